@@ -1,0 +1,40 @@
+//! Where a hub puts what it has to say to its connections.
+
+use tautline_protocol::Disconnect;
+
+/// Names a session of one hub. An index that is used again gets another generation, so a stale id
+/// finds nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId {
+    /// Slot in the hub's table, dense from 0: callers may index their own tables by it.
+    pub index: u32,
+    /// How often the slot was used before.
+    pub generation: u32,
+}
+
+/// The outgoing side of all connections of one worker, lent to the [`Hub`](crate::Hub) for the
+/// length of a call.
+///
+/// A message is one reply or push in the session's encoding, without any framing of the transport.
+/// Messages to one session are written in the order of the calls. Implementations queue; they
+/// never block and never fail: what can't be written is known later by
+/// [`Hub::transport_closed`](crate::Hub::transport_closed).
+pub trait Outbox {
+    /// A message made ready for many receivers, framing included. Cheap to use again and again.
+    type Prepared;
+
+    /// Makes a message ready for many receivers. Called once for a publication and encoding,
+    /// however many subscribers there are.
+    fn prepare(&mut self, message: &[u8]) -> Self::Prepared;
+
+    /// Queues a prepared message and returns the bytes now waiting to be written to that
+    /// session, this message included.
+    fn send_prepared(&mut self, to: SessionId, message: &Self::Prepared) -> usize;
+
+    /// Queues a message for one session and returns the bytes now waiting to be written to it.
+    fn send(&mut self, to: SessionId, message: &[u8]) -> usize;
+
+    /// Ends a session's connection, after what is queued was written when `flush` is set, at once
+    /// otherwise. The session is gone from the hub when this is called.
+    fn close(&mut self, to: SessionId, disconnect: &Disconnect, flush: bool);
+}

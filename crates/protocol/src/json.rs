@@ -1,0 +1,1 @@
+//! The JSON encoding: one object a line.

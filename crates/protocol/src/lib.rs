@@ -1,0 +1,24 @@
+//! The messages of the Centrifugal client protocol, and their encodings.
+//!
+//! Every connection carries [`Command`]s from client to server and [`Reply`]s from server to
+//! client. A reply answers a command (same `id`), or carries a [`Push`], or is empty, which means
+//! *ping*. The official client SDKs for JavaScript, Python, Go, Dart, Swift, Java and C# all speak
+//! this protocol; this crate is what a server needs to speak it back.
+//!
+//! The crate is pure: no I/O, no clock, no randomness, no global state. It knows what the messages
+//! are and how they are written, and nothing of what they mean: that is `tautline-hub`'s part.
+//!
+//! - [`message`]: the types. Requests borrow from the frame they came in; what a server sends
+//!   shares its payloads.
+//! - [`code`]: error, disconnect and unsubscribe codes, with what a client does about each.
+//! - [`json`]: the JSON encoding, one object a line.
+//!
+//! Payloads are *raw*: the bytes that a publisher sent are the bytes that a subscriber gets. They
+//! are never parsed into a value and written again.
+
+pub mod code;
+pub mod json;
+pub mod message;
+
+pub use code::{Disconnect, ErrorCode, UnsubscribeCode};
+pub use message::{Command, Publication, Push, Reply, Request, Response};
