@@ -1,0 +1,324 @@
+//! What a token says: the claims as they stand in it, and what they come to.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+use serde_json::value::RawValue;
+
+use crate::error::{InvalidToken, TokenError};
+
+/// What a connection token grants.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ConnectClaims {
+    /// User id (`sub`); empty for an anonymous user.
+    pub user: String,
+    /// When the connection ends unless it is refreshed, in Unix seconds; `None` for never. That
+    /// is `expire_at` if the token has it (there, 0 means never) and `exp` otherwise.
+    pub expire_at: Option<u64>,
+    /// What others are shown about the connection: one JSON value, as the bytes that stood in
+    /// `info` (or decoded from `b64info`).
+    pub info: Option<Vec<u8>>,
+    /// Server-side subscriptions, by channel: `subs`, or `channels` where `subs` is empty.
+    pub subs: BTreeMap<String, SubscriptionOptions>,
+    /// For the application's own backend, never shown to clients: one JSON value.
+    pub meta: Option<Vec<u8>>,
+}
+
+/// What a subscription token grants.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SubscribeClaims {
+    /// User id (`sub`). The caller compares it with the connection's.
+    pub user: String,
+    /// The channel, never empty. The caller compares it with the one that was asked for.
+    pub channel: String,
+    /// The only connection that may use the token, where it says so (an old way to bind tokens).
+    pub client: Option<String>,
+    /// When the subscription ends unless it is refreshed; as in [`ConnectClaims::expire_at`].
+    pub expire_at: Option<u64>,
+    /// Information about the subscriber, data for it, and changed channel options.
+    pub options: SubscriptionOptions,
+}
+
+/// What a token may say about one subscription.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SubscriptionOptions {
+    /// What others in the channel are shown about the subscriber: one JSON value.
+    pub info: Option<Vec<u8>>,
+    /// Comes back in the subscribe result: one JSON value.
+    pub data: Option<Vec<u8>>,
+    /// Options of the namespace that are different for this subscription.
+    pub overrides: Overrides,
+}
+
+/// Namespace options that a token changes for one subscription; `None` leaves them as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `presence`: whether the subscriber is listed.
+    pub presence: Option<bool>,
+    /// `join_leave`: whether it makes join and leave events.
+    pub join_leave: Option<bool>,
+    /// `force_push_join_leave`: whether it gets those of others without asking.
+    pub force_push_join_leave: Option<bool>,
+    /// `force_positioning`: whether it is watched for gaps.
+    pub force_positioning: Option<bool>,
+    /// `force_recovery`: whether it may recover.
+    pub force_recovery: Option<bool>,
+}
+
+/// The claims of either kind of token, as written. Claims that are not listed are ignored.
+#[derive(Deserialize)]
+pub(crate) struct RawClaims {
+    #[serde(default)]
+    sub: Option<String>,
+    #[serde(default)]
+    exp: Option<NumericDate>,
+    #[serde(default)]
+    nbf: Option<NumericDate>,
+    #[serde(default)]
+    iss: Option<String>,
+    #[serde(default)]
+    aud: Option<Audience>,
+    #[serde(default)]
+    expire_at: Option<u64>,
+    #[serde(default)]
+    channels: Option<Vec<String>>,
+    #[serde(default)]
+    subs: Option<BTreeMap<String, RawSubscription>>,
+    #[serde(default)]
+    meta: Option<Box<RawValue>>,
+    #[serde(default)]
+    channel: Option<String>,
+    #[serde(default)]
+    client: Option<String>,
+    #[serde(default)]
+    info: Option<Box<RawValue>>,
+    #[serde(default)]
+    b64info: Option<String>,
+    #[serde(default)]
+    data: Option<Box<RawValue>>,
+    #[serde(default)]
+    b64data: Option<String>,
+    #[serde(default, rename = "override")]
+    overrides: Option<RawOverrides>,
+}
+
+#[derive(Default, Deserialize)]
+struct RawSubscription {
+    #[serde(default)]
+    info: Option<Box<RawValue>>,
+    #[serde(default)]
+    b64info: Option<String>,
+    #[serde(default)]
+    data: Option<Box<RawValue>>,
+    #[serde(default)]
+    b64data: Option<String>,
+    #[serde(default, rename = "override")]
+    overrides: Option<RawOverrides>,
+}
+
+#[derive(Default, Deserialize)]
+struct RawOverrides {
+    #[serde(default)]
+    presence: Option<RawOverride>,
+    #[serde(default)]
+    join_leave: Option<RawOverride>,
+    #[serde(default)]
+    force_push_join_leave: Option<RawOverride>,
+    #[serde(default)]
+    force_positioning: Option<RawOverride>,
+    #[serde(default)]
+    force_recovery: Option<RawOverride>,
+}
+
+#[derive(Deserialize)]
+struct RawOverride {
+    value: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Many(Vec<String>),
+}
+
+/// Seconds since 1970, possibly with a fraction (RFC 7519 §2). Times before 1970 and beyond any
+/// calendar are clamped: they are compared with the present, nothing else.
+struct NumericDate(Duration);
+
+impl<'de> Deserialize<'de> for NumericDate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = serde_json::Number::deserialize(deserializer)?;
+        if let Some(seconds) = number.as_u64() {
+            return Ok(Self(Duration::from_secs(seconds)));
+        }
+        let seconds = number
+            .as_f64()
+            .ok_or_else(|| D::Error::custom("expected a time in seconds since 1970"))?;
+        let limit = if seconds < 0.0 {
+            Duration::ZERO
+        } else {
+            Duration::MAX
+        };
+        Ok(Self(Duration::try_from_secs_f64(seconds).unwrap_or(limit)))
+    }
+}
+
+impl RawClaims {
+    pub(crate) fn from_json(json: &[u8]) -> Result<Self, InvalidToken> {
+        if !is_object(json) {
+            return Err(InvalidToken::Claims("expected a JSON object".into()));
+        }
+        serde_json::from_slice(json).map_err(|error| {
+            // The text may quote a value of the token; a log line has to end somewhere.
+            let text = error.to_string();
+            InvalidToken::Claims(text.chars().take(MAX_ERROR_CHARS).collect())
+        })
+    }
+
+    pub(crate) fn check_issuer(&self, expected: Option<&str>) -> Result<(), InvalidToken> {
+        match expected {
+            Some(issuer) if self.iss.as_deref() != Some(issuer) => Err(InvalidToken::Issuer),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn check_audience(&self, expected: Option<&str>) -> Result<(), InvalidToken> {
+        let Some(expected) = expected else {
+            return Ok(());
+        };
+        let named = match &self.aud {
+            None => false,
+            Some(Audience::One(one)) => one == expected,
+            Some(Audience::Many(many)) => many.iter().any(|one| one == expected),
+        };
+        if named {
+            Ok(())
+        } else {
+            Err(InvalidToken::Audience)
+        }
+    }
+
+    pub(crate) fn into_connect(self, now: Duration) -> Result<ConnectClaims, TokenError> {
+        if self
+            .channel
+            .as_deref()
+            .is_some_and(|channel| !channel.is_empty())
+        {
+            return Err(InvalidToken::UnexpectedChannel.into());
+        }
+        let expire_at = self.expiry();
+        let valid = self.is_valid_at(now);
+        let mut subs = BTreeMap::new();
+        for (channel, raw) in self.subs.unwrap_or_default() {
+            subs.insert(channel, subscription_options(raw)?);
+        }
+        if subs.is_empty() {
+            let channels = self.channels.unwrap_or_default().into_iter();
+            subs = channels
+                .map(|channel| (channel, SubscriptionOptions::default()))
+                .collect();
+        }
+        let claims = ConnectClaims {
+            user: self.sub.unwrap_or_default(),
+            expire_at,
+            info: payload(self.info, self.b64info, "b64info")?,
+            subs,
+            meta: self.meta.map(into_bytes),
+        };
+        if valid {
+            Ok(claims)
+        } else {
+            Err(TokenError::Expired)
+        }
+    }
+
+    pub(crate) fn into_subscribe(self, now: Duration) -> Result<SubscribeClaims, TokenError> {
+        let expire_at = self.expiry();
+        let valid = self.is_valid_at(now);
+        let channel = self.channel.filter(|channel| !channel.is_empty());
+        let claims = SubscribeClaims {
+            user: self.sub.unwrap_or_default(),
+            channel: channel.ok_or(InvalidToken::MissingChannel)?,
+            client: self.client.filter(|client| !client.is_empty()),
+            expire_at,
+            options: subscription_options(RawSubscription {
+                info: self.info,
+                b64info: self.b64info,
+                data: self.data,
+                b64data: self.b64data,
+                overrides: self.overrides,
+            })?,
+        };
+        if valid {
+            Ok(claims)
+        } else {
+            Err(TokenError::Expired)
+        }
+    }
+
+    /// RFC 7519 §4.1.4 and §4.1.5: not *on or after* `exp`, not before `nbf`.
+    fn is_valid_at(&self, now: Duration) -> bool {
+        self.exp.as_ref().is_none_or(|exp| now < exp.0)
+            && self.nbf.as_ref().is_none_or(|nbf| now >= nbf.0)
+    }
+
+    fn expiry(&self) -> Option<u64> {
+        match (self.expire_at, &self.exp) {
+            (Some(0), _) | (None, None) => None,
+            (Some(at), _) => Some(at),
+            (None, Some(exp)) => Some(exp.0.as_secs()),
+        }
+    }
+}
+
+fn subscription_options(raw: RawSubscription) -> Result<SubscriptionOptions, InvalidToken> {
+    let overrides = raw.overrides.unwrap_or_default();
+    let value = |raw: Option<RawOverride>| raw.map(|raw| raw.value);
+    Ok(SubscriptionOptions {
+        info: payload(raw.info, raw.b64info, "b64info")?,
+        data: payload(raw.data, raw.b64data, "b64data")?,
+        overrides: Overrides {
+            presence: value(overrides.presence),
+            join_leave: value(overrides.join_leave),
+            force_push_join_leave: value(overrides.force_push_join_leave),
+            force_positioning: value(overrides.force_positioning),
+            force_recovery: value(overrides.force_recovery),
+        },
+    })
+}
+
+/// A payload, from its base64 twin where that has one. All connections are JSON connections, so
+/// what comes out of base64 has to be a JSON value too: anything else would break every frame
+/// that it is written into.
+fn payload(
+    json: Option<Box<RawValue>>,
+    base64: Option<String>,
+    claim: &str,
+) -> Result<Option<Vec<u8>>, InvalidToken> {
+    let Some(base64) = base64.filter(|text| !text.is_empty()) else {
+        return Ok(json.map(into_bytes));
+    };
+    let bytes = STANDARD
+        .decode(base64)
+        .map_err(|_| InvalidToken::Claims(format!("`{claim}` is not standard base64")))?;
+    serde_json::from_slice::<&RawValue>(&bytes)
+        .map_err(|_| InvalidToken::Claims(format!("`{claim}` does not hold a JSON value")))?;
+    Ok(Some(bytes))
+}
+
+fn into_bytes(json: Box<RawValue>) -> Vec<u8> {
+    String::from(Box::<str>::from(json)).into_bytes()
+}
+
+/// Whether a JSON text is an object, if it is valid at all. Asked first, because serde would also
+/// take a list for a struct: its elements for the fields, in the order of the declaration.
+pub(crate) fn is_object(json: &[u8]) -> bool {
+    json.trim_ascii_start().first() == Some(&b'{')
+}
+
+const MAX_ERROR_CHARS: usize = 160;
