@@ -22,3 +22,12 @@ pub mod message;
 
 pub use code::{Disconnect, ErrorCode, UnsubscribeCode};
 pub use message::{Command, Publication, Push, Reply, Request, Response};
+
+/// How a connection writes its messages. Fixed for the life of the connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Encoding {
+    /// One JSON object a line; see [`json`].
+    #[default]
+    Json,
+}

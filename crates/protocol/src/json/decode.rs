@@ -1,0 +1,452 @@
+//! Reading commands: one frame in, borrowed commands out.
+//!
+//! Nothing here allocates but for strings that hold escapes and for the map of a connect command's
+//! subscriptions. What a stranger can make large (a frame) is limited by the transport; what a
+//! stranger can make deep is limited here.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, Visitor};
+use serde_json::value::RawValue;
+
+use crate::message::{
+    Command, ConnectRequest, HistoryRequest, PresenceRequest, PresenceStatsRequest, PublishRequest,
+    RefreshRequest, Request, RpcRequest, SendRequest, StreamPosition, SubRefreshRequest,
+    SubscribeRequest, Text, UnsubscribeRequest,
+};
+
+/// How deep arrays and objects may nest in a command, payloads included.
+///
+/// Payloads are never parsed here, but they are by every subscriber, and many parsers recurse.
+pub const MAX_DEPTH: usize = 128;
+
+/// Iterates over the commands of one frame.
+///
+/// Ends after the first error: nothing behind a command that can't be read is looked at. The
+/// commands before it are valid, and are the caller's to execute.
+#[derive(Clone, Debug)]
+pub struct Commands<'a> {
+    /// What is still to be read; `None` at the end and after an error.
+    rest: Option<&'a str>,
+}
+
+impl<'a> Commands<'a> {
+    /// Starts reading `frame`, one or more objects separated by `\n`, with at most one `\n` after
+    /// the last.
+    pub fn new(frame: &'a str) -> Self {
+        Self {
+            rest: Some(frame.strip_suffix('\n').unwrap_or(frame)),
+        }
+    }
+
+    /// The commands not yet read, as text for another [`Commands`]; `None` when there are none.
+    pub fn rest(&self) -> Option<&'a str> {
+        self.rest
+    }
+}
+
+impl<'a> Iterator for Commands<'a> {
+    type Item = Result<Command<'a>, DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = self.rest?;
+        let line = match rest.split_once('\n') {
+            Some((line, behind)) => {
+                self.rest = Some(behind);
+                line
+            }
+            None => {
+                self.rest = None;
+                rest
+            }
+        };
+        let command = decode(line);
+        if command.is_err() {
+            self.rest = None;
+        }
+        Some(command)
+    }
+}
+
+/// Checks that `payload` can be sent to JSON connections: one JSON value in UTF-8, nested no deeper
+/// than [`MAX_DEPTH`].
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn check_payload(payload: &[u8]) -> Result<(), DecodeError> {
+    check_depth(payload)?;
+    serde_json::from_slice::<&RawValue>(payload).map_err(DecodeError::Syntax)?;
+    Ok(())
+}
+
+/// Why a command (or a payload) can't be read. All of these end a connection with
+/// [`Disconnect::BAD_REQUEST`](crate::Disconnect::BAD_REQUEST).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// A frame with nothing in it, or a blank line between commands.
+    #[error("expected a command, found an empty line; separate commands by a single \\n")]
+    Empty,
+    /// Not JSON, or a field of another type than the protocol says.
+    #[error("not a valid JSON command: {0}")]
+    Syntax(#[source] serde_json::Error),
+    /// Nested deeper than [`MAX_DEPTH`].
+    #[error("arrays and objects nested deeper than {MAX_DEPTH} levels")]
+    TooDeep,
+}
+
+fn decode(line: &str) -> Result<Command<'_>, DecodeError> {
+    if line.trim_ascii().is_empty() {
+        return Err(DecodeError::Empty);
+    }
+    check_depth(line.as_bytes())?;
+    let wire: WireCommand<'_> = serde_json::from_str(line).map_err(DecodeError::Syntax)?;
+    Ok(wire.into())
+}
+
+/// serde_json limits the depth of what it builds, but not of what it skips or keeps raw.
+fn check_depth(text: &[u8]) -> Result<(), DecodeError> {
+    // Nothing nests deeper than it has opening brackets, and counting those is fast.
+    let openings = text
+        .iter()
+        .filter(|byte| matches!(byte, b'[' | b'{'))
+        .count();
+    if openings <= MAX_DEPTH {
+        return Ok(());
+    }
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for &byte in text {
+        if in_string {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => in_string = false,
+                _ => {}
+            }
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > MAX_DEPTH {
+                    return Err(DecodeError::TooDeep);
+                }
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+// The structs below mirror the wire. A field that is `null` counts as absent, unknown fields are
+// skipped, a known field of a wrong type or given twice is an error.
+
+#[derive(serde::Deserialize)]
+struct WireCommand<'a> {
+    #[serde(default)]
+    id: Option<u32>,
+    #[serde(borrow, default)]
+    connect: Option<WireConnect<'a>>,
+    #[serde(borrow, default)]
+    subscribe: Option<WireSubscribe<'a>>,
+    #[serde(borrow, default)]
+    unsubscribe: Option<WireChannel<'a>>,
+    #[serde(borrow, default)]
+    publish: Option<WirePublish<'a>>,
+    #[serde(borrow, default)]
+    presence: Option<WireChannel<'a>>,
+    #[serde(borrow, default)]
+    presence_stats: Option<WireChannel<'a>>,
+    #[serde(borrow, default)]
+    history: Option<WireHistory<'a>>,
+    #[serde(default)]
+    ping: Option<WirePing>,
+    #[serde(borrow, default)]
+    send: Option<WireSend<'a>>,
+    #[serde(borrow, default)]
+    rpc: Option<WireRpc<'a>>,
+    #[serde(borrow, default)]
+    refresh: Option<WireRefresh<'a>>,
+    #[serde(borrow, default)]
+    sub_refresh: Option<WireSubRefresh<'a>>,
+}
+
+impl<'a> From<WireCommand<'a>> for Command<'a> {
+    /// Where a command asks for several things, the first of the protocol's order counts.
+    fn from(wire: WireCommand<'a>) -> Self {
+        let request = wire
+            .connect
+            .map(|request| Request::Connect(request.into()))
+            .or_else(|| {
+                wire.subscribe
+                    .map(|request| Request::Subscribe(request.into()))
+            })
+            .or_else(|| {
+                let channel = wire.unsubscribe?.channel.0;
+                Some(Request::Unsubscribe(UnsubscribeRequest { channel }))
+            })
+            .or_else(|| {
+                let WirePublish { channel, data } = wire.publish?;
+                Some(Request::Publish(PublishRequest {
+                    channel: channel.0,
+                    data: data.0,
+                }))
+            })
+            .or_else(|| {
+                let channel = wire.presence?.channel.0;
+                Some(Request::Presence(PresenceRequest { channel }))
+            })
+            .or_else(|| {
+                let channel = wire.presence_stats?.channel.0;
+                Some(Request::PresenceStats(PresenceStatsRequest { channel }))
+            })
+            .or_else(|| wire.history.map(|request| Request::History(request.into())))
+            .or_else(|| {
+                let WireRpc { data, method } = wire.rpc?;
+                Some(Request::Rpc(RpcRequest {
+                    data: data.0,
+                    method: method.0,
+                }))
+            })
+            .or_else(|| {
+                wire.send
+                    .map(|send| Request::Send(SendRequest { data: send.data.0 }))
+            })
+            .or_else(|| {
+                let token = wire.refresh?.token.0;
+                Some(Request::Refresh(RefreshRequest { token }))
+            })
+            .or_else(|| {
+                wire.sub_refresh
+                    .map(|request| Request::SubRefresh(request.into()))
+            })
+            .or_else(|| wire.ping.map(|WirePing {}| Request::Ping));
+        Self {
+            id: wire.id.unwrap_or_default(),
+            request,
+        }
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct WireConnect<'a> {
+    #[serde(borrow, default)]
+    token: Str<'a>,
+    #[serde(borrow, default)]
+    data: Raw<'a>,
+    #[serde(borrow, default)]
+    subs: Option<BTreeMap<Str<'a>, WireSubscribe<'a>>>,
+    #[serde(borrow, default)]
+    name: Str<'a>,
+    #[serde(borrow, default)]
+    version: Str<'a>,
+}
+
+impl<'a> From<WireConnect<'a>> for ConnectRequest<'a> {
+    fn from(wire: WireConnect<'a>) -> Self {
+        let subs = wire.subs.unwrap_or_default();
+        Self {
+            token: wire.token.0,
+            data: wire.data.0,
+            subs: subs
+                .into_iter()
+                .map(|(channel, sub)| (channel.0, sub.into()))
+                .collect(),
+            name: wire.name.0,
+            version: wire.version.0,
+        }
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct WireSubscribe<'a> {
+    #[serde(borrow, default)]
+    channel: Str<'a>,
+    #[serde(borrow, default)]
+    token: Str<'a>,
+    #[serde(default)]
+    recover: Option<bool>,
+    #[serde(borrow, default)]
+    epoch: Str<'a>,
+    #[serde(default)]
+    offset: Option<u64>,
+    #[serde(borrow, default)]
+    data: Raw<'a>,
+    #[serde(default)]
+    positioned: Option<bool>,
+    #[serde(default)]
+    recoverable: Option<bool>,
+    #[serde(default)]
+    join_leave: Option<bool>,
+    #[serde(borrow, default)]
+    delta: Str<'a>,
+    #[serde(default)]
+    tf: Option<IgnoredAny>,
+    #[serde(default)]
+    flag: Option<i64>,
+    #[serde(default, rename = "type")]
+    kind: Option<i32>,
+}
+
+impl<'a> From<WireSubscribe<'a>> for SubscribeRequest<'a> {
+    fn from(wire: WireSubscribe<'a>) -> Self {
+        Self {
+            channel: wire.channel.0,
+            token: wire.token.0,
+            recover: wire.recover.unwrap_or_default(),
+            epoch: wire.epoch.0,
+            offset: wire.offset.unwrap_or_default(),
+            data: wire.data.0,
+            positioned: wire.positioned.unwrap_or_default(),
+            recoverable: wire.recoverable.unwrap_or_default(),
+            join_leave: wire.join_leave.unwrap_or_default(),
+            delta: wire.delta.0,
+            has_tags_filter: wire.tf.is_some(),
+            flag: wire.flag.unwrap_or_default(),
+            kind: wire.kind.unwrap_or_default(),
+        }
+    }
+}
+
+/// The requests that name a channel and nothing else.
+#[derive(serde::Deserialize)]
+struct WireChannel<'a> {
+    #[serde(borrow, default)]
+    channel: Str<'a>,
+}
+
+#[derive(serde::Deserialize)]
+struct WirePublish<'a> {
+    #[serde(borrow, default)]
+    channel: Str<'a>,
+    #[serde(borrow, default)]
+    data: Raw<'a>,
+}
+
+#[derive(serde::Deserialize)]
+struct WireHistory<'a> {
+    #[serde(borrow, default)]
+    channel: Str<'a>,
+    #[serde(default)]
+    limit: Option<i32>,
+    #[serde(borrow, default)]
+    since: Option<WirePosition<'a>>,
+    #[serde(default)]
+    reverse: Option<bool>,
+}
+
+#[derive(serde::Deserialize)]
+struct WirePosition<'a> {
+    #[serde(default)]
+    offset: Option<u64>,
+    #[serde(borrow, default)]
+    epoch: Str<'a>,
+}
+
+impl<'a> From<WireHistory<'a>> for HistoryRequest<'a> {
+    fn from(wire: WireHistory<'a>) -> Self {
+        Self {
+            channel: wire.channel.0,
+            limit: wire.limit.unwrap_or_default(),
+            since: wire.since.map(|since| StreamPosition {
+                offset: since.offset.unwrap_or_default(),
+                epoch: Arc::from(since.epoch.0),
+            }),
+            reverse: wire.reverse.unwrap_or_default(),
+        }
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct WirePing {}
+
+#[derive(serde::Deserialize)]
+struct WireSend<'a> {
+    #[serde(borrow, default)]
+    data: Raw<'a>,
+}
+
+#[derive(serde::Deserialize)]
+struct WireRpc<'a> {
+    #[serde(borrow, default)]
+    data: Raw<'a>,
+    #[serde(borrow, default)]
+    method: Str<'a>,
+}
+
+#[derive(serde::Deserialize)]
+struct WireRefresh<'a> {
+    #[serde(borrow, default)]
+    token: Str<'a>,
+}
+
+#[derive(serde::Deserialize)]
+struct WireSubRefresh<'a> {
+    #[serde(borrow, default)]
+    channel: Str<'a>,
+    #[serde(borrow, default)]
+    token: Str<'a>,
+    #[serde(default, rename = "type")]
+    kind: Option<i32>,
+}
+
+impl<'a> From<WireSubRefresh<'a>> for SubRefreshRequest<'a> {
+    fn from(wire: WireSubRefresh<'a>) -> Self {
+        Self {
+            channel: wire.channel.0,
+            token: wire.token.0,
+            kind: wire.kind.unwrap_or_default(),
+        }
+    }
+}
+
+/// A string that borrows from the frame where it can: serde's own `Cow` always copies inside of
+/// options and map keys.
+#[derive(Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Str<'a>(Text<'a>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Str<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct StrVisitor;
+
+        impl<'de> Visitor<'de> for StrVisitor {
+            type Value = Str<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Str(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Str(Cow::Owned(text.to_owned())))
+            }
+
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Str::default())
+            }
+        }
+
+        // `any`, so that a null is offered to the visitor; what is neither is refused by it.
+        deserializer.deserialize_any(StrVisitor)
+    }
+}
+
+/// A payload: one JSON value as text. An explicit `null` is a payload too.
+#[derive(Default)]
+struct Raw<'a>(Option<&'a [u8]>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Raw<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&'de RawValue>::deserialize(deserializer)?;
+        Ok(Self(Some(raw.get().as_bytes())))
+    }
+}
