@@ -7,9 +7,11 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::message::{
@@ -104,8 +106,8 @@ fn decode(line: &str) -> Result<Command<'_>, DecodeError> {
         return Err(DecodeError::Empty);
     }
     check_depth(line.as_bytes())?;
-    let wire: WireCommand<'_> = serde_json::from_str(line).map_err(DecodeError::Syntax)?;
-    Ok(wire.into())
+    let wire: Object<WireCommand<'_>> = serde_json::from_str(line).map_err(DecodeError::Syntax)?;
+    Ok(wire.0.into())
 }
 
 /// serde_json limits the depth of what it builds, but not of what it skips or keeps raw.
@@ -152,81 +154,69 @@ struct WireCommand<'a> {
     #[serde(default)]
     id: Option<u32>,
     #[serde(borrow, default)]
-    connect: Option<WireConnect<'a>>,
+    connect: Option<Object<WireConnect<'a>>>,
     #[serde(borrow, default)]
-    subscribe: Option<WireSubscribe<'a>>,
+    subscribe: Option<Object<WireSubscribe<'a>>>,
     #[serde(borrow, default)]
-    unsubscribe: Option<WireChannel<'a>>,
+    unsubscribe: Option<Object<WireChannel<'a>>>,
     #[serde(borrow, default)]
-    publish: Option<WirePublish<'a>>,
+    publish: Option<Object<WirePublish<'a>>>,
     #[serde(borrow, default)]
-    presence: Option<WireChannel<'a>>,
+    presence: Option<Object<WireChannel<'a>>>,
     #[serde(borrow, default)]
-    presence_stats: Option<WireChannel<'a>>,
+    presence_stats: Option<Object<WireChannel<'a>>>,
     #[serde(borrow, default)]
-    history: Option<WireHistory<'a>>,
+    history: Option<Object<WireHistory<'a>>>,
     #[serde(default)]
-    ping: Option<WirePing>,
+    ping: Option<Object<WirePing>>,
     #[serde(borrow, default)]
-    send: Option<WireSend<'a>>,
+    send: Option<Object<WireSend<'a>>>,
     #[serde(borrow, default)]
-    rpc: Option<WireRpc<'a>>,
+    rpc: Option<Object<WireRpc<'a>>>,
     #[serde(borrow, default)]
-    refresh: Option<WireRefresh<'a>>,
+    refresh: Option<Object<WireRefresh<'a>>>,
     #[serde(borrow, default)]
-    sub_refresh: Option<WireSubRefresh<'a>>,
+    sub_refresh: Option<Object<WireSubRefresh<'a>>>,
 }
 
 impl<'a> From<WireCommand<'a>> for Command<'a> {
     /// Where a command asks for several things, the first of the protocol's order counts.
     fn from(wire: WireCommand<'a>) -> Self {
-        let request = wire
-            .connect
-            .map(|request| Request::Connect(request.into()))
-            .or_else(|| {
-                wire.subscribe
-                    .map(|request| Request::Subscribe(request.into()))
-            })
-            .or_else(|| {
-                let channel = wire.unsubscribe?.channel.0;
-                Some(Request::Unsubscribe(UnsubscribeRequest { channel }))
-            })
-            .or_else(|| {
-                let WirePublish { channel, data } = wire.publish?;
-                Some(Request::Publish(PublishRequest {
-                    channel: channel.0,
-                    data: data.0,
-                }))
-            })
-            .or_else(|| {
-                let channel = wire.presence?.channel.0;
-                Some(Request::Presence(PresenceRequest { channel }))
-            })
-            .or_else(|| {
-                let channel = wire.presence_stats?.channel.0;
-                Some(Request::PresenceStats(PresenceStatsRequest { channel }))
-            })
-            .or_else(|| wire.history.map(|request| Request::History(request.into())))
-            .or_else(|| {
-                let WireRpc { data, method } = wire.rpc?;
-                Some(Request::Rpc(RpcRequest {
-                    data: data.0,
-                    method: method.0,
-                }))
-            })
-            .or_else(|| {
-                wire.send
-                    .map(|send| Request::Send(SendRequest { data: send.data.0 }))
-            })
-            .or_else(|| {
-                let token = wire.refresh?.token.0;
-                Some(Request::Refresh(RefreshRequest { token }))
-            })
-            .or_else(|| {
-                wire.sub_refresh
-                    .map(|request| Request::SubRefresh(request.into()))
-            })
-            .or_else(|| wire.ping.map(|WirePing {}| Request::Ping));
+        let request = if let Some(Object(connect)) = wire.connect {
+            Some(Request::Connect(connect.into()))
+        } else if let Some(Object(subscribe)) = wire.subscribe {
+            Some(Request::Subscribe(subscribe.into()))
+        } else if let Some(Object(WireChannel { channel })) = wire.unsubscribe {
+            Some(Request::Unsubscribe(UnsubscribeRequest {
+                channel: channel.0,
+            }))
+        } else if let Some(Object(WirePublish { channel, data })) = wire.publish {
+            Some(Request::Publish(PublishRequest {
+                channel: channel.0,
+                data: data.0,
+            }))
+        } else if let Some(Object(WireChannel { channel })) = wire.presence {
+            Some(Request::Presence(PresenceRequest { channel: channel.0 }))
+        } else if let Some(Object(WireChannel { channel })) = wire.presence_stats {
+            Some(Request::PresenceStats(PresenceStatsRequest {
+                channel: channel.0,
+            }))
+        } else if let Some(Object(history)) = wire.history {
+            Some(Request::History(history.into()))
+        } else if let Some(Object(WireRpc { data, method })) = wire.rpc {
+            Some(Request::Rpc(RpcRequest {
+                data: data.0,
+                method: method.0,
+            }))
+        } else if let Some(Object(WireSend { data })) = wire.send {
+            Some(Request::Send(SendRequest { data: data.0 }))
+        } else if let Some(Object(WireRefresh { token })) = wire.refresh {
+            Some(Request::Refresh(RefreshRequest { token: token.0 }))
+        } else if let Some(Object(sub_refresh)) = wire.sub_refresh {
+            Some(Request::SubRefresh(sub_refresh.into()))
+        } else {
+            wire.ping.map(|_| Request::Ping)
+        };
         Self {
             id: wire.id.unwrap_or_default(),
             request,
@@ -241,7 +231,7 @@ struct WireConnect<'a> {
     #[serde(borrow, default)]
     data: Raw<'a>,
     #[serde(borrow, default)]
-    subs: Option<BTreeMap<Str<'a>, WireSubscribe<'a>>>,
+    subs: Option<BTreeMap<Str<'a>, Object<WireSubscribe<'a>>>>,
     #[serde(borrow, default)]
     name: Str<'a>,
     #[serde(borrow, default)]
@@ -256,7 +246,7 @@ impl<'a> From<WireConnect<'a>> for ConnectRequest<'a> {
             data: wire.data.0,
             subs: subs
                 .into_iter()
-                .map(|(channel, sub)| (channel.0, sub.into()))
+                .map(|(channel, sub)| (channel.0, sub.0.into()))
                 .collect(),
             name: wire.name.0,
             version: wire.version.0,
@@ -336,7 +326,7 @@ struct WireHistory<'a> {
     #[serde(default)]
     limit: Option<i32>,
     #[serde(borrow, default)]
-    since: Option<WirePosition<'a>>,
+    since: Option<Object<WirePosition<'a>>>,
     #[serde(default)]
     reverse: Option<bool>,
 }
@@ -354,7 +344,7 @@ impl<'a> From<WireHistory<'a>> for HistoryRequest<'a> {
         Self {
             channel: wire.channel.0,
             limit: wire.limit.unwrap_or_default(),
-            since: wire.since.map(|since| StreamPosition {
+            since: wire.since.map(|Object(since)| StreamPosition {
                 offset: since.offset.unwrap_or_default(),
                 epoch: Arc::from(since.epoch.0),
             }),
@@ -403,6 +393,30 @@ impl<'a> From<WireSubRefresh<'a>> for SubRefreshRequest<'a> {
             token: wire.token.0,
             kind: wire.kind.unwrap_or_default(),
         }
+    }
+}
+
+/// A JSON object. Serde alone would also take a list: its elements for the fields, in the order of
+/// their declaration.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
     }
 }
 

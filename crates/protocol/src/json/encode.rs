@@ -30,23 +30,41 @@ pub fn encode_reply(reply: &Reply, out: &mut Vec<u8>) {
     object.end();
 }
 
+/// Appends what `response` holds to `out` as one JSON object, without the reply around it: for the
+/// HTTP API, whose results have the same fields.
+pub fn encode_result(response: &Response, out: &mut Vec<u8>) {
+    let mut object = Object::new(out);
+    encode_response_fields(response, &mut object);
+    object.end();
+}
+
 fn encode_response(response: &Response, reply: &mut Object<'_>) {
+    let name = match response {
+        Response::Connect(_) => "connect",
+        Response::Subscribe(_) => "subscribe",
+        Response::Unsubscribe => "unsubscribe",
+        Response::Publish => "publish",
+        Response::Presence(_) => "presence",
+        Response::PresenceStats(_) => "presence_stats",
+        Response::History(_) => "history",
+        Response::Rpc(_) => "rpc",
+        Response::Refresh(_) => "refresh",
+        Response::SubRefresh(_) => "sub_refresh",
+    };
+    reply.object(name, |object| encode_response_fields(response, object));
+}
+
+fn encode_response_fields(response: &Response, object: &mut Object<'_>) {
     match response {
-        Response::Connect(result) => reply.object("connect", |o| encode_connect(result, o)),
-        Response::Subscribe(result) => reply.object("subscribe", |o| encode_subscribe(result, o)),
-        Response::Unsubscribe => reply.object("unsubscribe", |_| ()),
-        Response::Publish => reply.object("publish", |_| ()),
-        Response::Presence(result) => reply.object("presence", |o| encode_presence(result, o)),
-        Response::PresenceStats(result) => {
-            reply.object("presence_stats", |o| encode_presence_stats(*result, o));
-        }
-        Response::History(result) => reply.object("history", |o| encode_history(result, o)),
-        Response::Rpc(RpcResult { data }) => {
-            reply.object("rpc", |o| o.payload_if_some("data", data.as_ref()));
-        }
-        Response::Refresh(result) => reply.object("refresh", |o| encode_expiry(result.ttl, o)),
-        Response::SubRefresh(result) => {
-            reply.object("sub_refresh", |o| encode_expiry(result.ttl, o));
+        Response::Connect(result) => encode_connect(result, object),
+        Response::Subscribe(result) => encode_subscribe(result, object),
+        Response::Unsubscribe | Response::Publish => {}
+        Response::Presence(result) => encode_presence(result, object),
+        Response::PresenceStats(result) => encode_presence_stats(*result, object),
+        Response::History(result) => encode_history(result, object),
+        Response::Rpc(RpcResult { data }) => object.payload_if_some("data", data.as_ref()),
+        Response::Refresh(result) | Response::SubRefresh(result) => {
+            encode_expiry(result.ttl, object);
         }
     }
 }
