@@ -1,0 +1,338 @@
+//! Compressing and inflating single messages with state that is lent, not owned.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use thiserror::Error;
+use zlib_rs::{Deflate, DeflateFlush, Inflate, InflateFlush, Status};
+
+use crate::history::History;
+
+/// What a sender leaves out, and a receiver puts back, at the end of each message: the end of the
+/// empty stored block that a sync flush makes (RFC 7692, sections 7.2.1 and 7.2.2).
+const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
+
+/// An empty message, compressed: an empty stored block without its tail (RFC 7692, section 7.2.3.6).
+const EMPTY: u8 = 0x00;
+
+/// How many final blocks one message may have. RFC 7692 (section 7.2.3.5) lets a sender set the
+/// final bit; each one costs the receiver a reset, so a message made of nothing else is an attack.
+const MAX_FINAL_BLOCKS: u32 = 64;
+
+/// How far a message may be inflated beyond its ratio: small messages compress by factors that
+/// would look absurd in large ones.
+const RATIO_GRACE: usize = 64 * 1024;
+
+/// How much a message may grow when it is inflated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InflateLimits {
+    /// Bytes of the inflated message.
+    pub max_size: usize,
+    /// Inflated bytes for each compressed byte, over the first 64 KiB. Deflate reaches 1,032.
+    pub max_ratio: usize,
+}
+
+impl Default for InflateLimits {
+    /// 64 MiB, and 200 to one.
+    fn default() -> Self {
+        Self {
+            max_size: 64 << 20,
+            max_ratio: 200,
+        }
+    }
+}
+
+/// Why a message could not be inflated. The connection has to fail: its context is lost.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InflateError {
+    /// The bytes are not a deflate stream, or refer to more than the window holds.
+    #[error("the message is not valid deflate data, or refers to bytes beyond the agreed window")]
+    Corrupt,
+    /// The message would be larger than [`InflateLimits::max_size`].
+    #[error("the message inflates to more than the limit of {max} bytes")]
+    TooLarge {
+        /// The limit.
+        max: usize,
+    },
+    /// The message grows more than [`InflateLimits::max_ratio`] allows.
+    #[error("the message inflates to more than {max} times its compressed size")]
+    RatioTooHigh {
+        /// The limit.
+        max: usize,
+    },
+    /// The message has more final blocks than any sender has a reason to make.
+    #[error("the message has more than {MAX_FINAL_BLOCKS} final deflate blocks")]
+    TooManyFinalBlocks,
+}
+
+/// A compressor and a decompressor, to be lent to one message at a time. One a thread is enough.
+///
+/// Takes no memory until it is used; then some 140 to 380 KiB for each window size it compresses
+/// with, and 48 KiB for inflating.
+pub struct Codec {
+    level: i32,
+    id: u32,
+    last_stamp: u64,
+    /// By window bits, from 9.
+    compressors: [Option<Compressor>; 7],
+    decompressor: Option<Inflate>,
+    /// Stamp of the history that the decompressor's window continues.
+    inflating: u64,
+}
+
+struct Compressor {
+    deflate: Deflate,
+    /// Stamp of the history that the compressor's window continues.
+    stamp: u64,
+}
+
+/// Tells codecs apart, so that a history which moved from one thread's codec to another's is never
+/// taken for the one that the other codec has loaded. Nothing but identity hangs on it.
+static NEXT_ID: AtomicU32 = AtomicU32::new(1);
+
+impl Codec {
+    /// A codec that compresses with zlib's `level`, 1 (fast) to 9 (small).
+    pub fn new(level: u8) -> Self {
+        Self {
+            level: i32::from(level.clamp(1, 9)),
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            last_stamp: 0,
+            compressors: Default::default(),
+            decompressor: None,
+            inflating: 0,
+        }
+    }
+
+    /// Compresses one message and appends it to `out`, in the form in which it goes into frames.
+    ///
+    /// With a `history` the message may refer to earlier ones, and is remembered; without, it stands for
+    /// itself. `window_bits` is the agreed window of this direction.
+    ///
+    /// # Panics
+    ///
+    /// When `window_bits` is not 9 to 15: deflate implementations of zlib's family can't write
+    /// a window of 8, and [`offer`](crate::offer) never agrees to one.
+    pub fn compress(
+        &mut self,
+        window_bits: u8,
+        history: Option<&mut History>,
+        message: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        assert!(
+            (9..=15).contains(&window_bits),
+            "window bits for compressing are 9 to 15, not {window_bits}"
+        );
+        if message.is_empty() {
+            out.push(EMPTY);
+            return;
+        }
+        let stamp = self.next_stamp();
+        let level = self.level;
+        let compressor =
+            self.compressors[usize::from(window_bits - 9)].get_or_insert_with(|| Compressor {
+                deflate: Deflate::new(level, false, window_bits),
+                stamp: 0,
+            });
+        match &history {
+            // The compressor went on from here last time: its window is this history, and more.
+            Some(history) if history.stamp != 0 && history.stamp == compressor.stamp => {}
+            _ => {
+                compressor.deflate.reset();
+                if let Some(history) = &history
+                    && !history.as_bytes().is_empty()
+                {
+                    // Fails only in the middle of a stream, and this is the start of one.
+                    let _ = compressor.deflate.set_dictionary(history.as_bytes());
+                }
+            }
+        }
+        compressor.stamp = 0;
+        deflate_all(&mut compressor.deflate, message, out);
+        if let Some(history) = history {
+            history.push(message);
+            history.stamp = stamp;
+            compressor.stamp = stamp;
+        }
+    }
+
+    /// Inflates one message and appends it to `out`.
+    ///
+    /// With a `history` the message may refer to earlier ones, and is remembered; pass `None` when
+    /// the peer agreed to take no context over.
+    ///
+    /// # Errors
+    ///
+    /// [`InflateError`]; what was appended to `out` until then is meaningless.
+    pub fn inflate(
+        &mut self,
+        history: Option<&mut History>,
+        message: &[u8],
+        limits: InflateLimits,
+        out: &mut Vec<u8>,
+    ) -> Result<(), InflateError> {
+        let stamp = self.next_stamp();
+        let inflate = self
+            .decompressor
+            .get_or_insert_with(|| Inflate::new(false, 15));
+        let remembered = history
+            .as_ref()
+            .map_or(&[][..], |history| history.as_bytes());
+        let continues = history
+            .as_ref()
+            .is_some_and(|history| history.stamp != 0 && history.stamp == self.inflating);
+        self.inflating = 0;
+        if !continues {
+            restart(inflate, remembered)?;
+        }
+        let start = out.len();
+        let mut sink = Sink {
+            out,
+            start,
+            compressed: message.len(),
+            limits,
+        };
+        let mut input = message;
+        let mut final_blocks = 0;
+        let clean = loop {
+            if !feed(inflate, &mut input, &mut sink)? {
+                // All of the message is in; now what its sender left out.
+                break !feed(inflate, &mut &TAIL[..], &mut sink)?;
+            }
+            final_blocks += 1;
+            if final_blocks > MAX_FINAL_BLOCKS {
+                return Err(InflateError::TooManyFinalBlocks);
+            }
+            if input.is_empty() {
+                break false;
+            }
+            // Deflate streams may follow one another in a message, and share the window.
+            let mut window = Vec::new();
+            window.extend_from_slice(remembered);
+            window.extend_from_slice(&sink.out[start..]);
+            let from = window.len().saturating_sub(1 << 15);
+            restart(inflate, &window[from..])?;
+        };
+        if let Some(history) = history {
+            history.push(&out[start..]);
+            // After a final block the decompressor's own state is of no more use.
+            history.stamp = if clean { stamp } else { 0 };
+            self.inflating = history.stamp;
+        }
+        Ok(())
+    }
+
+    fn next_stamp(&mut self) -> u64 {
+        self.last_stamp += 1;
+        u64::from(self.id) << 40 | self.last_stamp & ((1 << 40) - 1)
+    }
+}
+
+impl std::fmt::Debug for Codec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Codec")
+            .field("level", &self.level)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where inflated bytes go, and how many may.
+struct Sink<'a> {
+    out: &'a mut Vec<u8>,
+    start: usize,
+    compressed: usize,
+    limits: InflateLimits,
+}
+
+impl Sink<'_> {
+    /// Checks what has been inflated, and returns how many bytes more to make room for.
+    fn room(&self) -> Result<usize, InflateError> {
+        let size = self.out.len() - self.start;
+        if size > self.limits.max_size {
+            return Err(InflateError::TooLarge {
+                max: self.limits.max_size,
+            });
+        }
+        let by_ratio = self
+            .compressed
+            .saturating_mul(self.limits.max_ratio)
+            .saturating_add(RATIO_GRACE);
+        if size > by_ratio {
+            return Err(InflateError::RatioTooHigh {
+                max: self.limits.max_ratio,
+            });
+        }
+        // One byte over the limit is room enough to notice.
+        let most = self.limits.max_size.min(by_ratio) - size + 1;
+        Ok(most.min((self.compressed * 4).max(size).max(256)))
+    }
+}
+
+/// Inflates `input` until it is used up (`false`), or a final block ends (`true`).
+fn feed(
+    inflate: &mut Inflate,
+    input: &mut &[u8],
+    sink: &mut Sink<'_>,
+) -> Result<bool, InflateError> {
+    loop {
+        let room = sink.room()?;
+        let filled = sink.out.len();
+        sink.out.resize(filled + room, 0);
+        let (read, written) = (inflate.total_in(), inflate.total_out());
+        let status = inflate.decompress(input, &mut sink.out[filled..], InflateFlush::SyncFlush);
+        // Both are bounded by the slices' lengths.
+        let read = (inflate.total_in() - read) as usize;
+        let written = (inflate.total_out() - written) as usize;
+        sink.out.truncate(filled + written);
+        *input = &input[read..];
+        match status {
+            Ok(Status::StreamEnd) => return Ok(true),
+            Ok(Status::Ok | Status::BufError) => {}
+            Err(_) => return Err(InflateError::Corrupt),
+        }
+        if written < room {
+            if input.is_empty() {
+                sink.room()?;
+                return Ok(false);
+            }
+            if read == 0 && written == 0 {
+                // Neither more input nor more room would change anything.
+                return Err(InflateError::Corrupt);
+            }
+        }
+    }
+}
+
+/// Begins a new deflate stream whose window holds `window`.
+fn restart(inflate: &mut Inflate, window: &[u8]) -> Result<(), InflateError> {
+    inflate.reset(false);
+    if !window.is_empty() {
+        inflate
+            .set_dictionary(window)
+            .map_err(|_| InflateError::Corrupt)?;
+    }
+    Ok(())
+}
+
+/// Compresses all of `message` up to a byte boundary, without the tail.
+fn deflate_all(deflate: &mut Deflate, message: &[u8], out: &mut Vec<u8>) {
+    let mut input = message;
+    let mut room = message.len() / 2 + 64;
+    loop {
+        let filled = out.len();
+        out.resize(filled + room, 0);
+        let (read, written) = (deflate.total_in(), deflate.total_out());
+        // The only errors are of a stream in a state that this function never leaves it in.
+        let _ = deflate.compress(input, &mut out[filled..], DeflateFlush::SyncFlush);
+        let read = (deflate.total_in() - read) as usize;
+        let written = (deflate.total_out() - written) as usize;
+        out.truncate(filled + written);
+        input = &input[read..];
+        if written < room {
+            break;
+        }
+        room = input.len() + 64;
+    }
+    debug_assert!(input.is_empty() && out.ends_with(&TAIL));
+    out.truncate(out.len() - TAIL.len());
+}

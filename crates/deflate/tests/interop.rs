@@ -1,0 +1,271 @@
+//! Against an ordinary streaming implementation that knows nothing of histories: flate2 on
+//! miniz_oxide, which shares no code with the one that the crate uses.
+
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+use proptest::prelude::*;
+use tautline_deflate::{Codec, History, InflateError, InflateLimits};
+
+const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
+
+/// A peer with one compressor and one decompressor for the life of its connection.
+struct Peer {
+    compress: Compress,
+    decompress: Decompress,
+}
+
+impl Peer {
+    fn new() -> Self {
+        Self {
+            compress: Compress::new(Compression::default(), false),
+            decompress: Decompress::new(false),
+        }
+    }
+
+    fn compress(&mut self, message: &[u8]) -> Vec<u8> {
+        if message.is_empty() {
+            return vec![0];
+        }
+        let mut out = Vec::with_capacity(message.len() * 2 + 1024);
+        let status = self
+            .compress
+            .compress_vec(message, &mut out, FlushCompress::Sync)
+            .unwrap();
+        assert_eq!(status, Status::Ok);
+        assert!(out.ends_with(&TAIL));
+        out.truncate(out.len() - 4);
+        out
+    }
+
+    fn inflate(&mut self, message: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(1 << 20);
+        for part in [message, &TAIL] {
+            let before = self.decompress.total_in();
+            self.decompress
+                .decompress_vec(part, &mut out, FlushDecompress::Sync)
+                .unwrap();
+            assert_eq!(self.decompress.total_in() - before, part.len() as u64);
+        }
+        out
+    }
+}
+
+/// Messages like those of a chat or a ticker: alike, but not the same.
+fn messages() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    let tick = (0..5u8, 0..100_000u32).prop_map(|(symbol, price)| {
+        format!(r#"{{"push":{{"channel":"ticks:{symbol}","pub":{{"data":{{"price":{price}}},"offset":{price}}}}}}}"#).into_bytes()
+    });
+    let noise = proptest::collection::vec(any::<u8>(), 0..2000);
+    let long = (any::<u8>(), 1..50_000usize).prop_map(|(byte, length)| vec![byte; length]);
+    proptest::collection::vec(prop_oneof![8 => tick, 2 => noise, 1 => long], 1..30)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn an_ordinary_peer_reads_what_is_sent(messages in messages(), capacity in 0usize..3000, level in 1u8..=9, bits in 9u8..=15) {
+        let (mut codec, mut history, mut peer) = (Codec::new(level), History::with_capacity(capacity.min(1 << bits)), Peer::new());
+        for message in &messages {
+            let mut compressed = Vec::new();
+            codec.compress(bits, Some(&mut history), message, &mut compressed);
+            prop_assert_eq!(&peer.inflate(&compressed), message);
+        }
+    }
+
+    #[test]
+    fn what_an_ordinary_peer_sends_is_read(messages in messages()) {
+        let (mut codec, mut history, mut peer) = (Codec::new(1), History::new(15), Peer::new());
+        for message in &messages {
+            let mut out = b"kept".to_vec();
+            codec.inflate(Some(&mut history), &peer.compress(message), InflateLimits { max_ratio: 2000, ..InflateLimits::default() }, &mut out).unwrap();
+            prop_assert_eq!(&out[..4], b"kept");
+            prop_assert_eq!(&out[4..], &message[..]);
+        }
+    }
+
+    /// One codec serves many connections, in any order, some with context and some without.
+    #[test]
+    fn connections_that_share_a_codec_do_not_mix(messages in messages(), order in proptest::collection::vec(0usize..4, 60)) {
+        let mut codecs = [Codec::new(1), Codec::new(1)];
+        let mut sending = [(); 3].map(|()| (History::with_capacity(1024), Peer::new()));
+        let mut receiving = [(); 3].map(|()| (History::new(15), Peer::new()));
+        for (step, &who) in order.iter().enumerate() {
+            let message = &messages[step % messages.len()];
+            // Connections move between threads now and then.
+            let codec = &mut codecs[step / 7 % 2];
+            let mut out = Vec::new();
+            if who == 3 {
+                codec.compress(15, None, message, &mut out);
+                prop_assert_eq!(&Peer::new().inflate(&out), message);
+                let mut back = Vec::new();
+                codec.inflate(None, &Peer::new().compress(message), InflateLimits { max_ratio: 2000, ..InflateLimits::default() }, &mut back).unwrap();
+                prop_assert_eq!(&back, message);
+                continue;
+            }
+            let (history, peer) = &mut sending[who];
+            codec.compress(12, Some(history), message, &mut out);
+            prop_assert_eq!(&peer.inflate(&out), message);
+            let (history, peer) = &mut receiving[who];
+            let mut back = Vec::new();
+            codec.inflate(Some(history), &peer.compress(message), InflateLimits { max_ratio: 2000, ..InflateLimits::default() }, &mut back).unwrap();
+            prop_assert_eq!(&back, message);
+        }
+    }
+
+    /// Whatever comes: no panic, no endless loop, never more than the limit.
+    #[test]
+    fn garbage_is_refused_or_read_within_the_limits(input in proptest::collection::vec(any::<u8>(), 0..3000), max_size in 0usize..5000) {
+        let (mut codec, mut history) = (Codec::new(1), History::new(10));
+        let mut out = Vec::new();
+        let limits = InflateLimits { max_size, ..InflateLimits::default() };
+        if codec.inflate(Some(&mut history), &input, limits, &mut out).is_ok() {
+            prop_assert!(out.len() <= max_size);
+        }
+        prop_assert!(out.len() <= max_size + 1);
+    }
+}
+
+#[test]
+fn the_examples_of_rfc_7692_are_read() {
+    // Section 7.2.3, all of them "Hello".
+    let examples: [&[u8]; 4] = [
+        &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00],
+        &[
+            0x00, 0x05, 0x00, 0xfa, 0xff, 0x48, 0x65, 0x6c, 0x6c, 0x6f, 0x00,
+        ],
+        &[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00],
+        &[
+            0xf2, 0x48, 0x05, 0x00, 0x00, 0x00, 0xff, 0xff, 0xca, 0xc9, 0xc9, 0x07, 0x00,
+        ],
+    ];
+    for example in examples {
+        let mut out = Vec::new();
+        Codec::new(1)
+            .inflate(None, example, InflateLimits::default(), &mut out)
+            .unwrap();
+        assert_eq!(out, b"Hello", "{example:02x?}");
+    }
+    // Section 7.2.3.2: the second message refers to the first.
+    let (mut codec, mut history, mut out) = (Codec::new(1), History::new(9), Vec::new());
+    codec
+        .inflate(
+            Some(&mut history),
+            examples[0],
+            InflateLimits::default(),
+            &mut out,
+        )
+        .unwrap();
+    codec
+        .inflate(
+            Some(&mut history),
+            &[0xf2, 0x00, 0x11, 0x00, 0x00],
+            InflateLimits::default(),
+            &mut out,
+        )
+        .unwrap();
+    assert_eq!(out, b"HelloHello");
+}
+
+#[test]
+fn a_message_after_a_final_block_still_has_its_context() {
+    let (mut codec, mut history, mut out) = (Codec::new(1), History::new(9), Vec::new());
+    codec
+        .inflate(
+            Some(&mut history),
+            &[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00],
+            InflateLimits::default(),
+            &mut out,
+        )
+        .unwrap();
+    codec
+        .inflate(
+            Some(&mut history),
+            &[0xf2, 0x00, 0x11, 0x00, 0x00],
+            InflateLimits::default(),
+            &mut out,
+        )
+        .unwrap();
+    assert_eq!(out, b"HelloHello");
+}
+
+#[test]
+fn bombs_are_noticed_while_they_grow() {
+    let mut peer = Peer::new();
+    let bomb = peer.compress(&vec![0; 32 << 20]);
+    assert!(bomb.len() < 64 << 10);
+    let (mut codec, mut out) = (Codec::new(1), Vec::new());
+    let limits = InflateLimits {
+        max_size: 1 << 20,
+        max_ratio: usize::MAX,
+    };
+    assert_eq!(
+        codec.inflate(None, &bomb, limits, &mut out),
+        Err(InflateError::TooLarge { max: 1 << 20 })
+    );
+    assert!(
+        out.capacity() <= 4 << 20,
+        "{} bytes for a limit of 1 MiB",
+        out.capacity()
+    );
+    let mut out = Vec::new();
+    let limits = InflateLimits {
+        max_size: 64 << 20,
+        max_ratio: 100,
+    };
+    assert_eq!(
+        codec.inflate(None, &bomb, limits, &mut out),
+        Err(InflateError::RatioTooHigh { max: 100 })
+    );
+    // The codec is as good as new for the next connection.
+    let mut out = Vec::new();
+    codec
+        .inflate(
+            None,
+            &Peer::new().compress(b"fine"),
+            InflateLimits::default(),
+            &mut out,
+        )
+        .unwrap();
+    assert_eq!(out, b"fine");
+}
+
+#[test]
+fn many_final_blocks_are_an_attack() {
+    // An empty fixed block with the final bit set: 03 00.
+    let message = [0x03, 0x00].repeat(1000);
+    let error = Codec::new(1).inflate(None, &message, InflateLimits::default(), &mut Vec::new());
+    assert_eq!(error, Err(InflateError::TooManyFinalBlocks));
+}
+
+#[test]
+fn references_beyond_what_is_remembered_are_corrupt() {
+    let mut peer = Peer::new();
+    let first = peer.compress(b"only the first message has this text");
+    let second = peer.compress(b"only the first message has this text");
+    assert!(second.len() < first.len());
+    let mut codec = Codec::new(1);
+    codec
+        .inflate(None, &first, InflateLimits::default(), &mut Vec::new())
+        .unwrap();
+    let error = codec.inflate(None, &second, InflateLimits::default(), &mut Vec::new());
+    assert_eq!(error, Err(InflateError::Corrupt));
+}
+
+#[test]
+fn context_pays() {
+    let (mut codec, mut history) = (Codec::new(1), History::with_capacity(1024));
+    let (mut alone, mut context) = (Vec::new(), Vec::new());
+    for offset in 0..200 {
+        let message = format!(
+            r#"{{"push":{{"channel":"news","pub":{{"data":{{"text":"hello number {offset}"}},"offset":{offset}}}}}}}"#
+        );
+        codec.compress(15, None, message.as_bytes(), &mut alone);
+        codec.compress(15, Some(&mut history), message.as_bytes(), &mut context);
+    }
+    assert!(
+        context.len() * 2 < alone.len(),
+        "{} with context, {} without",
+        context.len(),
+        alone.len()
+    );
+}
