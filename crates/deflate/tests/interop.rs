@@ -29,7 +29,7 @@ impl Peer {
         let status = self
             .compress
             .compress_vec(message, &mut out, FlushCompress::Sync)
-            .unwrap();
+            .expect("the peer compresses");
         assert_eq!(status, Status::Ok);
         assert!(out.ends_with(&TAIL));
         out.truncate(out.len() - 4);
@@ -42,7 +42,7 @@ impl Peer {
             let before = self.decompress.total_in();
             self.decompress
                 .decompress_vec(part, &mut out, FlushDecompress::Sync)
-                .unwrap();
+                .expect("the peer inflates");
             assert_eq!(self.decompress.total_in() - before, part.len() as u64);
         }
         out
