@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use thiserror::Error;
 use zlib_rs::{Deflate, DeflateFlush, Inflate, InflateFlush, Status};
 
+use crate::fast::FastDeflate;
 use crate::history::History;
 
 /// What a sender leaves out, and a receiver puts back, at the end of each message: the end of the
@@ -67,23 +68,59 @@ pub enum InflateError {
 
 /// A compressor and a decompressor, to be lent to one message at a time. One a thread is enough.
 ///
-/// Takes no memory until it is used; then some 140 to 380 KiB for each window size it compresses
-/// with, and 48 KiB for inflating.
+/// Takes no memory until it is used; then 48 KiB for inflating, and for each window size it compresses with up to 144 KiB at
+/// level 1, and 140 to 380 KiB above.
 pub struct Codec {
     level: i32,
     id: u32,
     last_stamp: u64,
-    /// By window bits, from 9.
-    compressors: [Option<Compressor>; 7],
+    /// By window bits, from 8.
+    compressors: [Option<Compressor>; 8],
     decompressor: Option<Inflate>,
     /// Stamp of the history that the decompressor's window continues.
     inflating: u64,
 }
 
 struct Compressor {
-    deflate: Deflate,
+    engine: Engine,
     /// Stamp of the history that the compressor's window continues.
     stamp: u64,
+}
+
+/// Level 1 is our own, made for small messages; from level 2 on it is zlib's turn.
+enum Engine {
+    Fast(FastDeflate),
+    Zlib(Deflate),
+}
+
+impl Engine {
+    fn new(level: i32, window_bits: u8) -> Self {
+        if level == 1 {
+            return Self::Fast(FastDeflate::new());
+        }
+        Self::Zlib(Deflate::new(level, false, window_bits))
+    }
+
+    /// Begins a new stream whose window holds `window`.
+    fn restart(&mut self, window: &[u8]) {
+        match self {
+            Self::Fast(deflate) => deflate.restart(window),
+            Self::Zlib(deflate) => {
+                deflate.reset();
+                if !window.is_empty() {
+                    // Fails only in the middle of a stream, and this is the start of one.
+                    let _ = deflate.set_dictionary(window);
+                }
+            }
+        }
+    }
+
+    fn compress(&mut self, window_bits: u8, message: &[u8], out: &mut Vec<u8>) {
+        match self {
+            Self::Fast(deflate) => deflate.compress(message, 1 << window_bits, out),
+            Self::Zlib(deflate) => deflate_all(deflate, message, out),
+        }
+    }
 }
 
 /// Tells codecs apart, so that a history which moved from one thread's codec to another's is never
@@ -91,7 +128,7 @@ struct Compressor {
 static NEXT_ID: AtomicU32 = AtomicU32::new(1);
 
 impl Codec {
-    /// A codec that compresses with zlib's `level`, 1 (fast) to 9 (small).
+    /// A codec that compresses with `level`, 1 (fast) to 9 (small).
     pub fn new(level: u8) -> Self {
         Self {
             level: i32::from(level.clamp(1, 9)),
@@ -110,8 +147,7 @@ impl Codec {
     ///
     /// # Panics
     ///
-    /// When `window_bits` is not 9 to 15: deflate implementations of zlib's family can't write
-    /// a window of 8, and [`offer`](crate::offer) never agrees to one.
+    /// When `window_bits` is not 8 to 15, or is 8 above level 1: zlib can't write a window that small.
     pub fn compress(
         &mut self,
         window_bits: u8,
@@ -119,9 +155,10 @@ impl Codec {
         message: &[u8],
         out: &mut Vec<u8>,
     ) {
+        let least = if self.level == 1 { 8 } else { 9 };
         assert!(
-            (9..=15).contains(&window_bits),
-            "window bits for compressing are 9 to 15, not {window_bits}"
+            (least..=15).contains(&window_bits),
+            "window bits for compressing are {least} to 15, not {window_bits}"
         );
         if message.is_empty() {
             out.push(EMPTY);
@@ -130,25 +167,22 @@ impl Codec {
         let stamp = self.next_stamp();
         let level = self.level;
         let compressor =
-            self.compressors[usize::from(window_bits - 9)].get_or_insert_with(|| Compressor {
-                deflate: Deflate::new(level, false, window_bits),
+            self.compressors[usize::from(window_bits - 8)].get_or_insert_with(|| Compressor {
+                engine: Engine::new(level, window_bits),
                 stamp: 0,
             });
-        match &history {
-            // The compressor went on from here last time: its window is this history, and more.
-            Some(history) if history.stamp != 0 && history.stamp == compressor.stamp => {}
-            _ => {
-                compressor.deflate.reset();
-                if let Some(history) = &history
-                    && !history.as_bytes().is_empty()
-                {
-                    // Fails only in the middle of a stream, and this is the start of one.
-                    let _ = compressor.deflate.set_dictionary(history.as_bytes());
-                }
-            }
+        let remembered = history
+            .as_ref()
+            .map_or(&[][..], |history| history.as_bytes());
+        let continues = history
+            .as_ref()
+            .is_some_and(|history| history.stamp != 0 && history.stamp == compressor.stamp);
+        // Where the compressor went on from here last time, its window is this history, and more.
+        if !continues {
+            compressor.engine.restart(remembered);
         }
         compressor.stamp = 0;
-        deflate_all(&mut compressor.deflate, message, out);
+        compressor.engine.compress(window_bits, message, out);
         if let Some(history) = history {
             history.push(message);
             history.stamp = stamp;

@@ -30,6 +30,7 @@
 //! [RFC 7692]: https://www.rfc-editor.org/rfc/rfc7692
 
 mod codec;
+mod fast;
 mod history;
 pub mod offer;
 
