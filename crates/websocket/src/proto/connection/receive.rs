@@ -1,0 +1,511 @@
+//! Receiving: from bytes, cut anywhere, to events in order.
+
+use std::fmt;
+use std::mem;
+
+use super::super::assemble::{Delivered, Held, OpenMessage, Unfinished};
+use super::super::close::CloseFrame;
+use super::super::error::PeerFault;
+use super::super::event::Event;
+use super::super::extensions::Extensions;
+use super::super::frame::{FrameHeader, MAX_CONTROL_PAYLOAD, MAX_HEADER, OpCode};
+use super::super::limits::Limits;
+use super::super::mask::MaskKey;
+use super::super::output::Output;
+use super::send::{Sender, Sending};
+use super::{Connection, Role};
+
+/// The events of the bytes that were given to [`Connection::receive`], one after the other.
+///
+/// Events are borrowed, so this is not an [`Iterator`]; ask with
+/// `while let Some(event) = events.next(&mut out)`.
+///
+/// Dropping it early loses nothing: bytes that were not parsed are copied into the connection, and
+/// come first at the next [`Connection::receive`].
+#[must_use = "input is parsed while events are asked for"]
+pub struct Events<'a> {
+    connection: &'a mut Connection,
+    input: &'a mut [u8],
+    parsed: usize,
+    /// What earlier events left, with `input` behind it. Empty on the common path.
+    held: Held,
+}
+
+impl<'a> Events<'a> {
+    #[inline]
+    pub(super) fn new(connection: &'a mut Connection, input: &'a mut [u8]) -> Self {
+        let mut events = Self {
+            connection,
+            input,
+            parsed: 0,
+            held: Held::default(),
+        };
+        if events.connection.has_held_input() {
+            events.take_held();
+        }
+        events
+    }
+
+    /// The next event, or `None` when the input has been used up.
+    ///
+    /// What the engine has to say to it (the pong for a ping, the answer to a Close, the Close for
+    /// a fault) is put into `out` before this returns. So what the caller puts for one event before
+    /// asking for the next stays in order with it, and a failure comes behind the answers to all
+    /// good messages.
+    #[inline]
+    pub fn next(&mut self, out: &mut impl Output) -> Option<Event<'_>> {
+        self.next_with_sender(out).map(|(event, _)| event)
+    }
+
+    /// The next event, like [`next`](Self::next), and with it the sending side: to answer the event
+    /// while it is borrowed.
+    #[inline]
+    pub fn next_with_sender(&mut self, out: &mut impl Output) -> Option<(Event<'_>, Sender<'_>)> {
+        let Connection { sending, receiving } = &mut *self.connection;
+        let event = if self.held.is_empty() {
+            let (parsed, event) = receiving.advance(sending, &mut self.input[self.parsed..], out);
+            self.parsed += parsed;
+            event
+        } else {
+            let (parsed, event) =
+                receiving.advance(sending, &mut self.held.bytes[self.held.parsed..], out);
+            self.held.parsed += parsed;
+            event
+        };
+        event.map(|event| (event, Sender::new(sending)))
+    }
+
+    /// Goes on with what an earlier `Events` left, the new input behind it.
+    #[cold]
+    fn take_held(&mut self) {
+        if let Some(unfinished) = &mut self.connection.receiving.unfinished {
+            self.held = mem::take(&mut unfinished.held);
+        }
+        self.held.append(self.input);
+        self.parsed = self.input.len();
+    }
+
+    /// Keeps what was not parsed for the next `Events`.
+    #[cold]
+    fn hold(&mut self) {
+        if self.held.is_empty() {
+            self.held = Held {
+                bytes: self.input[self.parsed..].to_vec(),
+                parsed: 0,
+            };
+        }
+        self.connection.receiving.unfinished().held = mem::take(&mut self.held);
+    }
+}
+
+impl Drop for Events<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.connection.receiving.release_delivered();
+        let all_parsed = self.parsed == self.input.len() && self.held.is_empty();
+        if !all_parsed && self.connection.wants_input() {
+            self.hold();
+        }
+    }
+}
+
+impl fmt::Debug for Events<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let held = self.held.bytes.len() - self.held.parsed;
+        f.debug_struct("Events")
+            .field("unparsed", &(self.input.len() - self.parsed + held))
+            .finish_non_exhaustive()
+    }
+}
+
+/// The receiving half of a connection's state.
+pub(super) struct Receiving {
+    limits: Limits,
+    extensions: Extensions,
+    /// Set when the peer sent Close, or was failed: input is not looked at any more.
+    over: Option<InputOver>,
+    /// The frame whose payload is being received.
+    frame: Option<OpenFrame>,
+    /// The start of a header which the input cut off. A header that is whole has left it, so one
+    /// byte less than the longest is enough.
+    header: [u8; MAX_HEADER - 1],
+    header_len: u8,
+    unfinished: Option<Box<Unfinished>>,
+}
+
+/// Why no more input is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum InputOver {
+    /// The peer sent Close.
+    Closed,
+    /// The peer misbehaved, and the connection was failed.
+    Failed,
+}
+
+/// A frame whose header is here, and whose payload isn't or not all of it.
+#[derive(Clone, Copy)]
+struct OpenFrame {
+    remaining: u64,
+    /// `None` when the peer doesn't mask: to the client.
+    key: Option<MaskKey>,
+    opcode: OpCode,
+    fin: bool,
+}
+
+impl Receiving {
+    pub(super) const fn new(limits: Limits, extensions: Extensions) -> Self {
+        Self {
+            limits,
+            extensions,
+            over: None,
+            frame: None,
+            header: [0; MAX_HEADER - 1],
+            header_len: 0,
+            unfinished: None,
+        }
+    }
+
+    pub(super) const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(super) const fn over(&self) -> Option<InputOver> {
+        self.over
+    }
+
+    pub(super) fn has_held_input(&self) -> bool {
+        self.unfinished
+            .as_ref()
+            .is_some_and(|unfinished| !unfinished.held.is_empty())
+    }
+
+    /// Parses up to and including the next event. Returns how many bytes of `input` that took: all
+    /// of them when there is no event.
+    #[inline]
+    fn advance<'i>(
+        &'i mut self,
+        sending: &mut Sending,
+        mut input: &'i mut [u8],
+        out: &mut impl Output,
+    ) -> (usize, Option<Event<'i>>) {
+        let total = input.len();
+        self.release_delivered();
+        if self.over.is_some() {
+            return (total, None);
+        }
+        loop {
+            let mut frame = match self.frame.take() {
+                Some(frame) => frame,
+                None => {
+                    let (header, header_len) = match self.read_header(input) {
+                        Ok(Some(found)) => found,
+                        Ok(None) => return (total, None),
+                        Err(fault) => return (total, Some(self.fail(fault, sending, out))),
+                    };
+                    if let Err(fault) = self.check(&header, sending.role()) {
+                        return (total, Some(self.fail(fault, sending, out)));
+                    }
+                    input = &mut mem::take(&mut input)[header_len..];
+                    if is_event_of_its_own(&header) && header.payload_len <= input.len() as u64 {
+                        let (payload, rest) = input.split_at_mut(header.payload_len as usize);
+                        if let Some(mut key) = header.mask {
+                            key.apply(payload);
+                        }
+                        let event = self.whole_frame(header.opcode, payload, sending, out);
+                        return (total - rest.len(), Some(event));
+                    }
+                    self.open_frame(&header)
+                }
+            };
+            let available = frame.remaining.min(input.len() as u64) as usize;
+            let (piece, rest) = mem::take(&mut input).split_at_mut(available);
+            input = rest;
+            frame.remaining -= available as u64;
+            if let Some(key) = &mut frame.key {
+                key.apply(piece);
+            }
+            if let Err(fault) = self.store(frame.opcode, piece) {
+                return (total, Some(self.fail(fault, sending, out)));
+            }
+            if frame.remaining > 0 {
+                self.frame = Some(frame);
+                return (total, None);
+            }
+            if frame.opcode.is_control() {
+                let event = self.stored_control(frame.opcode, sending, out);
+                return (total - input.len(), Some(event));
+            }
+            if frame.fin {
+                if let Err(fault) = self.check_end_of_message() {
+                    return (total, Some(self.fail(fault, sending, out)));
+                }
+                return (total - input.len(), self.finished_message());
+            }
+        }
+    }
+
+    /// Reads a header, the start of which may have come earlier. Returns it with the bytes of
+    /// `input` that it took, or keeps all of `input` until there is more.
+    #[inline]
+    fn read_header(&mut self, input: &[u8]) -> Result<Option<(FrameHeader, usize)>, PeerFault> {
+        if self.header_len != 0 {
+            return self.read_rest_of_header(input);
+        }
+        let found = FrameHeader::parse(input)?;
+        if found.is_none() {
+            self.header[..input.len()].copy_from_slice(input);
+            self.header_len = input.len() as u8;
+        }
+        Ok(found)
+    }
+
+    #[cold]
+    fn read_rest_of_header(
+        &mut self,
+        input: &[u8],
+    ) -> Result<Option<(FrameHeader, usize)>, PeerFault> {
+        let before = usize::from(self.header_len);
+        let added = input.len().min(MAX_HEADER - before);
+        let mut bytes = [0; MAX_HEADER];
+        bytes[..before].copy_from_slice(&self.header[..before]);
+        bytes[before..before + added].copy_from_slice(&input[..added]);
+        let bytes = &bytes[..before + added];
+        match FrameHeader::parse(bytes)? {
+            Some((header, len)) => {
+                self.header_len = 0;
+                // What was kept was not a whole header, so this one reaches into `input`.
+                Ok(Some((header, len - before)))
+            }
+            None => {
+                self.header[..bytes.len()].copy_from_slice(bytes);
+                self.header_len = bytes.len() as u8;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Judges what the header alone can't tell: reserved bits, the mask, the order of fragments,
+    /// the limits.
+    #[inline]
+    fn check(&self, header: &FrameHeader, role: &Role) -> Result<(), PeerFault> {
+        let unknown = header.reserved & !self.extensions.reserved_bits();
+        if unknown != 0 {
+            return Err(PeerFault::ReservedBits(unknown));
+        }
+        match (role.is_server(), header.mask.is_some()) {
+            (true, true) | (false, false) => {}
+            (true, false) => return Err(PeerFault::NotMasked),
+            (false, true) => return Err(PeerFault::Masked),
+        }
+        if header.opcode.is_control() {
+            return Ok(());
+        }
+        let open = self.open_message();
+        match (header.opcode, open) {
+            (OpCode::Continuation, None) => return Err(PeerFault::UnexpectedContinuation),
+            (OpCode::Text | OpCode::Binary, Some(_)) => {
+                return Err(PeerFault::InterruptedMessage(header.opcode));
+            }
+            _ => {}
+        }
+        let Limits {
+            max_frame,
+            max_message,
+            max_fragments,
+            ..
+        } = self.limits;
+        if header.payload_len > max_frame as u64 {
+            return Err(PeerFault::FrameTooLarge {
+                announced: header.payload_len,
+                limit: max_frame,
+            });
+        }
+        let (frames, announced) = open.map_or((0, 0), |open| (open.frames, open.announced));
+        // Can't overflow: the first is within the limit, the second has 63 bits.
+        let announced = announced + header.payload_len;
+        if announced > max_message as u64 {
+            return Err(PeerFault::MessageTooLarge {
+                announced,
+                limit: max_message,
+            });
+        }
+        if frames >= max_fragments.max(1) {
+            return Err(PeerFault::TooManyFragments {
+                limit: max_fragments,
+            });
+        }
+        Ok(())
+    }
+
+    /// The event of a frame that lies in the input whole.
+    #[inline]
+    fn whole_frame<'p>(
+        &mut self,
+        opcode: OpCode,
+        payload: &'p [u8],
+        sending: &mut Sending,
+        out: &mut impl Output,
+    ) -> Event<'p> {
+        match opcode {
+            OpCode::Text => match simdutf8::basic::from_utf8(payload) {
+                Ok(text) => Event::Text(text),
+                Err(_) => self.fail(PeerFault::InvalidUtf8, sending, out),
+            },
+            OpCode::Continuation | OpCode::Binary => Event::Binary(payload),
+            OpCode::Close | OpCode::Ping | OpCode::Pong => {
+                match self.answer_control(opcode, payload, sending, out) {
+                    Ok(()) => control_event(opcode, payload),
+                    Err(fault) => self.fail(fault, sending, out),
+                }
+            }
+        }
+    }
+
+    /// Begins to receive a frame that doesn't lie in the input whole, or is a fragment.
+    fn open_frame(&mut self, header: &FrameHeader) -> OpenFrame {
+        if !header.opcode.is_control() {
+            let message = &mut self.unfinished().message;
+            match message {
+                Some(open) => {
+                    open.frames += 1;
+                    open.announced += header.payload_len;
+                }
+                None => *message = Some(OpenMessage::begin(header.opcode, header.payload_len)),
+            }
+        }
+        OpenFrame {
+            remaining: header.payload_len,
+            key: header.mask,
+            opcode: header.opcode,
+            fin: header.fin,
+        }
+    }
+
+    /// Keeps a piece of the open frame's payload.
+    fn store(&mut self, opcode: OpCode, piece: &[u8]) -> Result<(), PeerFault> {
+        if piece.is_empty() {
+            return Ok(());
+        }
+        let unfinished = self.unfinished();
+        if opcode.is_control() {
+            unfinished.control.extend_from_slice(piece);
+            return Ok(());
+        }
+        match &mut unfinished.message {
+            Some(message) => message.push(piece),
+            None => Ok(()),
+        }
+    }
+
+    /// The event of a control frame that came in parts.
+    fn stored_control(
+        &mut self,
+        opcode: OpCode,
+        sending: &mut Sending,
+        out: &mut impl Output,
+    ) -> Event<'_> {
+        let mut copy = [0; MAX_CONTROL_PAYLOAD];
+        let len = {
+            let unfinished = self.unfinished();
+            unfinished.delivered = Delivered::Control;
+            copy[..unfinished.control.len()].copy_from_slice(&unfinished.control);
+            unfinished.control.len()
+        };
+        match self.answer_control(opcode, &copy[..len], sending, out) {
+            Ok(()) => control_event(opcode, &self.unfinished().control),
+            Err(fault) => self.fail(fault, sending, out),
+        }
+    }
+
+    /// Does what a control frame asks for.
+    fn answer_control(
+        &mut self,
+        opcode: OpCode,
+        payload: &[u8],
+        sending: &mut Sending,
+        out: &mut impl Output,
+    ) -> Result<(), PeerFault> {
+        match opcode {
+            OpCode::Ping => sending.answer_ping(payload, self.limits.pong_backlog, out),
+            OpCode::Close => {
+                let close = CloseFrame::parse(payload)?;
+                self.over = Some(InputOver::Closed);
+                self.forget_open_message();
+                sending.answer_close(close.map(|close| close.code), out);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn check_end_of_message(&self) -> Result<(), PeerFault> {
+        match self.open_message() {
+            Some(message) => message.check_end(),
+            None => Ok(()),
+        }
+    }
+
+    fn finished_message(&mut self) -> Option<Event<'_>> {
+        let unfinished = self.unfinished();
+        unfinished.delivered = Delivered::Message;
+        unfinished.message.as_ref().map(OpenMessage::event)
+    }
+
+    /// Fails the connection (§7.1.7): nothing more is received, and a Close frame goes out if
+    /// none has yet.
+    #[cold]
+    fn fail<'e>(
+        &mut self,
+        fault: PeerFault,
+        sending: &mut Sending,
+        out: &mut impl Output,
+    ) -> Event<'e> {
+        self.over = Some(InputOver::Failed);
+        self.frame = None;
+        self.unfinished = None;
+        sending.close_for(&fault, out);
+        Event::Failed(fault)
+    }
+
+    #[inline]
+    fn open_message(&self) -> Option<&OpenMessage> {
+        self.unfinished.as_ref()?.message.as_ref()
+    }
+
+    /// Whatever was incomplete when the peer closed will never be complete.
+    fn forget_open_message(&mut self) {
+        if let Some(unfinished) = &mut self.unfinished {
+            unfinished.message = None;
+        }
+    }
+
+    fn unfinished(&mut self) -> &mut Unfinished {
+        self.unfinished.get_or_insert_default()
+    }
+
+    /// Frees what the last event lent out, and the box when nothing else is in it.
+    #[inline]
+    fn release_delivered(&mut self) {
+        if let Some(unfinished) = &mut self.unfinished {
+            unfinished.release_delivered();
+            if unfinished.is_empty() {
+                self.unfinished = None;
+            }
+        }
+    }
+}
+
+/// Whether the frame by itself is an event: a control frame, or a message in one frame.
+#[inline]
+fn is_event_of_its_own(header: &FrameHeader) -> bool {
+    header.fin && header.opcode != OpCode::Continuation
+}
+
+/// The event of a control frame whose payload has been checked.
+fn control_event(opcode: OpCode, payload: &[u8]) -> Event<'_> {
+    match opcode {
+        OpCode::Ping => Event::Ping(payload),
+        OpCode::Pong => Event::Pong(payload),
+        _ => Event::Close(CloseFrame::parse(payload).ok().flatten()),
+    }
+}

@@ -1,0 +1,310 @@
+//! Sending: messages and control frames, masked where the role wants it.
+
+use super::super::close::{CloseCode, CloseFrame, MAX_REASON};
+use super::super::error::{Misuse, PeerFault};
+use super::super::frame::{FrameHeader, MAX_CONTROL_PAYLOAD, MAX_HEADER, OpCode, write_unmasked};
+use super::super::mask::MaskKey;
+use super::super::output::Output;
+use super::{Connection, Role};
+
+/// The sending side of a [`Connection`], borrowed by itself, so that an event can be answered
+/// while it is still borrowed from the receiving side.
+#[derive(Debug)]
+pub struct Sender<'a> {
+    sending: &'a mut Sending,
+}
+
+impl<'a> Sender<'a> {
+    #[inline]
+    pub(super) fn new(sending: &'a mut Sending) -> Self {
+        Self { sending }
+    }
+
+    /// Puts a text message into `out`, as one frame.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::Closing`] once a Close frame was sent.
+    #[inline]
+    pub fn send_text(&mut self, text: &str, out: &mut impl Output) -> Result<(), Misuse> {
+        self.sending.send(OpCode::Text, text.as_bytes(), out)
+    }
+
+    /// Puts a binary message into `out`, as one frame.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::Closing`] once a Close frame was sent.
+    #[inline]
+    pub fn send_binary(&mut self, bytes: &[u8], out: &mut impl Output) -> Result<(), Misuse> {
+        self.sending.send(OpCode::Binary, bytes, out)
+    }
+
+    /// Puts a ping into `out`, with at most 125 bytes of payload which the pong will repeat.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::ControlTooLong`]; [`Misuse::Closing`] once a Close frame was sent.
+    pub fn ping(&mut self, payload: &[u8], out: &mut impl Output) -> Result<(), Misuse> {
+        self.sending.send_control(OpCode::Ping, payload, out)
+    }
+
+    /// Puts a pong that answers no ping into `out`: a heartbeat in one direction (§5.5.3). Pings
+    /// are answered without the caller's help.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::ControlTooLong`]; [`Misuse::Closing`] once a Close frame was sent.
+    pub fn pong(&mut self, payload: &[u8], out: &mut impl Output) -> Result<(), Misuse> {
+        self.sending.send_control(OpCode::Pong, payload, out)
+    }
+
+    /// Begins to close, or agrees to: puts a Close frame into `out`, with a reason of at most
+    /// [`MAX_REASON`](super::super::MAX_REASON) bytes for people who look into logs. Nothing can be
+    /// sent after it. Messages may still come until the peer's Close.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::UnsendableCloseCode`], [`Misuse::CloseReasonTooLong`]; [`Misuse::Closing`] once
+    /// a Close frame was sent.
+    pub fn close(
+        &mut self,
+        code: CloseCode,
+        reason: &str,
+        out: &mut impl Output,
+    ) -> Result<(), Misuse> {
+        let frame = CloseFrame { code, reason };
+        frame.check_sendable()?;
+        if self.sending.close_sent {
+            return Err(Misuse::Closing);
+        }
+        self.sending.put_close(Some(frame), out);
+        Ok(())
+    }
+
+    /// Whether messages can still be sent: no Close frame was sent yet.
+    #[inline]
+    pub fn can_send(&self) -> bool {
+        !self.sending.close_sent
+    }
+}
+
+/// See [`Sender`] for what each method does.
+impl Connection {
+    /// Puts a text message into `out`, as one frame.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::Closing`] once a Close frame was sent.
+    #[inline]
+    pub fn send_text(&mut self, text: &str, out: &mut impl Output) -> Result<(), Misuse> {
+        self.sender().send_text(text, out)
+    }
+
+    /// Puts a binary message into `out`, as one frame.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::Closing`] once a Close frame was sent.
+    #[inline]
+    pub fn send_binary(&mut self, bytes: &[u8], out: &mut impl Output) -> Result<(), Misuse> {
+        self.sender().send_binary(bytes, out)
+    }
+
+    /// Puts a ping into `out`; see [`Sender::ping`].
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::ControlTooLong`]; [`Misuse::Closing`] once a Close frame was sent.
+    pub fn ping(&mut self, payload: &[u8], out: &mut impl Output) -> Result<(), Misuse> {
+        self.sender().ping(payload, out)
+    }
+
+    /// Puts a pong into `out` that answers no ping; see [`Sender::pong`].
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::ControlTooLong`]; [`Misuse::Closing`] once a Close frame was sent.
+    pub fn pong(&mut self, payload: &[u8], out: &mut impl Output) -> Result<(), Misuse> {
+        self.sender().pong(payload, out)
+    }
+
+    /// Begins to close; see [`Sender::close`].
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::UnsendableCloseCode`], [`Misuse::CloseReasonTooLong`]; [`Misuse::Closing`] once
+    /// a Close frame was sent.
+    pub fn close(
+        &mut self,
+        code: CloseCode,
+        reason: &str,
+        out: &mut impl Output,
+    ) -> Result<(), Misuse> {
+        self.sender().close(code, reason, out)
+    }
+
+    /// Answers the ping that had to wait because the peer didn't read, if there is one and the
+    /// output has room again. To be called when output has been written; returns whether something
+    /// was put.
+    pub fn flush_pong(&mut self, out: &mut impl Output) -> bool {
+        let limit = self.limits().pong_backlog;
+        self.sending.flush_pong(limit, out)
+    }
+}
+
+/// The sending half of a connection's state.
+#[derive(Debug)]
+pub(super) struct Sending {
+    role: Role,
+    close_sent: bool,
+    waiting_pong: Option<Box<WaitingPong>>,
+}
+
+/// The answer to the newest ping, for a peer that asks and doesn't read.
+#[derive(Debug)]
+struct WaitingPong {
+    payload: [u8; MAX_CONTROL_PAYLOAD],
+    len: u8,
+}
+
+impl Sending {
+    pub(super) const fn new(role: Role) -> Self {
+        Self {
+            role,
+            close_sent: false,
+            waiting_pong: None,
+        }
+    }
+
+    #[inline]
+    pub(super) const fn role(&self) -> &Role {
+        &self.role
+    }
+
+    #[inline]
+    pub(super) const fn close_sent(&self) -> bool {
+        self.close_sent
+    }
+
+    #[inline]
+    fn send(
+        &mut self,
+        opcode: OpCode,
+        payload: &[u8],
+        out: &mut impl Output,
+    ) -> Result<(), Misuse> {
+        if self.close_sent {
+            return Err(Misuse::Closing);
+        }
+        self.put_frame(opcode, payload, out);
+        Ok(())
+    }
+
+    fn send_control(
+        &mut self,
+        opcode: OpCode,
+        payload: &[u8],
+        out: &mut impl Output,
+    ) -> Result<(), Misuse> {
+        if payload.len() > MAX_CONTROL_PAYLOAD {
+            return Err(Misuse::ControlTooLong(payload.len()));
+        }
+        self.send(opcode, payload, out)
+    }
+
+    /// Answers a ping at once when the output is shorter than `limit`, else when it is again.
+    ///
+    /// §5.5.3: of pings that were not answered yet, only the newest needs an answer.
+    pub(super) fn answer_ping(&mut self, payload: &[u8], limit: usize, out: &mut impl Output) {
+        if self.close_sent {
+            return;
+        }
+        if out.backlog() < limit {
+            self.waiting_pong = None;
+            self.put_frame(OpCode::Pong, payload, out);
+            return;
+        }
+        let pong = self.waiting_pong.get_or_insert_with(|| {
+            Box::new(WaitingPong {
+                payload: [0; MAX_CONTROL_PAYLOAD],
+                len: 0,
+            })
+        });
+        pong.payload[..payload.len()].copy_from_slice(payload);
+        pong.len = payload.len() as u8;
+    }
+
+    fn flush_pong(&mut self, limit: usize, out: &mut impl Output) -> bool {
+        if self.waiting_pong.is_none() || out.backlog() >= limit {
+            return false;
+        }
+        let Some(pong) = self.waiting_pong.take() else {
+            return false;
+        };
+        self.put_frame(OpCode::Pong, &pong.payload[..usize::from(pong.len)], out);
+        true
+    }
+
+    /// Answers the peer's Close with the same code (§5.5.1), unless a Close was sent before.
+    pub(super) fn answer_close(&mut self, code: Option<CloseCode>, out: &mut impl Output) {
+        if !self.close_sent {
+            self.put_close(code.map(|code| CloseFrame { code, reason: "" }), out);
+        }
+    }
+
+    /// Sends the Close that a fault calls for, unless a Close was sent before.
+    pub(super) fn close_for(&mut self, fault: &PeerFault, out: &mut impl Output) {
+        if !self.close_sent {
+            // All fault texts are ASCII, so the cut is between characters.
+            let mut reason = fault.to_string();
+            reason.truncate(MAX_REASON);
+            let frame = CloseFrame {
+                code: fault.close_code(),
+                reason: &reason,
+            };
+            self.put_close(Some(frame), out);
+        }
+    }
+
+    fn put_close(&mut self, frame: Option<CloseFrame<'_>>, out: &mut impl Output) {
+        self.close_sent = true;
+        self.waiting_pong = None;
+        let mut buffer = [0; MAX_CONTROL_PAYLOAD];
+        let payload = frame.map_or(&[][..], |frame| frame.write(&mut buffer));
+        self.put_frame(OpCode::Close, payload, out);
+    }
+
+    #[inline]
+    fn put_frame(&mut self, opcode: OpCode, payload: &[u8], out: &mut impl Output) {
+        match &mut self.role {
+            Role::Server => write_unmasked(opcode, payload, out),
+            Role::Client(keys) => {
+                let key = MaskKey::new(keys.next_key());
+                put_masked(opcode, payload, key, out);
+            }
+        }
+    }
+}
+
+/// Puts a whole masked frame, as a client sends it.
+fn put_masked(opcode: OpCode, payload: &[u8], mut key: MaskKey, out: &mut impl Output) {
+    let header = FrameHeader {
+        fin: true,
+        reserved: 0,
+        opcode,
+        mask: Some(key),
+        payload_len: payload.len() as u64,
+    };
+    let mut head = [0; MAX_HEADER];
+    let len = header.write(&mut head);
+    out.put(&head[..len]);
+    // The payload is the caller's and stays as it is, so it is masked in a copy, piece by piece.
+    let mut copy = [0; 1024];
+    for piece in payload.chunks(copy.len()) {
+        let copy = &mut copy[..piece.len()];
+        copy.copy_from_slice(piece);
+        key.apply(copy);
+        out.put(copy);
+    }
+}

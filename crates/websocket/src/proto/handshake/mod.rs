@@ -1,0 +1,33 @@
+//! The opening handshake (RFC 6455 §4), without I/O.
+//!
+//! A server reads the head of an HTTP request, with [`RequestHead`] from raw bytes or with an HTTP
+//! library. [`Opening::from_request`] makes every check of §4.2.1 and gives either the request's
+//! meaning or the [`Refusal`] to answer with. The application looks at origin and subprotocols,
+//! and [`Opening::accept`] gives the response.
+//!
+//! ```
+//! use tautline_websocket::proto::handshake::{HeadLimits, Opening, RequestHead};
+//!
+//! let bytes = b"GET /chat HTTP/1.1\r\n\
+//!     Host: example.com\r\n\
+//!     Upgrade: websocket\r\n\
+//!     Connection: Upgrade\r\n\
+//!     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+//!     Sec-WebSocket-Version: 13\r\n\r\n";
+//! let head = RequestHead::parse(bytes, &HeadLimits::default())?.expect("the head is whole");
+//! let opening = head.opening()?;
+//! let mut response = Vec::new();
+//! opening.accept(None).write_http1(&mut response);
+//! assert!(response.starts_with(b"HTTP/1.1 101 Switching Protocols\r\n"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod http1;
+mod key;
+mod request;
+mod response;
+
+pub use http1::{HeadError, HeadLimits, RequestHead};
+pub use key::AcceptKey;
+pub use request::{HttpVersion, Opening, OpeningError};
+pub use response::{Acceptance, Refusal};

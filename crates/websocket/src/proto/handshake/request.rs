@@ -1,0 +1,313 @@
+//! The client's opening request, checked (RFC 6455 §4.2.1).
+
+use super::key::{AcceptKey, is_key};
+use super::response::{Acceptance, Refusal};
+
+/// A request to open a WebSocket connection that fulfils every rule of §4.2.1.
+///
+/// Made from the pieces that any HTTP library has at hand; the text values are borrowed from
+/// them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening<'h> {
+    key: &'h str,
+    host: &'h str,
+    origin: Option<&'h str>,
+    subprotocols: Vec<&'h str>,
+    extensions: Vec<&'h str>,
+}
+
+impl<'h> Opening<'h> {
+    /// Checks a request. `headers` are the names and values of all header lines, in their order;
+    /// names in any case.
+    ///
+    /// With the `http` crate, as hyper and axum have it:
+    ///
+    /// ```
+    /// # use tautline_websocket::proto::handshake::{HttpVersion, Opening, OpeningError};
+    /// # fn check(request: &http::Request<()>) -> Result<Opening<'_>, OpeningError> {
+    /// Opening::from_request(
+    ///     request.method().as_str(),
+    ///     HttpVersion::HTTP_11,
+    ///     request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())),
+    /// )
+    /// # }
+    /// # let request = http::Request::get("/").header("upgrade", "websocket").body(()).unwrap();
+    /// # assert_eq!(check(&request), Err(OpeningError::NoConnectionUpgrade));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// One [`OpeningError`] for each rule. [`OpeningError::refusal`] is the response that says so.
+    /// When several are broken, the one that tells most comes first: whether WebSocket was asked
+    /// for at all, then how.
+    pub fn from_request(
+        method: &str,
+        version: HttpVersion,
+        headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
+    ) -> Result<Self, OpeningError> {
+        let found = Found::collect(headers)?;
+        if !found.upgrade {
+            return Err(OpeningError::NoUpgrade);
+        }
+        if method != "GET" {
+            return Err(OpeningError::NotGet);
+        }
+        if version < HttpVersion::HTTP_11 {
+            return Err(OpeningError::OldHttp);
+        }
+        if !found.connection_upgrade {
+            return Err(OpeningError::NoConnectionUpgrade);
+        }
+        if found.body {
+            return Err(OpeningError::Body);
+        }
+        match found.version {
+            None => return Err(OpeningError::NoVersion),
+            Some(b"13") => {}
+            Some(_) => return Err(OpeningError::UnsupportedVersion),
+        }
+        let host = found.host.ok_or(OpeningError::NoHost)?;
+        let key = found.key.ok_or(OpeningError::NoKey)?;
+        if !is_key(key) {
+            return Err(OpeningError::InvalidKey);
+        }
+        Ok(Self {
+            key,
+            host,
+            origin: found.origin,
+            subprotocols: found.subprotocols,
+            extensions: found.extensions,
+        })
+    }
+
+    /// The response that opens the connection, with the subprotocol that was chosen. Take that
+    /// from [`select_subprotocol`](Self::select_subprotocol): a client fails the connection
+    /// when it gets one that it didn't ask for.
+    pub fn accept<'p>(&self, subprotocol: Option<&'p str>) -> Acceptance<'p> {
+        Acceptance::new(AcceptKey::answer(self.key), subprotocol)
+    }
+
+    /// The first of the client's subprotocols, in its order of preference, that is among
+    /// `supported` (§4.2.2; names are case-sensitive).
+    pub fn select_subprotocol<'s>(&self, supported: &[&'s str]) -> Option<&'s str> {
+        self.subprotocols
+            .iter()
+            .find_map(|wanted| supported.iter().find(|name| *name == wanted).copied())
+    }
+
+    /// The client's key, 16 bytes in base64.
+    pub fn key(&self) -> &'h str {
+        self.key
+    }
+
+    /// The value of `Host`.
+    pub fn host(&self) -> &'h str {
+        self.host
+    }
+
+    /// The value of `Origin`. Browsers always send it, other clients hardly ever. Without a check
+    /// of it, any page on the web can connect with the cookies of its visitor (§10.2).
+    pub fn origin(&self) -> Option<&'h str> {
+        self.origin
+    }
+
+    /// The subprotocols that the client can speak, the best first.
+    pub fn subprotocols(&self) -> &[&'h str] {
+        &self.subprotocols
+    }
+
+    /// The extension offers, one for each element of `Sec-WebSocket-Extensions`, as they came.
+    pub fn extensions(&self) -> &[&'h str] {
+        &self.extensions
+    }
+}
+
+/// The version of HTTP that a request was made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HttpVersion {
+    /// The number before the dot.
+    pub major: u8,
+    /// The number behind it.
+    pub minor: u8,
+}
+
+impl HttpVersion {
+    /// HTTP/1.0, in which nothing can be upgraded.
+    pub const HTTP_10: Self = Self { major: 1, minor: 0 };
+    /// HTTP/1.1.
+    pub const HTTP_11: Self = Self { major: 1, minor: 1 };
+}
+
+/// The rule of §4.2.1 that a request breaks. In the order of that section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpeningError {
+    /// A method other than GET.
+    #[error("a WebSocket connection is opened with GET")]
+    NotGet,
+    /// A version of HTTP before 1.1.
+    #[error(
+        "a WebSocket connection is opened with HTTP/1.1; this request came with an older version, perhaps from a proxy that must be told to use 1.1"
+    )]
+    OldHttp,
+    /// No `Host`.
+    #[error("the Host header is missing")]
+    NoHost,
+    /// `Upgrade` is missing or doesn't name `websocket`: not a WebSocket request at all.
+    #[error("this is a WebSocket endpoint; expected the header Upgrade: websocket")]
+    NoUpgrade,
+    /// `Connection` is missing or doesn't name `Upgrade`.
+    #[error("expected the header Connection: Upgrade; a reverse proxy must pass it on")]
+    NoConnectionUpgrade,
+    /// No `Sec-WebSocket-Key`.
+    #[error("the Sec-WebSocket-Key header is missing")]
+    NoKey,
+    /// A `Sec-WebSocket-Key` that isn't 16 bytes in base64.
+    #[error("Sec-WebSocket-Key must be 16 bytes in base64")]
+    InvalidKey,
+    /// No `Sec-WebSocket-Version`.
+    #[error("the Sec-WebSocket-Version header is missing; expected 13")]
+    NoVersion,
+    /// A `Sec-WebSocket-Version` other than 13.
+    #[error("this Sec-WebSocket-Version is not supported; expected 13")]
+    UnsupportedVersion,
+    /// A `Sec-WebSocket-Protocol` with something that isn't a token, or one of them twice.
+    #[error("Sec-WebSocket-Protocol must be a list of tokens separated by commas, each only once")]
+    InvalidSubprotocol,
+    /// A header line more than once where one is allowed.
+    #[error("the header {0} must appear only once")]
+    Repeated(&'static str),
+    /// A header value that isn't printable ASCII where it must be.
+    #[error("the header {0} has characters which it can't have")]
+    InvalidHeader(&'static str),
+    /// A request with a body. The bytes behind the head would be taken for frames, by us if not by
+    /// a proxy on the way.
+    #[error("a request that opens a WebSocket connection has no body")]
+    Body,
+}
+
+impl OpeningError {
+    /// The HTTP status of the response: 400, 405, 426 or 505.
+    pub const fn status(&self) -> u16 {
+        match self {
+            Self::NotGet => 405,
+            Self::OldHttp => 505,
+            Self::NoUpgrade | Self::NoVersion | Self::UnsupportedVersion => 426,
+            _ => 400,
+        }
+    }
+
+    /// The response that tells the client.
+    pub fn refusal(&self) -> Refusal {
+        let refusal = Refusal::new(self.status(), self.to_string());
+        match self {
+            Self::NotGet => refusal.with_header("Allow", "GET"),
+            // RFC 9110 §15.5.22 wants Upgrade with a 426, RFC 6455 §4.4 the version that we speak.
+            Self::NoUpgrade | Self::NoVersion | Self::UnsupportedVersion => refusal
+                .with_header("Upgrade", "websocket")
+                .with_header("Sec-WebSocket-Version", "13"),
+            _ => refusal,
+        }
+    }
+}
+
+impl From<OpeningError> for Refusal {
+    fn from(error: OpeningError) -> Self {
+        error.refusal()
+    }
+}
+
+/// The header lines that matter.
+#[derive(Default)]
+struct Found<'h> {
+    host: Option<&'h str>,
+    upgrade: bool,
+    connection_upgrade: bool,
+    key: Option<&'h str>,
+    version: Option<&'h [u8]>,
+    origin: Option<&'h str>,
+    subprotocols: Vec<&'h str>,
+    extensions: Vec<&'h str>,
+    body: bool,
+}
+
+impl<'h> Found<'h> {
+    fn collect(
+        headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
+    ) -> Result<Self, OpeningError> {
+        let mut found = Self::default();
+        for (name, value) in headers {
+            let value = value.trim_ascii();
+            let is = |other: &str| name.eq_ignore_ascii_case(other);
+            // By length first: most headers of a browser's request are none of these.
+            match name.len() {
+                4 if is("host") => set(&mut found.host, "Host", text("Host", value)?)?,
+                6 if is("origin") => set(&mut found.origin, "Origin", text("Origin", value)?)?,
+                7 if is("upgrade") => found.upgrade |= has_token(value, "websocket"),
+                10 if is("connection") => found.connection_upgrade |= has_token(value, "upgrade"),
+                14 if is("content-length") => found.body |= value != b"0",
+                17 if is("sec-websocket-key") => {
+                    set(
+                        &mut found.key,
+                        "Sec-WebSocket-Key",
+                        text("Sec-WebSocket-Key", value)?,
+                    )?;
+                }
+                17 if is("transfer-encoding") => found.body = true,
+                21 if is("sec-websocket-version") => {
+                    set(&mut found.version, "Sec-WebSocket-Version", value)?;
+                }
+                22 if is("sec-websocket-protocol") => {
+                    for protocol in elements(text("Sec-WebSocket-Protocol", value)?) {
+                        if !is_token(protocol) || found.subprotocols.contains(&protocol) {
+                            return Err(OpeningError::InvalidSubprotocol);
+                        }
+                        found.subprotocols.push(protocol);
+                    }
+                }
+                24 if is("sec-websocket-extensions") => {
+                    found
+                        .extensions
+                        .extend(elements(text("Sec-WebSocket-Extensions", value)?));
+                }
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn set<T>(place: &mut Option<T>, name: &'static str, value: T) -> Result<(), OpeningError> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(OpeningError::Repeated(name)),
+    }
+}
+
+/// A value as text: printable ASCII, which is all that these headers may contain.
+fn text<'h>(name: &'static str, value: &'h [u8]) -> Result<&'h str, OpeningError> {
+    match str::from_utf8(value) {
+        Ok(text) if text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t')) => Ok(text),
+        _ => Err(OpeningError::InvalidHeader(name)),
+    }
+}
+
+/// The elements of a comma-separated list (RFC 9110 §5.6.1): empty ones don't count.
+fn elements(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',')
+        .map(|element| element.trim_matches([' ', '\t']))
+        .filter(|e| !e.is_empty())
+}
+
+fn has_token(list: &[u8], token: &str) -> bool {
+    list.split(|byte| *byte == b',')
+        .any(|element| element.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// Whether this is a token (RFC 9110 §5.6.2).
+fn is_token(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
