@@ -1,0 +1,299 @@
+//! The parameters of each call: JSON in, the node's requests out.
+//!
+//! Unknown parameters are ignored, `null` counts as absent, a wrong type is a malformed body (400),
+//! and what can be read but makes no sense is error 107. The bytes of `data` are kept as they are.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use tautline_protocol::ErrorCode;
+use tautline_protocol::json::check_payload;
+use tautline_protocol::message::StreamPosition;
+
+use super::Failure;
+use crate::http::node::{History, Publish};
+
+/// `publish`.
+pub(super) fn publish(body: &[u8]) -> Result<Publish, Failure> {
+    let mut params: PublishParams<'_> = parse(body)?;
+    let channel = required(params.channel.take())?;
+    Ok(Publish {
+        channel,
+        ..params.into_publish()?
+    })
+}
+
+/// `broadcast`: the same publication for each of the channels.
+pub(super) fn broadcast(body: &[u8]) -> Result<impl Iterator<Item = Publish>, Failure> {
+    let mut params: PublishParams<'_> = parse(body)?;
+    let channels = params.channels.take().unwrap_or_default();
+    if channels.is_empty() {
+        return Err(ErrorCode::BadRequest.into());
+    }
+    let publish = params.into_publish()?;
+    Ok(channels.into_iter().map(move |channel| Publish {
+        channel,
+        ..publish.clone()
+    }))
+}
+
+/// `presence` and `presence_stats`: a channel.
+pub(super) fn channel(body: &[u8]) -> Result<String, Failure> {
+    let ChannelParams { channel } = parse(body)?;
+    required(channel)
+}
+
+/// `history`.
+pub(super) fn history(body: &[u8]) -> Result<History, Failure> {
+    let HistoryParams {
+        channel,
+        limit,
+        since,
+        reverse,
+    } = parse(body)?;
+    let since = since.map(|since| StreamPosition {
+        offset: since.offset.unwrap_or_default(),
+        epoch: since.epoch.unwrap_or_default().into(),
+    });
+    let reverse = reverse.unwrap_or_default();
+    // Nothing is older than the start of the stream.
+    if reverse && since.as_ref().is_some_and(|since| since.offset == 0) {
+        return Err(ErrorCode::BadRequest.into());
+    }
+    Ok(History {
+        channel: required(channel)?,
+        // A negative number stands for all.
+        limit: u32::try_from(limit.unwrap_or_default()).ok(),
+        since,
+        reverse,
+    })
+}
+
+/// `info`: nothing, but an object all the same.
+pub(super) fn none(body: &[u8]) -> Result<(), Failure> {
+    parse(body).map(|NoParams {}| ())
+}
+
+#[derive(Deserialize)]
+struct NoParams {}
+
+#[derive(Deserialize)]
+struct ChannelParams {
+    channel: Option<String>,
+}
+
+/// Of `publish`, which has `channel`, and of `broadcast`, which has `channels`.
+#[derive(Deserialize)]
+struct PublishParams<'a> {
+    channel: Option<String>,
+    channels: Option<Vec<String>>,
+    /// `null` is a payload like any other, so it must be told from no payload.
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    b64data: Option<String>,
+    tags: Option<BTreeMap<String, String>>,
+    idempotency_key: Option<String>,
+    skip_history: Option<bool>,
+    version: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct HistoryParams {
+    channel: Option<String>,
+    limit: Option<i32>,
+    since: Option<Since>,
+    reverse: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct Since {
+    offset: Option<u64>,
+    epoch: Option<String>,
+}
+
+impl PublishParams<'_> {
+    /// The publication, for a channel that is still to be filled in.
+    fn into_publish(self) -> Result<Publish, Failure> {
+        // To publish whatever the channel's version is would be worse than to refuse.
+        if self.version.unwrap_or_default() != 0 {
+            return Err(ErrorCode::NotAvailable.into());
+        }
+        let data = match (self.b64data.filter(|text| !text.is_empty()), self.data) {
+            (Some(base64), _) => {
+                let bytes = STANDARD.decode(base64).map_err(|_| ErrorCode::BadRequest)?;
+                // All connections speak JSON, and other bytes would break each frame they are in.
+                check_payload(&bytes).map_err(|_| ErrorCode::BadRequest)?;
+                Bytes::from(bytes)
+            }
+            // A copy, so that what is stored doesn't keep the whole body in memory.
+            (None, Some(json)) => Bytes::copy_from_slice(json.get().as_bytes()),
+            (None, None) => return Err(ErrorCode::BadRequest.into()),
+        };
+        Ok(Publish {
+            channel: String::new(),
+            data,
+            tags: self.tags.unwrap_or_default(),
+            idempotency_key: self.idempotency_key.unwrap_or_default(),
+            skip_history: self.skip_history.unwrap_or_default(),
+        })
+    }
+}
+
+/// Reads a body as the parameters `T`. Only an object will do: serde would take a list as well,
+/// for the values of the fields.
+fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        let came = if body.is_empty() {
+            "an empty body"
+        } else {
+            "something else"
+        };
+        let reason = format!("expected a JSON object (`{{}}` for no parameters), got {came}");
+        return Err(Failure::Malformed(reason));
+    }
+    serde_json::from_slice(body).map_err(|error| Failure::Malformed(error.to_string()))
+}
+
+fn required(channel: Option<String>) -> Result<String, Failure> {
+    channel
+        .filter(|channel| !channel.is_empty())
+        .ok_or_else(|| ErrorCode::BadRequest.into())
+}
+
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    Deserialize::deserialize(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(body: &str) -> Result<Bytes, u32> {
+        publish(body.as_bytes())
+            .map(|publish| publish.data)
+            .map_err(code)
+    }
+
+    /// 400 for a body that can't be read, the error's code otherwise.
+    fn code(failure: Failure) -> u32 {
+        match failure {
+            Failure::Malformed(_) => 400,
+            Failure::Error(error) => error.code,
+        }
+    }
+
+    #[test]
+    fn payloads_keep_their_bytes() {
+        for json in [
+            r#"{"text" :  "hi","n":1.0,"big":123456789012345678901234567890}"#,
+            r#""\u00e9\/é""#,
+            "null",
+            "0",
+            "[ ]",
+        ] {
+            let body = format!(r#"{{"channel":"c", "data": {json} }}"#);
+            assert_eq!(data(&body).unwrap(), json);
+        }
+    }
+
+    #[test]
+    fn base64_wins_over_data_when_it_is_there() {
+        assert_eq!(
+            data(r#"{"channel":"c","data":1,"b64data":"Mg=="}"#).unwrap(),
+            "2"
+        );
+        assert_eq!(
+            data(r#"{"channel":"c","data":1,"b64data":""}"#).unwrap(),
+            "1"
+        );
+        assert_eq!(data(r#"{"channel":"c","b64data":"Mg"}"#), Err(107));
+        assert_eq!(data(r#"{"channel":"c","b64data":"!"}"#), Err(107));
+        assert_eq!(data(r#"{"channel":"c","b64data":"AAEC"}"#), Err(107));
+    }
+
+    #[test]
+    fn what_can_not_be_published_is_refused() {
+        for (body, expected) in [
+            ("", 400),
+            ("[]", 400),
+            (r#"["c",1]"#, 400),
+            ("null", 400),
+            ("{", 400),
+            (r#"{"channel":"c","data":1}x"#, 400),
+            (r#"{"channel":7,"data":1}"#, 400),
+            (r#"{"channel":"c","data":1,"skip_history":"yes"}"#, 400),
+            (r#"{"channel":"c","data":1,"tags":{"a":1}}"#, 400),
+            (r#"{"channel":"c","data":01}"#, 400),
+            ("{}", 107),
+            (r#"{"data":1}"#, 107),
+            (r#"{"channel":"","data":1}"#, 107),
+            (r#"{"channel":null,"data":1}"#, 107),
+            (r#"{"channel":"c"}"#, 107),
+            (r#"{"channel":"c","data":1,"version":3}"#, 108),
+        ] {
+            assert_eq!(data(body), Err(expected), "{body}");
+        }
+    }
+
+    #[test]
+    fn all_parameters_are_read() {
+        let body = br#" {"channel":"c","data":1,"tags":{"lang":"en"},"idempotency_key":"k",
+            "skip_history":true,"delta":true,"version":0,"unknown":[{}]}"#;
+        let publish = publish(body).map_err(code).unwrap();
+        assert_eq!(publish.channel, "c");
+        assert_eq!(publish.tags["lang"], "en");
+        assert_eq!(publish.idempotency_key, "k");
+        assert!(publish.skip_history);
+        let nulls = br#"{"channel":"c","data":1,"tags":null,"skip_history":null}"#;
+        assert!(super::publish(nulls).is_ok());
+    }
+
+    #[test]
+    fn broadcasts_need_channels() {
+        let channels = |body: &str| {
+            let all = broadcast(body.as_bytes()).map_err(code)?;
+            Ok::<_, u32>(all.map(|publish| publish.channel).collect::<Vec<_>>())
+        };
+        assert_eq!(
+            channels(r#"{"channels":["a","b","a"],"data":1}"#).unwrap(),
+            ["a", "b", "a"]
+        );
+        assert_eq!(channels(r#"{"channels":[],"data":1}"#), Err(107));
+        assert_eq!(channels(r#"{"channel":"a","data":1}"#), Err(107));
+        assert_eq!(channels(r#"{"channels":["a"]}"#), Err(107));
+        assert_eq!(channels(r#"{"channels":"a","data":1}"#), Err(400));
+    }
+
+    #[test]
+    fn history_takes_a_page() {
+        let page = |body: &str| history(body.as_bytes()).map_err(code);
+        let all = History {
+            channel: "c".into(),
+            limit: Some(0),
+            ..History::default()
+        };
+        assert_eq!(page(r#"{"channel":"c"}"#).unwrap(), all);
+        assert_eq!(page(r#"{"channel":"c","limit":-1}"#).unwrap().limit, None);
+        assert_eq!(page(r#"{"channel":"c","limit":5}"#).unwrap().limit, Some(5));
+        let since = page(r#"{"channel":"c","since":{"offset":3,"epoch":"e"},"reverse":true}"#);
+        let since = since.unwrap();
+        assert_eq!(
+            since.since,
+            Some(StreamPosition {
+                offset: 3,
+                epoch: "e".into()
+            })
+        );
+        assert!(since.reverse);
+        assert_eq!(
+            page(r#"{"channel":"c","since":{},"reverse":true}"#),
+            Err(107)
+        );
+        assert_eq!(page(r#"{"limit":1}"#), Err(107));
+        assert_eq!(page(r#"{"channel":"c","limit":1.5}"#), Err(400));
+    }
+}

@@ -1,0 +1,236 @@
+//! The HTTP side of the server: everything on the port that is not a WebSocket.
+//!
+//! | path | what |
+//! |---|---|
+//! | `POST /api/<method>` | the application's backend: publish, presence, history … ([`api`]) |
+//! | `GET /health` | 200 and `{}` while the process serves |
+//! | `/connection/websocket` | 426: this path wants an upgrade, which the door handles before |
+//! | `GET /`, `/assets/…` | the chat page, in development only |
+//! | `POST /dev/token` | a token for anybody, in development only |
+//!
+//! [`serve_connection`] runs one connection. What it needs of the rest of the server is the trait
+//! [`Node`]. Limits: request heads of 16 KiB and 64 fields within 10 s, bodies as configured within
+//! 30 s, a connection for 5 minutes at the most.
+
+pub mod api;
+mod assets;
+mod body;
+mod dev_token;
+pub mod host;
+pub mod node;
+pub mod origin;
+pub(crate) mod respond;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::header::{self, HeaderValue};
+use http::{HeaderMap, Method, Request, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tautline_auth::{Secret, Signer};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use self::api::ErrorMode;
+use self::node::Node;
+use self::origin::OriginPolicy;
+use self::respond::Response;
+
+/// Where clients open their WebSocket.
+pub const WEBSOCKET_PATH: &str = "/connection/websocket";
+
+/// How long a request's head may take to arrive, and how long a connection may idle before it.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest request head, in bytes.
+pub const MAX_HEAD_LEN: usize = 16 * 1024;
+
+/// Most header fields in a request.
+pub const MAX_HEADERS: usize = 64;
+
+/// How long a connection is kept, so that one that neither reads nor ends goes too.
+const MAX_CONNECTION_AGE: Duration = Duration::from_secs(5 * 60);
+
+/// How long the request that is being answered may take once the connection has to end.
+const CLOSING_TIME: Duration = Duration::from_secs(10);
+
+/// What decides how requests are answered.
+#[derive(Debug, Default)]
+pub struct Settings {
+    /// The key of the HTTP API; without one, every call is refused.
+    pub api_key: Option<Secret>,
+    /// No key is needed for the HTTP API.
+    pub api_insecure: bool,
+    /// How errors of the HTTP API are told where the caller doesn't say.
+    pub api_error_mode: ErrorMode,
+    /// Longest body of an HTTP API call, in bytes.
+    pub api_max_body_len: usize,
+    /// Whether `/health` exists.
+    pub health: bool,
+    /// Whose pages may connect. Used here to keep other sites' pages from the development server.
+    pub origins: OriginPolicy,
+    /// Set in development: signs tokens at `/dev/token`, serves the chat page at `/`, and answers
+    /// to the names of the loopback interface only.
+    pub dev: Option<Signer>,
+}
+
+/// Answers the requests of one worker's connections.
+pub struct Service<N> {
+    settings: Settings,
+    node: N,
+}
+
+impl<N: Node> Service<N> {
+    /// A service over `node`.
+    pub fn new(settings: Settings, node: N) -> Self {
+        Self { settings, node }
+    }
+
+    async fn respond(&self, request: Request<Incoming>) -> Response {
+        let mut response = match self.refusal(&request) {
+            Some(refusal) => refusal,
+            None => self.route(request).await,
+        };
+        respond::harden(response.headers_mut());
+        response
+    }
+
+    /// The answer to a request that is refused whatever its path.
+    fn refusal(&self, request: &Request<Incoming>) -> Option<Response> {
+        if let Some(refusal) = host_count_refusal(request.version(), request.headers()) {
+            return Some(refusal);
+        }
+        self.settings.dev.as_ref()?;
+        // The development server's key is known to all, so a page of another site that is open in
+        // a browser on this machine must be told apart from the machine's own programs.
+        if let Err(refusal) = host::check_loopback_host(request.headers()) {
+            return Some(respond::text(
+                host::HostRefusal::STATUS,
+                refusal.to_string(),
+            ));
+        }
+        if let Err(refusal) = self.settings.origins.check(request.headers()) {
+            return Some(respond::text(
+                origin::OriginRefusal::STATUS,
+                refusal.to_string(),
+            ));
+        }
+        None
+    }
+
+    async fn route(&self, request: Request<Incoming>) -> Response {
+        let path = request.uri().path();
+        if let Some(name) = path.strip_prefix(api::PREFIX) {
+            let name = name.to_owned();
+            return api::respond(&name, request, &self.settings, &self.node).await;
+        }
+        match (path, &self.settings.dev) {
+            (WEBSOCKET_PATH, _) => upgrade_required(),
+            ("/health", _) if self.settings.health => health(request.method()),
+            (dev_token::PATH, Some(signer)) => dev_token::respond(request, signer).await,
+            (path, Some(_)) => match assets::find_chat(path) {
+                Some(asset) => asset.respond(request.method(), request.headers()),
+                None => not_found(true),
+            },
+            (_, None) => not_found(false),
+        }
+    }
+}
+
+/// Serves the requests of one connection, whose first bytes may have been read already: `stream`
+/// then yields them again. Ends when the peer is done, when a limit is reached, or soon after
+/// `shutdown` completes: the request that is being answered is answered still.
+///
+/// # Cancel safety
+///
+/// Dropping the future drops the connection.
+pub async fn serve_connection<S, N>(
+    stream: S,
+    service: Rc<Service<N>>,
+    shutdown: impl Future<Output = ()>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    N: Node,
+{
+    let answer = service_fn(move |request| {
+        let service = Rc::clone(&service);
+        async move { Ok::<_, Infallible>(service.respond(request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD_LEN)
+        .serve_connection(TokioIo::new(stream), answer);
+    let mut connection = pin!(connection);
+
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = either(shutdown, tokio::time::sleep(MAX_CONNECTION_AGE)) => {
+            connection.as_mut().graceful_shutdown();
+            match tokio::time::timeout(CLOSING_TIME, connection).await {
+                Ok(result) => result,
+                Err(_elapsed) => return,
+            }
+        }
+    };
+    if let Err(error) = result {
+        // A peer that went away in the middle of something: its own business.
+        tracing::debug!(%error, "HTTP connection ended early");
+    }
+}
+
+async fn either(first: impl Future<Output = ()>, second: impl Future<Output = ()>) {
+    tokio::select! {
+        () = first => {}
+        () = second => {}
+    }
+}
+
+/// RFC 9112 §3.2: an HTTP/1.1 request has one `Host`, no more, no less.
+fn host_count_refusal(version: Version, headers: &HeaderMap) -> Option<Response> {
+    let count = headers.get_all(header::HOST).iter().count();
+    if count == 1 || (count == 0 && version < Version::HTTP_11) {
+        return None;
+    }
+    let body = format!("Bad Request: expected one Host header, got {count}.\n");
+    Some(respond::text(StatusCode::BAD_REQUEST, body))
+}
+
+fn health(method: &Method) -> Response {
+    if method == Method::GET || method == Method::HEAD {
+        respond::json(StatusCode::OK, "{}")
+    } else {
+        respond::method_not_allowed("GET, HEAD")
+    }
+}
+
+/// RFC 9110 §15.5.22: a plain request where only an upgrade makes sense.
+fn upgrade_required() -> Response {
+    let body = "This is where clients open their WebSocket; a plain HTTP request gets nowhere \
+                here.\nUse a client SDK, such as the npm package `centrifuge`, with the address \
+                ws://<host>/connection/websocket.\n";
+    let mut response = respond::text(StatusCode::UPGRADE_REQUIRED, body);
+    let headers = response.headers_mut();
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(
+        header::SEC_WEBSOCKET_VERSION,
+        HeaderValue::from_static("13"),
+    );
+    response
+}
+
+fn not_found(dev: bool) -> Response {
+    let page = if dev { "the page /, " } else { "" };
+    let body = format!(
+        "Not Found: there is {page}the WebSocket endpoint {WEBSOCKET_PATH}, the HTTP API \
+         /api/<method>, and /health.\n"
+    );
+    respond::text(StatusCode::NOT_FOUND, body)
+}

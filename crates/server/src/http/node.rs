@@ -1,0 +1,87 @@
+//! What the HTTP side needs from the rest of the server.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+
+use bytes::Bytes;
+use tautline_protocol::message::{
+    Error, HistoryResult, PresenceResult, PresenceStatsResult, StreamPosition,
+};
+
+/// The operations behind the HTTP API. Implemented by each worker over its hub; by a fake in the
+/// tests of this module.
+///
+/// Futures stay on the worker's thread, so they need not be `Send`. Errors are the protocol's; the
+/// API answers with their code and text.
+pub trait Node: 'static {
+    /// Publishes into one channel. `Some` position if the channel's history has the publication,
+    /// `None` if the channel keeps no history or `skip_history` was asked for.
+    fn publish(
+        &self,
+        request: Publish,
+    ) -> impl Future<Output = Result<Option<StreamPosition>, Error>>;
+
+    /// Who is in a channel.
+    fn presence(&self, channel: String) -> impl Future<Output = Result<PresenceResult, Error>>;
+
+    /// How many are in a channel.
+    fn presence_stats(
+        &self,
+        channel: String,
+    ) -> impl Future<Output = Result<PresenceStatsResult, Error>>;
+
+    /// A page of a channel's history.
+    fn history(&self, request: History) -> impl Future<Output = Result<HistoryResult, Error>>;
+
+    /// All server processes and what they carry.
+    fn info(&self) -> impl Future<Output = Result<Vec<NodeInfo>, Error>>;
+}
+
+/// A publication by the application's backend.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Publish {
+    /// The channel, never empty.
+    pub channel: String,
+    /// One JSON value, as the bytes that were sent.
+    pub data: Bytes,
+    /// Labels for filters.
+    pub tags: BTreeMap<String, String>,
+    /// The same key in the same channel within some minutes is published once; empty for none.
+    pub idempotency_key: String,
+    /// Deliver, but don't store.
+    pub skip_history: bool,
+}
+
+/// Which part of a channel's history.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    /// The channel, never empty.
+    pub channel: String,
+    /// How many publications at the most: 0 for the position alone, `None` for all.
+    pub limit: Option<u32>,
+    /// Where to start, exclusive.
+    pub since: Option<StreamPosition>,
+    /// Newest first.
+    pub reverse: bool,
+}
+
+/// One server process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeInfo {
+    /// Unique among the processes that were ever started.
+    pub uid: String,
+    /// For people.
+    pub name: String,
+    /// Version of the server.
+    pub version: String,
+    /// Connections.
+    pub num_clients: u64,
+    /// Distinct users with connections.
+    pub num_users: u64,
+    /// Channels with subscribers.
+    pub num_channels: u64,
+    /// Subscriptions.
+    pub num_subs: u64,
+    /// Seconds since the process started.
+    pub uptime: u64,
+}

@@ -1,0 +1,70 @@
+//! Responses, in the few shapes that there are.
+
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, StatusCode};
+use http_body_util::Full;
+
+/// What every handler answers with: a body that is complete.
+pub(crate) type Response = http::Response<Full<Bytes>>;
+
+/// Text for a person: one helpful line, or a few.
+pub(crate) fn text(status: StatusCode, body: impl Into<Bytes>) -> Response {
+    with_body(
+        status,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+        body.into(),
+    )
+}
+
+/// JSON for a program.
+pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response {
+    with_body(
+        status,
+        HeaderValue::from_static("application/json"),
+        body.into(),
+    )
+}
+
+/// A body of any other type.
+pub(crate) fn with_body(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Response {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, content_type);
+    response
+}
+
+/// 405, with the methods that would do (RFC 9110 §15.5.6 wants them named).
+pub(crate) fn method_not_allowed(allowed: &'static str) -> Response {
+    let body = format!("This path answers to {allowed} only.\n");
+    with_header(
+        text(StatusCode::METHOD_NOT_ALLOWED, body),
+        header::ALLOW,
+        HeaderValue::from_static(allowed),
+    )
+}
+
+/// The same response with one more header.
+pub(crate) fn with_header(
+    mut response: Response,
+    name: HeaderName,
+    value: HeaderValue,
+) -> Response {
+    response.headers_mut().insert(name, value);
+    response
+}
+
+/// Sets what every response carries: browsers must not guess at types, and other sites must not
+/// learn where a link was followed from.
+pub(crate) fn harden(headers: &mut HeaderMap) {
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
+}
