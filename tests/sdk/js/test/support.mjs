@@ -1,0 +1,212 @@
+// What the suites share: the server under test, SDK clients whose connection can be cut, a plain
+// protocol connection for what the SDK would never send, and waiting with a deadline.
+
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+
+import { Centrifuge } from 'centrifuge';
+import { WebSocket } from 'ws';
+
+const url = process.env.TAUTLINE_URL;
+if (!url) {
+  throw new Error(
+    'TAUTLINE_URL is not set: start `tautline dev` and set it to the address which that prints, ' +
+      'for example TAUTLINE_URL=http://127.0.0.1:8000, or let `cargo xtask test sdk` do both',
+  );
+}
+
+export const SERVER = url.replace(/\/$/, '');
+export const ENDPOINT = `${SERVER.replace(/^http/, 'ws')}/connection/websocket`;
+export const API_KEY = process.env.TAUTLINE_API_KEY ?? 'dev';
+
+/** Patience with a loaded machine, not an expectation of speed. */
+const DEADLINE = 10_000;
+
+/** A channel nobody used before, so that tests cannot meet. */
+export const freshChannel = (prefix = 'sdk') => `${prefix}-${randomUUID()}`;
+
+/** Resolves once `condition()` is truthy; fails with `what` at the deadline. */
+export async function until(condition, what, ms = DEADLINE) {
+  const end = performance.now() + ms;
+  for (;;) {
+    const value = await condition();
+    if (value) return value;
+    if (performance.now() > end) assert.fail(`waited ${ms} ms for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+/** The next `name` event of an SDK object. Ask before causing it. */
+export function next(emitter, name, ms = DEADLINE) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(
+      () => reject(new Error(`waited ${ms} ms for the event "${name}"`)),
+      ms,
+    );
+    emitter.once(name, (context) => {
+      clearTimeout(timer);
+      resolve(context);
+    });
+  });
+}
+
+/** A WebSocket class whose newest instance can be cut off, for the SDK's `websocket` option. */
+export function cuttableWebSocket() {
+  return class Cuttable extends WebSocket {
+    static live = null;
+    /** Set to 'open' or 'message': the next socket is cut at its first event of that kind. */
+    static cutAt = null;
+    static cuts = 0;
+
+    static cut() {
+      if (!this.live) throw new Error('there is no socket to cut');
+      this.cuts += 1;
+      this.live.terminate();
+    }
+
+    constructor(...args) {
+      super(...args);
+      Cuttable.live = this;
+    }
+
+    // `ws` hands every event to its listeners through here; what is swallowed here was on its
+    // way when the line broke, and nothing can arrive after it.
+    emit(event, ...args) {
+      if (event === Cuttable.cutAt) {
+        Cuttable.cutAt = null;
+        Cuttable.cuts += 1;
+        this.broken = true;
+        this.terminate();
+      }
+      if (this.broken && event !== 'close' && event !== 'error') return true;
+      return super.emit(event, ...args);
+    }
+  };
+}
+
+/** An SDK client, disconnected when the test ends; `client.line` is its WebSocket class. */
+export function newClient(t, options = {}) {
+  const line = cuttableWebSocket();
+  const client = new Centrifuge(ENDPOINT, {
+    websocket: line,
+    minReconnectDelay: 5,
+    maxReconnectDelay: 100,
+    ...options,
+  });
+  client.line = line;
+  t.after(() => client.disconnect());
+  return client;
+}
+
+/** The same, connected. */
+export async function connected(t, options) {
+  const client = newClient(t, options);
+  const done = next(client, 'connected');
+  client.connect();
+  await done;
+  return client;
+}
+
+/** A connected client with a token: `POST /dev/token`. */
+export async function connectedAs(t, name, user) {
+  return connected(t, { token: await devToken(name, user) });
+}
+
+/** A subscription of `client`, active. */
+export async function subscribed(client, channel, options) {
+  const subscription = client.newSubscription(channel, options);
+  const done = next(subscription, 'subscribed');
+  subscription.subscribe();
+  subscription.position = (await done).streamPosition;
+  return subscription;
+}
+
+/** Everything that arrives on a subscription, in order of arrival. */
+export function collect(subscription, event = 'publication') {
+  const seen = [];
+  subscription.on(event, (context) => seen.push(context));
+  return seen;
+}
+
+export async function devToken(name, user) {
+  const response = await post('/dev/token', { name, user });
+  assert.equal(response.status, 200);
+  return (await response.json()).token;
+}
+
+export function post(path, body, headers = {}) {
+  return fetch(SERVER + path, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...headers },
+    body: typeof body === 'string' ? body : JSON.stringify(body),
+  });
+}
+
+/** Calls a method of the server API and gives its whole answer. `body` may be raw text. */
+export async function api(method, body) {
+  const response = await post(`/api/${method}`, body, { 'x-api-key': API_KEY });
+  assert.equal(response.status, 200, `${method} answered with status ${response.status}`);
+  return response.json();
+}
+
+/** The same, for calls that have to succeed. */
+export async function apiResult(method, body) {
+  const answer = await api(method, body);
+  assert.ok(answer.result, `${method} answered ${JSON.stringify(answer)}`);
+  return answer.result;
+}
+
+/** A bare protocol connection: frames out as given, lines in as they come. */
+export class RawConnection {
+  constructor(t, options) {
+    this.lines = [];
+    this.closed = null;
+    this.socket = new WebSocket(ENDPOINT, options);
+    this.socket.on('message', (data) => this.lines.push(...data.toString().split('\n')));
+    this.socket.on('close', (code, reason) => (this.closed = { code, reason: `${reason}` }));
+    this.socket.on('error', (error) => (this.error = error));
+    t.after(() => this.socket.terminate());
+  }
+
+  async opened() {
+    await until(() => this.socket.readyState === WebSocket.OPEN, 'the WebSocket to open');
+    return this;
+  }
+
+  send(text) {
+    this.socket.send(text);
+  }
+
+  /** The reply to command `id`; pushes and pings in between stay in `lines`. */
+  async reply(id) {
+    const find = () => this.lines.map((line) => JSON.parse(line)).find((reply) => reply.id === id);
+    return until(find, `the reply to command ${id}`);
+  }
+
+  async call(command) {
+    this.send(JSON.stringify(command));
+    return this.reply(command.id);
+  }
+
+  async connect() {
+    await this.opened();
+    const reply = await this.call({ id: 1, connect: {} });
+    assert.ok(reply.connect, JSON.stringify(reply));
+    return reply.connect;
+  }
+
+  async close() {
+    return until(() => this.closed, 'the server to close the connection');
+  }
+}
+
+/** A small seeded generator (mulberry32): a failing run can be repeated. */
+export function seeded(seed) {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let z = Math.imul(state ^ (state >>> 15), state | 1);
+    z ^= z + Math.imul(z ^ (z >>> 7), z | 61);
+    return ((z ^ (z >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
