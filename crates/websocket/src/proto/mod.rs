@@ -15,6 +15,7 @@ pub mod frame;
 pub mod handshake;
 mod limits;
 mod mask;
+mod message;
 mod output;
 pub mod utf8;
 
@@ -26,4 +27,5 @@ pub use extensions::Extensions;
 pub use frame::{FrameHeader, OpCode};
 pub use limits::Limits;
 pub use mask::{MaskKey, MaskKeys};
+pub use message::{Message, MessageRef};
 pub use output::Output;

@@ -1,0 +1,255 @@
+//! The opening handshake on a raw stream: HTTP/1.1 over TCP, TLS or whatever carries bytes.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::timeout;
+
+use super::scratch;
+use super::stream::WebSocket;
+use crate::proto::handshake::{HeadLimits, Opening, Refusal, RequestHead};
+use crate::proto::{Connection, Limits, Role};
+
+/// Reads an opening request from `io`, checks it and answers it.
+///
+/// A request that is refused, by the rules of RFC 6455 §4.2.1, by a limit or by
+/// [`AcceptOptions::decide`], is answered with the status and text of its [`Refusal`].
+///
+/// ```
+/// # use tautline_websocket::conn::accept::{accept, AcceptError, AcceptOptions};
+/// # use tokio::io::{AsyncRead, AsyncWrite};
+/// # async fn connected<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> Result<(), AcceptError> {
+/// let accepted = accept(stream, &AcceptOptions::default()).await?;
+/// println!("somebody is on {}", accepted.request.path());
+/// let mut ws = accepted.websocket;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// [`AcceptError`]; the stream is gone with it.
+///
+/// # Cancel safety
+///
+/// Dropping the future drops the stream, as it is the owner.
+pub async fn accept<S>(mut io: S, options: &AcceptOptions) -> Result<Accepted<S>, AcceptError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let handshake = timeout(options.head_timeout, handshake(&mut io, options)).await;
+    match handshake.map_err(|_| AcceptError::TimedOut(options.head_timeout))? {
+        Ok((
+            HeadAndRest {
+                head: request,
+                rest,
+            },
+            subprotocol,
+        )) => {
+            let mut engine = Connection::new(Role::Server, options.limits);
+            if !rest.is_empty() {
+                hold(&mut engine, rest);
+            }
+            let websocket = WebSocket::new(io, engine).with_close_timeout(options.close_timeout);
+            Ok(Accepted {
+                websocket,
+                request,
+                subprotocol,
+            })
+        }
+        Err(AcceptError::Refused(refusal)) => {
+            // Whether the client hears it is its own affair.
+            let _ = timeout(options.close_timeout, refuse(&mut io, &refusal)).await;
+            Err(AcceptError::Refused(refusal))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What comes of [`accept`].
+#[derive(Debug)]
+pub struct Accepted<S> {
+    /// The connection.
+    pub websocket: WebSocket<S>,
+    /// The request that opened it.
+    pub request: RequestHead,
+    /// The subprotocol that was agreed on.
+    pub subprotocol: Option<String>,
+}
+
+/// How to answer opening requests.
+pub struct AcceptOptions {
+    /// The limits of the connections.
+    pub limits: Limits,
+    /// The limits of the requests.
+    pub head: HeadLimits,
+    /// How long a client has to send its request and take the answer. Default 10 s.
+    pub head_timeout: Duration,
+    /// How long a client has to end the connection after the last word was said. Default 5 s.
+    pub close_timeout: Duration,
+    /// Decides on requests that are well-formed: the subprotocol to speak, or a refusal. The
+    /// default accepts all without a subprotocol.
+    ///
+    /// **A server that browsers come to with cookies must look at
+    /// [`Opening::origin`] here**: any page on the web can make its visitors' browsers connect
+    /// (§10.2).
+    ///
+    /// ```
+    /// use tautline_websocket::conn::accept::AcceptOptions;
+    /// use tautline_websocket::proto::handshake::Refusal;
+    ///
+    /// let options = AcceptOptions {
+    ///     decide: Box::new(|_request, opening| match opening.origin() {
+    ///         None | Some("https://example.com") => {
+    ///             Ok(opening.select_subprotocol(&["chat.v2", "chat.v1"]).map(str::to_owned))
+    ///         }
+    ///         Some(origin) => Err(Refusal::new(403, format!("origin {origin} is not allowed"))),
+    ///     }),
+    ///     ..AcceptOptions::default()
+    /// };
+    /// ```
+    pub decide: Box<Decide>,
+}
+
+/// See [`AcceptOptions::decide`].
+pub type Decide =
+    dyn Fn(&RequestHead, &Opening<'_>) -> Result<Option<String>, Refusal> + Send + Sync;
+
+impl Default for AcceptOptions {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            head: HeadLimits::default(),
+            head_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(5),
+            decide: Box::new(|_, _| Ok(None)),
+        }
+    }
+}
+
+impl fmt::Debug for AcceptOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AcceptOptions")
+            .field("limits", &self.limits)
+            .field("head", &self.head)
+            .field("head_timeout", &self.head_timeout)
+            .field("close_timeout", &self.close_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why no connection came of a stream.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AcceptError {
+    /// The stream ended before the request did.
+    #[error("the client went away before its request was complete")]
+    CutOff,
+    /// The stream failed.
+    #[error("the connection failed: {0}")]
+    Io(#[from] io::Error),
+    /// The request was refused, and answered so.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The request, or taking the answer, took longer than [`AcceptOptions::head_timeout`].
+    #[error("the opening handshake was not complete after {} s", .0.as_secs_f64())]
+    TimedOut(Duration),
+}
+
+/// A request, and what came behind it.
+struct HeadAndRest {
+    head: RequestHead,
+    rest: Vec<u8>,
+}
+
+/// Up to the response that opens the connection.
+async fn handshake<S>(
+    io: &mut S,
+    options: &AcceptOptions,
+) -> Result<(HeadAndRest, Option<String>), AcceptError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let request = read_head(io, &options.head).await?;
+    let opening = request.head.opening().map_err(Refusal::from)?;
+    let subprotocol = (options.decide)(&request.head, &opening)?;
+    let mut response = Vec::with_capacity(256);
+    opening
+        .accept(subprotocol.as_deref())
+        .write_http1(&mut response);
+    io.write_all(&response).await?;
+    io.flush().await?;
+    Ok((request, subprotocol))
+}
+
+/// Reads the head of a request, and maybe a part of what follows.
+async fn read_head(
+    io: &mut (impl AsyncRead + Unpin),
+    limits: &HeadLimits,
+) -> Result<HeadAndRest, AcceptError> {
+    // Empty as long as one read has brought the head, as it mostly does.
+    let mut seen = Vec::new();
+    loop {
+        let parsed =
+            poll_fn(|cx| scratch::with(|buffer| poll_head(cx, io, buffer, &mut seen, limits)));
+        if let Some(found) = parsed.await? {
+            return Ok(found);
+        }
+    }
+}
+
+fn poll_head(
+    cx: &mut Context<'_>,
+    io: &mut (impl AsyncRead + Unpin),
+    buffer: &mut [u8],
+    seen: &mut Vec<u8>,
+    limits: &HeadLimits,
+) -> Poll<Result<Option<HeadAndRest>, AcceptError>> {
+    let mut read = ReadBuf::new(buffer);
+    ready!(Pin::new(io).poll_read(cx, &mut read))?;
+    let read = read.filled();
+    if read.is_empty() {
+        return Poll::Ready(Err(AcceptError::CutOff));
+    }
+    let all_in_one = seen.is_empty();
+    let bytes = if all_in_one {
+        read
+    } else {
+        seen.extend_from_slice(read);
+        &seen[..]
+    };
+    let parsed = RequestHead::parse(bytes, limits).map_err(|error| error.refusal())?;
+    let found = parsed.map(|head| {
+        let rest = bytes[head.len()..].to_vec();
+        HeadAndRest { head, rest }
+    });
+    if found.is_none() && all_in_one {
+        seen.extend_from_slice(read);
+    }
+    Poll::Ready(Ok(found))
+}
+
+/// Keeps bytes that came with the request for the connection's first read.
+fn hold(engine: &mut Connection, mut rest: Vec<u8>) {
+    // What isn't asked for is held.
+    drop(engine.receive(&mut rest));
+}
+
+/// Answers with a refusal, and makes sure that it isn't lost in a reset.
+async fn refuse<S>(io: &mut S, refusal: &Refusal) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut response = Vec::new();
+    refusal.write_http1(&mut response);
+    io.write_all(&response).await?;
+    io.shutdown().await?;
+    let mut dropped = [0; 512];
+    while io.read(&mut dropped).await? > 0 {}
+    Ok(())
+}
