@@ -8,9 +8,15 @@
 //! What hubs share is an [`Engine`](engine::Engine): history, presence, and the feed of
 //! publications between workers (and, for engines that span nodes, between nodes).
 
+pub mod config;
 pub mod engine;
-pub mod outbox;
-pub mod time;
+mod entropy;
+mod hub;
+mod outbox;
+mod time;
 
-pub use outbox::{Outbox, SessionId};
+pub use config::HubConfig;
+pub use entropy::Entropy;
+pub use hub::{ApiHistory, ApiPublish, Frame, Hub, HubStats, PublishOutcome, SessionId, Transport};
+pub use outbox::Outbox;
 pub use time::Now;

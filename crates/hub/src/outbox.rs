@@ -34,6 +34,11 @@ pub trait Outbox {
     /// Queues a message for one session and returns the bytes now waiting to be written to it.
     fn send(&mut self, to: SessionId, message: &[u8]) -> usize;
 
+    /// The session takes input again: [`Hub::wants_input`](crate::Hub::wants_input) had become
+    /// `false` for it and is `true` now. Whoever reads its connection should be woken. (With the
+    /// memory engine this never happens.)
+    fn resume(&mut self, to: SessionId);
+
     /// Ends a session's connection, after what is queued was written when `flush` is set, at once
     /// otherwise. The session is gone from the hub when this is called.
     fn close(&mut self, to: SessionId, disconnect: &Disconnect, flush: bool);

@@ -31,3 +31,20 @@ pub enum Encoding {
     #[default]
     Json,
 }
+
+impl Encoding {
+    /// How many encodings there are: the length of a table with an entry for each.
+    pub const COUNT: usize = 1;
+
+    /// The encoding's place in such a table.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// Appends `reply` to `out` as this encoding writes it, without any framing.
+    pub fn encode_reply(self, reply: &Reply, out: &mut Vec<u8>) {
+        match self {
+            Self::Json => json::encode_reply(reply, out),
+        }
+    }
+}

@@ -2,12 +2,303 @@
 //!
 //! # Contract
 //!
-//! - **Order.** Publications of a channel reach each worker's [`Mailbox`] in the order of their
-//!   offsets, and every worker that is subscribed gets each one exactly once (at most once for an
-//!   engine whose feed may lose; the hub then sees the gap by the offsets).
-//! - **No lock is held by the caller.** Methods return at once. An operation that needs the
-//!   network returns [`Started::Later`], and its outcome reaches the mailbox of the worker that
-//!   asked, as [`Delivery::Outcome`] with the same ticket.
+//! Every engine passes the tests of [`testkit`] (feature `testkit`); this is what they check.
+//!
+//! - **Methods return at once.** They are called on the thread that serves connections. An
+//!   operation that needs the network or a disk returns [`Started::Later`], and its outcome
+//!   reaches the mailbox of the worker that asked, as [`Delivery::Outcome`] with the same ticket:
+//!   exactly once, sooner or later, an error if there is nothing better. Engines may collect
+//!   operations and carry them out in batches.
+//! - **Effects in order.** What one worker starts for one channel takes effect in the order in
+//!   which it was started, whatever the order of the outcomes. So presence that is added and then
+//!   removed is gone, and history that is read behind an [`attach`](Engine::attach) misses nothing
+//!   which the feed doesn't bring.
+//! - **Publications in order.** Those of a channel reach each mailbox in the order of their
+//!   offsets, and a worker that is attached gets each one once. An engine whose feed may lose some
+//!   says so by [`Delivery::Publication::previous`]: the hub then sees the gap, and clients recover.
+//! - **Offsets grow** within an epoch and are never used twice. The memory engine's have no holes,
+//!   others may have: what follows what is told by `previous` and [`HistoryPage::follows`].
 //! - **What was acknowledged stays** for as long as the engine promises: for the memory engine,
 //!   the life of the process and the limits of the channel's history.
+//! - **Presence lives as long as its worker**: nobody refreshes entries. An engine that spans nodes
+//!   removes those of a node which died.
 //! - **Time is an argument.** Engines have no clock of their own.
+//! - **Engines know no namespaces.** What is kept, and for how long, comes with each call.
+
+pub mod memory;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tautline_protocol::message::{
+    ClientInfo, Payload, PresenceStatsResult, Publication, StreamPosition,
+};
+
+use crate::Now;
+
+/// A channel's name, shared by all who mention it.
+pub type Channel = Arc<str>;
+
+/// Names a worker of this process, dense from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkerId(pub u16);
+
+/// Names an operation whose outcome comes later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket {
+    /// Who asked, and whose mailbox gets the outcome.
+    pub worker: WorkerId,
+    /// Chosen by the worker; never the same twice.
+    pub serial: u64,
+}
+
+/// How an operation went, if it is known already.
+#[derive(Debug)]
+#[must_use]
+pub enum Started<T> {
+    /// It is done.
+    Done(T),
+    /// The outcome will come to the mailbox, with the ticket of the call.
+    Later,
+}
+
+/// Where an engine puts what it has for a worker. Implemented by whoever runs the worker.
+pub trait Mailbox: Send + Sync {
+    /// Appends to what waits for the worker, and sees to it that the worker looks soon. Called
+    /// from any thread, possibly with an engine's lock held: it must return at once and must not
+    /// call back.
+    fn push(&self, delivery: Delivery);
+}
+
+/// What an engine has for a worker.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Delivery {
+    /// A publication of a channel to which the worker is attached.
+    Publication {
+        /// The channel.
+        channel: Channel,
+        /// What was published. Its offset is 0 if it is not part of the stream.
+        publication: Arc<Publication>,
+        /// The stream's incarnation; empty for an offset of 0.
+        epoch: Arc<str>,
+        /// Offset of the publication before it in the stream (0 for the first). A worker that has
+        /// not seen that one has missed something.
+        previous: u64,
+    },
+    /// Somebody subscribed to a channel to which the worker is attached.
+    Join {
+        /// The channel.
+        channel: Channel,
+        /// Who.
+        info: Arc<ClientInfo>,
+    },
+    /// Somebody left a channel to which the worker is attached.
+    Leave {
+        /// The channel.
+        channel: Channel,
+        /// Who.
+        info: Arc<ClientInfo>,
+    },
+    /// An operation which the worker started has ended.
+    Outcome {
+        /// The ticket it was started with.
+        ticket: Ticket,
+        /// How it went.
+        outcome: Outcome,
+    },
+}
+
+/// How an operation went that was not done at once.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Of [`Engine::attach`], [`Engine::presence_add`] and [`Engine::presence_remove`].
+    Changed(Result<(), EngineError>),
+    /// Of [`Engine::publish`].
+    Published(Result<Published, EngineError>),
+    /// Of [`Engine::history`].
+    History(Result<HistoryPage, EngineError>),
+    /// Of [`Engine::presence`].
+    Presence(Result<Members, EngineError>),
+    /// Of [`Engine::presence_stats`].
+    PresenceStats(Result<PresenceStatsResult, EngineError>),
+}
+
+/// Who is in a channel, by connection id.
+pub type Members = BTreeMap<Arc<str>, Arc<ClientInfo>>;
+
+/// Why an engine didn't do what it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The engine keeps as many channels as it may.
+    #[error(
+        "the engine keeps state for {limit} channels already, as many as it may (engine.max_channels)"
+    )]
+    Full {
+        /// The limit.
+        limit: usize,
+    },
+    /// The engine can't be reached, or did not answer in time. It is not known whether the
+    /// operation took effect.
+    #[error("the engine did not answer in time; whether the operation took effect is not known")]
+    Unavailable,
+}
+
+/// What a channel keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryOptions {
+    /// How many publications, at least 1.
+    pub size: usize,
+    /// For how long after the last publication.
+    pub ttl: Duration,
+    /// For how long the position (epoch and top offset) is remembered after it was last used.
+    pub meta_ttl: Duration,
+}
+
+/// Something to be published.
+#[derive(Clone, Debug)]
+pub struct Publish {
+    /// Where.
+    pub channel: Channel,
+    /// The payload.
+    pub data: Payload,
+    /// Who publishes; `None` for the operator's API.
+    pub info: Option<Arc<ClientInfo>>,
+    /// Labels.
+    pub tags: BTreeMap<String, String>,
+    /// Whether the publication becomes part of the channel's stream; `None` if not.
+    pub history: Option<HistoryOptions>,
+    /// A publish with a key that the channel has seen within [`Idempotency::ttl`] does nothing and
+    /// has the outcome of the first.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// Makes a publish safe to repeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Idempotency {
+    /// Chosen by the publisher, one for each message.
+    pub key: Arc<str>,
+    /// How long the key is remembered.
+    pub ttl: Duration,
+}
+
+/// A publication was accepted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// Where it stands; the default (0 and an empty epoch) if it is not part of a stream.
+    pub position: StreamPosition,
+    /// The idempotency key was known: nothing happened this time.
+    pub duplicate: bool,
+}
+
+/// Which publications of a channel to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryRead {
+    /// The channel. One that was never used gets a stream with a fresh epoch.
+    pub channel: Channel,
+    /// What the channel keeps.
+    pub options: HistoryOptions,
+    /// Start behind this offset (before it, in reverse); `None` for the oldest kept (the newest, in
+    /// reverse). In reverse, nothing is read unless the publication right before is still kept.
+    pub since: Option<u64>,
+    /// How many at the most; 0 for the position alone, `None` for all.
+    pub limit: Option<usize>,
+    /// Newest first.
+    pub reverse: bool,
+}
+
+/// A part of a channel's history.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HistoryPage {
+    /// The stream's top, whatever the page.
+    pub top: StreamPosition,
+    /// The publications, in the order asked for.
+    pub publications: Vec<Arc<Publication>>,
+    /// Whether nothing is missing between `since` and the first publication of a forward read (or
+    /// the top, if there is none).
+    pub follows: bool,
+}
+
+/// History, presence and feed, shared by all workers. The [module's documentation](self) is the
+/// contract.
+pub trait Engine: Send + Sync {
+    /// Makes a worker known, before it starts anything. Once for each worker.
+    fn register(&self, worker: WorkerId, mailbox: Arc<dyn Mailbox>);
+
+    /// Starts the feed of a channel (publications, joins, leaves) to the worker's mailbox. The
+    /// feed may begin before the outcome is there.
+    fn attach(
+        &self,
+        now: Now,
+        ticket: Ticket,
+        channel: &Channel,
+    ) -> Started<Result<(), EngineError>>;
+
+    /// Ends the feed of a channel. What is in the mailbox already stays there.
+    fn detach(&self, now: Now, worker: WorkerId, channel: &Channel);
+
+    /// Publishes.
+    fn publish(
+        &self,
+        now: Now,
+        ticket: Ticket,
+        request: Publish,
+    ) -> Started<Result<Published, EngineError>>;
+
+    /// Tells the workers attached that somebody subscribed. At most once, not kept.
+    fn join(&self, now: Now, worker: WorkerId, channel: &Channel, info: &Arc<ClientInfo>);
+
+    /// Tells the workers attached that somebody left. At most once, not kept.
+    fn leave(&self, now: Now, worker: WorkerId, channel: &Channel, info: &Arc<ClientInfo>);
+
+    /// Reads stored publications, or just the position.
+    fn history(
+        &self,
+        now: Now,
+        ticket: Ticket,
+        request: HistoryRead,
+    ) -> Started<Result<HistoryPage, EngineError>>;
+
+    /// Adds a connection to those in a channel, or replaces its entry.
+    fn presence_add(
+        &self,
+        now: Now,
+        ticket: Ticket,
+        channel: &Channel,
+        info: &Arc<ClientInfo>,
+    ) -> Started<Result<(), EngineError>>;
+
+    /// Removes a connection from those in a channel. One that isn't there is no error.
+    fn presence_remove(
+        &self,
+        now: Now,
+        ticket: Ticket,
+        channel: &Channel,
+        info: &Arc<ClientInfo>,
+    ) -> Started<Result<(), EngineError>>;
+
+    /// Who is in a channel.
+    fn presence(
+        &self,
+        now: Now,
+        ticket: Ticket,
+        channel: &Channel,
+    ) -> Started<Result<Members, EngineError>>;
+
+    /// How many are in a channel. Costs the same for any number.
+    fn presence_stats(
+        &self,
+        now: Now,
+        ticket: Ticket,
+        channel: &Channel,
+    ) -> Started<Result<PresenceStatsResult, EngineError>>;
+
+    /// Drops some of what has expired. Every worker calls it about once a second; a call does a
+    /// bounded part of the work.
+    fn maintain(&self, now: Now);
+}

@@ -1,0 +1,148 @@
+//! Options of connections: the `[client]` table.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{ConfigError, duration};
+
+/// What connections may do and how long they may take. Every field has a default.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClientOptions {
+    /// Clients may connect without a token, as the anonymous user (whose id is empty). Default:
+    /// no.
+    pub allow_anonymous_connect_without_token: bool,
+    /// A token must name a user. Default: no, a token without `sub` makes an anonymous user.
+    pub disallow_anonymous_connection_tokens: bool,
+    /// No authentication is needed and every channel permission is given. For experiments behind
+    /// a closed door. Default: no.
+    pub insecure: bool,
+    /// Time between pings. `0s` turns pings off. Default: 25 s.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub ping_interval: Duration,
+    /// How long a client has to answer a ping; must be shorter than `ping_interval`. `0s` takes no
+    /// interest in answers. Default: 8 s.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub pong_timeout: Duration,
+    /// How long a client has to connect successfully, once its transport is open. Default: 10 s.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub stale_close_delay: Duration,
+    /// How long a connection lives on after it has expired, waiting for a refresh. Default: 25 s.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub expired_close_delay: Duration,
+    /// The same for subscriptions. Default: 25 s.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub expired_sub_close_delay: Duration,
+    /// How many channels a connection may be subscribed to. Default: 128.
+    pub channel_limit: usize,
+    /// How many bytes may wait to be written to a connection before it is closed as too slow.
+    /// Default: 1 MiB.
+    pub queue_max_size: usize,
+    /// How many bytes of commands may wait, while one before them waits for the engine, before the
+    /// connection is closed. Default: 1 MiB.
+    pub command_queue_max_size: usize,
+    /// How often the position of a channel that nobody publishes into is compared with the
+    /// engine's. Default: 40 s.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub channel_position_check_delay: Duration,
+    /// Whether the connect result tells the server's time. Default: no.
+    pub connect_include_server_time: bool,
+    /// How many publications a client's history call may return. Default: 300.
+    pub history_max_publication_limit: usize,
+    /// How many missed publications a client may recover. Default: 300.
+    pub recovery_max_publication_limit: usize,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            allow_anonymous_connect_without_token: false,
+            disallow_anonymous_connection_tokens: false,
+            insecure: false,
+            ping_interval: Duration::from_secs(25),
+            pong_timeout: Duration::from_secs(8),
+            stale_close_delay: Duration::from_secs(10),
+            expired_close_delay: Duration::from_secs(25),
+            expired_sub_close_delay: Duration::from_secs(25),
+            channel_limit: 128,
+            queue_max_size: 1024 * 1024,
+            command_queue_max_size: 1024 * 1024,
+            channel_position_check_delay: Duration::from_secs(40),
+            connect_include_server_time: false,
+            history_max_publication_limit: 300,
+            recovery_max_publication_limit: 300,
+        }
+    }
+}
+
+impl ClientOptions {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let problem = |option: &str, problem: String| {
+            Err(ConfigError::new(format!("client.{option}"), problem))
+        };
+        for (option, value) in [
+            ("ping_interval", self.ping_interval),
+            ("pong_timeout", self.pong_timeout),
+            ("stale_close_delay", self.stale_close_delay),
+            ("expired_close_delay", self.expired_close_delay),
+            ("expired_sub_close_delay", self.expired_sub_close_delay),
+            (
+                "channel_position_check_delay",
+                self.channel_position_check_delay,
+            ),
+        ] {
+            if value > MAX_DELAY {
+                return problem(option, "must be at most 8760h (a year)".into());
+            }
+        }
+        if !self.ping_interval.is_zero() && self.ping_interval < MIN_PING_INTERVAL {
+            return problem(
+                "ping_interval",
+                "must be at least 1s, or 0s for no pings".into(),
+            );
+        }
+        if !self.ping_interval.is_zero() && self.pong_timeout >= self.ping_interval {
+            let interval = self.ping_interval;
+            return problem(
+                "pong_timeout",
+                format!("must be shorter than client.ping_interval ({interval:?})"),
+            );
+        }
+        if self.stale_close_delay.is_zero() {
+            return problem(
+                "stale_close_delay",
+                "must be more than 0s: clients need time to connect".into(),
+            );
+        }
+        if self.channel_position_check_delay < MIN_POSITION_CHECK {
+            return problem("channel_position_check_delay", "must be at least 1s".into());
+        }
+        if self.queue_max_size < MIN_QUEUE {
+            return problem(
+                "queue_max_size",
+                format!("must be at least {MIN_QUEUE} bytes"),
+            );
+        }
+        if self.command_queue_max_size < MIN_QUEUE {
+            return problem(
+                "command_queue_max_size",
+                format!("must be at least {MIN_QUEUE} bytes"),
+            );
+        }
+        if self.channel_limit > MAX_CHANNELS {
+            return problem("channel_limit", format!("must be at most {MAX_CHANNELS}"));
+        }
+        Ok(())
+    }
+}
+
+/// Clients count the interval in whole seconds.
+const MIN_PING_INTERVAL: Duration = Duration::from_secs(1);
+const MIN_POSITION_CHECK: Duration = Duration::from_secs(1);
+/// Long enough for anything sensible, short enough to be added to any time without an overflow.
+const MAX_DELAY: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Less than a message or two would close connections for nothing.
+const MIN_QUEUE: usize = 1024;
+/// A connection's subscriptions are searched one by one.
+const MAX_CHANNELS: usize = 10_000;

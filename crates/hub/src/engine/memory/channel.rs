@@ -1,0 +1,330 @@
+//! One channel's state in the memory engine: who is fed, the stream, presence, idempotency keys.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use tautline_protocol::message::{ClientInfo, PresenceStatsResult, Publication, StreamPosition};
+
+use crate::engine::{HistoryOptions, HistoryPage, HistoryRead, Idempotency, Members, WorkerId};
+
+/// How many idempotency keys a channel remembers; beyond, the oldest are forgotten before their
+/// time.
+pub const MAX_KEYS: usize = 100_000;
+
+/// What is kept for one channel. Each part exists only where it is used.
+#[derive(Default)]
+pub(super) struct State {
+    /// Workers attached, in no particular order. Few: at most one for each core.
+    workers: Vec<WorkerId>,
+    stream: Option<Stream>,
+    members: Option<Box<Presence>>,
+    keys: Option<Box<Keys>>,
+}
+
+impl State {
+    /// Whether nothing is left that is worth keeping.
+    pub(super) fn is_idle(&self) -> bool {
+        self.workers.is_empty()
+            && self.stream.is_none()
+            && self.members.is_none()
+            && self.keys.is_none()
+    }
+
+    /// Drops what has expired.
+    pub(super) fn expire(&mut self, now: Duration) {
+        if let Some(stream) = &mut self.stream {
+            if stream.is_forgotten(now) {
+                self.stream = None;
+            } else {
+                stream.expire_entries(now);
+            }
+        }
+        if let Some(keys) = &mut self.keys {
+            keys.expire(now);
+            if keys.is_empty() {
+                self.keys = None;
+            }
+        }
+    }
+
+    pub(super) fn workers(&self) -> &[WorkerId] {
+        &self.workers
+    }
+
+    pub(super) fn attach(&mut self, worker: WorkerId) {
+        if !self.workers.contains(&worker) {
+            self.workers.push(worker);
+        }
+    }
+
+    pub(super) fn detach(&mut self, worker: WorkerId) {
+        self.workers.retain(|other| *other != worker);
+        if self.workers.is_empty() {
+            self.workers = Vec::new();
+        }
+    }
+
+    /// The channel's stream as it is at `now`: a fresh one where there was none, or where the old
+    /// one's position is forgotten.
+    pub(super) fn stream(
+        &mut self,
+        now: Duration,
+        options: HistoryOptions,
+        fresh_epoch: impl FnOnce() -> Arc<str>,
+    ) -> &mut Stream {
+        if self
+            .stream
+            .as_ref()
+            .is_some_and(|stream| stream.is_forgotten(now))
+        {
+            self.stream = None;
+        }
+        let stream = self
+            .stream
+            .get_or_insert_with(|| Stream::new(fresh_epoch(), now, options));
+        stream.expire_entries(now);
+        stream
+    }
+
+    pub(super) fn add_member(&mut self, info: &Arc<ClientInfo>) {
+        self.members.get_or_insert_default().add(info);
+    }
+
+    pub(super) fn remove_member(&mut self, client: &str) {
+        if let Some(members) = &mut self.members {
+            members.remove(client);
+            if members.clients.is_empty() {
+                self.members = None;
+            }
+        }
+    }
+
+    pub(super) fn members(&self) -> Members {
+        self.members
+            .as_ref()
+            .map(|members| members.clients.clone())
+            .unwrap_or_default()
+    }
+
+    pub(super) fn member_counts(&self) -> PresenceStatsResult {
+        self.members
+            .as_ref()
+            .map(|members| members.counts())
+            .unwrap_or_default()
+    }
+
+    /// Where the publication with this key went, if it is remembered.
+    pub(super) fn known_key(&mut self, now: Duration, key: &str) -> Option<StreamPosition> {
+        let keys = self.keys.as_mut()?;
+        keys.expire(now);
+        keys.positions.get(key).cloned()
+    }
+
+    pub(super) fn remember_key(
+        &mut self,
+        now: Duration,
+        idempotency: Idempotency,
+        position: StreamPosition,
+    ) {
+        self.keys
+            .get_or_insert_default()
+            .remember(now, idempotency, position);
+    }
+}
+
+/// The publications that a channel keeps, and its position.
+pub(super) struct Stream {
+    epoch: Arc<str>,
+    /// Offset of the last publication; 0 before the first.
+    top: u64,
+    /// The newest publications, oldest first, without holes: the last one has offset `top`.
+    entries: VecDeque<Arc<Publication>>,
+    entries_expire_at: Duration,
+    forgotten_at: Duration,
+}
+
+impl Stream {
+    fn new(epoch: Arc<str>, now: Duration, options: HistoryOptions) -> Self {
+        let mut stream = Self {
+            epoch,
+            top: 0,
+            entries: VecDeque::new(),
+            entries_expire_at: now,
+            forgotten_at: now,
+        };
+        stream.touch(now, options);
+        stream
+    }
+
+    pub(super) fn epoch(&self) -> &Arc<str> {
+        &self.epoch
+    }
+
+    pub(super) fn top(&self) -> u64 {
+        self.top
+    }
+
+    /// Notes that the position was used, which prolongs its life.
+    pub(super) fn touch(&mut self, now: Duration, options: HistoryOptions) {
+        // Reading alone must not let strangers fill the engine with streams for a month.
+        let life = if self.top == 0 {
+            options.meta_ttl.min(UNUSED_STREAM)
+        } else {
+            options.meta_ttl
+        };
+        self.forgotten_at = self.forgotten_at.max(now.saturating_add(life));
+    }
+
+    /// Appends the publication, whose offset must be the one behind [`top`](Self::top).
+    pub(super) fn append(
+        &mut self,
+        now: Duration,
+        publication: Arc<Publication>,
+        options: HistoryOptions,
+    ) {
+        debug_assert_eq!(publication.offset, self.top + 1);
+        self.top = publication.offset;
+        self.entries.push_back(publication);
+        while self.entries.len() > options.size {
+            self.entries.pop_front();
+        }
+        self.entries_expire_at = now.saturating_add(options.ttl);
+        self.touch(now, options);
+    }
+
+    pub(super) fn read(&self, request: &HistoryRead) -> HistoryPage {
+        let top = StreamPosition {
+            offset: self.top,
+            epoch: self.epoch.clone(),
+        };
+        let limit = request.limit.unwrap_or(usize::MAX);
+        // Offset of the first entry; what a reader has up to `first - 1` is followed by the rest.
+        let first = self.top + 1 - self.entries.len() as u64;
+        if request.reverse {
+            let end = match request.since {
+                None => self.entries.len(),
+                // `since - 1` must be kept, or there is nothing right before.
+                Some(since) if (first + 1..=self.top + 1).contains(&since) => {
+                    (since - first) as usize
+                }
+                Some(_) => 0,
+            };
+            let publications = self
+                .entries
+                .range(..end)
+                .rev()
+                .take(limit)
+                .cloned()
+                .collect();
+            return HistoryPage {
+                top,
+                publications,
+                follows: false,
+            };
+        }
+        let start = match request.since {
+            None => 0,
+            Some(since) => {
+                (since.saturating_add(1).saturating_sub(first) as usize).min(self.entries.len())
+            }
+        };
+        let follows = request
+            .since
+            .is_some_and(|since| (first - 1..=self.top).contains(&since));
+        let publications = self.entries.range(start..).take(limit).cloned().collect();
+        HistoryPage {
+            top,
+            publications,
+            follows,
+        }
+    }
+
+    fn expire_entries(&mut self, now: Duration) {
+        if now >= self.entries_expire_at {
+            self.entries = VecDeque::new();
+        }
+    }
+
+    fn is_forgotten(&self, now: Duration) -> bool {
+        now >= self.forgotten_at
+    }
+}
+
+/// How long a stream is kept into which nothing was ever published. A client that comes back later
+/// is told that it can't recover, which is harmless: it starts at the top like a new one.
+const UNUSED_STREAM: Duration = Duration::from_secs(3600);
+
+/// Who is in a channel.
+#[derive(Default)]
+struct Presence {
+    clients: Members,
+    /// How many connections each user has, so that counting users costs nothing.
+    users: HashMap<Arc<str>, u32, foldhash::fast::RandomState>,
+}
+
+impl Presence {
+    fn add(&mut self, info: &Arc<ClientInfo>) {
+        self.remove(&info.client);
+        self.clients.insert(info.client.clone(), info.clone());
+        *self.users.entry_ref(&info.user).or_insert(0) += 1;
+    }
+
+    fn remove(&mut self, client: &str) {
+        let Some(info) = self.clients.remove(client) else {
+            return;
+        };
+        if let Some(connections) = self.users.get_mut(&info.user) {
+            *connections -= 1;
+            if *connections == 0 {
+                self.users.remove(&info.user);
+            }
+        }
+    }
+
+    fn counts(&self) -> PresenceStatsResult {
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        PresenceStatsResult {
+            num_clients: count(self.clients.len()),
+            num_users: count(self.users.len()),
+        }
+    }
+}
+
+/// Idempotency keys and what became of their publications.
+#[derive(Default)]
+struct Keys {
+    positions: HashMap<Arc<str>, StreamPosition, foldhash::fast::RandomState>,
+    /// When each key is forgotten. In order, as long as all come with the same time to live; where
+    /// they don't, some stay a little longer.
+    expiry: VecDeque<(Duration, Arc<str>)>,
+}
+
+impl Keys {
+    fn remember(&mut self, now: Duration, idempotency: Idempotency, position: StreamPosition) {
+        let Idempotency { key, ttl } = idempotency;
+        if self.expiry.len() >= MAX_KEYS {
+            self.forget_oldest();
+        }
+        self.expiry
+            .push_back((now.saturating_add(ttl), key.clone()));
+        self.positions.insert(key, position);
+    }
+
+    fn expire(&mut self, now: Duration) {
+        while self.expiry.front().is_some_and(|(at, _)| now >= *at) {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((_, key)) = self.expiry.pop_front() {
+            self.positions.remove(&key);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.expiry.is_empty()
+    }
+}

@@ -1,0 +1,1 @@
+//! What every engine must do, as tests, and an engine that is slow on purpose.

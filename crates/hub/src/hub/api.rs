@@ -1,0 +1,291 @@
+//! What an operator's backend asks for: publish, presence, history.
+//!
+//! There are no permissions here, but the rules of names and namespaces are the same. Results are
+//! handed to a callback: at once with the memory engine, from a later
+//! [`deliver`](Hub::deliver) with an engine that has to ask first.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tautline_protocol::ErrorCode;
+use tautline_protocol::message::{
+    Error, HistoryResult, Payload, PresenceResult, PresenceStatsResult, StreamPosition,
+};
+
+use super::Hub;
+use super::channel_name::ChannelName;
+use super::dispatch::engine_failed;
+use super::publish::check_data;
+use super::queries::{history_result, read_since};
+use super::waiting::Pending;
+use crate::Now;
+use crate::config::NamespaceOptions;
+use crate::engine::{
+    EngineError, HistoryRead, Idempotency, Outcome, Publish, Published, Started, Ticket,
+};
+
+/// A publication by the operator.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApiPublish {
+    /// Where.
+    pub channel: String,
+    /// The payload: one JSON value.
+    pub data: Payload,
+    /// Labels, delivered with the publication.
+    pub tags: BTreeMap<String, String>,
+    /// A publish with a key that the channel has seen in the last five minutes does nothing and
+    /// has the result of the first. At most 255 bytes.
+    pub idempotency_key: Option<String>,
+    /// Not to be kept in the channel's history: the publication has no offset.
+    pub skip_history: bool,
+}
+
+/// A publication was accepted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PublishOutcome {
+    /// Where it stands in the channel's stream; `None` if it is not part of it.
+    pub position: Option<StreamPosition>,
+    /// The idempotency key was known: nothing happened this time.
+    pub duplicate: bool,
+}
+
+/// Which publications the operator wants to read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApiHistory {
+    /// The channel.
+    pub channel: String,
+    /// How many at the most; 0 for the position alone, `None` for all.
+    pub limit: Option<usize>,
+    /// Where to start, exclusive; `None` for the oldest kept (or the newest, in reverse).
+    pub since: Option<StreamPosition>,
+    /// Newest first.
+    pub reverse: bool,
+}
+
+impl Hub {
+    /// Publishes into a channel.
+    ///
+    /// # Errors
+    ///
+    /// To `done`: 102 for an unknown namespace; 107 for a bad channel name, a payload that is not
+    /// what the namespace wants, or an idempotency key that is too long; 100 for an engine in
+    /// trouble, 111 if too many requests wait for one.
+    pub fn api_publish(
+        &mut self,
+        now: Now,
+        request: ApiPublish,
+        done: impl FnOnce(Result<PublishOutcome, Error>) + 'static,
+    ) {
+        let publish = match self.check_publish(request) {
+            Ok(publish) => publish,
+            Err(code) => return done(Err(code.into())),
+        };
+        let ticket = self.ticket();
+        match self.engine.publish(now, ticket, publish) {
+            Started::Done(result) => done(publish_outcome(result)),
+            Started::Later => self.wait_for_api(ticket, Pending::ApiPublish(Box::new(done))),
+        }
+    }
+
+    /// Who is in a channel.
+    ///
+    /// # Errors
+    ///
+    /// To `done`: 102, 107 as for publishing; 108 where the namespace has no presence; 100, 111.
+    pub fn api_presence(
+        &mut self,
+        now: Now,
+        channel: &str,
+        done: impl FnOnce(Result<PresenceResult, Error>) + 'static,
+    ) {
+        if let Err(code) = self.check_presence(channel) {
+            return done(Err(code.into()));
+        }
+        let (ticket, channel) = (self.ticket(), self.shared_name(channel));
+        match self.engine.presence(now, ticket, &channel) {
+            Started::Done(result) => done(answer(result, |presence| PresenceResult { presence })),
+            Started::Later => self.wait_for_api(ticket, Pending::ApiPresence(Box::new(done))),
+        }
+    }
+
+    /// How many are in a channel.
+    ///
+    /// # Errors
+    ///
+    /// As for [`api_presence`](Self::api_presence).
+    pub fn api_presence_stats(
+        &mut self,
+        now: Now,
+        channel: &str,
+        done: impl FnOnce(Result<PresenceStatsResult, Error>) + 'static,
+    ) {
+        if let Err(code) = self.check_presence(channel) {
+            return done(Err(code.into()));
+        }
+        let (ticket, channel) = (self.ticket(), self.shared_name(channel));
+        match self.engine.presence_stats(now, ticket, &channel) {
+            Started::Done(result) => done(answer(result, |stats| stats)),
+            Started::Later => self.wait_for_api(ticket, Pending::ApiPresenceStats(Box::new(done))),
+        }
+    }
+
+    /// Reads a channel's history.
+    ///
+    /// # Errors
+    ///
+    /// To `done`: 102, 107 as for publishing, 107 also for reading back from offset 0; 108 where
+    /// the namespace keeps no history; 112 for a position of another epoch; 100, 111.
+    pub fn api_history(
+        &mut self,
+        now: Now,
+        request: ApiHistory,
+        done: impl FnOnce(Result<HistoryResult, Error>) + 'static,
+    ) {
+        let ApiHistory {
+            channel,
+            limit,
+            since,
+            reverse,
+        } = request;
+        let read = self.check_api(&channel).and_then(|options| {
+            let options = self
+                .config
+                .channel
+                .history(options)
+                .ok_or(ErrorCode::NotAvailable)?;
+            let since = read_since(since.as_ref(), reverse)?;
+            Ok(HistoryRead {
+                channel: self.shared_name(&channel),
+                options,
+                since,
+                limit,
+                reverse,
+            })
+        });
+        let read = match read {
+            Ok(read) => read,
+            Err(code) => return done(Err(code.into())),
+        };
+        let epoch = since.map(|since| since.epoch).unwrap_or_default();
+        let ticket = self.ticket();
+        match self.engine.history(now, ticket, read) {
+            Started::Done(result) => done(history_answer(&epoch, result)),
+            Started::Later => self.wait_for_api(ticket, Pending::ApiHistory(Box::new(done), epoch)),
+        }
+    }
+
+    pub(super) fn on_api_outcome(&mut self, pending: Pending, outcome: Outcome) {
+        self.pending_api = self.pending_api.saturating_sub(1);
+        match (pending, outcome) {
+            (Pending::ApiPublish(done), Outcome::Published(result)) => {
+                done(publish_outcome(result));
+            }
+            (Pending::ApiPresence(done), Outcome::Presence(result)) => {
+                done(answer(result, |presence| PresenceResult { presence }));
+            }
+            (Pending::ApiPresenceStats(done), Outcome::PresenceStats(result)) => {
+                done(answer(result, |stats| stats));
+            }
+            (Pending::ApiHistory(done, epoch), Outcome::History(result)) => {
+                done(history_answer(&epoch, result));
+            }
+            // An engine that answers another question than it was asked is broken.
+            (pending, _) => pending.fail(&engine_failed(EngineError::Unavailable)),
+        }
+    }
+
+    fn wait_for_api(&mut self, ticket: Ticket, pending: Pending) {
+        if self.pending_api >= MAX_PENDING_API {
+            return pending.fail(&ErrorCode::TooManyRequests.into());
+        }
+        self.pending_api += 1;
+        self.pending.insert(ticket.serial, pending);
+    }
+
+    fn check_api(&self, channel: &str) -> Result<&NamespaceOptions, ErrorCode> {
+        Ok(ChannelName::parse(&self.config, channel)?.options)
+    }
+
+    fn check_presence(&self, channel: &str) -> Result<(), ErrorCode> {
+        if self.check_api(channel)?.presence {
+            Ok(())
+        } else {
+            Err(ErrorCode::NotAvailable)
+        }
+    }
+
+    fn check_publish(&self, request: ApiPublish) -> Result<Publish, ErrorCode> {
+        let ApiPublish {
+            channel,
+            data,
+            tags,
+            idempotency_key,
+            skip_history,
+        } = request;
+        let options = self.check_api(&channel)?;
+        check_data(options.publication_data_format, &data)?;
+        let key = idempotency_key.filter(|key| !key.is_empty());
+        if key.as_ref().is_some_and(|key| key.len() > MAX_KEY) {
+            return Err(ErrorCode::BadRequest);
+        }
+        Ok(Publish {
+            channel: self.shared_name(&channel),
+            data,
+            info: None,
+            tags,
+            history: self
+                .config
+                .channel
+                .history(options)
+                .filter(|_| !skip_history),
+            idempotency: key.map(|key| Idempotency {
+                key: key.into(),
+                ttl: IDEMPOTENCY_TTL,
+            }),
+        })
+    }
+}
+
+impl Pending {
+    /// Tells the API's caller that there will be no result.
+    fn fail(self, error: &Error) {
+        match self {
+            Self::ApiPublish(done) => done(Err(error.clone())),
+            Self::ApiPresence(done) => done(Err(error.clone())),
+            Self::ApiPresenceStats(done) => done(Err(error.clone())),
+            Self::ApiHistory(done, _) => done(Err(error.clone())),
+            Self::Session(_) | Self::Attach(_) | Self::Position(_) => {}
+        }
+    }
+}
+
+fn answer<T, U>(result: Result<T, EngineError>, map: impl FnOnce(T) -> U) -> Result<U, Error> {
+    result.map(map).map_err(engine_failed)
+}
+
+fn publish_outcome(result: Result<Published, EngineError>) -> Result<PublishOutcome, Error> {
+    answer(
+        result,
+        |Published {
+             position,
+             duplicate,
+         }| PublishOutcome {
+            position: (position.offset > 0).then_some(position),
+            duplicate,
+        },
+    )
+}
+
+fn history_answer(
+    epoch: &str,
+    result: Result<crate::engine::HistoryPage, EngineError>,
+) -> Result<HistoryResult, Error> {
+    history_result(epoch, result.map_err(engine_failed)?).map_err(Error::from)
+}
+
+/// How long an idempotency key is remembered.
+const IDEMPOTENCY_TTL: Duration = Duration::from_secs(300);
+/// Longest idempotency key, in bytes.
+const MAX_KEY: usize = 255;
+/// How many requests may wait for a slow engine, on each worker.
+const MAX_PENDING_API: usize = 10_000;

@@ -1,0 +1,153 @@
+//! The channels of one hub, and who is subscribed to each.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use tautline_protocol::Encoding;
+
+use super::SessionId;
+use crate::engine::Channel as ChannelArc;
+
+/// Names a channel of one hub for as long as it has subscribers; afterwards it finds nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ChannelKey {
+    pub(crate) index: u32,
+    generation: u32,
+}
+
+/// A channel with subscribers on this worker.
+pub(crate) struct Channel {
+    pub(crate) name: ChannelArc,
+    pub(crate) subscribers: Vec<Subscriber>,
+    /// Incarnation of the stream, as last heard of; empty as long as nothing was.
+    pub(crate) epoch: Arc<str>,
+    /// Offset of the last publication that the feed brought in this epoch; 0 for none.
+    pub(crate) seen: u64,
+    /// How many subscribers are watched for gaps.
+    pub(crate) positioned: u32,
+    /// Sessions that wait for the feed to begin; `None` once it has.
+    pub(crate) attaching: Option<Vec<SessionId>>,
+    /// When the position was last known to be right.
+    pub(crate) checked_at: Duration,
+    /// Whether a timer for the next check is set.
+    pub(crate) check_armed: bool,
+    /// The last check found the engine ahead of the feed, which may be a matter of time.
+    pub(crate) suspected: bool,
+}
+
+/// A session in a channel's list: all that fan-out needs to know of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subscriber {
+    pub(crate) session: SessionId,
+    /// Publications up to this offset are not for the session: it had them (or had no claim to
+    /// them) when it subscribed. Never moves; how far the feed has come is [`Channel::seen`].
+    pub(crate) from: u64,
+    pub(crate) role: Role,
+    pub(crate) encoding: Encoding,
+    /// Wants to know who comes and goes.
+    pub(crate) join_leave: bool,
+}
+
+/// What is to be done for a subscriber with a publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Deliver what comes.
+    Plain,
+    /// Deliver what comes, and end the subscription where something is missing.
+    Positioned,
+    /// The subscribe command is not answered yet. Publications are nothing to the session.
+    PendingPlain,
+    /// The subscribe command is not answered yet; publications are set aside for it.
+    PendingPositioned,
+}
+
+impl Channel {
+    fn new(name: ChannelArc, now: Duration) -> Self {
+        Self {
+            name,
+            subscribers: Vec::new(),
+            epoch: Arc::default(),
+            seen: 0,
+            positioned: 0,
+            attaching: None,
+            checked_at: now,
+            check_armed: false,
+            suspected: false,
+        }
+    }
+}
+
+/// All channels of a hub.
+#[derive(Default)]
+pub(crate) struct Channels {
+    index: HashMap<ChannelArc, u32, foldhash::fast::RandomState>,
+    slots: Vec<(u32, Option<Channel>)>,
+    free: Vec<u32>,
+}
+
+impl Channels {
+    pub(crate) fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<u32> {
+        self.index.get(name).copied()
+    }
+
+    /// The channel of that name, made if there was none; and whether it was made.
+    pub(crate) fn find_or_insert(&mut self, name: &str, now: Duration) -> (u32, bool) {
+        if let Some(index) = self.find(name) {
+            return (index, false);
+        }
+        let name = ChannelArc::from(name);
+        let channel = Channel::new(name.clone(), now);
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.slots[index as usize].1 = Some(channel);
+                index
+            }
+            None => {
+                self.slots.push((0, Some(channel)));
+                // As many channels as there are subscriptions at the most, which are fewer.
+                (self.slots.len() - 1) as u32
+            }
+        };
+        self.index.insert(name, index);
+        (index, true)
+    }
+
+    pub(crate) fn remove(&mut self, index: u32) {
+        let Some((generation, slot)) = self.slots.get_mut(index as usize) else {
+            return;
+        };
+        if let Some(channel) = slot.take() {
+            self.index.remove(&channel.name);
+            *generation = generation.wrapping_add(1);
+            self.free.push(index);
+        }
+    }
+
+    pub(crate) fn key(&self, index: u32) -> ChannelKey {
+        let generation = self
+            .slots
+            .get(index as usize)
+            .map_or(0, |(generation, _)| *generation);
+        ChannelKey { index, generation }
+    }
+
+    pub(crate) fn get(&self, index: u32) -> Option<&Channel> {
+        self.slots.get(index as usize)?.1.as_ref()
+    }
+
+    pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut Channel> {
+        self.slots.get_mut(index as usize)?.1.as_mut()
+    }
+
+    pub(crate) fn by_key(&mut self, key: ChannelKey) -> Option<&mut Channel> {
+        match self.slots.get_mut(key.index as usize) {
+            Some((generation, Some(channel))) if *generation == key.generation => Some(channel),
+            _ => None,
+        }
+    }
+}

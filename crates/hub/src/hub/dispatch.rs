@@ -1,0 +1,311 @@
+//! Frames to commands to replies, strictly one after the other.
+//!
+//! A command that has to wait for the engine stops its session: the rest of the frame, and frames
+//! that come in meanwhile, wait in a bounded backlog, and are executed when the outcome is there.
+
+use tautline_protocol::json::Commands;
+use tautline_protocol::message::Error;
+use tautline_protocol::{Command, Disconnect, ErrorCode, Reply, Request, Response};
+
+use super::sessions::{Backlog, State};
+use super::waiting::{Pending, Waiting};
+use super::{Hub, SessionId};
+use crate::Now;
+use crate::engine::{EngineError, Outcome, Ticket};
+use crate::outbox::Outbox;
+
+/// A frame of commands as a transport received it: the content of one message.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Frame<'a> {
+    /// JSON commands, separated by line breaks.
+    Json(&'a str),
+}
+
+/// How a command went so far.
+pub(super) enum Progress {
+    /// The result is to be sent.
+    Answer(Response),
+    /// The result was sent already, or none is due.
+    Done,
+    /// The engine answers later.
+    Wait,
+}
+
+/// Why a command was not executed.
+pub(super) enum Refusal {
+    Error(Error),
+    Disconnect(Disconnect),
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(code: ErrorCode) -> Self {
+        Self::Error(code.into())
+    }
+}
+
+impl From<Disconnect> for Refusal {
+    fn from(disconnect: Disconnect) -> Self {
+        Self::Disconnect(disconnect)
+    }
+}
+
+impl From<EngineError> for Refusal {
+    fn from(error: EngineError) -> Self {
+        Self::Error(engine_failed(error))
+    }
+}
+
+/// What a client is told of an engine's trouble: only that trying again may help.
+pub(super) fn engine_failed(error: EngineError) -> Error {
+    tracing::warn!(%error, "the engine refused an operation");
+    ErrorCode::Internal.into()
+}
+
+/// Whether a session goes on with its next command.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Next,
+    Stop,
+    Wait,
+}
+
+impl Hub {
+    /// Executes the commands of one frame.
+    ///
+    /// While a command waits for the engine, what comes behind it is kept, up to
+    /// [`command_queue_max_size`](crate::config::ClientOptions::command_queue_max_size) bytes;
+    /// beyond, the session is closed. A caller that heeds [`wants_input`](Self::wants_input) never
+    /// gets there. Frames for unknown sessions are ignored.
+    pub fn receive<O: Outbox>(&mut self, now: Now, id: SessionId, frame: Frame<'_>, out: &mut O) {
+        let Frame::Json(text) = frame;
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        if session.waiting.is_some() {
+            let limit = self.config.client.command_queue_max_size;
+            let backlog = session.backlog.get_or_insert_default();
+            if backlog.bytes + text.len() > limit || backlog.frames.len() >= MAX_FRAMES {
+                self.end(now, id, &Disconnect::SLOW, out);
+                return;
+            }
+            backlog.bytes += text.len();
+            backlog.frames.push_back(text.into());
+            return;
+        }
+        self.run(now, id, text, out);
+        self.settle(now, out);
+    }
+
+    /// Whether the session takes frames. `false` while a command waits for the engine: the
+    /// transport should stop reading until [`Outbox::resume`].
+    pub fn wants_input(&self, id: SessionId) -> bool {
+        self.sessions
+            .get(id)
+            .is_none_or(|session| session.waiting.is_none())
+    }
+
+    /// Executes commands until one has to wait. What is left then goes to the front of the backlog.
+    fn run<O: Outbox>(&mut self, now: Now, id: SessionId, text: &str, out: &mut O) {
+        let mut commands = Commands::new(text);
+        loop {
+            let Some(session) = self.sessions.get_mut(id) else {
+                return;
+            };
+            if session.is_slow || matches!(session.state, State::Refused { .. }) {
+                return;
+            }
+            let command = match commands.next() {
+                None => return,
+                Some(Ok(command)) => command,
+                Some(Err(error)) => {
+                    tracing::debug!(session = id.index, %error, "a command can't be read");
+                    self.end(now, id, &Disconnect::BAD_REQUEST, out);
+                    return;
+                }
+            };
+            match self.execute(now, id, command, out) {
+                Flow::Next => {}
+                Flow::Stop => return,
+                Flow::Wait => {
+                    if let (Some(rest), Some(session)) =
+                        (commands.rest(), self.sessions.get_mut(id))
+                    {
+                        let backlog: &mut Backlog = session.backlog.get_or_insert_default();
+                        backlog.bytes += rest.len();
+                        backlog.frames.push_front(rest.into());
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn execute<O: Outbox>(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        command: Command<'_>,
+        out: &mut O,
+    ) -> Flow {
+        let Command {
+            id: number,
+            request,
+        } = command;
+        let is_connected = self.sessions.connected(id).is_some();
+        let result = match request {
+            Some(Request::Connect(request)) if number != 0 && !is_connected => {
+                self.connect(now, id, number, &request, out)
+            }
+            // Nothing else goes before a successful connect, and no second one after it.
+            _ if !is_connected => Err(Disconnect::BAD_REQUEST.into()),
+            Some(Request::Send(_)) => Err(Disconnect::NOT_AVAILABLE.into()),
+            _ if number == 0 => self.pong(id),
+            Some(Request::Subscribe(request)) => self.subscribe(now, id, number, &request, out),
+            Some(Request::Unsubscribe(request)) => self.unsubscribe(now, id, number, &request),
+            Some(Request::Publish(request)) => self.publish(now, id, number, &request),
+            Some(Request::Presence(request)) => self.presence(now, id, number, &request),
+            Some(Request::PresenceStats(request)) => self.presence_stats(now, id, number, &request),
+            Some(Request::History(request)) => self.history(now, id, number, request),
+            Some(Request::Rpc(_)) => Err(ErrorCode::NotAvailable.into()),
+            Some(Request::Refresh(request)) => self.refresh(now, id, &request),
+            Some(Request::SubRefresh(request)) => self.sub_refresh(now, id, &request),
+            _ => Err(Disconnect::BAD_REQUEST.into()),
+        };
+        self.finish(now, id, number, result, out)
+    }
+
+    /// Answers a command, if it is to be answered now.
+    fn finish<O: Outbox>(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        number: u32,
+        result: Result<Progress, Refusal>,
+        out: &mut O,
+    ) -> Flow {
+        match result {
+            Ok(Progress::Answer(response)) => {
+                self.send(id, &Reply::Answer(number, Ok(response)), out);
+                Flow::Next
+            }
+            Ok(Progress::Done) => Flow::Next,
+            Ok(Progress::Wait) => Flow::Wait,
+            Err(Refusal::Error(error)) => {
+                self.send(id, &Reply::Answer(number, Err(error)), out);
+                if let Some(session) = self.sessions.get_mut(id)
+                    && let State::Opened { stale_at } = session.state
+                {
+                    // Only a connect command gets this far before the session is connected.
+                    session.state = State::Refused { stale_at };
+                    return Flow::Stop;
+                }
+                Flow::Next
+            }
+            Err(Refusal::Disconnect(disconnect)) => {
+                self.end(now, id, &disconnect, out);
+                Flow::Stop
+            }
+        }
+    }
+
+    /// Hands an outcome to who waits for it. One that nobody waits for (any more) is dropped.
+    pub(super) fn on_outcome<O: Outbox>(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        outcome: Outcome,
+        out: &mut O,
+    ) {
+        match (self.pending.remove(&ticket.serial), outcome) {
+            (Some(Pending::Session(id)), outcome) => self.on_session_outcome(now, id, outcome, out),
+            (Some(Pending::Attach(key)), Outcome::Changed(result)) => {
+                let waiting = self
+                    .channels
+                    .by_key(key)
+                    .and_then(|channel| channel.attaching.take());
+                for id in waiting.unwrap_or_default() {
+                    self.on_session_outcome(now, id, Outcome::Changed(result), out);
+                }
+            }
+            (Some(Pending::Position(key)), Outcome::History(result)) => {
+                self.on_position(now, key, result, out);
+            }
+            (Some(pending), outcome) => self.on_api_outcome(pending, outcome),
+            (None, _) => {}
+        }
+    }
+
+    fn on_session_outcome<O: Outbox>(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        outcome: Outcome,
+        out: &mut O,
+    ) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        let Some(waiting) = session.waiting.take() else {
+            return;
+        };
+        let (number, result) = match (*waiting, outcome) {
+            (Waiting::Subscribe(mut subscribing), outcome) => {
+                subscribing.note(outcome);
+                if subscribing.outstanding > 0 {
+                    session.waiting = Some(Box::new(Waiting::Subscribe(subscribing)));
+                    return;
+                }
+                (
+                    subscribing.command,
+                    self.finish_subscribe(now, id, subscribing, out),
+                )
+            }
+            (Waiting::Unsubscribe { command, announce }, Outcome::Changed(_)) => {
+                (command, Ok(self.finish_unsubscribe(now, announce)))
+            }
+            (Waiting::Publish { command }, Outcome::Published(result)) => {
+                (command, Self::finish_publish(result))
+            }
+            (Waiting::Presence { command }, Outcome::Presence(result)) => {
+                (command, Self::finish_presence(result))
+            }
+            (Waiting::PresenceStats { command }, Outcome::PresenceStats(result)) => {
+                (command, Self::finish_presence_stats(result))
+            }
+            (Waiting::History { command, epoch }, Outcome::History(result)) => {
+                (command, Self::finish_history(&epoch, result))
+            }
+            // An engine that answers another question than it was asked is broken.
+            (waiting, _) => (waiting.command(), Err(EngineError::Unavailable.into())),
+        };
+        if self.finish(now, id, number, result, out) == Flow::Next {
+            self.run_backlog(now, id, out);
+        }
+    }
+
+    /// Executes what waited behind a command that is finished now.
+    fn run_backlog<O: Outbox>(&mut self, now: Now, id: SessionId, out: &mut O) {
+        loop {
+            let Some(session) = self.sessions.get_mut(id) else {
+                return;
+            };
+            if session.waiting.is_some() {
+                return;
+            }
+            let Some(backlog) = &mut session.backlog else {
+                break;
+            };
+            let Some(frame) = backlog.frames.pop_front() else {
+                session.backlog = None;
+                break;
+            };
+            backlog.bytes -= frame.len();
+            self.run(now, id, &frame, out);
+        }
+        out.resume(id);
+    }
+}
+
+/// How many frames may wait, however small they are.
+const MAX_FRAMES: usize = 1024;

@@ -1,0 +1,229 @@
+//! Everything that happens because time passes: pings and their answers, connections that never
+//! connect, expiry, checks of positions, and the engine's cleaning up.
+
+use std::time::Duration;
+
+use tautline_protocol::{Disconnect, Reply, UnsubscribeCode};
+
+use super::channel_name::ChannelName;
+use super::channels::ChannelKey;
+use super::dispatch::{Progress, Refusal};
+use super::sessions::{Heartbeat, State, Subscription};
+use super::waiting::Pending;
+use super::wheel::Tick;
+use super::{Hub, SessionId, Timer};
+use crate::Now;
+use crate::engine::{EngineError, HistoryPage, HistoryRead, Started};
+use crate::outbox::Outbox;
+
+/// How often the engine is asked to clean up.
+pub(super) const MAINTENANCE: Duration = Duration::from_secs(1);
+
+/// How long the feed may take to bring what the engine has, before it counts as lost.
+const FEED_LAG: Duration = Duration::from_secs(1);
+
+impl Hub {
+    /// Does what is due at `now`. Harmless when nothing is.
+    pub fn on_deadline<O: Outbox>(&mut self, now: Now, out: &mut O) {
+        let mut fired = std::mem::take(&mut self.fired);
+        self.wheel.fire(now.monotonic, &mut fired);
+        for (tick, timer) in fired.drain(..) {
+            match timer {
+                Timer::Session(id) => self.on_session_timer(now, id, tick, out),
+                Timer::Channel(key) => self.on_channel_timer(now, key, out),
+                Timer::Maintain => {
+                    self.engine.maintain(now);
+                    self.set_timer(now.monotonic + MAINTENANCE, Timer::Maintain);
+                }
+            }
+            self.settle(now, out);
+        }
+        self.fired = fired;
+    }
+
+    /// Sees to it that a timer fires no later than the session's next deadline.
+    pub(super) fn arm(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        let Some(deadline) = session.deadline() else {
+            return;
+        };
+        let tick = self.wheel.tick_of(deadline);
+        // One that fires earlier does as well: it sets the next.
+        if session.armed == 0 || tick < session.armed {
+            session.armed = tick;
+            self.wheel.insert(tick, Timer::Session(id));
+        }
+    }
+
+    fn set_timer(&mut self, deadline: Duration, timer: Timer) {
+        self.wheel.insert(self.wheel.tick_of(deadline), timer);
+    }
+
+    fn on_session_timer<O: Outbox>(&mut self, now: Now, id: SessionId, tick: Tick, out: &mut O) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        if session.armed != tick {
+            // An earlier deadline was set after this one, and that timer sets the next.
+            return;
+        }
+        session.armed = 0;
+        let is_due = |at: Option<Duration>| at.is_some_and(|at| now.monotonic >= at);
+        let is_waiting = session.waiting.is_some();
+        let connected = match &mut session.state {
+            State::Opened { stale_at } | State::Refused { stale_at } => {
+                if is_due(Some(*stale_at)) {
+                    self.end(now, id, &Disconnect::STALE, out);
+                }
+                self.arm(id);
+                return;
+            }
+            State::Connected(connected) => connected,
+        };
+        if is_due(connected.expires_at) {
+            return self.end(now, id, &Disconnect::EXPIRED, out);
+        }
+        let options = &self.config.client;
+        let Heartbeat {
+            next_ping,
+            pong_due,
+        } = &mut connected.heartbeat;
+        if is_due(*pong_due) {
+            if !is_waiting {
+                return self.end(now, id, &Disconnect::NO_PONG, out);
+            }
+            // The answer may be among the input that we don't read: not the client's fault.
+            *pong_due = Some(now.monotonic + options.pong_timeout);
+        }
+        let mut is_pinged = false;
+        if is_due(*next_ping) {
+            *next_ping = Some(now.monotonic + options.ping_interval);
+            if pong_due.is_none() {
+                is_pinged = true;
+                let expects_pong = !options.pong_timeout.is_zero();
+                *pong_due = expects_pong.then_some(now.monotonic + options.pong_timeout);
+            }
+        }
+        let subscriptions = connected.subscriptions.iter();
+        let expired = subscriptions.filter(|subscription| is_due(subscription.expires_at()));
+        let expired: Vec<u32> = expired
+            .map(|Subscription { channel, .. }| *channel)
+            .collect();
+        if is_pinged {
+            self.send(id, &Reply::Ping, out);
+        }
+        for channel in expired {
+            self.unsubscribe_with(now, id, channel, UnsubscribeCode::Expired, out);
+        }
+        self.arm(id);
+    }
+
+    /// Each ping allows one pong. What needs no answer must not be answered.
+    pub(super) fn pong(&mut self, id: SessionId) -> Result<Progress, Refusal> {
+        let connected = self.sessions.connected_mut(id);
+        let pong_due = connected.and_then(|connected| connected.heartbeat.pong_due.take());
+        pong_due
+            .map(|_| Progress::Done)
+            .ok_or(Disconnect::BAD_REQUEST.into())
+    }
+
+    /// Makes sure that the position of a channel with positioned subscribers is checked.
+    pub(super) fn watch_position(&mut self, now: Now, index: u32) {
+        let key = self.channels.key(index);
+        let Some(channel) = self.channels.by_key(key) else {
+            return;
+        };
+        if !std::mem::replace(&mut channel.check_armed, true) {
+            channel.checked_at = now.monotonic;
+            let delay = self.config.client.channel_position_check_delay;
+            self.set_timer(now.monotonic + delay, Timer::Channel(key));
+        }
+    }
+
+    /// Asks the engine for the position of a channel in which nothing was published for a while:
+    /// a lost publication at the very end is betrayed by nothing else.
+    fn on_channel_timer<O: Outbox>(&mut self, now: Now, key: ChannelKey, out: &mut O) {
+        let delay = self.config.client.channel_position_check_delay;
+        let Some(channel) = self.channels.by_key(key) else {
+            return;
+        };
+        if channel.positioned == 0 {
+            channel.check_armed = false;
+            return;
+        }
+        let wait = if channel.suspected { FEED_LAG } else { delay };
+        let due = channel.checked_at + wait;
+        if now.monotonic < due {
+            self.set_timer(due, Timer::Channel(key));
+            return;
+        }
+        let name = channel.name.clone();
+        let options = ChannelName::parse(&self.config, &name)
+            .ok()
+            .and_then(|name| self.config.channel.history(name.options));
+        let Some(options) = options else { return };
+        let read = HistoryRead {
+            channel: name,
+            options,
+            since: None,
+            limit: Some(0),
+            reverse: false,
+        };
+        let ticket = self.ticket();
+        match self.engine.history(now, ticket, read) {
+            Started::Done(result) => self.on_position(now, key, result, out),
+            Started::Later => {
+                self.pending.insert(ticket.serial, Pending::Position(key));
+            }
+        }
+    }
+
+    /// Compares the engine's position with the feed's. Being behind is no proof: what is missing
+    /// may be on its way. Being behind the same position twice is.
+    pub(super) fn on_position<O: Outbox>(
+        &mut self,
+        now: Now,
+        key: ChannelKey,
+        result: Result<HistoryPage, EngineError>,
+        out: &mut O,
+    ) {
+        let Some(channel) = self.channels.by_key(key) else {
+            return;
+        };
+        let was_suspected = std::mem::take(&mut channel.suspected);
+        let delay = match result {
+            // No answer says nothing about the position.
+            Err(_) => self.config.client.channel_position_check_delay,
+            Ok(page) => {
+                let top = page.top.offset;
+                let is_same_stream = channel.epoch == page.top.epoch;
+                let seen = channel.seen;
+                let is_behind = |from: u64| !is_same_stream || from.max(seen) < top;
+                let subscribers = &channel.subscribers;
+                if !subscribers
+                    .iter()
+                    .any(|subscriber| is_behind(subscriber.from))
+                {
+                    self.config.client.channel_position_check_delay
+                } else if was_suspected {
+                    self.end_incomplete(
+                        now,
+                        key.index,
+                        |subscriber| is_behind(subscriber.from),
+                        out,
+                    );
+                    self.config.client.channel_position_check_delay
+                } else {
+                    channel.suspected = true;
+                    FEED_LAG
+                }
+            }
+        };
+        if let Some(channel) = self.channels.by_key(key) {
+            channel.checked_at = now.monotonic;
+            self.set_timer(now.monotonic + delay, Timer::Channel(key));
+        }
+    }
+}

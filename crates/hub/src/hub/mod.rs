@@ -1,0 +1,268 @@
+//! The hub: the sessions and channels of one worker.
+//!
+//! One file a concern, each adding methods to [`Hub`]:
+//!
+//! - `dispatch`: frames to commands to replies, one after the other; outcomes of the engine;
+//! - `connect`, `subscribe`, `unsubscribe`, `publish`, `queries`, `refresh`: the commands;
+//! - `fanout`: deliveries to subscribers; `recovery`: joining what is stored to what is live;
+//! - `heartbeat`: everything that happens because time passes; `wheel`: its timers;
+//! - `api`: what operators ask for;
+//! - `sessions`, `channels`, `waiting`: the state of all that; `channel_name`, `permission`: rules.
+
+mod api;
+mod channel_name;
+mod channels;
+mod connect;
+mod dispatch;
+mod fanout;
+mod heartbeat;
+mod permission;
+mod publish;
+mod queries;
+mod recovery;
+mod refresh;
+mod sessions;
+mod subscribe;
+mod unsubscribe;
+mod waiting;
+mod wheel;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use tautline_protocol::{Disconnect, Reply};
+
+pub use self::api::{ApiHistory, ApiPublish, PublishOutcome};
+pub use self::dispatch::Frame;
+pub use self::sessions::Transport;
+pub use crate::outbox::SessionId;
+
+use self::channels::{ChannelKey, Channels};
+use self::sessions::{Session, Sessions, State};
+use self::waiting::Pending;
+use self::wheel::{Tick, Wheel};
+use crate::Now;
+use crate::config::HubConfig;
+use crate::engine::{Engine, Mailbox, Ticket, WorkerId};
+use crate::entropy::Entropy;
+use crate::outbox::Outbox;
+
+/// The sessions of one worker, and the channels they are subscribed to.
+///
+/// Whoever runs a worker
+///
+/// 1. calls [`open`](Self::open) for each connection, [`receive`](Self::receive) for each frame
+///    that comes in while [`wants_input`](Self::wants_input), and
+///    [`transport_closed`](Self::transport_closed) when it is gone;
+/// 2. hands what is in the worker's mailbox to [`deliver`](Self::deliver), after each of the calls
+///    here and whenever something is pushed;
+/// 3. calls [`on_deadline`](Self::on_deadline) when [`next_deadline`](Self::next_deadline) has
+///    come, which may have moved after each call. Calling it too early or too often is harmless.
+///
+/// Everything that is to be written or closed goes to the [`Outbox`] of the call. Calls never
+/// block. A hub belongs to one thread.
+pub struct Hub {
+    config: Arc<HubConfig>,
+    engine: Arc<dyn Engine>,
+    worker: WorkerId,
+    entropy: Box<dyn Entropy>,
+    sessions: Sessions,
+    channels: Channels,
+    /// Connected sessions, by connection id.
+    clients: HashMap<Arc<str>, SessionId, foldhash::fast::RandomState>,
+    /// How many connected sessions each user has.
+    users: HashMap<Arc<str>, u32, foldhash::fast::RandomState>,
+    subscriptions: usize,
+    /// Operations under way, by the serial of their ticket.
+    pending: HashMap<u64, Pending, foldhash::fast::RandomState>,
+    /// How many of them are the API's.
+    pending_api: usize,
+    next_serial: u64,
+    wheel: Wheel<Timer>,
+    /// Sessions to be closed as too slow before the current call ends.
+    slow: Vec<SessionId>,
+    /// Kept for its capacity: the message being encoded.
+    scratch: Vec<u8>,
+    /// Kept for its capacity: timers being handled.
+    fired: Vec<(Tick, Timer)>,
+}
+
+/// What a hub holds at the moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HubStats {
+    /// Sessions that are connected (not those which have yet to authenticate).
+    pub clients: usize,
+    /// Distinct users among them, on this worker. All anonymous clients count as one.
+    pub users: usize,
+    /// Channels with subscribers.
+    pub channels: usize,
+    /// Subscriptions of all sessions.
+    pub subscriptions: usize,
+}
+
+/// Whose deadline it is.
+#[derive(Clone, Copy)]
+enum Timer {
+    Session(SessionId),
+    /// Time to check a channel's position.
+    Channel(ChannelKey),
+    /// Time for the engine to clean up.
+    Maintain,
+}
+
+impl Hub {
+    /// A hub without sessions. Makes `mailbox` known to the engine as that of `worker`.
+    pub fn new(
+        config: Arc<HubConfig>,
+        engine: Arc<dyn Engine>,
+        worker: WorkerId,
+        mailbox: Arc<dyn Mailbox>,
+        entropy: Box<dyn Entropy>,
+    ) -> Self {
+        engine.register(worker, mailbox);
+        let mut wheel = Wheel::new();
+        wheel.insert(wheel.tick_of(heartbeat::MAINTENANCE), Timer::Maintain);
+        Self {
+            config,
+            engine,
+            worker,
+            entropy,
+            sessions: Sessions::default(),
+            channels: Channels::default(),
+            clients: HashMap::default(),
+            users: HashMap::default(),
+            subscriptions: 0,
+            pending: HashMap::default(),
+            pending_api: 0,
+            next_serial: 0,
+            wheel,
+            slow: Vec::new(),
+            scratch: Vec::new(),
+            fired: Vec::new(),
+        }
+    }
+
+    /// Makes a session for a connection that is open now. The client has
+    /// [`stale_close_delay`](crate::config::ClientOptions::stale_close_delay) to connect.
+    pub fn open(&mut self, now: Now, transport: Transport) -> SessionId {
+        let stale_at = now.monotonic + self.config.client.stale_close_delay;
+        let id = self.sessions.insert(Session {
+            transport,
+            state: State::Opened { stale_at },
+            waiting: None,
+            backlog: None,
+            armed: 0,
+            is_slow: false,
+        });
+        self.arm(id);
+        id
+    }
+
+    /// Forgets a session whose connection is gone. Sessions that the hub has closed itself, and
+    /// any other unknown id, are ignored.
+    pub fn transport_closed<O: Outbox>(&mut self, now: Now, id: SessionId, _: &mut O) {
+        self.forget(now, id);
+    }
+
+    /// Ends all sessions, telling each client why: how a server shuts down.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the callers have no other use for it"
+    )]
+    pub fn disconnect_all<O: Outbox>(&mut self, now: Now, disconnect: Disconnect, out: &mut O) {
+        for id in self.sessions.ids() {
+            self.end(now, id, &disconnect, out);
+        }
+    }
+
+    /// Counts what there is.
+    pub fn stats(&self) -> HubStats {
+        HubStats {
+            clients: self.clients.len(),
+            users: self.users.len(),
+            channels: self.channels.len(),
+            subscriptions: self.subscriptions,
+        }
+    }
+
+    /// When [`on_deadline`](Self::on_deadline) should be called next, on the monotonic clock.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.wheel.next()
+    }
+
+    /// Ends a session from this side.
+    fn end<O: Outbox>(&mut self, now: Now, id: SessionId, disconnect: &Disconnect, out: &mut O) {
+        let Some(session) = self.forget(now, id) else {
+            return;
+        };
+        tracing::debug!(
+            session = id.index,
+            transport = session.transport.name,
+            code = disconnect.code,
+            reason = %disconnect.reason,
+            "disconnecting"
+        );
+        // A client that doesn't read would never get what is queued.
+        let flush = *disconnect != Disconnect::SLOW && *disconnect != Disconnect::CONNECTION_CLOSED;
+        out.close(id, disconnect, flush);
+    }
+
+    /// Takes a session out of everything that knows it.
+    fn forget(&mut self, now: Now, id: SessionId) -> Option<Session> {
+        // Channels first: they look the session up.
+        while let Some(subscription) = self
+            .sessions
+            .connected(id)
+            .and_then(|c| c.subscriptions.last())
+        {
+            let channel = subscription.channel;
+            self.drop_subscription(now, id, channel);
+        }
+        let session = self.sessions.remove(id)?;
+        if let Some(connected) = session.connected() {
+            let info = &connected.info;
+            self.clients.remove(&info.client);
+            if let Some(count) = self.users.get_mut(&info.user) {
+                *count -= 1;
+                if *count == 0 {
+                    self.users.remove(&info.user);
+                }
+            }
+        }
+        Some(session)
+    }
+
+    /// Queues a reply or push for one session. A session for which too much is queued is closed
+    /// before the current call ends.
+    fn send<O: Outbox>(&mut self, id: SessionId, reply: &Reply, out: &mut O) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        self.scratch.clear();
+        session
+            .transport
+            .encoding
+            .encode_reply(reply, &mut self.scratch);
+        let queued = out.send(id, &self.scratch);
+        if queued > self.config.client.queue_max_size && !session.is_slow {
+            session.is_slow = true;
+            self.slow.push(id);
+        }
+    }
+
+    /// Closes the sessions that turned out to be too slow. The end of every call that sends.
+    fn settle<O: Outbox>(&mut self, now: Now, out: &mut O) {
+        while let Some(id) = self.slow.pop() {
+            self.end(now, id, &Disconnect::SLOW, out);
+        }
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.next_serial += 1;
+        Ticket {
+            worker: self.worker,
+            serial: self.next_serial,
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The publish command.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use tautline_protocol::message::PublishRequest;
+use tautline_protocol::{Disconnect, ErrorCode, Response, json};
+
+use super::channel_name::ChannelName;
+use super::dispatch::{Progress, Refusal};
+use super::permission::Permissions;
+use super::waiting::{Pending, Waiting};
+use super::{Hub, SessionId};
+use crate::Now;
+use crate::config::DataFormat;
+use crate::engine::{EngineError, Publish, Published, Started};
+
+impl Hub {
+    pub(super) fn publish(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        number: u32,
+        request: &PublishRequest<'_>,
+    ) -> Result<Progress, Refusal> {
+        if request.channel.is_empty() {
+            return Err(Disconnect::BAD_REQUEST.into());
+        }
+        let name = ChannelName::parse(&self.config, &request.channel)?;
+        // The decoder has seen to it that a payload is JSON and not too deep.
+        let data = request.data.ok_or(ErrorCode::BadRequest)?;
+        check_format(name.options.publication_data_format, data)?;
+        let Some(connected) = self.sessions.connected(id) else {
+            return Ok(Progress::Done);
+        };
+        let channel = self.channels.find(name.full);
+        let subscription = channel.filter(|channel| connected.subscription(*channel).is_some());
+        let user = &connected.info.user;
+        let permissions =
+            Permissions::new(&self.config, name.options, user, subscription.is_some());
+        if !permissions.may_publish() {
+            return Err(ErrorCode::PermissionDenied.into());
+        }
+        let request = Publish {
+            channel: self.shared_name(name.full),
+            data: Bytes::copy_from_slice(data),
+            info: Some(connected.info_in(subscription).clone()),
+            tags: BTreeMap::new(),
+            history: self.config.channel.history(name.options),
+            idempotency: None,
+        };
+        let ticket = self.ticket();
+        match self.engine.publish(now, ticket, request) {
+            Started::Done(result) => Self::finish_publish(result),
+            Started::Later => {
+                self.wait(id, ticket, Waiting::Publish { command: number });
+                Ok(Progress::Wait)
+            }
+        }
+    }
+
+    pub(super) fn finish_publish(
+        result: Result<Published, EngineError>,
+    ) -> Result<Progress, Refusal> {
+        result?;
+        Ok(Progress::Answer(Response::Publish))
+    }
+
+    /// The channel's name as others here share it, if anybody does.
+    pub(super) fn shared_name(&self, name: &str) -> crate::engine::Channel {
+        let known = self
+            .channels
+            .find(name)
+            .and_then(|index| self.channels.get(index));
+        known.map_or_else(|| name.into(), |channel| channel.name.clone())
+    }
+
+    /// Has a session wait for the outcome of `ticket`.
+    pub(super) fn wait(&mut self, id: SessionId, ticket: crate::engine::Ticket, waiting: Waiting) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.waiting = Some(Box::new(waiting));
+            self.pending.insert(ticket.serial, Pending::Session(id));
+        }
+    }
+}
+
+/// Whether a JSON value is what the namespace wants.
+pub(super) fn check_format(format: DataFormat, data: &[u8]) -> Result<(), ErrorCode> {
+    match format {
+        DataFormat::Json => Ok(()),
+        DataFormat::JsonObject if data.trim_ascii_start().first() == Some(&b'{') => Ok(()),
+        DataFormat::JsonObject => Err(ErrorCode::BadRequest),
+    }
+}
+
+/// Whether bytes of unknown origin may be published.
+pub(super) fn check_data(format: DataFormat, data: &[u8]) -> Result<(), ErrorCode> {
+    json::check_payload(data).map_err(|_| ErrorCode::BadRequest)?;
+    check_format(format, data)
+}

@@ -1,0 +1,174 @@
+//! The commands that ask for something and change nothing: presence, presence stats, history.
+
+use tautline_protocol::message::{
+    HistoryRequest, HistoryResult, PresenceRequest, PresenceResult, PresenceStatsRequest,
+    PresenceStatsResult, StreamPosition,
+};
+use tautline_protocol::{Disconnect, ErrorCode, Response};
+
+use super::channel_name::ChannelName;
+use super::dispatch::{Progress, Refusal};
+use super::permission::Permissions;
+use super::waiting::Waiting;
+use super::{Hub, SessionId};
+use crate::Now;
+use crate::engine::{Channel, EngineError, HistoryPage, HistoryRead, Members, Started};
+
+impl Hub {
+    pub(super) fn presence(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        number: u32,
+        request: &PresenceRequest<'_>,
+    ) -> Result<Progress, Refusal> {
+        let channel = self.presence_channel(id, &request.channel)?;
+        let ticket = self.ticket();
+        match self.engine.presence(now, ticket, &channel) {
+            Started::Done(result) => Self::finish_presence(result),
+            Started::Later => {
+                self.wait(id, ticket, Waiting::Presence { command: number });
+                Ok(Progress::Wait)
+            }
+        }
+    }
+
+    pub(super) fn finish_presence(
+        result: Result<Members, EngineError>,
+    ) -> Result<Progress, Refusal> {
+        Ok(Progress::Answer(Response::Presence(PresenceResult {
+            presence: result?,
+        })))
+    }
+
+    pub(super) fn presence_stats(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        number: u32,
+        request: &PresenceStatsRequest<'_>,
+    ) -> Result<Progress, Refusal> {
+        let channel = self.presence_channel(id, &request.channel)?;
+        let ticket = self.ticket();
+        match self.engine.presence_stats(now, ticket, &channel) {
+            Started::Done(result) => Self::finish_presence_stats(result),
+            Started::Later => {
+                self.wait(id, ticket, Waiting::PresenceStats { command: number });
+                Ok(Progress::Wait)
+            }
+        }
+    }
+
+    pub(super) fn finish_presence_stats(
+        result: Result<PresenceStatsResult, EngineError>,
+    ) -> Result<Progress, Refusal> {
+        Ok(Progress::Answer(Response::PresenceStats(result?)))
+    }
+
+    pub(super) fn history(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        number: u32,
+        request: HistoryRequest<'_>,
+    ) -> Result<Progress, Refusal> {
+        let (name, permissions) = self.known_channel(id, &request.channel)?;
+        let options = self
+            .config
+            .channel
+            .history(name.options)
+            .ok_or(ErrorCode::NotAvailable)?;
+        if !permissions.may_read_history() {
+            return Err(ErrorCode::PermissionDenied.into());
+        }
+        let most = self.config.client.history_max_publication_limit;
+        let limit = usize::try_from(request.limit).map_or(most, |limit| limit.min(most));
+        let since = read_since(request.since.as_ref(), request.reverse)?;
+        let epoch = request.since.map(|since| since.epoch).unwrap_or_default();
+        let read = HistoryRead {
+            channel: self.shared_name(name.full),
+            options,
+            since,
+            limit: Some(limit),
+            reverse: request.reverse,
+        };
+        let ticket = self.ticket();
+        match self.engine.history(now, ticket, read) {
+            Started::Done(result) => Self::finish_history(&epoch, result),
+            Started::Later => {
+                self.wait(
+                    id,
+                    ticket,
+                    Waiting::History {
+                        command: number,
+                        epoch,
+                    },
+                );
+                Ok(Progress::Wait)
+            }
+        }
+    }
+
+    pub(super) fn finish_history(
+        epoch: &str,
+        result: Result<HistoryPage, EngineError>,
+    ) -> Result<Progress, Refusal> {
+        Ok(Progress::Answer(Response::History(history_result(
+            epoch, result?,
+        )?)))
+    }
+
+    /// The channel of a presence command, if the session may see who is there.
+    fn presence_channel(&self, id: SessionId, channel: &str) -> Result<Channel, Refusal> {
+        let (name, permissions) = self.known_channel(id, channel)?;
+        if !name.options.presence {
+            return Err(ErrorCode::NotAvailable.into());
+        }
+        if !permissions.may_read_presence() {
+            return Err(ErrorCode::PermissionDenied.into());
+        }
+        Ok(self.shared_name(name.full))
+    }
+
+    /// The channel of a command, and what the session may do there.
+    fn known_channel<'n>(
+        &self,
+        id: SessionId,
+        channel: &'n str,
+    ) -> Result<(ChannelName<'n, '_>, Permissions<'_>), Refusal> {
+        if channel.is_empty() {
+            return Err(Disconnect::BAD_REQUEST.into());
+        }
+        let name = ChannelName::parse(&self.config, channel)?;
+        let connected = self.sessions.connected(id).ok_or(Disconnect::BAD_REQUEST)?;
+        let index = self.channels.find(channel);
+        let is_subscribed = index.is_some_and(|index| connected.subscription(index).is_some());
+        let user = &connected.info.user;
+        Ok((
+            name,
+            Permissions::new(&self.config, name.options, user, is_subscribed),
+        ))
+    }
+}
+
+/// Where a read starts. Going back from offset 0 makes no sense.
+pub(super) fn read_since(
+    since: Option<&StreamPosition>,
+    reverse: bool,
+) -> Result<Option<u64>, ErrorCode> {
+    match since {
+        Some(since) if reverse && since.offset == 0 => Err(ErrorCode::BadRequest),
+        since => Ok(since.map(|since| since.offset)),
+    }
+}
+
+/// A page as an answer, unless the position it was asked from belongs to another stream.
+pub(super) fn history_result(epoch: &str, page: HistoryPage) -> Result<HistoryResult, ErrorCode> {
+    if !epoch.is_empty() && *epoch != *page.top.epoch {
+        return Err(ErrorCode::UnrecoverablePosition);
+    }
+    Ok(HistoryResult {
+        publications: page.publications,
+        position: page.top,
+    })
+}

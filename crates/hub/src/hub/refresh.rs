@@ -1,0 +1,139 @@
+//! The refresh commands: connections and subscriptions with an end live on with a new token.
+
+use std::sync::Arc;
+
+use tautline_auth::{SubscribeClaims, TokenError};
+use tautline_protocol::message::{
+    ClientInfo, Error, RefreshRequest, RefreshResult, SubRefreshRequest,
+};
+use tautline_protocol::{Disconnect, ErrorCode, Response};
+
+use super::connect::{deadline, time_to_live};
+use super::dispatch::{Progress, Refusal};
+use super::{Hub, SessionId};
+use crate::Now;
+
+impl Hub {
+    pub(super) fn refresh(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        request: &RefreshRequest<'_>,
+    ) -> Result<Progress, Refusal> {
+        if request.token.is_empty() {
+            return Err(Disconnect::BAD_REQUEST.into());
+        }
+        let verifier = self
+            .config
+            .verifier
+            .as_ref()
+            .ok_or(Disconnect::INVALID_TOKEN)?;
+        let claims =
+            verifier
+                .verify_connect(&request.token, now.unix)
+                .map_err(|error| match error {
+                    TokenError::Expired => Disconnect::EXPIRED,
+                    TokenError::Invalid(_) => {
+                        tracing::debug!(%error, "refusing a token to refresh with");
+                        Disconnect::INVALID_TOKEN
+                    }
+                })?;
+        let grace = self.config.client.expired_close_delay;
+        let expire_at = claims.expire_at.filter(|_| !self.config.client.insecure);
+        let Some(connected) = self.sessions.connected_mut(id) else {
+            return Ok(Progress::Done);
+        };
+        if claims.user != *connected.info.user {
+            return Err(Disconnect::INVALID_TOKEN.into());
+        }
+        let ttl = time_to_live(now, expire_at)?;
+        connected.expires_at = ttl.map(|ttl| deadline(now, ttl, grace));
+        self.arm(id);
+        Ok(Progress::Answer(Response::Refresh(RefreshResult { ttl })))
+    }
+
+    pub(super) fn sub_refresh(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        request: &SubRefreshRequest<'_>,
+    ) -> Result<Progress, Refusal> {
+        if request.channel.is_empty() {
+            return Err(Disconnect::BAD_REQUEST.into());
+        }
+        if request.kind != 0 {
+            // Tracking of keys, for a kind of channel that doesn't exist here.
+            return Err(ErrorCode::NotAvailable.into());
+        }
+        let Some(connected) = self.sessions.connected(id) else {
+            return Ok(Progress::Done);
+        };
+        let channel = self.channels.find(&request.channel);
+        let channel = channel.filter(|channel| connected.subscription(*channel).is_some());
+        let channel = channel.ok_or(ErrorCode::PermissionDenied)?;
+        if request.token.is_empty() {
+            return Err(ErrorCode::BadRequest.into());
+        }
+        let info = connected.info.clone();
+        let claims =
+            self.verify_subscription(now, &request.token)
+                .map_err(|error| match error {
+                    // Temporary, so that the client asks the application for another token. It would end
+                    // the subscription otherwise.
+                    TokenError::Expired => Refusal::Error(Error {
+                        temporary: true,
+                        ..ErrorCode::TokenExpired.into()
+                    }),
+                    TokenError::Invalid(_) => Disconnect::INVALID_TOKEN.into(),
+                })?;
+        check_bearer(&claims, &info, &request.channel)?;
+        let ttl = time_to_live(now, claims.expire_at)?;
+        let expires_at =
+            ttl.map(|ttl| deadline(now, ttl, self.config.client.expired_sub_close_delay));
+        if let Some(connected) = self.sessions.connected_mut(id)
+            && let Some(subscription) = connected.subscription_mut(channel)
+        {
+            match (&mut subscription.extra, expires_at) {
+                (None, None) => {}
+                (extra, expires_at) => extra.get_or_insert_default().expires_at = expires_at,
+            }
+        }
+        self.arm(id);
+        Ok(Progress::Answer(Response::SubRefresh(RefreshResult {
+            ttl,
+        })))
+    }
+
+    /// What a subscription token says. Whether it is for this bearer and channel is another
+    /// question: [`check_bearer`].
+    pub(super) fn verify_subscription(
+        &self,
+        now: Now,
+        token: &str,
+    ) -> Result<SubscribeClaims, TokenError> {
+        let Some(verifier) = &self.config.verifier else {
+            tracing::debug!("a client sent a token, but no key is configured to verify it with");
+            return Err(tautline_auth::InvalidToken::Signature.into());
+        };
+        let claims = verifier.verify_subscribe(token, now.unix);
+        claims.inspect_err(|error| tracing::debug!(%error, "refusing a subscription token"))
+    }
+}
+
+/// A genuine token in the wrong hands, or for another channel, is an attack or a grave mistake.
+pub(super) fn check_bearer(
+    claims: &SubscribeClaims,
+    info: &Arc<ClientInfo>,
+    channel: &str,
+) -> Result<(), Disconnect> {
+    let is_for_client = claims
+        .client
+        .as_deref()
+        .is_none_or(|client| client == &*info.client);
+    if claims.user == *info.user && claims.channel == channel && is_for_client {
+        Ok(())
+    } else {
+        tracing::debug!("a subscription token is for another user, channel or client");
+        Err(Disconnect::INVALID_TOKEN)
+    }
+}

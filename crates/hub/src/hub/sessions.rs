@@ -1,0 +1,234 @@
+//! The sessions of one hub: what is known of each connection.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tautline_protocol::Encoding;
+use tautline_protocol::message::ClientInfo;
+
+use super::SessionId;
+use super::waiting::Waiting;
+use super::wheel::Tick;
+
+/// What a hub must know of a connection's transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transport {
+    /// What to call it where people look, such as `websocket`.
+    pub name: &'static str,
+    /// How messages are written.
+    pub encoding: Encoding,
+}
+
+impl Transport {
+    /// A transport that carries messages both ways.
+    pub fn new(name: &'static str, encoding: Encoding) -> Self {
+        Self { name, encoding }
+    }
+}
+
+/// One connection.
+pub(crate) struct Session {
+    pub(crate) transport: Transport,
+    pub(crate) state: State,
+    /// The command that waits for the engine, if one does.
+    pub(crate) waiting: Option<Box<Waiting>>,
+    /// Commands that came behind it.
+    pub(crate) backlog: Option<Box<Backlog>>,
+    /// The tick for which a timer is set; 0 for none.
+    pub(crate) armed: Tick,
+    /// More is queued for it than may be: it is closed before the current call ends.
+    pub(crate) is_slow: bool,
+}
+
+pub(crate) enum State {
+    /// No connect command was successful yet.
+    Opened { stale_at: Duration },
+    /// A connect command was answered with an error. Nothing is listened to any more.
+    Refused { stale_at: Duration },
+    /// The usual state.
+    Connected(Connected),
+}
+
+pub(crate) struct Connected {
+    /// Who it is, as others see it.
+    pub(crate) info: Arc<ClientInfo>,
+    pub(crate) subscriptions: Vec<Subscription>,
+    pub(crate) heartbeat: Heartbeat,
+    /// When the connection is closed unless it is refreshed.
+    pub(crate) expires_at: Option<Duration>,
+}
+
+/// Pings and their answers.
+#[derive(Clone, Copy)]
+pub(crate) struct Heartbeat {
+    /// When the next ping is sent; `None` for never.
+    pub(crate) next_ping: Option<Duration>,
+    /// Until when the last ping has to be answered; `None` if it was.
+    pub(crate) pong_due: Option<Duration>,
+}
+
+/// A session's subscription to a channel.
+pub(crate) struct Subscription {
+    /// Index of the channel.
+    pub(crate) channel: u32,
+    /// Place in the channel's list of subscribers.
+    pub(crate) slot: u32,
+    /// Is listed in the channel's presence.
+    pub(crate) in_presence: bool,
+    /// Its coming was announced, so its leaving is too.
+    pub(crate) was_announced: bool,
+    pub(crate) extra: Option<Box<SubscriptionExtra>>,
+}
+
+/// What few subscriptions have.
+#[derive(Default)]
+pub(crate) struct SubscriptionExtra {
+    /// The session's info with what a token said about this subscription.
+    pub(crate) info: Option<Arc<ClientInfo>>,
+    /// When the subscription is ended unless it is refreshed.
+    pub(crate) expires_at: Option<Duration>,
+}
+
+/// Frames of commands that wait for one before them.
+#[derive(Default)]
+pub(crate) struct Backlog {
+    pub(crate) frames: VecDeque<Box<str>>,
+    pub(crate) bytes: usize,
+}
+
+impl Session {
+    pub(crate) fn connected(&self) -> Option<&Connected> {
+        match &self.state {
+            State::Connected(connected) => Some(connected),
+            State::Opened { .. } | State::Refused { .. } => None,
+        }
+    }
+
+    pub(crate) fn connected_mut(&mut self) -> Option<&mut Connected> {
+        match &mut self.state {
+            State::Connected(connected) => Some(connected),
+            State::Opened { .. } | State::Refused { .. } => None,
+        }
+    }
+
+    /// The earliest of its deadlines.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        match &self.state {
+            State::Opened { stale_at } | State::Refused { stale_at } => Some(*stale_at),
+            State::Connected(connected) => {
+                let Heartbeat {
+                    next_ping,
+                    pong_due,
+                } = connected.heartbeat;
+                let subscriptions = connected.subscriptions.iter();
+                let subscriptions = subscriptions.filter_map(Subscription::expires_at);
+                [next_ping, pong_due, connected.expires_at]
+                    .into_iter()
+                    .flatten()
+                    .chain(subscriptions)
+                    .min()
+            }
+        }
+    }
+}
+
+impl Connected {
+    pub(crate) fn subscription(&self, channel: u32) -> Option<&Subscription> {
+        // A dense list of at most `client.channel_limit`, usually a handful.
+        self.subscriptions
+            .iter()
+            .find(|subscription| subscription.channel == channel)
+    }
+
+    pub(crate) fn subscription_mut(&mut self, channel: u32) -> Option<&mut Subscription> {
+        self.subscriptions
+            .iter_mut()
+            .find(|subscription| subscription.channel == channel)
+    }
+
+    /// How the session shows itself in a channel.
+    pub(crate) fn info_in(&self, channel: Option<u32>) -> &Arc<ClientInfo> {
+        channel
+            .and_then(|channel| self.subscription(channel))
+            .and_then(|subscription| subscription.extra.as_ref()?.info.as_ref())
+            .unwrap_or(&self.info)
+    }
+}
+
+impl Subscription {
+    pub(crate) fn expires_at(&self) -> Option<Duration> {
+        self.extra.as_ref()?.expires_at
+    }
+}
+
+/// All sessions of a hub.
+#[derive(Default)]
+pub(crate) struct Sessions {
+    slots: Vec<(u32, Option<Session>)>,
+    free: Vec<u32>,
+}
+
+impl Sessions {
+    pub(crate) fn insert(&mut self, session: Session) -> SessionId {
+        match self.free.pop() {
+            Some(index) => {
+                let (generation, slot) = &mut self.slots[index as usize];
+                *slot = Some(session);
+                SessionId {
+                    index,
+                    generation: *generation,
+                }
+            }
+            None => {
+                self.slots.push((0, Some(session)));
+                // Each is a socket, of which no process has so many.
+                SessionId {
+                    index: (self.slots.len() - 1) as u32,
+                    generation: 0,
+                }
+            }
+        }
+    }
+
+    pub(crate) fn remove(&mut self, id: SessionId) -> Option<Session> {
+        self.get(id)?;
+        let (generation, slot) = &mut self.slots[id.index as usize];
+        *generation = generation.wrapping_add(1);
+        self.free.push(id.index);
+        slot.take()
+    }
+
+    pub(crate) fn get(&self, id: SessionId) -> Option<&Session> {
+        match self.slots.get(id.index as usize) {
+            Some((generation, Some(session))) if *generation == id.generation => Some(session),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, id: SessionId) -> Option<&mut Session> {
+        match self.slots.get_mut(id.index as usize) {
+            Some((generation, Some(session))) if *generation == id.generation => Some(session),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn connected(&self, id: SessionId) -> Option<&Connected> {
+        self.get(id)?.connected()
+    }
+
+    pub(crate) fn connected_mut(&mut self, id: SessionId) -> Option<&mut Connected> {
+        self.get_mut(id)?.connected_mut()
+    }
+
+    pub(crate) fn ids(&self) -> Vec<SessionId> {
+        let slots = self.slots.iter().enumerate();
+        slots
+            .filter(|(_, (_, session))| session.is_some())
+            .map(|(index, (generation, _))| SessionId {
+                index: index as u32,
+                generation: *generation,
+            })
+            .collect()
+    }
+}

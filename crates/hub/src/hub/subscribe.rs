@@ -1,0 +1,490 @@
+//! The subscribe command.
+//!
+//! Once it is clear that the session may subscribe, three things are asked of the engine, all at
+//! once: to feed the channel (if nobody here is subscribed yet), to list the session in the
+//! channel's presence, and where the subscription begins. When all are answered the reply is
+//! written, and only then does the session get anything of the channel.
+
+use std::sync::Arc;
+
+use tautline_auth::{Overrides, SubscriptionOptions, TokenError};
+use tautline_protocol::message::{
+    ClientInfo, SUBSCRIBE_FLAG_REJECT_UNRECOVERED, SubscribeRequest, SubscribeResult,
+};
+use tautline_protocol::{Disconnect, ErrorCode, Reply, Response};
+
+use super::channel_name::ChannelName;
+use super::channels::{Role, Subscriber};
+use super::connect::{deadline, time_to_live};
+use super::dispatch::{Progress, Refusal};
+use super::permission::Permissions;
+use super::recovery::{self, Beginning, Buffer};
+use super::refresh::check_bearer;
+use super::sessions::{Subscription, SubscriptionExtra};
+use super::waiting::{Pending, Subscribing, Waiting, Wants};
+use super::{Hub, SessionId};
+use crate::Now;
+use crate::engine::{HistoryOptions, HistoryRead, Outcome, Started};
+use crate::outbox::Outbox;
+
+/// A subscription that is allowed.
+struct Grant {
+    ttl: Option<u32>,
+    options: SubscriptionOptions,
+}
+
+/// What a subscribe request comes to, once it is allowed.
+struct Plan {
+    wants: Wants,
+    grant: Grant,
+    history: Option<HistoryOptions>,
+    since: Option<(u64, Arc<str>)>,
+}
+
+impl Hub {
+    pub(super) fn subscribe<O: Outbox>(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        number: u32,
+        request: &SubscribeRequest<'_>,
+        out: &mut O,
+    ) -> Result<Progress, Refusal> {
+        let Some(connected) = self.sessions.connected(id) else {
+            return Ok(Progress::Done);
+        };
+        let info = connected.info.clone();
+        let plan = self.plan_subscription(now, id, request)?;
+        let channel = self.insert_subscription(now, id, &request.channel, &info, &plan);
+        let Plan {
+            wants,
+            grant,
+            history,
+            since,
+        } = plan;
+        let keep = if since.is_some() {
+            self.config.client.recovery_max_publication_limit
+        } else {
+            0
+        };
+        let mut subscribing = Subscribing {
+            command: number,
+            channel,
+            outstanding: 0,
+            failed: None,
+            page: None,
+            buffer: Buffer::new(keep),
+            wants,
+            since,
+            was_recovering: request.recover,
+            reject_unrecovered: request.flag & SUBSCRIBE_FLAG_REJECT_UNRECOVERED != 0,
+            ttl: grant.ttl,
+            data: grant.options.data.map(Into::into),
+        };
+        self.start_subscription(now, id, &mut subscribing, history);
+        if subscribing.outstanding == 0 {
+            return self.finish_subscribe(now, id, subscribing, out);
+        }
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.waiting = Some(Box::new(Waiting::Subscribe(subscribing)));
+        }
+        Ok(Progress::Wait)
+    }
+
+    /// Checks everything that can be checked without the engine, in the protocol's order.
+    fn plan_subscription(
+        &self,
+        now: Now,
+        id: SessionId,
+        request: &SubscribeRequest<'_>,
+    ) -> Result<Plan, Refusal> {
+        let connected = self.sessions.connected(id).ok_or(Disconnect::BAD_REQUEST)?;
+        if request.channel.is_empty() {
+            return Err(Disconnect::BAD_REQUEST.into());
+        }
+        match request.kind {
+            0 => {}
+            // Map channels, of which there are none.
+            1..=3 => return Err(ErrorCode::PermissionDenied.into()),
+            4 => return Err(ErrorCode::NotAvailable.into()),
+            _ => return Err(ErrorCode::BadRequest.into()),
+        }
+        if !matches!(&*request.delta, "" | "fossil") {
+            return Err(Disconnect::BAD_REQUEST.into());
+        }
+        ChannelName::check_length(&self.config, &request.channel)?;
+        let known = self.channels.find(&request.channel);
+        if known.is_some_and(|channel| connected.subscription(channel).is_some()) {
+            return Err(ErrorCode::AlreadySubscribed.into());
+        }
+        if connected.subscriptions.len() >= self.config.client.channel_limit {
+            return Err(ErrorCode::LimitExceeded.into());
+        }
+        let name = ChannelName::parse(&self.config, &request.channel)?;
+        let grant = self.grant_subscription(now, &connected.info, &name, &request.token)?;
+        if request.has_tags_filter {
+            return Err(ErrorCode::BadRequest.into());
+        }
+        // What a client may do as a subscriber counts: it is about to be one.
+        let permissions = Permissions::new(&self.config, name.options, &connected.info.user, true);
+        let history = self.config.channel.history(name.options);
+        let wants = wants(
+            request,
+            &permissions,
+            &grant.options.overrides,
+            history.is_some(),
+        );
+        let recovers = request.recover && wants.recoverable;
+        let since = recovers.then(|| (request.offset, Arc::from(&*request.epoch)));
+        Ok(Plan {
+            wants,
+            grant,
+            history,
+            since,
+        })
+    }
+
+    /// The first rule that applies decides.
+    fn grant_subscription(
+        &self,
+        now: Now,
+        info: &Arc<ClientInfo>,
+        name: &ChannelName<'_, '_>,
+        token: &str,
+    ) -> Result<Grant, Refusal> {
+        if !token.is_empty() {
+            let claims = self
+                .verify_subscription(now, token)
+                .map_err(|error| match error {
+                    TokenError::Expired => ErrorCode::TokenExpired,
+                    TokenError::Invalid(_) => ErrorCode::PermissionDenied,
+                })?;
+            check_bearer(&claims, info, name.full)?;
+            let ttl = time_to_live(now, claims.expire_at)?;
+            return Ok(Grant {
+                ttl,
+                options: claims.options,
+            });
+        }
+        let permissions = Permissions::new(&self.config, name.options, &info.user, false);
+        let is_allowed = if name.is_private {
+            false
+        } else if name.is_user_limited() {
+            name.lists(&info.user) || permissions.is_insecure
+        } else {
+            permissions.may_subscribe()
+        };
+        if !is_allowed {
+            return Err(ErrorCode::PermissionDenied.into());
+        }
+        Ok(Grant {
+            ttl: None,
+            options: SubscriptionOptions::default(),
+        })
+    }
+
+    /// Enters the subscription with session and channel. From here on it counts, but gets nothing.
+    fn insert_subscription(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        name: &str,
+        info: &Arc<ClientInfo>,
+        plan: &Plan,
+    ) -> u32 {
+        let (channel, is_new) = self.channels.find_or_insert(name, now.monotonic);
+        let expired_delay = self.config.client.expired_sub_close_delay;
+        let expires_at = plan.grant.ttl.map(|ttl| deadline(now, ttl, expired_delay));
+        let chan_info = plan.grant.options.info.clone();
+        let chan_info = chan_info.map(|chan_info| {
+            Arc::new(ClientInfo {
+                chan_info: Some(chan_info.into()),
+                ..(**info).clone()
+            })
+        });
+        let has_extra = expires_at.is_some() || chan_info.is_some();
+        let extra = has_extra.then(|| {
+            Box::new(SubscriptionExtra {
+                info: chan_info,
+                expires_at,
+            })
+        });
+        let Some(session) = self.sessions.get_mut(id) else {
+            return channel;
+        };
+        let encoding = session.transport.encoding;
+        if let (Some(entry), Some(connected)) =
+            (self.channels.get_mut(channel), session.connected_mut())
+        {
+            connected.subscriptions.push(Subscription {
+                channel,
+                slot: entry.subscribers.len() as u32,
+                in_presence: plan.wants.presence,
+                was_announced: false,
+                extra,
+            });
+            entry.subscribers.push(Subscriber {
+                session: id,
+                from: 0,
+                role: if plan.wants.positioned {
+                    Role::PendingPositioned
+                } else {
+                    Role::PendingPlain
+                },
+                encoding,
+                join_leave: false,
+            });
+            self.subscriptions += 1;
+            if is_new {
+                entry.attaching = Some(Vec::new());
+            }
+        }
+        channel
+    }
+
+    /// Asks the engine for what the subscription needs.
+    fn start_subscription(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        subscribing: &mut Subscribing,
+        history: Option<HistoryOptions>,
+    ) {
+        let index = subscribing.channel;
+        let Some(channel) = self.channels.get(index) else {
+            return;
+        };
+        let name = channel.name.clone();
+        let Some(connected) = self.sessions.connected(id) else {
+            return;
+        };
+        let info = connected.info_in(Some(index)).clone();
+
+        let is_first = channel.subscribers.len() == 1;
+        if is_first {
+            let ticket = self.ticket();
+            match self.engine.attach(now, ticket, &name) {
+                Started::Done(result) => {
+                    subscribing.failed = result.err();
+                    if let Some(channel) = self.channels.get_mut(index) {
+                        channel.attaching = None;
+                    }
+                }
+                Started::Later => {
+                    self.pending
+                        .insert(ticket.serial, Pending::Attach(self.channels.key(index)));
+                }
+            }
+        }
+        if let Some(channel) = self.channels.get_mut(index)
+            && let Some(attaching) = &mut channel.attaching
+        {
+            attaching.push(id);
+            subscribing.outstanding += 1;
+        }
+        if subscribing.wants.presence {
+            let ticket = self.ticket();
+            let started = self.engine.presence_add(now, ticket, &name, &info);
+            self.note_start(id, ticket, subscribing, started, Outcome::Changed);
+        }
+        if let Some(options) = history.filter(|_| subscribing.wants.positioned) {
+            let limit = self.config.client.recovery_max_publication_limit;
+            let read = HistoryRead {
+                channel: name,
+                options,
+                since: subscribing.since.as_ref().map(|(offset, _)| *offset),
+                limit: Some(if subscribing.since.is_some() {
+                    limit
+                } else {
+                    0
+                }),
+                reverse: false,
+            };
+            let ticket = self.ticket();
+            let started = self.engine.history(now, ticket, read);
+            self.note_start(id, ticket, subscribing, started, Outcome::History);
+        }
+    }
+
+    fn note_start<T>(
+        &mut self,
+        id: SessionId,
+        ticket: crate::engine::Ticket,
+        subscribing: &mut Subscribing,
+        started: Started<T>,
+        outcome: impl FnOnce(T) -> Outcome,
+    ) {
+        subscribing.outstanding += 1;
+        match started {
+            Started::Done(result) => subscribing.note(outcome(result)),
+            Started::Later => {
+                self.pending.insert(ticket.serial, Pending::Session(id));
+            }
+        }
+    }
+
+    /// Everything is answered: the subscription begins, or comes to nothing.
+    pub(super) fn finish_subscribe<O: Outbox>(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        subscribing: Subscribing,
+        out: &mut O,
+    ) -> Result<Progress, Refusal> {
+        let index = subscribing.channel;
+        let begun = match self.begin_subscription(now, id, subscribing, out) {
+            Ok(begun) => begun,
+            Err(refusal) => {
+                self.drop_subscription(now, id, index);
+                return Err(refusal);
+            }
+        };
+        let (command, wants, result) = begun;
+        self.send(
+            id,
+            &Reply::Answer(command, Ok(Response::Subscribe(result))),
+            out,
+        );
+        // Behind the reply: so that the joiner, too, learns of itself only once it is subscribed.
+        if wants.announce
+            && let Some(channel) = self.channels.get(index)
+            && let Some(connected) = self.sessions.connected_mut(id)
+        {
+            let info = connected.info_in(Some(index)).clone();
+            if let Some(subscription) = connected.subscription_mut(index) {
+                subscription.was_announced = true;
+                self.engine.join(now, self.worker, &channel.name, &info);
+            }
+        }
+        self.arm(id);
+        Ok(Progress::Done)
+    }
+
+    /// Makes the pending subscription a live one.
+    fn begin_subscription<O: Outbox>(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        subscribing: Subscribing,
+        out: &mut O,
+    ) -> Result<(u32, Wants, SubscribeResult), Refusal> {
+        let Subscribing {
+            command,
+            channel: index,
+            wants,
+            since,
+            was_recovering,
+            ..
+        } = subscribing;
+        if let Some(error) = subscribing.failed {
+            return Err(error.into());
+        }
+        let mut result = SubscribeResult {
+            ttl: subscribing.ttl,
+            was_recovering,
+            data: subscribing.data,
+            ..SubscribeResult::default()
+        };
+        let mut from = 0;
+        if let Some(page) = subscribing.page {
+            let since = since.as_ref().map(|(offset, epoch)| (*offset, &**epoch));
+            let begun = recovery::begin(since, page, subscribing.buffer)
+                .map_err(|recovery::Hole| Disconnect::INSUFFICIENT_STATE)?;
+            if since.is_some() && !begun.recovered && subscribing.reject_unrecovered {
+                return Err(ErrorCode::UnrecoverablePosition.into());
+            }
+            from = begun.from;
+            self.meet_stream(now, index, &begun, out)?;
+            let Beginning {
+                recovered,
+                publications,
+                position,
+                ..
+            } = begun;
+            result.recoverable = wants.recoverable;
+            result.positioned = true;
+            result.epoch = position.epoch;
+            result.offset = position.offset;
+            result.publications = publications;
+            result.recovered = recovered;
+        }
+        let slot = self
+            .sessions
+            .connected(id)
+            .and_then(|connected| connected.subscription(index));
+        let slot = slot.map(|subscription| subscription.slot as usize);
+        if let (Some(slot), Some(channel)) = (slot, self.channels.get_mut(index)) {
+            let subscriber = &mut channel.subscribers[slot];
+            subscriber.from = from;
+            subscriber.join_leave = wants.join_leave;
+            subscriber.role = if wants.positioned {
+                Role::Positioned
+            } else {
+                Role::Plain
+            };
+            if wants.positioned {
+                channel.positioned += 1;
+                self.watch_position(now, index);
+            }
+        }
+        Ok((command, wants, result))
+    }
+
+    /// Reconciles what the engine said of the stream with what the feed has brought so far.
+    fn meet_stream<O: Outbox>(
+        &mut self,
+        now: Now,
+        index: u32,
+        begun: &Beginning,
+        out: &mut O,
+    ) -> Result<(), Refusal> {
+        let Some(channel) = self.channels.get_mut(index) else {
+            return Ok(());
+        };
+        if *channel.epoch == *begun.position.epoch {
+            // The feed must not be ahead of what was read after it: those between would be lost.
+            let is_behind = begun.from < channel.seen;
+            return if is_behind {
+                Err(Disconnect::INSUFFICIENT_STATE.into())
+            } else {
+                Ok(())
+            };
+        }
+        // Another incarnation of the stream than that of the subscribers who are here already: they
+        // have to begin anew.
+        self.turn_epoch(now, index, begun.position.epoch.clone(), 0, out);
+        Ok(())
+    }
+}
+
+/// What is honoured of what a request asks for.
+fn wants(
+    request: &SubscribeRequest<'_>,
+    permissions: &Permissions<'_>,
+    overrides: &Overrides,
+    has_history: bool,
+) -> Wants {
+    let options = permissions.options;
+    let may_read_history = permissions.may_read_history();
+    let recoverable = has_history
+        && (overrides.force_recovery.unwrap_or(options.force_recovery)
+            || request.recoverable && (options.allow_recovery || may_read_history));
+    let positioned = has_history
+        && (recoverable
+            || overrides
+                .force_positioning
+                .unwrap_or(options.force_positioning)
+            || request.positioned && (options.allow_positioning || may_read_history));
+    let announce = overrides.join_leave.unwrap_or(options.join_leave);
+    let is_pushed = overrides
+        .force_push_join_leave
+        .unwrap_or(options.force_push_join_leave);
+    let asked_for = request.join_leave && options.join_leave && permissions.may_read_presence();
+    Wants {
+        positioned,
+        recoverable,
+        presence: overrides.presence.unwrap_or(options.presence),
+        announce,
+        join_leave: is_pushed || asked_for,
+    }
+}

@@ -1,0 +1,163 @@
+//! The end of subscriptions: by the client, by the hub, with the session.
+
+use std::sync::Arc;
+
+use tautline_protocol::message::{ClientInfo, Unsubscribe, UnsubscribeRequest};
+use tautline_protocol::{Disconnect, Push, Reply, Response, UnsubscribeCode};
+
+use super::channels::Role;
+use super::dispatch::{Progress, Refusal};
+use super::waiting::{Pending, Waiting};
+use super::{Hub, SessionId};
+use crate::Now;
+use crate::engine::{Started, Ticket};
+use crate::outbox::Outbox;
+
+/// What has to be told to the engine about a subscription that ended.
+pub(super) struct Ended {
+    channel: Arc<str>,
+    info: Arc<ClientInfo>,
+    in_presence: bool,
+    was_announced: bool,
+}
+
+impl Hub {
+    /// Unsubscribing from what one isn't subscribed to succeeds.
+    pub(super) fn unsubscribe(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        number: u32,
+        request: &UnsubscribeRequest<'_>,
+    ) -> Result<Progress, Refusal> {
+        if request.channel.is_empty() {
+            return Err(Disconnect::BAD_REQUEST.into());
+        }
+        let channel = self.channels.find(&request.channel);
+        let ended = channel.and_then(|channel| self.detach_subscription(now, id, channel));
+        let Some(ended) = ended else {
+            return Ok(Progress::Answer(Response::Unsubscribe));
+        };
+        let announce = ended
+            .was_announced
+            .then(|| (ended.channel.clone(), ended.info.clone()));
+        if ended.in_presence {
+            let ticket = self.ticket();
+            let started = self
+                .engine
+                .presence_remove(now, ticket, &ended.channel, &ended.info);
+            if let Started::Later = started {
+                self.pending.insert(ticket.serial, Pending::Session(id));
+                if let Some(session) = self.sessions.get_mut(id) {
+                    let waiting = Waiting::Unsubscribe {
+                        command: number,
+                        announce,
+                    };
+                    session.waiting = Some(Box::new(waiting));
+                }
+                return Ok(Progress::Wait);
+            }
+            // An entry that can't be removed now is the engine's to remove later; the subscription
+            // has ended in any case.
+        }
+        Ok(self.finish_unsubscribe(now, announce))
+    }
+
+    pub(super) fn finish_unsubscribe(
+        &mut self,
+        now: Now,
+        announce: Option<(Arc<str>, Arc<ClientInfo>)>,
+    ) -> Progress {
+        if let Some((channel, info)) = announce {
+            self.engine.leave(now, self.worker, &channel, &info);
+        }
+        Progress::Answer(Response::Unsubscribe)
+    }
+
+    /// Ends a subscription for a reason that the client is told.
+    pub(super) fn unsubscribe_with<O: Outbox>(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        channel: u32,
+        code: UnsubscribeCode,
+        out: &mut O,
+    ) {
+        let Some(name) = self
+            .channels
+            .get(channel)
+            .map(|channel| channel.name.clone())
+        else {
+            return;
+        };
+        self.drop_subscription(now, id, channel);
+        let push = Push::Unsubscribe(name, Unsubscribe::from(code));
+        self.send(id, &Reply::Push(push), out);
+    }
+
+    /// Ends a subscription without waiting for the engine.
+    pub(super) fn drop_subscription(&mut self, now: Now, id: SessionId, channel: u32) {
+        let Some(ended) = self.detach_subscription(now, id, channel) else {
+            return;
+        };
+        if ended.in_presence {
+            // Nobody waits for the outcome, so nobody is told of it.
+            let ticket: Ticket = self.ticket();
+            let _ = self
+                .engine
+                .presence_remove(now, ticket, &ended.channel, &ended.info);
+        }
+        if ended.was_announced {
+            self.engine
+                .leave(now, self.worker, &ended.channel, &ended.info);
+        }
+    }
+
+    /// Takes a subscription out of session and channel; the last one ends the channel's feed.
+    pub(super) fn detach_subscription(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        channel: u32,
+    ) -> Option<Ended> {
+        let connected = self.sessions.connected_mut(id)?;
+        let info = connected.info_in(Some(channel)).clone();
+        let place = connected
+            .subscriptions
+            .iter()
+            .position(|sub| sub.channel == channel)?;
+        let subscription = connected.subscriptions.swap_remove(place);
+        if connected.subscriptions.is_empty() {
+            connected.subscriptions = Vec::new();
+        }
+        self.subscriptions -= 1;
+        let slot = subscription.slot as usize;
+        let entry = self.channels.get_mut(channel)?;
+        let subscriber = entry.subscribers.swap_remove(slot);
+        if subscriber.role == Role::Positioned {
+            entry.positioned -= 1;
+        }
+        let ended = Ended {
+            channel: entry.name.clone(),
+            info,
+            in_presence: subscription.in_presence,
+            was_announced: subscription.was_announced,
+        };
+        // The last subscriber took the place of the one that left.
+        if let Some(moved) = entry.subscribers.get(slot).map(|moved| moved.session)
+            && let Some(moved) = self.sessions.connected_mut(moved)
+            && let Some(moved) = moved.subscription_mut(channel)
+        {
+            moved.slot = subscription.slot;
+        }
+        let entry = self.channels.get_mut(channel)?;
+        if entry.subscribers.is_empty() {
+            self.channels.remove(channel);
+            self.engine.detach(now, self.worker, &ended.channel);
+        } else if entry.subscribers.len() < entry.subscribers.capacity() / 4 {
+            // A crowd that went home shouldn't leave its chairs behind.
+            entry.subscribers.shrink_to(entry.subscribers.len() * 2);
+        }
+        Some(ended)
+    }
+}

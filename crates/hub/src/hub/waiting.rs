@@ -1,0 +1,116 @@
+//! Commands and requests that wait for an engine which answers later.
+
+use std::sync::Arc;
+
+use tautline_protocol::message::{
+    ClientInfo, Error, HistoryResult, PresenceResult, PresenceStatsResult,
+};
+
+use super::SessionId;
+use super::api::PublishOutcome;
+use super::channels::ChannelKey;
+use super::recovery::Buffer;
+use crate::engine::{EngineError, HistoryPage, Outcome};
+
+/// The command of a session that waits. No other of the session is executed meanwhile.
+pub(crate) enum Waiting {
+    Publish {
+        command: u32,
+    },
+    Presence {
+        command: u32,
+    },
+    PresenceStats {
+        command: u32,
+    },
+    History {
+        command: u32,
+        epoch: Arc<str>,
+    },
+    Unsubscribe {
+        command: u32,
+        announce: Option<(Arc<str>, Arc<ClientInfo>)>,
+    },
+    Subscribe(Subscribing),
+}
+
+/// A subscribe command: allowed, but not answered yet.
+pub(crate) struct Subscribing {
+    pub(crate) command: u32,
+    pub(crate) channel: u32,
+    /// How many of the operations below are still under way.
+    pub(crate) outstanding: u8,
+    /// One of them failed.
+    pub(crate) failed: Option<EngineError>,
+    /// Came of the history call; stays `None` where no position is wanted.
+    pub(crate) page: Option<HistoryPage>,
+    /// Publications that came meanwhile.
+    pub(crate) buffer: Buffer,
+    pub(crate) wants: Wants,
+    /// The position to recover from, where that is asked for and possible.
+    pub(crate) since: Option<(u64, Arc<str>)>,
+    /// Recovery was asked for.
+    pub(crate) was_recovering: bool,
+    /// If the position can't be recovered, the command fails.
+    pub(crate) reject_unrecovered: bool,
+    pub(crate) ttl: Option<u32>,
+    pub(crate) data: Option<bytes::Bytes>,
+}
+
+/// What a subscription will have, everything considered.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wants {
+    pub(crate) positioned: bool,
+    pub(crate) recoverable: bool,
+    pub(crate) presence: bool,
+    /// To announce its coming and leaving.
+    pub(crate) announce: bool,
+    /// To be told of others.
+    pub(crate) join_leave: bool,
+}
+
+/// Whom an outcome is for.
+pub(crate) enum Pending {
+    /// The command for which a session waits.
+    Session(SessionId),
+    /// All sessions that wait for a channel's feed.
+    Attach(ChannelKey),
+    /// The check whether a channel's position is right.
+    Position(ChannelKey),
+    ApiPublish(Done<PublishOutcome>),
+    ApiPresence(Done<PresenceResult>),
+    ApiPresenceStats(Done<PresenceStatsResult>),
+    ApiHistory(Done<HistoryResult>, Arc<str>),
+}
+
+/// Takes the result of an API request.
+pub(crate) type Done<T> = Box<dyn FnOnce(Result<T, Error>)>;
+
+impl Waiting {
+    /// The id of the command.
+    pub(crate) fn command(&self) -> u32 {
+        match self {
+            Self::Publish { command }
+            | Self::Presence { command }
+            | Self::PresenceStats { command }
+            | Self::History { command, .. }
+            | Self::Unsubscribe { command, .. } => *command,
+            Self::Subscribe(subscribing) => subscribing.command,
+        }
+    }
+}
+
+impl Subscribing {
+    /// Takes note that one of the operations has ended.
+    pub(crate) fn note(&mut self, outcome: Outcome) {
+        self.outstanding -= 1;
+        match outcome {
+            Outcome::Changed(Ok(())) => {}
+            Outcome::History(Ok(page)) => self.page = Some(page),
+            Outcome::Changed(Err(error)) | Outcome::History(Err(error)) => {
+                self.failed = Some(error);
+            }
+            _ => self.failed = Some(EngineError::Unavailable),
+        }
+    }
+}
