@@ -1,0 +1,30 @@
+//! The client's side of WebSocket, by hand: just what a load needs, and nothing that could hide in a library.
+
+pub(crate) mod frame;
+pub(crate) mod upgrade;
+
+/// A small deterministic generator (SplitMix64): masking keys and payloads that differ, the same in every run.
+#[derive(Debug)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// Any seed will do.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next 64 bits.
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A masking key, RFC 6455 section 5.3. Never zero: that would spare a server the unmasking.
+    pub(crate) fn key(&mut self) -> [u8; 4] {
+        let bits = self.next() as u32;
+        (bits | 0x0101_0101).to_ne_bytes()
+    }
+}

@@ -1,0 +1,64 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::load::{EchoLoad, FanoutLoad, IdleLoad};
+
+/// Measures WebSocket servers side by side: CPU time per message, memory per connection
+#[derive(Debug, Parser)]
+#[command(name = "compare")]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Every connection sends, the server echoes: CPU per message
+    Echo(EchoLoad),
+    /// Many connections that do nothing: memory per connection
+    Idle(IdleLoad),
+    /// One publishes, many are subscribed: deliveries per CPU second
+    Fanout(FanoutLoad),
+    /// All loads of the published table, one after the other
+    Suite,
+    /// Which servers there are, which were found, and why not
+    List,
+}
+
+/// What all loads have in common.
+#[derive(Debug, Args)]
+pub(crate) struct Common {
+    /// Servers to measure, by name, separated by commas [default: all that were found and have the load]
+    #[arg(long, global = true, value_delimiter = ',', value_name = "NAMES")]
+    pub(crate) servers: Vec<String>,
+    /// How often each server has its turn [default: 5; idle: 3]
+    #[arg(long, global = true, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: Option<u32>,
+    /// The core that servers run on
+    #[arg(long, global = true, default_value_t = 0)]
+    pub(crate) server_core: usize,
+    /// The core that makes the load
+    #[arg(long, global = true, default_value_t = 1)]
+    pub(crate) load_core: usize,
+    /// Append each single measurement to this file, a JSON object a line
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Where Tautline was built [default: `tautline/release` beside this program's own directory]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) tautline: Option<PathBuf>,
+}
+
+impl Common {
+    /// Where Tautline's own binaries lie.
+    pub(crate) fn tautline_dir(&self) -> PathBuf {
+        self.tautline
+            .clone()
+            .unwrap_or_else(|| crate::peers::own_dir().join("../tautline/release"))
+    }
+}

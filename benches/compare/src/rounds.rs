@@ -1,0 +1,109 @@
+//! Rounds: every server has one turn in each, and the order moves on by one from round to round, so that none is
+//! always the first or always behind the same neighbour. Each turn is a fresh process.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::cpu;
+use crate::load::{Load, Sample};
+use crate::memory::HeapCounter;
+use crate::options::Common;
+use crate::peers::{PEERS, Peer};
+use crate::report;
+use crate::server::{Server, scratch_dir};
+
+/// A server and what its turns gave so far, `None` for a turn that failed.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) peer: &'static Peer,
+    pub(crate) samples: Vec<Option<Sample>>,
+}
+
+/// Measures one load and prints its table. `false` when a server failed.
+pub(crate) fn measure(load: &Load, common: &Common) -> Result<bool> {
+    let title = load.title();
+    eprintln!("\n{title}");
+    let mut entries = entries(load, common)?;
+    cpu::pin(common.load_core)?;
+    for round in 0..common.rounds.unwrap_or(load.default_rounds()) as usize {
+        for turn in 0..entries.len() {
+            let index = (turn + round) % entries.len();
+            let entry = &mut entries[index];
+            let sample = match take_turn(load, entry.peer, common) {
+                Ok(sample) => Some(sample),
+                Err(error) => {
+                    eprintln!(
+                        "  round {}: {} failed: {error:#}",
+                        round + 1,
+                        entry.peer.name
+                    );
+                    None
+                }
+            };
+            if let (Some(sample), Some(file)) = (&sample, &common.json) {
+                let line = report::json(&title, entry.peer, round, sample);
+                let mut file = OpenOptions::new().create(true).append(true).open(file)?;
+                writeln!(file, "{line}")?;
+            }
+            entry.samples.push(sample);
+        }
+        eprintln!("  round {} done", round + 1);
+    }
+    report::print(&title, &entries);
+    Ok(entries
+        .iter()
+        .all(|entry| entry.samples.iter().all(Option::is_some)))
+}
+
+fn entries(load: &Load, common: &Common) -> Result<Vec<Entry>> {
+    for name in &common.servers {
+        if !PEERS.iter().any(|peer| peer.name == name) {
+            let known: Vec<&str> = PEERS.iter().map(|peer| peer.name).collect();
+            bail!(
+                "there is no server {name:?}; there are {}",
+                known.join(", ")
+            );
+        }
+    }
+    let wanted = PEERS
+        .iter()
+        .filter(|peer| load.is_known_to(peer) && peer.is_wanted(&common.servers));
+    let mut entries = Vec::new();
+    for peer in wanted {
+        match peer.locate(&common.tautline_dir()) {
+            Ok(_) => entries.push(Entry {
+                peer,
+                samples: Vec::new(),
+            }),
+            Err(missing) => eprintln!("  SKIPPED {}: {missing}", peer.name),
+        }
+    }
+    if entries.is_empty() {
+        bail!("none of the servers asked for is there and knows this load");
+    }
+    Ok(entries)
+}
+
+fn take_turn(load: &Load, peer: &Peer, common: &Common) -> Result<Sample> {
+    let heap = if load.counts_heap() {
+        Some(HeapCounter::create(&scratch_dir()?)?)
+    } else {
+        None
+    };
+    let (server_core, load_core) = (common.server_core, common.load_core);
+    let server = Server::start(
+        peer,
+        &common.tautline_dir(),
+        heap.as_ref(),
+        server_core,
+        load_core,
+    )?;
+    let sample = load.run(peer, &server, heap.as_ref());
+    let sample = sample.with_context(|| format!("it last said: {:?}", server.last_words()))?;
+    if let Some(warning) = server.stop()? {
+        eprintln!("compare: {}: {warning}", peer.name);
+    }
+    Ok(sample)
+}
