@@ -7,8 +7,8 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::value::RawValue;
 use tautline_auth::{
-    ConnectClaims, InvalidToken, KeyError, MAX_TOKEN_LEN, Overrides, Signer, SubscribeClaims,
-    TokenClaims, TokenError, Verifier, VerifierConfig,
+    ConnectClaims, InvalidToken, KeyError, MAX_TOKEN_LEN, Overrides, Secret, Signer,
+    SubscribeClaims, TokenClaims, TokenError, Verifier, VerifierConfig,
 };
 
 const NOW: Duration = Duration::from_secs(1_800_000_000);
@@ -500,6 +500,25 @@ fn nothing_prints_a_key_or_a_token() {
     assert!(!shown.contains("hunter"), "{shown}");
     // As numbers, as a derived Debug of bytes would have it.
     assert!(!shown.contains("104, 117"), "{shown}");
+
+    // A configuration that forgot the quotes.
+    for json in [
+        "20260101",
+        "-5",
+        "1.5",
+        "true",
+        "[\"hunter2\"]",
+        "340282366920938463463374607431768211455",
+    ] {
+        let error = serde_json::from_str::<Secret>(json)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("a secret, as text in quotes"), "{error}");
+        assert!(
+            !error.contains(json) && !error.contains("hunter"),
+            "{error}"
+        );
+    }
 
     let user = "u".repeat(500);
     let error = connect(&format!(r#"{{"sub":"{user}","exp":"{user}"}}"#)).unwrap_err();
