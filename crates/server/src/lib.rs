@@ -7,4 +7,14 @@
 //! It is a library so that its parts can be tested from outside. It makes no promise of stability:
 //! programs talk to a running server, and Rust programs build on the crates below.
 
+pub mod cli;
+pub mod config;
+mod door;
+pub mod entropy;
 pub mod http;
+pub mod node;
+mod node_api;
+mod worker;
+
+/// Version of the server.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -25,6 +25,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{self, HeaderValue};
@@ -81,13 +82,13 @@ pub struct Settings {
 
 /// Answers the requests of one worker's connections.
 pub struct Service<N> {
-    settings: Settings,
+    settings: Arc<Settings>,
     node: N,
 }
 
 impl<N: Node> Service<N> {
     /// A service over `node`.
-    pub fn new(settings: Settings, node: N) -> Self {
+    pub fn new(settings: Arc<Settings>, node: N) -> Self {
         Self { settings, node }
     }
 

@@ -42,7 +42,7 @@ pub trait Node: 'static {
 pub struct Publish {
     /// The channel, never empty.
     pub channel: String,
-    /// One JSON value, as the bytes that were sent.
+    /// The bytes that were sent: one JSON value, unless they came as base64. The node checks.
     pub data: Bytes,
     /// Labels for filters.
     pub tags: BTreeMap<String, String>,

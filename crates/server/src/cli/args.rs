@@ -1,0 +1,182 @@
+//! What can be said on the command line, and the text of `--help`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use serde_json::value::RawValue;
+use tautline_hub::config::duration;
+
+/// Tautline, a real-time server: channels with history, lossless resume and presence, over
+/// WebSocket.
+///
+/// Clients use the SDKs of the Centrifugal protocol (JavaScript, Python, Go, Dart, Swift, Java,
+/// C#); the application's backend publishes through an HTTP API.
+///
+/// Without a command, `tautline` is `tautline dev`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tautline",
+    version,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    after_help = AFTER_HELP
+)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+    #[command(flatten)]
+    pub(super) dev: DevArgs,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  tautline                                          try it: http://127.0.0.1:8000
+  tautline dev --listen 127.0.0.1:9000              the same on another port
+  tautline config check tautline.toml               is the configuration right?
+  tautline serve --config tautline.toml             run it for real
+  tautline token --config tautline.toml --user 7    a token for user 7
+
+Exit status:
+  0  done, or stopped by SIGINT or SIGTERM
+  1  the server could not start or had to stop
+  2  the command line or the configuration is wrong
+
+`tautline <COMMAND> --help` tells more about each command.";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run a server to try things with, on this machine only
+    ///
+    /// Nothing needs to be configured: clients connect without a token, every channel is open to
+    /// everybody and keeps its last 1000 messages for ten minutes, the API key is `dev`, and there is
+    /// a chat page to look at. Channels that begin with `typing:` keep nothing.
+    ///
+    /// Because it lets everybody in, it listens on the loopback interface only, and refuses pages of
+    /// other sites.
+    Dev(DevArgs),
+
+    /// Run a server as a configuration file says
+    #[command(after_long_help = SERVE_AFTER_HELP)]
+    Serve {
+        /// The configuration, a TOML file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+
+    /// Make a token (JWT) and print it
+    ///
+    /// With --channel it is a subscription token, which lets the user into that one channel;
+    /// otherwise it is a connection token. Signed with HS256.
+    ///
+    /// The development server's secret changes with each start; ask the server itself:
+    ///   curl -d '{"name":"Ann"}' http://127.0.0.1:8000/dev/token
+    #[command(verbatim_doc_comment, after_long_help = TOKEN_AFTER_HELP)]
+    Token(TokenArgs),
+
+    /// Work with configuration files
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+const SERVE_AFTER_HELP: &str = r#"A configuration to start from (a key that is left out has its default):
+
+  [http_server]
+  address = "0.0.0.0"
+  port = 8000
+
+  [client]
+  # Pages of these sites may connect. Without the list: only those of this server's own origin.
+  allowed_origins = ["https://app.example.org"]
+
+  [client.token]
+  # Your backend signs its users' tokens with it: openssl rand -hex 32
+  hmac_secret_key = "..."
+
+  [http_api]
+  # Your backend sends it as X-API-Key: openssl rand -hex 32
+  key = "..."
+
+  # Options of channels such as `chat:lobby`.
+  [[channel.namespaces]]
+  name = "chat"
+  presence = true
+  history_size = 100
+  history_ttl = "10m"
+  force_recovery = true
+  allow_subscribe_for_client = true
+  allow_publish_for_subscriber = true
+
+SIGINT and SIGTERM stop the server: it tells its clients, which reconnect to another one, and
+exits with status 0."#;
+
+const TOKEN_AFTER_HELP: &str = "\
+Examples:
+  tautline token --config tautline.toml --user 7
+  tautline token --config tautline.toml --user 7 --channel '$orders:7' --ttl 10m
+  SECRET=... tautline token --secret-env SECRET --user 7 --info '{\"name\":\"Ann\"}'";
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct DevArgs {
+    /// Address and port of the loopback interface; port 0 for any that is free
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000")]
+    pub(super) listen: SocketAddr,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TokenArgs {
+    #[command(flatten)]
+    pub(super) source: SecretSource,
+
+    /// User id; an empty one makes an anonymous user
+    #[arg(long, value_name = "ID")]
+    pub(super) user: String,
+
+    /// Make a subscription token for this channel
+    #[arg(long, value_name = "CHANNEL")]
+    pub(super) channel: Option<String>,
+
+    /// How long the token is good for, such as 90s, 10m, 1h30m; 0 for ever
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration::parse)]
+    pub(super) ttl: Duration,
+
+    /// What others are shown about the user: any JSON value
+    #[arg(long, value_name = "JSON", value_parser = json)]
+    pub(super) info: Option<Box<RawValue>>,
+}
+
+/// Where the secret comes from. Not from an argument: those can be seen by every user of the
+/// machine.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct SecretSource {
+    /// Take the secret (and issuer and audience) from this configuration
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+
+    /// Take the secret from this environment variable
+    #[arg(long, value_name = "VARIABLE")]
+    pub(super) secret_env: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Check a configuration file without running anything
+    ///
+    /// Prints warnings about what may not be meant. Exit status 0 if `serve` would take the file, 2
+    /// if not.
+    Check {
+        /// The configuration, a TOML file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+fn json(text: &str) -> Result<Box<RawValue>, String> {
+    serde_json::from_str(text)
+        .map_err(|error| format!("{error}; expected JSON such as '{{\"name\":\"Ann\"}}'"))
+}

@@ -1,0 +1,85 @@
+//! The command line: `tautline dev`, `serve`, `token` and `config check`.
+//!
+//! What is meant for a program or a pipe goes to standard output, everything else to standard
+//! error. Exit status: 0 for success, 1 if the server could not do its work, 2 if the command line
+//! or the configuration is wrong.
+
+mod args;
+mod banner;
+mod error;
+mod logging;
+mod token;
+
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use self::args::{Cli, Command, ConfigCommand, DevArgs};
+use self::error::CliError;
+use crate::config::Config;
+use crate::node;
+
+/// Does what the command line says, and returns the exit status.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too, with status 0.
+            let status = u8::try_from(error.exit_code()).unwrap_or(2);
+            return if error.print().is_ok() {
+                ExitCode::from(status)
+            } else {
+                ExitCode::FAILURE
+            };
+        }
+    };
+    let result = match cli.command {
+        None => dev(&cli.dev),
+        Some(Command::Dev(args)) => dev(&args),
+        Some(Command::Serve { config }) => serve(&config),
+        Some(Command::Token(args)) => token::run(&args),
+        Some(Command::Config {
+            command: ConfigCommand::Check { file },
+        }) => check(&file),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // With standard error gone there is nobody left to tell.
+            let _ = writeln!(io::stderr(), "error: {error}");
+            error.exit_code()
+        }
+    }
+}
+
+fn dev(args: &DevArgs) -> Result<(), CliError> {
+    let config = Config::dev(args.listen)?;
+    logging::install(config.log.level);
+    let ready = |address: SocketAddr| {
+        // The server is up whether or not anybody reads this.
+        let _ = io::stdout().write_all(banner::dev(address).as_bytes());
+    };
+    node::run(&config, ready).map_err(|error| CliError::run(&error, "--listen"))
+}
+
+fn serve(file: &Path) -> Result<(), CliError> {
+    let config = Config::load(file)?;
+    logging::install(config.log.level);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let ready = |address: SocketAddr| tracing::info!(%address, "listening");
+    node::run(&config, ready).map_err(|error| CliError::run(&error, "http_server.port"))
+}
+
+fn check(file: &Path) -> Result<(), CliError> {
+    let config = Config::load(file)?;
+    for warning in &config.warnings {
+        writeln!(io::stderr(), "warning: {warning}")?;
+    }
+    writeln!(io::stdout(), "{}: good", file.display())?;
+    Ok(())
+}

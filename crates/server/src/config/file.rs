@@ -1,0 +1,335 @@
+//! From the text of a file to a checked configuration.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::IntoDeserializer as _;
+use tautline_auth::{KeyError, Verifier, VerifierConfig};
+use tautline_hub::config::{ChannelOptions, ClientOptions, HubConfig};
+use tautline_hub::engine::memory::MemoryOptions;
+use toml::de::{DeTable, DeValue};
+
+use super::place::{self, Entry};
+use super::suggest;
+use super::{
+    Config, HealthOptions, HttpApiOptions, HttpServerOptions, LogOptions, Problem, ShutdownOptions,
+    TokenOptions, WebSocketOptions,
+};
+use crate::http::Settings;
+use crate::http::origin::OriginPolicy;
+
+/// Reads a file that is at most [`MAX_FILE_LEN`] bytes long.
+pub(super) fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?
+        .take(MAX_FILE_LEN + 1)
+        .read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE_LEN {
+        let error = format!("longer than {MAX_FILE_LEN} bytes; is this the right file?");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, error));
+    }
+    Ok(text)
+}
+
+/// Parses and checks.
+pub(super) fn parse(text: &str) -> Result<Config, Problem> {
+    let mut root = DeTable::parse(text)
+        .map_err(|error| problem_at(text, &error, error.message().to_owned()))?;
+    let entries = place::entries(root.get_ref());
+    let explain = |error: &toml::de::Error| problem_at(text, error, explanation(error, &entries));
+
+    // `[client]` is the hub's table, but for two keys which are the server's.
+    let client = root.get_mut().get_mut("client").map(toml::Spanned::get_mut);
+    let own = match client {
+        Some(DeValue::Table(client)) => OWN_CLIENT_KEYS.map(|key| client.remove(key)),
+        _ => [const { None }; 2],
+    };
+    let [allowed_origins, token] = own;
+    let allowed_origins: Vec<String> = match allowed_origins {
+        Some(value) => {
+            Deserialize::deserialize(value.into_deserializer()).map_err(|e| explain(&e))?
+        }
+        None => Vec::new(),
+    };
+    let token: TokenOptions = match token {
+        Some(value) => {
+            Deserialize::deserialize(value.into_deserializer()).map_err(|e| explain(&e))?
+        }
+        None => TokenOptions::default(),
+    };
+    let tables = Tables::deserialize(toml::Deserializer::from(root)).map_err(|e| explain(&e))?;
+
+    check(tables, token, &allowed_origins).map_err(|Unusable { option, problem }| {
+        let offset = place::offset_of(&entries, &option);
+        let (line, column) = match offset.map(|offset| place::line_and_column(text, offset)) {
+            Some((line, column)) => (Some(line), column),
+            None => (None, 0),
+        };
+        Problem {
+            line,
+            column,
+            message: format!("{option}: {problem}"),
+        }
+    })
+}
+
+/// The file's tables, as they are written.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Tables {
+    client: ClientOptions,
+    channel: ChannelOptions,
+    engine: Engines,
+    http_server: HttpServerOptions,
+    http_api: HttpApiOptions,
+    websocket: WebSocketOptions,
+    health: HealthOptions,
+    shutdown: ShutdownOptions,
+    log: LogOptions,
+}
+
+/// `[engine]`, in which each engine has a table.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Engines {
+    memory: MemoryOptions,
+}
+
+/// An option that can't be as it is, wherever it stands.
+struct Unusable {
+    option: String,
+    problem: String,
+}
+
+impl Unusable {
+    fn new(option: &str, problem: impl Into<String>) -> Self {
+        Self {
+            option: option.to_owned(),
+            problem: problem.into(),
+        }
+    }
+}
+
+/// Everything that one table can't know about itself, or that serde can't say.
+fn check(
+    tables: Tables,
+    token: TokenOptions,
+    allowed_origins: &[String],
+) -> Result<Config, Unusable> {
+    let Tables {
+        client,
+        channel,
+        engine,
+        http_server,
+        http_api,
+        websocket,
+        health,
+        shutdown,
+        log,
+    } = tables;
+    let origins = OriginPolicy::new(allowed_origins)
+        .map_err(|error| Unusable::new("client.allowed_origins", error.to_string()))?;
+    if http_api
+        .key
+        .as_ref()
+        .is_some_and(tautline_auth::Secret::is_empty)
+    {
+        return Err(Unusable::new(
+            "http_api.key",
+            "is empty; use a long random text, or leave it out",
+        ));
+    }
+    check_size("http_api.max_body_size", http_api.max_body_size)?;
+    check_size("websocket.message_size_limit", websocket.message_size_limit)?;
+    if engine.memory.max_channels == 0 {
+        return Err(Unusable::new(
+            "engine.memory.max_channels",
+            "must be at least 1",
+        ));
+    }
+    if shutdown.timeout > MAX_SHUTDOWN {
+        return Err(Unusable::new("shutdown.timeout", "must be at most 1h"));
+    }
+    let verifier = verifier(&token)?;
+    let warnings = warnings(&client, &token, allowed_origins, &http_api);
+    let hub =
+        HubConfig::new(client, channel, Some(Arc::new(verifier))).map_err(|error| Unusable {
+            option: error.option,
+            problem: error.problem,
+        })?;
+    Ok(Config {
+        listen: SocketAddr::new(http_server.address, http_server.port),
+        hub: Arc::new(hub),
+        engine: engine.memory,
+        http: Arc::new(Settings {
+            api_key: http_api.key,
+            api_insecure: http_api.insecure,
+            api_error_mode: http_api.error_mode,
+            api_max_body_len: http_api.max_body_size,
+            health: health.enabled,
+            origins,
+            dev: None,
+        }),
+        websocket,
+        token,
+        shutdown,
+        log,
+        warnings,
+    })
+}
+
+fn check_size(option: &str, size: usize) -> Result<(), Unusable> {
+    if (MIN_SIZE..=MAX_SIZE).contains(&size) {
+        return Ok(());
+    }
+    let problem = format!("is {size} bytes, must be between {MIN_SIZE} and {MAX_SIZE}");
+    Err(Unusable::new(option, problem))
+}
+
+fn verifier(token: &TokenOptions) -> Result<Verifier, Unusable> {
+    let valid_until = token.hmac_previous_secret_key_valid_until;
+    Verifier::new(VerifierConfig {
+        hmac_secret: token.hmac_secret_key.clone(),
+        hmac_previous_secret: token.hmac_previous_secret_key.clone(),
+        hmac_previous_secret_valid_until: valid_until.map(Duration::from_secs),
+        audience: token.audience.clone(),
+        issuer: token.issuer.clone(),
+    })
+    .map_err(|error| {
+        let current_is_fine = token
+            .hmac_secret_key
+            .as_ref()
+            .is_some_and(|key| !key.is_empty());
+        let option = if current_is_fine || error == KeyError::PreviousWithoutCurrent {
+            "client.token.hmac_previous_secret_key"
+        } else {
+            "client.token.hmac_secret_key"
+        };
+        Unusable::new(option, error.to_string())
+    })
+}
+
+/// What may not be what was meant.
+fn warnings(
+    client: &ClientOptions,
+    token: &TokenOptions,
+    allowed_origins: &[String],
+    http_api: &HttpApiOptions,
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let mut warn = |condition: bool, text: &str| {
+        if condition {
+            warnings.push(text.to_owned());
+        }
+    };
+    let no_token = token.hmac_secret_key.is_none();
+    warn(
+        no_token && !client.allow_anonymous_connect_without_token && !client.insecure,
+        "nobody can connect: client.token.hmac_secret_key is not set, and \
+         client.allow_anonymous_connect_without_token is off",
+    );
+    warn(
+        token
+            .hmac_secret_key
+            .as_ref()
+            .is_some_and(|key| key.expose().len() < GOOD_SECRET_LEN),
+        "client.token.hmac_secret_key is short and may be guessed; use at least 32 random bytes \
+         (RFC 7518 §3.2)",
+    );
+    warn(
+        client.insecure,
+        "client.insecure is on: everybody may do everything in every channel",
+    );
+    warn(
+        allowed_origins.iter().any(|origin| origin == "*"),
+        "client.allowed_origins has `*`: pages of any site may connect with what their visitors' \
+         browsers know",
+    );
+    warn(
+        http_api.insecure,
+        "http_api.insecure is on: whoever reaches the server may publish",
+    );
+    warn(
+        http_api.key.is_none() && !http_api.insecure,
+        "http_api.key is not set: every call of the HTTP API will be refused",
+    );
+    warnings
+}
+
+fn problem_at(text: &str, error: &toml::de::Error, message: String) -> Problem {
+    match error
+        .span()
+        .map(|span| place::line_and_column(text, span.start))
+    {
+        Some((line, column)) => Problem {
+            line: Some(line),
+            column,
+            message,
+        },
+        None => Problem {
+            line: None,
+            column: 0,
+            message,
+        },
+    }
+}
+
+/// What is wrong, with the option's full name; for a name that isn't known, with the nearest one.
+fn explanation(error: &toml::de::Error, entries: &[Entry]) -> String {
+    let path = error
+        .span()
+        .and_then(|span| place::entry_at(entries, span.start))
+        .map_or("", |entry| entry.path.as_str());
+    let Some(mut unknown) = suggest::unknown_name(error.message()) else {
+        let separator = if path.is_empty() { "" } else { ": " };
+        return format!("{path}{separator}{}", error.message());
+    };
+    if !unknown.is_key {
+        let list = list(&unknown.known);
+        return match suggest::nearest(unknown.name, &unknown.known) {
+            Some(near) => format!(
+                "{path}: `{}` is not known, did you mean `{near}`?",
+                unknown.name
+            ),
+            None => format!("{path}: `{}` is not known, expected {list}", unknown.name),
+        };
+    }
+    let table = path
+        .strip_suffix(unknown.name)
+        .map_or("", |table| table.trim_end_matches('.'));
+    if table == "client" {
+        unknown.known.extend(OWN_CLIENT_KEYS);
+    }
+    let place = if table.is_empty() {
+        "the file".to_owned()
+    } else {
+        format!("`{table}`")
+    };
+    match suggest::nearest(unknown.name, &unknown.known) {
+        Some(near) => format!("unknown key `{path}`, did you mean `{near}`?"),
+        None => format!(
+            "unknown key `{path}`; {place} may have {}",
+            list(&unknown.known)
+        ),
+    }
+}
+
+fn list(names: &[&str]) -> String {
+    let mut names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    names.sort_unstable();
+    names.join(", ")
+}
+
+/// Keys of `[client]` that the hub has nothing to do with.
+const OWN_CLIENT_KEYS: [&str; 2] = ["allowed_origins", "token"];
+const MAX_FILE_LEN: u64 = 1024 * 1024;
+const MIN_SIZE: usize = 1024;
+const MAX_SIZE: usize = 64 * 1024 * 1024;
+const MAX_SHUTDOWN: Duration = Duration::from_secs(3600);
+/// What RFC 7518 §3.2 asks of a key for HS256.
+const GOOD_SECRET_LEN: usize = 32;

@@ -1,0 +1,270 @@
+//! The configuration: what an operator wrote, checked as a whole before anything starts.
+//!
+//! `tautline serve` reads a TOML file ([`Config::load`]); `tautline dev` needs none
+//! ([`Config::dev`]). Either way what comes out has been checked: no part of the server meets
+//! options that contradict each other. Secrets are never printed, in errors neither.
+//!
+//! The tables of the file:
+//!
+//! | table | options | what for |
+//! |---|---|---|
+//! | `[http_server]` | [`HttpServerOptions`] | where the server listens |
+//! | `[client]` | [`ClientOptions`](tautline_hub::config::ClientOptions), `allowed_origins` | connections: limits, time-outs, whose pages may connect |
+//! | `[client.token]` | [`TokenOptions`] | keys that tokens are verified with |
+//! | `[channel]` | [`ChannelOptions`](tautline_hub::config::ChannelOptions) | limits of channel names |
+//! | `[channel.without_namespace]`, `[[channel.namespaces]]` | [`NamespaceOptions`](tautline_hub::config::NamespaceOptions) | what channels keep, and who may do what |
+//! | `[engine.memory]` | [`MemoryOptions`] | how much is kept |
+//! | `[http_api]` | [`HttpApiOptions`] | the application's backend |
+//! | `[websocket]` | [`WebSocketOptions`] | limits of messages |
+//! | `[health]` | [`HealthOptions`] | `/health` |
+//! | `[shutdown]` | [`ShutdownOptions`] | how a stop is spread over time |
+//! | `[log]` | [`LogOptions`] | what is told on standard error |
+//!
+//! Durations are texts such as `"25s"`, `"10m"` or `"1h30m"`.
+
+mod dev;
+mod file;
+mod place;
+mod suggest;
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tautline_auth::Secret;
+use tautline_hub::config::{HubConfig, duration};
+use tautline_hub::engine::memory::MemoryOptions;
+use thiserror::Error;
+
+use crate::http::Settings;
+use crate::http::api::ErrorMode;
+
+pub use self::dev::DEV_API_KEY;
+
+/// A configuration that has been checked.
+pub struct Config {
+    /// Where to listen. Port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// What the workers' hubs go by, verifier included.
+    pub hub: Arc<HubConfig>,
+    /// How much the memory engine may keep.
+    pub engine: MemoryOptions,
+    /// What the HTTP side goes by. The WebSocket door finds here whose pages may connect.
+    pub http: Arc<Settings>,
+    /// Limits of the WebSocket.
+    pub websocket: WebSocketOptions,
+    /// Keys of tokens, for `tautline token`.
+    pub token: TokenOptions,
+    /// How a stop is spread over time.
+    pub shutdown: ShutdownOptions,
+    /// What is told on standard error.
+    pub log: LogOptions,
+    /// What can be as it is, but may not be what was meant. One sentence each.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// Reads and checks a TOML file.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`], whose text names the file, the place in it, what was expected, and for an
+    /// unknown key the nearest one that is known.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let failed = |source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let text = file::read(path).map_err(failed)?;
+        file::parse(&text).map_err(|problem| ConfigError::Invalid {
+            path: path.to_owned(),
+            problem,
+        })
+    }
+}
+
+/// `[http_server]`: where the server listens.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpServerOptions {
+    /// IP address of the interface. Default: `0.0.0.0`, all of them.
+    pub address: IpAddr,
+    /// Port; 0 for any that is free. Default: 8000.
+    pub port: u16,
+}
+
+impl Default for HttpServerOptions {
+    fn default() -> Self {
+        Self {
+            address: Ipv4Addr::UNSPECIFIED.into(),
+            port: 8000,
+        }
+    }
+}
+
+/// `[client.token]`: keys that tokens are verified with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TokenOptions {
+    /// Secret of HS256, HS384 and HS512. Without one, every token is invalid.
+    pub hmac_secret_key: Option<Secret>,
+    /// The secret before the last change, so that tokens made with it still work.
+    pub hmac_previous_secret_key: Option<Secret>,
+    /// Unix time in seconds from which on the previous secret doesn't count any more. Default:
+    /// none.
+    pub hmac_previous_secret_key_valid_until: Option<u64>,
+    /// If set, tokens must have it as `aud`.
+    pub audience: Option<String>,
+    /// If set, tokens must have it as `iss`.
+    pub issuer: Option<String>,
+}
+
+/// `[http_api]`: the application's backend.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpApiOptions {
+    /// What each call has to know. Without one, every call is refused.
+    pub key: Option<Secret>,
+    /// No key is needed. For experiments behind a closed door. Default: no.
+    pub insecure: bool,
+    /// Whether errors are told in the `body` of a 200, or as statuses of the `transport`. Default:
+    /// `body`.
+    pub error_mode: ErrorMode,
+    /// Longest body of a call, in bytes. Default: 1 MiB.
+    pub max_body_size: usize,
+}
+
+impl Default for HttpApiOptions {
+    fn default() -> Self {
+        Self {
+            key: None,
+            insecure: false,
+            error_mode: ErrorMode::Body,
+            max_body_size: 1024 * 1024,
+        }
+    }
+}
+
+/// `[websocket]`: limits of messages.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WebSocketOptions {
+    /// Longest message of a client, in bytes. A longer one ends the connection with code 1009.
+    /// Default: 64 KiB.
+    pub message_size_limit: usize,
+}
+
+impl Default for WebSocketOptions {
+    fn default() -> Self {
+        Self {
+            message_size_limit: 64 * 1024,
+        }
+    }
+}
+
+/// `[health]`: whether load balancers can ask.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HealthOptions {
+    /// `GET /health` answers 200. Default: yes.
+    pub enabled: bool,
+}
+
+impl Default for HealthOptions {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}
+
+/// `[shutdown]`: how a stop is spread over time.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ShutdownOptions {
+    /// How long connections may take to end after a SIGTERM. Default: 30 s.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub timeout: Duration,
+}
+
+impl Default for ShutdownOptions {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// `[log]`: what is told on standard error.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogOptions {
+    /// How much. Default: `info`.
+    pub level: LogLevel,
+}
+
+/// How much is logged; each level has those above it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum LogLevel {
+    /// Nothing.
+    None,
+    /// What an operator has to look after.
+    Error,
+    /// What may become that.
+    Warn,
+    /// Start, stop, changes.
+    #[default]
+    Info,
+    /// What connections do.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// A configuration that can't be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("{path}: {source}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file has something in it that can't be used.
+    #[error("{path}:{problem}", path = path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What and where.
+        problem: Problem,
+    },
+    /// The development server can't be set up.
+    #[error("{0}")]
+    Dev(String),
+}
+
+/// What can't be used, and where it stands: `3:1: unknown key …`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Line, from 1; `None` if it is about something that is not there.
+    pub line: Option<usize>,
+    /// Character in the line, from 1.
+    pub column: usize,
+    /// What was expected, what came, what to do.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(line) = self.line {
+            write!(f, "{line}:{}:", self.column)?;
+        }
+        write!(f, " {}", self.message)
+    }
+}
