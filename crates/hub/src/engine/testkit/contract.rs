@@ -1,0 +1,583 @@
+//! The contract of engines, sentence by sentence.
+
+use std::cell::Cell;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tautline_protocol::message::ClientInfo;
+
+use super::Subject;
+use crate::Now;
+use crate::engine::{
+    Channel, Delivery, EngineError, HistoryOptions, HistoryPage, HistoryRead, Idempotency, Mailbox,
+    Members, Outcome, Publish, Published, Started, Ticket, WorkerId,
+};
+
+/// Something that every engine must do, with its name.
+pub type Rule = (&'static str, fn(&dyn Subject));
+
+/// All rules.
+pub const CONTRACT: &[Rule] = &[
+    (
+        "offsets count from one and come with the epoch",
+        offsets_count,
+    ),
+    (
+        "every worker attached gets each publication once and in order",
+        feed_is_ordered,
+    ),
+    ("a worker that is not attached gets nothing", feed_ends),
+    (
+        "without history there is no position",
+        no_history_no_position,
+    ),
+    ("history is kept up to its size", size_limits_history),
+    (
+        "history is kept for its time, positions for longer",
+        ttl_limits_history,
+    ),
+    (
+        "a forgotten position begins a new epoch",
+        meta_ttl_ends_the_epoch,
+    ),
+    ("pages forward go on behind a position", pages_forward),
+    ("pages backward go on before a position", pages_backward),
+    (
+        "a page says whether it follows its position",
+        pages_tell_holes,
+    ),
+    ("a key publishes once", keys_publish_once),
+    (
+        "presence lists who was added and not removed",
+        presence_lists,
+    ),
+    (
+        "joins and leaves reach those attached, in order",
+        joins_and_leaves,
+    ),
+    ("channels know nothing of each other", channels_are_separate),
+];
+
+/// Checks every rule, each on a fresh engine.
+///
+/// # Panics
+///
+/// If a rule is broken; the rule's name is printed first.
+pub fn check<S: Subject>(make: impl Fn() -> S) {
+    for (name, rule) in CONTRACT {
+        // Shown by the test harness only if the rule is broken.
+        println!("rule: {name}");
+        rule(&make());
+    }
+}
+
+#[derive(Default)]
+struct Inbox(Mutex<Vec<Delivery>>);
+
+impl Mailbox for Inbox {
+    fn push(&self, delivery: Delivery) {
+        self.0
+            .lock()
+            .expect("no test panics while pushing")
+            .push(delivery);
+    }
+}
+
+/// An engine with two workers, and a clock.
+struct Bench<'a> {
+    subject: &'a dyn Subject,
+    inboxes: [Arc<Inbox>; 2],
+    now: Cell<Duration>,
+    serial: Cell<u64>,
+}
+
+impl<'a> Bench<'a> {
+    fn new(subject: &'a dyn Subject) -> Self {
+        let inboxes: [Arc<Inbox>; 2] = Default::default();
+        for (index, inbox) in inboxes.iter().enumerate() {
+            subject
+                .engine()
+                .register(WorkerId(index as u16), inbox.clone());
+        }
+        Self {
+            subject,
+            inboxes,
+            now: Cell::default(),
+            serial: Cell::new(0),
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            monotonic: self.now.get(),
+            unix: self.now.get(),
+        }
+    }
+
+    fn pass(&self, time: Duration) {
+        self.now.set(self.now.get() + time);
+    }
+
+    fn ticket(&self, worker: u16) -> Ticket {
+        self.serial.set(self.serial.get() + 1);
+        Ticket {
+            worker: WorkerId(worker),
+            serial: self.serial.get(),
+        }
+    }
+
+    /// The result of what was started with `ticket`, however long it takes.
+    fn result<T>(
+        &self,
+        ticket: Ticket,
+        started: Started<Result<T, EngineError>>,
+        read: impl Fn(Outcome) -> Option<Result<T, EngineError>>,
+    ) -> T {
+        let result = match started {
+            Started::Done(result) => result,
+            Started::Later => {
+                let is_it = |delivery: &Delivery| matches!(delivery, Delivery::Outcome { ticket: other, .. } if *other == ticket);
+                match self.wait_for(ticket.worker.0, is_it) {
+                    Delivery::Outcome { outcome, .. } => {
+                        read(outcome).expect("the outcome is of the kind that was asked for")
+                    }
+                    _ => unreachable!("only outcomes were waited for"),
+                }
+            }
+        };
+        result.expect("the engine works")
+    }
+
+    fn wait_for(&self, worker: u16, is_it: impl Fn(&Delivery) -> bool) -> Delivery {
+        for _ in 0..PATIENCE {
+            let mut inbox = self.inboxes[usize::from(worker)]
+                .0
+                .lock()
+                .expect("not poisoned");
+            if let Some(place) = inbox.iter().position(&is_it) {
+                return inbox.remove(place);
+            }
+            drop(inbox);
+            self.subject.pump(self.now());
+        }
+        panic!("worker {worker} waits in vain for a delivery");
+    }
+
+    /// What was fed to a worker so far, as text. Outcomes stay.
+    fn fed(&self, worker: u16) -> Vec<String> {
+        for _ in 0..PATIENCE {
+            self.subject.pump(self.now());
+        }
+        let mut inbox = self.inboxes[usize::from(worker)]
+            .0
+            .lock()
+            .expect("not poisoned");
+        let (outcomes, fed) = std::mem::take(&mut *inbox)
+            .into_iter()
+            .partition(|delivery| matches!(delivery, Delivery::Outcome { .. }));
+        *inbox = outcomes;
+        fed.into_iter().map(describe).collect()
+    }
+
+    fn attach(&self, worker: u16, channel: &str) {
+        let ticket = self.ticket(worker);
+        let started = self
+            .subject
+            .engine()
+            .attach(self.now(), ticket, &channel.into());
+        self.result(ticket, started, |outcome| match outcome {
+            Outcome::Changed(result) => Some(result),
+            _ => None,
+        });
+    }
+
+    fn publish_with(&self, worker: u16, request: Publish) -> Published {
+        let ticket = self.ticket(worker);
+        let started = self.subject.engine().publish(self.now(), ticket, request);
+        self.result(ticket, started, |outcome| match outcome {
+            Outcome::Published(result) => Some(result),
+            _ => None,
+        })
+    }
+
+    fn publish(&self, channel: &str, data: &'static str) -> Published {
+        self.publish_with(0, publish(channel, data))
+    }
+
+    fn read(&self, request: HistoryRead) -> HistoryPage {
+        let ticket = self.ticket(0);
+        let started = self.subject.engine().history(self.now(), ticket, request);
+        self.result(ticket, started, |outcome| match outcome {
+            Outcome::History(result) => Some(result),
+            _ => None,
+        })
+    }
+
+    fn offsets(&self, request: HistoryRead) -> Vec<u64> {
+        let page = self.read(request);
+        page.publications
+            .iter()
+            .map(|publication| publication.offset)
+            .collect()
+    }
+
+    fn change_presence(&self, worker: u16, channel: &str, info: &Arc<ClientInfo>, add: bool) {
+        let (ticket, channel) = (self.ticket(worker), Channel::from(channel));
+        let engine = self.subject.engine();
+        let started = if add {
+            engine.presence_add(self.now(), ticket, &channel, info)
+        } else {
+            engine.presence_remove(self.now(), ticket, &channel, info)
+        };
+        self.result(ticket, started, |outcome| match outcome {
+            Outcome::Changed(result) => Some(result),
+            _ => None,
+        });
+    }
+
+    fn members(&self, channel: &str) -> (Members, u32, u32) {
+        let (ticket, name) = (self.ticket(0), Channel::from(channel));
+        let started = self.subject.engine().presence(self.now(), ticket, &name);
+        let members = self.result(ticket, started, |outcome| match outcome {
+            Outcome::Presence(result) => Some(result),
+            _ => None,
+        });
+        let ticket = self.ticket(0);
+        let started = self
+            .subject
+            .engine()
+            .presence_stats(self.now(), ticket, &name);
+        let stats = self.result(ticket, started, |outcome| match outcome {
+            Outcome::PresenceStats(result) => Some(result),
+            _ => None,
+        });
+        (members, stats.num_clients, stats.num_users)
+    }
+}
+
+/// How often an engine is pumped before a test gives up.
+const PATIENCE: usize = 1000;
+
+const KEEP: HistoryOptions = HistoryOptions {
+    size: 5,
+    ttl: Duration::from_secs(60),
+    meta_ttl: Duration::from_secs(7200),
+};
+
+fn publish(channel: &str, data: &'static str) -> Publish {
+    Publish {
+        channel: channel.into(),
+        data: Bytes::from_static(data.as_bytes()),
+        info: None,
+        tags: Default::default(),
+        history: Some(KEEP),
+        idempotency: None,
+    }
+}
+
+fn read(channel: &str) -> HistoryRead {
+    HistoryRead {
+        channel: channel.into(),
+        options: KEEP,
+        since: None,
+        limit: None,
+        reverse: false,
+    }
+}
+
+fn describe(delivery: Delivery) -> String {
+    match delivery {
+        Delivery::Publication {
+            channel,
+            publication,
+            previous,
+            ..
+        } => {
+            let data = String::from_utf8_lossy(&publication.data).into_owned();
+            format!("{channel} {data} {previous}>{}", publication.offset)
+        }
+        Delivery::Join { channel, info } => format!("{channel} +{}", info.client),
+        Delivery::Leave { channel, info } => format!("{channel} -{}", info.client),
+        Delivery::Outcome { .. } => "outcome".into(),
+    }
+}
+
+fn info(client: &str, user: &str) -> Arc<ClientInfo> {
+    Arc::new(ClientInfo {
+        client: client.into(),
+        user: user.into(),
+        ..ClientInfo::default()
+    })
+}
+
+fn offsets_count(subject: &dyn Subject) {
+    let bench = Bench::new(subject);
+    let first = bench.publish("a", "1");
+    let second = bench.publish("a", "2");
+    assert_eq!((first.position.offset, second.position.offset), (1, 2));
+    assert!(!first.position.epoch.is_empty() && &*first.position.epoch != "_");
+    assert_eq!(first.position.epoch, second.position.epoch);
+    assert_eq!(bench.read(read("a")).top, second.position);
+    let unused = bench.read(read("b")).top;
+    assert_eq!(unused.offset, 0);
+    assert!(
+        !unused.epoch.is_empty(),
+        "a stream that was never used has an epoch"
+    );
+    assert_eq!(bench.publish("b", "1").position.epoch, unused.epoch);
+}
+
+fn feed_is_ordered(subject: &dyn Subject) {
+    let bench = Bench::new(subject);
+    bench.attach(0, "a");
+    bench.attach(1, "a");
+    bench.attach(1, "a");
+    for data in ["x", "y", "z"] {
+        bench.publish("a", data);
+    }
+    for worker in [0, 1] {
+        assert_eq!(bench.fed(worker), ["a x 0>1", "a y 1>2", "a z 2>3"]);
+    }
+}
+
+fn feed_ends(subject: &dyn Subject) {
+    let bench = Bench::new(subject);
+    bench.publish("a", "w");
+    bench.attach(0, "a");
+    bench.publish("a", "x");
+    subject
+        .engine()
+        .detach(bench.now(), WorkerId(0), &"a".into());
+    bench.publish("a", "y");
+    assert_eq!(bench.fed(0), ["a x 1>2"]);
+    assert!(bench.fed(1).is_empty());
+    bench.attach(0, "a");
+    bench.publish("a", "z");
+    assert_eq!(bench.fed(0), ["a z 3>4"]);
+}
+
+fn no_history_no_position(subject: &dyn Subject) {
+    let bench = Bench::new(subject);
+    bench.attach(0, "a");
+    let published = bench.publish_with(
+        0,
+        Publish {
+            history: None,
+            ..publish("a", "x")
+        },
+    );
+    assert_eq!(published, Published::default());
+    assert_eq!(bench.publish("a", "y").position.offset, 1);
+    assert_eq!(bench.fed(0), ["a x 0>0", "a y 0>1"]);
+    assert_eq!(bench.offsets(read("a")), [1]);
+}
+
+fn size_limits_history(subject: &dyn Subject) {
+    let bench = Bench::new(subject);
+    for _ in 0..12 {
+        bench.publish("a", "x");
+    }
+    assert_eq!(bench.offsets(read("a")), [8, 9, 10, 11, 12]);
+}
+
+fn ttl_limits_history(subject: &dyn Subject) {
+    let bench = Bench::new(subject);
+    bench.publish("a", "x");
+    bench.pass(KEEP.ttl - Duration::from_secs(1));
+    let second = bench.publish("a", "y");
+    bench.pass(KEEP.ttl - Duration::from_secs(1));
+    assert_eq!(
+        bench.offsets(read("a")),
+        [1, 2],
+        "each publication begins the time anew"
+    );
+    bench.pass(Duration::from_secs(1));
+    let page = bench.read(HistoryRead {
+        since: Some(2),
+        ..read("a")
+    });
+    assert!(page.publications.is_empty());
+    assert!(page.follows, "nothing is missing behind the top");
+    assert_eq!(page.top, second.position);
+    assert!(
+        !bench
+            .read(HistoryRead {
+                since: Some(1),
+                ..read("a")
+            })
+            .follows
+    );
+    assert_eq!(bench.publish("a", "z").position.offset, 3, "offsets go on");
+    assert_eq!(bench.offsets(read("a")), [3]);
+}
+
+fn meta_ttl_ends_the_epoch(subject: &dyn Subject) {
+    let bench = Bench::new(subject);
+    let first = bench.publish("a", "x").position;
+    bench.pass(KEEP.meta_ttl - Duration::from_secs(1));
+    assert_eq!(bench.read(read("a")).top, first);
+    bench.pass(KEEP.meta_ttl - Duration::from_secs(1));
+    assert_eq!(
+        bench.read(read("a")).top,
+        first,
+        "a reader keeps the position alive"
+    );
+    bench.pass(KEEP.meta_ttl);
+    let second = bench.publish("a", "y").position;
+    assert_eq!(second.offset, 1);
+    assert_ne!(second.epoch, first.epoch);
+    assert_eq!(bench.offsets(read("a")), [1]);
+}
+
+fn pages_forward(subject: &dyn Subject) {
+    let bench = Bench::new(subject);
+    for _ in 0..7 {
+        bench.publish("a", "x");
+    }
+    let page = |since, limit| {
+        let page = bench.read(HistoryRead {
+            since,
+            limit,
+            ..read("a")
+        });
+        assert_eq!(page.top.offset, 7);
+        page.publications
+            .iter()
+            .map(|publication| publication.offset)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(page(None, Some(2)), [3, 4]);
+    assert_eq!(page(Some(4), Some(2)), [5, 6]);
+    assert_eq!(page(Some(6), Some(2)), [7]);
+    assert_eq!(page(Some(0), Some(2)), [3, 4], "what is gone is skipped");
+    assert_eq!(page(None, Some(0)), [0; 0]);
+    for beyond in [7, 8, u64::MAX] {
+        assert_eq!(page(Some(beyond), None), [0; 0]);
+    }
+}
+
+fn pages_backward(subject: &dyn Subject) {
+    let bench = Bench::new(subject);
+    for _ in 0..7 {
+        bench.publish("a", "x");
+    }
+    let page = |since, limit| {
+        bench.offsets(HistoryRead {
+            since,
+            limit,
+            reverse: true,
+            ..read("a")
+        })
+    };
+    assert_eq!(page(None, None), [7, 6, 5, 4, 3]);
+    assert_eq!(page(None, Some(2)), [7, 6]);
+    assert_eq!(page(Some(6), Some(2)), [5, 4]);
+    assert_eq!(page(Some(8), Some(2)), [7, 6]);
+    for beside in [0, 1, 3, 9, u64::MAX] {
+        assert_eq!(
+            page(Some(beside), None),
+            [0; 0],
+            "what is right before {beside} is not kept"
+        );
+    }
+}
+
+fn pages_tell_holes(subject: &dyn Subject) {
+    let bench = Bench::new(subject);
+    let follows = |since| {
+        bench
+            .read(HistoryRead {
+                since: Some(since),
+                ..read("a")
+            })
+            .follows
+    };
+    assert!(follows(0), "nothing is missing from an empty stream");
+    assert!(!follows(1), "a position that does not exist yet");
+    for _ in 0..7 {
+        bench.publish("a", "x");
+    }
+    for since in 0..10 {
+        assert_eq!(follows(since), (2..=7).contains(&since), "since {since}");
+    }
+    assert!(!follows(u64::MAX));
+}
+
+fn keys_publish_once(subject: &dyn Subject) {
+    let bench = Bench::new(subject);
+    bench.attach(0, "a");
+    bench.attach(0, "b");
+    let keyed = |channel: &str, key: &str| {
+        let idempotency = Some(Idempotency {
+            key: key.into(),
+            ttl: Duration::from_secs(300),
+        });
+        bench.publish_with(
+            1,
+            Publish {
+                idempotency,
+                ..publish(channel, "x")
+            },
+        )
+    };
+    let first = keyed("a", "k");
+    assert!(!first.duplicate);
+    bench.publish("a", "y");
+    bench.pass(Duration::from_secs(299));
+    let again = keyed("a", "k");
+    assert_eq!((again.position, again.duplicate), (first.position, true));
+    assert!(!keyed("a", "l").duplicate && !keyed("b", "k").duplicate);
+    bench.pass(Duration::from_secs(1));
+    assert!(!keyed("a", "k").duplicate, "forgotten after its time");
+    assert_eq!(
+        bench.fed(0),
+        ["a x 0>1", "a y 1>2", "a x 2>3", "b x 0>1", "a x 3>4"]
+    );
+}
+
+fn presence_lists(subject: &dyn Subject) {
+    let bench = Bench::new(subject);
+    let (ann, ann_too, bob) = (info("c1", "ann"), info("c2", "ann"), info("c3", "bob"));
+    assert_eq!(bench.members("a"), (Members::new(), 0, 0));
+    for (worker, info) in [(0, &ann), (1, &ann_too), (1, &bob), (0, &ann)] {
+        bench.change_presence(worker, "a", info, true);
+    }
+    let (members, clients, users) = bench.members("a");
+    assert_eq!(
+        members.keys().map(|client| &**client).collect::<Vec<_>>(),
+        ["c1", "c2", "c3"]
+    );
+    assert_eq!(members["c3"], bob);
+    assert_eq!((clients, users), (3, 2));
+    bench.change_presence(0, "a", &ann, false);
+    bench.change_presence(0, "a", &ann, false);
+    assert_eq!((bench.members("a").1, bench.members("a").2), (2, 2));
+    bench.change_presence(1, "a", &ann_too, false);
+    bench.change_presence(1, "a", &bob, false);
+    assert_eq!(bench.members("a"), (Members::new(), 0, 0));
+}
+
+fn joins_and_leaves(subject: &dyn Subject) {
+    let bench = Bench::new(subject);
+    bench.attach(0, "a");
+    let (engine, channel, ann) = (subject.engine(), Channel::from("a"), info("c1", "ann"));
+    engine.join(bench.now(), WorkerId(1), &channel, &ann);
+    bench.publish_with(1, publish("a", "x"));
+    engine.leave(bench.now(), WorkerId(1), &channel, &ann);
+    bench.publish_with(1, publish("a", "y"));
+    assert_eq!(bench.fed(0), ["a +c1", "a x 0>1", "a -c1", "a y 1>2"]);
+    assert!(bench.fed(1).is_empty());
+}
+
+fn channels_are_separate(subject: &dyn Subject) {
+    let bench = Bench::new(subject);
+    bench.attach(0, "a");
+    bench.publish("a", "x");
+    let other = bench.publish("b", "y").position;
+    assert_eq!(other.offset, 1);
+    assert_ne!(other.epoch, bench.read(read("a")).top.epoch);
+    bench.change_presence(0, "b", &info("c1", "ann"), true);
+    assert_eq!(bench.members("a").1, 0);
+    assert_eq!(bench.fed(0), ["a x 0>1"]);
+}
