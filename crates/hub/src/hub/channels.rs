@@ -91,6 +91,10 @@ impl Channels {
         self.index.len()
     }
 
+    pub(crate) fn names(&self) -> impl Iterator<Item = &ChannelArc> {
+        self.index.keys()
+    }
+
     pub(crate) fn find(&self, name: &str) -> Option<u32> {
         self.index.get(name).copied()
     }

@@ -176,6 +176,31 @@ impl Hub {
         }
     }
 
+    /// Ends one session, telling the client why. An unknown id is ignored.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the callers have no other use for it"
+    )]
+    pub fn disconnect<O: Outbox>(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        disconnect: Disconnect,
+        out: &mut O,
+    ) {
+        self.end(now, id, &disconnect, out);
+    }
+
+    /// The users of the connected sessions, each once. The anonymous one's name is empty.
+    pub fn users(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.users.keys()
+    }
+
+    /// The channels with subscribers.
+    pub fn channels(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.channels.names()
+    }
+
     /// Counts what there is.
     pub fn stats(&self) -> HubStats {
         HubStats {

@@ -1,0 +1,178 @@
+//! The doors: how the bytes of a new connection reach a session, or the HTTP side.
+//!
+//! A connection begins with the head of an HTTP request, read by our own parser. A request to open
+//! a WebSocket is checked and answered here, and goes on in [`websocket`]; whatever else it is, the
+//! HTTP side gets the bytes as if nobody had read them.
+
+pub(crate) mod rewind;
+pub(crate) mod websocket;
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::task::{Poll, ready};
+
+use http::HeaderMap;
+use tautline_websocket::conn::scratch;
+use tautline_websocket::proto::handshake::{
+    Acceptance, HeadLimits, HttpVersion, Opening, OpeningError, Refusal, RequestHead,
+};
+use tautline_websocket::proto::Limits;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+
+use self::rewind::Rewind;
+use crate::http::host::{HostRefusal, check_loopback_host_values};
+use crate::http::origin::{OriginPolicy, OriginRefusal};
+use crate::http::{HEAD_TIMEOUT, MAX_HEAD_LEN, MAX_HEADERS, WEBSOCKET_PATH};
+use crate::worker::Worker;
+use crate::worker::connections::Link;
+
+/// The subprotocols that a client may ask for, of those that the client protocol knows.
+const SUBPROTOCOLS: [&str; 1] = ["centrifuge-json"];
+
+/// Limits of a request's head; the same for both readers of it.
+const HEAD_LIMITS: HeadLimits = HeadLimits { max_bytes: MAX_HEAD_LEN, max_headers: MAX_HEADERS };
+
+/// What decides who may open a WebSocket, and how much may come through it.
+#[derive(Clone, Debug)]
+pub(crate) struct WebSocketPolicy {
+    /// Whose pages may connect.
+    pub(crate) origins: OriginPolicy,
+    /// Whether only names of the loopback interface are answered to.
+    pub(crate) loopback_only: bool,
+    /// Limits of the WebSocket connection.
+    pub(crate) limits: Limits,
+}
+
+impl WebSocketPolicy {
+    /// Checks a request to open a WebSocket. Whose page it is comes first: who may not connect
+    /// learns nothing else.
+    fn accept<'h>(
+        &self,
+        opening: &Opening<'h>,
+        query: Option<&str>,
+    ) -> Result<Acceptance<'static>, Refusal> {
+        if self.loopback_only {
+            check_loopback_host_values([opening.host().as_bytes()]).map_err(|refusal| {
+                Refusal::new(HostRefusal::STATUS.as_u16(), refusal.to_string())
+            })?;
+        }
+        self.origins
+            .check_values(opening.origin().map(str::as_bytes), Some(opening.host().as_bytes()))
+            .map_err(|refusal| Refusal::new(OriginRefusal::STATUS.as_u16(), refusal.to_string()))?;
+        let subprotocol = opening.select_subprotocol(&SUBPROTOCOLS);
+        if subprotocol.is_none() && asks_for_protobuf(opening, query) {
+            return Err(Refusal::new(
+                400,
+                "This server speaks the JSON form of the client protocol, and the Protobuf form \
+                 was asked for. Use a JSON client: for npm's centrifuge, import it from \
+                 'centrifuge' instead of 'centrifuge/build/protobuf'.",
+            ));
+        }
+        Ok(opening.accept(subprotocol))
+    }
+
+    /// The same for a request that an HTTP library has read.
+    pub(crate) fn accept_headers(
+        &self,
+        method: &str,
+        headers: &HeaderMap,
+        query: Option<&str>,
+    ) -> Result<Acceptance<'static>, Refusal> {
+        let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        let opening = Opening::from_request(method, HttpVersion::HTTP_11, headers)
+            .map_err(|error| error.refusal())?;
+        self.accept(&opening, query)
+    }
+}
+
+/// Whether a client would fail on JSON: by subprotocol, or by the query parameters that the
+/// protocol has for it.
+fn asks_for_protobuf(opening: &Opening<'_>, query: Option<&str>) -> bool {
+    opening.subprotocols().contains(&"centrifuge-protobuf")
+        || query.is_some_and(|query| {
+            query
+                .split('&')
+                .any(|parameter| matches!(parameter, "format=protobuf" | "cf_protocol=protobuf"))
+        })
+}
+
+/// Serves a new connection: as a WebSocket, or with `http` when it isn't one.
+pub(crate) async fn serve<F: Future<Output = ()>>(
+    worker: &Worker,
+    policy: &WebSocketPolicy,
+    mut io: TcpStream,
+    http: impl FnOnce(Rewind<TcpStream>) -> F,
+) {
+    let mut received = Vec::new();
+    let head = match tokio::time::timeout(HEAD_TIMEOUT, read_head(&mut io, &mut received)).await {
+        Ok(Ok(head)) => head,
+        // Gone, or too slow to be told anything.
+        Ok(Err(HeadFailure::Io)) | Err(_) => return,
+        Ok(Err(HeadFailure::Refused(refusal))) => return refuse(io, &refusal).await,
+    };
+    if head.path() != WEBSOCKET_PATH {
+        return http(Rewind::new(received, io)).await;
+    }
+    let accepted = match head.opening() {
+        Err(OpeningError::NoUpgrade) => return http(Rewind::new(received, io)).await,
+        Err(error) => Err(error.refusal()),
+        Ok(opening) => policy.accept(&opening, head.query()),
+    };
+    match accepted {
+        Ok(acceptance) => {
+            let leftover = received.split_off(head.len());
+            drop(received);
+            let link = Link::new(io);
+            acceptance.write_http1(&mut link.borrow_mut().queue);
+            drop(head);
+            websocket::serve(worker, link, policy.limits, leftover).await;
+        }
+        Err(refusal) => refuse(io, &refusal).await,
+    }
+}
+
+/// Why there is no head.
+enum HeadFailure {
+    Io,
+    Refused(Refusal),
+}
+
+/// Reads until the head is whole. What came is in `received`, the head and what is behind it.
+async fn read_head(io: &mut TcpStream, received: &mut Vec<u8>) -> Result<RequestHead, HeadFailure> {
+    loop {
+        let count = poll_fn(|cx| {
+            scratch::with(|buffer| {
+                let mut read = ReadBuf::new(buffer);
+                ready!(Pin::new(&mut *io).poll_read(cx, &mut read))?;
+                received.extend_from_slice(read.filled());
+                Poll::Ready(io::Result::Ok(read.filled().len()))
+            })
+        })
+        .await;
+        match count {
+            Ok(0) | Err(_) => return Err(HeadFailure::Io),
+            Ok(_) => {}
+        }
+        match RequestHead::parse(received, &HEAD_LIMITS) {
+            Ok(Some(head)) => return Ok(head),
+            Ok(None) => {}
+            Err(error) => return Err(HeadFailure::Refused(error.refusal())),
+        }
+    }
+}
+
+/// Answers with a refusal, and lets the peer read it before the connection is dropped.
+async fn refuse(mut io: TcpStream, refusal: &Refusal) {
+    let mut response = Vec::new();
+    refusal.write_http1(&mut response);
+    let say = async {
+        io.write_all(&response).await?;
+        io.shutdown().await?;
+        let mut sink = [0; 512];
+        while tokio::io::AsyncReadExt::read(&mut io, &mut sink).await? > 0 {}
+        io::Result::Ok(())
+    };
+    let _ = tokio::time::timeout(websocket::GOODBYE, say).await;
+}

@@ -1,0 +1,214 @@
+//! The WebSocket door: one task a connection, from behind the upgrade to the last byte of the
+//! goodbye.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tautline_hub::{Frame, SessionId, Transport};
+use tautline_protocol::{Disconnect, Encoding};
+use tautline_websocket::conn::scratch;
+use tautline_websocket::proto::{CloseCode, Connection, Event, Limits, MAX_REASON, Role};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::worker::Worker;
+use crate::worker::connections::{Ending, Link};
+
+/// How many times a connection may fill the read buffer before others have their turn.
+const READS_PER_POLL: usize = 8;
+
+/// How long the peer has to read what is queued, the Close behind it included, and to end its side.
+pub(super) const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Why reading ended.
+enum End {
+    /// The peer closed, or broke the rules; what answers that is queued.
+    Closed,
+    /// The hub ended the session.
+    Disconnected(Ending),
+    /// The connection is gone.
+    Gone,
+}
+
+/// Serves a connection from behind its upgrade until it is closed. What the link has queued is
+/// the response to the upgrade; `leftover` is what came behind the request.
+pub(crate) async fn serve(
+    worker: &Worker,
+    link: Rc<RefCell<Link>>,
+    limits: Limits,
+    mut leftover: Vec<u8>,
+) {
+    let id = worker.turn(|now, state| {
+        let id = state.hub.open(now, Transport::new("websocket", Encoding::Json));
+        state.connections.insert(id, Rc::clone(&link));
+        state.connections.mark_dirty(id);
+        id
+    });
+    let mut session = Session { worker, link, id, engine: Connection::new(Role::Server, limits) };
+    if !leftover.is_empty() {
+        session.receive(&mut leftover);
+    }
+    drop(leftover);
+    let end = poll_fn(|cx| session.poll(cx)).await;
+    session.finish(end).await;
+}
+
+/// A session as its connection's task sees it.
+struct Session<'a> {
+    worker: &'a Worker,
+    link: Rc<RefCell<Link>>,
+    id: SessionId,
+    engine: Connection,
+}
+
+impl Session<'_> {
+    /// Reads, and has what was read worked on, until there is nothing to read.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        self.link.borrow_mut().register(cx);
+        for _ in 0..READS_PER_POLL {
+            if let Some(end) = self.ended() {
+                return Poll::Ready(end);
+            }
+            // A queue that was blocked moves on here: the task was woken because the socket takes
+            // more.
+            if let Poll::Ready(Err(_)) = self.poll_flush() {
+                return Poll::Ready(End::Gone);
+            }
+            if !self.worker.wants_input(self.id) {
+                return Poll::Pending;
+            }
+            match ready!(self.poll_read(cx)) {
+                Ok(0) | Err(_) => return Poll::Ready(End::Gone),
+                Ok(_) => {}
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Writes what is queued, and the pong that had to wait for that.
+    fn poll_flush(&mut self) -> Poll<io::Result<()>> {
+        let mut link = self.link.borrow_mut();
+        loop {
+            ready!(link.poll_flush())?;
+            if !self.engine.flush_pong(&mut link.queue) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// One read, worked on before the thread's buffer is given back.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        scratch::with(|buffer| {
+            let mut read = ReadBuf::new(buffer);
+            ready!(Pin::new(&mut self.link.borrow_mut().io).poll_read(cx, &mut read))?;
+            let input = read.filled_mut();
+            if !input.is_empty() {
+                self.receive(input);
+            }
+            Poll::Ready(Ok(read.filled().len()))
+        })
+    }
+
+    /// Feeds what was read to the engine, and what comes out of it to the hub.
+    fn receive(&mut self, input: &mut [u8]) {
+        let Self { worker, link, id, engine } = self;
+        worker.turn(|now, state| {
+            let mut events = engine.receive(input);
+            loop {
+                let event = events.next(&mut link.borrow_mut().queue);
+                let frame = match event {
+                    Some(Event::Text(text)) => Some(text),
+                    // JSON belongs into text frames; but what counts is that it is JSON, and the
+                    // protocol's other servers don't look at the frame either.
+                    Some(Event::Binary(bytes)) => std::str::from_utf8(bytes).ok(),
+                    // The engine has answered.
+                    Some(Event::Ping(_) | Event::Pong(_)) => continue,
+                    Some(Event::Close(_) | Event::Failed(_)) | None => break,
+                };
+                match frame {
+                    Some(text) => {
+                        state.hub.receive(now, *id, Frame::Json(text), &mut state.connections);
+                    }
+                    None => {
+                        state.hub.disconnect(now, *id, Disconnect::BAD_REQUEST, &mut state.connections);
+                    }
+                }
+                if link.borrow().ending.is_some() {
+                    break;
+                }
+            }
+            drop(events);
+            state.connections.mark_dirty(*id);
+        });
+    }
+
+    /// Whether the session is over, from whichever side.
+    fn ended(&mut self) -> Option<End> {
+        let mut link = self.link.borrow_mut();
+        if link.broken.is_some() {
+            return Some(End::Gone);
+        }
+        if let Some(ending) = link.ending.take() {
+            return Some(End::Disconnected(ending));
+        }
+        (!self.engine.is_open()).then_some(End::Closed)
+    }
+
+    /// Tells the hub, or the peer, whoever doesn't know yet, and lets go of the connection.
+    async fn finish(mut self, end: End) {
+        match end {
+            End::Closed | End::Gone => self.worker.turn(|now, state| {
+                state.connections.remove(self.id);
+                state.hub.transport_closed(now, self.id, &mut state.connections);
+            }),
+            End::Disconnected(Ending { ref disconnect, flush }) => {
+                if !flush && !self.link.borrow().queue.is_empty() {
+                    // The peer doesn't read, and would not read a Close behind all that either.
+                    return;
+                }
+                self.queue_close(disconnect);
+            }
+        }
+        if !matches!(end, End::Gone) {
+            // Whatever the peer does, the goodbye takes no longer than this.
+            let _ = tokio::time::timeout(GOODBYE, self.say_goodbye()).await;
+        }
+    }
+
+    fn queue_close(&mut self, disconnect: &Disconnect) {
+        let code = CloseCode::from(u16::try_from(disconnect.code).unwrap_or_default());
+        let code = if code.may_be_sent() { code } else { CloseCode::INTERNAL_ERROR };
+        let reason = &disconnect.reason[..disconnect.reason.floor_char_boundary(MAX_REASON)];
+        // Fails only when a Close was sent already, and then there is nothing to add.
+        let _ = self.engine.close(code, reason, &mut self.link.borrow_mut().queue);
+    }
+
+    /// Writes what is queued, ends our side, and reads on until the peer has ended its own: closing
+    /// a socket with unread input resets the connection, which can take the Close from the peer.
+    async fn say_goodbye(&mut self) -> io::Result<()> {
+        poll_fn(|cx| {
+            self.link.borrow_mut().register(cx);
+            self.poll_flush()
+        })
+        .await?;
+        let link = &self.link;
+        poll_fn(|cx| Pin::new(&mut link.borrow_mut().io).poll_shutdown(cx)).await?;
+        poll_fn(|cx| {
+            scratch::with(|buffer| {
+                loop {
+                    let mut read = ReadBuf::new(buffer);
+                    ready!(Pin::new(&mut link.borrow_mut().io).poll_read(cx, &mut read))?;
+                    if read.filled().is_empty() {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+            })
+        })
+        .await
+    }
+}

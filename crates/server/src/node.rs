@@ -1,0 +1,168 @@
+//! A node: the process's workers, from listening to the last goodbye.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+use tautline_hub::engine::memory::MemoryEngine;
+use tautline_websocket::proto::Limits;
+use thiserror::Error;
+use tokio::sync::{mpsc, watch};
+
+use crate::config::Config;
+use crate::door::WebSocketPolicy;
+use crate::entropy::OsEntropy;
+use crate::node_api::NodeIdentity;
+use crate::worker::listener;
+use crate::worker::thread::{Ending, Shared, Start};
+
+/// More workers than any machine of today has cores for.
+const MAX_WORKERS: usize = 1024;
+
+/// Why a node doesn't run, or doesn't run any more.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The address can't be listened on.
+    #[error("can't listen on {address}: {source}{}", hint(source))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The system doesn't give what every server needs.
+    #[error("the system gives no {what}: {source}")]
+    System {
+        /// What.
+        what: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A worker ended although nobody asked it to.
+    #[error("a worker ended unexpectedly; this is a bug in Tautline, please report it with the log")]
+    WorkerEnded,
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "\nAnother process listens there, perhaps another Tautline. Stop it, or choose another port."
+        }
+        io::ErrorKind::PermissionDenied => "\nPorts below 1024 need a privilege. Choose a higher one.",
+        io::ErrorKind::AddrNotAvailable => "\nNo network interface of this machine has that address.",
+        _ => "",
+    }
+}
+
+/// Runs a node until SIGTERM or SIGINT (Ctrl-C) ends it: clients are told, and the process has
+/// `shutdown.timeout` to write to them; a second signal ends it at once.
+///
+/// `started` is called once connections are accepted, with the address that is listened on.
+///
+/// # Errors
+///
+/// [`NodeError`], at the start, or when a worker fails.
+pub fn run(config: &Config, started: impl FnOnce(SocketAddr)) -> Result<(), NodeError> {
+    let workers = thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
+    let listeners = listener::listen(config.listen, workers)
+        .map_err(|source| NodeError::Listen { address: config.listen, source })?;
+    let address = listeners[0].local_addr().map_err(system("address to listen on"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(system("event loop"))?;
+    let entropy = || OsEntropy::new().map_err(|error| system("randomness")(error.into()));
+    let shared = Arc::new(Shared {
+        start: Instant::now(),
+        hub: Arc::clone(&config.hub),
+        engine: Arc::new(MemoryEngine::new(config.engine.clone(), Box::new(entropy()?))),
+        websocket: WebSocketPolicy {
+            origins: config.http.origins.clone(),
+            loopback_only: config.http.dev.is_some(),
+            limits: Limits::for_messages(config.websocket.message_size_limit),
+        },
+        http: Arc::clone(&config.http),
+        identity: NodeIdentity::new(address.to_string(), &mut entropy()?),
+        mailboxes: listeners.iter().map(|_| Arc::default()).collect(),
+    });
+    let (shutdown, stopping) = watch::channel(false);
+    let (ending, mut ended) = mpsc::unbounded_channel();
+    for (index, listener) in (0..).zip(listeners) {
+        let start = Start {
+            index,
+            listener,
+            entropy: entropy()?,
+            shared: Arc::clone(&shared),
+            stopping: stopping.clone(),
+            ending: Ending::new(ending.clone()),
+        };
+        start.spawn().map_err(system("worker thread"))?;
+    }
+    drop((ending, stopping));
+
+    runtime.block_on(async {
+        let mut signals = Signals::new().map_err(system("signals"))?;
+        started(address);
+        tokio::select! {
+            () = signals.next() => {}
+            _ = ended.recv() => return Err(NodeError::WorkerEnded),
+        }
+        tracing::info!("shutting down; a second signal ends the process at once");
+        let _ = shutdown.send(true);
+        tokio::select! {
+            // Until the last worker has dropped its end of the channel.
+            () = async { while ended.recv().await.is_some() {} } => {}
+            () = signals.next() => tracing::warn!("ended at once by a second signal"),
+            () = tokio::time::sleep(config.shutdown.timeout) => {
+                tracing::warn!("some connections did not end within shutdown.timeout");
+            }
+        }
+        Ok(())
+    })
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> NodeError {
+    move |source| NodeError::System { what, source }
+}
+
+/// The signals that end a process politely.
+struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn new() -> io::Result<Self> {
+        Ok(Self {})
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The outgoing sides of a worker's connections, as the hub sees them.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use tautline_hub::{Outbox, SessionId};
+use tautline_protocol::Disconnect;
+use tautline_websocket::conn::WriteQueue;
+use tautline_websocket::proto::frame;
+use tokio::net::TcpStream;
+
+/// A connection's socket and what waits to be written to it.
+///
+/// Two parties hold it: the connection's task, which reads, and the worker's table, through which
+/// the hub writes. Writing needs no wake of the task: [`Connections::flush`] writes straight to the
+/// socket, on the task's behalf, so that only a socket which would block wakes it later.
+pub(crate) struct Link {
+    pub(crate) io: TcpStream,
+    pub(crate) queue: WriteQueue,
+    /// Set when the session is over: the task says goodbye and ends.
+    pub(crate) ending: Option<Ending>,
+    /// Why writing failed; the task ends the session.
+    pub(crate) broken: Option<io::Error>,
+    /// Wakes the connection's task.
+    waker: Waker,
+    /// Whether the link is on the table's list of those to be flushed.
+    dirty: bool,
+}
+
+/// How the hub ended a session.
+pub(crate) struct Ending {
+    pub(crate) disconnect: Disconnect,
+    /// Whether what is queued is still to be written.
+    pub(crate) flush: bool,
+}
+
+impl Link {
+    pub(crate) fn new(io: TcpStream) -> Rc<RefCell<Self>> {
+        Rc::new(RefCell::new(Self {
+            io,
+            queue: WriteQueue::default(),
+            ending: None,
+            broken: None,
+            waker: Waker::noop().clone(),
+            dirty: false,
+        }))
+    }
+
+    /// Remembers whom to wake: the task that is polling.
+    pub(crate) fn register(&mut self, cx: &Context<'_>) {
+        if !self.waker.will_wake(cx.waker()) {
+            self.waker = cx.waker().clone();
+        }
+    }
+
+    /// Writes as much as the socket takes. Pending when some is left; the task is woken when the
+    /// socket takes more.
+    pub(crate) fn poll_flush(&mut self) -> Poll<io::Result<()>> {
+        let mut cx = Context::from_waker(&self.waker);
+        self.queue.poll_write(&mut cx, &mut self.io)
+    }
+}
+
+/// The connections of one worker, by session.
+#[derive(Default)]
+pub(crate) struct Connections {
+    slots: Vec<Slot>,
+    dirty: Vec<SessionId>,
+    /// Kept for its capacity: where prepared messages are put together.
+    scratch: Vec<u8>,
+}
+
+impl Connections {
+    /// Makes `link` the connection of session `id`.
+    pub(crate) fn insert(&mut self, id: SessionId, link: Rc<RefCell<Link>>) {
+        let index = id.index as usize;
+        if self.slots.len() <= index {
+            self.slots.resize_with(index + 1, || None);
+        }
+        self.slots[index] = Some((id.generation, link));
+    }
+
+    /// Forgets the connection of session `id`, if it is still known.
+    pub(crate) fn remove(&mut self, id: SessionId) {
+        if lookup(&self.slots, id).is_some() {
+            self.slots[id.index as usize] = None;
+        }
+    }
+
+    /// Has the connection of session `id` flushed at the end of the turn.
+    pub(crate) fn mark_dirty(&mut self, id: SessionId) {
+        self.with(id, |_| ());
+    }
+
+    /// Writes to every connection for which something was queued since the last call.
+    pub(crate) fn flush(&mut self) {
+        let Self { slots, dirty, .. } = self;
+        for id in dirty.drain(..) {
+            let Some(link) = lookup(slots, id) else { continue };
+            let mut link = link.borrow_mut();
+            link.dirty = false;
+            if let Poll::Ready(Err(error)) = link.poll_flush() {
+                link.broken = Some(error);
+                link.waker.wake_by_ref();
+            }
+        }
+    }
+
+    /// Lets `put` add to a connection's queue, and returns how much waits there.
+    fn with(&mut self, id: SessionId, put: impl FnOnce(&mut WriteQueue)) -> usize {
+        let Some(link) = lookup(&self.slots, id) else { return 0 };
+        let mut link = link.borrow_mut();
+        if !std::mem::replace(&mut link.dirty, true) {
+            self.dirty.push(id);
+        }
+        put(&mut link.queue);
+        link.queue.len()
+    }
+}
+
+/// The generation of the session that has the slot, and its link.
+type Slot = Option<(u32, Rc<RefCell<Link>>)>;
+
+fn lookup(slots: &[Slot], id: SessionId) -> Option<&Rc<RefCell<Link>>> {
+    match slots.get(id.index as usize) {
+        Some(Some((generation, link))) if *generation == id.generation => Some(link),
+        _ => None,
+    }
+}
+
+/// A message in a text frame of its own. What goes to many is framed once and shared.
+impl Outbox for Connections {
+    type Prepared = Bytes;
+
+    fn prepare(&mut self, message: &[u8]) -> Bytes {
+        self.scratch.clear();
+        frame::write_unmasked(frame::OpCode::Text, message, &mut self.scratch);
+        Bytes::copy_from_slice(&self.scratch)
+    }
+
+    fn send_prepared(&mut self, to: SessionId, message: &Bytes) -> usize {
+        self.with(to, |queue| queue.push_shared(message))
+    }
+
+    fn send(&mut self, to: SessionId, message: &[u8]) -> usize {
+        self.with(to, |queue| frame::write_unmasked(frame::OpCode::Text, message, queue))
+    }
+
+    fn resume(&mut self, to: SessionId) {
+        if let Some(link) = lookup(&self.slots, to) {
+            link.borrow().waker.wake_by_ref();
+        }
+    }
+
+    fn close(&mut self, to: SessionId, disconnect: &Disconnect, flush: bool) {
+        if lookup(&self.slots, to).is_none() {
+            return;
+        }
+        if let Some((_, link)) = self.slots[to.index as usize].take() {
+            let mut link = link.borrow_mut();
+            link.ending = Some(Ending { disconnect: disconnect.clone(), flush });
+            link.waker.wake_by_ref();
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! A worker's mailbox: what other threads have for it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tautline_hub::Now;
+use tautline_hub::engine::{Delivery, Mailbox};
+use tokio::sync::Notify;
+
+use super::State;
+
+/// Something that another thread wants done on a worker, in a turn of its own.
+pub(crate) type Call = Box<dyn FnOnce(Now, &mut State) + Send>;
+
+/// What waits for a worker, in the order in which it was pushed.
+#[derive(Default)]
+pub(crate) struct Batch {
+    /// From the engine.
+    pub(crate) deliveries: Vec<Delivery>,
+    /// From other workers.
+    pub(crate) calls: Vec<Call>,
+}
+
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.deliveries.is_empty() && self.calls.is_empty()
+    }
+}
+
+/// The way into a worker from outside.
+///
+/// The worker is woken once a batch, not once a delivery: a push into a mailbox which the worker is
+/// about to look into costs a lock and nothing more. That is so from the wake until the mailbox is
+/// found empty, which includes every [turn](super::Worker::turn): what a worker publishes reaches
+/// its own subscribers without a wake.
+#[derive(Default)]
+pub(crate) struct WorkerMailbox {
+    waiting: Mutex<Batch>,
+    /// Whether the worker will look in without being woken.
+    attended: AtomicBool,
+    notify: Notify,
+}
+
+impl WorkerMailbox {
+    /// Has `call` run by the worker.
+    pub(crate) fn call(&self, call: Call) {
+        self.lock().calls.push(call);
+        self.wake();
+    }
+
+    /// Says that the worker begins a turn, at whose end it will look in.
+    pub(super) fn attend(&self) {
+        self.attended.store(true, Ordering::SeqCst);
+    }
+
+    /// Swaps what waits into `batch`, which must be empty, and returns whether that was anything.
+    /// If it wasn't, the next push wakes the worker.
+    pub(super) fn drain(&self, batch: &mut Batch) -> bool {
+        debug_assert!(batch.is_empty());
+        let mut waiting = self.lock();
+        if waiting.is_empty() {
+            // Under the lock: whoever pushes next finds the flag down.
+            self.attended.store(false, Ordering::SeqCst);
+            return false;
+        }
+        std::mem::swap(&mut *waiting, batch);
+        true
+    }
+
+    /// Ends a turn although more waits: the worker is woken once others had theirs.
+    pub(super) fn resume_later(&self) {
+        self.notify.notify_one();
+    }
+
+    /// Resolves when something was pushed while nobody attended.
+    pub(super) async fn pushed(&self) {
+        self.notify.notified().await;
+    }
+
+    fn wake(&self) {
+        if !self.attended.swap(true, Ordering::SeqCst) {
+            self.notify.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Batch> {
+        // A panic between two pushes leaves whole vectors behind.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Mailbox for WorkerMailbox {
+    fn push(&self, delivery: Delivery) {
+        self.lock().deliveries.push(delivery);
+        self.wake();
+    }
+}

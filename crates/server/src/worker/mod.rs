@@ -1,0 +1,130 @@
+//! A worker: one thread that owns a hub and the connections which it accepted.
+//!
+//! All that happens on a worker happens in *turns*. A turn lets the hub work on something (bytes from
+//! a connection, a request of the HTTP API, a deadline), then delivers what this and other workers
+//! put into the mailbox, and writes to each connection that something was queued for, once. So what
+//! one readable event causes leaves in one write a connection, and nobody is woken in between.
+
+pub(crate) mod clock;
+pub(crate) mod connections;
+pub(crate) mod listener;
+pub(crate) mod mailbox;
+pub(crate) mod thread;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tautline_hub::{Hub, Now, SessionId};
+use tautline_protocol::Disconnect;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use self::clock::Clock;
+use self::connections::Connections;
+use self::mailbox::{Batch, WorkerMailbox};
+
+/// How many batches of the mailbox a turn takes before others have theirs.
+const BATCHES_PER_TURN: usize = 16;
+
+/// What lives on one worker thread, shared by the tasks of that thread.
+pub(crate) struct Worker {
+    state: RefCell<State>,
+    mailbox: Arc<WorkerMailbox>,
+    clock: Clock,
+    /// The deadline that the timer should be armed for, and word that it has changed.
+    deadline: Cell<Option<Duration>>,
+    rearm: Notify,
+}
+
+/// The hub, and the connections that it writes to.
+pub(crate) struct State {
+    pub(crate) hub: Hub,
+    pub(crate) connections: Connections,
+    /// Kept for its capacity.
+    batch: Batch,
+}
+
+impl Worker {
+    pub(crate) fn new(hub: Hub, mailbox: Arc<WorkerMailbox>, clock: Clock) -> Rc<Self> {
+        let state =
+            State { hub, connections: Connections::default(), batch: Batch::default() };
+        Rc::new(Self {
+            state: RefCell::new(state),
+            mailbox,
+            clock,
+            deadline: Cell::new(None),
+            rearm: Notify::new(),
+        })
+    }
+
+    /// One turn, with `work` as what it is about. `work` must not come back here.
+    pub(crate) fn turn<T>(&self, work: impl FnOnce(Now, &mut State) -> T) -> T {
+        self.mailbox.attend();
+        let now = self.clock.now();
+        let state = &mut *self.state.borrow_mut();
+        let result = work(now, state);
+        self.settle(now, state);
+        let deadline = state.hub.next_deadline();
+        if self.deadline.replace(deadline) != deadline {
+            self.rearm.notify_one();
+        }
+        result
+    }
+
+    /// Whether the hub takes input of a session now.
+    pub(crate) fn wants_input(&self, id: SessionId) -> bool {
+        self.state.borrow().hub.wants_input(id)
+    }
+
+    /// Ends every session, and tells the clients why.
+    pub(crate) fn disconnect_all(&self, disconnect: &Disconnect) {
+        self.turn(|now, state| {
+            state.hub.disconnect_all(now, disconnect.clone(), &mut state.connections);
+        });
+    }
+
+    /// Looks after mailbox and deadlines, for as long as it is polled.
+    pub(crate) async fn run(&self) -> std::convert::Infallible {
+        loop {
+            let deadline = async {
+                match self.deadline.get() {
+                    Some(at) => {
+                        let at = Instant::from_std(self.clock.instant(at));
+                        tokio::time::sleep_until(at).await;
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.mailbox.pushed() => self.turn(|_, _| ()),
+                () = self.rearm.notified() => {}
+                () = deadline => self.turn(|now, state| {
+                    state.hub.on_deadline(now, &mut state.connections);
+                }),
+            }
+        }
+    }
+
+    /// Takes what is in the mailbox, and writes what came of that and of the work before it.
+    fn settle(&self, now: Now, state: &mut State) {
+        for _ in 0..BATCHES_PER_TURN {
+            let mut batch = std::mem::take(&mut state.batch);
+            let any = self.mailbox.drain(&mut batch);
+            if any {
+                state.hub.deliver(now, &mut batch.deliveries, &mut state.connections);
+                for call in batch.calls.drain(..) {
+                    call(now, state);
+                }
+                batch.deliveries.clear();
+            }
+            state.batch = batch;
+            state.connections.flush();
+            if !any {
+                return;
+            }
+        }
+        self.mailbox.resume_later();
+    }
+}

@@ -1,0 +1,207 @@
+//! A worker's thread: its runtime, its listener, and its end.
+
+use std::cell::Cell;
+use std::io;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tautline_hub::config::HubConfig;
+use tautline_hub::engine::{Engine, WorkerId};
+use tautline_hub::Hub;
+use tautline_protocol::Disconnect;
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::spawn_local;
+
+use super::Worker;
+use super::clock::Clock;
+use super::mailbox::WorkerMailbox;
+use crate::door::{self, WebSocketPolicy};
+use crate::entropy::OsEntropy;
+use crate::http::{self, Service, Settings};
+use crate::node_api::{NodeIdentity, WorkerNode};
+
+/// How long accepting pauses when the system has no more descriptors or memory for it.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What all workers of a node have in common.
+pub(crate) struct Shared {
+    /// Zero of the monotonic clock.
+    pub(crate) start: Instant,
+    pub(crate) hub: Arc<HubConfig>,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) websocket: WebSocketPolicy,
+    pub(crate) http: Arc<Settings>,
+    pub(crate) identity: NodeIdentity,
+    /// By worker.
+    pub(crate) mailboxes: Vec<Arc<WorkerMailbox>>,
+}
+
+/// A worker that is to be started.
+pub(crate) struct Start {
+    pub(crate) index: u16,
+    pub(crate) listener: TcpListener,
+    pub(crate) entropy: OsEntropy,
+    pub(crate) shared: Arc<Shared>,
+    /// Becomes true when the worker is to end.
+    pub(crate) stopping: watch::Receiver<bool>,
+    /// Dropped when the worker has ended.
+    pub(crate) ending: Ending,
+}
+
+/// Tells that a worker has ended, however it did.
+pub(crate) struct Ending(mpsc::UnboundedSender<()>);
+
+impl Ending {
+    pub(crate) fn new(ended: mpsc::UnboundedSender<()>) -> Self {
+        Self(ended)
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+    }
+}
+
+impl Start {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no thread or no event loop.
+    pub(crate) fn spawn(self) -> io::Result<()> {
+        let name = format!("worker-{}", self.index);
+        thread::Builder::new().name(name).spawn(move || {
+            match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+                Ok(runtime) => runtime.block_on(self.run()),
+                Err(error) => tracing::error!(%error, "the system gives no event loop"),
+            }
+        })?;
+        Ok(())
+    }
+
+    async fn run(self) {
+        let Self { index, listener, entropy, shared, stopping, ending } = self;
+        let listener = match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(%error, "the listening socket can't be used");
+                return;
+            }
+        };
+        let mailbox = Arc::clone(&shared.mailboxes[usize::from(index)]);
+        let hub = Hub::new(
+            Arc::clone(&shared.hub),
+            Arc::clone(&shared.engine),
+            WorkerId(index),
+            Arc::clone(&mailbox) as _,
+            Box::new(entropy),
+        );
+        let worker = Worker::new(hub, mailbox, Clock::new(shared.start));
+        let guests = Rc::new(Guests::default());
+        let service = Rc::new(Service::new(
+            Arc::clone(&shared.http),
+            WorkerNode::new(Rc::clone(&worker), Arc::clone(&shared)),
+        ));
+        let accept = async {
+            loop {
+                let Some(io) = accept(&listener).await else { continue };
+                let guest = guests.enter();
+                let (worker, service, shared) =
+                    (Rc::clone(&worker), Rc::clone(&service), Arc::clone(&shared));
+                let stopping = stopping.clone();
+                spawn_local(async move {
+                    door::serve(&worker, &shared.websocket, io, |stream| {
+                        // In a box, so that a WebSocket's task has no room reserved for it.
+                        Box::pin(http::serve_connection(stream, service, stopped(stopping)))
+                    })
+                    .await;
+                    drop(guest);
+                });
+            }
+        };
+        tokio::select! {
+            never = worker.run() => match never {},
+            () = accept => {}
+            () = stopped(stopping.clone()) => {}
+        }
+        drop(listener);
+        worker.disconnect_all(&Disconnect::SHUTDOWN);
+        tokio::select! {
+            never = worker.run() => match never {},
+            () = guests.gone() => {}
+        }
+        drop(ending);
+    }
+}
+
+/// Resolves when the worker is to end.
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+/// The next connection; `None` when there was none after all.
+async fn accept(listener: &tokio::net::TcpListener) -> Option<TcpStream> {
+    match listener.accept().await {
+        Ok((io, _)) => {
+            // Replies leave in whole batches, so there is nothing for the kernel to wait for.
+            let _ = io.set_nodelay(true);
+            Some(io)
+        }
+        Err(error) if is_about_one_connection(&error) => None,
+        Err(error) => {
+            tracing::warn!(%error, "connections can't be accepted for a moment");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+/// Whether an error of accepting is the business of the connection that was to be accepted.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// Counts the connections that are being served.
+#[derive(Default)]
+struct Guests {
+    count: Cell<usize>,
+    gone: Notify,
+}
+
+struct Guest(Rc<Guests>);
+
+impl Guests {
+    fn enter(self: &Rc<Self>) -> Guest {
+        self.count.set(self.count.get() + 1);
+        Guest(Rc::clone(self))
+    }
+
+    /// Resolves when there are none.
+    async fn gone(&self) {
+        while self.count.get() > 0 {
+            self.gone.notified().await;
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let count = self.0.count.get() - 1;
+        self.0.count.set(count);
+        if count == 0 {
+            self.0.gone.notify_one();
+        }
+    }
+}
