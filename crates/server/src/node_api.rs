@@ -4,13 +4,26 @@ use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::upgrade::{Parts, Upgraded};
+use hyper_util::rt::TokioIo;
 use tautline_hub::{ApiHistory, ApiPublish, Entropy, Hub, Now};
 use tautline_protocol::message::{
     Error, HistoryResult, PresenceResult, PresenceStatsResult, StreamPosition,
 };
+use tautline_websocket::proto::handshake::Refusal;
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_local;
 
+use crate::door::{self, rewind::Rewind};
+use crate::http::respond;
 use crate::http::node::{History, Node, NodeInfo, Publish};
+use crate::worker::connections::Link;
+use crate::worker::guests::Guests;
 use crate::worker::thread::Shared;
 use crate::worker::{State, Worker};
 
@@ -35,11 +48,12 @@ impl NodeIdentity {
 pub(crate) struct WorkerNode {
     worker: Rc<Worker>,
     shared: Arc<Shared>,
+    guests: Rc<Guests>,
 }
 
 impl WorkerNode {
-    pub(crate) fn new(worker: Rc<Worker>, shared: Arc<Shared>) -> Self {
-        Self { worker, shared }
+    pub(crate) fn new(worker: Rc<Worker>, shared: Arc<Shared>, guests: Rc<Guests>) -> Self {
+        Self { worker, shared, guests }
     }
 
     /// Starts something in the hub, and waits for its callback.
@@ -102,6 +116,49 @@ impl Node for WorkerNode {
             num_subs: load.subscriptions,
             uptime: self.shared.start.elapsed().as_secs(),
         }])
+    }
+
+    fn open_websocket(&self, mut request: Request<Incoming>) -> Option<Response<Full<Bytes>>> {
+        let policy = &self.shared.websocket;
+        let acceptance = match policy.accept_request(&request) {
+            None => return None,
+            Some(Err(refusal)) => return Some(refused(&refusal)),
+            Some(Ok(acceptance)) => acceptance,
+        };
+        let upgrade = hyper::upgrade::on(&mut request);
+        let (worker, guest, limits) =
+            (Rc::clone(&self.worker), self.guests.enter(), policy.limits);
+        spawn_local(async move {
+            let parts = upgrade.await.map(Upgraded::downcast::<TokioIo<Rewind<TcpStream>>>);
+            // Fails when the connection ended before the response was written.
+            if let Ok(Ok(Parts { io, read_buf, .. })) = parts {
+                let (mut leftover, io) = io.into_inner().into_parts();
+                // What hyper has read comes before what it has not.
+                leftover.splice(..0, read_buf);
+                door::websocket::serve(&worker, Link::new(io), limits, leftover).await;
+            }
+            drop(guest);
+        });
+        let mut response = Response::new(Full::default());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        set_headers(response.headers_mut(), acceptance.headers());
+        Some(response)
+    }
+}
+
+/// A refusal of the WebSocket library as a response of the HTTP library.
+fn refused(refusal: &Refusal) -> Response<Full<Bytes>> {
+    let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    let mut response = respond::text(status, format!("{}\n", refusal.body().trim_end()));
+    set_headers(response.headers_mut(), refusal.headers());
+    response
+}
+
+fn set_headers<'a>(to: &mut HeaderMap, headers: impl Iterator<Item = (&'static str, &'a str)>) {
+    for (name, value) in headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
+            to.append(name, value);
+        }
     }
 }
 

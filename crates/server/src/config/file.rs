@@ -320,8 +320,9 @@ fn explanation(error: &toml::de::Error, entries: &[Entry]) -> String {
 }
 
 fn list(names: &[&str]) -> String {
-    let mut names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    let mut names = names.to_vec();
     names.sort_unstable();
+    let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
     names.join(", ")
 }
 

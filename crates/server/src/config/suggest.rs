@@ -1,13 +1,14 @@
 //! Turns serde's "unknown field" into something that helps.
 
-/// The known name that is nearest to `unknown`, if any is near enough to be a slip of the finger.
+/// The known name that is nearest to `unknown`, if any is near enough to be what was meant.
 pub(super) fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
-    // A third of the name may be wrong, and in short ones two letters swapped.
-    let tolerance = (unknown.chars().count() / 3).max(2);
+    let unknown = unknown.to_ascii_lowercase();
     known
         .iter()
-        .map(|name| (strsim::damerau_levenshtein(unknown, name), *name))
-        .filter(|(distance, name)| *distance <= tolerance && *distance < name.len())
+        .map(|name| (strsim::damerau_levenshtein(&unknown, name), *name))
+        // A third of the name may be wrong; in short names, two letters swapped or missing.
+        .filter(|(distance, name)| *distance <= (unknown.len().max(name.len()) / 3).max(2))
+        .filter(|(distance, name)| *distance < name.len())
         .min()
         .map(|(_, name)| name)
 }
@@ -129,7 +130,8 @@ mod tests {
             ("pong_timout", Some("pong_timeout")),
             ("ping_intervall", Some("ping_interval")),
             ("prot", Some("port")),
-            ("PING_INTERVAL", None),
+            ("PING_INTERVAL", Some("ping_interval")),
+            ("ping_int", None),
             ("nmae", Some("name")),
             ("x", None),
             ("workers", None),

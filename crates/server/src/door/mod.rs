@@ -12,7 +12,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Poll, ready};
 
-use http::HeaderMap;
+use http::Request;
 use tautline_websocket::conn::scratch;
 use tautline_websocket::proto::handshake::{
     Acceptance, HeadLimits, HttpVersion, Opening, OpeningError, Refusal, RequestHead,
@@ -73,17 +73,23 @@ impl WebSocketPolicy {
         Ok(opening.accept(subprotocol))
     }
 
-    /// The same for a request that an HTTP library has read.
-    pub(crate) fn accept_headers(
+    /// The same for a request that an HTTP library has read; `None` when it doesn't ask for a
+    /// WebSocket.
+    pub(crate) fn accept_request<B>(
         &self,
-        method: &str,
-        headers: &HeaderMap,
-        query: Option<&str>,
-    ) -> Result<Acceptance<'static>, Refusal> {
-        let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-        let opening = Opening::from_request(method, HttpVersion::HTTP_11, headers)
-            .map_err(|error| error.refusal())?;
-        self.accept(&opening, query)
+        request: &Request<B>,
+    ) -> Option<Result<Acceptance<'static>, Refusal>> {
+        let headers = request.headers().iter();
+        let headers = headers.map(|(name, value)| (name.as_str(), value.as_bytes()));
+        let version = match request.version() {
+            http::Version::HTTP_11 => HttpVersion::HTTP_11,
+            _ => HttpVersion::HTTP_10,
+        };
+        match Opening::from_request(request.method().as_str(), version, headers) {
+            Err(OpeningError::NoUpgrade) => None,
+            Err(error) => Some(Err(error.refusal())),
+            Ok(opening) => Some(self.accept(&opening, request.uri().query())),
+        }
     }
 }
 

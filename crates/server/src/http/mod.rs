@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `POST /api/<method>` | the application's backend: publish, presence, history … ([`api`]) |
 //! | `GET /health` | 200 and `{}` while the process serves |
-//! | `/connection/websocket` | 426: this path wants an upgrade, which the door handles before |
+//! | `/connection/websocket` | an upgrade that comes behind other requests (the door handles those that come first); 426 for a plain request |
 //! | `GET /`, `/assets/…` | the chat page, in development only |
 //! | `POST /dev/token` | a token for anybody, in development only |
 //!
@@ -131,7 +131,7 @@ impl<N: Node> Service<N> {
             return api::respond(&name, request, &self.settings, &self.node).await;
         }
         match (path, &self.settings.dev) {
-            (WEBSOCKET_PATH, _) => upgrade_required(),
+            (WEBSOCKET_PATH, _) => self.node.open_websocket(request).unwrap_or_else(upgrade_required),
             ("/health", _) if self.settings.health => health(request.method()),
             (dev_token::PATH, Some(signer)) => dev_token::respond(request, signer).await,
             (path, Some(_)) => match assets::find_chat(path) {
@@ -155,7 +155,7 @@ pub async fn serve_connection<S, N>(
     service: Rc<Service<N>>,
     shutdown: impl Future<Output = ()>,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     N: Node,
 {
     let answer = service_fn(move |request| {
@@ -167,7 +167,8 @@ pub async fn serve_connection<S, N>(
         .header_read_timeout(HEAD_TIMEOUT)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD_LEN)
-        .serve_connection(TokioIo::new(stream), answer);
+        .serve_connection(TokioIo::new(stream), answer)
+        .with_upgrades();
     let mut connection = pin!(connection);
 
     let result = tokio::select! {

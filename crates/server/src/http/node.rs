@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::future::Future;
 
 use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use hyper::body::Incoming;
 use tautline_protocol::message::{
     Error, HistoryResult, PresenceResult, PresenceStatsResult, StreamPosition,
 };
@@ -35,6 +38,14 @@ pub trait Node: 'static {
 
     /// All server processes and what they carry.
     fn info(&self) -> impl Future<Output = Result<Vec<NodeInfo>, Error>>;
+
+    /// Opens a WebSocket on a connection which has carried other requests before: reverse proxies
+    /// keep connections and use them for whatever comes next. The answer is the 101, or a
+    /// refusal; `None` when the request doesn't ask for a WebSocket.
+    fn open_websocket(&self, request: Request<Incoming>) -> Option<http::Response<Full<Bytes>>> {
+        drop(request);
+        None
+    }
 }
 
 /// A publication by the application's backend.

@@ -7,6 +7,7 @@
 
 pub(crate) mod clock;
 pub(crate) mod connections;
+pub(crate) mod guests;
 pub(crate) mod listener;
 pub(crate) mod mailbox;
 pub(crate) mod thread;

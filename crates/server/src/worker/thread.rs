@@ -1,6 +1,5 @@
 //! A worker's thread: its runtime, its listener, and its end.
 
-use std::cell::Cell;
 use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
@@ -14,11 +13,12 @@ use tautline_hub::Hub;
 use tautline_protocol::Disconnect;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
 
 use super::Worker;
 use super::clock::Clock;
+use super::guests::Guests;
 use super::mailbox::WorkerMailbox;
 use crate::door::{self, WebSocketPolicy};
 use crate::entropy::OsEntropy;
@@ -106,7 +106,7 @@ impl Start {
         let guests = Rc::new(Guests::default());
         let service = Rc::new(Service::new(
             Arc::clone(&shared.http),
-            WorkerNode::new(Rc::clone(&worker), Arc::clone(&shared)),
+            WorkerNode::new(Rc::clone(&worker), Arc::clone(&shared), Rc::clone(&guests)),
         ));
         let accept = async {
             loop {
@@ -171,37 +171,4 @@ fn is_about_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionRefused
             | io::ErrorKind::Interrupted
     )
-}
-
-/// Counts the connections that are being served.
-#[derive(Default)]
-struct Guests {
-    count: Cell<usize>,
-    gone: Notify,
-}
-
-struct Guest(Rc<Guests>);
-
-impl Guests {
-    fn enter(self: &Rc<Self>) -> Guest {
-        self.count.set(self.count.get() + 1);
-        Guest(Rc::clone(self))
-    }
-
-    /// Resolves when there are none.
-    async fn gone(&self) {
-        while self.count.get() > 0 {
-            self.gone.notified().await;
-        }
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        let count = self.0.count.get() - 1;
-        self.0.count.set(count);
-        if count == 0 {
-            self.0.gone.notify_one();
-        }
-    }
 }
