@@ -1,0 +1,174 @@
+//! The server under test: built once, started on a free port, and stopped as an operator would.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::process::{self, Running};
+
+const BUILD_LIMIT: Duration = Duration::from_secs(30 * 60);
+const START_LIMIT: Duration = Duration::from_secs(30);
+/// Longer than the server's own time for a shutdown.
+const STOP_LIMIT: Duration = Duration::from_secs(40);
+
+/// A `tautline dev` on loopback, ended when dropped.
+pub(crate) struct Server {
+    running: Running,
+    address: SocketAddr,
+    log: PathBuf,
+}
+
+impl Server {
+    /// Builds the release binary, starts it, and waits until it is healthy. Its output goes to
+    /// `target/xtask/server/NAME.log`.
+    ///
+    /// # Errors
+    ///
+    /// When it does not build, or is not healthy in time.
+    pub(crate) fn start(context: &Context, name: &str) -> Result<Self, Error> {
+        let mut build = context.cargo(["build", "--release", "--package", "tautline"]);
+        let built = process::run(&context.children, &mut build, BUILD_LIMIT)?;
+        if !built.success {
+            return Err(Error::new(format!("the server's build {}", built.ending)));
+        }
+        let log = context.scratch("server")?.join(format!("{name}.log"));
+        let output =
+            File::create(&log).map_err(Error::context(format!("can't write {}", log.display())))?;
+        let errors = output
+            .try_clone()
+            .map_err(Error::context("can't share a file"))?;
+        let address = free_address()?;
+        let mut command = Command::new(context.target.join("release").join("tautline"));
+        command
+            .current_dir(&context.root)
+            .args(["dev", "--listen", &address.to_string()])
+            .stdout(output)
+            .stderr(errors);
+        println!("$ {}", process::describe(&command));
+        let running = Running::start(&context.children, &mut command)?;
+        let mut server = Self {
+            running,
+            address,
+            log,
+        };
+        server.wait_until_healthy()?;
+        Ok(server)
+    }
+
+    /// Where a suite finds it.
+    pub(crate) fn tell(&self, command: &mut Command) {
+        command
+            .env("TAUTLINE_URL", format!("http://{}", self.address))
+            .env("TAUTLINE_API_KEY", "dev");
+    }
+
+    fn wait_until_healthy(&mut self) -> Result<(), Error> {
+        let deadline = Instant::now() + START_LIMIT;
+        while !is_healthy(self.address) {
+            if let Some(status) = self.running.ended()? {
+                return Err(self.failed(&format!("ended at once with {status}")));
+            }
+            if Instant::now() > deadline {
+                return Err(self.failed(&format!(
+                    "did not answer GET /health on {} with 200 within {} s",
+                    self.address,
+                    START_LIMIT.as_secs()
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Sends SIGTERM, and expects it to end by itself, with status 0.
+    ///
+    /// # Errors
+    ///
+    /// When it doesn't.
+    pub(crate) fn stop(mut self) -> Result<(), Error> {
+        if let Some(status) = self.running.ended()? {
+            return Err(self.failed(&format!("ended during the tests, with {status}")));
+        }
+        self.running.terminate();
+        match self.running.ended_by(Instant::now() + STOP_LIMIT)? {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(self.failed(&format!("ended on SIGTERM with {status}, not 0"))),
+            None => Err(self.failed(&format!(
+                "did not end within {} s of SIGTERM",
+                STOP_LIMIT.as_secs()
+            ))),
+        }
+    }
+
+    fn failed(&self, what: &str) -> Error {
+        let said = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = said.lines().collect();
+        let tail = &lines[lines.len().saturating_sub(40)..];
+        Error::new(format!(
+            "the server {what}. The end of {}:\n{}",
+            self.log.display(),
+            tail.join("\n")
+        ))
+    }
+}
+
+/// A loopback address nobody listens on, at the moment of asking.
+///
+/// # Errors
+///
+/// When the system has none.
+pub(crate) fn free_address() -> Result<SocketAddr, Error> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|listener| listener.local_addr())
+        .map_err(Error::context("can't find a free port"))
+}
+
+fn is_healthy(address: SocketAddr) -> bool {
+    let answer = || -> std::io::Result<String> {
+        let patience = Duration::from_secs(2);
+        let mut stream = TcpStream::connect_timeout(&address, patience)?;
+        stream.set_read_timeout(Some(patience))?;
+        let request =
+            format!("GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes())?;
+        let mut answer = String::new();
+        // The status line is all we want; whoever is there should not send more than this.
+        stream.take(4096).read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    answer().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers one connection with `answer`.
+    fn answering(answer: &'static str) -> SocketAddr {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let address = listener.local_addr().expect("an address");
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request);
+            let _ = stream.write_all(answer.as_bytes());
+        });
+        address
+    }
+
+    #[test]
+    fn healthy_is_status_200_alone() {
+        assert!(is_healthy(answering(
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+        )));
+        assert!(!is_healthy(answering(
+            "HTTP/1.1 503 Service Unavailable\r\n\r\n"
+        )));
+        assert!(!is_healthy(free_address().expect("a free port")));
+    }
+}

@@ -1,0 +1,76 @@
+//! Autobahn against the WebSocket engine as an echo server, strict.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::add;
+use crate::context::Context;
+use crate::error::Error;
+use crate::process::{self, Running};
+use crate::server::free_address;
+use crate::summary::{Report, Runner};
+use crate::tools::Tools;
+
+const BUILD_LIMIT: Duration = Duration::from_secs(30 * 60);
+const LIMIT: Duration = Duration::from_secs(30 * 60);
+
+pub(crate) fn run(
+    context: &Context,
+    tools: &Tools,
+    cases: &str,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let python = tools.python()?;
+    let tool = context.root.join("conformance/autobahn");
+    if !context.install {
+        let mut probe = Command::new(tool.join("setup"));
+        probe.arg("--check").env("PYTHON3", python);
+        let ready = process::run_quietly(&context.children, &mut probe, LIMIT)?;
+        if !ready.success {
+            return Err(Error::new(
+                "Autobahn is not installed, and --no-install forbids it: run conformance/autobahn/setup",
+            ));
+        }
+    }
+    let mut build = context.cargo([
+        "build",
+        "--release",
+        "--package=tautline-websocket",
+        "--example=echo_server",
+    ]);
+    let built = process::run(&context.children, &mut build, BUILD_LIMIT)?;
+    if !built.success {
+        return Err(Error::new(format!(
+            "the echo server's build {}",
+            built.ending
+        )));
+    }
+
+    let address = free_address()?;
+    let mut echo = Command::new(context.target.join("release/examples/echo_server"));
+    echo.args(["--listen", &address.to_string()])
+        .stdout(Stdio::null());
+    let mut server = Running::start(&context.children, &mut echo)?;
+    // It waits for the server to listen by itself.
+    let mut autobahn = Command::new(python);
+    autobahn
+        .env("PYTHON3", python)
+        .arg(tool.join("run-server-tests"))
+        .arg(format!("ws://{address}"))
+        .arg(context.scratch("autobahn")?)
+        .args([cases, "--strict", "--agent=tautline"]);
+    add(
+        context,
+        report,
+        "Autobahn",
+        Runner::Autobahn,
+        &mut autobahn,
+        LIMIT,
+    )?;
+    if let Some(status) = server.ended()? {
+        report.fail(format!(
+            "the echo server ended during the tests, with {status}"
+        ));
+    }
+    Ok(())
+}

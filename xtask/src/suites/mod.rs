@@ -1,0 +1,137 @@
+//! The suites: what each needs, and running them one after the other.
+
+mod browser;
+mod conformance;
+pub(crate) mod page;
+mod rust;
+mod sdk;
+mod supply;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::process;
+use crate::summary::{Report, Runner};
+use crate::tools::{Need, Tools};
+
+/// A group of tests that can be asked for by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Suite {
+    Browser,
+    Conformance,
+    Page,
+    /// Part of `Rust`: what one runs all the time.
+    Quick,
+    Rust,
+    Sdk,
+    Supply,
+}
+
+impl Suite {
+    /// Everything, cheapest first.
+    pub(crate) const ALL: &'static [Self] = &[
+        Self::Supply,
+        Self::Rust,
+        Self::Page,
+        Self::Conformance,
+        Self::Sdk,
+        Self::Browser,
+    ];
+
+    /// What the engine supports by now, of Autobahn's cases.
+    pub(crate) const DEFAULT_CASES: &'static str = "core,9.*";
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Browser => "browser",
+            Self::Conformance => "conformance",
+            Self::Page => "page",
+            Self::Quick => "quick",
+            Self::Rust => "rust",
+            Self::Sdk => "sdk",
+            Self::Supply => "supply",
+        }
+    }
+
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        let mut all = Self::ALL.iter().chain(&[Self::Quick]);
+        all.find(|suite| suite.name() == name).copied()
+    }
+
+    fn needs(self) -> &'static [Need] {
+        match self {
+            Self::Browser => &[Need::Node, Need::Chromium],
+            Self::Conformance => &[Need::Python],
+            Self::Page => &[Need::Node],
+            Self::Quick | Self::Rust => &[Need::Rustfmt, Need::Clippy],
+            Self::Sdk => &[Need::Node, Need::Python],
+            Self::Supply => &[],
+        }
+    }
+}
+
+/// Runs `suites`, and says what became of each. Without all that they need, none is run: a pass
+/// with less would be taken for a pass.
+pub(crate) fn run(context: &Context, suites: &[Suite], cases: &str) -> Vec<Report> {
+    let needs: Vec<_> = suites
+        .iter()
+        .flat_map(|suite| suite.needs())
+        .copied()
+        .collect();
+    let tools = match Tools::prepare(context, &needs) {
+        Ok(tools) => tools,
+        Err(error) => {
+            let mut report = Report::new("set-up");
+            report.fail(error.to_string());
+            return vec![report];
+        }
+    };
+    suites
+        .iter()
+        .map(|&suite| {
+            println!("\n=== {} ===", suite.name());
+            let start = Instant::now();
+            let mut report = Report::new(suite.name());
+            let outcome = match suite {
+                Suite::Browser => browser::run(context, &tools, &mut report),
+                Suite::Conformance => conformance::run(context, &tools, cases, &mut report),
+                Suite::Page => page::run(context, &tools, &mut report),
+                Suite::Quick => rust::quick(context, &mut report),
+                Suite::Rust => rust::run(context, &mut report),
+                Suite::Sdk => sdk::run(context, &tools, &mut report),
+                Suite::Supply => supply::run(context, &mut report),
+            };
+            if let Err(error) = outcome {
+                report.fail(error.to_string());
+            }
+            report.duration = start.elapsed();
+            report
+        })
+        .collect()
+}
+
+/// Runs a command and adds what it reports.
+///
+/// # Errors
+///
+/// When it can't be started; a command that fails is in the report.
+fn add(
+    context: &Context,
+    report: &mut Report,
+    what: &str,
+    runner: Runner,
+    command: &mut Command,
+    limit: Duration,
+) -> Result<(), Error> {
+    let finished = process::run(&context.children, command, limit)?;
+    report.add(
+        what,
+        runner,
+        &finished.output,
+        finished.success,
+        &finished.ending,
+    );
+    Ok(())
+}

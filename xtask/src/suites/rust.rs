@@ -1,0 +1,82 @@
+//! Format, lints, documentation, and all that `cargo test` runs.
+
+use std::time::Duration;
+
+use super::add;
+use crate::context::Context;
+use crate::error::Error;
+use crate::summary::{Report, Runner};
+
+const LIMIT: Duration = Duration::from_secs(40 * 60);
+
+/// The inner loop.
+pub(crate) fn quick(context: &Context, report: &mut Report) -> Result<(), Error> {
+    check(
+        context,
+        report,
+        "format (cargo fmt)",
+        ["fmt", "--all", "--check"],
+    )?;
+    check(
+        context,
+        report,
+        "lints",
+        [
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--all-features",
+            "--",
+            "--deny=warnings",
+        ],
+    )?;
+    // Also the doc tests.
+    let mut test = context.cargo(["test", "--workspace", "--all-features", "--no-fail-fast"]);
+    add(
+        context,
+        report,
+        "cargo test",
+        Runner::Cargo,
+        &mut test,
+        LIMIT,
+    )
+}
+
+/// Everything about our Rust.
+pub(crate) fn run(context: &Context, report: &mut Report) -> Result<(), Error> {
+    quick(context, report)?;
+    // The engine alone, as a user without Tokio takes it.
+    check(
+        context,
+        report,
+        "lints without Tokio",
+        [
+            "clippy",
+            "--package=tautline-websocket",
+            "--no-default-features",
+            "--lib",
+            "--",
+            "--deny=warnings",
+        ],
+    )?;
+    let mut doc = context.cargo(["doc", "--workspace", "--all-features", "--no-deps"]);
+    doc.env("RUSTDOCFLAGS", "--deny=warnings");
+    add(
+        context,
+        report,
+        "documentation",
+        Runner::Check,
+        &mut doc,
+        LIMIT,
+    )
+}
+
+fn check<const N: usize>(
+    context: &Context,
+    report: &mut Report,
+    what: &str,
+    arguments: [&str; N],
+) -> Result<(), Error> {
+    let mut command = context.cargo(arguments);
+    add(context, report, what, Runner::Check, &mut command, LIMIT)
+}
