@@ -20,7 +20,7 @@ use crate::outbox::Outbox;
 pub(super) const MAINTENANCE: Duration = Duration::from_secs(1);
 
 /// How long the feed may take to bring what the engine has, before it counts as lost.
-const FEED_LAG: Duration = Duration::from_secs(1);
+const FEED_LAG: Duration = Duration::from_secs(5);
 
 impl Hub {
     /// Does what is due at `now`. Harmless when nothing is.

@@ -67,7 +67,7 @@ pub const CONTRACT: &[Rule] = &[
 pub fn check<S: Subject>(make: impl Fn() -> S) {
     for (name, rule) in CONTRACT {
         // Shown by the test harness only if the rule is broken.
-        println!("rule: {name}");
+        eprintln!("rule: {name}");
         rule(&make());
     }
 }

@@ -1,0 +1,140 @@
+//! Connections and subscriptions with an end, and how they are prolonged.
+
+use serde_json::json;
+
+use crate::recovery::pass_with_pongs;
+use crate::support::{World, channel_token, token};
+
+#[test]
+fn a_connection_that_is_not_refreshed_ends_with_some_patience() {
+    let mut world = World::new();
+    let client = world.connect_with(0, &token("7", Some(30)));
+    pass_with_pongs(&mut world, &[client], 54);
+    assert_eq!(world.closed(client), None);
+    world.seconds(2);
+    assert_eq!(world.closed(client), Some((3005, true)));
+}
+
+#[test]
+fn a_refreshed_connection_lives_on() {
+    let mut world = World::new();
+    let client = world.connect_with(0, &token("7", Some(30)));
+    pass_with_pongs(&mut world, &[client], 40);
+    let refresh = token("7", Some(100));
+    let heard = world.tell(client, json!({"id": 2, "refresh": {"token": refresh}}));
+    assert_eq!(
+        heard,
+        [json!({"id": 2, "refresh": {"expires": true, "ttl": 60}})]
+    );
+    pass_with_pongs(&mut world, &[client], 80);
+    assert_eq!(world.closed(client), None);
+    let heard = world.tell(
+        client,
+        json!({"id": 3, "refresh": {"token": token("7", None)}}),
+    );
+    assert_eq!(heard, [json!({"id": 3, "refresh": {}})]);
+    pass_with_pongs(&mut world, &[client], 1000);
+    assert_eq!(world.closed(client), None, "no more end");
+}
+
+#[test]
+fn a_refresh_must_be_genuine() {
+    let mut world = World::new();
+    for (refresh, code) in [
+        (String::new(), 3501),
+        (token("7", Some(0)), 3005),
+        ("garbage".into(), 3500),
+        (token("8", None), 3500),
+    ] {
+        let client = world.connect_with(0, &token("7", Some(30)));
+        world.send(
+            client,
+            &json!({"id": 2, "refresh": {"token": refresh}}).to_string(),
+        );
+        assert_eq!(world.closed(client).map(|(code, _)| code), Some(code));
+    }
+}
+
+#[test]
+fn a_subscription_that_is_not_refreshed_ends_with_some_patience() {
+    let mut world = World::new();
+    let client = world.connect_as(0, "7");
+    let request = json!({"channel": "$x", "token": channel_token("7", "$x", Some(30))});
+    world.tell(client, json!({"id": 2, "subscribe": request}));
+    pass_with_pongs(&mut world, &[client], 54);
+    assert!(world.heard(client).is_empty());
+    pass_with_pongs(&mut world, &[client], 2);
+    let unsubscribe = json!({"code": 2501, "reason": "subscription expired"});
+    assert_eq!(
+        world.heard(client),
+        [json!({"push": {"channel": "$x", "unsubscribe": unsubscribe}})]
+    );
+    assert_eq!(world.workers[0].hub.stats().subscriptions, 0);
+    assert_eq!(world.closed(client), None);
+}
+
+#[test]
+fn a_refreshed_subscription_lives_on() {
+    let mut world = World::new();
+    let client = world.connect_as(0, "7");
+    let request = json!({"channel": "$x", "token": channel_token("7", "$x", Some(30))});
+    world.tell(client, json!({"id": 2, "subscribe": request}));
+    pass_with_pongs(&mut world, &[client], 20);
+    let refresh = |world: &mut World, token: String| {
+        world.tell(
+            client,
+            json!({"id": 3, "sub_refresh": {"channel": "$x", "token": token}}),
+        )
+    };
+    let heard = refresh(&mut world, channel_token("7", "$x", Some(80)));
+    assert_eq!(
+        heard,
+        [json!({"id": 3, "sub_refresh": {"expires": true, "ttl": 60}})]
+    );
+    pass_with_pongs(&mut world, &[client], 70);
+    let heard = refresh(&mut world, channel_token("7", "$x", Some(1)));
+    let error = json!({"code": 109, "message": "token expired", "temporary": true});
+    assert_eq!(
+        heard,
+        [json!({"id": 3, "error": error})],
+        "the client is to try again"
+    );
+    assert_eq!(world.workers[0].hub.stats().subscriptions, 1);
+    let heard = refresh(&mut world, channel_token("7", "$x", None));
+    assert_eq!(heard, [json!({"id": 3, "sub_refresh": {}})]);
+    pass_with_pongs(&mut world, &[client], 1000);
+    assert_eq!(world.workers[0].hub.stats().subscriptions, 1, "no more end");
+}
+
+#[test]
+fn a_subscription_refresh_must_be_genuine() {
+    let mut world = World::new();
+    for (request, code) in [
+        (
+            json!({"channel": "other", "token": channel_token("7", "other", None)}),
+            103,
+        ),
+        (json!({"channel": "$x", "token": ""}), 107),
+        (json!({"channel": "$x", "type": 1}), 108),
+        (json!({"channel": "$x", "token": "garbage"}), 3500),
+        (
+            json!({"channel": "$x", "token": channel_token("8", "$x", None)}),
+            3500,
+        ),
+        (
+            json!({"channel": "$x", "token": channel_token("7", "$y", None)}),
+            3500,
+        ),
+        (json!({}), 3501),
+    ] {
+        let client = world.connect_as(0, "7");
+        let subscribe = json!({"channel": "$x", "token": channel_token("7", "$x", Some(30))});
+        world.tell(client, json!({"id": 2, "subscribe": subscribe}));
+        let heard = world.tell(client, json!({"id": 3, "sub_refresh": request}));
+        let error = heard
+            .first()
+            .and_then(|message| message["error"]["code"].as_u64());
+        let closed = world.closed(client).map(|(code, _)| u64::from(code));
+        assert_eq!(error.or(closed), Some(code), "{request}");
+    }
+}

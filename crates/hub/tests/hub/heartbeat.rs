@@ -1,0 +1,159 @@
+//! Pings, pongs, and connections that never connect.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tautline_hub::config::ClientOptions;
+
+use crate::support::{Setup, World};
+
+#[test]
+fn pings_come_at_a_random_time_first_and_then_regularly() {
+    let mut firsts = Vec::new();
+    for seed in 0..40 {
+        let mut world = World::with(Setup {
+            seed,
+            ..Setup::default()
+        });
+        let client = world.connect(0);
+        let mut pings = Vec::new();
+        for tenth in 1..=1000 {
+            world.pass(Duration::from_millis(100));
+            if world.heard(client) == [json!({})] {
+                pings.push(tenth);
+                world.send(client, "{}");
+            }
+        }
+        assert!(
+            (125..=251).contains(&pings[0]),
+            "first ping after {} tenths",
+            pings[0]
+        );
+        assert!(
+            pings
+                .windows(2)
+                .all(|pair| (250..=252).contains(&(pair[1] - pair[0])))
+        );
+        assert_eq!(world.closed(client), None);
+        firsts.push(pings[0]);
+    }
+    firsts.sort_unstable();
+    firsts.dedup();
+    assert!(firsts.len() > 20, "first pings are spread: {firsts:?}");
+}
+
+#[test]
+fn who_does_not_answer_is_gone() {
+    let mut world = World::new();
+    let client = world.connect(0);
+    let mut since_ping = None;
+    for tenth in 0..400 {
+        world.pass(Duration::from_millis(100));
+        if !world.heard(client).is_empty() {
+            since_ping = Some(tenth);
+        }
+        if world.closed(client).is_some() {
+            // Other traffic is no answer.
+            assert!((79..=82).contains(&(tenth - since_ping.unwrap())));
+            assert_eq!(world.closed(client), Some((3012, true)));
+            return;
+        }
+        if since_ping.is_some() {
+            world.send(client, r#"{"id":5,"unsubscribe":{"channel":"x"}}"#);
+            world.heard(client);
+        }
+    }
+    panic!("still there");
+}
+
+#[test]
+fn each_ping_allows_one_pong() {
+    let mut world = World::new();
+    let client = world.connect(0);
+    world.send(client, "{}");
+    assert_eq!(world.closed(client), Some((3501, true)), "no ping yet");
+    let client = world.connect(0);
+    world.seconds(26);
+    assert_eq!(world.heard(client), [json!({})]);
+    world.send(client, "{}");
+    assert_eq!(world.closed(client), None);
+    world.send(client, "{}");
+    assert_eq!(world.closed(client), Some((3501, true)), "a second one");
+}
+
+#[test]
+fn a_command_without_an_id_counts_as_a_pong() {
+    let mut world = World::new();
+    let client = world.connect(0);
+    world.seconds(26);
+    world.send(client, r#"{"subscribe":{"channel":"news"}}"#);
+    assert_eq!(world.closed(client), None);
+    assert_eq!(world.workers[0].hub.stats().subscriptions, 0);
+}
+
+#[test]
+fn pings_and_pongs_can_be_turned_off() {
+    let options = |ping_interval, pong_timeout| ClientOptions {
+        ping_interval: Duration::from_secs(ping_interval),
+        pong_timeout: Duration::from_secs(pong_timeout),
+        allow_anonymous_connect_without_token: true,
+        ..ClientOptions::default()
+    };
+    let mut world = World::with(Setup {
+        client: options(0, 8),
+        ..Setup::default()
+    });
+    let client = world.open(0);
+    let heard = world.tell(client, json!({"id": 1, "connect": {}}));
+    assert!(heard[0]["connect"]["ping"].is_null() && heard[0]["connect"]["pong"].is_null());
+    world.seconds(1000);
+    assert!(world.heard(client).is_empty() && world.closed(client).is_none());
+
+    let mut world = World::with(Setup {
+        client: options(25, 0),
+        ..Setup::default()
+    });
+    let client = world.open(0);
+    let heard = world.tell(client, json!({"id": 1, "connect": {}}));
+    assert_eq!(heard[0]["connect"]["ping"], json!(25));
+    assert!(heard[0]["connect"]["pong"].is_null());
+    world.seconds(1000);
+    assert!((38..=40).contains(&world.heard(client).len()));
+    assert_eq!(world.closed(client), None);
+}
+
+#[test]
+fn who_does_not_connect_is_gone_too() {
+    let mut world = World::new();
+    let client = world.open(0);
+    world.pass(Duration::from_millis(9_900));
+    assert_eq!(world.closed(client), None);
+    world.pass(Duration::from_millis(200));
+    assert_eq!(world.closed(client), Some((3502, true)));
+    let client = world.open(0);
+    world.seconds(9);
+    world.send(client, r#"{"id":1,"connect":{}}"#);
+    world.seconds(5);
+    assert_eq!(world.closed(client), None);
+}
+
+#[test]
+fn deadlines_out_of_turn_do_nothing() {
+    let mut world = World::new();
+    let client = world.connect(0);
+    for _ in 0..100 {
+        let now = world.now;
+        let worker = &mut world.workers[0];
+        worker.hub.on_deadline(now, &mut worker.out);
+    }
+    assert!(world.heard(client).is_empty());
+    // Time jumps over many deadlines at once: the ping is sent, and may still be answered.
+    world.now.monotonic += Duration::from_secs(3600);
+    let now = world.now;
+    let worker = &mut world.workers[0];
+    worker.hub.on_deadline(now, &mut worker.out);
+    assert_eq!(world.heard(client), [json!({})]);
+    world.send(client, "{}");
+    world.seconds(10);
+    assert_eq!(world.closed(client), None);
+}

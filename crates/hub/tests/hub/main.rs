@@ -1,0 +1,18 @@
+//! Sessions and hubs, one concern a module, in simulated time.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod api;
+mod connect;
+mod expiry;
+mod heartbeat;
+mod history;
+mod later;
+mod presence;
+mod publish;
+mod recovery;
+mod slow;
+mod subscribe;

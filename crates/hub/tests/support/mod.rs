@@ -1,0 +1,394 @@
+//! A node in a test: hubs, an engine, mailboxes and a clock, all driven by hand.
+
+#![allow(dead_code, reason = "each test binary uses its own part of it")]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::Value;
+use tautline_auth::{Signer, TokenClaims, Verifier, VerifierConfig};
+use tautline_hub::config::{ChannelOptions, ClientOptions, NamespaceOptions};
+use tautline_hub::engine::memory::{MemoryEngine, MemoryOptions};
+use tautline_hub::engine::testkit::{DelayOptions, DelayedEngine, Seeded};
+use tautline_hub::engine::{Delivery, Engine, Mailbox, WorkerId};
+use tautline_hub::{Frame, Hub, HubConfig, Now, Outbox, SessionId, Transport};
+use tautline_protocol::{Disconnect, Encoding};
+
+pub const SECRET: &str = "a secret for tests";
+
+/// Unix time at which tests begin.
+pub const START: Duration = Duration::from_secs(1_700_000_000);
+
+/// What is waiting for a worker.
+#[derive(Default)]
+pub struct Inbox(Mutex<Vec<Delivery>>);
+
+impl Mailbox for Inbox {
+    fn push(&self, delivery: Delivery) {
+        self.0.lock().unwrap().push(delivery);
+    }
+}
+
+impl Inbox {
+    pub fn take(&self) -> Vec<Delivery> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+
+    pub fn put_back(&self, deliveries: Vec<Delivery>) {
+        self.0.lock().unwrap().splice(0..0, deliveries);
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+}
+
+/// Remembers what a hub said.
+#[derive(Default)]
+pub struct Recorder {
+    pub messages: BTreeMap<SessionId, Vec<Arc<[u8]>>>,
+    pub closed: BTreeMap<SessionId, (Disconnect, bool)>,
+    pub resumed: Vec<SessionId>,
+    /// Sessions whose connection takes nothing any more, with the bytes that wait.
+    pub stalled: BTreeMap<SessionId, usize>,
+    pub prepared: usize,
+}
+
+impl Recorder {
+    fn record(&mut self, to: SessionId, message: Arc<[u8]>) -> usize {
+        assert!(
+            !self.closed.contains_key(&to),
+            "a message for a session that is closed"
+        );
+        let length = message.len();
+        self.messages.entry(to).or_default().push(message);
+        self.stalled.get_mut(&to).map_or(length, |waiting| {
+            *waiting += length;
+            *waiting
+        })
+    }
+}
+
+impl Outbox for Recorder {
+    type Prepared = Arc<[u8]>;
+
+    fn prepare(&mut self, message: &[u8]) -> Self::Prepared {
+        self.prepared += 1;
+        message.into()
+    }
+
+    fn send_prepared(&mut self, to: SessionId, message: &Self::Prepared) -> usize {
+        self.record(to, message.clone())
+    }
+
+    fn send(&mut self, to: SessionId, message: &[u8]) -> usize {
+        self.record(to, message.into())
+    }
+
+    fn resume(&mut self, to: SessionId) {
+        self.resumed.push(to);
+    }
+
+    fn close(&mut self, to: SessionId, disconnect: &Disconnect, flush: bool) {
+        let before = self.closed.insert(to, (disconnect.clone(), flush));
+        assert_eq!(before, None, "closed twice");
+    }
+}
+
+pub struct Worker {
+    pub hub: Hub,
+    pub inbox: Arc<Inbox>,
+    pub out: Recorder,
+}
+
+/// A connection of a test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Client {
+    pub worker: usize,
+    pub id: SessionId,
+}
+
+pub struct World {
+    pub now: Now,
+    pub workers: Vec<Worker>,
+    pub engine: Arc<dyn Engine>,
+    pub delayed: Option<Arc<DelayedEngine>>,
+}
+
+/// What is different from the defaults.
+pub struct Setup {
+    pub workers: usize,
+    pub client: ClientOptions,
+    pub channel: ChannelOptions,
+    pub delays: Option<DelayOptions>,
+    pub seed: u64,
+}
+
+impl Default for Setup {
+    /// Two workers, anonymous clients, and namespaces for the usual tests.
+    fn default() -> Self {
+        let client = ClientOptions {
+            allow_anonymous_connect_without_token: true,
+            ..ClientOptions::default()
+        };
+        Self {
+            workers: 2,
+            client,
+            channel: channel_options(),
+            delays: None,
+            seed: 1,
+        }
+    }
+}
+
+/// Without a namespace: everybody may subscribe and publish, nothing is kept. `room`: everything is
+/// on. `vault`: nothing is allowed. `own`: channels for listed users.
+pub fn channel_options() -> ChannelOptions {
+    let open = NamespaceOptions {
+        allow_subscribe_for_client: true,
+        allow_subscribe_for_anonymous: true,
+        allow_publish_for_client: true,
+        allow_publish_for_anonymous: true,
+        ..NamespaceOptions::default()
+    };
+    let room = NamespaceOptions {
+        name: "room".into(),
+        presence: true,
+        join_leave: true,
+        force_push_join_leave: true,
+        history_size: 10,
+        history_ttl: Duration::from_secs(60),
+        force_recovery: true,
+        allow_presence_for_subscriber: true,
+        allow_presence_for_anonymous: true,
+        allow_history_for_subscriber: true,
+        allow_history_for_anonymous: true,
+        ..open
+    };
+    let vault = NamespaceOptions {
+        name: "vault".into(),
+        ..NamespaceOptions::default()
+    };
+    let own = NamespaceOptions {
+        name: "own".into(),
+        allow_user_limited_channels: true,
+        ..NamespaceOptions::default()
+    };
+    ChannelOptions {
+        without_namespace: open,
+        namespaces: vec![room, vault, own],
+        ..ChannelOptions::default()
+    }
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::with(Setup::default())
+    }
+
+    pub fn with(setup: Setup) -> Self {
+        let Setup {
+            workers,
+            client,
+            channel,
+            delays,
+            seed,
+        } = setup;
+        let verifier = Verifier::new(VerifierConfig {
+            hmac_secret: Some(SECRET.into()),
+            ..VerifierConfig::default()
+        });
+        let verifier = Some(Arc::new(verifier.unwrap()));
+        let config = Arc::new(HubConfig::new(client, channel, verifier).unwrap());
+        let memory = MemoryEngine::new(MemoryOptions::default(), Box::new(Seeded::new(seed)));
+        let memory: Arc<dyn Engine> = Arc::new(memory);
+        let delayed =
+            delays.map(|delays| Arc::new(DelayedEngine::new(memory.clone(), delays, seed)));
+        let engine: Arc<dyn Engine> = match &delayed {
+            Some(delayed) => delayed.clone(),
+            None => memory,
+        };
+        let workers = (0..workers)
+            .map(|index| {
+                let inbox = Arc::new(Inbox::default());
+                let hub = Hub::new(
+                    config.clone(),
+                    engine.clone(),
+                    WorkerId(index as u16),
+                    inbox.clone(),
+                    Box::new(Seeded::new(seed ^ (index as u64 + 1) << 32)),
+                );
+                Worker {
+                    hub,
+                    inbox,
+                    out: Recorder::default(),
+                }
+            })
+            .collect();
+        let now = Now {
+            monotonic: Duration::ZERO,
+            unix: START,
+        };
+        Self {
+            now,
+            workers,
+            engine,
+            delayed,
+        }
+    }
+
+    /// Opens a connection, which is not yet connected in the protocol's sense.
+    pub fn open(&mut self, worker: usize) -> Client {
+        let transport = Transport::new("test", Encoding::Json);
+        let id = self.workers[worker].hub.open(self.now, transport);
+        Client { worker, id }
+    }
+
+    /// Hands a frame to the client's session, and delivers nothing.
+    pub fn send_only(&mut self, client: Client, frame: &str) {
+        let Worker { hub, out, .. } = &mut self.workers[client.worker];
+        hub.receive(self.now, client.id, Frame::Json(frame), out);
+    }
+
+    /// Hands a frame to the client's session, and delivers everything that comes of it.
+    pub fn send(&mut self, client: Client, frame: &str) {
+        self.send_only(client, frame);
+        self.settle();
+    }
+
+    /// Sends one command and returns what the client was told since it last looked.
+    pub fn tell(&mut self, client: Client, command: Value) -> Vec<Value> {
+        self.send(client, &command.to_string());
+        self.heard(client)
+    }
+
+    /// What the client was told since it last looked.
+    pub fn heard(&mut self, client: Client) -> Vec<Value> {
+        let messages = self.workers[client.worker].out.messages.remove(&client.id);
+        let messages = messages.unwrap_or_default();
+        for message in &messages {
+            assert!(
+                !message.contains(&b'\n'),
+                "a message with a line break in it"
+            );
+        }
+        messages
+            .iter()
+            .map(|message| serde_json::from_slice(message).unwrap())
+            .collect()
+    }
+
+    /// How the session was ended, if the hub ended it.
+    pub fn closed(&self, client: Client) -> Option<(u32, bool)> {
+        let closed = self.workers[client.worker].out.closed.get(&client.id);
+        closed.map(|(disconnect, flush)| (disconnect.code, *flush))
+    }
+
+    /// A connected anonymous client.
+    pub fn connect(&mut self, worker: usize) -> Client {
+        self.connect_with(worker, "")
+    }
+
+    /// A connected client with a name.
+    pub fn connect_as(&mut self, worker: usize, user: &str) -> Client {
+        self.connect_with(worker, &token(user, None))
+    }
+
+    pub fn connect_with(&mut self, worker: usize, token: &str) -> Client {
+        let client = self.open(worker);
+        let heard = self.tell(
+            client,
+            serde_json::json!({"id": 1, "connect": {"token": token}}),
+        );
+        assert!(heard[0]["connect"]["client"].is_string(), "{heard:?}");
+        client
+    }
+
+    /// The connection breaks.
+    pub fn drop_connection(&mut self, client: Client) {
+        let Worker { hub, out, .. } = &mut self.workers[client.worker];
+        hub.transport_closed(self.now, client.id, out);
+    }
+
+    /// Delivers what is in one mailbox.
+    pub fn deliver(&mut self, worker: usize) {
+        let Worker { hub, inbox, out } = &mut self.workers[worker];
+        let mut batch = inbox.take();
+        hub.deliver(self.now, &mut batch, out);
+        assert!(batch.is_empty());
+    }
+
+    /// Delivers what is in the mailboxes, and lets the engine work, until nothing is left.
+    pub fn settle(&mut self) {
+        loop {
+            let mut any = self
+                .delayed
+                .as_ref()
+                .is_some_and(|delayed| delayed.step(self.now));
+            for worker in 0..self.workers.len() {
+                if self.workers[worker].inbox.len() > 0 {
+                    self.deliver(worker);
+                    any = true;
+                }
+            }
+            if !any {
+                return;
+            }
+        }
+    }
+
+    /// Lets time pass, with everything that happens on the way.
+    pub fn pass(&mut self, time: Duration) {
+        let target = self.now.monotonic + time;
+        loop {
+            let deadlines = self
+                .workers
+                .iter()
+                .filter_map(|worker| worker.hub.next_deadline());
+            let next = deadlines.min().unwrap_or(target).min(target);
+            let step = next.saturating_sub(self.now.monotonic);
+            self.now.monotonic += step;
+            self.now.unix += step;
+            for Worker { hub, out, .. } in &mut self.workers {
+                hub.on_deadline(self.now, out);
+            }
+            self.settle();
+            if self.now.monotonic >= target {
+                return;
+            }
+        }
+    }
+
+    pub fn seconds(&mut self, seconds: u64) {
+        self.pass(Duration::from_secs(seconds));
+    }
+}
+
+/// A connection token, valid for the given number of seconds (for ever by default).
+pub fn token(user: &str, seconds: Option<u64>) -> String {
+    sign(&TokenClaims {
+        user,
+        expires_at: in_seconds(seconds),
+        ..TokenClaims::default()
+    })
+}
+
+/// A subscription token.
+pub fn channel_token(user: &str, channel: &str, seconds: Option<u64>) -> String {
+    let expires_at = in_seconds(seconds);
+    sign(&TokenClaims {
+        user,
+        channel: Some(channel),
+        expires_at,
+        ..TokenClaims::default()
+    })
+}
+
+pub fn sign(claims: &TokenClaims<'_>) -> String {
+    Signer::hs256(&SECRET.into()).unwrap().sign(claims).unwrap()
+}
+
+fn in_seconds(seconds: Option<u64>) -> Option<u64> {
+    seconds.map(|seconds| START.as_secs() + seconds)
+}
