@@ -58,6 +58,8 @@ pub struct WebSocket<S> {
     ending: Option<Ending>,
     /// Whether bytes were written that the stream may still hold back, as TLS does.
     unflushed: bool,
+    /// The shortest that the queue has been since the stream took no more.
+    blocked_at: Option<usize>,
     /// Whether writing was shut down.
     shut_down: bool,
     close_timeout: Duration,
@@ -90,6 +92,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             queue: WriteQueue::new(),
             ending: None,
             unflushed: false,
+            blocked_at: None,
             shut_down: false,
             close_timeout: CLOSE_TIMEOUT,
             deadline: None,
@@ -132,7 +135,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// connection has ended. What the handler sends is gathered, and leaves in one write when the
     /// messages of one read have been handled. Nothing is allocated for a message.
     ///
-    /// When the peer doesn't read what it is sent, no more is read from it.
+    /// When the peer doesn't read, no more is read from it once some 64 KiB of answers wait.
     ///
     /// Returns what the peer's Close frame said.
     ///
@@ -277,8 +280,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         for _ in 0..ROUNDS_PER_POLL {
             // While there is input to be handled at once, answers wait for those to come.
             let parse_on = self.engine.has_held_input() && self.queue.len() < FLUSH_FROM;
-            if !parse_on && self.poll_write(cx)?.is_pending() && self.queue.len() > STOP_READING {
-                // More would have to be remembered for a peer that takes nothing.
+            if !parse_on && self.poll_write(cx)?.is_pending() && self.has_grown_while_blocked() {
                 return self.pending_until_deadline(cx);
             }
             if self.ending.is_some() {
@@ -357,11 +359,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             self.unflushed = true;
             ready!(self.queue.poll_write(cx, &mut self.io))?;
         }
+        self.blocked_at = None;
         if self.unflushed {
             ready!(Pin::new(&mut self.io).poll_flush(cx))?;
             self.unflushed = false;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Whether too much was queued since the stream took no more: then no more is read, for the
+    /// answers would have to be kept for a peer that doesn't read.
+    ///
+    /// What was queued before that doesn't count. Were it so, two ends with long messages for each
+    /// other would both wait for the other to read.
+    fn has_grown_while_blocked(&mut self) -> bool {
+        let len = self.queue.len();
+        let from = self.blocked_at.map_or(len, |at| at.min(len));
+        self.blocked_at = Some(from);
+        len - from > MAX_GROWTH
     }
 
     /// The end, after the last event.
@@ -484,8 +499,8 @@ fn send(
 /// though there are more to come.
 const FLUSH_FROM: usize = 16 * 1024;
 
-/// Bytes that wait to be written beyond which nothing more is read from a peer that doesn't read.
-const STOP_READING: usize = 64 * 1024;
+/// Bytes that may be queued for a peer that doesn't read before nothing more is read from it.
+const MAX_GROWTH: usize = 64 * 1024;
 
 /// Reads in one poll before other tasks have their turn.
 const ROUNDS_PER_POLL: usize = 16;

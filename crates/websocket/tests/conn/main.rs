@@ -1,0 +1,7 @@
+//! Connections over streams that do what real ones do: stop anywhere, take a part, go away.
+
+mod accept;
+mod cancel;
+mod stream;
+mod support;
+mod write_queue;
