@@ -1,0 +1,559 @@
+//! The whole server as a process, met by raw sockets: what no SDK would do, and what only shows
+//! when workers, doors and signals come together.
+
+#![cfg(unix)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longer than anything here takes on the slowest of machines.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A running server, stopped when dropped.
+struct Server {
+    process: Child,
+    address: SocketAddr,
+    /// Kept open: the server writes there.
+    _output: Box<dyn Read + Send + Sync>,
+    config: Option<PathBuf>,
+}
+
+impl Server {
+    /// `tautline dev` on a free port.
+    fn dev() -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_tautline"))
+            .args(["dev", "--listen", "127.0.0.1:0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the server starts");
+        let mut output = BufReader::new(process.stdout.take().expect("stdout is piped"));
+        let address = find_address(&mut output, "ws://");
+        Self {
+            process,
+            address,
+            _output: Box::new(output),
+            config: None,
+        }
+    }
+
+    /// `tautline serve` with this configuration, on a free port.
+    fn serve(name: &str, config: &str) -> Self {
+        let path =
+            std::env::temp_dir().join(format!("tautline-{name}-{}.toml", std::process::id()));
+        let listen = "[http_server]\naddress = \"127.0.0.1\"\nport = 0\n";
+        std::fs::write(&path, format!("{listen}{config}")).expect("a temporary file");
+        let mut process = Command::new(env!("CARGO_BIN_EXE_tautline"))
+            .args(["serve", "--config"])
+            .arg(&path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        let mut output = BufReader::new(process.stderr.take().expect("stderr is piped"));
+        let address = find_address(&mut output, "listening");
+        Self {
+            process,
+            address,
+            _output: Box::new(output),
+            config: Some(path),
+        }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).expect("the server accepts");
+        stream
+            .set_read_timeout(Some(DEADLINE))
+            .expect("a time-out can be set");
+        stream
+            .set_nodelay(true)
+            .expect("the delay can be switched off");
+        stream
+    }
+
+    /// One call of the HTTP API, with the key of the development server.
+    fn api(&self, method: &str, body: &str) -> String {
+        let mut stream = self.connect();
+        write!(
+            stream,
+            "POST /api/{method} HTTP/1.1\r\nHost: {}\r\nX-API-Key: dev\r\n\
+             Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            self.address,
+            body.len()
+        )
+        .expect("the server takes a request");
+        let mut response = String::new();
+        stream
+            .read_to_string(&mut response)
+            .expect("the server answers");
+        assert!(
+            response.starts_with("HTTP/1.1 200 "),
+            "{method}: {response}"
+        );
+        response
+            .split_once("\r\n\r\n")
+            .expect("a response has a body")
+            .1
+            .to_owned()
+    }
+
+    fn signal(&self, signal: &str) {
+        let status = Command::new("kill")
+            .args([signal, &self.process.id().to_string()])
+            .status()
+            .expect("kill is there");
+        assert!(status.success());
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        wait_until("the server ends", || {
+            self.process.try_wait().expect("it can be waited for")
+        })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if let Some(config) = &self.config {
+            let _ = std::fs::remove_file(config);
+        }
+    }
+}
+
+/// Reads lines until one has `mark`, and takes the address from it.
+fn find_address(output: &mut impl BufRead, mark: &str) -> SocketAddr {
+    let mut line = String::new();
+    loop {
+        line.clear();
+        let count = output
+            .read_line(&mut line)
+            .expect("the server's output can be read");
+        assert!(count > 0, "the server ended before it was up");
+        if !line.contains(mark) {
+            continue;
+        }
+        let from = line.find("127.0.0.1:").expect("the line names the address");
+        let text: String = line[from..]
+            .chars()
+            .take_while(|c| c.is_ascii_digit() || matches!(c, '.' | ':'))
+            .collect();
+        return text.trim_end_matches(':').parse().expect("an address");
+    }
+}
+
+/// Asks again and again until there is an answer, for as long as the deadline allows.
+fn wait_until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(start.elapsed() < DEADLINE, "waited too long until {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// A WebSocket client that does what it is told.
+struct Client {
+    stream: TcpStream,
+    received: Vec<u8>,
+}
+
+#[derive(Debug, PartialEq)]
+enum Frame {
+    Text(String),
+    Pong(Vec<u8>),
+    Close(u16, String),
+}
+
+impl Client {
+    fn open(server: &Server) -> Self {
+        Self::upgrade(server.connect(), "127.0.0.1", b"")
+    }
+
+    /// Upgrades a connection; `behind` follows the request in the same write.
+    fn upgrade(mut stream: TcpStream, host: &str, behind: &[u8]) -> Self {
+        let mut request = upgrade_request(host, "").into_bytes();
+        request.extend_from_slice(behind);
+        stream
+            .write_all(&request)
+            .expect("the server takes a request");
+        let mut client = Self {
+            stream,
+            received: Vec::new(),
+        };
+        let head = client.read_head();
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        // RFC 6455, section 1.3: the answer to that key.
+        assert!(
+            head.to_ascii_lowercase()
+                .contains("s3pplmbitxaq9kygzzhzrbk+xoo="),
+            "{head}"
+        );
+        client
+    }
+
+    fn connected(server: &Server) -> Self {
+        let mut client = Self::open(server);
+        client.send(r#"{"id":1,"connect":{}}"#);
+        let reply = client.text();
+        assert!(reply.contains(r#""connect":{"client":""#), "{reply}");
+        client
+    }
+
+    fn subscribed(server: &Server, channel: &str) -> Self {
+        let mut client = Self::connected(server);
+        client.send(&format!(
+            r#"{{"id":2,"subscribe":{{"channel":"{channel}"}}}}"#
+        ));
+        let reply = client.text();
+        assert!(reply.starts_with(r#"{"id":2,"subscribe":{"#), "{reply}");
+        client
+    }
+
+    fn send(&mut self, text: &str) {
+        self.stream
+            .write_all(&masked(0x1, text.as_bytes()))
+            .expect("the server takes a frame");
+    }
+
+    fn read_head(&mut self) -> String {
+        loop {
+            if let Some(end) = self
+                .received
+                .windows(4)
+                .position(|window| window == b"\r\n\r\n")
+            {
+                let head = self.received.drain(..end + 4).collect();
+                return String::from_utf8(head).expect("a head is text");
+            }
+            self.read();
+        }
+    }
+
+    fn read(&mut self) {
+        let mut buffer = [0; 4096];
+        let count = self.stream.read(&mut buffer).expect("the server sends");
+        assert!(
+            count > 0,
+            "the server closed the connection; before: {:?}",
+            self.received
+        );
+        self.received.extend_from_slice(&buffer[..count]);
+    }
+
+    /// The next frame that is not a ping of the protocol.
+    fn frame(&mut self) -> Frame {
+        loop {
+            let Some((opcode, payload)) = take_frame(&mut self.received) else {
+                self.read();
+                continue;
+            };
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text is UTF-8");
+            return match opcode {
+                0x1 if payload == b"{}" => continue,
+                0x1 => Frame::Text(text(&payload)),
+                0xA => Frame::Pong(payload),
+                0x8 => Frame::Close(
+                    u16::from_be_bytes([payload[0], payload[1]]),
+                    text(&payload[2..]),
+                ),
+                other => panic!("a frame of type {other:#x}"),
+            };
+        }
+    }
+
+    fn text(&mut self) -> String {
+        match self.frame() {
+            Frame::Text(text) => text,
+            other => panic!("expected a message, got {other:?}"),
+        }
+    }
+}
+
+fn upgrade_request(host: &str, more: &str) -> String {
+    format!(
+        "GET /connection/websocket HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\n\
+         Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         Sec-WebSocket-Version: 13\r\n{more}\r\n"
+    )
+}
+
+fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let mask = [0x37, 0xfa, 0x21, 0x3d];
+    let mut frame = vec![0x80 | opcode];
+    match u8::try_from(payload.len()) {
+        Ok(length @ 0..126) => frame.push(0x80 | length),
+        _ => {
+            frame.push(0x80 | 127);
+            frame.extend((payload.len() as u64).to_be_bytes());
+            if payload.len() <= 0xffff {
+                frame.truncate(1);
+                frame.push(0x80 | 126);
+                frame.extend((payload.len() as u16).to_be_bytes());
+            }
+        }
+    }
+    frame.extend(mask);
+    frame.extend(
+        payload
+            .iter()
+            .zip(mask.iter().cycle())
+            .map(|(byte, mask)| byte ^ mask),
+    );
+    frame
+}
+
+/// The first whole frame of what was received.
+fn take_frame(received: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
+    let &[first, second, ..] = &received[..] else {
+        return None;
+    };
+    assert_eq!(
+        (first & 0xf0, second & 0x80),
+        (0x80, 0),
+        "a whole frame without a mask"
+    );
+    let (head, length) = match second {
+        126 => (
+            4,
+            usize::from(u16::from_be_bytes([*received.get(2)?, *received.get(3)?])),
+        ),
+        127 => (
+            10,
+            u64::from_be_bytes(received.get(2..10)?.try_into().ok()?) as usize,
+        ),
+        length => (2, usize::from(length)),
+    };
+    if received.len() < head + length {
+        return None;
+    }
+    let frame: Vec<u8> = received.drain(..head + length).collect();
+    Some((first & 0xf, frame[head..].to_vec()))
+}
+
+fn refusal(server: &Server, request: &str) -> String {
+    let mut stream = server.connect();
+    stream
+        .write_all(request.as_bytes())
+        .expect("the server takes a request");
+    let mut response = String::new();
+    stream
+        .read_to_string(&mut response)
+        .expect("the server answers and closes");
+    response
+}
+
+#[test]
+fn an_upgrade_may_come_behind_other_requests() {
+    let server = Server::dev();
+    let mut stream = server.connect();
+    write!(stream, "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut buffer = [0; 1024];
+    let count = stream.read(&mut buffer).unwrap();
+    assert!(buffer[..count].starts_with(b"HTTP/1.1 200 "));
+    let mut client = Client::upgrade(
+        stream,
+        "localhost",
+        &masked(0x1, br#"{"id":1,"connect":{}}"#),
+    );
+    assert!(client.text().contains(r#""connect":{"#));
+    client.send(r#"{"id":2,"rpc":{"method":"x"}}"#);
+    assert!(client.text().contains(r#""code":108"#));
+}
+
+#[test]
+fn frames_may_come_right_behind_the_upgrade() {
+    let server = Server::dev();
+    let mut behind = masked(0x1, br#"{"id":1,"connect":{}}"#);
+    behind.extend(masked(0x9, b"are you there"));
+    behind.extend(masked(0x1, br#"{"id":2,"subscribe":{"channel":"news"}}"#));
+    let mut client = Client::upgrade(server.connect(), "127.0.0.1", &behind);
+    assert!(client.text().starts_with(r#"{"id":1,"connect":"#));
+    assert_eq!(client.frame(), Frame::Pong(b"are you there".to_vec()));
+    assert!(client.text().starts_with(r#"{"id":2,"subscribe":"#));
+}
+
+/// Sixteen subscribers, which the kernel spreads over all workers; two publishers at once, each on
+/// a worker of its own or not.
+#[test]
+fn every_worker_sees_a_channel_in_the_same_order() {
+    let server = Server::dev();
+    let mut subscribers: Vec<_> = (0..16)
+        .map(|_| Client::subscribed(&server, "order"))
+        .collect();
+    // Until all have subscribed, the first ones also see who joins.
+    std::thread::scope(|scope| {
+        for publisher in 0..2 {
+            let server = &server;
+            scope.spawn(move || {
+                for number in 0..200 {
+                    server.api(
+                        "publish",
+                        &format!(r#"{{"channel":"order","data":[{publisher},{number}]}}"#),
+                    );
+                }
+            });
+        }
+    });
+    let mut orders = subscribers.iter_mut().map(|client| {
+        let mut seen = Vec::new();
+        while seen.len() < 400 {
+            let push = client.text();
+            if let Some((_, publication)) = push.split_once(r#""pub":"#) {
+                assert!(
+                    publication.contains(&format!(r#""offset":{}"#, seen.len() + 1)),
+                    "{push}"
+                );
+                seen.push(push);
+            }
+        }
+        seen
+    });
+    let first = orders.next().unwrap();
+    assert!(orders.all(|order| order == first));
+}
+
+#[test]
+fn info_counts_users_and_channels_once() {
+    let server = Server::dev();
+    let _clients: Vec<_> = (0..8)
+        .map(|_| Client::subscribed(&server, "news"))
+        .collect();
+    let info = server.api("info", "{}");
+    for count in [
+        r#""num_clients":8"#,
+        r#""num_users":1"#,
+        r#""num_channels":1"#,
+        r#""num_subs":8"#,
+    ] {
+        assert!(info.contains(count), "{count} in {info}");
+    }
+}
+
+#[test]
+fn a_reader_that_is_too_slow_hurts_itself_only() {
+    let server = Server::serve(
+        "slow",
+        "[client]\nallow_anonymous_connect_without_token = true\nqueue_max_size = 65536\n\
+         [http_api]\nkey = \"dev\"\n\
+         [channel.without_namespace]\nallow_subscribe_for_client = true\nallow_subscribe_for_anonymous = true\n",
+    );
+    let mut slow = Client::subscribed(&server, "flood");
+    let mut fast = Client::subscribed(&server, "flood");
+    let publish = format!(r#"{{"channel":"flood","data":"{}"}}"#, "x".repeat(64_000));
+    // More than any socket buffer holds.
+    for _ in 0..300 {
+        server.api("publish", &publish);
+        assert!(fast.text().len() > 64_000);
+    }
+    wait_until("the slow one is gone", || {
+        server
+            .api("info", "{}")
+            .contains(r#""num_clients":1"#)
+            .then_some(())
+    });
+    let mut rest = Vec::new();
+    // Ends with the end of the stream or with a reset; either way it ends.
+    let _ = slow.stream.read_to_end(&mut rest);
+    assert!(rest.len() < 300 * 64_000);
+    server.api("publish", &publish);
+    assert!(fast.text().len() > 64_000);
+}
+
+#[test]
+fn a_shutdown_is_told_and_ends_well() {
+    let mut server = Server::dev();
+    let mut client = Client::connected(&server);
+    let idle = server.connect();
+    server.signal("-TERM");
+    assert_eq!(client.frame(), Frame::Close(3001, "shutdown".into()));
+    client
+        .stream
+        .write_all(&masked(0x8, &3001_u16.to_be_bytes()))
+        .unwrap();
+    drop((client, idle));
+    assert!(server.wait().success());
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let mut server = Server::dev();
+    // Says nothing and reads nothing: the server would wait for it.
+    let mut client = Client::connected(&server);
+    server.signal("-INT");
+    assert_eq!(client.frame(), Frame::Close(3001, "shutdown".into()));
+    server.signal("-INT");
+    assert!(server.wait().success());
+}
+
+#[test]
+fn pages_of_other_sites_are_refused() {
+    let server = Server::dev();
+    let own = format!("Origin: http://{}\r\n", server.address);
+    let mut stream = server.connect();
+    stream
+        .write_all(upgrade_request(&server.address.to_string(), &own).as_bytes())
+        .unwrap();
+    let mut buffer = [0; 1024];
+    let count = stream.read(&mut buffer).unwrap();
+    assert!(buffer[..count].starts_with(b"HTTP/1.1 101 "));
+
+    let response = refusal(
+        &server,
+        &upgrade_request("127.0.0.1", "Origin: https://evil.example\r\n"),
+    );
+    assert!(response.starts_with("HTTP/1.1 403 "), "{response}");
+    assert!(
+        response.contains("https://evil.example") && response.contains("client.allowed_origins")
+    );
+    // DNS rebinding: the page's origin is that of the server, by name.
+    let response = refusal(
+        &server,
+        &upgrade_request("evil.example", "Origin: http://evil.example\r\n"),
+    );
+    assert!(response.starts_with("HTTP/1.1 421 "), "{response}");
+}
+
+#[test]
+fn what_is_no_request_to_open_a_websocket_is_told_so() {
+    let server = Server::dev();
+    let plain =
+        "GET /connection/websocket HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let no_version = upgrade_request("localhost", "").replace("Version: 13", "Version: 8");
+    let no_key = upgrade_request("localhost", "").replace("dGhlIHNhbXBsZSBub25jZQ==", "short");
+    let huge = upgrade_request("localhost", &format!("Cookie: {}\r\n", "c".repeat(20_000)));
+    let protobuf = upgrade_request(
+        "localhost",
+        "Sec-WebSocket-Protocol: centrifuge-protobuf\r\n",
+    );
+    for (request, status) in [
+        (plain, "426"),
+        (&no_version, "426"),
+        (&no_key, "400"),
+        (&huge, "431"),
+        (&protobuf, "400"),
+        ("NONSENSE\r\n\r\n", "400"),
+        (
+            "GET / HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+            "400",
+        ),
+    ] {
+        let response = refusal(&server, request);
+        assert!(
+            response.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{status}: {response}"
+        );
+        assert!(
+            response.split_once("\r\n\r\n").unwrap().1.len() > 10,
+            "{response}"
+        );
+    }
+}
