@@ -131,7 +131,10 @@ impl<N: Node> Service<N> {
             return api::respond(&name, request, &self.settings, &self.node).await;
         }
         match (path, &self.settings.dev) {
-            (WEBSOCKET_PATH, _) => self.node.open_websocket(request).unwrap_or_else(upgrade_required),
+            (WEBSOCKET_PATH, _) => self
+                .node
+                .open_websocket(request)
+                .unwrap_or_else(upgrade_required),
             ("/health", _) if self.settings.health => health(request.method()),
             (dev_token::PATH, Some(signer)) => dev_token::respond(request, signer).await,
             (path, Some(_)) => match assets::find_chat(path) {

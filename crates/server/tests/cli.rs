@@ -1,0 +1,331 @@
+//! The command line, as it is met at a terminal.
+//!
+//! The long texts are in `tests/transcripts/`. To take over a changed one, after having read it:
+//! `UPDATE_TRANSCRIPTS=1 cargo test -p tautline --test cli`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tautline_auth::{Verifier, VerifierConfig};
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+fn tautline(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tautline"));
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .env_remove("COLUMNS");
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    tautline(arguments).output().expect("the binary runs")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("output is UTF-8")
+}
+
+/// A directory for one test, gone with it.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("tautline-cli-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a temporary directory");
+        Self(path)
+    }
+
+    /// Writes a file; its path, relative to nothing.
+    fn file(&self, name: &str, content: &str) -> String {
+        let path = self.0.join(name);
+        std::fs::write(&path, content).expect("a temporary file");
+        path.to_str().expect("a path in UTF-8").to_owned()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[track_caller]
+fn assert_transcript(name: &str, actual: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/transcripts")
+        .join(name);
+    // The spaces that clap leaves in blank lines can't be seen, and editors take them out.
+    let actual: String = actual
+        .lines()
+        .flat_map(|line| [line.trim_end(), "\n"])
+        .collect();
+    if std::env::var_os("UPDATE_TRANSCRIPTS").is_some() {
+        std::fs::write(&path, &actual).expect("the transcript can be written");
+    }
+    let expected = std::fs::read_to_string(&path).expect("the transcript is there");
+    assert_eq!(actual, expected, "{name} differs");
+}
+
+#[test]
+fn help_reads_as_it_was_written() {
+    for (name, arguments) in [
+        ("help.txt", &["--help"][..]),
+        ("help-dev.txt", &["dev", "--help"]),
+        ("help-serve.txt", &["serve", "--help"]),
+        ("help-token.txt", &["token", "--help"]),
+        ("help-config-check.txt", &["config", "check", "--help"]),
+    ] {
+        let output = run(arguments);
+        assert!(output.status.success(), "{arguments:?}");
+        assert!(output.stderr.is_empty());
+        let help = text(&output.stdout);
+        for line in help.lines() {
+            assert!(
+                line.chars().count() <= 100,
+                "too long for a terminal: {line}"
+            );
+        }
+        assert_transcript(name, help);
+    }
+}
+
+#[test]
+fn version_is_told() {
+    let output = run(&["--version"]);
+    assert_eq!(
+        text(&output.stdout),
+        format!("tautline {}\n", env!("CARGO_PKG_VERSION"))
+    );
+}
+
+#[test]
+fn the_example_in_the_help_is_a_good_configuration() {
+    let help = run(&["serve", "--help"]);
+    let example: String = text(&help.stdout)
+        .lines()
+        .skip_while(|line| !line.trim_start().starts_with("[http_server]"))
+        .take_while(|line| line.starts_with("  ") || line.is_empty())
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    assert!(example.contains("[[channel.namespaces]]"), "{example}");
+    let directory = Directory::new("example");
+    let file = directory.file(
+        "tautline.toml",
+        &example.replace("\"...\"", &format!("\"{SECRET}\"")),
+    );
+    let output = run(&["config", "check", &file]);
+    assert_eq!(text(&output.stderr), "");
+    assert_eq!(text(&output.stdout), format!("{file}: good\n"));
+}
+
+#[test]
+fn wrong_command_lines_end_with_status_2() {
+    for (arguments, part) in [
+        (&["srve"][..], "serve"),
+        (&["serve"], "--config <FILE>"),
+        (&["dev", "--listen", "8000"], "invalid socket address"),
+        (&["dev", "--lisen", "127.0.0.1:1"], "--listen"),
+        (&["token", "--user", "7"], "--secret-env"),
+        (
+            &["token", "--secret-env", "A", "--config", "b", "--user", "7"],
+            "cannot be used with",
+        ),
+        (&["token", "--secret-env", "A"], "--user <ID>"),
+        (
+            &["token", "--secret-env", "A", "--user", "7", "--ttl", "5"],
+            "25s",
+        ),
+        (
+            &[
+                "token",
+                "--secret-env",
+                "A",
+                "--user",
+                "7",
+                "--info",
+                "{name}",
+            ],
+            "expected JSON such as",
+        ),
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+        let error = text(&output.stderr);
+        assert!(
+            error.starts_with("error: ") && error.contains(part),
+            "{arguments:?}: {error}"
+        );
+    }
+}
+
+#[test]
+fn development_refuses_addresses_that_others_reach() {
+    for arguments in [
+        &["dev", "--listen", "0.0.0.0:0"][..],
+        &["--listen", "[::]:0"],
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2));
+        let error = text(&output.stderr);
+        assert!(error.contains("stays on this machine"), "{error}");
+        assert!(error.contains("tautline serve --config FILE"), "{error}");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_named_with_a_way_out() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = run(&["dev", "--listen", &address]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        output.stdout.is_empty(),
+        "nothing is announced that isn't there"
+    );
+    let error = text(&output.stderr);
+    let port = address.rsplit_once(':').unwrap().1;
+    for part in [
+        format!("can't listen on {address}"),
+        format!("port {port}"),
+        "--listen".into(),
+    ] {
+        assert!(error.contains(&part), "{part} is missing in {error}");
+    }
+}
+
+#[test]
+fn wrong_configurations_end_with_status_2_and_their_place() {
+    let directory = Directory::new("wrong");
+    let file = directory.file("bad.toml", "[client]\nping_intervall = \"25s\"\n");
+    let expected = format!(
+        "error: {file}:2:1: unknown key `client.ping_intervall`, did you mean `ping_interval`?\n"
+    );
+    for arguments in [
+        &["config", "check", &file][..],
+        &["serve", "--config", &file],
+        &["token", "--config", &file, "--user", "7"],
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert_eq!(text(&output.stderr), expected, "{arguments:?}");
+        assert!(output.stdout.is_empty());
+    }
+    let output = run(&["serve", "--config", "/nonexistent.toml"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).starts_with("error: /nonexistent.toml: "));
+}
+
+#[test]
+fn config_check_warns_and_is_content() {
+    let directory = Directory::new("check");
+    let file = directory.file("empty.toml", "");
+    let output = run(&["config", "check", &file]);
+    assert!(output.status.success());
+    assert_eq!(text(&output.stdout), format!("{file}: good\n"));
+    let warnings = text(&output.stderr);
+    assert_eq!(
+        warnings
+            .lines()
+            .filter(|line| line.starts_with("warning: "))
+            .count(),
+        2,
+        "{warnings}"
+    );
+}
+
+#[test]
+fn tokens_from_the_command_line_verify() {
+    let directory = Directory::new("token");
+    let file = directory.file(
+        "tautline.toml",
+        &format!(
+            "[client.token]\nhmac_secret_key = \"{SECRET}\"\naudience = \"a\"\nissuer = \"i\"\n"
+        ),
+    );
+    let verifier = Verifier::new(VerifierConfig {
+        hmac_secret: Some(SECRET.into()),
+        audience: Some("a".into()),
+        issuer: Some("i".into()),
+        ..VerifierConfig::default()
+    })
+    .unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let token = |arguments: &[&str]| {
+        let output = run(&[&["token", "--config", &file], arguments].concat());
+        assert_eq!(text(&output.stderr), "");
+        assert!(output.status.success());
+        text(&output.stdout).trim_end_matches('\n').to_owned()
+    };
+
+    let made = token(&[
+        "--user",
+        "7",
+        "--info",
+        r#"{"name": "Ann"}"#,
+        "--ttl",
+        "10m",
+    ]);
+    let claims = verifier.verify_connect(&made, now).unwrap();
+    assert_eq!(claims.user, "7");
+    assert_eq!(claims.info.as_deref(), Some(&br#"{"name": "Ann"}"#[..]));
+    let ttl = claims.expire_at.unwrap() - now.as_secs();
+    assert!((600..630).contains(&ttl), "{ttl}");
+
+    let made = token(&["--user", "7", "--channel", "$orders:7", "--ttl", "0"]);
+    let claims = verifier.verify_subscribe(&made, now).unwrap();
+    assert_eq!(
+        (claims.channel.as_str(), claims.expire_at),
+        ("$orders:7", None)
+    );
+
+    let made = token(&["--user", ""]);
+    let claims = verifier.verify_connect(&made, now).unwrap();
+    assert_eq!(claims.user, "");
+    let ttl = claims.expire_at.unwrap() - now.as_secs();
+    assert!((3600..3630).contains(&ttl), "{ttl}");
+}
+
+#[test]
+fn the_secret_of_a_token_can_come_from_the_environment() {
+    let arguments = [
+        "token",
+        "--secret-env",
+        "TAUTLINE_TEST_SECRET",
+        "--user",
+        "7",
+        "--ttl",
+        "0",
+    ];
+    let output = tautline(&arguments)
+        .env("TAUTLINE_TEST_SECRET", "secret")
+        .output()
+        .unwrap();
+    // The client protocol's published example.
+    let expected = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiI3In0.\
+                    YNVm3kTUe0hHLISakU4cmk8MSvtML_GbFX1hBFiznF0\n";
+    assert_eq!(text(&output.stdout), expected);
+
+    for secret in [None, Some("")] {
+        let mut command = tautline(&arguments);
+        command.env_remove("TAUTLINE_TEST_SECRET");
+        if let Some(secret) = secret {
+            command.env("TAUTLINE_TEST_SECRET", secret);
+        }
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_configuration_without_a_secret_makes_no_tokens() {
+    let directory = Directory::new("no-secret");
+    let file = directory.file("tautline.toml", "");
+    let output = run(&["token", "--config", &file, "--user", "7"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("client.token.hmac_secret_key"));
+}

@@ -1,0 +1,406 @@
+//! What a configuration file may say, and what is said of one that is wrong.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tautline::config::{Config, ConfigError, LogLevel};
+use tautline::http::api::ErrorMode;
+use tautline_auth::Signer;
+
+/// A file that is gone with the test.
+struct TempFile(PathBuf);
+
+impl TempFile {
+    fn new(text: &str) -> Self {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!(
+            "tautline-config-{}-{}.toml",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, text).expect("a temporary file");
+        Self(path)
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn load(text: &str) -> Result<Config, ConfigError> {
+    Config::load(&TempFile::new(text).0)
+}
+
+/// What is said of a wrong file, without the name of the file.
+#[track_caller]
+fn problem(text: &str) -> String {
+    let file = TempFile::new(text);
+    let Err(error) = Config::load(&file.0) else {
+        panic!("this should be refused:\n{text}");
+    };
+    let error = error.to_string();
+    let prefix = format!("{}:", file.0.display());
+    error
+        .strip_prefix(&prefix)
+        .unwrap_or_else(|| panic!("no file name in {error}"))
+        .to_owned()
+}
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+#[test]
+fn an_empty_file_is_all_defaults() {
+    let config = load("").unwrap();
+    assert_eq!(config.listen, SocketAddr::from(([0, 0, 0, 0], 8000)));
+    assert_eq!(config.websocket.message_size_limit, 65_536);
+    assert_eq!(config.shutdown.timeout, Duration::from_secs(30));
+    assert_eq!(config.log.level, LogLevel::Info);
+    assert!(config.http.api_key.is_none() && !config.http.api_insecure && config.http.health);
+    assert!(config.http.dev.is_none());
+    // Nobody can connect, and nobody can publish.
+    assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
+}
+
+#[test]
+fn every_table_is_read() {
+    let text = format!(
+        r#"
+        [http_server]
+        address = "::1"
+        port = 9000
+
+        [client]
+        allowed_origins = ["https://*.example.org"]
+        ping_interval = "1m30s"
+
+        [client.token]
+        hmac_secret_key = "{SECRET}"
+        hmac_previous_secret_key = "old"
+        hmac_previous_secret_key_valid_until = 1900000000
+        audience = "chat"
+        issuer = "https://example.org"
+
+        [channel]
+        max_length = 100
+
+        [channel.without_namespace]
+        presence = true
+
+        [[channel.namespaces]]
+        name = "chat"
+        history_size = 10
+        history_ttl = "1h"
+
+        [engine.memory]
+        max_channels = 1000
+
+        [http_api]
+        key = "k"
+        error_mode = "transport"
+        max_body_size = 2048
+
+        [websocket]
+        message_size_limit = 4096
+
+        [health]
+        enabled = false
+
+        [shutdown]
+        timeout = "5s"
+
+        [log]
+        level = "debug"
+        "#
+    );
+    let config = load(&text).unwrap();
+    assert_eq!(config.listen, "[::1]:9000".parse::<SocketAddr>().unwrap());
+    assert_eq!(config.engine.max_channels, 1000);
+    assert_eq!(
+        config
+            .http
+            .api_key
+            .as_ref()
+            .map(tautline_auth::Secret::expose),
+        Some(&b"k"[..])
+    );
+    assert_eq!(config.http.api_error_mode, ErrorMode::Transport);
+    assert_eq!(config.http.api_max_body_len, 2048);
+    assert!(!config.http.health);
+    assert_eq!(config.websocket.message_size_limit, 4096);
+    assert_eq!(config.token.issuer.as_deref(), Some("https://example.org"));
+    assert_eq!(config.shutdown.timeout, Duration::from_secs(5));
+    assert_eq!(config.log.level, LogLevel::Debug);
+    let origin = |origin: &str| {
+        config
+            .http
+            .origins
+            .check_values([origin.as_bytes()], Some(b"x"))
+            .is_ok()
+    };
+    assert!(origin("https://a.example.org") && !origin("https://a.example.com"));
+    assert_eq!(config.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn unknown_keys_are_told_with_their_place_and_the_nearest_known_one() {
+    for (text, expected) in [
+        (
+            "[client]\nping_interval = \"25s\"\npong_timout = \"8s\"\n",
+            "3:1: unknown key `client.pong_timout`, did you mean `pong_timeout`?",
+        ),
+        (
+            "[client]\nalowed_origins = []\n",
+            "2:1: unknown key `client.alowed_origins`, did you mean `allowed_origins`?",
+        ),
+        (
+            "[client.tokn]\nhmac_secret_key = \"x\"\n",
+            "1:9: unknown key `client.tokn`, did you mean `token`?",
+        ),
+        (
+            "[client.token]\n  hmac_secret = \"x\"\n",
+            "2:3: unknown key `client.token.hmac_secret`, did you mean `hmac_secret_key`?",
+        ),
+        (
+            "[[channel.namespaces]]\nname = \"chat\"\n\n[[channel.namespaces]]\nname = \"b.c\"\n\
+             presense = true\n",
+            "6:1: unknown key `channel.namespaces[1] (`b.c`).presense`, did you mean `presence`?",
+        ),
+        (
+            "[clients]\n",
+            "1:2: unknown key `clients`, did you mean `client`?",
+        ),
+        (
+            "[shutdown]\nworkers = 4\n",
+            "2:1: unknown key `shutdown.workers`; `shutdown` may have `timeout`",
+        ),
+    ] {
+        assert_eq!(problem(text), expected, "\n{text}");
+    }
+    let far = problem("zzzzzzzz = 1\n");
+    assert!(
+        far.starts_with("1:1: unknown key `zzzzzzzz`; the file may have `channel`, `client`"),
+        "{far}"
+    );
+}
+
+#[test]
+fn wrong_values_are_told_with_their_place_and_what_was_expected() {
+    for (text, place, parts) in [
+        (
+            "[http_server]\nport = \"8000\"\n",
+            "2:8:",
+            &["http_server.port", "string", "u16"][..],
+        ),
+        (
+            "[http_server]\nport = 80000\n",
+            "2:8:",
+            &["http_server.port", "80000", "u16"],
+        ),
+        (
+            "[http_server]\naddress = \"localhost\"\n",
+            "2:11:",
+            &["http_server.address", "IP address"],
+        ),
+        (
+            "[client]\nping_interval = \"25\"\n",
+            "2:17:",
+            &["client.ping_interval", "`25`", "25s"],
+        ),
+        (
+            "[client]\nping_interval = 25\n",
+            "2:17:",
+            &["client.ping_interval", "25", "duration"],
+        ),
+        (
+            "[client]\nallowed_origins = \"*\"\n",
+            "2:19:",
+            &["client.allowed_origins", "sequence"],
+        ),
+        ("client = 1\n", "1:10:", &["client"]),
+        (
+            "[log]\nlevel = \"inf\"\n",
+            "2:9:",
+            &["log.level", "`inf`", "did you mean `info`"],
+        ),
+        (
+            "[log]\nlevel = \"loud\"\n",
+            "2:9:",
+            &["log.level", "`loud`", "`warn`", "`none`"],
+        ),
+        ("[log\n", "1:5:", &["expected"]),
+        ("[client]\n[client]\n", "2:2:", &["duplicate"]),
+    ] {
+        let problem = problem(text);
+        assert!(problem.starts_with(place), "{problem}\n{text}");
+        for part in parts {
+            assert!(problem.contains(part), "{part} is missing in: {problem}");
+        }
+    }
+}
+
+#[test]
+fn options_that_contradict_each_other_are_told_with_their_place() {
+    for (text, place, parts) in [
+        (
+            "[client]\nping_interval = \"5s\"\npong_timeout = \"8s\"\n",
+            "3:1:",
+            &["client.pong_timeout", "ping_interval"][..],
+        ),
+        (
+            "\n[[channel.namespaces]]\nname = \"chat\"\nhistory_size = 5\n",
+            "4:1:",
+            &["channel.namespaces[0] (`chat`).history_size", "history_ttl"],
+        ),
+        // The option that is wrong isn't there; its table is.
+        (
+            "[client]\nping_interval = \"2s\"\n",
+            "1:2:",
+            &["client.pong_timeout"],
+        ),
+        (
+            "[client]\nallowed_origins = [\"example.org\"]\n",
+            "2:1:",
+            &["client.allowed_origins", "https://"],
+        ),
+        (
+            "[client.token]\nhmac_secret_key = \"\"\n",
+            "2:1:",
+            &["client.token.hmac_secret_key", "empty"],
+        ),
+        (
+            "[client.token]\nhmac_previous_secret_key = \"x\"\n",
+            "2:1:",
+            &["client.token.hmac_previous_secret_key", "current"],
+        ),
+        (
+            "[http_api]\nkey = \"\"\n",
+            "2:1:",
+            &["http_api.key", "empty"],
+        ),
+        (
+            "[http_api]\nmax_body_size = 10\n",
+            "2:1:",
+            &["http_api.max_body_size", "1024"],
+        ),
+        (
+            "[websocket]\nmessage_size_limit = 0\n",
+            "2:1:",
+            &["websocket.message_size_limit", "1024"],
+        ),
+        (
+            "[shutdown]\ntimeout = \"2h\"\n",
+            "2:1:",
+            &["shutdown.timeout", "1h"],
+        ),
+        (
+            "[engine.memory]\nmax_channels = 0\n",
+            "2:1:",
+            &["engine.memory.max_channels", "1"],
+        ),
+    ] {
+        let problem = problem(text);
+        assert!(problem.starts_with(place), "{problem}\n{text}");
+        for part in parts {
+            assert!(problem.contains(part), "{part} is missing in: {problem}");
+        }
+    }
+}
+
+#[test]
+fn doubtful_settings_are_warned_about() {
+    let base = format!("[http_api]\nkey = \"k\"\n[client.token]\nhmac_secret_key = \"{SECRET}\"\n");
+    assert_eq!(load(&base).unwrap().warnings.len(), 0);
+    for (text, part) in [
+        ("[http_api]\nkey = \"k\"\n".to_owned(), "nobody can connect"),
+        (base.replace(SECRET, "short"), "short"),
+        (
+            format!("{base}[client]\ninsecure = true\n"),
+            "client.insecure",
+        ),
+        (
+            format!("{base}[client]\nallowed_origins = [\"*\"]\n"),
+            "client.allowed_origins",
+        ),
+        (
+            base.replace("key = \"k\"", "insecure = true"),
+            "http_api.insecure",
+        ),
+        (base.replace("key = \"k\"", ""), "http_api.key"),
+    ] {
+        let warnings = load(&text).unwrap().warnings;
+        assert_eq!(warnings.len(), 1, "{warnings:?}\n{text}");
+        assert!(warnings[0].contains(part), "{warnings:?}");
+    }
+}
+
+#[test]
+fn no_error_shows_a_secret() {
+    for text in [
+        "[client.token]\nhmac_secret_key = 20260101\n",
+        "[client.token]\nhmac_secret_key = [\"hunter2\"]\n",
+        "[client.token]\nhmac_secret_key = \"hunter2\n",
+        "[client.token]\nhmac_secret_key = \"hunter2\"\nissue = \"x\"\n",
+        "[http_api]\nkey = 20260101\n",
+        "[http_api]\nkey = \"hunter2\" x\n",
+    ] {
+        let problem = problem(text);
+        assert!(
+            !problem.contains("hunter2") && !problem.contains("20260101"),
+            "{problem}"
+        );
+    }
+    let text = "[client.token]\nhmac_secret_key = \"hunter2\"\n[http_api]\nkey = \"hunter2\"\n";
+    let config = load(text).unwrap();
+    let shown = format!("{:?} {:?}", config.token, config.http);
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn files_that_can_not_be_read_are_named() {
+    let error = Config::load("/nonexistent/tautline.toml".as_ref())
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(error.starts_with("/nonexistent/tautline.toml: "), "{error}");
+    let error = load(&"#".repeat(2 << 20)).err().unwrap().to_string();
+    assert!(error.contains("longer than 1048576 bytes"), "{error}");
+}
+
+#[test]
+fn development_is_for_this_machine_only() {
+    for address in ["127.0.0.1:8000", "127.9.9.9:0", "[::1]:8000"] {
+        let config = Config::dev(address.parse().unwrap()).unwrap();
+        assert!(config.http.dev.is_some() && config.http.api_key.is_some());
+    }
+    for address in ["0.0.0.0:8000", "192.168.1.2:8000", "[::]:8000"] {
+        let error = Config::dev(address.parse().unwrap())
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            error.contains(address) && error.contains("tautline serve"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn development_has_a_new_secret_each_time() {
+    let secrets: Vec<_> = (0..2)
+        .map(|_| {
+            Config::dev("127.0.0.1:0".parse().unwrap())
+                .unwrap()
+                .token
+                .hmac_secret_key
+                .unwrap()
+        })
+        .collect();
+    assert_ne!(secrets[0], secrets[1]);
+    assert_eq!(secrets[0].expose().len(), 32);
+    assert!(Signer::hs256(&secrets[0]).is_ok());
+}
