@@ -395,14 +395,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         })
     }
 
-    /// Writes the last bytes, shuts down writing, then reads and drops whatever the peer had under
-    /// way. Without the latter, its arrival at a closed socket would have the peer's system throw
-    /// away the Close frame before the peer has read it.
+    /// Writes the last bytes, shuts down writing (a client: when the server has), and reads and
+    /// drops whatever the peer had under way. Without the latter, its arrival at a closed socket
+    /// would have the peer's system throw away the Close frame before the peer has read it.
     fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         ready!(self.poll_write(cx))?;
-        if self.engine.should_end_stream() && !self.shut_down {
-            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
-            self.shut_down = true;
+        if self.engine.should_end_stream() {
+            ready!(self.poll_shutdown(cx))?;
         }
         // Bounded in time by the deadline, and in each poll so that others have their turn.
         for _ in 0..ROUNDS_PER_POLL {
@@ -413,11 +412,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                     .map_ok(|()| read.filled().len())
             }))?;
             if len == 0 {
-                return Poll::Ready(Ok(()));
+                return self.poll_shutdown(cx);
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if !self.shut_down {
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+            self.shut_down = true;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Pending, unless a Close frame was sent too long ago: then that is the error.

@@ -1,0 +1,306 @@
+//! What is allocated, counted: nothing for a message, nothing for an idle connection, nothing on a
+//! peer's word.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use allocation_counter::{AllocationInfo, measure};
+use bytes::Bytes;
+use tautline_websocket::conn::{WebSocket, WriteQueue, scratch};
+use tautline_websocket::proto::{Connection, Event, Limits, Output, Role};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A masked frame with a 16-bit length or less.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match payload.len() {
+        len @ 0..126 => frame.push(0x80 | len as u8),
+        len => frame.extend([0xFE, (len >> 8) as u8, len as u8]),
+    }
+    frame.extend([0; 4]);
+    frame.extend_from_slice(payload);
+    frame
+}
+
+fn server() -> Connection {
+    Connection::new(
+        Role::Server,
+        Limits {
+            max_fragments: u32::MAX,
+            ..Limits::for_messages(64 << 20)
+        },
+    )
+}
+
+/// Echoes what the engine makes of `input`; returns the number of messages.
+fn echo(engine: &mut Connection, input: &mut [u8], out: &mut impl Output) -> usize {
+    let mut messages = 0;
+    let mut events = engine.receive(input);
+    while let Some((event, mut sender)) = events.next_with_sender(out) {
+        messages += 1;
+        match event {
+            Event::Text(text) => sender.send_text(text, out).expect("open"),
+            Event::Binary(bytes) => sender.send_binary(bytes, out).expect("open"),
+            _ => messages -= 1,
+        }
+    }
+    messages
+}
+
+#[track_caller]
+fn assert_none(info: AllocationInfo) {
+    assert_eq!((info.count_total, info.bytes_total), (0, 0));
+}
+
+#[test]
+fn messages_that_come_whole_are_not_allocated() {
+    let frames = [
+        frame(0x81, "grüße".as_bytes()),
+        frame(0x82, &[7; 4000]),
+        frame(0x89, b"ping"),
+    ];
+    let mut input = frames.concat();
+    let (mut engine, mut out) = (server(), Vec::with_capacity(8000));
+    assert_none(measure(|| {
+        for _ in 0..100 {
+            out.clear();
+            assert_eq!(echo(&mut engine, &mut input, &mut out), 2);
+        }
+    }));
+}
+
+/// A header that announces 15 MiB gets the few bytes that say where in a message we are.
+#[test]
+fn nothing_is_reserved_on_the_peers_word() {
+    let (mut engine, mut out) = (server(), Vec::new());
+    let mut header = [0x82, 0xFF, 0, 0, 0, 0, 0, 0xF0, 0, 0, 1, 2, 3, 4];
+    let info = measure(|| assert_eq!(echo(&mut engine, &mut header, &mut out), 0));
+    assert!(info.bytes_max < 512, "{} bytes", info.bytes_max);
+    // And as it comes, what is kept is at most twice what came.
+    let info = measure(|| {
+        for _ in 0..100 {
+            echo(&mut engine, &mut [1; 1000], &mut out);
+        }
+    });
+    assert!(info.bytes_max < 2 * 100_000, "{} bytes", info.bytes_max);
+}
+
+/// 200 KB in fragments of one byte cost what 200 KB cost.
+#[test]
+fn fragments_are_not_kept_one_by_one() {
+    let (mut engine, mut out) = (server(), Vec::with_capacity(1 << 20));
+    let mut input: Vec<u8> = (0..200_000u32)
+        .flat_map(|n| {
+            let first = u8::from(n == 0) | u8::from(n == 199_999) << 7;
+            frame(first, b"x")
+        })
+        .collect();
+    let info = measure(|| assert_eq!(echo(&mut engine, &mut input, &mut out), 1));
+    assert!(info.count_total < 32, "{} allocations", info.count_total);
+    assert!(
+        info.bytes_max < 2 * 262_144 + 1000,
+        "{} bytes at once",
+        info.bytes_max
+    );
+    assert!(
+        info.bytes_total < 4 * 262_144,
+        "{} bytes in all",
+        info.bytes_total
+    );
+}
+
+/// After a message that came in parts, and a ping between them, nothing is left.
+#[test]
+fn a_burst_leaves_nothing_behind() {
+    let (mut engine, mut out) = (server(), Vec::with_capacity(1 << 20));
+    let burst = [
+        frame(0x01, &[b'a'; 40_000]),
+        frame(0x89, b"ping"),
+        frame(0x80, &[b'b'; 24_000]),
+    ]
+    .concat();
+    let info = measure(|| {
+        for chunk in burst.chunks(1000) {
+            echo(&mut engine, &mut chunk.to_vec(), &mut out);
+        }
+    });
+    assert!(info.bytes_max >= 64_000);
+    assert_eq!((info.count_current, info.bytes_current), (0, 0));
+}
+
+/// A stream that gives the same bytes again and again, then stays pending, and takes everything.
+struct Repeating {
+    bytes: Vec<u8>,
+    times: usize,
+    written: usize,
+}
+
+impl AsyncRead for Repeating {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.times == 0 {
+            return Poll::Pending;
+        }
+        self.times -= 1;
+        buffer.put_slice(&self.bytes);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Repeating {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.written += bytes.len();
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let len = slices.iter().map(|slice| slice.len()).sum();
+        self.written += len;
+        Poll::Ready(Ok(len))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Polls until it is pending without having been woken, at most a thousand times.
+fn poll_to_rest<F: Future + Unpin>(mut future: F) {
+    let mut cx = Context::from_waker(Waker::noop());
+    for _ in 0..1000 {
+        assert!(Pin::new(&mut future).poll(&mut cx).is_pending());
+    }
+}
+
+/// The handler path allocates nothing for a message, and an idle connection holds nothing.
+#[test]
+fn serving_allocates_nothing() {
+    let bytes = [frame(0x81, b"hello"), frame(0x82, &[9; 500])].concat();
+    let serving = |times| {
+        let mut io = Repeating {
+            bytes: bytes.clone(),
+            times,
+            written: 0,
+        };
+        let ws = WebSocket::new(&mut io, server());
+        let mut served =
+            Box::pin(ws.serve(|message, replies| replies.send(message).expect("open")));
+        let info = measure(|| poll_to_rest(served.as_mut()));
+        drop(served);
+        assert_eq!(io.written, times * (7 + 504));
+        info
+    };
+    // The thread's read buffer and cork are made once.
+    serving(10);
+    assert_none(serving(5000));
+}
+
+/// `recv` makes the message it returns and nothing else, and nothing is kept between messages.
+#[test]
+fn receiving_keeps_nothing() {
+    let bytes = [frame(0x81, &[b'x'; 100]), frame(0x82, &[9; 60])].concat();
+    let receiving = |times| {
+        let mut io = Repeating {
+            bytes: bytes.clone(),
+            times,
+            written: 0,
+        };
+        let mut ws = WebSocket::new(&mut io, server());
+        let mut cx = Context::from_waker(Waker::noop());
+        measure(|| {
+            let mut messages = 0;
+            while let Poll::Ready(message) = ws.poll_recv(&mut cx) {
+                ws.queue(&message.expect("good").expect("open"))
+                    .expect("open");
+                messages += 1;
+            }
+            assert_eq!(messages, 2 * times);
+        })
+    };
+    receiving(3);
+    let info = receiving(4);
+    assert_eq!((info.count_current, info.bytes_current), (0, 0));
+    // Two messages, and once a read the rest of it: the second message, until it is asked for.
+    assert!(
+        info.count_total <= 4 * 4,
+        "{} allocations",
+        info.count_total
+    );
+}
+
+#[test]
+fn the_scratch_buffer_is_made_once() {
+    scratch::with(|_| ());
+    assert_none(measure(|| {
+        for _ in 0..100 {
+            scratch::with(|buffer| buffer[0] = 1);
+        }
+    }));
+}
+
+/// A publication to a subscriber with nothing else to be written: no buffer, no copy.
+#[test]
+fn a_shared_write_to_an_empty_queue_allocates_nothing() {
+    let publication = Bytes::from(vec![1; 200]);
+    let mut io = Repeating {
+        bytes: Vec::new(),
+        times: 0,
+        written: 0,
+    };
+    let mut queue = WriteQueue::new();
+    // The first clone of a `Bytes` makes its counter.
+    let _clone = publication.clone();
+    assert_none(measure(|| {
+        for _ in 0..100 {
+            queue.push_shared(&publication);
+            let poll = queue.poll_write(&mut Context::from_waker(Waker::noop()), &mut io);
+            assert!(poll.is_ready());
+        }
+    }));
+    assert_eq!(io.written, 20_000);
+}
+
+/// Corks come from the thread's pool and go back to it.
+#[test]
+fn an_empty_queue_holds_nothing() {
+    let mut io = Repeating {
+        bytes: Vec::new(),
+        times: 0,
+        written: 0,
+    };
+    let mut write = |len: usize| {
+        let payload = vec![1; len];
+        measure(|| {
+            let mut queue = WriteQueue::new();
+            queue.put(&payload);
+            let poll = queue.poll_write(&mut Context::from_waker(Waker::noop()), &mut io);
+            assert!(poll.is_ready());
+        })
+    };
+    write(10_000);
+    assert_none(write(10_000));
+    // One that has grown beyond what is worth keeping is freed: what it has taken out of the pool
+    // may be missing, nothing more.
+    let info = write(1 << 20);
+    assert!(info.bytes_current <= 0, "{} bytes", info.bytes_current);
+}
