@@ -42,7 +42,9 @@ pub enum NodeError {
         source: io::Error,
     },
     /// A worker ended although nobody asked it to.
-    #[error("a worker ended unexpectedly; this is a bug in Tautline, please report it with the log")]
+    #[error(
+        "a worker ended unexpectedly; this is a bug in Tautline, please report it with the log"
+    )]
     WorkerEnded,
 }
 
@@ -51,8 +53,12 @@ fn hint(error: &io::Error) -> &'static str {
         io::ErrorKind::AddrInUse => {
             "\nAnother process listens there, perhaps another Tautline. Stop it, or choose another port."
         }
-        io::ErrorKind::PermissionDenied => "\nPorts below 1024 need a privilege. Choose a higher one.",
-        io::ErrorKind::AddrNotAvailable => "\nNo network interface of this machine has that address.",
+        io::ErrorKind::PermissionDenied => {
+            "\nPorts below 1024 need a privilege. Choose a higher one."
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "\nNo network interface of this machine has that address."
+        }
         _ => "",
     }
 }
@@ -66,10 +72,17 @@ fn hint(error: &io::Error) -> &'static str {
 ///
 /// [`NodeError`], at the start, or when a worker fails.
 pub fn run(config: &Config, started: impl FnOnce(SocketAddr)) -> Result<(), NodeError> {
-    let workers = thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
-    let listeners = listener::listen(config.listen, workers)
-        .map_err(|source| NodeError::Listen { address: config.listen, source })?;
-    let address = listeners[0].local_addr().map_err(system("address to listen on"))?;
+    let workers = thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(MAX_WORKERS);
+    let listeners =
+        listener::listen(config.listen, workers).map_err(|source| NodeError::Listen {
+            address: config.listen,
+            source,
+        })?;
+    let address = listeners[0]
+        .local_addr()
+        .map_err(system("address to listen on"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -78,7 +91,10 @@ pub fn run(config: &Config, started: impl FnOnce(SocketAddr)) -> Result<(), Node
     let shared = Arc::new(Shared {
         start: Instant::now(),
         hub: Arc::clone(&config.hub),
-        engine: Arc::new(MemoryEngine::new(config.engine.clone(), Box::new(entropy()?))),
+        engine: Arc::new(MemoryEngine::new(
+            config.engine.clone(),
+            Box::new(entropy()?),
+        )),
         websocket: WebSocketPolicy {
             origins: config.http.origins.clone(),
             loopback_only: config.http.dev.is_some(),

@@ -20,8 +20,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 
 use crate::door::{self, rewind::Rewind};
-use crate::http::respond;
 use crate::http::node::{History, Node, NodeInfo, Publish};
+use crate::http::respond;
 use crate::worker::connections::Link;
 use crate::worker::guests::Guests;
 use crate::worker::thread::Shared;
@@ -40,7 +40,10 @@ impl NodeIdentity {
     pub(crate) fn new(name: String, entropy: &mut dyn Entropy) -> Self {
         let mut uid = [0; 16];
         entropy.fill(&mut uid);
-        Self { uid: format!("{:032x}", u128::from_be_bytes(uid)), name }
+        Self {
+            uid: format!("{:032x}", u128::from_be_bytes(uid)),
+            name,
+        }
     }
 }
 
@@ -53,7 +56,11 @@ pub(crate) struct WorkerNode {
 
 impl WorkerNode {
     pub(crate) fn new(worker: Rc<Worker>, shared: Arc<Shared>, guests: Rc<Guests>) -> Self {
-        Self { worker, shared, guests }
+        Self {
+            worker,
+            shared,
+            guests,
+        }
     }
 
     /// Starts something in the hub, and waits for its callback.
@@ -66,39 +73,70 @@ impl WorkerNode {
             // Nobody to tell any more is nothing to tell.
             start(now, state, Box::new(|result| drop(answer.send(result))));
         });
-        answered.await.unwrap_or_else(|_| Err(tautline_protocol::ErrorCode::Internal.into()))
+        answered
+            .await
+            .unwrap_or_else(|_| Err(tautline_protocol::ErrorCode::Internal.into()))
     }
 }
 
 impl Node for WorkerNode {
     async fn publish(&self, request: Publish) -> Result<Option<StreamPosition>, Error> {
-        let Publish { channel, data, tags, idempotency_key, skip_history } = request;
+        let Publish {
+            channel,
+            data,
+            tags,
+            idempotency_key,
+            skip_history,
+        } = request;
         let idempotency_key = Some(idempotency_key).filter(|key| !key.is_empty());
-        let request = ApiPublish { channel, data, tags, idempotency_key, skip_history };
-        let outcome = self.ask(|now, state, done| state.hub.api_publish(now, request, done)).await?;
+        let request = ApiPublish {
+            channel,
+            data,
+            tags,
+            idempotency_key,
+            skip_history,
+        };
+        let outcome = self
+            .ask(|now, state, done| state.hub.api_publish(now, request, done))
+            .await?;
         Ok(outcome.position)
     }
 
     async fn presence(&self, channel: String) -> Result<PresenceResult, Error> {
-        self.ask(|now, state, done| state.hub.api_presence(now, &channel, done)).await
+        self.ask(|now, state, done| state.hub.api_presence(now, &channel, done))
+            .await
     }
 
     async fn presence_stats(&self, channel: String) -> Result<PresenceStatsResult, Error> {
-        self.ask(|now, state, done| state.hub.api_presence_stats(now, &channel, done)).await
+        self.ask(|now, state, done| state.hub.api_presence_stats(now, &channel, done))
+            .await
     }
 
     async fn history(&self, request: History) -> Result<HistoryResult, Error> {
-        let History { channel, limit, since, reverse } = request;
+        let History {
+            channel,
+            limit,
+            since,
+            reverse,
+        } = request;
         let limit = limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
-        let request = ApiHistory { channel, limit, since, reverse };
-        self.ask(|now, state, done| state.hub.api_history(now, request, done)).await
+        let request = ApiHistory {
+            channel,
+            limit,
+            since,
+            reverse,
+        };
+        self.ask(|now, state, done| state.hub.api_history(now, request, done))
+            .await
     }
 
     async fn info(&self) -> Result<Vec<NodeInfo>, Error> {
         let (answer, mut answers) = mpsc::unbounded_channel();
         for mailbox in &self.shared.mailboxes {
             let answer = answer.clone();
-            mailbox.call(Box::new(move |_, state| drop(answer.send(Load::of(&state.hub)))));
+            mailbox.call(Box::new(move |_, state| {
+                drop(answer.send(Load::of(&state.hub)))
+            }));
         }
         drop(answer);
         let mut load = Load::default();
@@ -126,10 +164,11 @@ impl Node for WorkerNode {
             Some(Ok(acceptance)) => acceptance,
         };
         let upgrade = hyper::upgrade::on(&mut request);
-        let (worker, guest, limits) =
-            (Rc::clone(&self.worker), self.guests.enter(), policy.limits);
+        let (worker, guest, limits) = (Rc::clone(&self.worker), self.guests.enter(), policy.limits);
         spawn_local(async move {
-            let parts = upgrade.await.map(Upgraded::downcast::<TokioIo<Rewind<TcpStream>>>);
+            let parts = upgrade
+                .await
+                .map(Upgraded::downcast::<TokioIo<Rewind<TcpStream>>>);
             // Fails when the connection ended before the response was written.
             if let Ok(Ok(Parts { io, read_buf, .. })) = parts {
                 let (mut leftover, io) = io.into_inner().into_parts();

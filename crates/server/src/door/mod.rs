@@ -14,10 +14,10 @@ use std::task::{Poll, ready};
 
 use http::Request;
 use tautline_websocket::conn::scratch;
+use tautline_websocket::proto::Limits;
 use tautline_websocket::proto::handshake::{
     Acceptance, HeadLimits, HttpVersion, Opening, OpeningError, Refusal, RequestHead,
 };
-use tautline_websocket::proto::Limits;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -32,7 +32,10 @@ use crate::worker::connections::Link;
 const SUBPROTOCOLS: [&str; 1] = ["centrifuge-json"];
 
 /// Limits of a request's head; the same for both readers of it.
-const HEAD_LIMITS: HeadLimits = HeadLimits { max_bytes: MAX_HEAD_LEN, max_headers: MAX_HEADERS };
+const HEAD_LIMITS: HeadLimits = HeadLimits {
+    max_bytes: MAX_HEAD_LEN,
+    max_headers: MAX_HEADERS,
+};
 
 /// What decides who may open a WebSocket, and how much may come through it.
 #[derive(Clone, Debug)]
@@ -59,7 +62,10 @@ impl WebSocketPolicy {
             })?;
         }
         self.origins
-            .check_values(opening.origin().map(str::as_bytes), Some(opening.host().as_bytes()))
+            .check_values(
+                opening.origin().map(str::as_bytes),
+                Some(opening.host().as_bytes()),
+            )
             .map_err(|refusal| Refusal::new(OriginRefusal::STATUS.as_u16(), refusal.to_string()))?;
         let subprotocol = opening.select_subprotocol(&SUBPROTOCOLS);
         if subprotocol.is_none() && asks_for_protobuf(opening, query) {

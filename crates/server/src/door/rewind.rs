@@ -16,7 +16,11 @@ pub(crate) struct Rewind<S> {
 
 impl<S> Rewind<S> {
     pub(crate) fn new(read: Vec<u8>, inner: S) -> Self {
-        Self { read, yielded: 0, inner }
+        Self {
+            read,
+            yielded: 0,
+            inner,
+        }
     }
 
     /// The stream, and what of the first bytes was not yielded again.

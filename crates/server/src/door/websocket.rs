@@ -43,12 +43,19 @@ pub(crate) async fn serve(
     mut leftover: Vec<u8>,
 ) {
     let id = worker.turn(|now, state| {
-        let id = state.hub.open(now, Transport::new("websocket", Encoding::Json));
+        let id = state
+            .hub
+            .open(now, Transport::new("websocket", Encoding::Json));
         state.connections.insert(id, Rc::clone(&link));
         state.connections.mark_dirty(id);
         id
     });
-    let mut session = Session { worker, link, id, engine: Connection::new(Role::Server, limits) };
+    let mut session = Session {
+        worker,
+        link,
+        id,
+        engine: Connection::new(Role::Server, limits),
+    };
     if !leftover.is_empty() {
         session.receive(&mut leftover);
     }
@@ -116,7 +123,12 @@ impl Session<'_> {
 
     /// Feeds what was read to the engine, and what comes out of it to the hub.
     fn receive(&mut self, input: &mut [u8]) {
-        let Self { worker, link, id, engine } = self;
+        let Self {
+            worker,
+            link,
+            id,
+            engine,
+        } = self;
         worker.turn(|now, state| {
             let mut events = engine.receive(input);
             loop {
@@ -132,10 +144,17 @@ impl Session<'_> {
                 };
                 match frame {
                     Some(text) => {
-                        state.hub.receive(now, *id, Frame::Json(text), &mut state.connections);
+                        state
+                            .hub
+                            .receive(now, *id, Frame::Json(text), &mut state.connections);
                     }
                     None => {
-                        state.hub.disconnect(now, *id, Disconnect::BAD_REQUEST, &mut state.connections);
+                        state.hub.disconnect(
+                            now,
+                            *id,
+                            Disconnect::BAD_REQUEST,
+                            &mut state.connections,
+                        );
                     }
                 }
                 if link.borrow().ending.is_some() {
@@ -164,9 +183,14 @@ impl Session<'_> {
         match end {
             End::Closed | End::Gone => self.worker.turn(|now, state| {
                 state.connections.remove(self.id);
-                state.hub.transport_closed(now, self.id, &mut state.connections);
+                state
+                    .hub
+                    .transport_closed(now, self.id, &mut state.connections);
             }),
-            End::Disconnected(Ending { ref disconnect, flush }) => {
+            End::Disconnected(Ending {
+                ref disconnect,
+                flush,
+            }) => {
                 if !flush && !self.link.borrow().queue.is_empty() {
                     // The peer doesn't read, and would not read a Close behind all that either.
                     return;
@@ -182,10 +206,16 @@ impl Session<'_> {
 
     fn queue_close(&mut self, disconnect: &Disconnect) {
         let code = CloseCode::from(u16::try_from(disconnect.code).unwrap_or_default());
-        let code = if code.may_be_sent() { code } else { CloseCode::INTERNAL_ERROR };
+        let code = if code.may_be_sent() {
+            code
+        } else {
+            CloseCode::INTERNAL_ERROR
+        };
         let reason = &disconnect.reason[..disconnect.reason.floor_char_boundary(MAX_REASON)];
         // Fails only when a Close was sent already, and then there is nothing to add.
-        let _ = self.engine.close(code, reason, &mut self.link.borrow_mut().queue);
+        let _ = self
+            .engine
+            .close(code, reason, &mut self.link.borrow_mut().queue);
     }
 
     /// Writes what is queued, ends our side, and reads on until the peer has ended its own: closing

@@ -20,7 +20,10 @@ pub(crate) struct Clock {
 impl Clock {
     /// Clocks that count monotonic time from `start`, which all workers of a process share.
     pub(crate) fn new(start: Instant) -> Self {
-        let clock = Self { start, offset: Cell::default() };
+        let clock = Self {
+            start,
+            offset: Cell::default(),
+        };
         clock.resync(start.elapsed());
         clock
     }
@@ -31,7 +34,10 @@ impl Clock {
         if monotonic.saturating_sub(measured) >= RESYNC {
             offset = self.resync(monotonic);
         }
-        Now { monotonic, unix: offset + monotonic }
+        Now {
+            monotonic,
+            unix: offset + monotonic,
+        }
     }
 
     /// The instant at which the monotonic clock reads `monotonic`.
@@ -42,7 +48,9 @@ impl Clock {
     fn resync(&self, monotonic: Duration) -> Duration {
         // A system clock before 1970 only makes every token look valid from birth; not a reason
         // to stop serving.
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let offset = unix.saturating_sub(monotonic);
         self.offset.set((offset, monotonic));
         offset

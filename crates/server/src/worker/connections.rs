@@ -99,7 +99,9 @@ impl Connections {
     pub(crate) fn flush(&mut self) {
         let Self { slots, dirty, .. } = self;
         for id in dirty.drain(..) {
-            let Some(link) = lookup(slots, id) else { continue };
+            let Some(link) = lookup(slots, id) else {
+                continue;
+            };
             let mut link = link.borrow_mut();
             link.dirty = false;
             if let Poll::Ready(Err(error)) = link.poll_flush() {
@@ -111,7 +113,9 @@ impl Connections {
 
     /// Lets `put` add to a connection's queue, and returns how much waits there.
     fn with(&mut self, id: SessionId, put: impl FnOnce(&mut WriteQueue)) -> usize {
-        let Some(link) = lookup(&self.slots, id) else { return 0 };
+        let Some(link) = lookup(&self.slots, id) else {
+            return 0;
+        };
         let mut link = link.borrow_mut();
         if !std::mem::replace(&mut link.dirty, true) {
             self.dirty.push(id);
@@ -146,7 +150,9 @@ impl Outbox for Connections {
     }
 
     fn send(&mut self, to: SessionId, message: &[u8]) -> usize {
-        self.with(to, |queue| frame::write_unmasked(frame::OpCode::Text, message, queue))
+        self.with(to, |queue| {
+            frame::write_unmasked(frame::OpCode::Text, message, queue)
+        })
     }
 
     fn resume(&mut self, to: SessionId) {
@@ -161,7 +167,10 @@ impl Outbox for Connections {
         }
         if let Some((_, link)) = self.slots[to.index as usize].take() {
             let mut link = link.borrow_mut();
-            link.ending = Some(Ending { disconnect: disconnect.clone(), flush });
+            link.ending = Some(Ending {
+                disconnect: disconnect.clone(),
+                flush,
+            });
             link.waker.wake_by_ref();
         }
     }

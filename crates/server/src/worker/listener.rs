@@ -35,11 +35,17 @@ pub(crate) fn listen(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpL
         return Ok(listeners);
     }
     drop(claim);
-    (0..workers).map(|_| Ok(socket(address, true)?.into())).collect()
+    (0..workers)
+        .map(|_| Ok(socket(address, true)?.into()))
+        .collect()
 }
 
 fn socket(address: SocketAddr, share: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     // A restart must not wait for the connections of the process before it to fade.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
@@ -64,7 +70,11 @@ mod tests {
         let listeners = listen(SocketAddr::from(([127, 0, 0, 1], 0)), 3).unwrap();
         let first = listeners[0].local_addr().unwrap();
         assert_ne!(first.port(), 0);
-        assert!(listeners.iter().all(|listener| listener.local_addr().unwrap() == first));
+        assert!(
+            listeners
+                .iter()
+                .all(|listener| listener.local_addr().unwrap() == first)
+        );
     }
 
     #[test]

@@ -49,8 +49,11 @@ pub(crate) struct State {
 
 impl Worker {
     pub(crate) fn new(hub: Hub, mailbox: Arc<WorkerMailbox>, clock: Clock) -> Rc<Self> {
-        let state =
-            State { hub, connections: Connections::default(), batch: Batch::default() };
+        let state = State {
+            hub,
+            connections: Connections::default(),
+            batch: Batch::default(),
+        };
         Rc::new(Self {
             state: RefCell::new(state),
             mailbox,
@@ -82,7 +85,9 @@ impl Worker {
     /// Ends every session, and tells the clients why.
     pub(crate) fn disconnect_all(&self, disconnect: &Disconnect) {
         self.turn(|now, state| {
-            state.hub.disconnect_all(now, disconnect.clone(), &mut state.connections);
+            state
+                .hub
+                .disconnect_all(now, disconnect.clone(), &mut state.connections);
         });
     }
 
@@ -114,7 +119,9 @@ impl Worker {
             let mut batch = std::mem::take(&mut state.batch);
             let any = self.mailbox.drain(&mut batch);
             if any {
-                state.hub.deliver(now, &mut batch.deliveries, &mut state.connections);
+                state
+                    .hub
+                    .deliver(now, &mut batch.deliveries, &mut state.connections);
                 for call in batch.calls.drain(..) {
                     call(now, state);
                 }

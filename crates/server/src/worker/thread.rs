@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tautline_hub::Hub;
 use tautline_hub::config::HubConfig;
 use tautline_hub::engine::{Engine, WorkerId};
-use tautline_hub::Hub;
 use tautline_protocol::Disconnect;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
@@ -77,7 +77,10 @@ impl Start {
     pub(crate) fn spawn(self) -> io::Result<()> {
         let name = format!("worker-{}", self.index);
         thread::Builder::new().name(name).spawn(move || {
-            match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+            match Builder::new_current_thread()
+                .enable_all()
+                .build_local(LocalOptions::default())
+            {
                 Ok(runtime) => runtime.block_on(self.run()),
                 Err(error) => tracing::error!(%error, "the system gives no event loop"),
             }
@@ -86,7 +89,14 @@ impl Start {
     }
 
     async fn run(self) {
-        let Self { index, listener, entropy, shared, stopping, ending } = self;
+        let Self {
+            index,
+            listener,
+            entropy,
+            shared,
+            stopping,
+            ending,
+        } = self;
         let listener = match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => listener,
             Err(error) => {
@@ -110,7 +120,9 @@ impl Start {
         ));
         let accept = async {
             loop {
-                let Some(io) = accept(&listener).await else { continue };
+                let Some(io) = accept(&listener).await else {
+                    continue;
+                };
                 let guest = guests.enter();
                 let (worker, service, shared) =
                     (Rc::clone(&worker), Rc::clone(&service), Arc::clone(&shared));
