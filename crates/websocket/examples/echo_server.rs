@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::thread;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tautline_websocket::conn::accept::{AcceptOptions, accept};
+use tautline_websocket::conn::{AcceptOptions, accept};
 use tautline_websocket::proto::Limits;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;

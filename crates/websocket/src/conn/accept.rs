@@ -21,7 +21,7 @@ use crate::proto::{Connection, Limits, Role};
 /// [`AcceptOptions::decide`], is answered with the status and text of its [`Refusal`].
 ///
 /// ```
-/// # use tautline_websocket::conn::accept::{accept, AcceptError, AcceptOptions};
+/// # use tautline_websocket::conn::{AcceptError, AcceptOptions, accept};
 /// # use tokio::io::{AsyncRead, AsyncWrite};
 /// # async fn connected<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> Result<(), AcceptError> {
 /// let accepted = accept(stream, &AcceptOptions::default()).await?;
@@ -100,7 +100,7 @@ pub struct AcceptOptions {
     /// (§10.2).
     ///
     /// ```
-    /// use tautline_websocket::conn::accept::AcceptOptions;
+    /// use tautline_websocket::conn::AcceptOptions;
     /// use tautline_websocket::proto::handshake::Refusal;
     ///
     /// let options = AcceptOptions {

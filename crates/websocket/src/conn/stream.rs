@@ -84,7 +84,7 @@ pub struct Closed {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// A connection over a stream whose opening handshake is done, `engine` being in its initial
-    /// state. See [`accept`](super::accept::accept) for a way that includes the handshake.
+    /// state. See [`accept`](super::accept()) for a way that includes the handshake.
     pub fn new(io: S, engine: Connection) -> Self {
         Self {
             io,

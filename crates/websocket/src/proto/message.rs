@@ -21,7 +21,7 @@ impl MessageRef<'_> {
     }
 }
 
-/// A message of its own: what [`WebSocket::recv`](crate::conn::WebSocket::recv) gives.
+/// A message of its own: what `conn::WebSocket::recv` gives.
 ///
 /// Complete: these are the two kinds of RFC 6455 (§5.6).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 /// A place for outgoing bytes: they are to reach the peer in the order in which they were put.
 ///
-/// Implemented for `Vec<u8>`, and by [`conn::WriteQueue`](crate::conn::WriteQueue) for
+/// Implemented for `Vec<u8>`, and by `conn::WriteQueue` for
 /// connections. Putting never blocks and never fails; whoever owns the output bounds it by looking
 /// at [`backlog`](Self::backlog) before asking for more input.
 pub trait Output {

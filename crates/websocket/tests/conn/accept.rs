@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tautline_websocket::conn::accept::{AcceptError, AcceptOptions, accept};
+use tautline_websocket::conn::{AcceptError, AcceptOptions, accept};
 use tautline_websocket::proto::Message;
 use tautline_websocket::proto::handshake::{HeadLimits, Refusal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -350,3 +350,18 @@ async fn our_own_ends_understand_each_other() {
         })
     );
 }
+
+/// For runtimes that move tasks between threads.
+#[test]
+fn futures_are_send() {
+    fn assert_send<T: Send>(_: T) {}
+    let (near, _) = tokio::io::duplex(1);
+    let mut ws = server(near);
+    assert_send(ws.recv());
+    assert_send(ws.send("x"));
+    assert_send(ws.close(CloseCode::NORMAL, ""));
+    assert_send(ws.serve(|_, _| ()));
+    let (near, _) = tokio::io::duplex(1);
+    let options = tautline_websocket::conn::AcceptOptions::default();
+    assert_send(tautline_websocket::conn::accept(near, &options));
+}
