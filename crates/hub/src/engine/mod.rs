@@ -55,6 +55,12 @@ pub struct Ticket {
     pub serial: u64,
 }
 
+/// One attachment of a worker to a channel: the serial of the ticket that it was made with.
+///
+/// A worker that leaves a channel and comes back finds what the old feed brought still in its
+/// mailbox, with a hole behind it. By the feed it tells one from the other.
+pub type FeedId = u64;
+
 /// How an operation went, if it is known already.
 #[derive(Debug)]
 #[must_use]
@@ -81,6 +87,8 @@ pub enum Delivery {
     Publication {
         /// The channel.
         channel: Channel,
+        /// The feed that brings it.
+        feed: FeedId,
         /// What was published. Its offset is 0 if it is not part of the stream.
         publication: Arc<Publication>,
         /// The stream's incarnation; empty for an offset of 0.
@@ -93,6 +101,8 @@ pub enum Delivery {
     Join {
         /// The channel.
         channel: Channel,
+        /// The feed that brings it.
+        feed: FeedId,
         /// Who.
         info: Arc<ClientInfo>,
     },
@@ -100,6 +110,8 @@ pub enum Delivery {
     Leave {
         /// The channel.
         channel: Channel,
+        /// The feed that brings it.
+        feed: FeedId,
         /// Who.
         info: Arc<ClientInfo>,
     },
@@ -230,8 +242,8 @@ pub trait Engine: Send + Sync {
     /// Makes a worker known, before it starts anything. Once for each worker.
     fn register(&self, worker: WorkerId, mailbox: Arc<dyn Mailbox>);
 
-    /// Starts the feed of a channel (publications, joins, leaves) to the worker's mailbox. The
-    /// feed may begin before the outcome is there.
+    /// Starts the feed of a channel (publications, joins, leaves) to the worker's mailbox; the
+    /// ticket's serial names it. The feed may begin before the outcome is there.
     fn attach(
         &self,
         now: Now,

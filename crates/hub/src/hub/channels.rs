@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use tautline_protocol::Encoding;
 
 use super::SessionId;
-use crate::engine::Channel as ChannelArc;
+use crate::engine::{Channel as ChannelArc, FeedId};
 
 /// Names a channel of one hub for as long as it has subscribers; afterwards it finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub(crate) struct Channel {
     pub(crate) seen: u64,
     /// How many subscribers are watched for gaps.
     pub(crate) positioned: u32,
+    /// What the engine calls the feed of this channel to this worker.
+    pub(crate) feed: FeedId,
     /// Sessions that wait for the feed to begin; `None` once it has.
     pub(crate) attaching: Option<Vec<SessionId>>,
     /// When the position was last known to be right.
@@ -70,6 +72,7 @@ impl Channel {
             epoch: Arc::default(),
             seen: 0,
             positioned: 0,
+            feed: 0,
             attaching: None,
             checked_at: now,
             check_armed: false,

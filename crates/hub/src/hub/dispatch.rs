@@ -261,8 +261,8 @@ impl Hub {
                     self.finish_subscribe(now, id, subscribing, out),
                 )
             }
-            (Waiting::Unsubscribe { command, announce }, Outcome::Changed(_)) => {
-                (command, Ok(self.finish_unsubscribe(now, announce)))
+            (Waiting::Unsubscribe { command }, Outcome::Changed(_)) => {
+                (command, Ok(Progress::Answer(Response::Unsubscribe)))
             }
             (Waiting::Publish { command }, Outcome::Published(result)) => {
                 (command, Self::finish_publish(result))

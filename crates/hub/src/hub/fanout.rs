@@ -6,14 +6,14 @@
 
 use std::sync::Arc;
 
-use tautline_protocol::message::{ClientInfo, Publication};
+use tautline_protocol::message::Publication;
 use tautline_protocol::{Encoding, Push, Reply, UnsubscribeCode};
 
 use super::channels::{Channel, Role, Subscriber};
 use super::waiting::Waiting;
 use super::{Hub, SessionId};
 use crate::Now;
-use crate::engine::Delivery;
+use crate::engine::{Delivery, FeedId};
 use crate::outbox::Outbox;
 
 /// A message on its way to many, made ready when it is first needed.
@@ -32,11 +32,12 @@ impl Hub {
             match delivery {
                 Delivery::Publication {
                     channel,
+                    feed,
                     publication,
                     epoch,
                     previous,
                 } => {
-                    let Some(index) = self.channels.find(&channel) else {
+                    let Some(index) = self.fed_channel(&channel, feed) else {
                         continue;
                     };
                     if publication.offset == 0 {
@@ -45,20 +46,42 @@ impl Hub {
                         self.deliver_publication(now, index, publication, epoch, previous, out);
                     }
                 }
-                Delivery::Join { channel, info } => {
-                    let push = Push::Join(channel.clone(), info);
-                    self.deliver_presence(&channel, None, push, out);
+                Delivery::Join {
+                    channel,
+                    feed,
+                    info,
+                } => {
+                    let Some(index) = self.fed_channel(&channel, feed) else {
+                        continue;
+                    };
+                    self.deliver_presence(index, None, Push::Join(channel, info), out);
                 }
-                Delivery::Leave { channel, info } => {
+                Delivery::Leave {
+                    channel,
+                    feed,
+                    info,
+                } => {
+                    let Some(index) = self.fed_channel(&channel, feed) else {
+                        continue;
+                    };
                     // A session that left and came back must not hear of its own leaving.
-                    let leaver = self.leaver(&info);
-                    let push = Push::Leave(channel.clone(), info);
-                    self.deliver_presence(&channel, leaver, push, out);
+                    let leaver = self.clients.get(&info.client).copied();
+                    self.deliver_presence(index, leaver, Push::Leave(channel, info), out);
                 }
                 Delivery::Outcome { ticket, outcome } => self.on_outcome(now, ticket, outcome, out),
             }
             self.settle(now, out);
         }
+    }
+
+    /// The channel that a feed is for. What an earlier feed of the channel has left behind in the
+    /// mailbox is for nobody: those who are subscribed now came later.
+    fn fed_channel(&self, name: &str, feed: FeedId) -> Option<u32> {
+        let index = self.channels.find(name)?;
+        self.channels
+            .get(index)
+            .filter(|channel| channel.feed == feed)?;
+        Some(index)
     }
 
     /// A publication that is not part of a stream: whoever is there gets it.
@@ -183,21 +206,14 @@ impl Hub {
 
     fn deliver_presence<O: Outbox>(
         &mut self,
-        channel: &str,
+        index: u32,
         except: Option<SessionId>,
         push: Push,
         out: &mut O,
     ) {
-        let Some(index) = self.channels.find(channel) else {
-            return;
-        };
         self.fan_out(index, &Reply::Push(push), out, |subscriber| {
             subscriber.join_leave && Some(subscriber.session) != except
         });
-    }
-
-    fn leaver(&self, info: &ClientInfo) -> Option<SessionId> {
-        self.clients.get(&info.client).copied()
     }
 
     /// Sends a message to the subscribers of a channel that `wants` it.

@@ -263,6 +263,9 @@ impl Hub {
         let is_first = channel.subscribers.len() == 1;
         if is_first {
             let ticket = self.ticket();
+            if let Some(channel) = self.channels.get_mut(index) {
+                channel.feed = ticket.serial;
+            }
             match self.engine.attach(now, ticket, &name) {
                 Started::Done(result) => {
                     subscribing.failed = result.err();

@@ -7,10 +7,10 @@ use tautline_protocol::{Disconnect, Push, Reply, Response, UnsubscribeCode};
 
 use super::channels::Role;
 use super::dispatch::{Progress, Refusal};
-use super::waiting::{Pending, Waiting};
+use super::waiting::Waiting;
 use super::{Hub, SessionId};
 use crate::Now;
-use crate::engine::{Started, Ticket};
+use crate::engine::{EngineError, Started, Ticket};
 use crate::outbox::Outbox;
 
 /// What has to be told to the engine about a subscription that ended.
@@ -38,40 +38,15 @@ impl Hub {
         let Some(ended) = ended else {
             return Ok(Progress::Answer(Response::Unsubscribe));
         };
-        let announce = ended
-            .was_announced
-            .then(|| (ended.channel.clone(), ended.info.clone()));
-        if ended.in_presence {
-            let ticket = self.ticket();
-            let started = self
-                .engine
-                .presence_remove(now, ticket, &ended.channel, &ended.info);
-            if let Started::Later = started {
-                self.pending.insert(ticket.serial, Pending::Session(id));
-                if let Some(session) = self.sessions.get_mut(id) {
-                    let waiting = Waiting::Unsubscribe {
-                        command: number,
-                        announce,
-                    };
-                    session.waiting = Some(Box::new(waiting));
-                }
-                return Ok(Progress::Wait);
-            }
-            // An entry that can't be removed now is the engine's to remove later; the subscription
-            // has ended in any case.
+        let ticket = self.ticket();
+        let removed = self.tell_ended(now, ticket, &ended);
+        if let Started::Later = removed {
+            self.wait(id, ticket, Waiting::Unsubscribe { command: number });
+            return Ok(Progress::Wait);
         }
-        Ok(self.finish_unsubscribe(now, announce))
-    }
-
-    pub(super) fn finish_unsubscribe(
-        &mut self,
-        now: Now,
-        announce: Option<(Arc<str>, Arc<ClientInfo>)>,
-    ) -> Progress {
-        if let Some((channel, info)) = announce {
-            self.engine.leave(now, self.worker, &channel, &info);
-        }
-        Progress::Answer(Response::Unsubscribe)
+        // An entry that can't be removed now is the engine's to remove later; the subscription has
+        // ended in any case.
+        Ok(Progress::Answer(Response::Unsubscribe))
     }
 
     /// Ends a subscription for a reason that the client is told.
@@ -100,10 +75,22 @@ impl Hub {
         let Some(ended) = self.detach_subscription(now, id, channel) else {
             return;
         };
+        // Nobody waits for the outcome, so nobody is told of it.
+        let ticket = self.ticket();
+        let _ = self.tell_ended(now, ticket, &ended);
+    }
+
+    /// Tells the engine that a subscription has ended. What it does about it takes effect in this
+    /// order, whoever lives to see the outcome.
+    fn tell_ended(
+        &self,
+        now: Now,
+        ticket: Ticket,
+        ended: &Ended,
+    ) -> Started<Result<(), EngineError>> {
+        let mut removed = Started::Done(Ok(()));
         if ended.in_presence {
-            // Nobody waits for the outcome, so nobody is told of it.
-            let ticket: Ticket = self.ticket();
-            let _ = self
+            removed = self
                 .engine
                 .presence_remove(now, ticket, &ended.channel, &ended.info);
         }
@@ -111,6 +98,7 @@ impl Hub {
             self.engine
                 .leave(now, self.worker, &ended.channel, &ended.info);
         }
+        removed
     }
 
     /// Takes a subscription out of session and channel; the last one ends the channel's feed.

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use tautline_protocol::message::{
-    ClientInfo, Error, HistoryResult, PresenceResult, PresenceStatsResult,
-};
+use tautline_protocol::message::{Error, HistoryResult, PresenceResult, PresenceStatsResult};
 
 use super::SessionId;
 use super::api::PublishOutcome;
@@ -13,24 +11,13 @@ use super::recovery::Buffer;
 use crate::engine::{EngineError, HistoryPage, Outcome};
 
 /// The command of a session that waits. No other of the session is executed meanwhile.
+#[expect(clippy::large_enum_variant, reason = "always behind a box")]
 pub(crate) enum Waiting {
-    Publish {
-        command: u32,
-    },
-    Presence {
-        command: u32,
-    },
-    PresenceStats {
-        command: u32,
-    },
-    History {
-        command: u32,
-        epoch: Arc<str>,
-    },
-    Unsubscribe {
-        command: u32,
-        announce: Option<(Arc<str>, Arc<ClientInfo>)>,
-    },
+    Publish { command: u32 },
+    Presence { command: u32 },
+    PresenceStats { command: u32 },
+    History { command: u32, epoch: Arc<str> },
+    Unsubscribe { command: u32 },
     Subscribe(Subscribing),
 }
 
@@ -94,7 +81,7 @@ impl Waiting {
             | Self::Presence { command }
             | Self::PresenceStats { command }
             | Self::History { command, .. }
-            | Self::Unsubscribe { command, .. } => *command,
+            | Self::Unsubscribe { command } => *command,
             Self::Subscribe(subscribing) => subscribing.command,
         }
     }

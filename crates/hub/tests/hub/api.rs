@@ -17,7 +17,7 @@ fn slot<T: 'static>() -> (Slot<T>, impl FnOnce(T) + 'static) {
     let slot: Slot<T> = Rc::default();
     let filled = slot.clone();
     (slot, move |result| {
-        assert!(filled.borrow_mut().replace(result).is_none())
+        assert!(filled.borrow_mut().replace(result).is_none());
     })
 }
 

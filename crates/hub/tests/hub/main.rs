@@ -1,6 +1,10 @@
 //! Sessions and hubs, one concern a module, in simulated time.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "JSON is made where it is used"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;

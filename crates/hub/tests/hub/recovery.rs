@@ -271,19 +271,22 @@ fn what_comes_twice_is_delivered_once() {
         r#"{"id":9,"publish":{"channel":"room:a","data":1}}"#,
     );
     let copies = world.workers[1].inbox.take();
-    let Delivery::Publication {
-        channel,
-        publication,
-        epoch,
-        previous,
-    } = &copies[0]
+    let [
+        Delivery::Publication {
+            channel,
+            feed,
+            publication,
+            epoch,
+            previous,
+        },
+    ] = &copies[..]
     else {
         panic!("not a publication: {copies:?}");
     };
-    let (channel, publication) = (channel.clone(), publication.clone());
     let copy = Delivery::Publication {
-        channel,
-        publication,
+        channel: channel.clone(),
+        feed: *feed,
+        publication: publication.clone(),
         epoch: epoch.clone(),
         previous: *previous,
     };
@@ -354,7 +357,7 @@ fn being_a_little_behind_is_not_loss() {
 }
 
 /// Lets time pass while clients answer their pings. Keeps what else they hear.
-pub fn pass_with_pongs(world: &mut World, clients: &[Client], seconds: u64) {
+pub(crate) fn pass_with_pongs(world: &mut World, clients: &[Client], seconds: u64) {
     for _ in 0..seconds {
         world.seconds(1);
         for client in clients {

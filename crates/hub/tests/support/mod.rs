@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part of it")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use tautline_auth::{Signer, TokenClaims, Verifier, VerifierConfig};
 use tautline_hub::config::{ChannelOptions, ClientOptions, NamespaceOptions};
 use tautline_hub::engine::memory::{MemoryEngine, MemoryOptions};
 use tautline_hub::engine::testkit::{DelayOptions, DelayedEngine, Seeded};
-use tautline_hub::engine::{Delivery, Engine, Mailbox, WorkerId};
+use tautline_hub::engine::{Delivery, Engine, Mailbox, Started, Ticket, WorkerId};
 use tautline_hub::{Frame, Hub, HubConfig, Now, Outbox, SessionId, Transport};
 use tautline_protocol::{Disconnect, Encoding};
 
-pub const SECRET: &str = "a secret for tests";
+pub(crate) const SECRET: &str = "a secret for tests";
 
 /// Unix time at which tests begin.
-pub const START: Duration = Duration::from_secs(1_700_000_000);
+pub(crate) const START: Duration = Duration::from_secs(1_700_000_000);
 
 /// What is waiting for a worker.
 #[derive(Default)]
-pub struct Inbox(Mutex<Vec<Delivery>>);
+pub(crate) struct Inbox(Mutex<Vec<Delivery>>);
 
 impl Mailbox for Inbox {
     fn push(&self, delivery: Delivery) {
@@ -31,28 +31,28 @@ impl Mailbox for Inbox {
 }
 
 impl Inbox {
-    pub fn take(&self) -> Vec<Delivery> {
+    pub(crate) fn take(&self) -> Vec<Delivery> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 
-    pub fn put_back(&self, deliveries: Vec<Delivery>) {
+    pub(crate) fn put_back(&self, deliveries: Vec<Delivery>) {
         self.0.lock().unwrap().splice(0..0, deliveries);
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.lock().unwrap().len()
     }
 }
 
 /// Remembers what a hub said.
 #[derive(Default)]
-pub struct Recorder {
-    pub messages: BTreeMap<SessionId, Vec<Arc<[u8]>>>,
-    pub closed: BTreeMap<SessionId, (Disconnect, bool)>,
-    pub resumed: Vec<SessionId>,
+pub(crate) struct Recorder {
+    pub(crate) messages: BTreeMap<SessionId, Vec<Arc<[u8]>>>,
+    pub(crate) closed: BTreeMap<SessionId, (Disconnect, bool)>,
+    pub(crate) resumed: Vec<SessionId>,
     /// Sessions whose connection takes nothing any more, with the bytes that wait.
-    pub stalled: BTreeMap<SessionId, usize>,
-    pub prepared: usize,
+    pub(crate) stalled: BTreeMap<SessionId, usize>,
+    pub(crate) prepared: usize,
 }
 
 impl Recorder {
@@ -96,33 +96,35 @@ impl Outbox for Recorder {
     }
 }
 
-pub struct Worker {
-    pub hub: Hub,
-    pub inbox: Arc<Inbox>,
-    pub out: Recorder,
+pub(crate) struct Worker {
+    pub(crate) hub: Hub,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) out: Recorder,
 }
 
 /// A connection of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Client {
-    pub worker: usize,
-    pub id: SessionId,
+pub(crate) struct Client {
+    pub(crate) worker: usize,
+    pub(crate) id: SessionId,
 }
 
-pub struct World {
-    pub now: Now,
-    pub workers: Vec<Worker>,
-    pub engine: Arc<dyn Engine>,
-    pub delayed: Option<Arc<DelayedEngine>>,
+pub(crate) struct World {
+    pub(crate) now: Now,
+    pub(crate) workers: Vec<Worker>,
+    pub(crate) engine: Arc<dyn Engine>,
+    /// The engine below, if `engine` is a wrapper.
+    pub(crate) memory: Arc<dyn Engine>,
+    pub(crate) delayed: Option<Arc<DelayedEngine>>,
 }
 
 /// What is different from the defaults.
-pub struct Setup {
-    pub workers: usize,
-    pub client: ClientOptions,
-    pub channel: ChannelOptions,
-    pub delays: Option<DelayOptions>,
-    pub seed: u64,
+pub(crate) struct Setup {
+    pub(crate) workers: usize,
+    pub(crate) client: ClientOptions,
+    pub(crate) channel: ChannelOptions,
+    pub(crate) delays: Option<DelayOptions>,
+    pub(crate) seed: u64,
 }
 
 impl Default for Setup {
@@ -144,7 +146,7 @@ impl Default for Setup {
 
 /// Without a namespace: everybody may subscribe and publish, nothing is kept. `room`: everything is
 /// on. `vault`: nothing is allowed. `own`: channels for listed users.
-pub fn channel_options() -> ChannelOptions {
+pub(crate) fn channel_options() -> ChannelOptions {
     let open = NamespaceOptions {
         allow_subscribe_for_client: true,
         allow_subscribe_for_anonymous: true,
@@ -183,11 +185,11 @@ pub fn channel_options() -> ChannelOptions {
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(Setup::default())
     }
 
-    pub fn with(setup: Setup) -> Self {
+    pub(crate) fn with(setup: Setup) -> Self {
         let Setup {
             workers,
             client,
@@ -207,7 +209,7 @@ impl World {
             delays.map(|delays| Arc::new(DelayedEngine::new(memory.clone(), delays, seed)));
         let engine: Arc<dyn Engine> = match &delayed {
             Some(delayed) => delayed.clone(),
-            None => memory,
+            None => memory.clone(),
         };
         let workers = (0..workers)
             .map(|index| {
@@ -234,37 +236,38 @@ impl World {
             now,
             workers,
             engine,
+            memory,
             delayed,
         }
     }
 
     /// Opens a connection, which is not yet connected in the protocol's sense.
-    pub fn open(&mut self, worker: usize) -> Client {
+    pub(crate) fn open(&mut self, worker: usize) -> Client {
         let transport = Transport::new("test", Encoding::Json);
         let id = self.workers[worker].hub.open(self.now, transport);
         Client { worker, id }
     }
 
     /// Hands a frame to the client's session, and delivers nothing.
-    pub fn send_only(&mut self, client: Client, frame: &str) {
+    pub(crate) fn send_only(&mut self, client: Client, frame: &str) {
         let Worker { hub, out, .. } = &mut self.workers[client.worker];
         hub.receive(self.now, client.id, Frame::Json(frame), out);
     }
 
     /// Hands a frame to the client's session, and delivers everything that comes of it.
-    pub fn send(&mut self, client: Client, frame: &str) {
+    pub(crate) fn send(&mut self, client: Client, frame: &str) {
         self.send_only(client, frame);
         self.settle();
     }
 
     /// Sends one command and returns what the client was told since it last looked.
-    pub fn tell(&mut self, client: Client, command: Value) -> Vec<Value> {
+    pub(crate) fn tell(&mut self, client: Client, command: Value) -> Vec<Value> {
         self.send(client, &command.to_string());
         self.heard(client)
     }
 
     /// What the client was told since it last looked.
-    pub fn heard(&mut self, client: Client) -> Vec<Value> {
+    pub(crate) fn heard(&mut self, client: Client) -> Vec<Value> {
         let messages = self.workers[client.worker].out.messages.remove(&client.id);
         let messages = messages.unwrap_or_default();
         for message in &messages {
@@ -280,22 +283,22 @@ impl World {
     }
 
     /// How the session was ended, if the hub ended it.
-    pub fn closed(&self, client: Client) -> Option<(u32, bool)> {
+    pub(crate) fn closed(&self, client: Client) -> Option<(u32, bool)> {
         let closed = self.workers[client.worker].out.closed.get(&client.id);
         closed.map(|(disconnect, flush)| (disconnect.code, *flush))
     }
 
     /// A connected anonymous client.
-    pub fn connect(&mut self, worker: usize) -> Client {
+    pub(crate) fn connect(&mut self, worker: usize) -> Client {
         self.connect_with(worker, "")
     }
 
     /// A connected client with a name.
-    pub fn connect_as(&mut self, worker: usize, user: &str) -> Client {
+    pub(crate) fn connect_as(&mut self, worker: usize, user: &str) -> Client {
         self.connect_with(worker, &token(user, None))
     }
 
-    pub fn connect_with(&mut self, worker: usize, token: &str) -> Client {
+    pub(crate) fn connect_with(&mut self, worker: usize, token: &str) -> Client {
         let client = self.open(worker);
         let heard = self.tell(
             client,
@@ -306,13 +309,13 @@ impl World {
     }
 
     /// The connection breaks.
-    pub fn drop_connection(&mut self, client: Client) {
+    pub(crate) fn drop_connection(&mut self, client: Client) {
         let Worker { hub, out, .. } = &mut self.workers[client.worker];
         hub.transport_closed(self.now, client.id, out);
     }
 
     /// Delivers what is in one mailbox.
-    pub fn deliver(&mut self, worker: usize) {
+    pub(crate) fn deliver(&mut self, worker: usize) {
         let Worker { hub, inbox, out } = &mut self.workers[worker];
         let mut batch = inbox.take();
         hub.deliver(self.now, &mut batch, out);
@@ -320,7 +323,7 @@ impl World {
     }
 
     /// Delivers what is in the mailboxes, and lets the engine work, until nothing is left.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         loop {
             let mut any = self
                 .delayed
@@ -339,7 +342,7 @@ impl World {
     }
 
     /// Lets time pass, with everything that happens on the way.
-    pub fn pass(&mut self, time: Duration) {
+    pub(crate) fn pass(&mut self, time: Duration) {
         let target = self.now.monotonic + time;
         loop {
             let deadlines = self
@@ -360,13 +363,43 @@ impl World {
         }
     }
 
-    pub fn seconds(&mut self, seconds: u64) {
+    /// Feeds a channel to a worker that has no hub.
+    pub(crate) fn attach_directly(&self, worker: WorkerId, channel: &str) {
+        let ticket = Ticket { worker, serial: 0 };
+        match self.memory.attach(self.now, ticket, &channel.into()) {
+            Started::Done(result) => result.unwrap(),
+            Started::Later => panic!("the memory engine does everything at once"),
+        }
+    }
+
+    /// Who the engine says is in a channel.
+    pub(crate) fn members(&self, channel: &str) -> BTreeSet<String> {
+        let ticket = Ticket {
+            worker: WorkerId(0),
+            serial: 0,
+        };
+        match self.memory.presence(self.now, ticket, &channel.into()) {
+            Started::Done(members) => members.unwrap().keys().map(|id| id.to_string()).collect(),
+            Started::Later => panic!("the memory engine does everything at once"),
+        }
+    }
+
+    /// Whether nothing is under way.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let is_idle = self
+            .delayed
+            .as_ref()
+            .is_none_or(|delayed| !delayed.step(self.now));
+        is_idle && self.workers.iter().all(|worker| worker.inbox.len() == 0)
+    }
+
+    pub(crate) fn seconds(&mut self, seconds: u64) {
         self.pass(Duration::from_secs(seconds));
     }
 }
 
 /// A connection token, valid for the given number of seconds (for ever by default).
-pub fn token(user: &str, seconds: Option<u64>) -> String {
+pub(crate) fn token(user: &str, seconds: Option<u64>) -> String {
     sign(&TokenClaims {
         user,
         expires_at: in_seconds(seconds),
@@ -375,7 +408,7 @@ pub fn token(user: &str, seconds: Option<u64>) -> String {
 }
 
 /// A subscription token.
-pub fn channel_token(user: &str, channel: &str, seconds: Option<u64>) -> String {
+pub(crate) fn channel_token(user: &str, channel: &str, seconds: Option<u64>) -> String {
     let expires_at = in_seconds(seconds);
     sign(&TokenClaims {
         user,
@@ -385,7 +418,7 @@ pub fn channel_token(user: &str, channel: &str, seconds: Option<u64>) -> String 
     })
 }
 
-pub fn sign(claims: &TokenClaims<'_>) -> String {
+pub(crate) fn sign(claims: &TokenClaims<'_>) -> String {
     Signer::hs256(&SECRET.into()).unwrap().sign(claims).unwrap()
 }
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use tautline_protocol::message::{ClientInfo, PresenceStatsResult, Publication, StreamPosition};
 
-use crate::engine::{HistoryOptions, HistoryPage, HistoryRead, Idempotency, Members, WorkerId};
+use crate::engine::{
+    FeedId, HistoryOptions, HistoryPage, HistoryRead, Idempotency, Members, WorkerId,
+};
 
 /// How many idempotency keys a channel remembers; beyond, the oldest are forgotten before their
 /// time.
@@ -17,7 +19,7 @@ pub const MAX_KEYS: usize = 100_000;
 #[derive(Default)]
 pub(super) struct State {
     /// Workers attached, in no particular order. Few: at most one for each core.
-    workers: Vec<WorkerId>,
+    workers: Vec<(WorkerId, FeedId)>,
     stream: Option<Stream>,
     members: Option<Box<Presence>>,
     keys: Option<Box<Keys>>,
@@ -49,18 +51,17 @@ impl State {
         }
     }
 
-    pub(super) fn workers(&self) -> &[WorkerId] {
+    pub(super) fn workers(&self) -> &[(WorkerId, FeedId)] {
         &self.workers
     }
 
-    pub(super) fn attach(&mut self, worker: WorkerId) {
-        if !self.workers.contains(&worker) {
-            self.workers.push(worker);
-        }
+    pub(super) fn attach(&mut self, worker: WorkerId, feed: FeedId) {
+        self.workers.retain(|(other, _)| *other != worker);
+        self.workers.push((worker, feed));
     }
 
     pub(super) fn detach(&mut self, worker: WorkerId) {
-        self.workers.retain(|other| *other != worker);
+        self.workers.retain(|(other, _)| *other != worker);
         if self.workers.is_empty() {
             self.workers = Vec::new();
         }

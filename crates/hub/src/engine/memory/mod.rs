@@ -23,8 +23,8 @@ use tautline_protocol::message::{ClientInfo, PresenceStatsResult, Publication};
 pub use self::channel::MAX_KEYS;
 use self::channel::State;
 use super::{
-    Channel, Delivery, Engine, EngineError, HistoryPage, HistoryRead, Mailbox, Members, Publish,
-    Published, Started, Ticket, WorkerId,
+    Channel, Delivery, Engine, EngineError, FeedId, HistoryPage, HistoryRead, Mailbox, Members,
+    Publish, Published, Started, Ticket, WorkerId,
 };
 use crate::Now;
 use crate::entropy::{self, Entropy};
@@ -134,7 +134,7 @@ impl MemoryEngine {
 
     /// Puts a delivery into the mailboxes of `workers`. Called under the shard's lock: that is what
     /// keeps the order.
-    fn feed(&self, workers: &[WorkerId], delivery: impl Fn() -> Delivery) {
+    fn feed(&self, workers: &[(WorkerId, FeedId)], delivery: impl Fn(FeedId) -> Delivery) {
         if workers.is_empty() {
             return;
         }
@@ -142,9 +142,9 @@ impl MemoryEngine {
             .mailboxes
             .read()
             .unwrap_or_else(PoisonError::into_inner);
-        for worker in workers {
+        for (worker, feed) in workers {
             if let Some(Some(mailbox)) = mailboxes.get(usize::from(worker.0)) {
-                mailbox.push(delivery());
+                mailbox.push(delivery(*feed));
             }
         }
     }
@@ -169,7 +169,7 @@ impl Engine for MemoryEngine {
         ticket: Ticket,
         channel: &Channel,
     ) -> Started<Result<(), EngineError>> {
-        Started::Done(self.with(channel, |state| state.attach(ticket.worker)))
+        Started::Done(self.with(channel, |state| state.attach(ticket.worker, ticket.serial)))
     }
 
     fn detach(&self, _: Now, worker: WorkerId, channel: &Channel) {
@@ -202,8 +202,9 @@ impl Engine for MemoryEngine {
             // Nothing is to be kept: a channel without subscribers needs no state.
             let publication = publication(0);
             self.with_known(&channel, |state| {
-                self.feed(state.workers(), || Delivery::Publication {
+                self.feed(state.workers(), |feed| Delivery::Publication {
                     channel: channel.clone(),
+                    feed,
                     publication: publication.clone(),
                     epoch: Arc::default(),
                     previous: 0,
@@ -230,8 +231,9 @@ impl Engine for MemoryEngine {
                 }
                 None => (publication(0), Arc::default(), 0),
             };
-            self.feed(state.workers(), || Delivery::Publication {
+            self.feed(state.workers(), |feed| Delivery::Publication {
                 channel: channel.clone(),
+                feed,
                 publication: publication.clone(),
                 epoch: epoch.clone(),
                 previous,
@@ -252,8 +254,9 @@ impl Engine for MemoryEngine {
 
     fn join(&self, _: Now, _: WorkerId, channel: &Channel, info: &Arc<ClientInfo>) {
         self.with_known(channel, |state| {
-            self.feed(state.workers(), || Delivery::Join {
+            self.feed(state.workers(), |feed| Delivery::Join {
                 channel: channel.clone(),
+                feed,
                 info: info.clone(),
             });
         });
@@ -261,8 +264,9 @@ impl Engine for MemoryEngine {
 
     fn leave(&self, _: Now, _: WorkerId, channel: &Channel, info: &Arc<ClientInfo>) {
         self.with_known(channel, |state| {
-            self.feed(state.workers(), || Delivery::Leave {
+            self.feed(state.workers(), |feed| Delivery::Leave {
                 channel: channel.clone(),
+                feed,
                 info: info.clone(),
             });
         });

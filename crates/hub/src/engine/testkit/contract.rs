@@ -29,6 +29,10 @@ pub const CONTRACT: &[Rule] = &[
     ),
     ("a worker that is not attached gets nothing", feed_ends),
     (
+        "deliveries name the feed that brings them",
+        feeds_have_names,
+    ),
+    (
         "without history there is no position",
         no_history_no_position,
     ),
@@ -297,8 +301,8 @@ fn describe(delivery: Delivery) -> String {
             let data = String::from_utf8_lossy(&publication.data).into_owned();
             format!("{channel} {data} {previous}>{}", publication.offset)
         }
-        Delivery::Join { channel, info } => format!("{channel} +{}", info.client),
-        Delivery::Leave { channel, info } => format!("{channel} -{}", info.client),
+        Delivery::Join { channel, info, .. } => format!("{channel} +{}", info.client),
+        Delivery::Leave { channel, info, .. } => format!("{channel} -{}", info.client),
         Delivery::Outcome { .. } => "outcome".into(),
     }
 }
@@ -355,6 +359,43 @@ fn feed_ends(subject: &dyn Subject) {
     bench.attach(0, "a");
     bench.publish("a", "z");
     assert_eq!(bench.fed(0), ["a z 3>4"]);
+}
+
+fn feeds_have_names(subject: &dyn Subject) {
+    let bench = Bench::new(subject);
+    let info = info("c1", "ann");
+    let mut names = Vec::new();
+    for _ in 0..2 {
+        bench.attach(0, "a");
+        names.push(bench.serial.get());
+        bench.publish("a", "x");
+        subject
+            .engine()
+            .join(bench.now(), WorkerId(0), &"a".into(), &info);
+        subject
+            .engine()
+            .leave(bench.now(), WorkerId(0), &"a".into(), &info);
+        // Also waits until the engine is done with what has no outcome.
+        bench.publish("a", "y");
+        subject
+            .engine()
+            .detach(bench.now(), WorkerId(0), &"a".into());
+    }
+    let mut feeds = Vec::new();
+    for _ in 0..8 {
+        match bench.wait_for(0, |delivery| !matches!(delivery, Delivery::Outcome { .. })) {
+            Delivery::Publication { feed, .. }
+            | Delivery::Join { feed, .. }
+            | Delivery::Leave { feed, .. } => feeds.push(feed),
+            Delivery::Outcome { .. } => unreachable!("outcomes were not waited for"),
+        }
+    }
+    assert_eq!(
+        feeds,
+        [
+            names[0], names[0], names[0], names[0], names[1], names[1], names[1], names[1]
+        ]
+    );
 }
 
 fn no_history_no_position(subject: &dyn Subject) {
