@@ -1,118 +1,24 @@
 //! The HTTP side over a real socket, with a node that is a recorder.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+mod fake;
+
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tautline::http::api::ErrorMode;
-use tautline::http::node::{History, Node, NodeInfo, Publish};
+use tautline::http::node::History;
 use tautline::http::origin::OriginPolicy;
 use tautline::http::{Service, Settings, serve_connection};
 use tautline_auth::{Secret, Signer, Verifier, VerifierConfig};
-use tautline_protocol::ErrorCode;
-use tautline_protocol::message::{
-    ClientInfo, Error, HistoryResult, PresenceResult, PresenceStatsResult, Publication,
-    StreamPosition,
-};
+use tautline_protocol::message::StreamPosition;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
-// ---- the node ---------------------------------------------------------------------------------
-
-/// Remembers what was published; knows every channel but those that begin with `nobody`.
-#[derive(Clone, Default)]
-struct FakeNode {
-    published: Rc<RefCell<Vec<Publish>>>,
-    histories: Rc<RefCell<Vec<History>>>,
-}
-
-fn known(channel: &str) -> Result<(), Error> {
-    if channel.starts_with("nobody") {
-        Err(ErrorCode::UnknownChannel.into())
-    } else {
-        Ok(())
-    }
-}
-
-impl Node for FakeNode {
-    async fn publish(&self, request: Publish) -> Result<Option<StreamPosition>, Error> {
-        // Some answers come later, so that broadcasts have something to wait for.
-        if request.channel.starts_with("slow") {
-            tokio::task::yield_now().await;
-        }
-        known(&request.channel)?;
-        let offset = self.published.borrow().len() as u64 + 1;
-        let position = StreamPosition {
-            offset,
-            epoch: "hKqPwZbd".into(),
-        };
-        let stored = !request.skip_history;
-        self.published.borrow_mut().push(request);
-        Ok(stored.then_some(position))
-    }
-
-    async fn presence(&self, channel: String) -> Result<PresenceResult, Error> {
-        known(&channel)?;
-        let mut presence = BTreeMap::new();
-        if channel == "chat" {
-            let info = ClientInfo {
-                user: "7".into(),
-                client: "8a3f".into(),
-                conn_info: Some(r#"{"name":"Ann"}"#.into()),
-                chan_info: None,
-            };
-            presence.insert("8a3f".into(), Arc::new(info));
-        }
-        Ok(PresenceResult { presence })
-    }
-
-    async fn presence_stats(&self, channel: String) -> Result<PresenceStatsResult, Error> {
-        known(&channel)?;
-        Ok(PresenceStatsResult {
-            num_clients: 2,
-            num_users: 1,
-        })
-    }
-
-    async fn history(&self, request: History) -> Result<HistoryResult, Error> {
-        known(&request.channel)?;
-        if request
-            .since
-            .as_ref()
-            .is_some_and(|since| since.epoch.as_ref() == "old")
-        {
-            return Err(ErrorCode::UnrecoverablePosition.into());
-        }
-        self.histories.borrow_mut().push(request);
-        let publication = Publication {
-            data: r#"{"n":1.0}"#.into(),
-            offset: 14,
-            ..Default::default()
-        };
-        let position = StreamPosition {
-            offset: 14,
-            epoch: "hKqPwZbd".into(),
-        };
-        Ok(HistoryResult {
-            publications: vec![Arc::new(publication)],
-            position,
-        })
-    }
-
-    async fn info(&self) -> Result<Vec<NodeInfo>, Error> {
-        Ok(vec![NodeInfo {
-            uid: "n1".into(),
-            name: "a \"node\"".into(),
-            num_clients: 2,
-            ..NodeInfo::default()
-        }])
-    }
-}
+use self::fake::FakeNode;
 
 // ---- the server and its client ----------------------------------------------------------------
 

@@ -1,0 +1,193 @@
+//! How long the HTTP side waits, with a clock that the tests wind.
+
+mod fake;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tautline::http::{HEAD_TIMEOUT, Service, Settings, serve_connection};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, LocalSet};
+use tokio::time::Instant;
+
+use self::fake::FakeNode;
+
+/// The client's side of a connection, and the server's.
+struct Connection {
+    client: DuplexStream,
+    server: JoinHandle<()>,
+    shutdown: oneshot::Sender<()>,
+    start: Instant,
+}
+
+/// Runs `test` on a connection. Time stands still while there is work to do, and jumps to the next
+/// timer when there is none.
+fn on_a_connection<F: Future<Output = ()>>(test: impl FnOnce(Connection) -> F) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    LocalSet::new().block_on(&runtime, async {
+        let settings = Settings {
+            api_key: Some("k".into()),
+            api_max_body_len: 1024,
+            health: true,
+            ..Settings::default()
+        };
+        let service = Rc::new(Service::new(Arc::new(settings), FakeNode::default()));
+        let (client, stream) = tokio::io::duplex(4096);
+        let (shutdown, stopping) = oneshot::channel();
+        let stopping = async {
+            if stopping.await.is_err() {
+                std::future::pending().await
+            }
+        };
+        let server = tokio::task::spawn_local(serve_connection(stream, service, stopping));
+        test(Connection {
+            client,
+            server,
+            shutdown,
+            start: Instant::now(),
+        })
+        .await;
+    });
+}
+
+impl Connection {
+    async fn send(&mut self, text: &str) {
+        self.client
+            .write_all(text.as_bytes())
+            .await
+            .expect("the server still reads");
+    }
+
+    /// Everything until the server closes.
+    async fn read_to_end(&mut self) -> String {
+        let mut text = String::new();
+        self.client
+            .read_to_string(&mut text)
+            .await
+            .expect("UTF-8, then the end");
+        text
+    }
+
+    #[track_caller]
+    fn assert_elapsed(&self, expected: Duration) {
+        let elapsed = self.start.elapsed();
+        // Sleeps of a second on our side may come on top.
+        let range = expected..expected + Duration::from_secs(2);
+        assert!(
+            range.contains(&elapsed),
+            "{elapsed:?} went by, expected {expected:?}"
+        );
+    }
+}
+
+const PUBLISH: &str =
+    "POST /api/publish HTTP/1.1\r\nHost: h\r\nX-API-Key: k\r\nContent-Length: 25\r\n\r\n";
+const BODY: &str = r#"{"channel":"c","data":1 }"#;
+
+#[test]
+fn a_head_that_does_not_come_ends_the_connection() {
+    on_a_connection(|mut connection| async move {
+        connection.send("GET /health HTTP/1.1\r\nHost: h\r\n").await;
+        connection.read_to_end().await;
+        connection.assert_elapsed(HEAD_TIMEOUT);
+    });
+}
+
+#[test]
+fn a_connection_that_idles_ends() {
+    on_a_connection(|mut connection| async move {
+        connection
+            .send("GET /health HTTP/1.1\r\nHost: h\r\n\r\n")
+            .await;
+        assert!(connection.read_to_end().await.ends_with("{}"));
+        connection.assert_elapsed(HEAD_TIMEOUT);
+    });
+}
+
+#[test]
+fn a_body_that_does_not_come_is_answered_with_408() {
+    on_a_connection(|mut connection| async move {
+        connection.send(PUBLISH).await;
+        connection.send(&BODY[..10]).await;
+        let answer = connection.read_to_end().await;
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        connection.assert_elapsed(Duration::from_secs(30));
+    });
+}
+
+#[test]
+fn no_connection_lives_for_ever() {
+    on_a_connection(|mut connection| async move {
+        // One request after the other, never idle for long.
+        while !connection.server.is_finished() {
+            if connection
+                .client
+                .write_all(b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n")
+                .await
+                .is_err()
+            {
+                break;
+            }
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"{}") {
+                if connection.client.read_buf(&mut answer).await.unwrap_or(0) == 0 {
+                    break;
+                }
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        connection.assert_elapsed(Duration::from_secs(5 * 60));
+    });
+}
+
+#[test]
+fn a_request_under_way_is_answered_before_a_shutdown() {
+    on_a_connection(|mut connection| async move {
+        connection.send(PUBLISH).await;
+        connection.send(&BODY[..10]).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        connection
+            .shutdown
+            .send(())
+            .expect("the server waits for it");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        connection
+            .client
+            .write_all(&BODY.as_bytes()[10..])
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        connection.client.read_to_string(&mut answer).await.unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 200 ") && answer.contains("offset"),
+            "{answer}"
+        );
+        assert!(
+            answer.to_ascii_lowercase().contains("connection: close"),
+            "{answer}"
+        );
+    });
+}
+
+#[test]
+fn a_request_that_hangs_does_not_hold_up_a_shutdown() {
+    on_a_connection(|mut connection| async move {
+        connection.send(PUBLISH).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        connection
+            .shutdown
+            .send(())
+            .expect("the server waits for it");
+        let mut nothing = Vec::new();
+        let _ = connection.client.read_to_end(&mut nothing).await;
+        assert!(nothing.is_empty());
+        let elapsed = connection.start.elapsed();
+        assert!(elapsed < Duration::from_secs(12), "{elapsed:?}");
+    });
+}
