@@ -17,6 +17,10 @@
 //! `MODEL_CASES=<number>` another number of cases.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "JSON is made where it is used"
+)]
 
 #[path = "model/client.rs"]
 mod client;
@@ -90,7 +94,7 @@ impl Model {
             history_ttl: HISTORY.ttl,
             history_meta_ttl: HISTORY.meta_ttl,
             force_recovery: true,
-            ..base.clone()
+            ..base
         };
         let plain = NamespaceOptions {
             name: "plain".into(),
@@ -406,14 +410,9 @@ impl Model {
                 client.check_rest(index, channel, log, self.weather.lossy);
             }
         }
-        for channel in 0..CHANNELS.len() {
-            let members = self.world.members(CHANNELS[channel]);
-            assert_eq!(
-                members,
-                self.subscribers(channel),
-                "presence of {}",
-                CHANNELS[channel]
-            );
+        for (channel, name) in CHANNELS.into_iter().enumerate() {
+            let members = self.world.members(name);
+            assert_eq!(members, self.subscribers(channel), "presence of {name}");
             for client in &self.clients {
                 client.check_company(channel, &members);
             }

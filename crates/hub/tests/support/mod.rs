@@ -379,7 +379,7 @@ impl World {
             serial: 0,
         };
         match self.memory.presence(self.now, ticket, &channel.into()) {
-            Started::Done(members) => members.unwrap().keys().map(|id| id.to_string()).collect(),
+            Started::Done(members) => members.unwrap().keys().map(ToString::to_string).collect(),
             Started::Later => panic!("the memory engine does everything at once"),
         }
     }
