@@ -1,6 +1,7 @@
 //! How long the HTTP side waits, with a clock that the tests wind.
 
-mod fake;
+#[path = "support/node.rs"]
+mod node;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::Instant;
 
-use self::fake::FakeNode;
+use self::node::FakeNode;
 
 /// The client's side of a connection, and the server's.
 struct Connection {
@@ -118,6 +119,18 @@ fn a_body_that_does_not_come_is_answered_with_408() {
         let answer = connection.read_to_end().await;
         assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
         connection.assert_elapsed(Duration::from_secs(30));
+    });
+}
+
+#[test]
+fn a_body_that_is_announced_as_too_long_is_not_waited_for() {
+    on_a_connection(|mut connection| async move {
+        connection
+            .send(&PUBLISH.replace("Content-Length: 25", "Content-Length: 1025"))
+            .await;
+        let answer = connection.read_to_end().await;
+        assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+        connection.assert_elapsed(Duration::ZERO);
     });
 }
 
