@@ -3,7 +3,7 @@
 
 import { signal, type ReadonlySignal } from '@preact/signals';
 import { authorOf, type Author } from './people';
-import { readName } from './text';
+import { randomId, readName } from './text';
 
 /** Names for those who have not chosen one: birds of the sea and its shores. */
 const BIRDS = [
@@ -41,7 +41,7 @@ export class Identity {
     private readonly visits: Storage | null,
     random: () => number = Math.random,
   ) {
-    this.user = recall(tab, 'user') ?? crypto.randomUUID();
+    this.user = recall(tab, 'user') ?? randomId();
     const name =
       readName(recall(tab, 'name')) ??
       readName(recall(visits, 'name')) ??

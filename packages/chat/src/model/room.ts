@@ -6,7 +6,7 @@ import type { Centrifuge, PublicationContext, SubscribedContext, Subscription } 
 import { Outbox, type Attempt, type Outgoing } from './outbox';
 import { authorOf, keyOf, People, type Author, type ClientInfo, type Person } from './people';
 import type { Identity } from './identity';
-import { readMessage } from './text';
+import { randomId, readMessage } from './text';
 import { KEPT, Timeline, type Entry, type Post } from './timeline';
 import { PAUSE, Throttle, Typists } from './typing';
 
@@ -92,7 +92,7 @@ export class Room {
   /** Says something. Returns whether it was taken: it isn't while too much is waiting already. */
   say(text: string): boolean {
     this.#throttle.reset();
-    return this.outbox.add(crypto.randomUUID(), text, Date.now());
+    return this.outbox.add(randomId(), text, Date.now());
   }
 
   /** The person types. Others are told, now and then. Losing such a word matters to nobody. */

@@ -72,6 +72,12 @@ export function readRoom(input: string): string | null {
   return room === '' ? null : room;
 }
 
+/** 128 random bits as text. (`crypto.randomUUID` is for pages with TLS or on loopback only.) */
+export function randomId(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
 /** At most `length` units of `text`, and never half a surrogate pair. */
 export function shorten(text: string, length: number): string {
   if (text.length <= length) return text;

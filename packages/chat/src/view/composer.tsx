@@ -1,6 +1,7 @@
 // Where a message is written.
 
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useSignal } from '@preact/signals';
+import { useEffect, useRef } from 'preact/hooks';
 import type { Author } from '../model/people';
 import type { Room } from '../model/room';
 import { MESSAGE_LENGTH } from '../model/text';
@@ -11,8 +12,9 @@ import { Send } from './icons';
 const WARN = 200;
 
 export function Composer({ room, up }: { room: Room; up: boolean }) {
-  const [text, setText] = useState('');
-  const [full, setFull] = useState(false);
+  // Signals, not state: Enter may follow a letter before the page has drawn that letter.
+  const text = useSignal('');
+  const full = useSignal(false);
   const area = useRef<HTMLTextAreaElement>(null);
   const refused = room.state.value.kind === 'refused';
 
@@ -20,13 +22,13 @@ export function Composer({ room, up }: { room: Room; up: boolean }) {
   useEffect(() => {
     if (matchMedia('(hover: hover)').matches) area.current?.focus({ preventScroll: true });
   }, [room]);
-  useEffect(() => fit(area.current), [text]);
+  useEffect(() => fit(area.current), [text.value]);
 
   const submit = () => {
-    if (text.trim() === '') return;
-    const taken = room.say(text.trim());
-    setFull(!taken);
-    if (taken) setText('');
+    const message = text.value.trim();
+    if (message === '') return;
+    full.value = !room.say(message);
+    if (!full.value) text.value = '';
     area.current?.focus();
   };
 
@@ -51,14 +53,14 @@ export function Composer({ room, up }: { room: Room; up: boolean }) {
           rows={1}
           maxLength={MESSAGE_LENGTH}
           placeholder={`Message #${room.name}`}
-          value={text}
+          value={text.value}
           disabled={refused}
           enterkeyhint="send"
           autocomplete="off"
           aria-describedby="composer-hint"
           onInput={(event) => {
-            setText(event.currentTarget.value);
-            if (event.currentTarget.value !== '') room.typed();
+            text.value = event.currentTarget.value;
+            if (text.value !== '') room.typed();
           }}
           onKeyDown={(event) => {
             // While a script's characters are being composed, Enter takes what was composed.
@@ -71,13 +73,13 @@ export function Composer({ room, up }: { room: Room; up: boolean }) {
           type="submit"
           class="button button-send"
           aria-label="Send"
-          disabled={refused || text.trim() === ''}
+          disabled={refused || text.value.trim() === ''}
         >
           <Send />
         </button>
       </div>
       <p class="hint" id="composer-hint">
-        {hint(text, full, up)}
+        {hint(text.value, full.value, up)}
       </p>
     </form>
   );

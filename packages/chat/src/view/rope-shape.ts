@@ -39,7 +39,7 @@ export function ropeStretches(box: Box, hang: Hang, waves: readonly Wave[]): Str
 }
 
 function sag({ width, depth }: Box, { slack }: Hang, x: number): number {
-  const u = x / width;
+  const u = x / Math.max(1, width);
   return depth * slack * 4 * u * (1 - u);
 }
 
@@ -48,7 +48,8 @@ function sway({ width }: Box, waves: readonly Wave[], x: number): number {
   for (const { at, height } of waves) {
     const distance = (x - at * width) / 26;
     // The ends are tied: nothing moves there.
-    y -= height * Math.exp(-distance * distance) * Math.sin(Math.PI * (x / width)) ** 0.5;
+    y -=
+      height * Math.exp(-distance * distance) * Math.sin(Math.PI * (x / Math.max(1, width))) ** 0.5;
   }
   return y;
 }

@@ -1,6 +1,6 @@
 // The side panel: the room, you, and who else is here.
 
-import { useState } from 'preact/hooks';
+import { useSignal } from '@preact/signals';
 import type { Identity } from '../model/identity';
 import type { Line } from '../model/line';
 import type { Room } from '../model/room';
@@ -60,15 +60,16 @@ type FieldProps = {
  * one back.
  */
 function Field({ label, prefix, value, limit, read, wrong, take }: FieldProps) {
-  const [draft, setDraft] = useState<string | null>(null);
+  const draft = useSignal<string | null>(null);
   const id = `field-${label.toLowerCase().replace(' ', '-')}`;
-  const meaning = draft === null ? value : read(draft);
-  const bad = meaning === null;
+  const meaning = () => (draft.value === null ? value : read(draft.value));
+  const bad = meaning() === null;
 
   const commit = () => {
-    if (draft === null || meaning === null) return;
-    setDraft(null);
-    if (meaning !== value) take(meaning);
+    const meant = meaning();
+    if (meant === null) return;
+    draft.value = null;
+    if (meant !== value) take(meant);
   };
 
   return (
@@ -84,19 +85,19 @@ function Field({ label, prefix, value, limit, read, wrong, take }: FieldProps) {
         {prefix !== undefined && <span aria-hidden="true">{prefix}</span>}
         <input
           id={id}
-          value={draft ?? value}
+          value={draft.value ?? value}
           maxLength={limit}
           spellcheck={false}
           autocomplete="off"
           autocapitalize="off"
           aria-invalid={bad}
           aria-describedby={bad ? `${id}-wrong` : undefined}
-          onInput={(event) => setDraft(event.currentTarget.value)}
-          onBlur={() => (bad ? setDraft(null) : commit())}
+          onInput={(event) => (draft.value = event.currentTarget.value)}
+          onBlur={() => (meaning() === null ? (draft.value = null) : commit())}
           onKeyDown={(event) => {
-            if (event.key !== 'Escape' || draft === null) return;
+            if (event.key !== 'Escape' || draft.value === null) return;
             event.stopPropagation();
-            setDraft(null);
+            draft.value = null;
           }}
         />
       </div>
