@@ -43,7 +43,7 @@ fn on_a_connection<F: Future<Output = ()>>(test: impl FnOnce(Connection) -> F) {
         let (shutdown, stopping) = oneshot::channel();
         let stopping = async {
             if stopping.await.is_err() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         };
         let server = tokio::task::spawn_local(serve_connection(stream, service, stopping));
