@@ -9,8 +9,11 @@ import { Wire, type Cut } from './wire';
 
 /** How long the button cuts the line, in milliseconds. */
 export const CUT = 5000;
-/** Pause between two measurements of the round trip, in milliseconds. */
-const PROBE = 5000;
+/**
+ * Pauses between measurements of the round trip, in milliseconds. The first one after a connection
+ * is made finds the page busy with drawing what came; the second is not long in coming.
+ */
+const PROBE = { first: 800, then: 5000 };
 /** How long the server may take to give a token, in milliseconds. */
 const TOKEN_TIMEOUT = 10_000;
 
@@ -185,13 +188,14 @@ export class Line {
       if (room === null || room.state.value.kind !== 'joined' || document.hidden || measuring)
         return;
       measuring = true;
+      const pause = this.roundTrip.value === null ? PROBE.first : PROBE.then;
       try {
         this.roundTrip.value = await room.ping();
       } catch {
         // The last figure stands, and the state says what is wrong.
       }
       measuring = false;
-      timer = setTimeout(measure, PROBE);
+      timer = setTimeout(measure, pause);
     };
     document.addEventListener('visibilitychange', measure);
     effect(() => {
