@@ -48,3 +48,49 @@ pub(crate) fn up_to(entropy: &mut dyn Entropy, max: u64) -> u64 {
     let number = u64::from_ne_bytes(bytes);
     max.checked_add(1).map_or(number, |bound| number % bound)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Bytes(u8);
+
+    impl Entropy for Bytes {
+        fn fill(&mut self, bytes: &mut [u8]) {
+            bytes.fill(self.0);
+        }
+    }
+
+    #[test]
+    fn connection_ids_are_uuids_of_version_four() {
+        assert_eq!(
+            &*connection_id(&mut Bytes(0)),
+            "00000000-0000-4000-8000-000000000000"
+        );
+        assert_eq!(
+            &*connection_id(&mut Bytes(0xff)),
+            "ffffffff-ffff-4fff-bfff-ffffffffffff"
+        );
+        assert_eq!(
+            &*connection_id(&mut Bytes(0x1a)),
+            "1a1a1a1a-1a1a-4a1a-9a1a-1a1a1a1a1a1a"
+        );
+    }
+
+    #[test]
+    fn epochs_are_eight_letters() {
+        for byte in 0..=255 {
+            let epoch = epoch(&mut Bytes(byte));
+            assert!(epoch.len() == 8 && epoch.bytes().all(|byte| byte.is_ascii_alphabetic()));
+        }
+    }
+
+    #[test]
+    fn numbers_stay_within_their_bound() {
+        for byte in 0..=255 {
+            assert!(up_to(&mut Bytes(byte), 10) <= 10);
+            assert_eq!(up_to(&mut Bytes(byte), 0), 0);
+        }
+        assert_eq!(up_to(&mut Bytes(0xff), u64::MAX), u64::MAX);
+    }
+}

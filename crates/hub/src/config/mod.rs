@@ -78,3 +78,187 @@ impl ConfigError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn refuse(client: ClientOptions, channel: ChannelOptions) -> String {
+        HubConfig::new(client, channel, None)
+            .err()
+            .map(|error| error.to_string())
+            .unwrap()
+    }
+
+    fn namespace(options: NamespaceOptions) -> String {
+        let channel = ChannelOptions {
+            namespaces: vec![options],
+            ..ChannelOptions::default()
+        };
+        refuse(ClientOptions::default(), channel)
+    }
+
+    fn named(name: &str) -> NamespaceOptions {
+        NamespaceOptions {
+            name: name.into(),
+            ..NamespaceOptions::default()
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_fine() {
+        HubConfig::new(ClientOptions::default(), ChannelOptions::default(), None).unwrap();
+    }
+
+    #[test]
+    fn options_of_clients_must_agree() {
+        let seconds = Duration::from_secs;
+        let default = ClientOptions::default;
+        let check = |client| refuse(client, ChannelOptions::default());
+        let error = check(ClientOptions {
+            pong_timeout: seconds(25),
+            ..default()
+        });
+        assert_eq!(
+            error,
+            "client.pong_timeout: must be shorter than client.ping_interval (25s)"
+        );
+        let error = check(ClientOptions {
+            ping_interval: Duration::from_millis(10),
+            ..default()
+        });
+        assert!(
+            error.starts_with("client.ping_interval: must be at least 1s"),
+            "{error}"
+        );
+        let error = check(ClientOptions {
+            stale_close_delay: seconds(0),
+            ..default()
+        });
+        assert!(error.starts_with("client.stale_close_delay"), "{error}");
+        let error = check(ClientOptions {
+            expired_close_delay: seconds(u64::MAX),
+            ..default()
+        });
+        assert!(
+            error.starts_with("client.expired_close_delay: must be at most"),
+            "{error}"
+        );
+        let error = check(ClientOptions {
+            queue_max_size: 1,
+            ..default()
+        });
+        assert!(
+            error.starts_with("client.queue_max_size: must be at least 1024"),
+            "{error}"
+        );
+        let error = check(ClientOptions {
+            channel_limit: 1_000_000,
+            ..default()
+        });
+        assert!(
+            error.starts_with("client.channel_limit: must be at most"),
+            "{error}"
+        );
+        let off = ClientOptions {
+            ping_interval: seconds(0),
+            ..default()
+        };
+        HubConfig::new(off, ChannelOptions::default(), None).unwrap();
+    }
+
+    #[test]
+    fn options_of_namespaces_must_agree() {
+        let history = |size, ttl| NamespaceOptions {
+            history_size: size,
+            history_ttl: Duration::from_millis(ttl),
+            ..named("chat")
+        };
+        let path = "channel.namespaces[0] (`chat`)";
+        for (options, expected) in [
+            (history(5, 0), "history_size: needs history_ttl"),
+            (history(0, 5000), "history_size: needs history_ttl"),
+            (history(5, 1500), "history_ttl: must be whole seconds"),
+            (
+                history(5, 721 * 3_600_000),
+                "history_ttl: must not be longer",
+            ),
+            (history(2_000_000, 1000), "history_size: must be at most"),
+            (
+                NamespaceOptions {
+                    force_recovery: true,
+                    ..named("chat")
+                },
+                "force_recovery: needs history",
+            ),
+            (
+                NamespaceOptions {
+                    allow_positioning: true,
+                    ..named("chat")
+                },
+                "allow_positioning: needs history",
+            ),
+            (
+                NamespaceOptions {
+                    force_push_join_leave: true,
+                    ..named("chat")
+                },
+                "force_push_join_leave: needs join_leave",
+            ),
+        ] {
+            let error = namespace(options);
+            assert!(error.starts_with(&format!("{path}.{expected}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn namespaces_have_names_of_their_own() {
+        for name in ["", "x", "a:b", "caf\u{e9}", "a b"] {
+            let error = namespace(named(name));
+            assert!(
+                error.contains("name: must be two or more letters"),
+                "{error}"
+            );
+        }
+        let namespaces = vec![named("chat"), named("chat")];
+        let channel = ChannelOptions {
+            namespaces,
+            ..ChannelOptions::default()
+        };
+        let error = refuse(ClientOptions::default(), channel);
+        assert_eq!(
+            error,
+            "channel.namespaces[1] (`chat`).name: is there twice; names must differ"
+        );
+        let without_namespace = named("chat");
+        let channel = ChannelOptions {
+            without_namespace,
+            ..ChannelOptions::default()
+        };
+        let error = refuse(ClientOptions::default(), channel);
+        assert!(
+            error.starts_with("channel.without_namespace.name: must not be set"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn options_are_read_by_name_and_unknown_ones_are_errors() {
+        let read = serde_json::from_str::<NamespaceOptions>;
+        let options = read(
+            r#"{"name":"chat","history_ttl":"1h30m","publication_data_format":"json_object"}"#,
+        );
+        let options = options.unwrap();
+        assert_eq!(options.history_ttl, Duration::from_secs(5400));
+        assert_eq!(options.publication_data_format, DataFormat::JsonObject);
+        let error = read(r#"{"nmae":"chat"}"#).unwrap_err().to_string();
+        assert!(error.contains("unknown field `nmae`"), "{error}");
+        let error = read(r#"{"history_ttl":90}"#).unwrap_err().to_string();
+        assert!(error.contains("a duration such as"), "{error}");
+        let client: ClientOptions = serde_json::from_str(r#"{"ping_interval":"300ms"}"#).unwrap();
+        assert_eq!(client.ping_interval, Duration::from_millis(300));
+        assert_eq!(client.channel_limit, 128);
+    }
+}

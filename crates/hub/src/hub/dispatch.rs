@@ -58,7 +58,8 @@ impl From<EngineError> for Refusal {
 
 /// What a client is told of an engine's trouble: only that trying again may help.
 pub(super) fn engine_failed(error: EngineError) -> Error {
-    tracing::warn!(%error, "the engine refused an operation");
+    // Strangers can cause this at will: not a matter for the operator's usual log.
+    tracing::debug!(%error, "the engine refused an operation");
     ErrorCode::Internal.into()
 }
 

@@ -232,3 +232,20 @@ impl Sessions {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Idle sessions are what a server has most of. Whoever makes one larger should know it.
+    #[test]
+    fn a_session_is_small() {
+        assert!(
+            size_of::<(u32, Option<Session>)>() <= 168,
+            "a slot of the table"
+        );
+        assert!(size_of::<Subscription>() <= 24);
+        assert!(size_of::<crate::hub::channels::Subscriber>() <= 24);
+        assert!(size_of::<crate::hub::Timer>() <= 12);
+    }
+}

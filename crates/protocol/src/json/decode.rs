@@ -39,9 +39,7 @@ impl<'a> Commands<'a> {
     /// Starts reading `frame`, one or more objects separated by `\n`, with at most one `\n` after
     /// the last.
     pub fn new(frame: &'a str) -> Self {
-        Self {
-            rest: Some(frame.strip_suffix('\n').unwrap_or(frame)),
-        }
+        Self { rest: Some(frame) }
     }
 
     /// The commands not yet read, as text for another [`Commands`]; `None` when there are none.
@@ -57,7 +55,8 @@ impl<'a> Iterator for Commands<'a> {
         let rest = self.rest?;
         let line = match rest.split_once('\n') {
             Some((line, behind)) => {
-                self.rest = Some(behind);
+                // A single line break may end the frame.
+                self.rest = (!behind.is_empty()).then_some(behind);
                 line
             }
             None => {
