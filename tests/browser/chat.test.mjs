@@ -376,3 +376,27 @@ test('a server that gives no token is quoted, and can be asked again', async () 
   assert.equal(await page.getByRole('alert').count(), 0);
   await context.close();
 });
+
+test('a token that the server does not know any more is replaced, without a word', async () => {
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  let asked = 0;
+  await page.route('**/dev/token', (route) => {
+    asked++;
+    return asked === 1 ? route.fulfill({ json: { token: '.old.' } }) : route.continue();
+  });
+  await page.goto(new URL(`/#${freshRoom()}`, server).href);
+  await page.getByTestId('round-trip').waitFor();
+  assert.equal(asked, 2);
+
+  // But a server that likes none of its own tokens is not asked forever.
+  await page.unroute('**/dev/token');
+  await page.route('**/dev/token', (route) => {
+    asked++;
+    return route.fulfill({ json: { token: '.old.' } });
+  });
+  await page.reload();
+  await page.getByText(/The server ended the connection: .* \(code 3500\)/).waitFor();
+  assert.equal(asked, 4);
+  await context.close();
+});

@@ -14,6 +14,11 @@ export const CUT = 5000;
  * is made finds the page busy with drawing what came; the second is not long in coming.
  */
 const PROBE = { first: 800, then: 5000 };
+/**
+ * The server's word for a token that it did not sign (centrifugal protocol, disconnect codes). A
+ * development server which was started anew has a new key, and then this is about our old token.
+ */
+const INVALID_TOKEN = 3500;
 /** How long the server may take to give a token, in milliseconds. */
 const TOKEN_TIMEOUT = 10_000;
 
@@ -50,9 +55,11 @@ export class Line {
       maxReconnectDelay: 5000,
     });
     let connectedOnce = false;
+    let renewed = false;
     this.#client
       .on('connected', ({ transport }) => {
         connectedOnce = true;
+        renewed = false;
         this.state.value = { kind: 'connected', transport };
       })
       .on('connecting', () => {
@@ -61,6 +68,11 @@ export class Line {
       })
       .on('disconnected', ({ code, reason }) => {
         this.roundTrip.value = null;
+        if (code === INVALID_TOKEN && !renewed) {
+          renewed = true;
+          queueMicrotask(() => this.dial());
+          return;
+        }
         this.state.value = { kind: 'closed', code, reason: this.#refusal ?? reason };
       });
     this.#client.connect();
@@ -97,8 +109,9 @@ export class Line {
     this.#wire.splice();
   }
 
-  /** Dials again after the end. */
+  /** Dials again after the end, with a new token. */
   dial(): void {
+    this.#client.setToken('');
     this.#client.connect();
   }
 

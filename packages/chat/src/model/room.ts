@@ -26,6 +26,7 @@ export type RoomState =
   /** The server ended the subscription for good. */
   | { readonly kind: 'refused'; readonly code: number; readonly reason: string };
 
+/** A room that was entered. It tries to stay in it, over broken lines, until `leave`. */
 export class Room {
   readonly state = signal<RoomState>({ kind: 'joining' });
   readonly entries = signal<readonly Entry[]>([]);
@@ -47,6 +48,7 @@ export class Room {
     string,
     { readonly author: Author; readonly timer: ReturnType<typeof setTimeout> }
   >();
+  /** Those who left, and were not back soon. */
   readonly #gone = new Set<string>();
   readonly #throttle = new Throttle(PAUSE);
   /**
@@ -97,8 +99,8 @@ export class Room {
 
   /** The person types. Others are told, now and then. Losing such a word matters to nobody. */
   typed(): void {
-    if (this.state.value.kind === 'joined' && this.#throttle.ready(performance.now()))
-      this.#typing.publish({}).catch(() => {});
+    if (this.state.value.kind !== 'joined' || !this.#throttle.ready(performance.now())) return;
+    this.#typing.publish({}).catch(() => {});
   }
 
   /**
@@ -146,20 +148,22 @@ export class Room {
     this.#down = null;
     this.state.value = { kind: 'joined' };
     this.#recovered = recovered && down !== null && !down.planned ? 0 : null;
-    if (streamPosition !== undefined)
-      this.#timeline.start(streamPosition.epoch, streamPosition.offset, now);
     const missed = down !== null && !recovered;
-    if (missed)
-      this.#timeline.note({ kind: 'unrecovered', away: performance.now() - down.since }, now);
+    if (missed) {
+      const away = performance.now() - down.since;
+      this.#timeline.note({ kind: 'unrecovered', away }, now);
+    }
+    if (streamPosition !== undefined) {
+      const { epoch, offset } = streamPosition;
+      this.#timeline.start(epoch, offset, now);
+    }
     if (missed || !this.settled.value) void this.#readHistory();
     void this.#lookAround();
     // The SDK hands out what was recovered right after this event, in the same turn.
     queueMicrotask(() => {
       if (this.#recovered !== null && down !== null) {
-        this.#timeline.note(
-          { kind: 'recovered', away: performance.now() - down.since, count: this.#recovered },
-          now,
-        );
+        const away = performance.now() - down.since;
+        this.#timeline.note({ kind: 'recovered', away, count: this.#recovered }, now);
       }
       this.#recovered = null;
       if (this.#held === null) this.outbox.open();
@@ -188,8 +192,10 @@ export class Room {
   #received(publication: PublicationContext): void {
     const post = this.#postOf(publication);
     if (this.#recovered !== null) this.#recovered++;
-    if (this.#held !== null && this.#held.length < KEPT) {
+    if (this.#held !== null) {
       this.#held.push(post);
+      // More than is shown has come in the meantime: then the past may come when it likes.
+      if (this.#held.length >= KEPT) this.#settle();
       return;
     }
     this.#timeline.add(post, Date.now(), this.#recovered !== null);
