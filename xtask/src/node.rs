@@ -76,6 +76,8 @@ impl Node {
             None => Command::new(program),
         };
         command.current_dir(folder);
+        // Into a pipe, some versions write TAP, which is for machines.
+        command.env("NODE_OPTIONS", "--test-reporter=spec");
         if let Some(programs) = &self.programs {
             let mut path = OsString::from(programs);
             if let Some(inherited) = std::env::var_os("PATH") {

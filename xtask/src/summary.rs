@@ -116,6 +116,51 @@ impl Runner {
     }
 }
 
+impl Runner {
+    /// The names of the tests that failed, as far as `output` gives them, each once.
+    fn failures(self, output: &str) -> Vec<&str> {
+        let mut names = Vec::new();
+        for line in output.lines().map(str::trim_end) {
+            let name = match self {
+                Self::Autobahn => line.strip_prefix("FAIL  "),
+                Self::Cargo => line
+                    .strip_prefix("test ")
+                    .and_then(|line| line.strip_suffix(" ... FAILED")),
+                Self::Check => None,
+                // The duration differs between the two places where it names a test.
+                Self::Node => line
+                    .trim_start()
+                    .strip_prefix("✖ ")
+                    .map(|line| line.rsplit_once(" (").map_or(line, |(name, _)| name))
+                    .filter(|&line| line != "failing tests:"),
+                Self::Unittest => line
+                    .strip_prefix("FAIL: ")
+                    .or_else(|| line.strip_prefix("ERROR: ")),
+            };
+            if let Some(name) = name
+                && !names.contains(&name)
+            {
+                names.push(name);
+            }
+        }
+        names
+    }
+}
+
+/// "what: 2 failed", and a line for each name, but not for hundreds.
+fn failed_tests(what: &str, count: u64, names: &[&str]) -> String {
+    const SHOWN: usize = 20;
+    let mut text = format!("{what}: {count} failed");
+    for name in names.iter().take(SHOWN) {
+        text += "\n          ";
+        text += name;
+    }
+    if names.len() > SHOWN {
+        text += "\n          …";
+    }
+    text
+}
+
 /// The number which ends where `marker` begins; 0 when there is none.
 fn before(line: &str, marker: &str) -> u64 {
     line.split_once(marker)
@@ -173,7 +218,7 @@ impl Report {
         if tally.failed > 0 {
             self.problems.push(match runner {
                 Runner::Check => format!("{what}: {ending}"),
-                _ => format!("{what}: {} failed", tally.failed),
+                _ => failed_tests(what, tally.failed, &runner.failures(output)),
             });
         }
         self.tally += tally;
@@ -291,6 +336,31 @@ test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; 
             "ended with exit status: 1",
         );
         report
+    }
+
+    #[test]
+    fn what_failed_is_named_once() {
+        let cargo = "test a::b ... ok\ntest a::c ... FAILED\n\nfailures:\n    a::c\n";
+        assert_eq!(Runner::Cargo.failures(cargo), ["a::c"]);
+        let node = "✔ fine (1ms)\n✖ broken (a lot) (2ms)\nℹ fail 1\n✖ failing tests:\n✖ broken (a lot) (2.1ms)";
+        assert_eq!(Runner::Node.failures(node), ["broken (a lot)"]);
+        let unittest = "test_a (x.A) ... FAIL\n=====\nFAIL: test_a (x.A)\nERROR: test_b (x.A)\n";
+        assert_eq!(
+            Runner::Unittest.failures(unittest),
+            ["test_a (x.A)", "test_b (x.A)"]
+        );
+        let autobahn = "note  7.1.6 ok\nFAIL  9.3.1    behavior=FAILED";
+        assert_eq!(
+            Runner::Autobahn.failures(autobahn),
+            ["9.3.1    behavior=FAILED"]
+        );
+    }
+
+    #[test]
+    fn many_names_are_cut_short() {
+        let text = failed_tests("all", 500, &["a"; 500]);
+        assert_eq!(text.lines().count(), 1 + 20 + 1);
+        assert_eq!(failed_tests("one", 1, &["a"]), "one: 1 failed\n          a");
     }
 
     #[test]
