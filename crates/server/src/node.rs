@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread;
 use std::time::Instant;
 
 use tautline_hub::engine::memory::MemoryEngine;
@@ -18,15 +17,12 @@ use crate::node_api::NodeIdentity;
 use crate::worker::listener;
 use crate::worker::thread::{Ending, Shared, Start};
 
-/// More workers than any machine of today has cores for.
-const MAX_WORKERS: usize = 1024;
-
 /// Why a node doesn't run, or doesn't run any more.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum NodeError {
     /// The address can't be listened on.
-    #[error("can't listen on {address}: {source}{}", hint(source))]
+    #[error("can't listen on {address}: {source}")]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -48,21 +44,6 @@ pub enum NodeError {
     WorkerEnded,
 }
 
-fn hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "\nAnother process listens there, perhaps another Tautline. Stop it, or choose another port."
-        }
-        io::ErrorKind::PermissionDenied => {
-            "\nPorts below 1024 need a privilege. Choose a higher one."
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "\nNo network interface of this machine has that address."
-        }
-        _ => "",
-    }
-}
-
 /// Runs a node until SIGTERM or SIGINT (Ctrl-C) ends it: clients are told, and the process has
 /// `shutdown.timeout` to write to them; a second signal ends it at once.
 ///
@@ -72,13 +53,12 @@ fn hint(error: &io::Error) -> &'static str {
 ///
 /// [`NodeError`], at the start, or when a worker fails.
 pub fn run(config: &Config, started: impl FnOnce(SocketAddr)) -> Result<(), NodeError> {
-    let workers = thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(MAX_WORKERS);
     let listeners =
-        listener::listen(config.listen, workers).map_err(|source| NodeError::Listen {
-            address: config.listen,
-            source,
+        listener::listen(config.listen, config.node.worker_count()).map_err(|source| {
+            NodeError::Listen {
+                address: config.listen,
+                source,
+            }
         })?;
     let address = listeners[0]
         .local_addr()
@@ -88,6 +68,10 @@ pub fn run(config: &Config, started: impl FnOnce(SocketAddr)) -> Result<(), Node
         .build()
         .map_err(system("event loop"))?;
     let entropy = || OsEntropy::new().map_err(|error| system("randomness")(error.into()));
+    let name = match config.node.name.as_str() {
+        "" => address.to_string(),
+        name => name.to_owned(),
+    };
     let shared = Arc::new(Shared {
         start: Instant::now(),
         hub: Arc::clone(&config.hub),
@@ -101,7 +85,7 @@ pub fn run(config: &Config, started: impl FnOnce(SocketAddr)) -> Result<(), Node
             limits: Limits::for_messages(config.websocket.message_size_limit),
         },
         http: Arc::clone(&config.http),
-        identity: NodeIdentity::new(address.to_string(), &mut entropy()?),
+        identity: NodeIdentity::new(name, &mut entropy()?),
         mailboxes: listeners.iter().map(|_| Arc::default()).collect(),
     });
     let (shutdown, stopping) = watch::channel(false);

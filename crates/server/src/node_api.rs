@@ -135,7 +135,7 @@ impl Node for WorkerNode {
         for mailbox in &self.shared.mailboxes {
             let answer = answer.clone();
             mailbox.call(Box::new(move |_, state| {
-                drop(answer.send(Load::of(&state.hub)))
+                drop(answer.send(Load::of(&state.hub)));
             }));
         }
         drop(answer);

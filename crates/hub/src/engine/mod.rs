@@ -149,7 +149,7 @@ pub type Members = BTreeMap<Arc<str>, Arc<ClientInfo>>;
 pub enum EngineError {
     /// The engine keeps as many channels as it may.
     #[error(
-        "the engine keeps state for {limit} channels already, as many as it may (engine.max_channels)"
+        "the engine keeps state for {limit} channels already, as many as it may (engine.memory.max_channels)"
     )]
     Full {
         /// The limit.
@@ -285,7 +285,8 @@ pub trait Engine: Send + Sync {
         info: &Arc<ClientInfo>,
     ) -> Started<Result<(), EngineError>>;
 
-    /// Removes a connection from those in a channel. One that isn't there is no error.
+    /// Removes a connection from those in a channel. One that isn't there is no error. Nobody asks
+    /// twice: an engine that can't do it now has to do it later, whatever outcome it tells.
     fn presence_remove(
         &self,
         now: Now,

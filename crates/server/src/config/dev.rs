@@ -9,7 +9,7 @@ use tautline_hub::config::{ChannelOptions, ClientOptions, HubConfig, NamespaceOp
 use tautline_hub::engine::memory::MemoryOptions;
 
 use super::{
-    Config, ConfigError, HttpApiOptions, LogOptions, ShutdownOptions, TokenOptions,
+    Config, ConfigError, HttpApiOptions, LogOptions, NodeOptions, ShutdownOptions, TokenOptions,
     WebSocketOptions,
 };
 use crate::http::Settings;
@@ -54,6 +54,7 @@ impl Config {
         let hub = HubConfig::new(client(), channel(), Some(Arc::new(verifier)));
         Ok(Self {
             listen,
+            node: NodeOptions::default(),
             hub: Arc::new(hub.map_err(|error| failed(&error))?),
             engine: MemoryOptions::default(),
             http: Arc::new(Settings {

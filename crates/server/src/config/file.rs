@@ -17,8 +17,8 @@ use toml::de::{DeTable, DeValue};
 use super::place::{self, Entry};
 use super::suggest;
 use super::{
-    Config, HealthOptions, HttpApiOptions, HttpServerOptions, LogOptions, Problem, ShutdownOptions,
-    TokenOptions, WebSocketOptions,
+    Config, HealthOptions, HttpApiOptions, HttpServerOptions, LogOptions, NodeOptions, Problem,
+    ShutdownOptions, TokenOptions, WebSocketOptions,
 };
 use crate::http::Settings;
 use crate::http::origin::OriginPolicy;
@@ -86,6 +86,7 @@ struct Tables {
     channel: ChannelOptions,
     engine: Engines,
     http_server: HttpServerOptions,
+    node: NodeOptions,
     http_api: HttpApiOptions,
     websocket: WebSocketOptions,
     health: HealthOptions,
@@ -126,6 +127,7 @@ fn check(
         channel,
         engine,
         http_server,
+        node,
         http_api,
         websocket,
         health,
@@ -152,6 +154,10 @@ fn check(
             "must be at least 1",
         ));
     }
+    if node.workers > NodeOptions::MAX_WORKERS {
+        let problem = format!("must be at most {}", NodeOptions::MAX_WORKERS);
+        return Err(Unusable::new("node.workers", problem));
+    }
     if shutdown.timeout > MAX_SHUTDOWN {
         return Err(Unusable::new("shutdown.timeout", "must be at most 1h"));
     }
@@ -164,6 +170,7 @@ fn check(
         })?;
     Ok(Config {
         listen: SocketAddr::new(http_server.address, http_server.port),
+        node,
         hub: Arc::new(hub),
         engine: engine.memory,
         http: Arc::new(Settings {

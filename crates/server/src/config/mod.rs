@@ -9,6 +9,7 @@
 //! | table | options | what for |
 //! |---|---|---|
 //! | `[http_server]` | [`HttpServerOptions`] | where the server listens |
+//! | `[node]` | [`NodeOptions`] | its name, its threads |
 //! | `[client]` | [`ClientOptions`](tautline_hub::config::ClientOptions), `allowed_origins` | connections: limits, time-outs, whose pages may connect |
 //! | `[client.token]` | [`TokenOptions`] | keys that tokens are verified with |
 //! | `[channel]` | [`ChannelOptions`](tautline_hub::config::ChannelOptions) | limits of channel names |
@@ -49,6 +50,8 @@ pub use self::dev::DEV_API_KEY;
 pub struct Config {
     /// Where to listen. Port 0 lets the system choose.
     pub listen: SocketAddr,
+    /// Its name, its threads.
+    pub node: NodeOptions,
     /// What the workers' hubs go by, verifier included.
     pub hub: Arc<HubConfig>,
     /// How much the memory engine may keep.
@@ -103,6 +106,32 @@ impl Default for HttpServerOptions {
             address: Ipv4Addr::UNSPECIFIED.into(),
             port: 8000,
         }
+    }
+}
+
+/// `[node]`: this process among others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NodeOptions {
+    /// Its name, for people; empty for address and port. Default: empty.
+    pub name: String,
+    /// How many threads serve connections, at most 1024; 0 for one a core. Default: 0.
+    pub workers: usize,
+}
+
+impl NodeOptions {
+    /// Most threads that can be asked for: more than any machine of today has cores.
+    pub const MAX_WORKERS: usize = 1024;
+
+    /// How many threads that is on this machine.
+    pub fn worker_count(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let count = if self.workers == 0 {
+            cores()
+        } else {
+            self.workers
+        };
+        count.min(Self::MAX_WORKERS)
     }
 }
 

@@ -151,7 +151,7 @@ impl Outbox for Connections {
 
     fn send(&mut self, to: SessionId, message: &[u8]) -> usize {
         self.with(to, |queue| {
-            frame::write_unmasked(frame::OpCode::Text, message, queue)
+            frame::write_unmasked(frame::OpCode::Text, message, queue);
         })
     }
 
