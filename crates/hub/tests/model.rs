@@ -11,6 +11,7 @@
 //! - `recovered` is said if and only if nothing is missing;
 //! - a subscription ends as incomplete only if something was lost or the stream began anew;
 //! - presence is who is subscribed; joins and leaves take turns and end with the truth;
+//! - what was acknowledged is there;
 //! - nothing is left when everybody is gone.
 //!
 //! A failing case prints its seed. `MODEL_SEED=<seed>` runs that case alone,
@@ -195,11 +196,11 @@ impl Model {
                 };
                 let now = self.world.now;
                 let worker = self.random.below(WORKERS);
+                let fails = self.fails();
+                let done = move |result: Result<_, _>| assert!(fails || result.is_ok());
                 self.world.workers[worker]
                     .hub
-                    .api_publish(now, request, |result| {
-                        result.unwrap();
-                    });
+                    .api_publish(now, request, done);
             }
         }
     }
@@ -286,7 +287,8 @@ impl Model {
             return false;
         };
         for message in self.world.heard(connection) {
-            match self.clients[client].hear(&message, &self.logs) {
+            let fails = self.fails();
+            match self.clients[client].hear(&message, &mut self.logs, fails) {
                 Heard::Nothing => {}
                 Heard::Subscribed { channel, since } => self.check_begin(client, channel, since),
                 Heard::Incomplete(channel) => self.check_incomplete(client, channel),
@@ -332,6 +334,12 @@ impl Model {
     /// The engine does everything at once, so it is known what it had to say.
     fn is_exact(&self) -> bool {
         self.weather.delays.is_none()
+    }
+
+    fn fails(&self) -> bool {
+        self.weather
+            .delays
+            .is_some_and(|delays| delays.failures > 0)
     }
 
     fn may_be_incomplete(&self) -> bool {
@@ -401,11 +409,21 @@ impl Model {
 
     fn check_rest(&mut self) {
         for (channel, log) in self.logs.iter().enumerate() {
-            assert_eq!(
-                log.entries.len(),
-                log.started,
-                "everything was published, once"
+            let published = log.entries.len();
+            assert!(
+                published <= log.started,
+                "more was published than was asked for"
             );
+            assert!(
+                self.fails() || published == log.started,
+                "something was not published"
+            );
+            for number in &log.acknowledged {
+                assert!(
+                    log.place(*number).is_some(),
+                    "{number} was acknowledged and is not there"
+                );
+            }
             for (index, client) in self.clients.iter().enumerate() {
                 client.check_rest(index, channel, log, self.weather.lossy);
             }
@@ -508,11 +526,23 @@ fn an_engine_that_answers_later() {
 }
 
 #[test]
+fn an_engine_that_fails_now_and_then() {
+    let delays = Some(DelayOptions {
+        at_once: 20,
+        failures: 10,
+    });
+    run(300, Weather { delays, ..FAIR });
+}
+
+#[test]
 fn everything_at_once() {
     run(
         1000,
         Weather {
-            delays: SLOW,
+            delays: Some(DelayOptions {
+                at_once: 20,
+                failures: 5,
+            }),
             lossy: true,
             forgetful: true,
         },

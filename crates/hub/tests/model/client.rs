@@ -28,7 +28,10 @@ enum Command {
     Unsubscribe {
         channel: usize,
     },
-    Publish,
+    Publish {
+        channel: usize,
+        number: u64,
+    },
     Presence {
         channel: usize,
     },
@@ -185,7 +188,7 @@ impl ClientModel {
         let request = json!({"channel": CHANNELS[channel], "data": number});
         Some((
             connection,
-            self.command(Command::Publish, "publish", request),
+            self.command(Command::Publish { channel, number }, "publish", request),
         ))
     }
 
@@ -207,9 +210,9 @@ impl ClientModel {
         Some((connection, frame))
     }
 
-    pub(crate) fn hear(&mut self, message: &Value, logs: &[Log]) -> Heard {
+    pub(crate) fn hear(&mut self, message: &Value, logs: &mut [Log], fails: bool) -> Heard {
         if let Some(id) = message["id"].as_u64() {
-            return self.hear_answer(id, message, logs);
+            return self.hear_answer(id, message, logs, fails);
         }
         let push = &message["push"];
         let name = push["channel"].as_str().expect("a push without a channel");
@@ -243,15 +246,25 @@ impl ClientModel {
         Heard::Nothing
     }
 
-    fn hear_answer(&mut self, id: u64, message: &Value, logs: &[Log]) -> Heard {
+    fn hear_answer(&mut self, id: u64, message: &Value, logs: &mut [Log], fails: bool) -> Heard {
         let (expected, command) = self.pending.pop_front().expect("an answer to nothing");
         assert_eq!(id, expected, "answers out of order: {message}");
-        assert!(message["error"].is_null(), "{message}");
+        if !message["error"].is_null() {
+            let is_temporary = message["error"]["temporary"] == json!(true);
+            assert!(fails && is_temporary, "{message}");
+            if let Command::Subscribe { channel, .. } = command {
+                self.subscriptions[channel].end();
+            }
+            return Heard::Nothing;
+        }
         match command {
             Command::Connect => {
                 self.id = message["connect"]["client"].as_str().unwrap().to_owned();
             }
-            Command::Publish => assert_eq!(message["publish"], json!({})),
+            Command::Publish { channel, number } => {
+                assert_eq!(message["publish"], json!({}));
+                logs[channel].acknowledged.push(number);
+            }
             Command::Subscribe { channel, since } => {
                 let result = &message["subscribe"];
                 self.subscriptions[channel].begin(result, since.as_ref(), &logs[channel]);
@@ -259,7 +272,10 @@ impl ClientModel {
             }
             Command::Unsubscribe { channel } => {
                 assert_eq!(message["unsubscribe"], json!({}));
-                self.subscriptions[channel].end();
+                // The server may have ended it first, and the client begun anew.
+                if self.subscriptions[channel].state == State::Ending {
+                    self.subscriptions[channel].end();
+                }
             }
             Command::Presence { channel } => {
                 let presence = message["presence"]["presence"].as_object().unwrap();

@@ -9,6 +9,8 @@ pub(crate) struct Log {
     /// How many publishes were begun.
     pub(crate) started: usize,
     pub(crate) entries: Vec<Entry>,
+    /// Numbers of which a client was told that they are published.
+    pub(crate) acknowledged: Vec<u64>,
 }
 
 pub(crate) struct Entry {
@@ -24,6 +26,7 @@ impl Log {
             has_history,
             started: 0,
             entries: Vec::new(),
+            acknowledged: Vec::new(),
         }
     }
 

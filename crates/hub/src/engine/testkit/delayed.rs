@@ -49,11 +49,16 @@ struct Operation {
 
 type Effect = Box<dyn FnOnce(&dyn Engine, Now) -> Outcome + Send>;
 
-#[derive(Clone, Copy)]
 struct Failure {
     takes_effect: bool,
-    /// Turns the outcome into one of the same kind that says so.
-    outcome: fn(EngineError) -> Outcome,
+    outcome: Outcome,
+}
+
+/// Whether an operation must take effect even where it is said to have failed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owed {
+    Yes,
+    No,
 }
 
 impl DelayedEngine {
@@ -111,7 +116,7 @@ impl DelayedEngine {
                 if takes_effect {
                     effect(&*self.inner, now);
                 }
-                outcome(EngineError::Unavailable)
+                outcome
             }
         };
         if let Some(ticket) = ticket {
@@ -126,23 +131,23 @@ impl DelayedEngine {
         now: Now,
         ticket: Ticket,
         channel: &Channel,
+        owed: Owed,
         run: impl FnOnce(&dyn Engine, Now) -> Started<Result<T, EngineError>> + Send + 'static,
         outcome: fn(Result<T, EngineError>) -> Outcome,
-        failed: fn(EngineError) -> Outcome,
     ) -> Started<Result<T, EngineError>> {
         let mut state = self.lock();
         let key = (ticket.worker, channel.clone());
         if !state.started.contains_key(&key) && state.random.chance(self.options.at_once) {
             return run(&*self.inner, now);
         }
-        let failure = state.random.chance(self.options.failures).then_some(());
-        let failure = failure.map(|()| Failure {
-            takes_effect: state.random.chance(50),
-            outcome: failed,
+        let is_failure = state.random.chance(self.options.failures);
+        let failure = is_failure.then(|| Failure {
+            takes_effect: owed == Owed::Yes || state.random.chance(50),
+            outcome: outcome(Err(EngineError::Unavailable)),
         });
         let effect: Effect = Box::new(move |engine, now| match run(engine, now) {
             Started::Done(result) => outcome(result),
-            Started::Later => failed(EngineError::Unavailable),
+            Started::Later => outcome(Err(EngineError::Unavailable)),
         });
         let operation = Operation {
             ticket: Some(ticket),
@@ -196,9 +201,7 @@ impl Engine for DelayedEngine {
     ) -> Started<Result<(), EngineError>> {
         let name = channel.clone();
         let run = move |engine: &dyn Engine, now| engine.attach(now, ticket, &name);
-        self.start(now, ticket, channel, run, Outcome::Changed, |e| {
-            Outcome::Changed(Err(e))
-        })
+        self.start(now, ticket, channel, Owed::No, run, Outcome::Changed)
     }
 
     fn detach(&self, _: Now, worker: WorkerId, channel: &Channel) {
@@ -216,9 +219,7 @@ impl Engine for DelayedEngine {
     ) -> Started<Result<Published, EngineError>> {
         let channel = request.channel.clone();
         let run = move |engine: &dyn Engine, now| engine.publish(now, ticket, request);
-        self.start(now, ticket, &channel, run, Outcome::Published, |e| {
-            Outcome::Published(Err(e))
-        })
+        self.start(now, ticket, &channel, Owed::No, run, Outcome::Published)
     }
 
     fn join(&self, _: Now, worker: WorkerId, channel: &Channel, info: &Arc<ClientInfo>) {
@@ -243,9 +244,7 @@ impl Engine for DelayedEngine {
     ) -> Started<Result<HistoryPage, EngineError>> {
         let channel = request.channel.clone();
         let run = move |engine: &dyn Engine, now| engine.history(now, ticket, request);
-        self.start(now, ticket, &channel, run, Outcome::History, |e| {
-            Outcome::History(Err(e))
-        })
+        self.start(now, ticket, &channel, Owed::No, run, Outcome::History)
     }
 
     fn presence_add(
@@ -257,9 +256,7 @@ impl Engine for DelayedEngine {
     ) -> Started<Result<(), EngineError>> {
         let (name, info) = (channel.clone(), info.clone());
         let run = move |engine: &dyn Engine, now| engine.presence_add(now, ticket, &name, &info);
-        self.start(now, ticket, channel, run, Outcome::Changed, |e| {
-            Outcome::Changed(Err(e))
-        })
+        self.start(now, ticket, channel, Owed::No, run, Outcome::Changed)
     }
 
     fn presence_remove(
@@ -271,9 +268,7 @@ impl Engine for DelayedEngine {
     ) -> Started<Result<(), EngineError>> {
         let (name, info) = (channel.clone(), info.clone());
         let run = move |engine: &dyn Engine, now| engine.presence_remove(now, ticket, &name, &info);
-        self.start(now, ticket, channel, run, Outcome::Changed, |e| {
-            Outcome::Changed(Err(e))
-        })
+        self.start(now, ticket, channel, Owed::Yes, run, Outcome::Changed)
     }
 
     fn presence(
@@ -284,9 +279,7 @@ impl Engine for DelayedEngine {
     ) -> Started<Result<Members, EngineError>> {
         let name = channel.clone();
         let run = move |engine: &dyn Engine, now| engine.presence(now, ticket, &name);
-        self.start(now, ticket, channel, run, Outcome::Presence, |e| {
-            Outcome::Presence(Err(e))
-        })
+        self.start(now, ticket, channel, Owed::No, run, Outcome::Presence)
     }
 
     fn presence_stats(
@@ -297,8 +290,7 @@ impl Engine for DelayedEngine {
     ) -> Started<Result<PresenceStatsResult, EngineError>> {
         let name = channel.clone();
         let run = move |engine: &dyn Engine, now| engine.presence_stats(now, ticket, &name);
-        let failed = |e| Outcome::PresenceStats(Err(e));
-        self.start(now, ticket, channel, run, Outcome::PresenceStats, failed)
+        self.start(now, ticket, channel, Owed::No, run, Outcome::PresenceStats)
     }
 
     fn maintain(&self, now: Now) {
