@@ -26,6 +26,8 @@ pub(crate) struct Channel {
     pub(crate) seen: u64,
     /// How many subscribers are watched for gaps.
     pub(crate) positioned: u32,
+    /// For how many publications are set aside.
+    pub(crate) pending: u32,
     /// What the engine calls the feed of this channel to this worker.
     pub(crate) feed: FeedId,
     /// Sessions that wait for the feed to begin; `None` once it has.
@@ -72,12 +74,41 @@ impl Channel {
             epoch: Arc::default(),
             seen: 0,
             positioned: 0,
+            pending: 0,
             feed: 0,
             attaching: None,
             checked_at: now,
             check_armed: false,
             suspected: false,
         }
+    }
+}
+
+impl Channel {
+    pub(crate) fn push(&mut self, subscriber: Subscriber) {
+        self.count(subscriber.role, 1);
+        self.subscribers.push(subscriber);
+    }
+
+    pub(crate) fn set_role(&mut self, slot: usize, role: Role) {
+        let before = std::mem::replace(&mut self.subscribers[slot].role, role);
+        self.count(before, -1);
+        self.count(role, 1);
+    }
+
+    /// Takes a subscriber out. The last one gets its place.
+    pub(crate) fn swap_remove(&mut self, slot: usize) {
+        let subscriber = self.subscribers.swap_remove(slot);
+        self.count(subscriber.role, -1);
+    }
+
+    fn count(&mut self, role: Role, change: i32) {
+        let counter = match role {
+            Role::Positioned => &mut self.positioned,
+            Role::PendingPositioned => &mut self.pending,
+            Role::Plain | Role::PendingPlain => return,
+        };
+        *counter = counter.saturating_add_signed(change);
     }
 }
 

@@ -149,7 +149,11 @@ impl Hub {
         epoch: &Arc<str>,
         previous: u64,
     ) {
-        let Some(channel) = self.channels.get(index) else {
+        let waiting = self
+            .channels
+            .get(index)
+            .filter(|channel| channel.pending > 0);
+        let Some(channel) = waiting else {
             return;
         };
         for subscriber in &channel.subscribers {

@@ -24,7 +24,7 @@ use super::sessions::{Subscription, SubscriptionExtra};
 use super::waiting::{Pending, Subscribing, Waiting, Wants};
 use super::{Hub, SessionId};
 use crate::Now;
-use crate::engine::{HistoryOptions, HistoryRead, Outcome, Started};
+use crate::engine::{HistoryOptions, HistoryRead, Outcome, Started, Ticket};
 use crate::outbox::Outbox;
 
 /// A subscription that is allowed.
@@ -223,7 +223,7 @@ impl Hub {
                 was_announced: false,
                 extra,
             });
-            entry.subscribers.push(Subscriber {
+            entry.push(Subscriber {
                 session: id,
                 from: 0,
                 role: if plan.wants.positioned {
@@ -312,7 +312,7 @@ impl Hub {
     fn note_start<T>(
         &mut self,
         id: SessionId,
-        ticket: crate::engine::Ticket,
+        ticket: Ticket,
         subscribing: &mut Subscribing,
         started: Started<T>,
         outcome: impl FnOnce(T) -> Outcome,
@@ -417,17 +417,13 @@ impl Hub {
             .and_then(|connected| connected.subscription(index));
         let slot = slot.map(|subscription| subscription.slot as usize);
         if let (Some(slot), Some(channel)) = (slot, self.channels.get_mut(index)) {
-            let subscriber = &mut channel.subscribers[slot];
-            subscriber.from = from;
-            subscriber.join_leave = wants.join_leave;
-            subscriber.role = if wants.positioned {
-                Role::Positioned
-            } else {
-                Role::Plain
-            };
+            channel.subscribers[slot].from = from;
+            channel.subscribers[slot].join_leave = wants.join_leave;
             if wants.positioned {
-                channel.positioned += 1;
+                channel.set_role(slot, Role::Positioned);
                 self.watch_position(now, index);
+            } else {
+                channel.set_role(slot, Role::Plain);
             }
         }
         Ok((command, wants, result))

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use tautline_protocol::message::{ClientInfo, Unsubscribe, UnsubscribeRequest};
 use tautline_protocol::{Disconnect, Push, Reply, Response, UnsubscribeCode};
 
-use super::channels::Role;
 use super::dispatch::{Progress, Refusal};
 use super::waiting::Waiting;
 use super::{Hub, SessionId};
@@ -121,10 +120,7 @@ impl Hub {
         self.subscriptions -= 1;
         let slot = subscription.slot as usize;
         let entry = self.channels.get_mut(channel)?;
-        let subscriber = entry.subscribers.swap_remove(slot);
-        if subscriber.role == Role::Positioned {
-            entry.positioned -= 1;
-        }
+        entry.swap_remove(slot);
         let ended = Ended {
             channel: entry.name.clone(),
             info,
