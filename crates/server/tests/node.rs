@@ -381,6 +381,21 @@ fn frames_may_come_right_behind_the_upgrade() {
     assert!(client.text().starts_with(r#"{"id":2,"subscribe":"#));
 }
 
+/// RFC 6455, section 5.5.1: nothing may follow a Close. The publication comes back through the
+/// mailbox when the Close in the same read has been answered.
+#[test]
+fn nothing_follows_a_close() {
+    let server = Server::dev();
+    let mut client = Client::subscribed(&server, "closing");
+    let mut last_words = masked(0x1, br#"{"id":3,"publish":{"channel":"closing","data":1}}"#);
+    last_words.extend(masked(0x8, &1000_u16.to_be_bytes()));
+    client.stream.write_all(&last_words).unwrap();
+    while client.frame() != Frame::Close(1000, String::new()) {}
+    let mut rest = client.received;
+    client.stream.read_to_end(&mut rest).unwrap();
+    assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
+}
+
 /// Sixteen subscribers, which the kernel spreads over all workers; two publishers at once, each on
 /// a worker of its own or not.
 #[test]

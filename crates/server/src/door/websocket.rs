@@ -9,14 +9,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tautline_hub::{Frame, SessionId, Transport};
+use tautline_hub::{Frame, Now, SessionId, Transport};
 use tautline_protocol::{Disconnect, Encoding};
 use tautline_websocket::conn::scratch;
 use tautline_websocket::proto::{CloseCode, Connection, Event, Limits, MAX_REASON, Role};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::worker::Worker;
 use crate::worker::connections::{Ending, Link};
+use crate::worker::{State, Worker};
 
 /// How many times a connection may fill the read buffer before others have their turn.
 const READS_PER_POLL: usize = 8;
@@ -162,7 +162,13 @@ impl Session<'_> {
                 }
             }
             drop(events);
-            state.connections.mark_dirty(*id);
+            if engine.can_send() {
+                state.connections.mark_dirty(*id);
+            } else {
+                // A Close is queued, and nothing may follow it (RFC 6455, section 5.5.1): what this
+                // very turn has in store for the session must not find the connection any more.
+                leave(now, state, *id);
+            }
         });
     }
 
@@ -181,12 +187,8 @@ impl Session<'_> {
     /// Tells the hub, or the peer, whoever doesn't know yet, and lets go of the connection.
     async fn finish(mut self, end: End) {
         match end {
-            End::Closed | End::Gone => self.worker.turn(|now, state| {
-                state.connections.remove(self.id);
-                state
-                    .hub
-                    .transport_closed(now, self.id, &mut state.connections);
-            }),
+            // Closed connections have left already; doing so twice is harmless.
+            End::Closed | End::Gone => self.worker.turn(|now, state| leave(now, state, self.id)),
             End::Disconnected(Ending {
                 ref disconnect,
                 flush,
@@ -241,4 +243,10 @@ impl Session<'_> {
         })
         .await
     }
+}
+
+/// Ends a session whose connection is over, as far as worker and hub are concerned.
+fn leave(now: Now, state: &mut State, id: SessionId) {
+    state.connections.remove(id);
+    state.hub.transport_closed(now, id, &mut state.connections);
 }
