@@ -163,6 +163,13 @@ impl FrameHeader {
         Ok(Some((header, len)))
     }
 
+    /// Whether the frame is a message by itself: text or binary, not fragmented, with no reserved
+    /// bit set.
+    #[inline]
+    pub const fn is_whole_message(&self) -> bool {
+        self.fin && self.reserved == 0 && matches!(self.opcode, OpCode::Text | OpCode::Binary)
+    }
+
     /// Writes the header into `buffer` and returns how many bytes it takes: 2 to [`MAX_HEADER`],
     /// with the length in its shortest form.
     #[inline]

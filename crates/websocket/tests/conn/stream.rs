@@ -264,6 +264,24 @@ async fn pings_are_answered_from_within_recv() {
     assert_eq!(received.unwrap(), Some(Message::Text("yes".into())));
 }
 
+/// A pong that had to wait for the peer to read leaves when the rest has left.
+#[tokio::test]
+async fn a_waiting_pong_leaves_when_there_is_room() {
+    use tautline_websocket::proto::{Connection, Limits, Role};
+    let limits = Limits {
+        pong_backlog: 1,
+        ..Limits::default()
+    };
+    let input = [frame(0x81, b"hi"), frame(0x89, b"1"), frame(0x89, b"2")].concat();
+    let mut io = Scripted::new([Input::Bytes(input), Input::End]);
+    let ws = WebSocket::new(&mut io, Connection::new(Role::Server, limits));
+    let served = ws
+        .serve(|message, replies| replies.send(message).unwrap())
+        .await;
+    assert!(matches!(served, Err(Error::CutOff)));
+    assert_eq!(io.written(), b"\x81\x02hi\x8A\x012");
+}
+
 #[tokio::test]
 async fn closing_from_this_side() {
     let (near, mut far) = tokio::io::duplex(1000);

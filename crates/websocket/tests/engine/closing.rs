@@ -82,6 +82,23 @@ fn nothing_is_sent_after_a_close() {
     }
 }
 
+/// A pong that waited for the peer to read is not sent behind a Close.
+#[test]
+fn a_waiting_pong_does_not_follow_a_close() {
+    for side in BOTH {
+        let limits = Limits {
+            pong_backlog: 0,
+            ..Limits::default()
+        };
+        let (mut engine, mut out) = (side.engine(limits), Vec::new());
+        echo(&mut engine, [&side.frame(0x89, b"hi")[..]], &mut out);
+        assert!(out.is_empty(), "it waits");
+        engine.close(CloseCode::NORMAL, "", &mut out).unwrap();
+        assert_eq!(sent(&out).len(), 1);
+        assert!(!engine.flush_pong(&mut Vec::new()));
+    }
+}
+
 /// Messages that were under way when this side closed still come; then the peer's Close ends it.
 #[test]
 fn the_handshake_when_this_side_begins() {
