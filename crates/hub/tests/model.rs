@@ -442,7 +442,17 @@ impl Model {
             self.drop(client);
         }
         self.world.settle();
+        for channel in 0..CHANNELS.len() {
+            self.publish(0, channel);
+        }
+        while self
+            .world
+            .delayed
+            .as_ref()
+            .is_some_and(|delayed| delayed.step(self.world.now))
+        {}
         for (index, worker) in self.world.workers.iter().enumerate() {
+            assert!(worker.inbox.is_fed_nothing(), "worker {index} is still fed");
             assert_eq!(worker.hub.stats(), HubStats::default(), "worker {index}");
         }
         for channel in CHANNELS {

@@ -80,13 +80,16 @@ fn joiners_hear_of_themselves_and_leavers_do_not() {
 #[test]
 fn who_leaves_and_comes_back_does_not_hear_of_the_leaving() {
     let mut world = World::new();
-    let ann = world.connect_as(0, "ann");
+    let (ann, bob) = (world.connect_as(0, "ann"), world.connect_as(0, "bob"));
+    // Bob stays, so the worker's feed goes on.
+    join(&mut world, bob);
     join(&mut world, ann);
     world.send(
         ann,
         "{\"id\":3,\"unsubscribe\":{\"channel\":\"room:a\"}}\n{\"id\":4,\"subscribe\":{\"channel\":\"room:a\"}}",
     );
     assert!(!events(&world.heard(ann)).contains(&"-ann".to_owned()));
+    assert!(events(&world.heard(bob)).contains(&"-ann".to_owned()));
 }
 
 #[test]

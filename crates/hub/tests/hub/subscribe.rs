@@ -283,3 +283,34 @@ fn extras_are_honoured_where_allowed_and_ignored_otherwise() {
         }
     }
 }
+
+#[test]
+fn without_subscribers_nothing_is_fed_and_old_feeds_are_for_nobody() {
+    let mut world = World::new();
+    let (client, publisher) = (world.connect(0), world.connect(1));
+    let publish = r#"{"id":4,"publish":{"channel":"news","data":1}}"#;
+    let unsubscribe = r#"{"id":3,"unsubscribe":{"channel":"news"}}"#;
+    assert_eq!(subscribe(&mut world, client, json!({"channel": "news"})), 0);
+    world.send_only(publisher, publish);
+    world.send_only(client, unsubscribe);
+    assert_eq!(
+        world.workers[0].inbox.len(),
+        1,
+        "what was fed before stays in the mailbox"
+    );
+    world.send_only(publisher, publish);
+    assert_eq!(world.workers[0].inbox.len(), 1, "the feed has ended");
+    world.send_only(client, r#"{"id":5,"subscribe":{"channel":"news"}}"#);
+    world.send_only(publisher, publish);
+    world.heard(client);
+    assert_eq!(world.workers[0].inbox.len(), 2);
+    world.settle();
+    assert_eq!(
+        world.heard(client).len(),
+        1,
+        "only what was published since"
+    );
+    world.drop_connection(client);
+    world.send_only(publisher, publish);
+    assert_eq!(world.workers[0].inbox.len(), 0);
+}

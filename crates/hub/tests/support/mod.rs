@@ -39,6 +39,13 @@ impl Inbox {
         self.0.lock().unwrap().splice(0..0, deliveries);
     }
 
+    /// Whether nothing waits but outcomes.
+    pub(crate) fn is_fed_nothing(&self) -> bool {
+        let deliveries = self.0.lock().unwrap();
+        let mut outcomes = deliveries.iter();
+        outcomes.all(|delivery| matches!(delivery, Delivery::Outcome { .. }))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.lock().unwrap().len()
     }
