@@ -87,15 +87,19 @@ fn nothing_is_sent_after_a_close() {
 fn a_waiting_pong_does_not_follow_a_close() {
     for side in BOTH {
         let limits = Limits {
-            pong_backlog: 0,
+            pong_backlog: 1,
             ..Limits::default()
         };
-        let (mut engine, mut out) = (side.engine(limits), Vec::new());
-        echo(&mut engine, [&side.frame(0x89, b"hi")[..]], &mut out);
-        assert!(out.is_empty(), "it waits");
-        engine.close(CloseCode::NORMAL, "", &mut out).unwrap();
-        assert_eq!(sent(&out).len(), 1);
-        assert!(!engine.flush_pong(&mut Vec::new()));
+        for closes in [false, true] {
+            let (mut engine, mut out) = (side.engine(limits), Vec::new());
+            let input = [side.frame(0x81, b"echo"), side.frame(0x89, b"waits")].concat();
+            echo(&mut engine, [&input[..]], &mut out);
+            assert_eq!(sent(&out), [(0x81, b"echo".to_vec())]);
+            if closes {
+                engine.close(CloseCode::NORMAL, "", &mut out).unwrap();
+            }
+            assert_eq!(engine.flush_pong(&mut Vec::new()), !closes);
+        }
     }
 }
 
