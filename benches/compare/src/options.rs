@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::load::{EchoLoad, FanoutLoad, IdleLoad};
+use crate::peers::Peer;
 
 /// Measures WebSocket servers side by side: CPU time per message, memory per connection
 #[derive(Debug, Parser)]
@@ -37,6 +38,10 @@ pub(crate) struct Common {
     /// Servers to measure, by name, separated by commas [default: all that were found and have the load]
     #[arg(long, global = true, value_delimiter = ',', value_name = "NAMES")]
     pub(crate) servers: Vec<String>,
+    /// Another WebSocket echo server to measure beside them, started as `PROGRAM --listen ADDRESS`; for comparing two
+    /// builds. Can be given more than once
+    #[arg(long, global = true, value_name = "NAME=PROGRAM", value_parser = Peer::ad_hoc)]
+    pub(crate) also: Vec<Peer>,
     /// How often each server has its turn [default: 5; idle: 3]
     #[arg(long, global = true, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rounds: Option<u32>,

@@ -1,14 +1,15 @@
 //! Who takes part: each server, how it is started, and which loads it knows. A new peer is one more entry here.
 
+use std::borrow::Cow;
 use std::env;
 use std::path::{Path, PathBuf};
 
 use crate::client::upgrade::Dialect;
 
 /// A server under test.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Peer {
-    pub(crate) name: &'static str,
+    pub(crate) name: Cow<'static, str>,
     program: Program,
     /// Behind `--listen ADDRESS`.
     pub(crate) arguments: &'static [&'static str],
@@ -27,7 +28,7 @@ pub(crate) struct Fanout {
     pub(crate) channel: &'static str,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Program {
     /// A binary of this workspace.
     Own(&'static str),
@@ -38,6 +39,8 @@ enum Program {
     },
     /// `peers/bun`.
     Bun,
+    /// Given on the command line.
+    At(PathBuf),
 }
 
 /// What is executed.
@@ -53,7 +56,7 @@ pub(crate) const BASELINE: &str = "bare";
 
 const ECHO: Option<Dialect> = Some(Dialect::WebSocket("/"));
 const BASE: Peer = Peer {
-    name: BASELINE,
+    name: Cow::Borrowed(BASELINE),
     program: Program::Own("peer-bare"),
     arguments: &[],
     echo: None,
@@ -77,7 +80,7 @@ pub(crate) const PEERS: &[Peer] = &[
         ..BASE
     },
     Peer {
-        name: "tautline",
+        name: Cow::Borrowed("tautline"),
         program: Program::Tautline {
             path: "examples/echo_server",
             before: &[],
@@ -86,7 +89,7 @@ pub(crate) const PEERS: &[Peer] = &[
         ..BASE
     },
     Peer {
-        name: "tautline",
+        name: Cow::Borrowed("tautline"),
         program: Program::Tautline {
             path: "tautline",
             before: &["dev"],
@@ -99,26 +102,26 @@ pub(crate) const PEERS: &[Peer] = &[
         ..BASE
     },
     Peer {
-        name: "fastwebsockets",
+        name: Cow::Borrowed("fastwebsockets"),
         program: Program::Own("peer-fastwebsockets"),
         echo: ECHO,
         ..BASE
     },
     Peer {
-        name: "fastwebsockets/send",
+        name: Cow::Borrowed("fastwebsockets/send"),
         program: Program::Own("peer-fastwebsockets"),
         arguments: &["--send"],
         echo: ECHO,
         ..BASE
     },
     Peer {
-        name: "tokio-websockets",
+        name: Cow::Borrowed("tokio-websockets"),
         program: Program::Own("peer-tokio-websockets"),
         echo: ECHO,
         ..BASE
     },
     Peer {
-        name: "tokio-websockets/send",
+        name: Cow::Borrowed("tokio-websockets/send"),
         program: Program::Own("peer-tokio-websockets"),
         arguments: &["--send"],
         echo: ECHO,
@@ -126,13 +129,13 @@ pub(crate) const PEERS: &[Peer] = &[
         ..BASE
     },
     Peer {
-        name: "sockudo-ws",
+        name: Cow::Borrowed("sockudo-ws"),
         program: Program::Own("peer-sockudo-ws"),
         echo: ECHO,
         ..BASE
     },
     Peer {
-        name: "sockudo-ws/send",
+        name: Cow::Borrowed("sockudo-ws/send"),
         program: Program::Own("peer-sockudo-ws"),
         arguments: &["--send"],
         echo: ECHO,
@@ -140,13 +143,13 @@ pub(crate) const PEERS: &[Peer] = &[
         ..BASE
     },
     Peer {
-        name: "yawc",
+        name: Cow::Borrowed("yawc"),
         program: Program::Own("peer-yawc"),
         echo: ECHO,
         ..BASE
     },
     Peer {
-        name: "yawc/send",
+        name: Cow::Borrowed("yawc/send"),
         program: Program::Own("peer-yawc"),
         arguments: &["--send"],
         echo: ECHO,
@@ -154,20 +157,20 @@ pub(crate) const PEERS: &[Peer] = &[
         ..BASE
     },
     Peer {
-        name: "tokio-tungstenite",
+        name: Cow::Borrowed("tokio-tungstenite"),
         program: Program::Own("peer-tokio-tungstenite"),
         echo: ECHO,
         ..BASE
     },
     Peer {
-        name: "tokio-tungstenite/send",
+        name: Cow::Borrowed("tokio-tungstenite/send"),
         program: Program::Own("peer-tokio-tungstenite"),
         arguments: &["--send"],
         echo: ECHO,
         ..BASE
     },
     Peer {
-        name: "bun",
+        name: Cow::Borrowed("bun"),
         program: Program::Bun,
         echo: Some(Dialect::WebSocket("/echo")),
         fanout: Some(Fanout {
@@ -180,12 +183,28 @@ pub(crate) const PEERS: &[Peer] = &[
 ];
 
 impl Peer {
+    /// A WebSocket echo server that is not of the table: from `NAME=PROGRAM`.
+    ///
+    /// # Errors
+    /// Why `text` is not of that form.
+    pub(crate) fn ad_hoc(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((name, program)) if !name.is_empty() && !program.is_empty() => Ok(Self {
+                name: Cow::Owned(name.to_owned()),
+                program: Program::At(program.into()),
+                echo: ECHO,
+                ..BASE
+            }),
+            _ => Err("it is NAME=PROGRAM, such as before=/tmp/echo_server".to_owned()),
+        }
+    }
+
     /// Whether it takes part, given the names that were asked for.
     pub(crate) fn is_wanted(&self, names: &[String]) -> bool {
         if names.is_empty() {
             !self.on_request
         } else {
-            names.iter().any(|name| name == self.name)
+            names.iter().any(|name| *name == self.name)
         }
     }
 
@@ -195,7 +214,7 @@ impl Peer {
     /// What is missing and how to get it.
     pub(crate) fn locate(&self, tautline_dir: &Path) -> Result<CommandLine, String> {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let (program, before, remedy) = match self.program {
+        let (program, before, remedy) = match &self.program {
             Program::Own(name) => (
                 own_dir().join(name),
                 vec![],
@@ -211,6 +230,7 @@ impl Peer {
                 vec![here.join("peers/bun/server.js")],
                 "npm ci, in benches/compare/peers/bun",
             ),
+            Program::At(program) => (program.clone(), vec![], "--also names it"),
         };
         if program.is_file() {
             Ok(CommandLine { program, before })

@@ -97,8 +97,10 @@ fn print_idle(entries: &[Entry]) {
             )
         };
         let counted = |value: Option<Spread>, digits: usize| match value {
-            Some(value) if peer_counts(entry.peer) && digits == 1 => format!("{:.1}", value.median),
-            Some(value) if peer_counts(entry.peer) => grouped(value.median),
+            Some(value) if entry.peer.heap_is_counted && digits == 1 => {
+                format!("{:.1}", value.median)
+            }
+            Some(value) if entry.peer.heap_is_counted => grouped(value.median),
             Some(_) => "not seen".to_owned(),
             None => "failed".to_owned(),
         };
@@ -115,10 +117,6 @@ fn print_idle(entries: &[Entry]) {
             seen(figure(|idle| idle.after_burst.resident)),
         );
     }
-}
-
-fn peer_counts(peer: &Peer) -> bool {
-    peer.heap_is_counted
 }
 
 fn as_work(sample: Option<&Sample>) -> Option<&Work> {

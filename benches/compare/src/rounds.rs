@@ -17,7 +17,7 @@ use crate::server::{Server, scratch_dir};
 /// A server and what its turns gave so far, `None` for a turn that failed.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    pub(crate) peer: &'static Peer,
+    pub(crate) peer: Peer,
     pub(crate) samples: Vec<Option<Sample>>,
 }
 
@@ -31,7 +31,7 @@ pub(crate) fn measure(load: &Load, common: &Common) -> Result<bool> {
         for turn in 0..entries.len() {
             let index = (turn + round) % entries.len();
             let entry = &mut entries[index];
-            let sample = match take_turn(load, entry.peer, common) {
+            let sample = match take_turn(load, &entry.peer, common) {
                 Ok(sample) => Some(sample),
                 Err(error) => {
                     eprintln!(
@@ -43,7 +43,7 @@ pub(crate) fn measure(load: &Load, common: &Common) -> Result<bool> {
                 }
             };
             if let (Some(sample), Some(file)) = (&sample, &common.json) {
-                let line = report::json(&title, entry.peer, round, sample);
+                let line = report::json(&title, &entry.peer, round, sample);
                 let mut file = OpenOptions::new().create(true).append(true).open(file)?;
                 writeln!(file, "{line}")?;
             }
@@ -59,8 +59,8 @@ pub(crate) fn measure(load: &Load, common: &Common) -> Result<bool> {
 
 fn entries(load: &Load, common: &Common) -> Result<Vec<Entry>> {
     for name in &common.servers {
-        if !PEERS.iter().any(|peer| peer.name == name) {
-            let known: Vec<&str> = PEERS.iter().map(|peer| peer.name).collect();
+        if !PEERS.iter().any(|peer| peer.name == *name) {
+            let known: Vec<&str> = PEERS.iter().map(|peer| &*peer.name).collect();
             bail!(
                 "there is no server {name:?}; there are {}",
                 known.join(", ")
@@ -69,12 +69,13 @@ fn entries(load: &Load, common: &Common) -> Result<Vec<Entry>> {
     }
     let wanted = PEERS
         .iter()
-        .filter(|peer| load.is_known_to(peer) && peer.is_wanted(&common.servers));
+        .filter(|peer| peer.is_wanted(&common.servers))
+        .chain(&common.also);
     let mut entries = Vec::new();
-    for peer in wanted {
+    for peer in wanted.filter(|peer| load.is_known_to(peer)) {
         match peer.locate(&common.tautline_dir()) {
             Ok(_) => entries.push(Entry {
-                peer,
+                peer: peer.clone(),
                 samples: Vec::new(),
             }),
             Err(missing) => eprintln!("  SKIPPED {}: {missing}", peer.name),
