@@ -499,13 +499,13 @@ const SLOW: Option<DelayOptions> = Some(DelayOptions {
 
 #[test]
 fn an_engine_that_answers_at_once() {
-    run(400, FAIR);
+    run(200, FAIR);
 }
 
 #[test]
 fn an_engine_that_forgets() {
     run(
-        1000,
+        200,
         Weather {
             forgetful: true,
             ..FAIR
@@ -516,7 +516,7 @@ fn an_engine_that_forgets() {
 #[test]
 fn a_feed_that_loses() {
     run(
-        1000,
+        200,
         Weather {
             lossy: true,
             ..FAIR
@@ -527,7 +527,7 @@ fn a_feed_that_loses() {
 #[test]
 fn an_engine_that_answers_later() {
     run(
-        1500,
+        200,
         Weather {
             delays: SLOW,
             ..FAIR
@@ -541,13 +541,13 @@ fn an_engine_that_fails_now_and_then() {
         at_once: 20,
         failures: 10,
     });
-    run(300, Weather { delays, ..FAIR });
+    run(200, Weather { delays, ..FAIR });
 }
 
 #[test]
 fn everything_at_once() {
     run(
-        1000,
+        200,
         Weather {
             delays: Some(DelayOptions {
                 at_once: 20,
