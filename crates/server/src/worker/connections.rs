@@ -1,7 +1,9 @@
 //! The outgoing sides of a worker's connections, as the hub sees them.
 
 use std::cell::RefCell;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -11,6 +13,7 @@ use tautline_protocol::Disconnect;
 use tautline_websocket::conn::WriteQueue;
 use tautline_websocket::proto::frame;
 use tokio::net::TcpStream;
+use tokio::task::coop::unconstrained;
 
 /// A connection's socket and what waits to be written to it.
 ///
@@ -97,6 +100,21 @@ impl Connections {
 
     /// Writes to every connection for which something was queued since the last call.
     pub(crate) fn flush(&mut self) {
+        if self.dirty.is_empty() {
+            return;
+        }
+        // Tokio lets a task do so many operations and then has it wait for its next turn, whether or not
+        // the socket is ready. It would count the writes of a fan-out as those of the task that happens
+        // to run, and after the first hundred each connection's own task would be woken for its write. How
+        // long this takes is bounded already: one write for each connection.
+        let mut all = pin!(unconstrained(poll_fn(|_| {
+            self.flush_all();
+            Poll::Ready(())
+        })));
+        let _ = all.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    }
+
+    fn flush_all(&mut self) {
         let Self { slots, dirty, .. } = self;
         for id in dirty.drain(..) {
             let Some(link) = lookup(slots, id) else {
