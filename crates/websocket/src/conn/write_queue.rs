@@ -272,44 +272,85 @@ pub const SHARE_FROM: usize = 8 * 1024;
 /// Slices in one vectored write.
 const MAX_SLICES: usize = 32;
 
-/// Corks between two uses. A connection has one only while it has something to write, which
-/// is mostly within one poll, so a few serve a whole thread.
+/// Corks between two uses. A connection has one only while it has something to write, which is
+/// mostly within one poll, so a few serve a thread of connections that answer. A broadcast fills
+/// one for each of its receivers before the first is written, so as many are kept as fit into the
+/// bound.
 mod pool {
     use std::cell::RefCell;
 
     /// A cork, empty, with some capacity.
     pub(super) fn take() -> Vec<u8> {
-        POOL.try_with(|pool| pool.borrow_mut().pop())
+        POOL.try_with(|pool| pool.borrow_mut().take())
             .ok()
             .flatten()
             .unwrap_or_else(|| Vec::with_capacity(FRESH))
     }
 
-    /// Keeps a cork for the next one who needs one, unless it has grown too large.
+    /// Keeps a cork for the next one who needs one, unless it or the pool has grown too large.
     pub(super) fn give(mut cork: Vec<u8>) {
         if cork.capacity() > MAX_CAPACITY {
             return;
         }
         cork.clear();
         // Not reachable while the thread is torn down; the cork is dropped then.
-        let _ = POOL.try_with(|pool| {
-            let mut pool = pool.borrow_mut();
-            if pool.len() < MAX_POOLED {
-                pool.push(cork);
+        let _ = POOL.try_with(|pool| pool.borrow_mut().give(cork));
+    }
+
+    struct Pool {
+        corks: Vec<Vec<u8>>,
+        /// Capacities of all of them together.
+        bytes: usize,
+    }
+
+    impl Pool {
+        const fn new() -> Self {
+            Self {
+                corks: Vec::new(),
+                bytes: 0,
             }
-        });
+        }
+
+        fn take(&mut self) -> Option<Vec<u8>> {
+            let cork = self.corks.pop()?;
+            self.bytes -= cork.capacity();
+            Some(cork)
+        }
+
+        fn give(&mut self, cork: Vec<u8>) {
+            if self.bytes + cork.capacity() <= MAX_BYTES {
+                self.bytes += cork.capacity();
+                self.corks.push(cork);
+            }
+        }
     }
 
     /// Bytes of a cork that wasn't in the pool: a reply or two.
     const FRESH: usize = 2 * 1024;
 
-    /// The largest cork that is kept. Together with the next limit, 4 MiB a thread at most.
+    /// The largest cork that is kept.
     const MAX_CAPACITY: usize = 128 * 1024;
 
-    /// Corks that are kept.
-    const MAX_POOLED: usize = 32;
+    /// Bytes that a thread's pool keeps at the most.
+    const MAX_BYTES: usize = 4 * 1024 * 1024;
 
     thread_local! {
-        static POOL: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+        static POOL: RefCell<Pool> = const { RefCell::new(Pool::new()) };
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn the_pool_keeps_no_more_than_its_bound() {
+            let mut pool = Pool::new();
+            for _ in 0..100 {
+                pool.give(Vec::with_capacity(MAX_CAPACITY));
+            }
+            assert_eq!(pool.corks.len(), MAX_BYTES / MAX_CAPACITY);
+            while pool.take().is_some() {}
+            assert_eq!(pool.bytes, 0);
+        }
     }
 }
