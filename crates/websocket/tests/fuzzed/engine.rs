@@ -17,6 +17,7 @@ pub(crate) fn check(data: &[u8]) {
                 max_frame: 60,
                 max_message: 100,
                 max_fragments: 4,
+                max_inflate_ratio: 200,
                 pong_backlog: 50,
             }
         },
