@@ -18,8 +18,8 @@ usage: cargo xtask test [SUITE...] [--no-install]
                       sdk          the real JavaScript and Python SDKs against a server
                       browser      the chat page in headless Chromium
                       conformance  Autobahn, strict, against the WebSocket engine
-  conformance       Autobahn alone; CASES selects, for example 6.* or 'core,9.*,!9.4.*'
-                    (conformance/autobahn/README.md)
+  conformance       Autobahn alone; CASES selects, for example 6.* or 'core,9.*,!9.4.*'; 'all' has the
+                    large compressed messages too (conformance/autobahn/README.md)
   page              build the chat page from its sources in packages/chat
 
   --no-install      install nothing: what is missing fails, with its name and how to get it

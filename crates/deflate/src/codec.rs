@@ -147,7 +147,7 @@ impl Codec {
     ///
     /// # Panics
     ///
-    /// When `window_bits` is not 8 to 15, or is 8 above level 1: zlib can't write a window that small.
+    /// When this codec [can't compress](Self::can_compress) with such a window.
     pub fn compress(
         &mut self,
         window_bits: u8,
@@ -155,14 +155,50 @@ impl Codec {
         message: &[u8],
         out: &mut Vec<u8>,
     ) {
+        self.compress_up_to(usize::MAX, window_bits, history, message, out);
+    }
+
+    /// The same if it pays: returns whether the compressed message has less bytes than the message.
+    /// If not, `out` and `history` are as they were, and the message is to be sent as it is.
+    ///
+    /// # Panics
+    ///
+    /// When this codec [can't compress](Self::can_compress) with such a window.
+    pub fn compress_if_smaller(
+        &mut self,
+        window_bits: u8,
+        history: Option<&mut History>,
+        message: &[u8],
+        out: &mut Vec<u8>,
+    ) -> bool {
+        !message.is_empty()
+            && self.compress_up_to(message.len() - 1, window_bits, history, message, out)
+    }
+
+    /// Whether this codec can write for a window of `2^window_bits` bytes: 8 to 15 at level 1, 9 to 15
+    /// above it, as zlib can't write for a window of 256 bytes.
+    pub fn can_compress(&self, window_bits: u8) -> bool {
         let least = if self.level == 1 { 8 } else { 9 };
+        (least..=15).contains(&window_bits)
+    }
+
+    /// Compresses the message into at most `most` bytes, or leaves everything as it was.
+    fn compress_up_to(
+        &mut self,
+        most: usize,
+        window_bits: u8,
+        history: Option<&mut History>,
+        message: &[u8],
+        out: &mut Vec<u8>,
+    ) -> bool {
         assert!(
-            (least..=15).contains(&window_bits),
-            "window bits for compressing are {least} to 15, not {window_bits}"
+            self.can_compress(window_bits),
+            "level {} can't compress for a window of {window_bits} bits",
+            self.level
         );
         if message.is_empty() {
             out.push(EMPTY);
-            return;
+            return true;
         }
         let stamp = self.next_stamp();
         let level = self.level;
@@ -182,12 +218,19 @@ impl Codec {
             compressor.engine.restart(remembered);
         }
         compressor.stamp = 0;
+        let start = out.len();
         compressor.engine.compress(window_bits, message, out);
+        if out.len() - start > most {
+            // The peer will not see this message in its window, so nobody may refer to it.
+            out.truncate(start);
+            return false;
+        }
         if let Some(history) = history {
             history.push(message);
             history.stamp = stamp;
             compressor.stamp = stamp;
         }
+        true
     }
 
     /// Inflates one message and appends it to `out`.

@@ -270,3 +270,31 @@ fn context_pays() {
         alone.len()
     );
 }
+
+/// What isn't smaller compressed leaves no trace, so that the peer, who has never seen it, reads
+/// what comes after it.
+#[test]
+fn what_does_not_pay_is_not_remembered() {
+    for level in [1, 6] {
+        let (mut codec, mut history, mut peer) =
+            (Codec::new(level), History::with_capacity(2048), Peer::new());
+        let mut out = b"kept".to_vec();
+        let mut seed = 1u64;
+        let mut random = || {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 56) as u8
+        };
+        for n in 0..20 {
+            let noise: Vec<u8> = (0..200).map(|_| random()).collect();
+            let before = history.as_bytes().to_vec();
+            assert!(!codec.compress_if_smaller(15, Some(&mut history), &noise, &mut out));
+            assert!(!codec.compress_if_smaller(15, Some(&mut history), b"", &mut out));
+            assert_eq!((&out[..], history.as_bytes()), (&b"kept"[..], &before[..]));
+            let message = [format!("message {n}, ").repeat(3).as_bytes(), &noise[..20]].concat();
+            let mut compressed = Vec::new();
+            assert!(codec.compress_if_smaller(15, Some(&mut history), &message, &mut compressed));
+            assert!(compressed.len() < message.len());
+            assert_eq!(peer.inflate(&compressed), message);
+        }
+    }
+}

@@ -16,6 +16,7 @@ use std::thread;
 use socket2::{Domain, Protocol, Socket, Type};
 use tautline_websocket::conn::{AcceptOptions, accept};
 use tautline_websocket::proto::Limits;
+use tautline_websocket::proto::deflate::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use tokio::task::LocalSet;
@@ -50,8 +51,8 @@ fn run(options: &Options) -> io::Result<()> {
     let workers: Vec<_> = listeners
         .into_iter()
         .map(|listener| {
-            let max_message = options.max_message;
-            thread::spawn(move || serve(listener, max_message))
+            let options = options.accepting();
+            thread::spawn(move || serve(listener, options))
         })
         .collect();
     for worker in workers {
@@ -85,11 +86,8 @@ fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-fn serve(listener: std::net::TcpListener, max_message: usize) -> io::Result<()> {
-    let options = Rc::new(AcceptOptions {
-        limits: Limits::for_messages(max_message),
-        ..AcceptOptions::default()
-    });
+fn serve(listener: std::net::TcpListener, options: AcceptOptions) -> io::Result<()> {
+    let options = Rc::new(options);
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -132,20 +130,29 @@ struct Options {
     listen: SocketAddr,
     threads: usize,
     max_message: usize,
+    deflate: bool,
 }
 
 impl Options {
+    /// How connections are accepted.
+    fn accepting(&self) -> AcceptOptions {
+        AcceptOptions {
+            limits: Limits::for_messages(self.max_message),
+            deflate: self.deflate.then(ServerConfig::default),
+            ..AcceptOptions::default()
+        }
+    }
+
     fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
         let (mut listen, mut threads, mut max_message) = (None, 1, 64 * 1024 * 1024);
+        let mut deflate = false;
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or(format!("{arg} needs a value"));
             match arg.as_str() {
                 "--listen" => listen = Some(parse(&arg, "an address and port", &value()?)?),
                 "--threads" => threads = parse(&arg, "a number from 1", &value()?)?,
                 "--max-message" => max_message = parse(&arg, "a number of bytes", &value()?)?,
-                "--deflate" => {
-                    return Err("--deflate: permessage-deflate is not implemented yet".to_owned());
-                }
+                "--deflate" => deflate = true,
                 _ => return Err(format!("there is no option {arg}")),
             }
         }
@@ -157,6 +164,7 @@ impl Options {
             listen,
             threads,
             max_message,
+            deflate,
         })
     }
 }
@@ -168,8 +176,9 @@ fn parse<T: std::str::FromStr>(option: &str, expected: &str, value: &str) -> Res
 }
 
 const USAGE: &str = "\
-usage: echo_server --listen ADDRESS:PORT [--threads N] [--max-message BYTES]
+usage: echo_server --listen ADDRESS:PORT [--threads N] [--deflate] [--max-message BYTES]
 
   --listen ADDRESS:PORT   where to listen; with port 0 the kernel chooses one
   --threads N             threads, each with a listening socket of its own (default 1)
+  --deflate               accept permessage-deflate, and compress replies from 128 bytes on
   --max-message BYTES     the largest message that is taken (default 67108864)";

@@ -42,17 +42,23 @@
 //! is still to come is kept, and its memory grows with what came, never with what was
 //! announced.
 //!
+//! With permessage-deflate ([RFC 7692], `proto::deflate`, feature `deflate`, on by default) it keeps
+//! the plaintext that later messages may refer to, 3 KiB with the defaults, and no compressor: the
+//! thread has one, lent to one message at a time.
+//!
 //! # What a stranger can do
 //!
 //! Every length and count has a limit with a documented default ([`proto::Limits`],
 //! [`proto::handshake::HeadLimits`]). A peer that breaks the protocol or a limit is an event, not a panic and
 //! not a silent close: the answers to what was good go out first, then a Close frame with
-//! the right code. A peer that asks and doesn't read gets no more memory than a bounded backlog.
+//! the right code. A compressed message is bounded in its inflated size and its ratio while it is
+//! inflated. A peer that asks and doesn't read gets no more memory than a bounded backlog.
 //!
 //! # Not here yet
 //!
-//! The client's side of the handshake, permessage-deflate (RFC 7692) and HTTP/2 (RFC 8441).
-//! The engine itself speaks both roles.
+//! The client's side of the handshake, and HTTP/2 (RFC 8441). The engine itself speaks both roles.
+//!
+//! [RFC 7692]: https://www.rfc-editor.org/rfc/rfc7692
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "tokio")]

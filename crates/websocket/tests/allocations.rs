@@ -304,3 +304,143 @@ fn an_empty_queue_holds_nothing() {
     let info = write(1 << 20);
     assert!(info.bytes_current <= 0, "{} bytes", info.bytes_current);
 }
+
+#[cfg(feature = "deflate")]
+mod deflate {
+    use tautline_websocket::proto::Extensions;
+    use tautline_websocket::proto::deflate::{MessageCodec, ServerConfig};
+
+    use super::*;
+
+    fn deflating() -> Connection {
+        let agreement = ServerConfig::default()
+            .accept(["permessage-deflate; client_max_window_bits"])
+            .expect("acceptable");
+        server().with_extensions(Extensions::deflate(agreement))
+    }
+
+    fn echo(
+        codec: &mut MessageCodec,
+        engine: &mut Connection,
+        input: &mut [u8],
+        out: &mut Vec<u8>,
+    ) -> usize {
+        let mut messages = 0;
+        let mut events = engine.receive_with(input, codec);
+        while let Some((event, mut sender)) = events.next_with_sender(out) {
+            if let Event::Text(text) = event {
+                sender.send_text(text, out).expect("open");
+                messages += 1;
+            }
+        }
+        messages
+    }
+
+    /// A message that is read and compressed again, of 300 bytes.
+    fn input(codec: &mut MessageCodec) -> Vec<u8> {
+        let text = "{\"price\": 1.25}".repeat(19);
+        let mut out = Vec::new();
+        let mut engine = deflating();
+        engine
+            .sender_with(codec)
+            .send_text(&text, &mut out)
+            .expect("open");
+        assert!(out.len() < 126, "{} bytes", out.len());
+        frame(out[0], &out[2..])
+    }
+
+    /// Once the codec has what it needs and the connection has its history, nothing is allocated
+    /// for a message.
+    #[test]
+    fn compressed_messages_are_not_allocated() {
+        let mut codec = MessageCodec::default();
+        // Masked with a key of zeros, so it can be read again and again.
+        let mut input = input(&mut codec);
+        let (mut engine, mut out) = (deflating(), Vec::with_capacity(8000));
+        for _ in 0..400 {
+            out.clear();
+            assert_eq!(echo(&mut codec, &mut engine, &mut input, &mut out), 1);
+        }
+        assert_none(measure(|| {
+            for _ in 0..100 {
+                out.clear();
+                assert_eq!(echo(&mut codec, &mut engine, &mut input, &mut out), 1);
+            }
+        }));
+    }
+
+    /// What an idle connection keeps after traffic: the plaintext that may be referred to, 1 KiB
+    /// from the peer and 2 KiB to it, with next to nothing around.
+    #[test]
+    fn a_connection_keeps_its_windows_and_no_more() {
+        let mut codec = MessageCodec::default();
+        let mut input = input(&mut codec);
+        let mut out = Vec::with_capacity(8000);
+        let mut warm = deflating();
+        for _ in 0..400 {
+            out.clear();
+            echo(&mut codec, &mut warm, &mut input, &mut out);
+        }
+        let mut engine = deflating();
+        let info = measure(|| {
+            for _ in 0..100 {
+                out.clear();
+                echo(&mut codec, &mut engine, &mut input, &mut out);
+            }
+        });
+        assert!(
+            info.bytes_current >= 3 * 1024,
+            "{} bytes",
+            info.bytes_current
+        );
+        assert!(
+            info.bytes_current <= 3 * 1024 + 160,
+            "{} bytes",
+            info.bytes_current
+        );
+        // And before there was any, nothing.
+        assert_none(measure(|| drop(deflating())));
+    }
+
+    /// A large message doesn't leave the codec large.
+    #[test]
+    fn a_burst_does_not_stay_in_the_codec() {
+        let agreement = ServerConfig {
+            server_no_context_takeover: true,
+            client_no_context_takeover: true,
+            ..ServerConfig::default()
+        }
+        .accept(["permessage-deflate; client_max_window_bits"])
+        .expect("acceptable");
+        let mut engine = server().with_extensions(Extensions::deflate(agreement));
+        let mut codec = MessageCodec::default();
+        let mut small = input(&mut codec);
+        let mut out = Vec::with_capacity(1 << 20);
+        echo(&mut codec, &mut engine, &mut small, &mut out);
+        let mut long = Vec::new();
+        let text = (0..200_000).map(|n| format!("{n} ")).collect::<String>();
+        engine
+            .sender_with(&mut codec)
+            .send_text(&text, &mut long)
+            .expect("open");
+        // Back in as the client's: 64-bit length, or 16.
+        let header = if long[1] == 127 { 10 } else { 4 };
+        let mut masked = long[..header].to_vec();
+        masked[1] |= 0x80;
+        masked.extend([0; 4]);
+        masked.extend_from_slice(&long[header..]);
+        let info = measure(|| {
+            out.clear();
+            assert_eq!(echo(&mut codec, &mut engine, &mut masked, &mut out), 1);
+            out = Vec::new();
+            echo(&mut codec, &mut engine, &mut small, &mut out);
+            out = Vec::new();
+        });
+        assert!(info.bytes_max > text.len() as u64);
+        assert!(
+            info.bytes_current < 600 * 1024,
+            "{} bytes",
+            info.bytes_current
+        );
+    }
+}

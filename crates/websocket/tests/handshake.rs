@@ -351,3 +351,47 @@ fn heads_are_not_printed() {
     let printed = format!("{head:?}");
     assert!(printed.contains("/chat") && !printed.contains("secret") && !printed.contains("room"));
 }
+
+/// RFC 7692 §5: the first offer that can be met is, and the answer says what was agreed. Several
+/// header lines are one list.
+#[cfg(feature = "deflate")]
+#[test]
+fn permessage_deflate_is_negotiated() {
+    use tautline_websocket::proto::deflate::ServerConfig;
+
+    let offers = [
+        (
+            "Sec-WebSocket-Extensions",
+            "foo, permessage-deflate; server_max_window_bits=8",
+        ),
+        (
+            "Sec-WebSocket-Extensions",
+            "permessage-deflate; client_max_window_bits; server_no_context_takeover, permessage-deflate",
+        ),
+    ];
+    let headers = without("", &offers);
+    let opening = get(&headers).unwrap();
+    let agreement = opening.select_deflate(&ServerConfig::default());
+    let agreed = agreement.expect("the second can be met");
+    assert!(agreed.server_no_context_takeover && !agreed.client_no_context_takeover);
+    assert_eq!(agreed.client_max_window_bits, 10);
+    let acceptance = opening.accept(None).with_deflate(agreement);
+    assert!(acceptance.headers().any(|header| header
+        == (
+            "Sec-WebSocket-Extensions",
+            "permessage-deflate; server_no_context_takeover; client_max_window_bits=10"
+        )));
+    let mut response = Vec::new();
+    acceptance.write_http1(&mut response);
+    let response = String::from_utf8(response).unwrap();
+    assert!(response.contains("\r\nSec-WebSocket-Extensions: permessage-deflate; server_no"));
+
+    let opening = get(&GOOD).unwrap();
+    assert_eq!(opening.select_deflate(&ServerConfig::default()), None);
+    let plain = opening.accept(None).with_deflate(None);
+    assert!(
+        !plain
+            .headers()
+            .any(|(name, _)| name.ends_with("Extensions"))
+    );
+}

@@ -40,8 +40,9 @@ impl Suite {
         Self::Browser,
     ];
 
-    /// What the engine supports by now, of Autobahn's cases.
-    pub(crate) const DEFAULT_CASES: &'static str = "core,9.*";
+    /// Autobahn's cases but for the large messages of 12.* and 13.*, which take most of the time of
+    /// `conformance all`, and but for those that one of the suite's two runners can't run.
+    pub(crate) const DEFAULT_CASES: &'static str = "quick,!13.[2567].[1-3]";
 
     pub(crate) fn name(self) -> &'static str {
         match self {

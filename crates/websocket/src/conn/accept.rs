@@ -12,8 +12,10 @@ use tokio::time::timeout;
 
 use super::scratch;
 use super::stream::WebSocket;
+#[cfg(feature = "deflate")]
+use crate::proto::deflate::ServerConfig;
 use crate::proto::handshake::{HeadLimits, Opening, Refusal, RequestHead};
-use crate::proto::{Connection, Limits, Role};
+use crate::proto::{Connection, Extensions, Limits, Role};
 
 /// Reads an opening request from `io`, checks it and answers it.
 ///
@@ -44,14 +46,17 @@ where
 {
     let handshake = timeout(options.head_timeout, handshake(&mut io, options)).await;
     match handshake.map_err(|_| AcceptError::TimedOut(options.head_timeout))? {
-        Ok((
-            HeadAndRest {
-                head: request,
-                rest,
-            },
+        Ok(Agreed {
+            request:
+                HeadAndRest {
+                    head: request,
+                    rest,
+                },
             subprotocol,
-        )) => {
-            let mut engine = Connection::new(Role::Server, options.limits);
+            extensions,
+        }) => {
+            let mut engine =
+                Connection::new(Role::Server, options.limits).with_extensions(extensions);
             if !rest.is_empty() {
                 hold(&mut engine, rest);
             }
@@ -92,6 +97,12 @@ pub struct AcceptOptions {
     pub head_timeout: Duration,
     /// How long a client has to end the connection after the last word was said. Default 5 s.
     pub close_timeout: Duration,
+    /// What to agree to when the client offers permessage-deflate, `None` (the default) for
+    /// nothing. Compression takes time, and up to some 3 KiB for each connection with the
+    /// defaults of [`ServerConfig`]; and where secrets and what strangers wrote share a message,
+    /// its length tells of the secret (as in the attack called CRIME).
+    #[cfg(feature = "deflate")]
+    pub deflate: Option<ServerConfig>,
     /// Decides on requests that are well-formed: the subprotocol to speak, or a refusal. The
     /// default accepts all without a subprotocol.
     ///
@@ -127,6 +138,8 @@ impl Default for AcceptOptions {
             head: HeadLimits::default(),
             head_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
+            #[cfg(feature = "deflate")]
+            deflate: None,
             decide: Box::new(|_, _| Ok(None)),
         }
     }
@@ -161,6 +174,13 @@ pub enum AcceptError {
     TimedOut(Duration),
 }
 
+/// What the opening handshake has come to.
+struct Agreed {
+    request: HeadAndRest,
+    subprotocol: Option<String>,
+    extensions: Extensions,
+}
+
 /// A request, and what came behind it.
 struct HeadAndRest {
     head: RequestHead,
@@ -168,23 +188,33 @@ struct HeadAndRest {
 }
 
 /// Up to the response that opens the connection.
-async fn handshake<S>(
-    io: &mut S,
-    options: &AcceptOptions,
-) -> Result<(HeadAndRest, Option<String>), AcceptError>
+async fn handshake<S>(io: &mut S, options: &AcceptOptions) -> Result<Agreed, AcceptError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let request = read_head(io, &options.head).await?;
     let opening = request.head.opening().map_err(Refusal::from)?;
     let subprotocol = (options.decide)(&request.head, &opening)?;
+    let acceptance = opening.accept(subprotocol.as_deref());
+    #[cfg(feature = "deflate")]
+    let (acceptance, extensions) = {
+        let agreement = options
+            .deflate
+            .and_then(|wanted| opening.select_deflate(&wanted));
+        let extensions = agreement.map_or(Extensions::NONE, Extensions::deflate);
+        (acceptance.with_deflate(agreement), extensions)
+    };
+    #[cfg(not(feature = "deflate"))]
+    let extensions = Extensions::NONE;
     let mut response = Vec::with_capacity(256);
-    opening
-        .accept(subprotocol.as_deref())
-        .write_http1(&mut response);
+    acceptance.write_http1(&mut response);
     io.write_all(&response).await?;
     io.flush().await?;
-    Ok((request, subprotocol))
+    Ok(Agreed {
+        request,
+        subprotocol,
+        extensions,
+    })
 }
 
 /// Reads the head of a request, and maybe a part of what follows.

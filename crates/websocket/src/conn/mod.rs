@@ -5,8 +5,13 @@
 //! - [`scratch`] and [`WriteQueue`] are the two buffers that make a connection cheap: one that all
 //!   connections of a thread read into, and one that a connection holds only while it has
 //!   something to write. They are public for servers that drive the engine by themselves.
+//!
+//! Where permessage-deflate was agreed ([`AcceptOptions::deflate`]), messages are compressed at
+//! level 1 from 128 bytes on, with a codec that all connections of a thread share.
 
 mod accept;
+#[cfg(feature = "deflate")]
+mod codec;
 mod error;
 pub mod scratch;
 mod stream;

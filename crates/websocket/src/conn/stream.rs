@@ -12,10 +12,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+#[cfg(feature = "deflate")]
+use super::codec;
 use super::error::Error;
 use super::scratch;
 use super::write_queue::WriteQueue;
-use crate::proto::{CloseCode, Connection, Event, Message, MessageRef, Misuse, PeerFault, Sender};
+use crate::proto::{
+    CloseCode, Connection, Event, Events, Message, MessageRef, Misuse, PeerFault, Sender,
+};
 
 /// A WebSocket connection over any stream of bytes.
 ///
@@ -195,6 +199,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     ///
     /// [`Misuse::Closing`] once a Close frame was sent.
     pub fn queue<'m>(&mut self, message: impl Into<MessageRef<'m>>) -> Result<(), Misuse> {
+        #[cfg(feature = "deflate")]
+        if self.engine.extensions().deflate_agreement().is_some() {
+            return codec::with(|codec| {
+                let mut sender = self.engine.sender_with(codec);
+                send(&mut sender, message.into(), &mut self.queue)
+            });
+        }
         send(&mut self.engine.sender(), message.into(), &mut self.queue)
     }
 
@@ -326,31 +337,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         input: &mut [u8],
         on_message: &mut impl FnMut(MessageRef<'_>, Sender<'_>, &mut WriteQueue) -> Option<T>,
     ) -> Option<T> {
-        let mut events = self.engine.receive(input);
-        while let Some((event, sender)) = events.next_with_sender(&mut self.queue) {
-            let message = match event {
-                Event::Text(text) => MessageRef::Text(text),
-                Event::Binary(bytes) => MessageRef::Binary(bytes),
-                Event::Ping(_) | Event::Pong(_) => continue,
-                Event::Close(frame) => {
-                    let closed = frame.map(|frame| Closed {
-                        code: frame.code,
-                        reason: frame.reason.to_owned(),
-                    });
-                    self.ending = Some(Ending::Closed(closed));
-                    continue;
-                }
-                Event::Failed(fault) => {
-                    self.ending = Some(Ending::Failed(fault));
-                    continue;
-                }
-            };
-            let found = on_message(message, sender, &mut self.queue);
-            if found.is_some() {
-                return found;
-            }
+        #[cfg(feature = "deflate")]
+        if self.engine.extensions().deflate_agreement().is_some() {
+            return codec::with(|codec| {
+                let events = self.engine.receive_with(input, codec);
+                take_events(events, &mut self.queue, &mut self.ending, on_message)
+            });
         }
-        None
+        let events = self.engine.receive(input);
+        take_events(events, &mut self.queue, &mut self.ending, on_message)
     }
 
     /// Ready when all that was queued is written.
@@ -488,6 +483,40 @@ enum Read<T> {
     Some(Option<T>),
     /// The end of the stream.
     End,
+}
+
+/// Hands messages to `on_message` until that returns something.
+#[inline]
+fn take_events<T>(
+    mut events: Events<'_>,
+    queue: &mut WriteQueue,
+    ending: &mut Option<Ending>,
+    on_message: &mut impl FnMut(MessageRef<'_>, Sender<'_>, &mut WriteQueue) -> Option<T>,
+) -> Option<T> {
+    while let Some((event, sender)) = events.next_with_sender(queue) {
+        let message = match event {
+            Event::Text(text) => MessageRef::Text(text),
+            Event::Binary(bytes) => MessageRef::Binary(bytes),
+            Event::Ping(_) | Event::Pong(_) => continue,
+            Event::Close(frame) => {
+                let closed = frame.map(|frame| Closed {
+                    code: frame.code,
+                    reason: frame.reason.to_owned(),
+                });
+                *ending = Some(Ending::Closed(closed));
+                continue;
+            }
+            Event::Failed(fault) => {
+                *ending = Some(Ending::Failed(fault));
+                continue;
+            }
+        };
+        let found = on_message(message, sender, queue);
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
 }
 
 #[inline]

@@ -16,6 +16,8 @@ pub(super) struct OpenMessage {
     pub(super) frames: u32,
     /// Bytes of payload by the headers of these frames.
     pub(super) announced: u64,
+    /// What it will be once it was inflated, when it is compressed.
+    compressed: Option<OpCode>,
 }
 
 #[derive(Debug)]
@@ -25,10 +27,10 @@ enum Payload {
 }
 
 impl OpenMessage {
-    /// The message that a frame with this op code and so much payload begins. It holds no memory
-    /// yet.
-    pub(super) fn begin(opcode: OpCode, announced: u64) -> Self {
-        let payload = if opcode == OpCode::Text {
+    /// The message that a frame with this op code and so much payload begins, compressed or not. It
+    /// holds no memory yet.
+    pub(super) fn begin(opcode: OpCode, compressed: bool, announced: u64) -> Self {
+        let payload = if opcode == OpCode::Text && !compressed {
             Payload::Text(String::new(), Utf8Stream::default())
         } else {
             Payload::Binary(Vec::new())
@@ -37,6 +39,27 @@ impl OpenMessage {
             payload,
             frames: 1,
             announced,
+            compressed: compressed.then_some(opcode),
+        }
+    }
+
+    /// A message that is whole.
+    pub(super) fn whole(opcode: OpCode, bytes: Vec<u8>) -> Result<Self, PeerFault> {
+        let mut message = Self::begin(opcode, false, bytes.len() as u64);
+        message.payload = if opcode == OpCode::Text {
+            let text = String::from_utf8(bytes).map_err(|_| PeerFault::InvalidUtf8)?;
+            Payload::Text(text, Utf8Stream::default())
+        } else {
+            Payload::Binary(bytes)
+        };
+        Ok(message)
+    }
+
+    /// Takes what is to be inflated, and what it will be then, when the message is compressed.
+    pub(super) fn take_compressed(&mut self) -> Option<(OpCode, Vec<u8>)> {
+        match (self.compressed, &mut self.payload) {
+            (Some(opcode), Payload::Binary(bytes)) => Some((opcode, std::mem::take(bytes))),
+            _ => None,
         }
     }
 

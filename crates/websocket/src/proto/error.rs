@@ -1,6 +1,8 @@
 //! Who did what wrong: [`PeerFault`] is the peer's, [`Misuse`] is the caller's.
 
 use super::close::{CloseCode, MAX_REASON};
+#[cfg(feature = "deflate")]
+use super::deflate::InflateError;
 use super::frame::{MAX_CONTROL_PAYLOAD, OpCode};
 
 /// How a peer broke the protocol or a limit. The connection has failed (RFC 6455 §7.1.7): a
@@ -20,6 +22,10 @@ pub enum PeerFault {
     /// §5.2: reserved bits (RSV1 to RSV3 as 0b100, 0b010, 0b001) that no extension uses.
     #[error("reserved bits {0:#05b} are set, but no extension that uses them was negotiated")]
     ReservedBits(u8),
+    /// RFC 7692 §6: RSV1, which says that a message is compressed, on a frame that doesn't begin a
+    /// message.
+    #[error("RSV1 is set on a {} frame; only the first frame of a message may have it", .0.name())]
+    MisplacedCompressedBit(OpCode),
     /// §5.2: an op code without a meaning, 3 to 7 or 11 to 15.
     #[error("op code {0:#x} is reserved; expected 0, 1, 2, 8, 9 or 0xa")]
     ReservedOpCode(u8),
@@ -53,6 +59,10 @@ pub enum PeerFault {
     /// §8.1: text that isn't UTF-8.
     #[error("the text is not valid UTF-8")]
     InvalidUtf8,
+    /// RFC 7692: a message that can't be inflated, or not within the limits.
+    #[cfg(feature = "deflate")]
+    #[error(transparent)]
+    Inflate(#[from] InflateError),
     /// More than [`Limits::max_frame`](super::Limits::max_frame).
     #[error("a frame of {announced} bytes was announced; the limit is {limit}")]
     FrameTooLarge {
@@ -84,6 +94,14 @@ impl PeerFault {
             Self::InvalidUtf8 | Self::InvalidCloseReason => CloseCode::INVALID_PAYLOAD,
             Self::FrameTooLarge { .. } | Self::MessageTooLarge { .. } => CloseCode::MESSAGE_TOO_BIG,
             Self::TooManyFragments { .. } => CloseCode::POLICY_VIOLATION,
+            #[cfg(feature = "deflate")]
+            Self::Inflate(error) => match error {
+                InflateError::TooLarge { .. } | InflateError::RatioTooHigh { .. } => {
+                    CloseCode::MESSAGE_TOO_BIG
+                }
+                InflateError::TooManyFinalBlocks => CloseCode::POLICY_VIOLATION,
+                _ => CloseCode::INVALID_PAYLOAD,
+            },
             _ => CloseCode::PROTOCOL_ERROR,
         }
     }

@@ -1,6 +1,10 @@
 //! Frame headers (RFC 6455 §5.2): parsing, writing, and the illegal combinations, one fault each.
 
+#[cfg(feature = "deflate")]
+use super::deflate::MessageCodec;
 use super::error::PeerFault;
+#[cfg(feature = "deflate")]
+use super::extensions::RSV1;
 use super::mask::MaskKey;
 use super::output::Output;
 
@@ -209,9 +213,20 @@ impl FrameHeader {
 /// payload must be UTF-8, and a control payload at most [`MAX_CONTROL_PAYLOAD`] bytes.
 #[inline]
 pub fn write_unmasked(opcode: OpCode, payload: &[u8], out: &mut (impl Output + ?Sized)) {
+    write_unmasked_with(0, opcode, payload, out);
+}
+
+/// [`write_unmasked`] with reserved bits.
+#[inline]
+pub(super) fn write_unmasked_with(
+    reserved: u8,
+    opcode: OpCode,
+    payload: &[u8],
+    out: &mut (impl Output + ?Sized),
+) {
     let header = FrameHeader {
         fin: true,
-        reserved: 0,
+        reserved,
         opcode,
         mask: None,
         payload_len: payload.len() as u64,
@@ -234,6 +249,43 @@ pub fn encode_shared(opcode: OpCode, payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::with_capacity(payload.len() + MAX_HEADER);
     write_unmasked(opcode, payload, &mut frame);
     frame
+}
+
+/// A whole unmasked frame with a compressed message: compressed and encoded once, it can be sent to
+/// any number of clients that have agreed on permessage-deflate. `None` when the message is better
+/// sent as it is: below the codec's threshold, or not smaller compressed. Then
+/// [`encode_shared`] makes the frame for all.
+///
+/// The message refers to none before it, so it suits every client whatever was sent to it before,
+/// as long as the server's window, [`server_max_window_bits`], has at least `window_bits` bits: with
+/// 9 that is every one that a server agrees to; what is repeated farther away than
+/// `2^window_bits` bytes is not found. **Each connection it goes to must be told with
+/// [`Sender::forget_sent`]**, because the message is now in the client's window.
+///
+/// See [`write_unmasked`] for what is not checked.
+///
+/// # Panics
+///
+/// When `window_bits` is not 9 to 15.
+///
+/// [`server_max_window_bits`]: super::deflate::Agreement::server_max_window_bits
+/// [`Sender::forget_sent`]: super::Sender::forget_sent
+#[cfg(feature = "deflate")]
+pub fn encode_shared_deflated(
+    opcode: OpCode,
+    payload: &[u8],
+    window_bits: u8,
+    codec: &mut MessageCodec,
+) -> Option<Vec<u8>> {
+    assert!(
+        (9..=15).contains(&window_bits),
+        "window bits for a shared frame are 9 to 15, not {window_bits}"
+    );
+    let (_, packer) = codec.split();
+    let compressed = packer.pack_for_all(window_bits, payload)?;
+    let mut frame = Vec::with_capacity(compressed.len() + MAX_HEADER);
+    write_unmasked_with(RSV1, opcode, compressed, &mut frame);
+    Some(frame)
 }
 
 /// The longest header: two bytes, an eight-byte length, a four-byte masking key.

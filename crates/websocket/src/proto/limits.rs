@@ -3,6 +3,9 @@
 /// The limits of one connection. Each is checked before anything is stored, and going beyond one
 /// fails the connection with the code that is named with it.
 ///
+/// Where permessage-deflate is in use, `max_frame` and `max_fragments` are about what is on the
+/// wire, and `max_message` holds for the compressed message and for the inflated one.
+///
 /// ```
 /// use tautline_websocket::proto::Limits;
 ///
@@ -24,6 +27,10 @@ pub struct Limits {
     /// no memory here beyond their payload; the limit bounds the work that a message of
     /// nothing but empty fragments causes.
     pub max_fragments: u32,
+    /// Inflated bytes for each byte of a compressed message, over the first 64 KiB; 1009 beyond it.
+    /// Default 200: deflate reaches 1,032, but only where there is nothing but repetition. Without
+    /// compression it has no meaning.
+    pub max_inflate_ratio: u32,
     /// Bytes waiting in the output above which a ping is not answered at once: then only the newest
     /// ping is remembered, and answered when the peer has read (§5.5.3 allows that). Default
     /// 64 KiB.
@@ -37,6 +44,7 @@ impl Limits {
             max_frame: max,
             max_message: max,
             max_fragments: 131_072,
+            max_inflate_ratio: 200,
             pong_backlog: 64 * 1024,
         }
     }

@@ -8,6 +8,11 @@
 mod assemble;
 mod close;
 mod connection;
+#[cfg(feature = "deflate")]
+pub mod deflate;
+#[cfg(not(feature = "deflate"))]
+#[path = "no_deflate.rs"]
+mod deflate;
 mod error;
 mod event;
 mod extensions;

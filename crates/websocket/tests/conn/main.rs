@@ -2,6 +2,8 @@
 
 mod accept;
 mod cancel;
+#[cfg(feature = "deflate")]
+mod deflate;
 mod stream;
 mod support;
 mod write_queue;

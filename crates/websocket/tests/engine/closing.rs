@@ -2,13 +2,13 @@
 
 use tautline_websocket::proto::{CloseCode, Limits, Misuse, PeerFault};
 
-use crate::support::{BOTH, Got, Side, assert_fails, echo, run, sent, text};
+use crate::support::{Got, SIDES, assert_fails, echo, run, sent, text};
 
 /// §5.5.1: a Close is answered with its code, or without one when it had none: 1005 is never on
 /// the wire.
 #[test]
 fn a_close_is_answered_with_its_code() {
-    for side in BOTH {
+    for side in SIDES {
         let (got, sent) = run(side, &side.frame(0x88, b"\x0F\xA1goodbye"));
         assert_eq!(got, [Got::Close(Some((4001, "goodbye".into())))]);
         assert_eq!(sent, [(0x88, vec![0x0F, 0xA1])]);
@@ -21,7 +21,7 @@ fn a_close_is_answered_with_its_code() {
 /// §5.5.1: nothing counts after a Close, and answers come before it.
 #[test]
 fn input_after_a_close_is_ignored() {
-    for side in BOTH {
+    for side in SIDES {
         let input = [
             side.frame(0x81, b"last"),
             side.frame(0x88, &[3, 0xE8]),
@@ -38,7 +38,7 @@ fn input_after_a_close_is_ignored() {
 /// §5.5.1, §7.4: payloads that a Close can't have.
 #[test]
 fn bad_close_payloads_fail() {
-    for side in BOTH {
+    for side in SIDES {
         let fails = |payload: &[u8], fault: PeerFault, code| {
             assert_fails(side, &side.frame(0x88, payload), &[], fault, code);
         };
@@ -59,7 +59,7 @@ fn bad_close_payloads_fail() {
 /// §5.5.1: no data after a Close, and no second one.
 #[test]
 fn nothing_is_sent_after_a_close() {
-    for side in BOTH {
+    for side in SIDES {
         let (mut engine, mut out) = (side.engine(Limits::default()), Vec::new());
         assert!(engine.is_open());
         engine
@@ -85,7 +85,7 @@ fn nothing_is_sent_after_a_close() {
 /// A pong that waited for the peer to read is not sent behind a Close.
 #[test]
 fn a_waiting_pong_does_not_follow_a_close() {
-    for side in BOTH {
+    for side in SIDES {
         let limits = Limits {
             pong_backlog: 1,
             ..Limits::default()
@@ -106,7 +106,7 @@ fn a_waiting_pong_does_not_follow_a_close() {
 /// Messages that were under way when this side closed still come; then the peer's Close ends it.
 #[test]
 fn the_handshake_when_this_side_begins() {
-    for side in BOTH {
+    for side in SIDES {
         let (mut engine, mut out) = (side.engine(Limits::default()), Vec::new());
         engine.close(CloseCode::NORMAL, "", &mut out).unwrap();
         assert!(!engine.is_open() && !engine.can_send() && engine.wants_input());
@@ -121,25 +121,25 @@ fn the_handshake_when_this_side_begins() {
         assert!(out.is_empty(), "answered by the Close that was sent before");
         assert!(!engine.wants_input() && engine.is_closed_cleanly());
         // §7.1.1: the server ends the stream first.
-        assert_eq!(engine.should_end_stream(), side == Side::Server);
+        assert_eq!(engine.should_end_stream(), side.is_server());
     }
 }
 
 #[test]
 fn the_handshake_when_the_peer_begins() {
-    for side in BOTH {
+    for side in SIDES {
         let (mut engine, mut out) = (side.engine(Limits::default()), Vec::new());
         echo(&mut engine, [&side.frame(0x88, b"")[..]], &mut out);
         assert!(!engine.can_send() && !engine.wants_input() && engine.close_expected());
         assert!(engine.is_closed_cleanly());
-        assert_eq!(engine.should_end_stream(), side == Side::Server);
+        assert_eq!(engine.should_end_stream(), side.is_server());
     }
 }
 
 /// §7.1.7: both ends end the stream by themselves when the peer was failed.
 #[test]
 fn after_a_fault_the_stream_ends() {
-    for side in BOTH {
+    for side in SIDES {
         let (mut engine, mut out) = (side.engine(Limits::default()), Vec::new());
         echo(&mut engine, [&[0x83, 0x80][..]], &mut out);
         assert!(!engine.can_send() && !engine.wants_input());
@@ -151,7 +151,7 @@ fn after_a_fault_the_stream_ends() {
 /// A fault after this side's Close doesn't bring a second one.
 #[test]
 fn a_fault_after_close_sends_nothing() {
-    for side in BOTH {
+    for side in SIDES {
         let (mut engine, mut out) = (side.engine(Limits::default()), Vec::new());
         engine.close(CloseCode::NORMAL, "", &mut out).unwrap();
         out.clear();
@@ -164,7 +164,7 @@ fn a_fault_after_close_sends_nothing() {
 /// What can't be sent is refused before anything happens.
 #[test]
 fn misuse_changes_nothing() {
-    for side in BOTH {
+    for side in SIDES {
         let (mut engine, mut out) = (side.engine(Limits::default()), Vec::new());
         for code in [0, 1004, 1005, 1006, 1010, 1015, 2999, 5000] {
             let code = CloseCode::from(code);

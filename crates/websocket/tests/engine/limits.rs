@@ -2,7 +2,7 @@
 
 use tautline_websocket::proto::{Limits, PeerFault};
 
-use crate::support::{BOTH, Got, Side, echo};
+use crate::support::{Got, SIDES, Side, echo};
 
 fn last(side: Side, limits: Limits, input: &[u8]) -> Option<Got> {
     echo(&mut side.engine(limits), [input], &mut Vec::new()).pop()
@@ -12,10 +12,10 @@ fn last(side: Side, limits: Limits, input: &[u8]) -> Option<Got> {
 #[test]
 fn a_message_too_large_fails_by_its_header() {
     let limits = Limits::for_messages(300);
-    for side in BOTH {
+    for side in SIDES {
         let fits = side.frame(0x82, &[1; 300]);
         assert_eq!(last(side, limits, &fits), Some(Got::Binary(vec![1; 300])));
-        let header = &side.frame(0x82, &[1; 301])[..if side == Side::Server { 8 } else { 4 }];
+        let header = &side.frame(0x82, &[1; 301])[..if side.is_server() { 8 } else { 4 }];
         let fault = PeerFault::FrameTooLarge {
             announced: 301,
             limit: 300,
@@ -28,7 +28,7 @@ fn a_message_too_large_fails_by_its_header() {
 #[test]
 fn fragments_count_together() {
     let limits = Limits::for_messages(300);
-    for side in BOTH {
+    for side in SIDES {
         let first = [side.frame(0x02, &[1; 200]), side.frame(0x00, &[2; 99])].concat();
         let fits = [&first[..], &side.frame(0x80, &[3])].concat();
         assert!(
@@ -50,7 +50,7 @@ fn frames_have_a_limit_of_their_own() {
         max_frame: 10,
         ..Limits::for_messages(300)
     };
-    for side in BOTH {
+    for side in SIDES {
         let fits = [side.frame(0x02, &[1; 10]), side.frame(0x80, &[1; 10])].concat();
         assert_eq!(last(side, limits, &fits), Some(Got::Binary(vec![1; 20])));
         let fault = PeerFault::FrameTooLarge {
@@ -71,7 +71,7 @@ fn fragments_are_counted_empty_or_not() {
         max_fragments: 3,
         ..Limits::default()
     };
-    for side in BOTH {
+    for side in SIDES {
         let two = [side.frame(0x02, b"a"), side.frame(0x00, b"")].concat();
         let fits = [&two[..], &side.frame(0x80, b"b")].concat();
         assert_eq!(last(side, limits, &fits), Some(Got::Binary(b"ab".into())));
@@ -89,7 +89,7 @@ fn counting_starts_anew_with_each_message() {
         max_fragments: 2,
         ..Limits::for_messages(10)
     };
-    for side in BOTH {
+    for side in SIDES {
         let message = [side.frame(0x02, &[1; 5]), side.frame(0x80, &[2; 5])].concat();
         let got = echo(
             &mut side.engine(limits),
@@ -108,7 +108,7 @@ fn counting_starts_anew_with_each_message() {
 #[test]
 fn control_frames_pass_message_limits() {
     let limits = Limits::for_messages(0);
-    for side in BOTH {
+    for side in SIDES {
         assert_eq!(
             last(side, limits, &side.frame(0x89, b"hi")),
             Some(Got::Ping(b"hi".into()))

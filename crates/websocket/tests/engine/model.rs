@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 use tautline_websocket::proto::{Limits, PeerFault};
 
+use crate::peer::Peer;
 use crate::support::{Got, Side, echo};
 
 const LIMITS: Limits = Limits {
@@ -13,8 +14,10 @@ const LIMITS: Limits = Limits {
 };
 
 /// What a server should make of `bytes`: events, and the code of the Close when it fails.
-fn naive(mut bytes: &[u8]) -> (Vec<Got>, Option<u16>) {
-    let (mut got, mut open, mut fragments) = (Vec::new(), None::<(bool, Vec<u8>)>, 0);
+fn naive(side: Side, mut bytes: &[u8]) -> (Vec<Got>, Option<u16>) {
+    let (mut got, mut open, mut fragments) = (Vec::new(), None::<(bool, bool, Vec<u8>)>, 0);
+    let mut peer = Peer::new();
+    let unknown = if side.deflates() { 0x30 } else { 0x70 };
     let failed = |got, code| (got, Some(code));
     while let [first, rest @ ..] = bytes {
         let (fin, opcode) = (first & 0x80 != 0, first & 0xF);
@@ -46,17 +49,22 @@ fn naive(mut bytes: &[u8]) -> (Vec<Got>, Option<u16>) {
         if size == 2 && len < 126 || size == 8 && !(0x1_0000..1 << 63).contains(&len) {
             return failed(got, 1002);
         }
-        if second & 0x80 == 0 || rest.len() >= 4 && first & 0x70 != 0 {
+        if second & 0x80 == 0 || rest.len() >= 4 && first & unknown != 0 {
             return failed(got, 1002);
         }
         let Some((key, rest)) = rest.split_at_checked(4) else {
             break;
         };
+        if first & 0x40 != 0 && !matches!(opcode, 1 | 2) {
+            return failed(got, 1002);
+        }
         if opcode < 8 {
             if (opcode == 0) != open.is_some() {
                 return failed(got, 1002);
             }
-            let so_far = open.as_ref().map_or(0, |(_, payload)| payload.len() as u64);
+            let so_far = open
+                .as_ref()
+                .map_or(0, |(.., payload)| payload.len() as u64);
             if len > LIMITS.max_frame as u64 || so_far + len > LIMITS.max_message as u64 {
                 return failed(got, 1009);
             }
@@ -74,19 +82,32 @@ fn naive(mut bytes: &[u8]) -> (Vec<Got>, Option<u16>) {
         let whole = here as u64 == len;
         bytes = &rest[here..];
         if opcode < 8 {
-            let (text, all) = open.get_or_insert((opcode == 1, Vec::new()));
+            let (text, compressed, all) =
+                open.get_or_insert((opcode == 1, first & 0x40 != 0, Vec::new()));
             all.extend(payload);
             let checked = std::str::from_utf8(all);
             let hopeless = checked.is_err_and(|error| error.error_len().is_some());
-            if *text && (hopeless || whole && fin && checked.is_err()) {
+            if *text && !*compressed && (hopeless || whole && fin && checked.is_err()) {
                 return failed(got, 1007);
             }
             if whole && fin {
-                let Some((text, all)) = open.take() else {
+                let Some((text, compressed, mut all)) = open.take() else {
                     break;
                 };
+                if compressed {
+                    let Some(inflated) = peer.inflate(&all) else {
+                        return failed(got, 1007);
+                    };
+                    if inflated.len() > LIMITS.max_message {
+                        return failed(got, 1009);
+                    }
+                    all = inflated;
+                }
                 got.push(if text {
-                    Got::Text(String::from_utf8(all).expect("checked above"))
+                    let Ok(text) = String::from_utf8(all) else {
+                        return failed(got, 1007);
+                    };
+                    Got::Text(text)
                 } else {
                     Got::Binary(all)
                 });
@@ -152,6 +173,83 @@ fn conversation() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|(frames, noise)| [frames.concat(), noise].concat())
 }
 
+/// One thing that a peer does which compresses.
+#[derive(Clone, Debug)]
+enum Step {
+    /// Text or binary, cut into fragments where the numbers say.
+    Compressed(bool, Vec<u8>, Vec<prop::sample::Index>),
+    /// The bit is set, and the data is not deflate's.
+    Corrupt(Vec<u8>),
+    Plain(u8, Vec<u8>),
+}
+
+/// A conversation of a peer that compresses. What claims to be compressed is so, or is corrupt from
+/// its first byte: implementations don't agree on the rest, some read zeros before the window.
+fn compressed_conversation() -> impl Strategy<Value = Vec<u8>> {
+    let message = prop_oneof![
+        6 => payload(),
+        2 => ("[a-z€]{1,9}", 1..30usize).prop_map(|(text, times)| text.repeat(times).into_bytes()),
+    ];
+    let cuts = prop::collection::vec(any::<prop::sample::Index>(), 0..3);
+    let step = prop_oneof![
+        20 => (any::<bool>(), message, cuts).prop_map(|(text, message, cuts)| Step::Compressed(text, message, cuts)),
+        1 => payload().prop_map(Step::Corrupt),
+        8 => (prop::sample::select(vec![0x81, 0x82, 0x89, 0x8A]), payload())
+            .prop_map(|(first, payload)| Step::Plain(first, payload)),
+        1 => (prop::sample::select(vec![0xC9, 0xC0, 0x40, 0x80, 0xA1, 0x01]), payload())
+            .prop_map(|(first, payload)| Step::Plain(first, payload)),
+    ];
+    prop::collection::vec(step, 0..15).prop_map(|steps| {
+        let mut peer = Peer::new();
+        let mut bytes = Vec::new();
+        for step in steps {
+            match step {
+                Step::Compressed(text, message, cuts) => {
+                    let compressed = peer.compress(&message);
+                    let mut cuts: Vec<usize> = cuts
+                        .iter()
+                        .map(|cut| cut.index(compressed.len() + 1))
+                        .collect();
+                    cuts.extend([0, compressed.len()]);
+                    cuts.sort_unstable();
+                    for (at, cut) in cuts.windows(2).enumerate() {
+                        let kind = if text { 0x41 } else { 0x42 };
+                        let first = if at == 0 { kind } else { 0 };
+                        let fin = if at == cuts.len() - 2 { 0x80 } else { 0 };
+                        let frame = Side::Server.frame(first | fin, &compressed[cut[0]..cut[1]]);
+                        bytes.extend(frame);
+                    }
+                }
+                Step::Corrupt(payload) => {
+                    // A block of type 3, which doesn't exist (RFC 1951 §3.2.3).
+                    let payload = [&[0x07], &payload[..]].concat();
+                    bytes.extend(Side::Server.frame(0xC2, &payload));
+                }
+                Step::Plain(first, payload) => bytes.extend(Side::Server.frame(first, &payload)),
+            }
+        }
+        bytes
+    })
+}
+
+/// Runs the engine over `bytes` with these cuts, and compares.
+fn compare(side: Side, bytes: &[u8], cuts: &[prop::sample::Index]) -> Result<(), TestCaseError> {
+    let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+    cuts.extend([0, bytes.len()]);
+    cuts.sort_unstable();
+    let chunks = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]);
+    let mut got = echo(&mut side.engine(LIMITS), chunks, &mut Vec::new());
+    let code = match got.last() {
+        Some(Got::Failed(fault)) => Some(PeerFault::close_code(fault).get()),
+        _ => None,
+    };
+    if code.is_some() {
+        got.pop();
+    }
+    prop_assert_eq!((got, code), naive(side, bytes));
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -160,18 +258,14 @@ proptest! {
         bytes in conversation(),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
     ) {
-        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
-        cuts.extend([0, bytes.len()]);
-        cuts.sort_unstable();
-        let chunks = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]);
-        let mut got = echo(&mut Side::Server.engine(LIMITS), chunks, &mut Vec::new());
-        let code = match got.last() {
-            Some(Got::Failed(fault)) => Some(PeerFault::close_code(fault).get()),
-            _ => None,
-        };
-        if code.is_some() {
-            got.pop();
-        }
-        prop_assert_eq!((got, code), naive(&bytes));
+        compare(Side::Server, &bytes, &cuts)?;
+    }
+
+    #[test]
+    fn the_engine_agrees_on_compressed_messages(
+        bytes in compressed_conversation(),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+    ) {
+        compare(Side::DeflatingServer, &bytes, &cuts)?;
     }
 }

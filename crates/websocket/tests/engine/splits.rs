@@ -1,12 +1,66 @@
 //! However the input is cut, the events and the output are the same; and so they are when the
 //! caller stops asking for events at any place.
 
+use tautline_websocket::proto::deflate::MessageCodec;
 use tautline_websocket::proto::{Connection, Event, Limits};
 
-use crate::support::{BOTH, Got, Side, echo, sent};
+use crate::peer::Peer;
+
+use crate::support::{Got, SIDES, Side, echo, echo_with, sent};
 
 /// Scripts that together go through every state: what the peer sends in one connection.
 fn scripts(side: Side) -> Vec<Vec<u8>> {
+    let mut scripts = plain_scripts(side);
+    if side.deflates() {
+        scripts.extend(compressed_scripts(side));
+    }
+    scripts
+}
+
+/// The same for compressed messages, most of which refer to those before.
+fn compressed_scripts(side: Side) -> Vec<Vec<u8>> {
+    let mut peer = Peer::new();
+    let mut compress = |text: &str| peer.compress(text.as_bytes());
+    let [first, second, third, fourth] = [
+        compress("the first, the very first"),
+        compress("the first €, the sécond"),
+        compress(&"the third".repeat(20)),
+        compress("the third 😀, then the end"),
+    ];
+    let corrupt = Peer::new().compress(b"x\xFFx");
+    vec![
+        // Whole, in fragments with control frames between, and with messages that aren't compressed.
+        [
+            side.frame(0xC1, &first),
+            side.frame(0x41, &second[..3]),
+            side.frame(0x89, b"ping"),
+            side.frame(0x00, b""),
+            side.frame(0x80, &second[3..]),
+            side.frame(0x81, b"plain"),
+            side.frame(0x88, b""),
+        ]
+        .concat(),
+        [
+            side.frame(0xC1, &first),
+            side.frame(0xC2, &second),
+            side.frame(0xC1, &third),
+            side.frame(0x42, &fourth[..1]),
+            side.frame(0x80, &fourth[1..]),
+        ]
+        .concat(),
+        // Faults: one message is missing, the text is invalid, the bit is misplaced, and a bomb.
+        [side.frame(0xC1, &first), side.frame(0xC1, &third)].concat(),
+        [side.frame(0xC1, &first), side.frame(0xC1, &corrupt)].concat(),
+        [side.frame(0x41, &first[..2]), side.frame(0xC0, &first[2..])].concat(),
+        [
+            side.frame(0xC1, &first),
+            side.frame(0xC1, &Peer::new().compress(&[b'x'; 201])),
+        ]
+        .concat(),
+    ]
+}
+
+fn plain_scripts(side: Side) -> Vec<Vec<u8>> {
     let close = side.frame(0x88, b"\x03\xE8bye");
     vec![
         // Messages in one frame, in all three forms of the length (the longest with little in it).
@@ -80,14 +134,21 @@ fn engine(side: Side) -> Connection {
     })
 }
 
+/// Compresses all that gets smaller by it.
+fn codec() -> MessageCodec {
+    MessageCodec::default().with_threshold(0)
+}
+
 fn in_one_piece(side: Side, script: &[u8]) -> (Vec<Got>, Vec<u8>) {
     let mut out = Vec::new();
-    (echo(&mut engine(side), [script], &mut out), out)
+    let got = echo_with(&mut codec(), &mut engine(side), [script], &mut out);
+    (got, out)
 }
 
 #[test]
 fn every_pair_of_cuts_gives_the_same_events_and_output() {
-    for side in BOTH {
+    for side in SIDES {
+        let mut shared = codec();
         for script in scripts(side) {
             let (events, output) = in_one_piece(side, &script);
             assert!(!events.is_empty());
@@ -95,7 +156,7 @@ fn every_pair_of_cuts_gives_the_same_events_and_output() {
                 for second in first..=script.len() {
                     let chunks = [&script[..first], &script[first..second], &script[second..]];
                     let mut out = Vec::new();
-                    let got = echo(&mut engine(side), chunks, &mut out);
+                    let got = echo_with(&mut shared, &mut engine(side), chunks, &mut out);
                     assert_eq!(got, events, "{side:?}, cut at {first} and {second}");
                     assert_eq!(out, output, "{side:?}, cut at {first} and {second}");
                 }
@@ -106,10 +167,10 @@ fn every_pair_of_cuts_gives_the_same_events_and_output() {
 
 #[test]
 fn bytes_one_by_one_give_the_same_events_and_output() {
-    for side in BOTH {
+    for side in SIDES {
         for script in scripts(side) {
             let mut out = Vec::new();
-            let got = echo(&mut engine(side), script.chunks(1), &mut out);
+            let got = echo_with(&mut codec(), &mut engine(side), script.chunks(1), &mut out);
             assert_eq!((got, out), in_one_piece(side, &script), "{side:?}");
         }
     }
@@ -118,7 +179,7 @@ fn bytes_one_by_one_give_the_same_events_and_output() {
 /// A long message that comes in many reads, at all three length forms.
 #[test]
 fn long_messages_survive_any_size_of_read() {
-    for side in BOTH {
+    for side in SIDES {
         for len in [125, 126, 65_535, 65_536, 200_000] {
             let text = "aé€😀".repeat(len / 10 + 1);
             let frame = side.frame(0x81, text.as_bytes());
@@ -143,6 +204,7 @@ fn long_messages_survive_any_size_of_read() {
 /// Takes at most `per_call` events of each call, as a caller does who stops early; dropping the
 /// rest loses nothing.
 fn echo_stopping(
+    codec: &mut MessageCodec,
     engine: &mut Connection,
     chunks: &[&[u8]],
     per_call: usize,
@@ -151,7 +213,7 @@ fn echo_stopping(
     let mut got = Vec::new();
     for chunk in chunks.iter().chain([&&[][..]; 64]) {
         let mut chunk = chunk.to_vec();
-        let mut events = engine.receive(&mut chunk);
+        let mut events = engine.receive_with(&mut chunk, codec);
         for _ in 0..per_call {
             let Some((event, mut sender)) = events.next_with_sender(out) else {
                 break;
@@ -170,14 +232,15 @@ fn echo_stopping(
 
 #[test]
 fn events_dropped_early_lose_nothing() {
-    for side in BOTH {
+    for side in SIDES {
         for script in scripts(side) {
             let expected = in_one_piece(side, &script);
             for cut in 0..=script.len() {
                 let chunks = [&script[..cut], &script[cut..]];
                 for per_call in 1..3 {
                     let mut out = Vec::new();
-                    let got = echo_stopping(&mut engine(side), &chunks, per_call, &mut out);
+                    let got =
+                        echo_stopping(&mut codec(), &mut engine(side), &chunks, per_call, &mut out);
                     assert_eq!(
                         (got, out),
                         expected,
@@ -192,7 +255,7 @@ fn events_dropped_early_lose_nothing() {
 /// Input that is held is not looked at before it is asked for, and comes before what is newer.
 #[test]
 fn events_never_asked_for_are_held() {
-    for side in BOTH {
+    for side in SIDES {
         let mut engine = engine(side);
         let mut out = Vec::new();
         for text in [b"1", b"2", b"3"] {

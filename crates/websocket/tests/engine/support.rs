@@ -1,23 +1,60 @@
 //! Building frames by hand, and running an engine over them.
 
-use tautline_websocket::proto::{Connection, Event, Limits, PeerFault, Role};
+use tautline_websocket::proto::deflate::{Agreement, MessageCodec};
+use tautline_websocket::proto::{Connection, Event, Extensions, Limits, PeerFault, Role};
 
-/// Which end the engine under test is.
+/// Which end the engine under test is, and whether it has agreed on permessage-deflate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     Server,
     Client,
+    DeflatingServer,
+    DeflatingClient,
 }
 
-pub(crate) const BOTH: [Side; 2] = [Side::Server, Side::Client];
+pub(crate) const SIDES: [Side; 4] = [
+    Side::Server,
+    Side::Client,
+    Side::DeflatingServer,
+    Side::DeflatingClient,
+];
+
+pub(crate) const DEFLATING: [Side; 2] = [Side::DeflatingServer, Side::DeflatingClient];
+
+/// Everything allowed.
+pub(crate) const AGREEMENT: Agreement = Agreement {
+    server_no_context_takeover: false,
+    client_no_context_takeover: false,
+    server_max_window_bits: 15,
+    client_max_window_bits: 15,
+};
 
 impl Side {
+    pub(crate) fn is_server(self) -> bool {
+        matches!(self, Self::Server | Self::DeflatingServer)
+    }
+
+    pub(crate) fn deflates(self) -> bool {
+        DEFLATING.contains(&self)
+    }
+
     pub(crate) fn engine(self, limits: Limits) -> Connection {
-        let role = match self {
-            Self::Server => Role::Server,
-            Self::Client => Role::Client(Box::new(|| [0x5A, 0x01, 0xC3, 0x88])),
-        };
-        Connection::new(role, limits)
+        if self.deflates() {
+            return self.engine_with(AGREEMENT, limits);
+        }
+        Connection::new(self.role(), limits)
+    }
+
+    pub(crate) fn engine_with(self, agreement: Agreement, limits: Limits) -> Connection {
+        Connection::new(self.role(), limits).with_extensions(Extensions::deflate(agreement))
+    }
+
+    fn role(self) -> Role {
+        if self.is_server() {
+            Role::Server
+        } else {
+            Role::Client(Box::new(|| [0x5A, 0x01, 0xC3, 0x88]))
+        }
     }
 
     /// A frame as the peer of this end sends it; `first` is its first byte.
@@ -34,28 +71,28 @@ impl Side {
     pub(crate) fn frame_with_length(self, first: u8, length: &[u8], payload: &[u8]) -> Vec<u8> {
         let mut frame = vec![first];
         frame.extend_from_slice(length);
-        match self {
-            Self::Client => frame.extend_from_slice(payload),
-            Self::Server => {
-                let key = [0x11, 0xA2, 0x00, 0xFE];
-                frame[1] |= 0x80;
-                frame.extend_from_slice(&key);
-                frame.extend(
-                    payload
-                        .iter()
-                        .enumerate()
-                        .map(|(at, byte)| byte ^ key[at % 4]),
-                );
-            }
+        if !self.is_server() {
+            frame.extend_from_slice(payload);
+            return frame;
         }
+        let key = [0x11, 0xA2, 0x00, 0xFE];
+        frame[1] |= 0x80;
+        frame.extend_from_slice(&key);
+        frame.extend(
+            payload
+                .iter()
+                .enumerate()
+                .map(|(at, byte)| byte ^ key[at % 4]),
+        );
         frame
     }
 
     /// A frame with the mask bit as it must not be.
     pub(crate) fn frame_masked_wrongly(self, first: u8, payload: &[u8]) -> Vec<u8> {
-        match self {
-            Self::Server => Self::Client.frame(first, payload),
-            Self::Client => Self::Server.frame(first, payload),
+        if self.is_server() {
+            Self::Client.frame(first, payload)
+        } else {
+            Self::Server.frame(first, payload)
         }
     }
 }
@@ -86,8 +123,19 @@ impl From<Event<'_>> for Got {
     }
 }
 
-/// Feeds the engine `chunks`, echoes all messages, and collects the events.
+/// Feeds the engine `chunks`, echoes all messages as they are, and collects the events.
 pub(crate) fn echo<'c>(
+    engine: &mut Connection,
+    chunks: impl IntoIterator<Item = &'c [u8]>,
+    out: &mut Vec<u8>,
+) -> Vec<Got> {
+    let mut never = MessageCodec::default().with_threshold(usize::MAX);
+    echo_with(&mut never, engine, chunks, out)
+}
+
+/// The same with a codec, so that the echoes may be compressed.
+pub(crate) fn echo_with<'c>(
+    codec: &mut MessageCodec,
     engine: &mut Connection,
     chunks: impl IntoIterator<Item = &'c [u8]>,
     out: &mut Vec<u8>,
@@ -95,7 +143,7 @@ pub(crate) fn echo<'c>(
     let mut got = Vec::new();
     for chunk in chunks {
         let mut chunk = chunk.to_vec();
-        let mut events = engine.receive(&mut chunk);
+        let mut events = engine.receive_with(&mut chunk, codec);
         while let Some((event, mut sender)) = events.next_with_sender(out) {
             match event {
                 Event::Text(text) => _ = sender.send_text(text, out),

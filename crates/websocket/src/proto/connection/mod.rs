@@ -7,6 +7,8 @@ mod send;
 
 use std::fmt;
 
+#[cfg(feature = "deflate")]
+use super::deflate::MessageCodec;
 use super::extensions::Extensions;
 use super::limits::Limits;
 use super::mask::MaskKeys;
@@ -73,6 +75,7 @@ impl Connection {
     #[must_use]
     pub fn with_extensions(mut self, extensions: Extensions) -> Self {
         self.receiving = Receiving::new(*self.receiving.limits(), extensions);
+        self.sending.set_extensions(extensions);
         self
     }
 
@@ -87,7 +90,24 @@ impl Connection {
     /// [`Event::Failed`](super::Event::Failed).
     #[inline]
     pub fn receive<'a>(&'a mut self, input: &'a mut [u8]) -> Events<'a> {
-        Events::new(self, input)
+        Events::new(self, input, None)
+    }
+
+    /// [`receive`](Self::receive) with what it takes to inflate messages that the peer has
+    /// compressed, and to compress the answers that are sent with
+    /// [`Events::next_with_sender`]. For connections on which permessage-deflate was agreed; on
+    /// others the codec is not touched.
+    ///
+    /// Without a codec compressed messages are received too, but each takes a decompressor of its
+    /// own, and answers are not compressed.
+    #[cfg(feature = "deflate")]
+    #[inline]
+    pub fn receive_with<'a>(
+        &'a mut self,
+        input: &'a mut [u8],
+        codec: &'a mut MessageCodec,
+    ) -> Events<'a> {
+        Events::new(self, input, Some(codec))
     }
 
     /// Whether there is input which was handed to [`receive`](Self::receive) and not yet parsed,
@@ -99,7 +119,15 @@ impl Connection {
     /// The sending side.
     #[inline]
     pub fn sender(&mut self) -> Sender<'_> {
-        Sender::new(&mut self.sending)
+        Sender::new(&mut self.sending, None)
+    }
+
+    /// The sending side, with what it takes to compress messages. They are where permessage-deflate
+    /// was agreed, and where it makes them smaller.
+    #[cfg(feature = "deflate")]
+    #[inline]
+    pub fn sender_with<'a>(&'a mut self, codec: &'a mut MessageCodec) -> Sender<'a> {
+        Sender::new(&mut self.sending, Some(codec.split().1))
     }
 
     /// Which end of the connection this is.
@@ -110,6 +138,12 @@ impl Connection {
     /// The limits that it was made with.
     pub const fn limits(&self) -> &Limits {
         self.receiving.limits()
+    }
+
+    /// The extensions in use.
+    #[inline]
+    pub const fn extensions(&self) -> Extensions {
+        self.receiving.extensions()
     }
 }
 

@@ -5,9 +5,10 @@ use std::mem;
 
 use super::super::assemble::{Delivered, Held, OpenMessage, Unfinished};
 use super::super::close::CloseFrame;
+use super::super::deflate::{self, Context, Inflated, Loan, MessageCodec};
 use super::super::error::PeerFault;
 use super::super::event::Event;
-use super::super::extensions::Extensions;
+use super::super::extensions::{Extensions, RSV1};
 use super::super::frame::{FrameHeader, MAX_CONTROL_PAYLOAD, MAX_HEADER, OpCode};
 use super::super::limits::Limits;
 use super::super::mask::MaskKey;
@@ -29,16 +30,22 @@ pub struct Events<'a> {
     parsed: usize,
     /// What earlier events left, with `input` behind it. Empty on the common path.
     held: Held,
+    codec: Option<&'a mut MessageCodec>,
 }
 
 impl<'a> Events<'a> {
     #[inline]
-    pub(super) fn new(connection: &'a mut Connection, input: &'a mut [u8]) -> Self {
+    pub(super) fn new(
+        connection: &'a mut Connection,
+        input: &'a mut [u8],
+        codec: Option<&'a mut MessageCodec>,
+    ) -> Self {
         let mut events = Self {
             connection,
             input,
             parsed: 0,
             held: Held::default(),
+            codec,
         };
         if events.connection.has_held_input() {
             events.take_held();
@@ -62,17 +69,23 @@ impl<'a> Events<'a> {
     #[inline]
     pub fn next_with_sender(&mut self, out: &mut impl Output) -> Option<(Event<'_>, Sender<'_>)> {
         let Connection { sending, receiving } = &mut *self.connection;
+        let (inflated, mut packer) = self.codec.as_deref_mut().map(MessageCodec::split).unzip();
+        let loan = Loan {
+            inflated,
+            packer: packer.as_deref_mut(),
+        };
         let event = if self.held.is_empty() {
-            let (parsed, event) = receiving.advance(sending, &mut self.input[self.parsed..], out);
+            let input = &mut self.input[self.parsed..];
+            let (parsed, event) = receiving.advance(sending, input, loan, out);
             self.parsed += parsed;
             event
         } else {
-            let (parsed, event) =
-                receiving.advance(sending, &mut self.held.bytes[self.held.parsed..], out);
+            let input = &mut self.held.bytes[self.held.parsed..];
+            let (parsed, event) = receiving.advance(sending, input, loan, out);
             self.held.parsed += parsed;
             event
         };
-        event.map(|event| (event, Sender::new(sending)))
+        event.map(|event| (event, Sender::new(sending, packer)))
     }
 
     /// Goes on with what an earlier `Events` left, the new input behind it.
@@ -102,6 +115,9 @@ impl Drop for Events<'_> {
     #[inline]
     fn drop(&mut self) {
         self.connection.receiving.release_delivered();
+        if let Some(codec) = &mut self.codec {
+            codec.release();
+        }
         let all_parsed = self.parsed == self.input.len() && self.held.is_empty();
         if !all_parsed && self.connection.wants_input() {
             self.hold();
@@ -131,6 +147,8 @@ pub(super) struct Receiving {
     header: [u8; MAX_HEADER - 1],
     header_len: u8,
     unfinished: Option<Box<Unfinished>>,
+    /// What compressed messages may refer to.
+    context: Context,
 }
 
 /// Why no more input is looked at.
@@ -146,8 +164,8 @@ pub(super) enum InputOver {
 #[derive(Clone, Copy)]
 struct OpenFrame {
     remaining: u64,
-    /// `None` when the peer doesn't mask: to the client.
-    key: Option<MaskKey>,
+    /// Without a meaning at the client, whose peer doesn't mask.
+    key: MaskKey,
     opcode: OpCode,
     fin: bool,
 }
@@ -162,7 +180,13 @@ impl Receiving {
             header: [0; MAX_HEADER - 1],
             header_len: 0,
             unfinished: None,
+            context: Context::NONE,
         }
+    }
+
+    #[inline]
+    pub(super) const fn extensions(&self) -> Extensions {
+        self.extensions
     }
 
     pub(super) const fn limits(&self) -> &Limits {
@@ -189,6 +213,7 @@ impl Receiving {
         &'i mut self,
         sending: &mut Sending,
         input: &'i mut [u8],
+        loan: Loan<'i, '_>,
         out: &mut impl Output,
     ) -> (usize, Option<Event<'i>>) {
         if self.is_at_rest()
@@ -206,7 +231,7 @@ impl Receiving {
             let event = self.whole_message(header.opcode, payload, sending, out);
             return (len, Some(event));
         }
-        self.advance_the_long_way(sending, input, out)
+        self.advance_the_long_way(sending, input, loan, out)
     }
 
     /// Whether a frame begins here and nothing is open or over.
@@ -223,6 +248,7 @@ impl Receiving {
         &'i mut self,
         sending: &mut Sending,
         mut input: &'i mut [u8],
+        loan: Loan<'i, '_>,
         out: &mut impl Output,
     ) -> (usize, Option<Event<'i>>) {
         let total = input.len();
@@ -248,7 +274,11 @@ impl Receiving {
                         if let Some(mut key) = header.mask {
                             key.apply(payload);
                         }
-                        let event = self.whole_frame(header.opcode, payload, sending, out);
+                        let event = if header.reserved & RSV1 == 0 {
+                            self.whole_frame(header.opcode, payload, sending, out)
+                        } else {
+                            self.compressed_message(header.opcode, payload, sending, loan, out)
+                        };
                         return (total - rest.len(), Some(event));
                     }
                     self.open_frame(&header)
@@ -258,8 +288,8 @@ impl Receiving {
             let (piece, rest) = mem::take(&mut input).split_at_mut(available);
             input = rest;
             frame.remaining -= available as u64;
-            if let Some(key) = &mut frame.key {
-                key.apply(piece);
+            if sending.role().is_server() {
+                frame.key.apply(piece);
             }
             if let Err(fault) = self.store(frame.opcode, piece) {
                 return (total, Some(self.fail(fault, sending, out)));
@@ -276,7 +306,12 @@ impl Receiving {
                 if let Err(fault) = self.check_end_of_message() {
                     return (total, Some(self.fail(fault, sending, out)));
                 }
-                return (total - input.len(), self.finished_message());
+                let parsed = total - input.len();
+                if let Some((opcode, bytes)) = self.take_compressed() {
+                    let event = self.compressed_message(opcode, &bytes, sending, loan, out);
+                    return (parsed, Some(event));
+                }
+                return (parsed, self.finished_message());
             }
         }
     }
@@ -328,6 +363,9 @@ impl Receiving {
         let unknown = header.reserved & !self.extensions.reserved_bits();
         if unknown != 0 {
             return Err(PeerFault::ReservedBits(unknown));
+        }
+        if header.reserved & RSV1 != 0 && !matches!(header.opcode, OpCode::Text | OpCode::Binary) {
+            return Err(PeerFault::MisplacedCompressedBit(header.opcode));
         }
         match (role.is_server(), header.mask.is_some()) {
             (true, true) | (false, false) => {}
@@ -409,6 +447,33 @@ impl Receiving {
         }
     }
 
+    /// The event of a compressed message, all of which is here.
+    fn compressed_message<'i>(
+        &'i mut self,
+        opcode: OpCode,
+        compressed: &[u8],
+        sending: &mut Sending,
+        loan: Loan<'i, '_>,
+        out: &mut impl Output,
+    ) -> Event<'i> {
+        let Some(incoming) = self.extensions.messages_of(!sending.role().is_server()) else {
+            return self.fail(PeerFault::ReservedBits(RSV1), sending, out);
+        };
+        let context = &mut self.context;
+        match deflate::inflate(incoming, context, compressed, &self.limits, loan) {
+            Ok(Inflated::Lent(message)) => self.whole_message(opcode, message, sending, out),
+            Ok(Inflated::Own(message)) => match OpenMessage::whole(opcode, message) {
+                Ok(message) => {
+                    let unfinished = self.unfinished();
+                    unfinished.delivered = Delivered::Message;
+                    unfinished.message.insert(message).event()
+                }
+                Err(fault) => self.fail(fault, sending, out),
+            },
+            Err(fault) => self.fail(fault, sending, out),
+        }
+    }
+
     /// Begins to receive a frame that doesn't lie in the input whole, or is a fragment.
     fn open_frame(&mut self, header: &FrameHeader) -> OpenFrame {
         if !header.opcode.is_control() {
@@ -418,12 +483,16 @@ impl Receiving {
                     open.frames += 1;
                     open.announced += header.payload_len;
                 }
-                None => *message = Some(OpenMessage::begin(header.opcode, header.payload_len)),
+                None => {
+                    let compressed = header.reserved & RSV1 != 0;
+                    let open = OpenMessage::begin(header.opcode, compressed, header.payload_len);
+                    *message = Some(open);
+                }
             }
         }
         OpenFrame {
             remaining: header.payload_len,
-            key: header.mask,
+            key: header.mask.unwrap_or(MaskKey::new([0; 4])),
             opcode: header.opcode,
             fin: header.fin,
         }
@@ -493,6 +562,14 @@ impl Receiving {
         }
     }
 
+    /// Takes the open message to be inflated, when it is compressed.
+    fn take_compressed(&mut self) -> Option<(OpCode, Vec<u8>)> {
+        let message = &mut self.unfinished.as_mut()?.message;
+        let compressed = message.as_mut()?.take_compressed()?;
+        *message = None;
+        Some(compressed)
+    }
+
     fn finished_message(&mut self) -> Option<Event<'_>> {
         let unfinished = self.unfinished();
         unfinished.delivered = Delivered::Message;
@@ -511,6 +588,7 @@ impl Receiving {
         self.over = Some(InputOver::Failed);
         self.frame = None;
         self.unfinished = None;
+        self.context = Context::NONE;
         sending.close_for(&fault, out);
         Event::Failed(fault)
     }

@@ -1,8 +1,12 @@
 //! Sending: messages and control frames, masked where the role wants it.
 
 use super::super::close::{CloseCode, CloseFrame, MAX_REASON};
+use super::super::deflate::{Context, Direction, Packer};
 use super::super::error::{Misuse, PeerFault};
-use super::super::frame::{FrameHeader, MAX_CONTROL_PAYLOAD, MAX_HEADER, OpCode, write_unmasked};
+use super::super::extensions::{Extensions, RSV1};
+use super::super::frame::{
+    FrameHeader, MAX_CONTROL_PAYLOAD, MAX_HEADER, OpCode, write_unmasked_with,
+};
 use super::super::mask::MaskKey;
 use super::super::output::Output;
 use super::{Connection, Role};
@@ -12,32 +16,39 @@ use super::{Connection, Role};
 #[derive(Debug)]
 pub struct Sender<'a> {
     sending: &'a mut Sending,
+    packer: Option<&'a mut Packer>,
 }
 
 impl<'a> Sender<'a> {
     #[inline]
-    pub(super) fn new(sending: &'a mut Sending) -> Self {
-        Self { sending }
+    pub(super) fn new(sending: &'a mut Sending, packer: Option<&'a mut Packer>) -> Self {
+        Self { sending, packer }
     }
 
-    /// Puts a text message into `out`, as one frame.
+    /// Puts a text message into `out`, as one frame. It is compressed when permessage-deflate was
+    /// agreed, a codec was lent, and it pays.
     ///
     /// # Errors
     ///
     /// [`Misuse::Closing`] once a Close frame was sent.
     #[inline]
     pub fn send_text(&mut self, text: &str, out: &mut impl Output) -> Result<(), Misuse> {
-        self.sending.send(OpCode::Text, text.as_bytes(), out)
+        let packer = self.packer.as_deref_mut();
+        self.sending
+            .send_message(OpCode::Text, text.as_bytes(), packer, out)
     }
 
-    /// Puts a binary message into `out`, as one frame.
+    /// Puts a binary message into `out`, as one frame, compressed as
+    /// [`send_text`](Self::send_text) says.
     ///
     /// # Errors
     ///
     /// [`Misuse::Closing`] once a Close frame was sent.
     #[inline]
     pub fn send_binary(&mut self, bytes: &[u8], out: &mut impl Output) -> Result<(), Misuse> {
-        self.sending.send(OpCode::Binary, bytes, out)
+        let packer = self.packer.as_deref_mut();
+        self.sending
+            .send_message(OpCode::Binary, bytes, packer, out)
     }
 
     /// Puts a ping into `out`, with at most 125 bytes of payload which the pong will repeat.
@@ -87,9 +98,20 @@ impl<'a> Sender<'a> {
     pub fn can_send(&self) -> bool {
         !self.sending.close_sent
     }
+
+    /// Forgets what was sent, so that the next message refers to nothing before it.
+    ///
+    /// To be called whenever a compressed frame that this connection has not made itself, as
+    /// [`encode_shared_deflated`](super::super::frame::encode_shared_deflated) makes them, was sent
+    /// to its peer: the peer's window has moved on, and references to what was in it before would
+    /// miss. With `server_no_context_takeover` there is nothing to forget, and it does nothing.
+    #[cfg(feature = "deflate")]
+    pub fn forget_sent(&mut self) {
+        self.sending.context = Context::default();
+    }
 }
 
-/// See [`Sender`] for what each method does.
+/// See [`Sender`] for what each method does. No codec is lent here, so nothing is compressed.
 impl Connection {
     /// Puts a text message into `out`, as one frame.
     ///
@@ -159,6 +181,10 @@ pub(super) struct Sending {
     role: Role,
     close_sent: bool,
     waiting_pong: Option<Box<WaitingPong>>,
+    /// How messages may be compressed, `None` for not at all.
+    outgoing: Option<Direction>,
+    /// What compressed messages may refer to.
+    context: Context,
 }
 
 /// The answer to the newest ping, for a peer that asks and doesn't read.
@@ -174,7 +200,13 @@ impl Sending {
             role,
             close_sent: false,
             waiting_pong: None,
+            outgoing: None,
+            context: Context::NONE,
         }
+    }
+
+    pub(super) fn set_extensions(&mut self, extensions: Extensions) {
+        self.outgoing = extensions.messages_of(self.role.is_server());
     }
 
     #[inline]
@@ -188,16 +220,23 @@ impl Sending {
     }
 
     #[inline]
-    fn send(
+    fn send_message(
         &mut self,
         opcode: OpCode,
         payload: &[u8],
+        packer: Option<&mut Packer>,
         out: &mut impl Output,
     ) -> Result<(), Misuse> {
         if self.close_sent {
             return Err(Misuse::Closing);
         }
-        self.put_frame(opcode, payload, out);
+        if let (Some(outgoing), Some(packer)) = (self.outgoing, packer)
+            && let Some(compressed) = packer.pack(outgoing, &mut self.context, payload)
+        {
+            self.put_frame_with(RSV1, opcode, compressed, out);
+        } else {
+            self.put_frame(opcode, payload, out);
+        }
         Ok(())
     }
 
@@ -210,7 +249,11 @@ impl Sending {
         if payload.len() > MAX_CONTROL_PAYLOAD {
             return Err(Misuse::ControlTooLong(payload.len()));
         }
-        self.send(opcode, payload, out)
+        if self.close_sent {
+            return Err(Misuse::Closing);
+        }
+        self.put_frame(opcode, payload, out);
+        Ok(())
     }
 
     /// Answers a ping at once when the output is shorter than `limit`, else when it is again.
@@ -277,21 +320,38 @@ impl Sending {
 
     #[inline]
     fn put_frame(&mut self, opcode: OpCode, payload: &[u8], out: &mut impl Output) {
+        self.put_frame_with(0, opcode, payload, out);
+    }
+
+    #[inline]
+    fn put_frame_with(
+        &mut self,
+        reserved: u8,
+        opcode: OpCode,
+        payload: &[u8],
+        out: &mut impl Output,
+    ) {
         match &mut self.role {
-            Role::Server => write_unmasked(opcode, payload, out),
+            Role::Server => write_unmasked_with(reserved, opcode, payload, out),
             Role::Client(keys) => {
                 let key = MaskKey::new(keys.next_key());
-                put_masked(opcode, payload, key, out);
+                put_masked(reserved, opcode, payload, key, out);
             }
         }
     }
 }
 
 /// Puts a whole masked frame, as a client sends it.
-fn put_masked(opcode: OpCode, payload: &[u8], mut key: MaskKey, out: &mut impl Output) {
+fn put_masked(
+    reserved: u8,
+    opcode: OpCode,
+    payload: &[u8],
+    mut key: MaskKey,
+    out: &mut impl Output,
+) {
     let header = FrameHeader {
         fin: true,
-        reserved: 0,
+        reserved,
         opcode,
         mask: Some(key),
         payload_len: payload.len() as u64,

@@ -1,5 +1,7 @@
 //! The client's opening request, checked (RFC 6455 §4.2.1).
 
+#[cfg(feature = "deflate")]
+use super::super::deflate::{Agreement, ServerConfig};
 use super::key::{AcceptKey, is_key};
 use super::response::{Acceptance, Refusal};
 
@@ -93,6 +95,18 @@ impl<'h> Opening<'h> {
         self.subprotocols
             .iter()
             .find_map(|wanted| supported.iter().find(|name| *name == wanted).copied())
+    }
+
+    /// What comes of the client's offers of permessage-deflate with what the server wants: the first
+    /// that can be accepted, in the client's order. `None` when there is none; then the connection
+    /// goes without, which is always right.
+    ///
+    /// The agreement goes into the response with
+    /// [`Acceptance::with_deflate`], and into the connection with
+    /// [`Extensions::deflate`](super::super::Extensions::deflate).
+    #[cfg(feature = "deflate")]
+    pub fn select_deflate(&self, wanted: &ServerConfig) -> Option<Agreement> {
+        wanted.accept(self.extensions.iter().copied())
     }
 
     /// The client's key, 16 bytes in base64.

@@ -1,13 +1,17 @@
 //! The server's answer to an opening request: yes with 101, or no with a reason.
 
+#[cfg(feature = "deflate")]
+use super::super::deflate::Agreement;
 use super::super::output::Output;
 use super::key::AcceptKey;
 
 /// The response that opens the connection (RFC 6455 §4.2.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acceptance<'p> {
     accept: AcceptKey,
     subprotocol: Option<&'p str>,
+    /// The value of `Sec-WebSocket-Extensions`.
+    extensions: Option<String>,
 }
 
 impl<'p> Acceptance<'p> {
@@ -15,7 +19,17 @@ impl<'p> Acceptance<'p> {
         Self {
             accept,
             subprotocol,
+            extensions: None,
         }
+    }
+
+    /// The same with what was agreed on permessage-deflate. Take that from
+    /// [`Opening::select_deflate`](super::Opening::select_deflate), and give it to the connection too.
+    #[cfg(feature = "deflate")]
+    #[must_use]
+    pub fn with_deflate(mut self, agreement: Option<Agreement>) -> Self {
+        self.extensions = agreement.map(|agreement| agreement.to_string());
+        self
     }
 
     /// The header lines of the 101 response, for an HTTP library that writes the rest.
@@ -29,6 +43,11 @@ impl<'p> Acceptance<'p> {
         .chain(
             self.subprotocol
                 .map(|protocol| ("Sec-WebSocket-Protocol", protocol)),
+        )
+        .chain(
+            self.extensions
+                .as_deref()
+                .map(|extensions| ("Sec-WebSocket-Extensions", extensions)),
         )
     }
 

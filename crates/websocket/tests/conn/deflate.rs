@@ -1,0 +1,113 @@
+//! permessage-deflate from the opening handshake to the messages.
+
+use tautline_websocket::conn::{AcceptOptions, accept};
+use tautline_websocket::proto::deflate::{MessageCodec, ServerConfig};
+use tautline_websocket::proto::{Connection, Event, Extensions, Limits, Message, Role};
+
+use crate::support::{Scripted, frame};
+
+/// "Hello", compressed (RFC 7692, 7.2.3.1).
+const HELLO: &[u8] = &[0xF2, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00];
+
+/// A request with this header line more, and frames behind it.
+fn request(more: &str, frames: &[Vec<u8>]) -> Scripted {
+    let head = format!(
+        "GET / HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{more}\r\n"
+    );
+    Scripted::one_by_one(&[head.as_bytes(), &frames.concat()].concat())
+}
+
+fn deflating() -> AcceptOptions {
+    AcceptOptions {
+        deflate: Some(ServerConfig::default()),
+        ..AcceptOptions::default()
+    }
+}
+
+const OFFER: &str = "Sec-WebSocket-Extensions: foo, permessage-deflate; client_max_window_bits\r\n";
+const ANSWER: &str = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=10\r\n";
+
+/// The response's head, and the messages behind it as a client reads them that has agreed.
+fn split(written: &[u8]) -> (String, Vec<String>) {
+    let end = written
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .expect("a whole head")
+        + 4;
+    let agreement = ServerConfig::default()
+        .accept(["permessage-deflate; client_max_window_bits"])
+        .expect("acceptable");
+    let mut client = Connection::new(Role::Client(Box::new(|| [0; 4])), Limits::default())
+        .with_extensions(Extensions::deflate(agreement));
+    let (mut codec, mut texts) = (MessageCodec::default(), Vec::new());
+    let mut frames = written[end..].to_vec();
+    let mut events = client.receive_with(&mut frames, &mut codec);
+    while let Some(event) = events.next(&mut Vec::new()) {
+        if let Event::Text(text) = event {
+            texts.push(text.to_owned());
+        }
+    }
+    (
+        String::from_utf8(written[..end].to_vec()).expect("text"),
+        texts,
+    )
+}
+
+#[tokio::test]
+async fn agreed_and_spoken() {
+    let io = request(OFFER, &[frame(0xC1, HELLO), frame(0x81, b"plain")]);
+    let mut ws = accept(io, &deflating()).await.unwrap().websocket;
+    let long = "Hello, hello, hello. ".repeat(20);
+    for expected in ["Hello", "plain"] {
+        assert_eq!(
+            ws.recv().await.unwrap(),
+            Some(Message::Text(expected.into()))
+        );
+        ws.queue(&long).unwrap();
+    }
+    ws.flush().await.unwrap();
+    let written = ws.into_parts().0.written();
+    let (head, texts) = split(&written);
+    assert!(head.contains(ANSWER), "{head}");
+    assert_eq!(texts, [&long[..], &long]);
+    assert!(written.len() - head.len() < long.len() / 3);
+}
+
+/// The handler's answers are compressed too, and may refer to those before.
+#[tokio::test]
+async fn replies_are_compressed() {
+    let long = "ticks and tocks ".repeat(10);
+    let masked = frame(0x81, long.as_bytes());
+    let close = frame(0x88, &[3, 0xE8]);
+    let mut io = request(OFFER, &[masked.clone(), masked, close]);
+    let accepted = accept(&mut io, &deflating()).await.unwrap();
+    accepted
+        .websocket
+        .serve(|message, replies| replies.send(message).unwrap())
+        .await
+        .unwrap();
+    let written = io.written();
+    let (head, texts) = split(&written);
+    assert_eq!(texts, [&long[..], &long]);
+    assert!(written.len() - head.len() < long.len() / 2);
+}
+
+/// Who doesn't want it, or isn't asked, goes without, and compressed frames are a fault.
+#[tokio::test]
+async fn not_agreed() {
+    for (options, more) in [
+        (AcceptOptions::default(), OFFER),
+        (deflating(), ""),
+        (deflating(), "Sec-WebSocket-Extensions: foo\r\n"),
+    ] {
+        let io = request(more, &[frame(0x81, b"good"), frame(0xC1, HELLO)]);
+        let mut ws = accept(io, &options).await.unwrap().websocket;
+        assert_eq!(ws.recv().await.unwrap(), Some(Message::Text("good".into())));
+        ws.queue(&"x".repeat(200)).unwrap();
+        assert!(ws.recv().await.is_err());
+        let written = String::from_utf8_lossy(&ws.into_parts().0.written()).into_owned();
+        assert!(!written.contains("Extensions"), "{written}");
+        assert!(written.contains(&"x".repeat(200)));
+    }
+}
