@@ -20,16 +20,7 @@ impl AcceptKey {
         let mut sha1 = sha1_smol::Sha1::from(key);
         sha1.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
         let digest = sha1.digest().bytes();
-        let mut text = [b'='; 28];
-        for (group, text) in digest.chunks(3).zip(text.chunks_mut(4)) {
-            let mut bits = [0; 4];
-            bits[1..=group.len()].copy_from_slice(group);
-            let bits = u32::from_be_bytes(bits);
-            for (at, character) in text.iter_mut().enumerate().take(group.len() + 1) {
-                *character = BASE64[(bits >> (18 - 6 * at)) as usize & 0x3F];
-            }
-        }
-        Self(text)
+        Self(encode(&digest))
     }
 
     /// The value as text: 28 characters of base64.
@@ -45,6 +36,25 @@ impl fmt::Display for AcceptKey {
     }
 }
 
+/// A client's nonce as it stands in `Sec-WebSocket-Key`.
+pub(super) fn encode_key(nonce: [u8; 16]) -> [u8; 24] {
+    encode(&nonce)
+}
+
+/// Base64 with padding; `N` is the length that comes of it.
+fn encode<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    let mut text = [b'='; N];
+    for (group, text) in bytes.chunks(3).zip(text.chunks_mut(4)) {
+        let mut bits = [0; 4];
+        bits[1..=group.len()].copy_from_slice(group);
+        let bits = u32::from_be_bytes(bits);
+        for (at, character) in text.iter_mut().enumerate().take(group.len() + 1) {
+            *character = BASE64[(bits >> (18 - 6 * at)) as usize & 0x3F];
+        }
+    }
+    text
+}
+
 /// Whether this is 16 bytes in base64, as §4.1 says that a key must be. The bits that pad the last
 /// character are not looked at; some clients fill them.
 pub(super) fn is_key(value: &str) -> bool {
@@ -58,6 +68,15 @@ const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// §1.3.
+    #[test]
+    fn the_nonce_of_the_specification_is_its_key() {
+        assert_eq!(
+            &encode_key(*b"the sample nonce"),
+            b"dGhlIHNhbXBsZSBub25jZQ=="
+        );
+    }
 
     #[test]
     fn keys_are_sixteen_bytes() {
