@@ -15,13 +15,13 @@ const GOOD: [(&str, &str); 3] = [
 ];
 
 fn request(url: &str) -> ClientRequest {
-    ClientRequest::new(&url.parse().unwrap(), NONCE)
+    ClientRequest::new(&url.parse().expect("a good URL"), NONCE)
 }
 
 fn text(request: &ClientRequest) -> String {
     let mut bytes = Vec::new();
     request.write_http1(&mut bytes);
-    String::from_utf8(bytes).unwrap()
+    String::from_utf8(bytes).expect("text")
 }
 
 /// A 101 response with `GOOD` without the header `left_out`, and `added` behind it.
@@ -36,7 +36,7 @@ fn response(left_out: &str, added: &[(&str, &str)]) -> ResponseHead {
 
 fn parse(head: &str) -> ResponseHead {
     let parsed = ResponseHead::parse(head.as_bytes(), &HeadLimits::default());
-    parsed.unwrap().expect("the head is whole")
+    parsed.expect("a good head").expect("the head is whole")
 }
 
 #[test]

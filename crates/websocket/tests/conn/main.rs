@@ -2,6 +2,7 @@
 
 mod accept;
 mod cancel;
+mod client;
 mod stream;
 mod support;
 mod write_queue;

@@ -20,7 +20,9 @@ impl AcceptKey {
         let mut sha1 = sha1_smol::Sha1::from(key);
         sha1.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
         let digest = sha1.digest().bytes();
-        Self(encode(&digest))
+        let mut text = [b'='; 28];
+        encode_base64(&digest, &mut text);
+        Self(text)
     }
 
     /// The value as text: 28 characters of base64.
@@ -38,12 +40,13 @@ impl fmt::Display for AcceptKey {
 
 /// A client's nonce as it stands in `Sec-WebSocket-Key`.
 pub(super) fn encode_key(nonce: [u8; 16]) -> [u8; 24] {
-    encode(&nonce)
+    let mut text = [b'='; 24];
+    encode_base64(&nonce, &mut text);
+    text
 }
 
-/// Base64 with padding; `N` is the length that comes of it.
-fn encode<const N: usize>(bytes: &[u8]) -> [u8; N] {
-    let mut text = [b'='; N];
+/// Writes base64 (RFC 4648 §4) over `text`, which is full of `=` and as long as what comes of it.
+pub(crate) fn encode_base64(bytes: &[u8], text: &mut [u8]) {
     for (group, text) in bytes.chunks(3).zip(text.chunks_mut(4)) {
         let mut bits = [0; 4];
         bits[1..=group.len()].copy_from_slice(group);
@@ -52,7 +55,6 @@ fn encode<const N: usize>(bytes: &[u8]) -> [u8; N] {
             *character = BASE64[(bits >> (18 - 6 * at)) as usize & 0x3F];
         }
     }
-    text
 }
 
 /// Whether this is 16 bytes in base64, as §4.1 says that a key must be. The bits that pad the last

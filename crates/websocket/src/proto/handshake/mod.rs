@@ -37,6 +37,8 @@ mod url;
 pub use client::{Agreed, ClientRequest, RequestError, ResponseError};
 pub use http1::{HeadError, HeadLimits, RequestHead};
 pub use key::AcceptKey;
+#[cfg(feature = "tokio")]
+pub(crate) use key::encode_base64;
 pub use request::{HttpVersion, Opening, OpeningError};
 pub use response::{Acceptance, Refusal};
 pub use response_head::{ResponseHead, ResponseHeadError};
