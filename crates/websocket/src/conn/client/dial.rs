@@ -188,6 +188,18 @@ mod tests {
         assert_eq!((won.ok(), begun, ended), (Some(3), expected, 60));
     }
 
+    /// Also when an earlier attempt still runs.
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_beside_a_silent_address_starts_the_next_at_once() {
+        let plan = |a: SocketAddr| match a.port() {
+            1 => (60_000, true),
+            port => (20, port == 3),
+        };
+        let (won, begun, ended) = raced(plan).await;
+        let expected = vec![(1, 0), (2, 250), (3, 270)];
+        assert_eq!((won.ok(), begun, ended), (Some(3), expected, 290));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn all_failures_are_one() {
         let (won, begun, _) = raced(|_| (20, false)).await;
