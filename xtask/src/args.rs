@@ -17,7 +17,7 @@ usage: cargo xtask test [SUITE...] [--no-install]
                       page         the committed page is what its sources build
                       sdk          the real JavaScript and Python SDKs against a server
                       browser      the chat page in headless Chromium
-                      conformance  Autobahn, strict, against the WebSocket engine
+                      conformance  Autobahn, strict, against the WebSocket engine in both roles
   conformance       Autobahn alone; CASES selects, for example 6.* or 'core,9.*,!9.4.*'; 'all' has the
                     large compressed messages too (conformance/autobahn/README.md)
   page              build the chat page from its sources in packages/chat

@@ -14,6 +14,18 @@
 //! }
 //! ```
 //!
+//! As a client, `conn::connect` takes a URL:
+//!
+//! ```no_run
+//! use tautline_websocket::conn::{ConnectOptions, connect};
+//!
+//! # async fn hello() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut ws = connect("ws://127.0.0.1:9001/", &ConnectOptions::default()).await?.websocket;
+//! ws.send("Hello").await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Two layers
 //!
 //! [`proto`] is the protocol, and nothing but. [`proto::Connection`] is lent the bytes that came
@@ -23,8 +35,8 @@
 //! comes first, from raw bytes or from the headers of any HTTP library. With
 //! `default-features = false` this is all there is.
 //!
-//! `conn` (feature `tokio`, on by default) joins the engine to streams: `conn::accept` for the
-//! handshake, `conn::WebSocket` to receive and send, its `serve` for handlers that get each
+//! `conn` (feature `tokio`, on by default) joins the engine to streams: `conn::accept` and
+//! `conn::connect` for the handshake, `conn::WebSocket` to receive and send, its `serve` for handlers that get each
 //! message lent from the read buffer. Servers with ideas of their own can drive the engine
 //! themselves, with the same two buffers.
 //!
@@ -56,7 +68,15 @@
 //!
 //! # Not here yet
 //!
-//! The client's side of the handshake, and HTTP/2 (RFC 8441). The engine itself speaks both roles.
+//! HTTP/2 (RFC 8441), and compression for connections that `conn` opens as a client. The engine
+//! itself compresses in both roles.
+//!
+//! # Features
+//!
+//! - `tokio` (default): `conn`, with clients for `ws://`, also through HTTP and SOCKS 5 proxies.
+//! - `rustls`: `wss://` for `conn::connect`. Cryptography is aws-lc-rs, and the certificate roots are
+//!   those of the operating system, so that what its administrator trusts is what is trusted.
+//!   Other choices are a `rustls::ClientConfig` of your own, or `conn::client` over a TLS stream.
 //!
 //! [RFC 7692]: https://www.rfc-editor.org/rfc/rfc7692
 #![forbid(unsafe_code)]

@@ -1,5 +1,6 @@
-//! Autobahn against the WebSocket engine as an echo server, strict.
+//! Autobahn against the WebSocket engine, as an echo server and as an echo client, strict.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -37,15 +38,27 @@ pub(crate) fn run(
         "--release",
         "--package=tautline-websocket",
         "--example=echo_server",
+        "--example=autobahn_client",
     ]);
     let built = process::run(&context.children, &mut build, BUILD_LIMIT)?;
     if !built.success {
         return Err(Error::new(format!(
-            "the echo server's build {}",
+            "the build of the echo server and the client {}",
             built.ending
         )));
     }
 
+    test_server(context, python, &tool, cases, report)?;
+    test_client(context, python, &tool, cases, report)
+}
+
+fn test_server(
+    context: &Context,
+    python: &Path,
+    tool: &Path,
+    cases: &str,
+    report: &mut Report,
+) -> Result<(), Error> {
     let address = free_address()?;
     let mut echo = Command::new(context.target.join("release/examples/echo_server"));
     // Which changes nothing for the cases that don't offer it.
@@ -58,12 +71,12 @@ pub(crate) fn run(
         .env("PYTHON3", python)
         .arg(tool.join("run-server-tests"))
         .arg(format!("ws://{address}"))
-        .arg(context.scratch("autobahn")?)
+        .arg(context.scratch("autobahn-server")?)
         .args([cases, "--strict", "--agent=tautline"]);
     add(
         context,
         report,
-        "Autobahn",
+        "Autobahn, as a server",
         Runner::Autobahn,
         &mut autobahn,
         LIMIT,
@@ -74,4 +87,31 @@ pub(crate) fn run(
         ));
     }
     Ok(())
+}
+
+fn test_client(
+    context: &Context,
+    python: &Path,
+    tool: &Path,
+    cases: &str,
+    report: &mut Report,
+) -> Result<(), Error> {
+    // It starts the fuzzing server, and the client with the address.
+    let mut autobahn = Command::new(python);
+    autobahn
+        .env("PYTHON3", python)
+        .arg(tool.join("run-client-tests"))
+        .arg(context.scratch("autobahn-client")?)
+        .args(["--cases", cases, "--strict"])
+        // The client doesn't offer compression yet.
+        .args(["--exclude", "12.*,13.*", "--"])
+        .arg(context.target.join("release/examples/autobahn_client"));
+    add(
+        context,
+        report,
+        "Autobahn, as a client",
+        Runner::Autobahn,
+        &mut autobahn,
+        LIMIT,
+    )
 }

@@ -264,8 +264,8 @@ fn poll_head(
     Poll::Ready(Ok(found))
 }
 
-/// Keeps bytes that came with the request for the connection's first read.
-fn hold(engine: &mut Connection, mut rest: Vec<u8>) {
+/// Keeps bytes that came with the opening handshake for the connection's first read.
+pub(super) fn hold(engine: &mut Connection, mut rest: Vec<u8>) {
     // What isn't asked for is held.
     drop(engine.receive(&mut rest));
 }

@@ -1,7 +1,8 @@
 //! The engine on Tokio.
 //!
-//! - [`accept()`] takes a raw stream through the opening handshake, [`WebSocket`] is the connection
-//!   that comes of it.
+//! - [`accept()`] takes a server's stream through the opening handshake, [`connect`] opens one as a
+//!   client, [`client()`] does so over a stream that is there already. [`WebSocket`] is the
+//!   connection that comes of each.
 //! - [`scratch`] and [`WriteQueue`] are the two buffers that make a connection cheap: one that all
 //!   connections of a thread read into, and one that a connection holds only while it has
 //!   something to write. They are public for servers that drive the engine by themselves.
@@ -10,6 +11,7 @@
 //! level 1 from 128 bytes on, with a codec that all connections of a thread share.
 
 mod accept;
+mod client;
 #[cfg(feature = "deflate")]
 mod codec;
 mod error;
@@ -18,6 +20,12 @@ mod stream;
 mod write_queue;
 
 pub use accept::{AcceptError, AcceptOptions, Accepted, Decide, accept};
+#[cfg(feature = "rustls")]
+pub use client::tls_config;
+pub use client::{
+    ClientStream, ConnectError, ConnectOptions, Connected, Proxy, ProxyError, Rejection,
+    SecureKeys, client, connect,
+};
 pub use error::Error;
 pub use stream::{Closed, Replies, WebSocket};
 pub use write_queue::{SHARE_FROM, WriteQueue};

@@ -2,6 +2,7 @@
 
 mod accept;
 mod cancel;
+mod client;
 #[cfg(feature = "deflate")]
 mod deflate;
 mod stream;

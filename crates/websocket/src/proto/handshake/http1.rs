@@ -4,13 +4,14 @@
 use std::fmt;
 use std::ops::Range;
 
+use super::header_lines::{HeaderLines, MAX_HEADERS};
 use super::request::{HttpVersion, Opening, OpeningError};
 use super::response::Refusal;
 
-/// How large the head of a request may be.
+/// How large the head of a request or of a response may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
-    /// Bytes from the request line to the empty line. Default 16 KiB: room for large cookies.
+    /// Bytes from the first line to the empty line. Default 16 KiB: room for large cookies.
     pub max_bytes: usize,
     /// Header lines, 128 at most. Default 100.
     pub max_headers: usize,
@@ -28,11 +29,10 @@ impl Default for HeadLimits {
 /// The head of a request: request line and header lines. Owned, to be kept as long as wanted.
 #[derive(Clone)]
 pub struct RequestHead {
-    bytes: Box<[u8]>,
+    lines: HeaderLines,
     method: Range<u32>,
     target: Range<u32>,
     version: HttpVersion,
-    headers: Box<[(Range<u32>, Range<u32>)]>,
 }
 
 impl RequestHead {
@@ -66,21 +66,12 @@ impl RequestHead {
         else {
             return Err(HeadError::Malformed);
         };
-        let place = |part: &[u8]| {
-            // All parts are slices of `bytes`.
-            let start = part.as_ptr() as usize - bytes.as_ptr() as usize;
-            start as u32..(start + part.len()) as u32
-        };
+        let lines = HeaderLines::copy(&bytes[..len], request.headers);
         Ok(Some(Self {
-            method: place(method.as_bytes()),
-            target: place(target.as_bytes()),
+            method: lines.place(bytes, method.as_bytes()),
+            target: lines.place(bytes, target.as_bytes()),
             version: HttpVersion { major: 1, minor },
-            headers: request
-                .headers
-                .iter()
-                .map(|header| (place(header.name.as_bytes()), place(header.value)))
-                .collect(),
-            bytes: bytes[..len].into(),
+            lines,
         }))
     }
 
@@ -95,12 +86,12 @@ impl RequestHead {
 
     /// The method, as it came: `GET`.
     pub fn method(&self) -> &str {
-        self.text(&self.method)
+        self.lines.text(&self.method)
     }
 
     /// The request target, as it came: mostly path and query.
     pub fn target(&self) -> &str {
-        self.text(&self.target)
+        self.lines.text(&self.target)
     }
 
     /// The path of the target: what is before the first `?`.
@@ -120,35 +111,22 @@ impl RequestHead {
 
     /// All header lines, in their order, names as they came.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.headers
-            .iter()
-            .map(|(name, value)| (self.text(name), self.slice(value)))
+        self.lines.iter()
     }
 
     /// The value of the first header line of this name, in whatever case.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
-        self.headers()
-            .find(|(other, _)| other.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
+        self.lines.first(name)
     }
 
     /// Bytes of the head, up to and including the empty line.
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.lines.len()
     }
 
     /// Never: a head has a request line.
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
-    fn slice(&self, range: &Range<u32>) -> &[u8] {
-        &self.bytes[range.start as usize..range.end as usize]
-    }
-
-    /// Of the parts that httparse gives as text.
-    fn text(&self, range: &Range<u32>) -> &str {
-        str::from_utf8(self.slice(range)).unwrap_or_default()
+        self.lines.len() == 0
     }
 }
 
@@ -158,7 +136,7 @@ impl fmt::Debug for RequestHead {
         f.debug_struct("RequestHead")
             .field("method", &self.method())
             .field("path", &self.path())
-            .field("headers", &self.headers.len())
+            .field("headers", &self.lines.iter().count())
             .finish_non_exhaustive()
     }
 }
@@ -185,6 +163,3 @@ impl HeadError {
         Refusal::new(status, self.to_string())
     }
 }
-
-/// As many header lines as there is room for while parsing.
-const MAX_HEADERS: usize = 128;

@@ -21,14 +21,7 @@ impl AcceptKey {
         sha1.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
         let digest = sha1.digest().bytes();
         let mut text = [b'='; 28];
-        for (group, text) in digest.chunks(3).zip(text.chunks_mut(4)) {
-            let mut bits = [0; 4];
-            bits[1..=group.len()].copy_from_slice(group);
-            let bits = u32::from_be_bytes(bits);
-            for (at, character) in text.iter_mut().enumerate().take(group.len() + 1) {
-                *character = BASE64[(bits >> (18 - 6 * at)) as usize & 0x3F];
-            }
-        }
+        encode_base64(&digest, &mut text);
         Self(text)
     }
 
@@ -45,6 +38,25 @@ impl fmt::Display for AcceptKey {
     }
 }
 
+/// A client's nonce as it stands in `Sec-WebSocket-Key`.
+pub(super) fn encode_key(nonce: [u8; 16]) -> [u8; 24] {
+    let mut text = [b'='; 24];
+    encode_base64(&nonce, &mut text);
+    text
+}
+
+/// Writes base64 (RFC 4648 §4) over `text`, which is full of `=` and as long as what comes of it.
+pub(crate) fn encode_base64(bytes: &[u8], text: &mut [u8]) {
+    for (group, text) in bytes.chunks(3).zip(text.chunks_mut(4)) {
+        let mut bits = [0; 4];
+        bits[1..=group.len()].copy_from_slice(group);
+        let bits = u32::from_be_bytes(bits);
+        for (at, character) in text.iter_mut().enumerate().take(group.len() + 1) {
+            *character = BASE64[(bits >> (18 - 6 * at)) as usize & 0x3F];
+        }
+    }
+}
+
 /// Whether this is 16 bytes in base64, as §4.1 says that a key must be. The bits that pad the last
 /// character are not looked at; some clients fill them.
 pub(super) fn is_key(value: &str) -> bool {
@@ -58,6 +70,15 @@ const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// §1.3.
+    #[test]
+    fn the_nonce_of_the_specification_is_its_key() {
+        assert_eq!(
+            &encode_key(*b"the sample nonce"),
+            b"dGhlIHNhbXBsZSBub25jZQ=="
+        );
+    }
 
     #[test]
     fn keys_are_sixteen_bytes() {

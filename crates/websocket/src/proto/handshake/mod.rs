@@ -21,13 +21,25 @@
 //! assert!(response.starts_with(b"HTTP/1.1 101 Switching Protocols\r\n"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! A client names the server with a [`Url`], writes a [`ClientRequest`], reads a [`ResponseHead`],
+//! and [`ClientRequest::check`] makes every check of §4.1.
 
+mod client;
+mod header_lines;
 mod http1;
 mod key;
 mod request;
 mod response;
+mod response_head;
+mod url;
 
+pub use client::{Agreed, ClientRequest, RequestError, ResponseError};
 pub use http1::{HeadError, HeadLimits, RequestHead};
 pub use key::AcceptKey;
+#[cfg(feature = "tokio")]
+pub(crate) use key::encode_base64;
 pub use request::{HttpVersion, Opening, OpeningError};
 pub use response::{Acceptance, Refusal};
+pub use response_head::{ResponseHead, ResponseHeadError};
+pub use url::{MAX_URL, Url, UrlError};

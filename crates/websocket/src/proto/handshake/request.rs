@@ -307,19 +307,19 @@ fn text<'h>(name: &'static str, value: &'h [u8]) -> Result<&'h str, OpeningError
 }
 
 /// The elements of a comma-separated list (RFC 9110 §5.6.1): empty ones don't count.
-fn elements(list: &str) -> impl Iterator<Item = &str> {
+pub(super) fn elements(list: &str) -> impl Iterator<Item = &str> {
     list.split(',')
         .map(|element| element.trim_matches([' ', '\t']))
         .filter(|e| !e.is_empty())
 }
 
-fn has_token(list: &[u8], token: &str) -> bool {
+pub(super) fn has_token(list: &[u8], token: &str) -> bool {
     list.split(|byte| *byte == b',')
         .any(|element| element.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
 /// Whether this is a token (RFC 9110 §5.6.2).
-fn is_token(text: &str) -> bool {
+pub(super) fn is_token(text: &str) -> bool {
     !text.is_empty()
         && text
             .bytes()

@@ -1,0 +1,325 @@
+//! The client's side of the opening handshake: the request (RFC 6455 §4.1, first half), and the
+//! checks that its response must pass (second half).
+
+use std::fmt;
+
+use super::super::output::Output;
+use super::HttpVersion;
+use super::key::{AcceptKey, encode_key};
+use super::request::{elements, has_token, is_token};
+use super::response_head::ResponseHead;
+use super::url::Url;
+
+/// A request to open a connection, and what its response must fit.
+///
+/// ```
+/// use tautline_websocket::proto::handshake::{ClientRequest, HeadLimits, ResponseHead};
+///
+/// let url = "ws://example.com/chat".parse()?;
+/// // From a random source in earnest.
+/// let request = ClientRequest::new(&url, *b"the sample nonce").with_subprotocol("chat.v2")?;
+/// let mut bytes = Vec::new();
+/// request.write_http1(&mut bytes);
+/// assert!(bytes.starts_with(b"GET /chat HTTP/1.1\r\nHost: example.com\r\n"));
+///
+/// let answer = b"HTTP/1.1 101 Switching Protocols\r\n\
+///     Upgrade: websocket\r\n\
+///     Connection: Upgrade\r\n\
+///     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\
+///     Sec-WebSocket-Protocol: chat.v2\r\n\r\n";
+/// let head = ResponseHead::parse(answer, &HeadLimits::default())?.expect("the head is whole");
+/// assert_eq!(request.check(&head)?.subprotocol, Some("chat.v2"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct ClientRequest {
+    target: String,
+    authority: String,
+    key: [u8; 24],
+    subprotocols: Vec<String>,
+    extensions: Vec<String>,
+    headers: Vec<(String, String)>,
+}
+
+impl ClientRequest {
+    /// A request for what `url` names. `nonce` is 16 bytes from a random source, new for each
+    /// connection: its answer shows that the server means this request.
+    pub fn new(url: &Url, nonce: [u8; 16]) -> Self {
+        Self {
+            target: url.target().to_owned(),
+            authority: url.authority().to_owned(),
+            key: encode_key(nonce),
+            subprotocols: Vec::new(),
+            extensions: Vec::new(),
+            headers: Vec::new(),
+        }
+    }
+
+    /// Adds a subprotocol that the client can speak; the best comes first.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError::Subprotocol`] when it isn't a token or is there already.
+    pub fn with_subprotocol(mut self, name: &str) -> Result<Self, RequestError> {
+        if !is_token(name) || self.subprotocols.iter().any(|other| other == name) {
+            return Err(RequestError::Subprotocol(name.to_owned()));
+        }
+        self.subprotocols.push(name.to_owned());
+        Ok(self)
+    }
+
+    /// Adds the offer of an extension: a name, and parameters behind semicolons.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError::Extension`] when it doesn't begin with a token, or can't stand in a list.
+    pub fn with_extension(mut self, offer: &str) -> Result<Self, RequestError> {
+        if !is_token(extension_name(offer)) || offer.contains(',') || !is_value(offer) {
+            return Err(RequestError::Extension(offer.to_owned()));
+        }
+        self.extensions.push(offer.to_owned());
+        Ok(self)
+    }
+
+    /// Adds a header line, like `Authorization`, `Cookie` or `Origin`.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`] when the name isn't a token or belongs to the handshake itself, or when the
+    /// value has a line break or another control character: what comes from outside can't add
+    /// lines of its own.
+    pub fn with_header(mut self, name: &str, value: &str) -> Result<Self, RequestError> {
+        if !is_token(name) {
+            return Err(RequestError::HeaderName(name.to_owned()));
+        }
+        let is = |other: &&str| name.eq_ignore_ascii_case(other);
+        if RESERVED.iter().any(is) {
+            return Err(RequestError::Reserved(name.to_owned()));
+        }
+        if !is_value(value) {
+            return Err(RequestError::HeaderValue(name.to_owned()));
+        }
+        self.headers.push((name.to_owned(), value.to_owned()));
+        Ok(self)
+    }
+
+    /// The whole request. Nothing may follow it until the response is there.
+    pub fn write_http1(&self, out: &mut impl Output) {
+        let mut line = |name: &str, value: &str| {
+            out.put_parts(name.as_bytes(), value.as_bytes());
+            out.put(b"\r\n");
+        };
+        line("GET ", &format!("{} HTTP/1.1", self.target));
+        line("Host: ", &self.authority);
+        line("Upgrade: ", "websocket");
+        line("Connection: ", "Upgrade");
+        line("Sec-WebSocket-Key: ", self.key());
+        line("Sec-WebSocket-Version: ", "13");
+        if !self.subprotocols.is_empty() {
+            line("Sec-WebSocket-Protocol: ", &self.subprotocols.join(", "));
+        }
+        if !self.extensions.is_empty() {
+            line("Sec-WebSocket-Extensions: ", &self.extensions.join(", "));
+        }
+        for (name, value) in &self.headers {
+            line(&format!("{name}: "), value);
+        }
+        line("", "");
+    }
+
+    /// Makes every check of §4.1 on the response.
+    ///
+    /// # Errors
+    ///
+    /// The rule that the response breaks, in the order of that section. With
+    /// [`ResponseError::Status`] the server has declined, and `response` says more: where to go
+    /// instead (`Location`), or how to log in (`WWW-Authenticate`).
+    pub fn check<'r>(&self, response: &'r ResponseHead) -> Result<Agreed<'r>, ResponseError> {
+        if response.status() != 101 {
+            return Err(ResponseError::Status(response.status()));
+        }
+        if response.version() < HttpVersion::HTTP_11 {
+            return Err(ResponseError::OldHttp);
+        }
+        // Unlike Connection, the value is to be this one word.
+        let mut upgrades = values(response, "Upgrade").peekable();
+        if upgrades.peek().is_none() || !upgrades.all(|v| v.eq_ignore_ascii_case(b"websocket")) {
+            return Err(ResponseError::NoUpgrade);
+        }
+        if !values(response, "Connection").any(|value| has_token(value, "upgrade")) {
+            return Err(ResponseError::NoConnectionUpgrade);
+        }
+        let accept = single(response, "Sec-WebSocket-Accept")?.ok_or(ResponseError::NoAccept)?;
+        if accept != AcceptKey::answer(self.key()).as_str() {
+            return Err(ResponseError::WrongAccept);
+        }
+        let mut extensions = Vec::new();
+        for value in values(response, "Sec-WebSocket-Extensions") {
+            let value = as_text("Sec-WebSocket-Extensions", value)?;
+            extensions.extend(elements(value));
+        }
+        let offered = |answer: &&str| {
+            let name = extension_name(answer);
+            self.extensions
+                .iter()
+                .any(|offer| extension_name(offer) == name)
+        };
+        if !extensions.iter().all(offered) {
+            return Err(ResponseError::UnexpectedExtension);
+        }
+        let subprotocol = single(response, "Sec-WebSocket-Protocol")?;
+        if subprotocol.is_some_and(|name| !self.subprotocols.iter().any(|other| other == name)) {
+            return Err(ResponseError::UnexpectedSubprotocol);
+        }
+        Ok(Agreed {
+            subprotocol,
+            extensions,
+        })
+    }
+
+    /// The key that was made from the nonce, 16 bytes in base64.
+    pub fn key(&self) -> &str {
+        // Base64 is ASCII, so the empty string is never given.
+        str::from_utf8(&self.key).unwrap_or_default()
+    }
+}
+
+/// Header values can be secrets, so none is shown; neither is the query.
+impl fmt::Debug for ClientRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientRequest")
+            .field("authority", &self.authority)
+            .field("subprotocols", &self.subprotocols)
+            .field("extensions", &self.extensions)
+            .field("headers", &self.headers.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a response that passes every check has settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agreed<'r> {
+    /// The subprotocol to speak; `None` when the server chose none, even if some were asked for.
+    pub subprotocol: Option<&'r str>,
+    /// The server's answers to the extension offers, as they came. Each has the name of one that
+    /// was offered; whether its parameters fit is for the extension to say.
+    pub extensions: Vec<&'r str>,
+}
+
+/// Why a request can't be sent: always the caller's doing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// The offer of an extension that isn't one.
+    #[error("{0:?} is not an extension offer: expected a token, and parameters behind semicolons")]
+    Extension(String),
+    /// A header name that isn't a token.
+    #[error("{0:?} is not a header name")]
+    HeaderName(String),
+    /// A header value with control characters. The value may be a secret, so only the name is
+    /// kept.
+    #[error("the value of the header {0} has a line break or another control character")]
+    HeaderValue(String),
+    /// A header that the handshake itself sets.
+    #[error(
+        "the header {0} belongs to the handshake and can't be set; subprotocols have an option of their own"
+    )]
+    Reserved(String),
+    /// A subprotocol that isn't a token, or is there twice.
+    #[error("{0:?} can't be a subprotocol: expected a token that is named once")]
+    Subprotocol(String),
+}
+
+/// The rule of §4.1 that a response breaks. In the order of that section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResponseError {
+    /// A status other than 101: the server has declined.
+    #[error("the server answered with status {0} instead of 101")]
+    Status(u16),
+    /// HTTP/1.0, in which nothing can be upgraded.
+    #[error("the server answered in a version of HTTP before 1.1")]
+    OldHttp,
+    /// `Upgrade` is missing or isn't `websocket`.
+    #[error("the server's response lacks the header Upgrade: websocket")]
+    NoUpgrade,
+    /// `Connection` is missing or doesn't name `Upgrade`.
+    #[error("the server's response lacks the header Connection: Upgrade")]
+    NoConnectionUpgrade,
+    /// No `Sec-WebSocket-Accept`.
+    #[error("the server's response lacks the header Sec-WebSocket-Accept")]
+    NoAccept,
+    /// A `Sec-WebSocket-Accept` that isn't the answer to the key: what answered doesn't speak
+    /// WebSocket, or is a cache.
+    #[error("the server's Sec-WebSocket-Accept is not the answer to this request's key")]
+    WrongAccept,
+    /// An extension that wasn't offered.
+    #[error("the server answered with an extension that was not offered")]
+    UnexpectedExtension,
+    /// A subprotocol that wasn't asked for.
+    #[error("the server chose a subprotocol that was not asked for")]
+    UnexpectedSubprotocol,
+    /// A header line more than once where one is allowed.
+    #[error("the header {0} must appear only once in the server's response")]
+    Repeated(&'static str),
+    /// A header value that isn't printable ASCII where it must be.
+    #[error("the header {0} of the server's response has characters which it can't have")]
+    InvalidHeader(&'static str),
+}
+
+/// Headers that decide whether and how the connection opens, and where the request ends.
+const RESERVED: [&str; 11] = [
+    "Connection",
+    "Content-Length",
+    "Host",
+    "Sec-WebSocket-Accept",
+    "Sec-WebSocket-Extensions",
+    "Sec-WebSocket-Key",
+    "Sec-WebSocket-Protocol",
+    "Sec-WebSocket-Version",
+    "TE",
+    "Transfer-Encoding",
+    "Upgrade",
+];
+
+/// The values of all lines of this name, without the blanks around them.
+fn values<'r>(response: &'r ResponseHead, name: &str) -> impl Iterator<Item = &'r [u8]> {
+    response
+        .headers()
+        .filter(move |(other, _)| other.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.trim_ascii())
+}
+
+/// The value of a header that may appear once.
+fn single<'r>(
+    response: &'r ResponseHead,
+    name: &'static str,
+) -> Result<Option<&'r str>, ResponseError> {
+    let mut values = values(response, name);
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(ResponseError::Repeated(name));
+    }
+    as_text(name, value).map(Some)
+}
+
+fn as_text<'r>(name: &'static str, value: &'r [u8]) -> Result<&'r str, ResponseError> {
+    match str::from_utf8(value) {
+        Ok(text) if text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t')) => Ok(text),
+        _ => Err(ResponseError::InvalidHeader(name)),
+    }
+}
+
+/// What stands before the parameters.
+fn extension_name(element: &str) -> &str {
+    element.split(';').next().unwrap_or_default().trim()
+}
+
+/// Whether this can be a header's value: no line breaks, no other control characters.
+fn is_value(text: &str) -> bool {
+    !text
+        .bytes()
+        .any(|byte| (byte < b' ' && byte != b'\t') || byte == 0x7F)
+}

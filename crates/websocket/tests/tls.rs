@@ -1,0 +1,138 @@
+//! `wss://`: a TLS server on loopback with a certificate of its own (`tests/data`).
+
+use std::io;
+use std::sync::Arc;
+
+use tautline_websocket::conn::{
+    AcceptOptions, ClientStream, ConnectError, ConnectOptions, Connected, accept, connect,
+};
+use tautline_websocket::proto::{CloseCode, Limits, Message};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, crypto};
+
+fn certificate() -> CertificateDer<'static> {
+    CertificateDer::from(include_bytes!("data/localhost.cert.der").as_slice())
+}
+
+/// An echo server for one connection on `address`, and its port. What it gives in the end is the
+/// protocol that was negotiated below the WebSocket.
+async fn serve(address: &str) -> (u16, JoinHandle<io::Result<Option<Vec<u8>>>>) {
+    let key = PrivatePkcs8KeyDer::from(include_bytes!("data/localhost.key.der").as_slice());
+    let mut config =
+        ServerConfig::builder_with_provider(Arc::new(crypto::aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("the provider has cipher suites")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate()], key.into())
+            .expect("the key is the certificate's");
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind((address, 0)).await.expect("a socket");
+    let port = listener.local_addr().expect("an address").port();
+    let server = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await?;
+        let stream = acceptor.accept(stream).await?;
+        let protocol = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+        let options = AcceptOptions {
+            limits: Limits::for_messages(1 << 22),
+            ..AcceptOptions::default()
+        };
+        let accepted = accept(stream, &options).await.map_err(io::Error::other)?;
+        let ended = accepted.websocket.serve(|message, replies| {
+            replies.send(message).expect("it is open");
+        });
+        ended.await.map_err(io::Error::other)?;
+        Ok(protocol)
+    });
+    (port, server)
+}
+
+/// Connects with a configuration that trusts the certificate.
+async fn connect_trusting(url: &str) -> Result<Connected<ClientStream>, ConnectError> {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate()).expect("a certificate");
+    let provider = Arc::new(crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider has cipher suites")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let options = ConnectOptions {
+        limits: Limits::for_messages(1 << 22),
+        tls: Some(Arc::new(config)),
+        ..ConnectOptions::default()
+    };
+    connect(url, &options).await
+}
+
+#[tokio::test]
+async fn messages_go_through_tls() {
+    let (port, server) = serve("127.0.0.1").await;
+    let connected = connect_trusting(&format!("wss://localhost:{port}/")).await;
+    let mut ws = connected.unwrap().websocket;
+    assert!(ws.get_ref().is_tls());
+    assert!(ws.get_ref().tcp_stream().nodelay().unwrap());
+    // TLS cuts at 16 KiB, and holds bytes back until it is flushed.
+    for len in [0, 1, 20_000, 1 << 21] {
+        let text = "x".repeat(len);
+        ws.queue(text.as_str()).unwrap();
+        assert_eq!(ws.recv().await.unwrap(), Some(Message::Text(text)), "{len}");
+    }
+    ws.close(CloseCode::NORMAL, "").await.unwrap();
+    drop(ws);
+    assert_eq!(
+        server.await.unwrap().unwrap().as_deref(),
+        Some(b"http/1.1".as_slice())
+    );
+}
+
+/// The certificate names `localhost`, and nothing else.
+#[tokio::test]
+async fn another_host_is_not_trusted() {
+    let (port, server) = serve("127.0.0.1").await;
+    let result = connect_trusting(&format!("wss://127.0.0.1:{port}/")).await;
+    let Err(ConnectError::Tls { host, source }) = &result else {
+        panic!("{result:?}");
+    };
+    assert_eq!(host, "127.0.0.1");
+    assert!(source.to_string().contains("certificate"), "{source}");
+    assert!(server.await.unwrap().is_err());
+}
+
+/// The default trusts the roots of the system, of which the certificate isn't one. Where there are
+/// none at all, that is the error.
+#[tokio::test]
+async fn an_unknown_certificate_is_not_trusted() {
+    let (port, server) = serve("127.0.0.1").await;
+    let url = format!("wss://localhost:{port}/");
+    let result = connect(&url, &ConnectOptions::default()).await;
+    assert!(
+        matches!(result, Err(ConnectError::Tls { .. })),
+        "{result:?}"
+    );
+    assert!(server.await.unwrap().is_err());
+}
+
+/// What answers there doesn't speak TLS.
+#[tokio::test]
+async fn a_plain_server_is_an_error() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await?;
+        accept(stream, &AcceptOptions::default())
+            .await
+            .map(|_| ())
+            .map_err(io::Error::other)
+    });
+    let result = connect_trusting(&format!("wss://localhost:{port}/")).await;
+    assert!(
+        matches!(result, Err(ConnectError::Tls { .. })),
+        "{result:?}"
+    );
+    assert!(server.await.unwrap().is_err());
+}
