@@ -77,8 +77,6 @@ pub struct Codec {
     /// By window bits, from 8.
     compressors: [Option<Compressor>; 8],
     decompressor: Option<Inflate>,
-    /// Stamp of the history that the decompressor's window continues.
-    inflating: u64,
 }
 
 struct Compressor {
@@ -136,7 +134,6 @@ impl Codec {
             last_stamp: 0,
             compressors: Default::default(),
             decompressor: None,
-            inflating: 0,
         }
     }
 
@@ -238,6 +235,10 @@ impl Codec {
     /// With a `history` the message may refer to earlier ones, and is remembered; pass `None` when
     /// the peer agreed to take no context over.
     ///
+    /// Nothing but the history goes from message to message, even where the last one inflated is of
+    /// the same connection: a message that ends inside a block would leave the decompressor in it,
+    /// and what came of the next message would depend on who else uses this codec.
+    ///
     /// # Errors
     ///
     /// [`InflateError`]; what was appended to `out` until then is meaningless.
@@ -248,20 +249,13 @@ impl Codec {
         limits: InflateLimits,
         out: &mut Vec<u8>,
     ) -> Result<(), InflateError> {
-        let stamp = self.next_stamp();
         let inflate = self
             .decompressor
             .get_or_insert_with(|| Inflate::new(false, 15));
         let remembered = history
             .as_ref()
             .map_or(&[][..], |history| history.as_bytes());
-        let continues = history
-            .as_ref()
-            .is_some_and(|history| history.stamp != 0 && history.stamp == self.inflating);
-        self.inflating = 0;
-        if !continues {
-            restart(inflate, remembered)?;
-        }
+        restart(inflate, remembered)?;
         let start = out.len();
         let mut sink = Sink {
             out,
@@ -271,17 +265,18 @@ impl Codec {
         };
         let mut input = message;
         let mut final_blocks = 0;
-        let clean = loop {
+        loop {
             if !feed(inflate, &mut input, &mut sink)? {
                 // All of the message is in; now what its sender left out.
-                break !feed(inflate, &mut &TAIL[..], &mut sink)?;
+                feed(inflate, &mut &TAIL[..], &mut sink)?;
+                break;
             }
             final_blocks += 1;
             if final_blocks > MAX_FINAL_BLOCKS {
                 return Err(InflateError::TooManyFinalBlocks);
             }
             if input.is_empty() {
-                break false;
+                break;
             }
             // Deflate streams may follow one another in a message, and share the window.
             let mut window = Vec::new();
@@ -289,12 +284,9 @@ impl Codec {
             window.extend_from_slice(&sink.out[start..]);
             let from = window.len().saturating_sub(1 << 15);
             restart(inflate, &window[from..])?;
-        };
+        }
         if let Some(history) = history {
             history.push(&out[start..]);
-            // After a final block the decompressor's own state is of no more use.
-            history.stamp = if clean { stamp } else { 0 };
-            self.inflating = history.stamp;
         }
         Ok(())
     }

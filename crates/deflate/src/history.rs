@@ -9,8 +9,8 @@
 pub struct History {
     bytes: Vec<u8>,
     capacity: usize,
-    /// Changes with every addition; tells a [`Codec`](crate::Codec) whether its state is still
-    /// this history's.
+    /// Changes with every message that was compressed; tells a [`Codec`](crate::Codec) whether its
+    /// compressor is still where this history is.
     pub(crate) stamp: u64,
 }
 

@@ -298,3 +298,29 @@ fn what_does_not_pay_is_not_remembered() {
         }
     }
 }
+
+/// What a message inflates to depends on the history alone, not on what the codec did last: here the
+/// first message ends inside a block, in which a decompressor that just went on would still be.
+#[test]
+fn a_message_that_ends_inside_a_block_leaves_no_trace() {
+    let broken = [
+        0x4a, 0x4c, 0x4a, 0x4e, 0x49, 0x4d, 0x4b, 0xcf, 0x48, 0x1c, 0xa5, 0x29, 0x25, 0x0d, 0x00,
+    ];
+    let good = [
+        0x4a, 0x4c, 0x4a, 0x4e, 0x49, 0x4d, 0x4b, 0xcf, 0x48, 0x44, 0xa3, 0x01, 0x00,
+    ];
+    let read = |codecs: &mut [Codec]| {
+        let (mut history, mut out) = (History::new(9), Vec::new());
+        for (n, message) in [&broken[..], &good].into_iter().enumerate() {
+            out.clear();
+            let (codec, limits) = (n % codecs.len(), InflateLimits::default());
+            codecs[codec]
+                .inflate(Some(&mut history), message, limits, &mut out)
+                .unwrap();
+        }
+        out
+    };
+    let expected = b"abcdefgh".repeat(3);
+    assert_eq!(read(&mut [Codec::new(1)]), expected);
+    assert_eq!(read(&mut [Codec::new(1), Codec::new(1)]), expected);
+}
