@@ -11,7 +11,7 @@ use tautline_websocket::proto::handshake::{
 };
 use tautline_websocket::proto::{CloseCode, Message};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -230,7 +230,7 @@ async fn a_refusal_is_readable() {
     ] {
         let start = Instant::now();
         let result = opened(io).await;
-        assert!(start.elapsed() <= Duration::from_secs(1), "{status}");
+        assert!(start.elapsed() < Duration::from_millis(1100), "{status}");
         let Err(ConnectError::Refused(rejection)) = result else {
             panic!("{result:?}");
         };
@@ -253,7 +253,7 @@ async fn a_silent_server_is_left() {
     let start = Instant::now();
     let result = opened(Scripted::new([Input::Never])).await;
     assert!(matches!(result, Err(ConnectError::HandshakeTimedOut(_))));
-    assert_eq!(start.elapsed(), Duration::from_secs(10));
+    assert_eq!(start.elapsed().as_secs(), 10);
 }
 
 /// It listens, and that is all it does.
@@ -272,7 +272,7 @@ async fn a_silent_proxy_is_left() {
         matches!(result, Err(ConnectError::TimedOut(_))),
         "{result:?}"
     );
-    assert_eq!(start.elapsed(), Duration::from_secs(3));
+    assert_eq!(start.elapsed().as_secs(), 3);
 }
 
 #[cfg(not(feature = "rustls"))]
@@ -284,11 +284,10 @@ async fn wss_without_the_feature_says_so() {
 
 #[tokio::test]
 async fn nobody_there_is_an_error() {
-    // A port that was free a moment ago.
-    let port = {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        listener.local_addr().unwrap().port()
-    };
+    // A socket that has the port, and doesn't listen.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = socket.local_addr().unwrap().port();
     let result = connect(&format!("ws://127.0.0.1:{port}/"), &options()).await;
     let Err(ConnectError::Unreachable { host, source, .. }) = &result else {
         panic!("{result:?}");
