@@ -11,6 +11,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use tautline_websocket::conn::{ConnectOptions, connect};
+use tautline_websocket::proto::deflate::ClientConfig;
 use tautline_websocket::proto::{Limits, Message};
 
 #[tokio::main(flavor = "current_thread")]
@@ -32,6 +33,7 @@ async fn run(server: &str) -> Result<(), Box<dyn Error>> {
     let options = ConnectOptions {
         // Section 9 goes up to 16 MiB.
         limits: Limits::for_messages(64 * 1024 * 1024),
+        deflate: Some(ClientConfig::default()),
         ..ConnectOptions::default()
     };
     let url = format!("{server}/getCaseCount");

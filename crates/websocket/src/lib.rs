@@ -68,8 +68,7 @@
 //!
 //! # Not here yet
 //!
-//! HTTP/2 (RFC 8441), and compression for connections that `conn` opens as a client. The engine
-//! itself compresses in both roles.
+//! HTTP/2 (RFC 8441).
 //!
 //! # Features
 //!

@@ -102,9 +102,7 @@ fn test_client(
         .env("PYTHON3", python)
         .arg(tool.join("run-client-tests"))
         .arg(context.scratch("autobahn-client")?)
-        .args(["--cases", cases, "--strict"])
-        // The client doesn't offer compression yet.
-        .args(["--exclude", "12.*,13.*", "--"])
+        .args(["--cases", cases, "--strict", "--"])
         .arg(context.target.join("release/examples/autobahn_client"));
     add(
         context,

@@ -1,7 +1,7 @@
 //! permessage-deflate from the opening handshake to the messages.
 
-use tautline_websocket::conn::{AcceptOptions, accept};
-use tautline_websocket::proto::deflate::{MessageCodec, ServerConfig};
+use tautline_websocket::conn::{AcceptOptions, ConnectError, ConnectOptions, accept, client};
+use tautline_websocket::proto::deflate::{AnswerError, ClientConfig, MessageCodec, ServerConfig};
 use tautline_websocket::proto::{Connection, Event, Extensions, Limits, Message, Role};
 
 use crate::support::{Scripted, frame};
@@ -110,4 +110,71 @@ async fn not_agreed() {
         assert!(!written.contains("Extensions"), "{written}");
         assert!(written.contains(&"x".repeat(200)));
     }
+}
+
+fn offering() -> ConnectOptions {
+    ConnectOptions {
+        // Zeros, so that the answer to the key can be written down.
+        mask_keys: Box::new(|| Box::new(|| [0; 4])),
+        deflate: Some(ClientConfig::default()),
+        ..ConnectOptions::default()
+    }
+}
+
+/// Both ends are ours, and what goes between them is a fraction of what they say.
+#[tokio::test]
+async fn a_client_offers_and_compresses() {
+    let (near, far) = tokio::io::duplex(1024);
+    let server = tokio::spawn(async move {
+        let websocket = accept(far, &deflating()).await.unwrap().websocket;
+        websocket
+            .serve(|message, replies| replies.send(message).unwrap())
+            .await
+            .unwrap();
+    });
+    let mut ws = client(near, "ws://example.com/", &offering())
+        .await
+        .unwrap()
+        .websocket;
+    for number in 0..20 {
+        let text = format!("the same words every time, but for the number {number}. ").repeat(20);
+        ws.queue(&text).unwrap();
+        // A thousand bytes and more, for which the stream has no room as they are.
+        assert!(
+            ws.backlog() < text.len() / 3,
+            "{} of {}",
+            ws.backlog(),
+            text.len()
+        );
+        assert_eq!(ws.recv().await.unwrap(), Some(Message::Text(text)));
+    }
+    ws.close(1000.into(), "").await.unwrap();
+    server.await.unwrap();
+}
+
+/// RFC 7692, section 7.1: an answer that doesn't fit the offer fails the connection.
+#[tokio::test]
+async fn a_client_checks_the_answer() {
+    let answer = |extensions: &str| {
+        format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: ICX+Yqv66kxgM0FcWaLWlFLwTAI=\r\n\
+             Sec-WebSocket-Extensions: {extensions}\r\n\r\n"
+        )
+    };
+    let io =
+        Scripted::one_by_one(answer("permessage-deflate; client_max_window_bits=9").as_bytes());
+    assert!(client(io, "ws://example.com/", &offering()).await.is_ok());
+    let io =
+        Scripted::one_by_one(answer("permessage-deflate; server_max_window_bits=99").as_bytes());
+    let error = client(io, "ws://example.com/", &offering())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ConnectError::Deflate(AnswerError::InvalidParameter(_))
+        ),
+        "{error}"
+    );
 }

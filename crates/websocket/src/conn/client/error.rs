@@ -15,6 +15,10 @@ pub enum ConnectError {
     /// The stream ended before the server's response did.
     #[error("the server went away before its response was complete")]
     CutOff,
+    /// The server's answer to the permessage-deflate offer.
+    #[cfg(feature = "deflate")]
+    #[error(transparent)]
+    Deflate(#[from] crate::proto::deflate::AnswerError),
     /// The server's response took longer than
     /// [`ConnectOptions::handshake_timeout`](super::ConnectOptions::handshake_timeout).
     #[error("the opening handshake was not complete after {} s", .0.as_secs_f64())]

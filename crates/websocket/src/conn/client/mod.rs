@@ -19,10 +19,12 @@ use tokio::time::timeout;
 
 use super::accept::hold;
 use super::stream::WebSocket;
+#[cfg(feature = "deflate")]
+use crate::proto::deflate::ClientConfig;
 use crate::proto::handshake::{
     ClientRequest, HeadLimits, ResponseError, ResponseHead, ResponseHeadError, Url,
 };
-use crate::proto::{Connection, Limits, MaskKeys, Role};
+use crate::proto::{Connection, Extensions, Limits, MaskKeys, Role};
 
 pub use error::{ConnectError, Rejection};
 pub use proxy::{Proxy, ProxyError};
@@ -143,6 +145,12 @@ pub struct ConnectOptions {
     /// keys. The default gives [`SecureKeys`]; tests that compare bytes plug in keys that they
     /// know.
     pub mask_keys: Box<dyn Fn() -> Box<dyn MaskKeys + Send> + Send + Sync>,
+    /// The permessage-deflate offer, `None` (the default) for none. Compression takes time, up to
+    /// 32 KiB of memory for a connection whose server takes context over, and where secrets and what
+    /// strangers wrote share a message, its length tells of the secret (as in the attack called
+    /// CRIME).
+    #[cfg(feature = "deflate")]
+    pub deflate: Option<ClientConfig>,
     /// The proxy to go through. Default none; the environment is not looked at.
     pub proxy: Option<Proxy>,
     /// How to do TLS; `None` makes a new [`tls_config`] for each connection.
@@ -161,6 +169,8 @@ impl Default for ConnectOptions {
             handshake_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
             mask_keys: Box::new(|| Box::new(SecureKeys)),
+            #[cfg(feature = "deflate")]
+            deflate: None,
             proxy: None,
             #[cfg(feature = "rustls")]
             tls: None,
@@ -217,6 +227,10 @@ impl Opening {
         for name in &options.subprotocols {
             request = request.with_subprotocol(name)?;
         }
+        #[cfg(feature = "deflate")]
+        if let Some(config) = &options.deflate {
+            request = request.with_extension(&config.to_string())?;
+        }
         for (name, value) in &options.headers {
             request = request.with_header(name, value)?;
         }
@@ -234,8 +248,19 @@ impl Opening {
         let (response, rest) = answer
             .await
             .map_err(|_| ConnectError::HandshakeTimedOut(options.handshake_timeout))??;
-        let subprotocol = match self.request.check(&response) {
-            Ok(agreed) => agreed.subprotocol.map(str::to_owned),
+        let (subprotocol, extensions) = match self.request.check(&response) {
+            Ok(agreed) => {
+                #[cfg(feature = "deflate")]
+                let extensions = match &options.deflate {
+                    Some(config) => config
+                        .check(agreed.extensions.iter().copied())?
+                        .map_or(Extensions::NONE, Extensions::deflate),
+                    None => Extensions::NONE,
+                };
+                #[cfg(not(feature = "deflate"))]
+                let extensions = Extensions::NONE;
+                (agreed.subprotocol.map(str::to_owned), extensions)
+            }
             Err(ResponseError::Status(_)) => {
                 let body = read_body(&mut io, &response, rest).await;
                 let rejection = Rejection {
@@ -246,7 +271,8 @@ impl Opening {
             }
             Err(error) => return Err(ConnectError::Response(error)),
         };
-        let mut engine = Connection::new(Role::Client(self.mask_keys), options.limits);
+        let mut engine = Connection::new(Role::Client(self.mask_keys), options.limits)
+            .with_extensions(extensions);
         if !rest.is_empty() {
             hold(&mut engine, rest);
         }
