@@ -355,7 +355,10 @@ fn feed(
         sink.out.truncate(filled + written);
         *input = &input[read..];
         match status {
-            Ok(Status::StreamEnd) => return Ok(true),
+            Ok(Status::StreamEnd) => {
+                sink.room()?;
+                return Ok(true);
+            }
             Ok(Status::Ok | Status::BufError) => {}
             Err(_) => return Err(InflateError::Corrupt),
         }

@@ -324,3 +324,25 @@ fn a_message_that_ends_inside_a_block_leaves_no_trace() {
     assert_eq!(read(&mut [Codec::new(1)]), expected);
     assert_eq!(read(&mut [Codec::new(1), Codec::new(1)]), expected);
 }
+
+/// The limit holds for messages that end with a final block, too, to the byte.
+#[test]
+fn a_final_block_is_within_the_limit() {
+    let mut message = Vec::with_capacity(1000);
+    Compress::new(Compression::default(), false)
+        .compress_vec(&[b'x'; 300], &mut message, FlushCompress::Finish)
+        .unwrap();
+    for (max_size, fits) in [(300, true), (299, false)] {
+        let limits = InflateLimits {
+            max_size,
+            ..InflateLimits::default()
+        };
+        let result = Codec::new(1).inflate(None, &message, limits, &mut Vec::new());
+        let expected = if fits {
+            Ok(())
+        } else {
+            Err(InflateError::TooLarge { max: 299 })
+        };
+        assert_eq!(result, expected);
+    }
+}

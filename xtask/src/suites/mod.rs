@@ -41,8 +41,10 @@ impl Suite {
     ];
 
     /// Autobahn's cases but for the large messages of 12.* and 13.*, which take most of the time of
-    /// `conformance all`, and but for those that one of the suite's two runners can't run.
-    pub(crate) const DEFAULT_CASES: &'static str = "quick,!13.[2567].[1-3]";
+    /// `conformance all`; and but for those with messages that are better not compressed, at which
+    /// kosoku, one of the suite's two runners, stumbles. `conformance quick` has them.
+    pub(crate) const DEFAULT_CASES: &'static str =
+        "quick,!12.[25].*,!12.*.[12],!13.*.[12],!13.[2567].3";
 
     pub(crate) fn name(self) -> &'static str {
         match self {
