@@ -263,6 +263,8 @@ test('names and messages are text, whatever is in them', async () => {
   await bo.page.getByLabel('Message to').pressSequentially('x');
   await ada.page.getByText(`${evil.slice(0, 32)} is typing`).waitFor();
   for (const text of texts) await bo.say(text);
+  // What comes another way may overtake what is under way.
+  await ada.shows(texts);
   await publish(room, { text: evil, id: evil });
   await publish(room, { [evil]: evil });
   await ada.shows([...texts, evil, JSON.stringify({ [evil]: evil })]);
@@ -299,9 +301,12 @@ test('rooms are apart, are linked to by address, and their names are made usable
   const field = ada.page.getByLabel('Room', { exact: true });
   await field.fill(` ${there.toUpperCase()}!`);
   await field.press('Enter');
+  // Until the other room is entered, the page shows this one.
+  await ada.page.getByLabel(`Message to ${there}`).waitFor();
   await ada.shows(['in there']);
   assert.equal(new URL(ada.page.url()).hash, `#${there}`);
   await ada.page.goBack();
+  await ada.page.getByLabel(`Message to ${here}`).waitFor();
   await ada.shows(['in here']);
 
   await field.fill('://');
