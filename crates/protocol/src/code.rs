@@ -17,6 +17,8 @@ pub use crate::message::Disconnect;
 pub enum ErrorCode {
     /// Anything unexpected on the server's side.
     Internal,
+    /// Nobody vouches for the client.
+    Unauthorized,
     /// The channel's namespace is not configured.
     UnknownChannel,
     /// The client may not do this.
@@ -39,6 +41,8 @@ pub enum ErrorCode {
     TooManyRequests,
     /// The requested position is not served any more.
     UnrecoverablePosition,
+    /// Pages of one listing were asked for at the same time.
+    ConcurrentPagination,
 }
 
 impl ErrorCode {
@@ -46,6 +50,7 @@ impl ErrorCode {
     pub const fn number(self) -> u32 {
         match self {
             Self::Internal => 100,
+            Self::Unauthorized => 101,
             Self::UnknownChannel => 102,
             Self::PermissionDenied => 103,
             Self::MethodNotFound => 104,
@@ -57,6 +62,7 @@ impl ErrorCode {
             Self::Expired => 110,
             Self::TooManyRequests => 111,
             Self::UnrecoverablePosition => 112,
+            Self::ConcurrentPagination => 113,
         }
     }
 
@@ -64,6 +70,7 @@ impl ErrorCode {
     pub const fn message(self) -> &'static str {
         match self {
             Self::Internal => "internal server error",
+            Self::Unauthorized => "unauthorized",
             Self::UnknownChannel => "unknown channel",
             Self::PermissionDenied => "permission denied",
             Self::MethodNotFound => "method not found",
@@ -75,12 +82,16 @@ impl ErrorCode {
             Self::Expired => "expired",
             Self::TooManyRequests => "too many requests",
             Self::UnrecoverablePosition => "unrecoverable position",
+            Self::ConcurrentPagination => "concurrent pagination",
         }
     }
 
     /// Whether the same command may succeed later without a change.
     pub const fn is_temporary(self) -> bool {
-        matches!(self, Self::Internal | Self::TooManyRequests)
+        matches!(
+            self,
+            Self::Internal | Self::TooManyRequests | Self::ConcurrentPagination
+        )
     }
 }
 
@@ -117,6 +128,9 @@ impl Disconnect {
     pub const NO_PONG: Self = Self::of(3012, "no pong");
     /// A rate limit was hit.
     pub const TOO_MANY_REQUESTS: Self = Self::of(3013, "too many requests");
+    /// What the client knows is worth nothing any more: it drops its token and its positions, and
+    /// connects again.
+    pub const STATE_INVALIDATED: Self = Self::of(3014, "state invalidated");
     /// The token is malformed, forged, or somebody else's.
     pub const INVALID_TOKEN: Self = Self::of(3500, "invalid token");
     /// The client broke the protocol.
@@ -161,6 +175,9 @@ pub enum UnsubscribeCode {
     InsufficientState,
     /// The subscription's time is over; the client subscribes again with a fresh token.
     Expired,
+    /// What the client knows of the channel is worth nothing any more: it drops its token and its
+    /// position, and subscribes again.
+    StateInvalidated,
 }
 
 impl From<UnsubscribeCode> for message::Unsubscribe {
@@ -169,6 +186,7 @@ impl From<UnsubscribeCode> for message::Unsubscribe {
             UnsubscribeCode::Server => (2000, "server unsubscribe"),
             UnsubscribeCode::InsufficientState => (2500, "insufficient state"),
             UnsubscribeCode::Expired => (2501, "subscription expired"),
+            UnsubscribeCode::StateInvalidated => (2502, "state invalidated"),
         };
         Self {
             code,

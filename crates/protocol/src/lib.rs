@@ -17,6 +17,7 @@
 //! are never parsed into a value and written again.
 
 pub mod code;
+pub mod filter;
 pub mod json;
 pub mod message;
 

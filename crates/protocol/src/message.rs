@@ -6,13 +6,19 @@
 //!
 //! Field names are the protocol's own. A payload in a JSON connection is one JSON value, kept as
 //! the bytes it was written with; see [`Payload`].
+//!
+//! What belongs to the protocol's optional extensions (maps, shared poll, channel compaction,
+//! dictionaries) is not here, but for the fields by which a server recognises and refuses them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// Application data, exactly as it was sent: one JSON value (as text) on JSON connections.
+use crate::filter::RawFilter;
+
+/// Application data, exactly as it was sent: one JSON value (as text) on JSON connections, any bytes
+/// on Protobuf connections.
 pub type Payload = Bytes;
 
 // ---- client to server -------------------------------------------------------------------------
@@ -73,6 +79,9 @@ pub struct ConnectRequest<'a> {
     pub name: Text<'a>,
     /// Version of the client's application.
     pub version: Text<'a>,
+    /// HTTP headers that the client's environment couldn't send as such (a browser's WebSocket),
+    /// by name.
+    pub headers: BTreeMap<Text<'a>, Text<'a>>,
 }
 
 /// Start receiving a channel's publications.
@@ -98,8 +107,8 @@ pub struct SubscribeRequest<'a> {
     pub join_leave: bool,
     /// Delta encoding that the client understands; empty for none.
     pub delta: Text<'a>,
-    /// Whether a tags filter was given. Its content is not decoded yet.
-    pub has_tags_filter: bool,
+    /// Which publications are wanted, by their tags. Not looked into yet.
+    pub tags_filter: Option<RawFilter<'a>>,
     /// Feature bits, see [`SUBSCRIBE_FLAG_REJECT_UNRECOVERED`].
     pub flag: i64,
     /// Kind of subscription: 0 stream, 1 to 3 map, 4 shared poll.
@@ -125,6 +134,8 @@ pub struct PublishRequest<'a> {
     pub channel: Text<'a>,
     /// The payload; `None` when the field was absent.
     pub data: Option<&'a [u8]>,
+    /// 0 for a publication; 1 would change an entry of a map.
+    pub kind: i32,
 }
 
 /// Who is in a channel.
@@ -224,6 +235,12 @@ pub struct Publication {
     pub offset: u64,
     /// Labels, usable by filters.
     pub tags: BTreeMap<String, String>,
+    /// `data` is a patch against the publication before this one.
+    pub delta: bool,
+    /// When it was published, in Unix milliseconds; 0 where that isn't told.
+    pub time: i64,
+    /// The channel, where it is another than the subscription's: a subscription to a pattern.
+    pub channel: Option<Arc<str>>,
 }
 
 // ---- server to client -------------------------------------------------------------------------
@@ -321,6 +338,8 @@ pub struct SubscribeResult {
     pub recovered: bool,
     /// Recovery was asked for.
     pub was_recovering: bool,
+    /// Publications may come as patches.
+    pub delta: bool,
     /// Application data.
     pub data: Option<Payload>,
 }
@@ -378,6 +397,10 @@ pub enum Push {
     Unsubscribe(Arc<str>, Unsubscribe),
     /// The server added a subscription.
     Subscribe(Arc<str>, Subscribe),
+    /// A message of the server to one connection.
+    Message(Payload),
+    /// The connection is established; only on transports that carry pushes alone.
+    Connect(Box<ConnectResult>),
     /// The server prolonged the connection.
     Refresh(RefreshResult),
     /// The server ends the connection; only where the transport has no close code of its own.

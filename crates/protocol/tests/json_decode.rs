@@ -9,6 +9,7 @@ use std::borrow::Cow;
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
+use tautline_protocol::filter::RawFilter;
 use tautline_protocol::json::{Commands, DecodeError, MAX_DEPTH, check_payload};
 use tautline_protocol::message::{
     Command, ConnectRequest, HistoryRequest, PublishRequest, Request, RpcRequest, StreamPosition,
@@ -107,14 +108,16 @@ fn pongs_recovery_history_and_rpc() {
 }
 
 #[test]
-fn server_side_subscriptions_of_a_connect() {
-    let line = r##"{"id":1,"connect":{"subs":{"#7":{"recover":true,"offset":4,"epoch":"e"},"a\u0062":{}}}}"##;
+fn server_side_subscriptions_and_headers_of_a_connect() {
+    let line = r##"{"id":1,"connect":{"subs":{"#7":{"recover":true,"offset":4,"epoch":"e"},"a\u0062":{}},"headers":{"x-a":"1","x-b":null},"flag":1,"dict":"d"}}"##;
     let Some(Request::Connect(request)) = one(line).request else {
         panic!("no connect")
     };
     assert_eq!(request.subs.len(), 2);
     assert_eq!(request.subs["#7"].offset, 4);
     assert!(request.subs.contains_key("ab"));
+    assert_eq!(request.headers["x-a"], "1");
+    assert_eq!(request.headers["x-b"], "");
 }
 
 #[test]
@@ -130,16 +133,20 @@ fn payloads_keep_their_bytes() {
         let publish = PublishRequest {
             channel: "c".into(),
             data: Some(payload.as_bytes()),
+            ..Default::default()
         };
         assert_eq!(one(&line).request, Some(Request::Publish(publish)));
         check_payload(payload.as_bytes()).unwrap();
     }
     let absent = PublishRequest {
         channel: "c".into(),
-        data: None,
+        ..Default::default()
     };
     let line = r#"{"id":1,"publish":{"channel":"c"}}"#;
-    assert_eq!(one(line).request, Some(Request::Publish(absent)));
+    assert_eq!(one(line).request, Some(Request::Publish(absent.clone())));
+    let entry = PublishRequest { kind: 1, ..absent };
+    let line = r#"{"id":1,"publish":{"channel":"c","type":1,"key":"k","removed":true}}"#;
+    assert_eq!(one(line).request, Some(Request::Publish(entry)));
 }
 
 #[test]
@@ -195,7 +202,7 @@ fn what_is_unknown_or_null_is_as_good_as_absent() {
     assert_eq!(one(r#"{"id":2,"nothing":{}}"#).request, None);
     let line = r#"{"id":2,"subscribe":{"channel":"c","tf":{"key":"a"}}}"#;
     assert!(
-        matches!(one(line).request, Some(Request::Subscribe(request)) if request.has_tags_filter)
+        matches!(one(line).request, Some(Request::Subscribe(request)) if request.tags_filter == Some(RawFilter::Json(r#"{"key":"a"}"#)))
     );
 }
 
@@ -324,6 +331,8 @@ fn any_request() -> impl Strategy<Value = Value> {
         any_json().prop_map(|data| ("data", data)),
         any_json().prop_map(|filter| ("tf", filter)),
         any_json().prop_map(|unknown| ("unknown", unknown)),
+        prop::collection::btree_map(any::<String>(), any::<String>(), 0..3)
+            .prop_map(|headers| ("headers", json!(headers))),
         (any::<u64>(), any::<String>())
             .prop_map(|(offset, epoch)| ("since", json!({"offset": offset, "epoch": epoch}))),
     ];

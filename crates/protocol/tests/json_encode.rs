@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tautline_protocol::message::{
     ClientInfo, ConnectResult, Error, HistoryResult, Payload, PresenceResult, PresenceStatsResult,
     RefreshResult, RpcResult, StreamPosition, Subscribe, SubscribeResult, Unsubscribe,
 };
 use tautline_protocol::{
-    Disconnect, Encoding, ErrorCode, Publication, Push, Reply, Response, UnsubscribeCode,
+    Disconnect, Encoding, ErrorCode, Publication, Push, Reply, Response, UnsubscribeCode, json,
 };
 
 fn encode(reply: &Reply) -> String {
@@ -171,6 +171,7 @@ fn pushes() {
         info: Some(info.clone()),
         offset: 13,
         tags: BTreeMap::from([("lang".into(), "en".into())]),
+        ..Default::default()
     });
     let position = StreamPosition {
         offset: 4,
@@ -181,6 +182,26 @@ fn pushes() {
         positioned: true,
         position,
         data: None,
+    };
+    let patch = Publication {
+        data: r#""m\nj@0,1:52@k,1vu6Vd;""#.into(),
+        offset: 9,
+        delta: true,
+        time: 1_700_000_000_123,
+        channel: Some("dev:7".into()),
+        ..Default::default()
+    };
+    let sub = SubscribeResult {
+        delta: true,
+        ..Default::default()
+    };
+    let connected = ConnectResult {
+        client: "7b0e".into(),
+        version: "0.1.0".into(),
+        subs: BTreeMap::from([("#7".into(), sub)]),
+        ping: 25,
+        session: Some("c1d2".into()),
+        ..Default::default()
     };
     for (push, expected) in [
         (
@@ -222,6 +243,18 @@ fn pushes() {
             r##"{"push":{"channel":"#7","subscribe":{"recoverable":true,"positioned":true,"epoch":"hKqPwZbd","offset":4}}}"##,
         ),
         (
+            Push::Publication("dev:*".into(), patch.into()),
+            r#"{"push":{"channel":"dev:*","pub":{"data":"m\nj@0,1:52@k,1vu6Vd;","offset":9,"delta":true,"time":1700000000123,"channel":"dev:7"}}}"#,
+        ),
+        (
+            Push::Message(r#"{"to":"you"}"#.into()),
+            r#"{"push":{"message":{"data":{"to":"you"}}}}"#,
+        ),
+        (
+            Push::Connect(Box::new(connected)),
+            r##"{"push":{"connect":{"client":"7b0e","version":"0.1.0","subs":{"#7":{"delta":true}},"ping":25,"session":"c1d2"}}}"##,
+        ),
+        (
             Push::Refresh(RefreshResult { ttl: Some(600) }),
             r#"{"push":{"refresh":{"expires":true,"ttl":600}}}"#,
         ),
@@ -230,7 +263,11 @@ fn pushes() {
             r#"{"push":{"disconnect":{"code":3001,"reason":"shutdown"}}}"#,
         ),
     ] {
+        let mut bare = Vec::new();
+        json::encode_push(&push, &mut bare);
         assert_eq!(encode(&Reply::Push(push)), expected);
+        let bare = String::from_utf8(bare).unwrap();
+        assert_eq!(format!("{{\"push\":{bare}}}"), expected);
     }
 }
 
@@ -328,18 +365,19 @@ proptest! {
             info: Some(Arc::new(info)),
             offset,
             tags: tags.clone(),
+            ..Default::default()
         };
         let line = encode(&Reply::Push(Push::Publication(channel.clone().into(), Arc::new(publication))));
         prop_assert!(!line.contains('\n'));
-        let mut expected = json!({"data": data, "info": {"user": user, "client": "c"}});
+        let mut expected = serde_json::json!({"data": data, "info": {"user": user, "client": "c"}});
         if offset > 0 {
-            expected["offset"] = json!(offset);
+            expected["offset"] = serde_json::json!(offset);
         }
         if !tags.is_empty() {
-            expected["tags"] = json!(tags);
+            expected["tags"] = serde_json::json!(tags);
         }
         let value: Value = serde_json::from_str(&line).unwrap();
-        prop_assert_eq!(value, json!({"push": {"channel": channel, "pub": expected}}));
+        prop_assert_eq!(value, serde_json::json!({"push": {"channel": channel, "pub": expected}}));
     }
 }
 

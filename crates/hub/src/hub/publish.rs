@@ -26,6 +26,10 @@ impl Hub {
         if request.channel.is_empty() {
             return Err(Disconnect::BAD_REQUEST.into());
         }
+        if request.kind == 1 {
+            // An entry of a map, of which there are none.
+            return Err(ErrorCode::NotAvailable.into());
+        }
         let name = ChannelName::parse(&self.config, &request.channel)?;
         // The decoder has seen to it that a payload is JSON and not too deep.
         let data = request.data.ok_or(ErrorCode::BadRequest)?;

@@ -122,7 +122,7 @@ impl Hub {
         }
         let name = ChannelName::parse(&self.config, &request.channel)?;
         let grant = self.grant_subscription(now, &connected.info, &name, &request.token)?;
-        if request.has_tags_filter {
+        if request.tags_filter.is_some() {
             return Err(ErrorCode::BadRequest.into());
         }
         // What a client may do as a subscriber counts: it is about to be one.

@@ -143,3 +143,24 @@ fn a_namespace_may_want_objects() {
         );
     }
 }
+
+#[test]
+fn an_entry_of_a_map_is_refused() {
+    let mut world = World::new();
+    let client = world.connect(0);
+    world.tell(client, json!({"id": 2, "subscribe": {"channel": "news"}}));
+    for (publish, code) in [
+        (
+            json!({"channel": "news", "type": 1, "key": "k", "data": {}}),
+            108,
+        ),
+        (
+            json!({"channel": "news", "type": 1, "key": "k", "removed": true}),
+            108,
+        ),
+    ] {
+        let heard = world.tell(client, json!({"id": 3, "publish": publish}));
+        assert_eq!(heard.len(), 1, "{heard:?}");
+        assert_eq!(heard[0]["error"]["code"], json!(code));
+    }
+}

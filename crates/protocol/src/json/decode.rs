@@ -11,9 +11,10 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::filter::RawFilter;
 use crate::message::{
     Command, ConnectRequest, HistoryRequest, PresenceRequest, PresenceStatsRequest, PublishRequest,
     RefreshRequest, Request, RpcRequest, SendRequest, StreamPosition, SubRefreshRequest,
@@ -189,10 +190,11 @@ impl<'a> From<WireCommand<'a>> for Command<'a> {
             Some(Request::Unsubscribe(UnsubscribeRequest {
                 channel: channel.0,
             }))
-        } else if let Some(Object(WirePublish { channel, data })) = wire.publish {
+        } else if let Some(Object(publish)) = wire.publish {
             Some(Request::Publish(PublishRequest {
-                channel: channel.0,
-                data: data.0,
+                channel: publish.channel.0,
+                data: publish.data.0,
+                kind: publish.kind.unwrap_or_default(),
             }))
         } else if let Some(Object(WireChannel { channel })) = wire.presence {
             Some(Request::Presence(PresenceRequest { channel: channel.0 }))
@@ -235,11 +237,14 @@ struct WireConnect<'a> {
     name: Str<'a>,
     #[serde(borrow, default)]
     version: Str<'a>,
+    #[serde(borrow, default)]
+    headers: Option<BTreeMap<Str<'a>, Str<'a>>>,
 }
 
 impl<'a> From<WireConnect<'a>> for ConnectRequest<'a> {
     fn from(wire: WireConnect<'a>) -> Self {
         let subs = wire.subs.unwrap_or_default();
+        let headers = wire.headers.unwrap_or_default();
         Self {
             token: wire.token.0,
             data: wire.data.0,
@@ -249,6 +254,10 @@ impl<'a> From<WireConnect<'a>> for ConnectRequest<'a> {
                 .collect(),
             name: wire.name.0,
             version: wire.version.0,
+            headers: headers
+                .into_iter()
+                .map(|(name, value)| (name.0, value.0))
+                .collect(),
         }
     }
 }
@@ -275,8 +284,8 @@ struct WireSubscribe<'a> {
     join_leave: Option<bool>,
     #[serde(borrow, default)]
     delta: Str<'a>,
-    #[serde(default)]
-    tf: Option<IgnoredAny>,
+    #[serde(borrow, default)]
+    tf: Option<&'a RawValue>,
     #[serde(default)]
     flag: Option<i64>,
     #[serde(default, rename = "type")]
@@ -296,7 +305,7 @@ impl<'a> From<WireSubscribe<'a>> for SubscribeRequest<'a> {
             recoverable: wire.recoverable.unwrap_or_default(),
             join_leave: wire.join_leave.unwrap_or_default(),
             delta: wire.delta.0,
-            has_tags_filter: wire.tf.is_some(),
+            tags_filter: wire.tf.map(|tf| RawFilter::Json(tf.get())),
             flag: wire.flag.unwrap_or_default(),
             kind: wire.kind.unwrap_or_default(),
         }
@@ -316,6 +325,8 @@ struct WirePublish<'a> {
     channel: Str<'a>,
     #[serde(borrow, default)]
     data: Raw<'a>,
+    #[serde(default, rename = "type")]
+    kind: Option<i32>,
 }
 
 #[derive(serde::Deserialize)]

@@ -25,8 +25,16 @@ pub fn encode_reply(reply: &Reply, out: &mut Vec<u8>) {
                 Err(error) => object.object("error", |object| encode_error(error, object)),
             }
         }
-        Reply::Push(push) => object.object("push", |object| encode_push(push, object)),
+        Reply::Push(push) => object.object("push", |object| encode_push_fields(push, object)),
     }
+    object.end();
+}
+
+/// Appends `push` to `out` as one JSON object, without the reply around it: for transports that carry
+/// pushes alone.
+pub fn encode_push(push: &Push, out: &mut Vec<u8>) {
+    let mut object = Object::new(out);
+    encode_push_fields(push, &mut object);
     object.end();
 }
 
@@ -106,6 +114,7 @@ fn encode_subscribe(result: &SubscribeResult, object: &mut Object<'_>) {
         object.array("publications", &result.publications, encode_publication);
     }
     object.payload_if_some("data", result.data.as_ref());
+    object.true_if("delta", result.delta);
 }
 
 fn encode_presence(result: &PresenceResult, object: &mut Object<'_>) {
@@ -135,7 +144,7 @@ fn encode_expiry(ttl: Option<u32>, object: &mut Object<'_>) {
     }
 }
 
-fn encode_push(push: &Push, object: &mut Object<'_>) {
+fn encode_push_fields(push: &Push, object: &mut Object<'_>) {
     match push {
         Push::Publication(channel, publication) => {
             object.text_unless_empty("channel", channel);
@@ -164,6 +173,8 @@ fn encode_push(push: &Push, object: &mut Object<'_>) {
             object.text_unless_empty("channel", channel);
             object.object("subscribe", |o| encode_subscribe_push(subscribe, o));
         }
+        Push::Message(data) => object.object("message", |o| o.payload("data", data)),
+        Push::Connect(result) => object.object("connect", |o| encode_connect(result, o)),
         Push::Refresh(RefreshResult { ttl }) => {
             object.object("refresh", |o| encode_expiry(*ttl, o));
         }
@@ -194,6 +205,11 @@ fn encode_publication(publication: &Publication, object: &mut Object<'_>) {
                 tags.text(key, value);
             }
         });
+    }
+    object.true_if("delta", publication.delta);
+    object.signed_unless_zero("time", publication.time);
+    if let Some(channel) = &publication.channel {
+        object.text_unless_empty("channel", channel);
     }
 }
 

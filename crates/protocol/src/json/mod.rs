@@ -27,4 +27,4 @@ mod decode;
 mod encode;
 
 pub use decode::{Commands, DecodeError, MAX_DEPTH, check_payload};
-pub use encode::{encode_reply, encode_result};
+pub use encode::{encode_push, encode_reply, encode_result};

@@ -2,6 +2,7 @@
 //! this with what it invents, ordinary tests with the corpus and with generated commands.
 
 use serde_json::Value;
+use tautline_protocol::filter::RawFilter;
 use tautline_protocol::json::{Commands, check_payload};
 use tautline_protocol::message::{Command, Request, SubscribeRequest};
 
@@ -88,6 +89,14 @@ fn check_command(line: &str, command: &Command<'_>) {
             check_raw(&value["data"], value.get("data").is_some(), connect.data);
             let subs = value["subs"].as_object();
             assert_eq!(connect.subs.len(), subs.map_or(0, serde_json::Map::len));
+            let headers = value["headers"].as_object();
+            assert_eq!(
+                connect.headers.len(),
+                headers.map_or(0, serde_json::Map::len)
+            );
+            for (name, content) in &connect.headers {
+                assert_eq!(value["headers"][&**name].as_str().unwrap_or(""), content);
+            }
             for (channel, sub) in &connect.subs {
                 check_subscribe(&value["subs"][&**channel], sub);
             }
@@ -103,6 +112,7 @@ fn check_command(line: &str, command: &Command<'_>) {
         Request::Publish(publish) => {
             assert_eq!(name, "publish");
             assert!(is_text("channel", &publish.channel));
+            assert_eq!(i64::from(publish.kind), value["type"].as_i64().unwrap_or(0));
             check_raw(&value["data"], value.get("data").is_some(), publish.data);
         }
         Request::Presence(presence) => {
@@ -168,7 +178,17 @@ fn check_subscribe(value: &Value, subscribe: &SubscribeRequest<'_>) {
         i64::from(subscribe.kind),
         value["type"].as_i64().unwrap_or(0)
     );
-    assert_eq!(subscribe.has_tags_filter, !value["tf"].is_null());
+    let RawFilter::Json(filter) = subscribe
+        .tags_filter
+        .clone()
+        .unwrap_or(RawFilter::Json("null"))
+    else {
+        panic!("a filter of another encoding");
+    };
+    assert_eq!(
+        serde_json::from_str::<Value>(filter).ok().as_ref(),
+        Some(&value["tf"])
+    );
     check_raw(&value["data"], value.get("data").is_some(), subscribe.data);
 }
 

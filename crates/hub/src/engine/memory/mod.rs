@@ -196,6 +196,7 @@ impl Engine for MemoryEngine {
                 info,
                 offset,
                 tags,
+                ..Publication::default()
             })
         };
         if history.is_none() && idempotency.is_none() {
