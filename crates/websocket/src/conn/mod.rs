@@ -14,8 +14,10 @@ mod accept;
 mod client;
 #[cfg(feature = "deflate")]
 mod codec;
+mod driver;
 mod error;
 pub mod scratch;
+mod serve;
 mod stream;
 mod write_queue;
 
@@ -27,5 +29,6 @@ pub use client::{
     SecureKeys, client, connect,
 };
 pub use error::Error;
-pub use stream::{Closed, Replies, WebSocket};
+pub use serve::Replies;
+pub use stream::{Closed, WebSocket};
 pub use write_queue::{SHARE_FROM, WriteQueue};

@@ -1,0 +1,314 @@
+//! The driver: an engine, a write queue and a stream that go on together. Every way to use a
+//! connection is a thin layer over it; what they share in behaviour is decided here.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+#[cfg(feature = "deflate")]
+use super::codec;
+use super::error::Error;
+use super::scratch;
+use super::stream::Closed;
+use super::write_queue::WriteQueue;
+use crate::proto::{Connection, Event, Events, MessageRef, Misuse, PeerFault, Sender};
+
+/// A connection, with all that is remembered between two polls.
+pub(super) struct Driver<S> {
+    pub(super) io: S,
+    pub(super) engine: Connection,
+    pub(super) queue: WriteQueue,
+    /// How the input ended.
+    ending: Option<Ending>,
+    /// Whether bytes were written that the stream may still hold back, as TLS does.
+    unflushed: bool,
+    /// The shortest that the queue has been since the stream took no more.
+    blocked_at: Option<usize>,
+    /// Whether writing was shut down.
+    shut_down: bool,
+    pub(super) close_timeout: Duration,
+    /// Runs from the moment a Close frame was sent.
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+/// What the last event was.
+enum Ending {
+    Closed(Option<Closed>),
+    Failed(PeerFault),
+}
+
+impl<S> Driver<S> {
+    /// A driver for a stream whose opening handshake is done, `engine` being in its initial state.
+    pub(super) fn new(io: S, engine: Connection) -> Self {
+        Self {
+            io,
+            engine,
+            queue: WriteQueue::new(),
+            ending: None,
+            unflushed: false,
+            blocked_at: None,
+            shut_down: false,
+            close_timeout: CLOSE_TIMEOUT,
+            deadline: None,
+        }
+    }
+
+    /// What the peer's Close frame said.
+    pub(super) fn closed(&self) -> Option<&Closed> {
+        match &self.ending {
+            Some(Ending::Closed(closed)) => closed.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Queues a message.
+    #[inline]
+    pub(super) fn send(&mut self, message: MessageRef<'_>) -> Result<(), Misuse> {
+        #[cfg(feature = "deflate")]
+        if self.engine.extensions().deflate_agreement().is_some() {
+            return codec::with(|codec| {
+                let mut sender = self.engine.sender_with(codec);
+                send(&mut sender, message, &mut self.queue)
+            });
+        }
+        send(&mut self.engine.sender(), message, &mut self.queue)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
+    /// Reads, writes and closes as need be until `on_message` returns something for a message.
+    /// `None` when the connection has ended in order.
+    ///
+    /// All progress is in `self`, so a call that was pending can be forgotten.
+    pub(super) fn poll_drive<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut on_message: impl FnMut(MessageRef<'_>, Sender<'_>, &mut WriteQueue) -> Option<T>,
+    ) -> Poll<Result<Option<T>, Error>> {
+        for _ in 0..ROUNDS_PER_POLL {
+            // While there is input to be handled at once, answers wait for those to come.
+            let parse_on = self.engine.has_held_input() && self.queue.len() < FLUSH_FROM;
+            if !parse_on && self.poll_write(cx)?.is_pending() && self.has_grown_while_blocked() {
+                return self.pending_until_deadline(cx);
+            }
+            if self.ending.is_some() {
+                return self.poll_end(cx).map_ok(|()| None);
+            }
+            let read = if self.engine.has_held_input() {
+                Poll::Ready(Ok(Read::Some(self.handle(&mut [], &mut on_message))))
+            } else {
+                scratch::with(|buffer| self.poll_read(cx, buffer, &mut on_message))
+            };
+            match read {
+                Poll::Ready(Ok(Read::Some(Some(found)))) => return Poll::Ready(Ok(Some(found))),
+                Poll::Ready(Ok(Read::Some(None))) => {}
+                Poll::Ready(Ok(Read::End)) => return Poll::Ready(Err(Error::CutOff)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+                Poll::Pending => return self.pending_until_deadline(cx),
+            }
+        }
+        // Others want their turn too.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_read<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+        on_message: &mut impl FnMut(MessageRef<'_>, Sender<'_>, &mut WriteQueue) -> Option<T>,
+    ) -> Poll<io::Result<Read<T>>> {
+        let mut read = ReadBuf::new(buffer);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
+        let len = read.filled().len();
+        Poll::Ready(Ok(if len == 0 {
+            Read::End
+        } else {
+            Read::Some(self.handle(&mut buffer[..len], on_message))
+        }))
+    }
+
+    /// Hands input to the engine and its messages to `on_message`, until that returns something.
+    fn handle<T>(
+        &mut self,
+        input: &mut [u8],
+        on_message: &mut impl FnMut(MessageRef<'_>, Sender<'_>, &mut WriteQueue) -> Option<T>,
+    ) -> Option<T> {
+        #[cfg(feature = "deflate")]
+        if self.engine.extensions().deflate_agreement().is_some() {
+            return codec::with(|codec| {
+                let events = self.engine.receive_with(input, codec);
+                take_events(events, &mut self.queue, &mut self.ending, on_message)
+            });
+        }
+        let events = self.engine.receive(input);
+        take_events(events, &mut self.queue, &mut self.ending, on_message)
+    }
+
+    /// Ready when all that was queued is written.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        while !self.queue.is_empty() || self.engine.flush_pong(&mut self.queue) {
+            self.unflushed = true;
+            ready!(self.queue.poll_write(cx, &mut self.io))?;
+        }
+        self.blocked_at = None;
+        if self.unflushed {
+            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether too much was queued since the stream took no more: then no more is read, for the
+    /// answers would have to be kept for a peer that doesn't read.
+    ///
+    /// What was queued before that doesn't count. Were it so, two ends with long messages for each
+    /// other would both wait for the other to read.
+    fn has_grown_while_blocked(&mut self) -> bool {
+        let len = self.queue.len();
+        let from = self.blocked_at.map_or(len, |at| at.min(len));
+        self.blocked_at = Some(from);
+        len - from > MAX_GROWTH
+    }
+
+    /// The end, after the last event.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let result = match self.poll_goodbye(cx) {
+            Poll::Pending => ready!(self.pending_until_deadline(cx)),
+            Poll::Ready(result) => result,
+        };
+        Poll::Ready(match &self.ending {
+            // It was told why. Whether it listened doesn't matter.
+            Some(Ending::Failed(fault)) => Err((*fault).into()),
+            // Close frames went both ways, so all has been said (§7.1.4). How the stream ends then
+            // doesn't matter either.
+            _ if self.queue.is_empty() => Ok(()),
+            _ => result,
+        })
+    }
+
+    /// Writes the last bytes, shuts down writing (a client: when the server has), and reads and
+    /// drops whatever the peer had under way. Without the latter, its arrival at a closed socket
+    /// would have the peer's system throw away the Close frame before the peer has read it.
+    fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        ready!(self.poll_write(cx))?;
+        if self.engine.should_end_stream() {
+            ready!(self.poll_shutdown(cx))?;
+        }
+        // Bounded in time by the deadline, and in each poll so that others have their turn.
+        for _ in 0..ROUNDS_PER_POLL {
+            let len = ready!(scratch::with(|buffer| {
+                let mut read = ReadBuf::new(buffer);
+                Pin::new(&mut self.io)
+                    .poll_read(cx, &mut read)
+                    .map_ok(|()| read.filled().len())
+            }))?;
+            if len == 0 {
+                return self.poll_shutdown(cx);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if !self.shut_down {
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+            self.shut_down = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Pending, unless a Close frame was sent too long ago: then that is the error.
+    fn pending_until_deadline<T>(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Error>> {
+        if !self.engine.close_expected() {
+            return Poll::Pending;
+        }
+        let deadline = self
+            .deadline
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(self.close_timeout)));
+        deadline.as_mut().poll(cx).map(|()| Err(Error::TimedOut))
+    }
+}
+
+impl<S> fmt::Debug for Driver<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver")
+            .field("engine", &self.engine)
+            .field("queue", &self.queue)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What came of a read.
+enum Read<T> {
+    /// Bytes, and what the handler made of them.
+    Some(Option<T>),
+    /// The end of the stream.
+    End,
+}
+
+/// Hands messages to `on_message` until that returns something.
+#[inline]
+fn take_events<T>(
+    mut events: Events<'_>,
+    queue: &mut WriteQueue,
+    ending: &mut Option<Ending>,
+    on_message: &mut impl FnMut(MessageRef<'_>, Sender<'_>, &mut WriteQueue) -> Option<T>,
+) -> Option<T> {
+    while let Some((event, sender)) = events.next_with_sender(queue) {
+        let message = match event {
+            Event::Text(text) => MessageRef::Text(text),
+            Event::Binary(bytes) => MessageRef::Binary(bytes),
+            Event::Ping(_) | Event::Pong(_) => continue,
+            Event::Close(frame) => {
+                let closed = frame.map(|frame| Closed {
+                    code: frame.code,
+                    reason: frame.reason.to_owned(),
+                });
+                *ending = Some(Ending::Closed(closed));
+                continue;
+            }
+            Event::Failed(fault) => {
+                *ending = Some(Ending::Failed(fault));
+                continue;
+            }
+        };
+        let found = on_message(message, sender, queue);
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
+}
+
+/// Sends a message of either kind.
+#[inline]
+pub(super) fn send(
+    sender: &mut Sender<'_>,
+    message: MessageRef<'_>,
+    queue: &mut WriteQueue,
+) -> Result<(), Misuse> {
+    match message {
+        MessageRef::Text(text) => sender.send_text(text, queue),
+        MessageRef::Binary(bytes) => sender.send_binary(bytes, queue),
+    }
+}
+
+/// Bytes that wait to be written at which `recv` writes before it hands out the next message,
+/// though there are more to come.
+const FLUSH_FROM: usize = 16 * 1024;
+
+/// Bytes that may be queued for a peer that doesn't read before nothing more is read from it.
+const MAX_GROWTH: usize = 64 * 1024;
+
+/// Reads in one poll before other tasks have their turn.
+const ROUNDS_PER_POLL: usize = 16;
+
+/// How long the peer has to answer a Close and to end the connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
