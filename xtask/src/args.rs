@@ -7,6 +7,7 @@ Development tasks of the Tautline workspace.
 
 usage: cargo xtask test [SUITE...] [--no-install]
        cargo xtask conformance [CASES] [--no-install]
+       cargo xtask requirements [all]
        cargo xtask page [--no-install]
 
   test              everything that has to hold, with all of its own set-up
@@ -20,6 +21,8 @@ usage: cargo xtask test [SUITE...] [--no-install]
                       conformance  Autobahn, strict, against the WebSocket engine in both roles
   conformance       Autobahn alone; CASES selects, for example 6.* or 'core,9.*,!9.4.*'; 'all' has the
                     large compressed messages too (conformance/autobahn/README.md)
+  requirements      which requirements of the WebSocket RFCs are met and tested, and which are not; 'all'
+                    lists every one with its places (conformance/requirements/README.md)
   page              build the chat page from its sources in packages/chat
 
   --no-install      install nothing: what is missing fails, with its name and how to get it
@@ -39,6 +42,10 @@ pub(crate) enum Action {
     Help,
     Page {
         install: bool,
+    },
+    Requirements {
+        /// Each of them, not the counts alone.
+        all: bool,
     },
     Test {
         suites: Vec<Suite>,
@@ -84,8 +91,10 @@ pub(crate) fn parse(arguments: &[String]) -> Result<Action, String> {
             _ => Err("conformance takes one list of cases, separated by commas".to_owned()),
         },
         ["page"] => Ok(Action::Page { install }),
+        ["requirements"] => Ok(Action::Requirements { all: false }),
+        ["requirements", "all"] => Ok(Action::Requirements { all: true }),
         [task, ..] => Err(format!(
-            "unknown task: {task} (expected test, conformance or page)"
+            "unknown task: {task} (expected test, conformance, requirements or page)"
         )),
     }
 }
@@ -149,6 +158,14 @@ mod tests {
             panic!("not a test")
         };
         assert_eq!((suites, cases.as_str()), (vec![Suite::Conformance], "6.*"));
+    }
+
+    #[test]
+    fn requirements_are_counted_or_listed() {
+        let action = |all| Ok(Action::Requirements { all });
+        assert_eq!(parsed("requirements"), action(false));
+        assert_eq!(parsed("requirements all"), action(true));
+        assert!(parsed("requirements some").is_err());
     }
 
     #[test]

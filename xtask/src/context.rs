@@ -6,6 +6,20 @@ use std::process::Command;
 use crate::error::Error;
 use crate::process::Children;
 
+/// The workspace's folder.
+///
+/// # Errors
+///
+/// When it isn't where it was when xtask was built.
+pub(crate) fn root() -> Result<PathBuf, Error> {
+    // Set at compile time to xtask's own folder, which is one level down.
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .filter(|root| root.join("Cargo.toml").is_file())
+        .map(Path::to_path_buf)
+        .ok_or_else(|| Error::new("the workspace has moved since xtask was built: build it again"))
+}
+
 pub(crate) struct Context {
     /// The workspace's folder.
     pub(crate) root: PathBuf,
@@ -22,14 +36,7 @@ impl Context {
     ///
     /// When Cargo does not tell where the workspace is, or signals can't be handled.
     pub(crate) fn new(install: bool) -> Result<Self, Error> {
-        // Set at compile time to xtask's own folder, which is one level down.
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .filter(|root| root.join("Cargo.toml").is_file())
-            .ok_or_else(|| {
-                Error::new("the workspace has moved since xtask was built: build it again")
-            })?
-            .to_path_buf();
+        let root = root()?;
         let target = std::env::var_os("CARGO_TARGET_DIR")
             .map_or_else(|| root.join("target"), |folder| root.join(folder));
         Ok(Self {

@@ -15,6 +15,7 @@ mod error;
 mod node;
 mod process;
 mod python;
+mod requirements;
 mod server;
 mod suites;
 mod summary;
@@ -56,6 +57,18 @@ fn run(action: &Action) -> Result<bool, Error> {
             let context = Context::new(*install)?;
             suites::page::rebuild(&context)?;
             Ok(true)
+        }
+        Action::Requirements { all } => {
+            let findings = requirements::Findings::collect(&context::root()?)?;
+            if *all {
+                println!("{}", findings.table());
+            }
+            print!("{}", findings.summary());
+            let problems = findings.problems();
+            for problem in &problems {
+                println!("{problem}");
+            }
+            Ok(problems.is_empty())
         }
         Action::Test {
             suites,
