@@ -106,7 +106,7 @@ async fn our_client_and_their_server() {
         ws.queue(&*text(len)).unwrap();
         assert_eq!(
             ws.recv().await.unwrap(),
-            Some(Message::Text(text(len))),
+            Some(Message::from(text(len))),
             "{len}"
         );
         ws.queue(&bytes(len)[..]).unwrap();

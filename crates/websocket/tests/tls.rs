@@ -80,7 +80,7 @@ async fn messages_go_through_tls() {
     for len in [0, 1, 20_000, 1 << 21] {
         let text = "x".repeat(len);
         ws.queue(text.as_str()).unwrap();
-        assert_eq!(ws.recv().await.unwrap(), Some(Message::Text(text)), "{len}");
+        assert_eq!(ws.recv().await.unwrap(), Some(Message::from(text)), "{len}");
     }
     ws.close(CloseCode::NORMAL, "").await.unwrap();
     drop(ws);

@@ -39,7 +39,7 @@ async fn recv_dropped_anywhere_loses_nothing() {
     let expected = [
         Message::Text("one".into()),
         Message::Text("two".into()),
-        Message::Binary(vec![3; 200]),
+        Message::Binary(vec![3; 200].into()),
     ];
     assert_eq!(got, expected);
     assert!(drops > 250, "dropped {drops} times");

@@ -146,7 +146,7 @@ async fn a_client_offers_and_compresses() {
             ws.backlog(),
             text.len()
         );
-        assert_eq!(ws.recv().await.unwrap(), Some(Message::Text(text)));
+        assert_eq!(ws.recv().await.unwrap(), Some(Message::from(text)));
     }
     ws.close(1000.into(), "").await.unwrap();
     server.await.unwrap();

@@ -350,10 +350,10 @@ async fn our_own_ends_understand_each_other() {
             let text = "ä".repeat(len);
             client.queue(&text).unwrap();
             client.queue(&vec![3; len]).unwrap();
-            assert_eq!(client.recv().await.unwrap(), Some(Message::Text(text)));
+            assert_eq!(client.recv().await.unwrap(), Some(Message::from(text)));
             assert_eq!(
                 client.recv().await.unwrap(),
-                Some(Message::Binary(vec![3; len]))
+                Some(Message::from(vec![3; len]))
             );
         }
         client.close(CloseCode::NORMAL, "done").await
