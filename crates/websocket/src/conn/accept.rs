@@ -14,7 +14,7 @@ use super::scratch;
 use super::stream::WebSocket;
 #[cfg(feature = "deflate")]
 use crate::proto::deflate::ServerConfig;
-use crate::proto::handshake::{HeadLimits, Opening, Refusal, RequestHead};
+use crate::proto::handshake::{Acceptance, HeadLimits, Opening, Refusal, RequestHead};
 use crate::proto::{Connection, Extensions, Limits, Role};
 
 /// Reads an opening request from `io`, checks it and answers it.
@@ -46,27 +46,7 @@ where
 {
     let handshake = timeout(options.head_timeout, handshake(&mut io, options)).await;
     match handshake.map_err(|_| AcceptError::TimedOut(options.head_timeout))? {
-        Ok(Agreed {
-            request:
-                HeadAndRest {
-                    head: request,
-                    rest,
-                },
-            subprotocol,
-            extensions,
-        }) => {
-            let mut engine =
-                Connection::new(Role::Server, options.limits).with_extensions(extensions);
-            if !rest.is_empty() {
-                hold(&mut engine, rest);
-            }
-            let websocket = WebSocket::new(io, engine).with_close_timeout(options.close_timeout);
-            Ok(Accepted {
-                websocket,
-                request,
-                subprotocol,
-            })
-        }
+        Ok((HeadAndRest { head, rest }, agreed)) => Ok(agreed.open(io, head, rest)),
         Err(AcceptError::Refused(refusal)) => {
             // Whether the client hears it is its own affair.
             let _ = timeout(options.close_timeout, refuse(&mut io, &refusal)).await;
@@ -174,11 +154,62 @@ pub enum AcceptError {
     TimedOut(Duration),
 }
 
-/// What the opening handshake has come to.
-struct Agreed {
-    request: HeadAndRest,
-    subprotocol: Option<String>,
+/// What was agreed with a client, by whatever way it came: all that its connection needs.
+pub(super) struct Agreed {
+    pub(super) subprotocol: Option<String>,
     extensions: Extensions,
+    limits: Limits,
+    close_timeout: Duration,
+}
+
+impl Agreed {
+    /// Checks a request, asks [`AcceptOptions::decide`], and lets `respond` make the response that
+    /// opens the connection.
+    pub(super) fn on<R>(
+        request: &RequestHead,
+        options: &AcceptOptions,
+        respond: impl FnOnce(&Acceptance<'_>) -> R,
+    ) -> Result<(R, Self), Refusal> {
+        let opening = request.opening().map_err(Refusal::from)?;
+        let subprotocol = (options.decide)(request, &opening)?;
+        let acceptance = opening.accept(subprotocol.as_deref());
+        #[cfg(feature = "deflate")]
+        let (acceptance, extensions) = {
+            let agreement = options
+                .deflate
+                .and_then(|wanted| opening.select_deflate(&wanted));
+            let extensions = agreement.map_or(Extensions::NONE, Extensions::deflate);
+            (acceptance.with_deflate(agreement), extensions)
+        };
+        #[cfg(not(feature = "deflate"))]
+        let extensions = Extensions::NONE;
+        let response = respond(&acceptance);
+        let agreed = Self {
+            subprotocol,
+            extensions,
+            limits: options.limits,
+            close_timeout: options.close_timeout,
+        };
+        Ok((response, agreed))
+    }
+
+    /// The connection, over a stream on which the response is under way and of which `rest` was
+    /// read already.
+    pub(super) fn open<S>(self, io: S, request: RequestHead, rest: Vec<u8>) -> Accepted<S>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut engine =
+            Connection::new(Role::Server, self.limits).with_extensions(self.extensions);
+        if !rest.is_empty() {
+            hold(&mut engine, rest);
+        }
+        Accepted {
+            websocket: WebSocket::new(io, engine).with_close_timeout(self.close_timeout),
+            request,
+            subprotocol: self.subprotocol,
+        }
+    }
 }
 
 /// A request, and what came behind it.
@@ -188,33 +219,22 @@ struct HeadAndRest {
 }
 
 /// Up to the response that opens the connection.
-async fn handshake<S>(io: &mut S, options: &AcceptOptions) -> Result<Agreed, AcceptError>
+async fn handshake<S>(
+    io: &mut S,
+    options: &AcceptOptions,
+) -> Result<(HeadAndRest, Agreed), AcceptError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let request = read_head(io, &options.head).await?;
-    let opening = request.head.opening().map_err(Refusal::from)?;
-    let subprotocol = (options.decide)(&request.head, &opening)?;
-    let acceptance = opening.accept(subprotocol.as_deref());
-    #[cfg(feature = "deflate")]
-    let (acceptance, extensions) = {
-        let agreement = options
-            .deflate
-            .and_then(|wanted| opening.select_deflate(&wanted));
-        let extensions = agreement.map_or(Extensions::NONE, Extensions::deflate);
-        (acceptance.with_deflate(agreement), extensions)
-    };
-    #[cfg(not(feature = "deflate"))]
-    let extensions = Extensions::NONE;
-    let mut response = Vec::with_capacity(256);
-    acceptance.write_http1(&mut response);
+    let (response, agreed) = Agreed::on(&request.head, options, |acceptance| {
+        let mut response = Vec::with_capacity(256);
+        acceptance.write_http1(&mut response);
+        response
+    })?;
     io.write_all(&response).await?;
     io.flush().await?;
-    Ok(Agreed {
-        request,
-        subprotocol,
-        extensions,
-    })
+    Ok((request, agreed))
 }
 
 /// Reads the head of a request, and maybe a part of what follows.

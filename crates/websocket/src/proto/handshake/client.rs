@@ -1,10 +1,12 @@
 //! The client's side of the opening handshake: the request (RFC 6455 §4.1, first half), and the
-//! checks that its response must pass (second half).
+//! checks that its response must pass (second half). Over HTTP/2 it differs as RFC 8441 §5 says.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::super::output::Output;
 use super::HttpVersion;
+use super::connect::PseudoHeaders;
 use super::key::{AcceptKey, encode_key};
 use super::request::{elements, has_token, is_token};
 use super::response_head::ResponseHead;
@@ -33,6 +35,7 @@ use super::url::Url;
 /// ```
 #[derive(Clone)]
 pub struct ClientRequest {
+    scheme: &'static str,
     target: String,
     authority: String,
     key: [u8; 24],
@@ -46,6 +49,8 @@ impl ClientRequest {
     /// connection: its answer shows that the server means this request.
     pub fn new(url: &Url, nonce: [u8; 16]) -> Self {
         Self {
+            //= rfc8441 5-3
+            scheme: if url.is_secure() { "https" } else { "http" },
             target: url.target().to_owned(),
             authority: url.authority().to_owned(),
             key: encode_key(nonce),
@@ -127,7 +132,45 @@ impl ClientRequest {
         line("", "");
     }
 
-    /// Makes every check of §4.1 on the response.
+    /// The pseudo-header fields of the request over HTTP/2 (RFC 8441 §4, §5), for an HTTP library
+    /// to send. Only a server that has sent `SETTINGS_ENABLE_CONNECT_PROTOCOL` with 1 understands
+    /// them (§3).
+    pub fn pseudo_headers(&self) -> PseudoHeaders<'_> {
+        //= rfc8441 4-2
+        //= rfc8441 5-1
+        //= rfc8441 5-2
+        //= rfc8441 5-5
+        PseudoHeaders {
+            method: "CONNECT",
+            protocol: Some("websocket"),
+            scheme: Some(self.scheme),
+            authority: Some(&self.authority),
+            path: Some(&self.target),
+        }
+    }
+
+    /// The other fields of the request over HTTP/2: names in lower case, and none that is about an
+    /// HTTP/1.1 connection, those that were added included (RFC 9113 §8.2.2).
+    pub fn http2_headers(&self) -> impl Iterator<Item = (String, Cow<'_, str>)> {
+        //= rfc8441 5-4
+        //= rfc8441 5-6
+        //= rfc8441 5-7
+        let list = |name: &str, elements: &[String]| {
+            (!elements.is_empty()).then(|| (name.to_owned(), Cow::from(elements.join(", "))))
+        };
+        let added = self.headers.iter().map(|(name, value)| {
+            let name = name.to_ascii_lowercase();
+            (name, Cow::from(value.as_str()))
+        });
+        [("sec-websocket-version".to_owned(), Cow::from("13"))]
+            .into_iter()
+            .chain(list("sec-websocket-protocol", &self.subprotocols))
+            .chain(list("sec-websocket-extensions", &self.extensions))
+            .chain(added.filter(|(name, _)| !["keep-alive", "proxy-connection"].contains(&&**name)))
+    }
+
+    /// Makes every check of §4.1 on the response; on one over HTTP/2, those of them which RFC 8441
+    /// §5 leaves.
     ///
     /// # Errors
     ///
@@ -135,6 +178,13 @@ impl ClientRequest {
     /// [`ResponseError::Status`] the server has declined, and `response` says more: where to go
     /// instead (`Location`), or how to log in (`WWW-Authenticate`).
     pub fn check<'r>(&self, response: &'r ResponseHead) -> Result<Agreed<'r>, ResponseError> {
+        if response.version() == HttpVersion::HTTP_2 {
+            // CONNECT succeeds with any of them (RFC 9110 §9.3.6).
+            if !matches!(response.status(), 200..300) {
+                return Err(ResponseError::Status(response.status()));
+            }
+            return self.check_agreement(response);
+        }
         if response.status() != 101 {
             return Err(ResponseError::Status(response.status()));
         }
@@ -153,6 +203,12 @@ impl ClientRequest {
         if accept != AcceptKey::answer(self.key()).as_str() {
             return Err(ResponseError::WrongAccept);
         }
+        self.check_agreement(response)
+    }
+
+    /// Extensions and subprotocol, which are the same in all versions of HTTP.
+    //= rfc8441 5-7
+    fn check_agreement<'r>(&self, response: &'r ResponseHead) -> Result<Agreed<'r>, ResponseError> {
         let mut extensions = Vec::new();
         for value in values(response, "Sec-WebSocket-Extensions") {
             let value = as_text("Sec-WebSocket-Extensions", value)?;
@@ -234,8 +290,8 @@ pub enum RequestError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResponseError {
-    /// A status other than 101: the server has declined.
-    #[error("the server answered with status {0} instead of 101")]
+    /// A status other than 101, over HTTP/2 other than 200 to 299: the server has declined.
+    #[error("the server declined with status {0}")]
     Status(u16),
     /// HTTP/1.0, in which nothing can be upgraded.
     #[error("the server answered in a version of HTTP before 1.1")]

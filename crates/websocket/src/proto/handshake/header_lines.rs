@@ -24,6 +24,30 @@ impl HeaderLines {
         }
     }
 
+    /// Puts `parts` and header lines of a head that an HTTP library has parsed into one piece, and
+    /// gives the places of the parts.
+    pub(super) fn gather<'h, const N: usize>(
+        parts: [&str; N],
+        headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
+    ) -> (Self, [Range<u32>; N]) {
+        let mut bytes = Vec::with_capacity(512);
+        let mut put = |part: &[u8]| {
+            let start = bytes.len();
+            bytes.extend_from_slice(part);
+            start as u32..bytes.len() as u32
+        };
+        let places = parts.map(|part| put(part.as_bytes()));
+        let lines = headers
+            .into_iter()
+            .map(|(name, value)| (put(name.as_bytes()), put(value)))
+            .collect();
+        let gathered = Self {
+            lines,
+            bytes: bytes.into(),
+        };
+        (gathered, places)
+    }
+
     /// Where another slice of the head lies.
     pub(super) fn place(&self, head: &[u8], part: &[u8]) -> Range<u32> {
         debug_assert!(head.starts_with(&self.bytes));

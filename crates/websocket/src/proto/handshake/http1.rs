@@ -1,9 +1,11 @@
-//! The head of an HTTP/1.1 request from raw bytes, for servers that open WebSocket connections
-//! without an HTTP library. Parsing proper is httparse's; limits and ownership are ours.
+//! The head of a request: from the raw bytes of HTTP/1.1, for servers that open WebSocket
+//! connections without an HTTP library, or from what a library has parsed. Parsing proper is
+//! httparse's; limits and ownership are ours.
 
 use std::fmt;
 use std::ops::Range;
 
+use super::connect::PseudoHeaders;
 use super::header_lines::{HeaderLines, MAX_HEADERS};
 use super::request::{HttpVersion, Opening, OpeningError};
 use super::response::Refusal;
@@ -33,6 +35,16 @@ pub struct RequestHead {
     method: Range<u32>,
     target: Range<u32>,
     version: HttpVersion,
+    /// Those that HTTP/1.1 doesn't have.
+    pseudo: Option<Box<Pseudo>>,
+}
+
+/// The places of the other pseudo-header fields of HTTP/2, as far as they are there.
+#[derive(Clone)]
+struct Pseudo {
+    protocol: Option<Range<u32>>,
+    scheme: Option<Range<u32>>,
+    authority: Option<Range<u32>>,
 }
 
 impl RequestHead {
@@ -72,16 +84,83 @@ impl RequestHead {
             target: lines.place(bytes, target.as_bytes()),
             version: HttpVersion { major: 1, minor },
             lines,
+            pseudo: None,
         }))
     }
 
-    /// Checks that the request opens a WebSocket connection; see [`Opening::from_request`].
+    /// A copy of a head that a library has parsed from HTTP/1. `headers` are the names and values
+    /// of all header lines, in their order.
+    pub fn from_http1<'h>(
+        method: &str,
+        target: &str,
+        version: HttpVersion,
+        headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
+    ) -> Self {
+        let (lines, [method, target]) = HeaderLines::gather([method, target], headers);
+        Self {
+            lines,
+            method,
+            target,
+            version,
+            pseudo: None,
+        }
+    }
+
+    /// The same from HTTP/2. `headers` are the fields that are not pseudo-header fields.
+    pub fn from_http2<'h>(
+        pseudo: &PseudoHeaders<'_>,
+        headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
+    ) -> Self {
+        let text = Option::unwrap_or_default;
+        let (lines, [method, target, protocol, scheme, authority]) = HeaderLines::gather(
+            [
+                pseudo.method,
+                text(pseudo.path),
+                text(pseudo.protocol),
+                text(pseudo.scheme),
+                text(pseudo.authority),
+            ],
+            headers,
+        );
+        Self {
+            lines,
+            method,
+            target,
+            version: HttpVersion::HTTP_2,
+            pseudo: Some(Box::new(Pseudo {
+                protocol: pseudo.protocol.map(|_| protocol),
+                scheme: pseudo.scheme.map(|_| scheme),
+                authority: pseudo.authority.map(|_| authority),
+            })),
+        }
+    }
+
+    /// Checks that the request opens a WebSocket connection; see [`Opening::from_request`] and, for
+    /// HTTP/2, [`Opening::from_connect`].
     ///
     /// # Errors
     ///
     /// The rule that it breaks.
     pub fn opening(&self) -> Result<Opening<'_>, OpeningError> {
+        if self.version == HttpVersion::HTTP_2 {
+            return Opening::from_connect(&self.pseudo_headers(), self.headers());
+        }
         Opening::from_request(self.method(), self.version, self.headers())
+    }
+
+    /// The pseudo-header fields as HTTP/2 would have them, or has them.
+    pub fn pseudo_headers(&self) -> PseudoHeaders<'_> {
+        let of = |field: fn(&Pseudo) -> &Option<Range<u32>>| {
+            let place = field(self.pseudo.as_deref()?).as_ref()?;
+            Some(self.lines.text(place))
+        };
+        PseudoHeaders {
+            method: self.method(),
+            protocol: of(|pseudo| &pseudo.protocol),
+            scheme: of(|pseudo| &pseudo.scheme),
+            authority: of(|pseudo| &pseudo.authority),
+            path: Some(self.target()).filter(|target| !target.is_empty()),
+        }
     }
 
     /// The method, as it came: `GET`.
@@ -89,7 +168,7 @@ impl RequestHead {
         self.lines.text(&self.method)
     }
 
-    /// The request target, as it came: mostly path and query.
+    /// The request target, as it came: mostly path and query. Over HTTP/2 it is `:path`.
     pub fn target(&self) -> &str {
         self.lines.text(&self.target)
     }
@@ -104,7 +183,7 @@ impl RequestHead {
         self.target().split_once('?').map(|(_, query)| query)
     }
 
-    /// HTTP/1.0 or HTTP/1.1.
+    /// HTTP/1.0, HTTP/1.1 or HTTP/2.
     pub fn version(&self) -> HttpVersion {
         self.version
     }
@@ -119,7 +198,8 @@ impl RequestHead {
         self.lines.first(name)
     }
 
-    /// Bytes of the head, up to and including the empty line.
+    /// Bytes of the head: as it came, up to and including the empty line, or as it is kept here
+    /// when a library has parsed it.
     pub fn len(&self) -> usize {
         self.lines.len()
     }

@@ -1,4 +1,4 @@
-//! The opening handshake (RFC 6455 §4), without I/O.
+//! The opening handshake (RFC 6455 §4, over HTTP/2 RFC 8441), without I/O.
 //!
 //! A server reads the head of an HTTP request, with [`RequestHead`] from raw bytes or with an HTTP
 //! library. [`Opening::from_request`] makes every check of §4.2.1 and gives either the request's
@@ -24,8 +24,12 @@
 //!
 //! A client names the server with a [`Url`], writes a [`ClientRequest`], reads a [`ResponseHead`],
 //! and [`ClientRequest::check`] makes every check of §4.1.
+//!
+//! Over HTTP/2 an HTTP library reads and writes: [`Opening::from_connect`] and
+//! [`ClientRequest::pseudo_headers`] are the ways in there, and all else is the same.
 
 mod client;
+mod connect;
 mod header_lines;
 mod http1;
 mod key;
@@ -35,6 +39,7 @@ mod response_head;
 mod url;
 
 pub use client::{Agreed, ClientRequest, RequestError, ResponseError};
+pub use connect::PseudoHeaders;
 pub use http1::{HeadError, HeadLimits, RequestHead};
 pub use key::AcceptKey;
 #[cfg(feature = "tokio")]

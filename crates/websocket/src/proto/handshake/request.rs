@@ -11,11 +11,12 @@ use super::response::{Acceptance, Refusal};
 /// them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening<'h> {
-    key: &'h str,
-    host: &'h str,
-    origin: Option<&'h str>,
-    subprotocols: Vec<&'h str>,
-    extensions: Vec<&'h str>,
+    /// `None` over HTTP/2.
+    pub(super) key: Option<&'h str>,
+    pub(super) host: &'h str,
+    pub(super) origin: Option<&'h str>,
+    pub(super) subprotocols: Vec<&'h str>,
+    pub(super) extensions: Vec<&'h str>,
 }
 
 impl<'h> Opening<'h> {
@@ -47,7 +48,7 @@ impl<'h> Opening<'h> {
         version: HttpVersion,
         headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
     ) -> Result<Self, OpeningError> {
-        let found = Found::collect(headers)?;
+        let found = Found::collect(headers, true)?;
         if !found.upgrade {
             return Err(OpeningError::NoUpgrade);
         }
@@ -63,18 +64,14 @@ impl<'h> Opening<'h> {
         if found.body {
             return Err(OpeningError::Body);
         }
-        match found.version {
-            None => return Err(OpeningError::NoVersion),
-            Some(b"13") => {}
-            Some(_) => return Err(OpeningError::UnsupportedVersion),
-        }
+        found.check_version()?;
         let host = found.host.ok_or(OpeningError::NoHost)?;
         let key = found.key.ok_or(OpeningError::NoKey)?;
         if !is_key(key) {
             return Err(OpeningError::InvalidKey);
         }
         Ok(Self {
-            key,
+            key: Some(key),
             host,
             origin: found.origin,
             subprotocols: found.subprotocols,
@@ -86,7 +83,7 @@ impl<'h> Opening<'h> {
     /// from [`select_subprotocol`](Self::select_subprotocol): a client fails the connection
     /// when it gets one that it didn't ask for.
     pub fn accept<'p>(&self, subprotocol: Option<&'p str>) -> Acceptance<'p> {
-        Acceptance::new(AcceptKey::answer(self.key), subprotocol)
+        Acceptance::new(self.key.map(AcceptKey::answer), subprotocol)
     }
 
     /// The first of the client's subprotocols, in its order of preference, that is among
@@ -109,12 +106,13 @@ impl<'h> Opening<'h> {
         wanted.accept(self.extensions.iter().copied())
     }
 
-    /// The client's key, 16 bytes in base64.
-    pub fn key(&self) -> &'h str {
+    /// The client's key, 16 bytes in base64; `None` over HTTP/2, which has no use for one (RFC 8441
+    /// §5).
+    pub fn key(&self) -> Option<&'h str> {
         self.key
     }
 
-    /// The value of `Host`.
+    /// The value of `Host`; over HTTP/2 that of `:authority`.
     pub fn host(&self) -> &'h str {
         self.host
     }
@@ -150,9 +148,12 @@ impl HttpVersion {
     pub const HTTP_10: Self = Self { major: 1, minor: 0 };
     /// HTTP/1.1.
     pub const HTTP_11: Self = Self { major: 1, minor: 1 };
+    /// HTTP/2, where a connection is opened with an extended CONNECT (RFC 8441).
+    pub const HTTP_2: Self = Self { major: 2, minor: 0 };
 }
 
-/// The rule of §4.2.1 that a request breaks. In the order of that section.
+/// The rule of RFC 6455 §4.2.1 that a request breaks, in the order of that section; then those of
+/// RFC 8441, for requests that came over HTTP/2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpeningError {
@@ -198,13 +199,38 @@ pub enum OpeningError {
     /// a proxy on the way.
     #[error("a request that opens a WebSocket connection has no body")]
     Body,
+    /// Over HTTP/2: a method other than CONNECT.
+    #[error(
+        "this is a WebSocket endpoint; over HTTP/2 it is opened with CONNECT and :protocol websocket (RFC 8441)"
+    )]
+    NotConnect,
+    /// Over HTTP/2: a CONNECT without `:protocol`, which asks for a proxy.
+    #[error("this is no proxy; expected CONNECT with :protocol websocket (RFC 8441)")]
+    NoProtocol,
+    /// Over HTTP/2: a `:protocol` other than `websocket`.
+    #[error("the only :protocol that is supported here is websocket")]
+    UnknownProtocol,
+    /// Over HTTP/2: one of the pseudo-header fields that must be there.
+    #[error("the pseudo-header field {0} is missing or empty")]
+    NoPseudoHeader(&'static str),
+    /// Over HTTP/2: a `:scheme` other than `http` and `https`.
+    #[error("expected the :scheme https for wss, or http for ws")]
+    UnknownScheme,
+    /// Over HTTP/2: a `Host` that names something else than `:authority`.
+    #[error("the Host header must name what :authority does, or be left out")]
+    HostMismatch,
+    /// Over HTTP/2: a header that is about one HTTP/1.1 connection.
+    #[error("the header {0} has no place in HTTP/2")]
+    ConnectionHeader(&'static str),
 }
 
 impl OpeningError {
-    /// The HTTP status of the response: 400, 405, 426 or 505.
+    /// The HTTP status of the response: 400, 405, 426, 501 or 505.
     pub const fn status(&self) -> u16 {
         match self {
-            Self::NotGet => 405,
+            Self::NotGet | Self::NotConnect => 405,
+            // As RFC 9220 §3 has it for HTTP/3.
+            Self::UnknownProtocol => 501,
             Self::OldHttp => 505,
             Self::NoUpgrade | Self::NoVersion | Self::UnsupportedVersion => 426,
             _ => 400,
@@ -216,6 +242,7 @@ impl OpeningError {
         let refusal = Refusal::new(self.status(), self.to_string());
         match self {
             Self::NotGet => refusal.with_header("Allow", "GET"),
+            Self::NotConnect => refusal.with_header("Allow", "CONNECT"),
             // RFC 9110 §15.5.22 wants Upgrade with a 426, RFC 6455 §4.4 the version that we speak.
             Self::NoUpgrade | Self::NoVersion | Self::UnsupportedVersion => refusal
                 .with_header("Upgrade", "websocket")
@@ -233,21 +260,25 @@ impl From<OpeningError> for Refusal {
 
 /// The header lines that matter.
 #[derive(Default)]
-struct Found<'h> {
-    host: Option<&'h str>,
+pub(super) struct Found<'h> {
+    pub(super) host: Option<&'h str>,
     upgrade: bool,
     connection_upgrade: bool,
     key: Option<&'h str>,
     version: Option<&'h [u8]>,
-    origin: Option<&'h str>,
-    subprotocols: Vec<&'h str>,
-    extensions: Vec<&'h str>,
-    body: bool,
+    pub(super) origin: Option<&'h str>,
+    pub(super) subprotocols: Vec<&'h str>,
+    pub(super) extensions: Vec<&'h str>,
+    pub(super) body: bool,
+    /// Which of the two headers of an HTTP/1.1 upgrade is there, whatever it says.
+    pub(super) connection_header: Option<&'static str>,
 }
 
 impl<'h> Found<'h> {
-    fn collect(
+    /// Reads the header lines, as they count in HTTP/1.1 or in HTTP/2.
+    pub(super) fn collect(
         headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
+        http1: bool,
     ) -> Result<Self, OpeningError> {
         let mut found = Self::default();
         for (name, value) in headers {
@@ -257,10 +288,17 @@ impl<'h> Found<'h> {
             match name.len() {
                 4 if is("host") => set(&mut found.host, "Host", text("Host", value)?)?,
                 6 if is("origin") => set(&mut found.origin, "Origin", text("Origin", value)?)?,
-                7 if is("upgrade") => found.upgrade |= has_token(value, "websocket"),
-                10 if is("connection") => found.connection_upgrade |= has_token(value, "upgrade"),
-                14 if is("content-length") => found.body |= value != b"0",
-                17 if is("sec-websocket-key") => {
+                7 if is("upgrade") => {
+                    found.connection_header = Some("Upgrade");
+                    found.upgrade |= has_token(value, "websocket");
+                }
+                10 if is("connection") => {
+                    found.connection_header = Some("Connection");
+                    found.connection_upgrade |= has_token(value, "upgrade");
+                }
+                // HTTP/2 would count our frames against it.
+                14 if is("content-length") => found.body |= !http1 || value != b"0",
+                17 if http1 && is("sec-websocket-key") => {
                     set(
                         &mut found.key,
                         "Sec-WebSocket-Key",
@@ -288,6 +326,15 @@ impl<'h> Found<'h> {
             }
         }
         Ok(found)
+    }
+
+    /// The one version of the protocol that there is (RFC 6455 §4.1).
+    pub(super) fn check_version(&self) -> Result<(), OpeningError> {
+        match self.version {
+            None => Err(OpeningError::NoVersion),
+            Some(b"13") => Ok(()),
+            Some(_) => Err(OpeningError::UnsupportedVersion),
+        }
     }
 }
 

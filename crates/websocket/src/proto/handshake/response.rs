@@ -5,17 +5,18 @@ use super::super::deflate::Agreement;
 use super::super::output::Output;
 use super::key::AcceptKey;
 
-/// The response that opens the connection (RFC 6455 §4.2.2).
+/// The response that opens the connection (RFC 6455 §4.2.2, RFC 8441 §5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acceptance<'p> {
-    accept: AcceptKey,
+    /// `None` over HTTP/2.
+    accept: Option<AcceptKey>,
     subprotocol: Option<&'p str>,
     /// The value of `Sec-WebSocket-Extensions`.
     extensions: Option<String>,
 }
 
 impl<'p> Acceptance<'p> {
-    pub(super) fn new(accept: AcceptKey, subprotocol: Option<&'p str>) -> Self {
+    pub(super) fn new(accept: Option<AcceptKey>, subprotocol: Option<&'p str>) -> Self {
         Self {
             accept,
             subprotocol,
@@ -32,26 +33,39 @@ impl<'p> Acceptance<'p> {
         self
     }
 
-    /// The header lines of the 101 response, for an HTTP library that writes the rest.
-    pub fn headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        [
-            ("Upgrade", "websocket"),
-            ("Connection", "Upgrade"),
-            ("Sec-WebSocket-Accept", self.accept.as_str()),
-        ]
-        .into_iter()
-        .chain(
-            self.subprotocol
-                .map(|protocol| ("Sec-WebSocket-Protocol", protocol)),
-        )
-        .chain(
-            self.extensions
-                .as_deref()
-                .map(|extensions| ("Sec-WebSocket-Extensions", extensions)),
-        )
+    /// The HTTP status: 101, and 200 over HTTP/2.
+    pub fn status(&self) -> u16 {
+        if self.accept.is_some() { 101 } else { 200 }
     }
 
-    /// The whole response, for a raw connection. Frames follow it.
+    /// The header lines of the response, for an HTTP library that writes the rest.
+    pub fn headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        // None of them over HTTP/2.
+        //= rfc8441 5-4
+        //= rfc8441 5-6
+        let upgrade = self.accept.as_ref().map(|accept| {
+            [
+                ("Upgrade", "websocket"),
+                ("Connection", "Upgrade"),
+                ("Sec-WebSocket-Accept", accept.as_str()),
+            ]
+        });
+        upgrade
+            .into_iter()
+            .flatten()
+            .chain(
+                self.subprotocol
+                    .map(|protocol| ("Sec-WebSocket-Protocol", protocol)),
+            )
+            .chain(
+                self.extensions
+                    .as_deref()
+                    .map(|extensions| ("Sec-WebSocket-Extensions", extensions)),
+            )
+    }
+
+    /// The whole response to a request that came in HTTP/1.1, for a raw connection. Frames follow
+    /// it.
     pub fn write_http1(&self, out: &mut impl Output) {
         out.put(b"HTTP/1.1 101 Switching Protocols\r\n");
         write_headers(self.headers(), out);
@@ -166,6 +180,7 @@ fn reason_phrase(status: u16) -> &'static str {
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
+        501 => "Not Implemented",
         503 => "Service Unavailable",
         505 => "HTTP Version Not Supported",
         _ => "",

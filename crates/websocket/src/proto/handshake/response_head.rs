@@ -1,5 +1,5 @@
-//! The head of an HTTP/1.1 response from raw bytes, as a client reads it. Parsing proper is
-//! httparse's; limits and ownership are ours.
+//! The head of a response, as a client reads it: from the raw bytes of HTTP/1.1, or from what a
+//! library has parsed. Parsing proper is httparse's; limits and ownership are ours.
 
 use std::fmt;
 use std::ops::Range;
@@ -64,7 +64,22 @@ impl ResponseHead {
         }))
     }
 
-    /// The status: 101 when the connection is open.
+    /// A copy of a head that a library has parsed from HTTP/2. `headers` are the fields that are not
+    /// pseudo-header fields.
+    pub fn from_http2<'h>(
+        status: u16,
+        headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
+    ) -> Self {
+        let (lines, [reason]) = HeaderLines::gather([""], headers);
+        Self {
+            lines,
+            version: HttpVersion::HTTP_2,
+            status,
+            reason,
+        }
+    }
+
+    /// The status: 101 when the connection is open, over HTTP/2 one from 200 to 299.
     pub fn status(&self) -> u16 {
         self.status
     }
@@ -74,7 +89,7 @@ impl ResponseHead {
         self.lines.text(&self.reason)
     }
 
-    /// HTTP/1.0 or HTTP/1.1.
+    /// HTTP/1.0, HTTP/1.1 or HTTP/2.
     pub fn version(&self) -> HttpVersion {
         self.version
     }
@@ -89,7 +104,8 @@ impl ResponseHead {
         self.lines.first(name)
     }
 
-    /// Bytes of the head, up to and including the empty line.
+    /// Bytes of the head: as it came, up to and including the empty line, or as it is kept here
+    /// when a library has parsed it.
     pub fn len(&self) -> usize {
         self.lines.len()
     }
