@@ -16,6 +16,7 @@ usage: cargo xtask test [SUITE...] [--no-install]
                       rust         format, lints, docs, unit, integration and doc tests
                       supply       licences and lock files of what we depend on
                       page         the committed page is what its sources build
+                      interop      the WebSocket library with ws, websockets and Chromium, both ways
                       sdk          the real JavaScript and Python SDKs against a server
                       browser      the chat page in headless Chromium
                       conformance  Autobahn, strict, against the WebSocket engine in both roles

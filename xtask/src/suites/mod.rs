@@ -2,6 +2,7 @@
 
 mod browser;
 mod conformance;
+mod interop;
 pub(crate) mod page;
 mod rust;
 mod sdk;
@@ -21,6 +22,7 @@ use crate::tools::{Need, Tools};
 pub(crate) enum Suite {
     Browser,
     Conformance,
+    Interop,
     Page,
     /// Part of `Rust`: what one runs all the time.
     Quick,
@@ -35,6 +37,7 @@ impl Suite {
         Self::Supply,
         Self::Rust,
         Self::Page,
+        Self::Interop,
         Self::Conformance,
         Self::Sdk,
         Self::Browser,
@@ -50,6 +53,7 @@ impl Suite {
         match self {
             Self::Browser => "browser",
             Self::Conformance => "conformance",
+            Self::Interop => "interop",
             Self::Page => "page",
             Self::Quick => "quick",
             Self::Rust => "rust",
@@ -67,6 +71,7 @@ impl Suite {
         match self {
             Self::Browser => &[Need::Node, Need::Chromium],
             Self::Conformance => &[Need::Python],
+            Self::Interop => &[Need::Node, Need::Python, Need::Chromium],
             Self::Page => &[Need::Node],
             Self::Quick | Self::Rust => &[Need::Rustfmt, Need::Clippy],
             Self::Sdk => &[Need::Node, Need::Python],
@@ -100,6 +105,7 @@ pub(crate) fn run(context: &Context, suites: &[Suite], cases: &str) -> Vec<Repor
             let outcome = match suite {
                 Suite::Browser => browser::run(context, &tools, &mut report),
                 Suite::Conformance => conformance::run(context, &tools, cases, &mut report),
+                Suite::Interop => interop::run(context, &tools, &mut report),
                 Suite::Page => page::run(context, &tools, &mut report),
                 Suite::Quick => rust::quick(context, &mut report),
                 Suite::Rust => rust::run(context, &mut report),
