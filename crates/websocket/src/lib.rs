@@ -68,7 +68,7 @@
 //!
 //! # Not here yet
 //!
-//! HTTP/2 (RFC 8441).
+//! HTTP/2 (RFC 8441) without hyper.
 //!
 //! # Features
 //!
@@ -76,6 +76,9 @@
 //! - `rustls`: `wss://` for `conn::connect`. Cryptography is aws-lc-rs, and the certificate roots are
 //!   those of the operating system, so that what its administrator trusts is what is trusted.
 //!   Other choices are a `rustls::ClientConfig` of your own, or `conn::client` over a TLS stream.
+//! - `hyper`: `conn::hyper`, for servers of hyper 1.x.
+//! - `axum`: `conn::axum`, an extractor for axum 0.8.
+//! - `http2`: with one of these two, connections over HTTP/2 as well.
 //!
 //! [RFC 7692]: https://www.rfc-editor.org/rfc/rfc7692
 #![forbid(unsafe_code)]

@@ -3,6 +3,8 @@
 //! - [`accept()`] takes a server's stream through the opening handshake, [`connect`] opens one as a
 //!   client, [`client()`] does so over a stream that is there already. [`WebSocket`] is the
 //!   connection that comes of each.
+//! - `hyper` and `axum`, behind features of these names, do the same for requests that came through
+//!   these libraries.
 //! - [`scratch`] and [`WriteQueue`] are the two buffers that make a connection cheap: one that all
 //!   connections of a thread read into, and one that a connection holds only while it has
 //!   something to write. They are public for servers that drive the engine by themselves.
@@ -11,11 +13,17 @@
 //! level 1 from 128 bytes on, with a codec that all connections of a thread share.
 
 mod accept;
+#[cfg(feature = "axum")]
+pub mod axum;
 mod client;
 #[cfg(feature = "deflate")]
 mod codec;
 mod driver;
 mod error;
+#[cfg(feature = "hyper")]
+mod http_types;
+#[cfg(feature = "hyper")]
+pub mod hyper;
 pub mod scratch;
 mod serve;
 mod stream;
