@@ -5,6 +5,7 @@ use std::fmt;
 
 use thiserror::Error;
 
+//= rfc6455 9.1-3
 const NAME: &str = "permessage-deflate";
 
 /// How many extensions and parameters of a header are looked at; what comes behind is ignored.
@@ -100,6 +101,7 @@ impl ServerConfig {
     /// `Sec-WebSocket-Extensions` headers, in order.
     ///
     /// `None` means: answer without the extension, which is always right.
+    //= rfc7692 5-2, 5-4
     pub fn accept<'a>(&self, headers: impl IntoIterator<Item = &'a str>) -> Option<Agreement> {
         headers
             .into_iter()
@@ -108,14 +110,17 @@ impl ServerConfig {
             .find_map(|offer| self.accept_offer(&offer))
     }
 
+    //= rfc6455 9-3, 9.1-4
     fn accept_offer(&self, offer: &Parameters) -> Option<Agreement> {
         let server_bits = match offer.server_max_window_bits {
             // In an offer the parameter has a value (section 7.1.2.1). A window of 8 is one that
             // compressors of zlib's family can't keep to.
+            //= rfc7692 7-4, 7.1.2.1-3
             Some(None | Some(8)) => return None,
             Some(Some(bits)) => bits.min(self.server_max_window_bits),
             None => self.server_max_window_bits,
         };
+        //= rfc7692 7.1.2.2-2, 7.1.2.2-3
         let (client_bits, can_say_so) = match offer.client_max_window_bits {
             Some(bits) => (bits.unwrap_or(15).min(self.client_max_window_bits), true),
             None => (15, self.client_max_window_bits == 15),
@@ -123,6 +128,7 @@ impl ServerConfig {
         Some(Agreement {
             server_no_context_takeover: self.server_no_context_takeover
                 || offer.server_no_context_takeover,
+            //= rfc7692 7.1.1.2-3
             client_no_context_takeover: self.client_no_context_takeover
                 || offer.client_no_context_takeover
                 || !can_say_so,
@@ -149,6 +155,7 @@ impl fmt::Display for Agreement {
                 self.server_max_window_bits
             )?;
         }
+        //= rfc7692 7.1.2.2-3
         // Below 15 only when the client offered to be told (section 7.1.2.2).
         if self.client_max_window_bits < 15 {
             write!(
@@ -179,7 +186,9 @@ impl ClientConfig {
         {
             let answer = match Parameters::parse(answer) {
                 Some(Ok(answer)) if agreed.is_none() => answer,
+                //= rfc7692 7-5, 7-6, 7-7
                 Some(Err(parameter)) => return Err(AnswerError::InvalidParameter(parameter)),
+                //= rfc7692 5-3, 5-5
                 _ => return Err(AnswerError::NotOffered(answer.trim().to_owned())),
             };
             agreed = Some(self.check_answer(&answer)?);
@@ -187,6 +196,7 @@ impl ClientConfig {
         Ok(agreed)
     }
 
+    //= rfc7692 7-8
     fn check_answer(&self, answer: &Parameters) -> Result<Agreement, AnswerError> {
         if self.server_no_context_takeover && !answer.server_no_context_takeover {
             return Err(AnswerError::AgainstOffer(
@@ -269,6 +279,7 @@ struct Parameters {
 impl Parameters {
     /// `None` when the element is another extension; `Err` names a parameter that makes an offer
     /// one to be declined (section 7.1: unknown, repeated, or with an invalid value).
+    //= rfc7692 7-1, 7-2, 7-3
     fn parse(element: &str) -> Option<Result<Self, String>> {
         let mut parts = split(element, ';').map(str::trim);
         // Extension names are tokens; the registered ones are compared as written.
@@ -310,6 +321,7 @@ impl Parameters {
 
 /// The value of a window parameter, if it has one: a decimal number from 8 to 15 without leading
 /// zeros. `None` when it is anything else.
+//= rfc7692 7.1.2.1-1
 fn window_bits(value: Option<&str>) -> Option<Option<u8>> {
     match value {
         None => Some(None),
@@ -346,6 +358,7 @@ mod tests {
             .map(|agreement| agreement.to_string())
     }
 
+    //= rfc7692 5-2, 5-4, 7-1, 7-2, 7-3, 7-4, 7.1.1.1-2, 7.1.2.1-1, 7.1.2.1-3
     #[test]
     fn a_server_answers_offers() {
         let open = ServerConfig {
@@ -409,6 +422,7 @@ mod tests {
         }
     }
 
+    //= rfc7692 7.1.2.2-2, 7.1.2.2-3
     #[test]
     fn a_server_that_wants_a_small_window_asks_for_it_or_for_no_takeover() {
         let config = ServerConfig {
@@ -430,6 +444,7 @@ mod tests {
         );
     }
 
+    //= rfc7692 5-3, 5-5, 7-5, 7-6, 7-7, 7-8, 7.1.1.2-3
     #[test]
     fn a_client_checks_answers() {
         let browser = ClientConfig::default();

@@ -38,6 +38,7 @@ fn without<'h>(name: &str, added: &[(&'h str, &'h str)]) -> Headers<'h> {
         .collect()
 }
 
+//= rfc6455 4.2.1-2, 4.2.1-3, 4.2.1-4, 4.2.1-5, 4.2.1-6, 4.2.1-7, 4.2.1-8
 #[test]
 fn a_good_request_is_understood() {
     let opening = get(&GOOD).unwrap();
@@ -48,6 +49,7 @@ fn a_good_request_is_understood() {
 }
 
 /// One row for each check: the request, the fault, the status of the answer.
+//= rfc6455 4.2.1-1, 4.2.1-2, 4.2.1-3, 4.2.1-4, 4.2.1-5, 4.2.1-6, 4.2.1-7, 4.2.2-5, 4.3-1, 4.4-1, 9.1-1, 10.7-4
 #[test]
 fn each_check_has_its_refusal() {
     use OpeningError::*;
@@ -149,6 +151,37 @@ fn each_check_has_its_refusal() {
             InvalidSubprotocol,
             400,
         ),
+        (
+            get11(without("", &[("Sec-WebSocket-Protocol", "")])),
+            InvalidSubprotocol,
+            400,
+        ),
+        // 9: Sec-WebSocket-Extensions, if there is one.
+        (
+            get11(without("", &[("Sec-WebSocket-Extensions", " ,")])),
+            InvalidExtension,
+            400,
+        ),
+        (
+            get11(without("", &[("Sec-WebSocket-Extensions", "a, b c")])),
+            InvalidExtension,
+            400,
+        ),
+        (
+            get11(without("", &[("Sec-WebSocket-Extensions", "a;")])),
+            InvalidExtension,
+            400,
+        ),
+        (
+            get11(without("", &[("Sec-WebSocket-Extensions", "a; b=\"c d\"")])),
+            InvalidExtension,
+            400,
+        ),
+        (
+            get11(without("", &[("Sec-WebSocket-Extensions", "a; b=\"c")])),
+            InvalidExtension,
+            400,
+        ),
         // No body, which the frames would be taken for or the other way round.
         (get11(without("", &[("Content-Length", "10")])), Body, 400),
         (
@@ -196,6 +229,7 @@ fn each_check_has_its_refusal() {
 }
 
 /// §4.2.1: names and tokens in any case, lists over several lines, blanks around.
+//= rfc6455 9.1-2
 #[test]
 fn what_may_differ_does() {
     let headers = [
@@ -224,6 +258,7 @@ fn what_may_differ_does() {
 }
 
 /// §4.2.2: the client's order of preference decides; names are case-sensitive.
+//= rfc6455 4.2.2-7
 #[test]
 fn subprotocols_are_selected_by_the_clients_preference() {
     let headers = without("", &[("Sec-WebSocket-Protocol", "new, old, Older")]);
@@ -235,6 +270,7 @@ fn subprotocols_are_selected_by_the_clients_preference() {
 }
 
 /// §4.2.2, with the RFC's own example.
+//= rfc6455 4.2.2-8, 4.2.2-11, 4.2.2-12, 4.2.2-13, 4.2.2-14, 11.3.3-1, 11.3.4-2
 #[test]
 fn the_response_is_the_rfcs() {
     let mut response = Vec::new();
@@ -354,6 +390,7 @@ fn heads_are_not_printed() {
 
 /// RFC 7692 §5: the first offer that can be met is, and the answer says what was agreed. Several
 /// header lines are one list.
+//= rfc6455 4.2.2-9, 4.2.2-10, 9-2, 9-3, 9.1-3, 9.1-4, 11.3.2-2, 5.8-1
 #[cfg(feature = "deflate")]
 #[test]
 fn permessage_deflate_is_negotiated() {

@@ -39,6 +39,7 @@ fn parse(head: &str) -> ResponseHead {
     parsed.expect("a good head").expect("the head is whole")
 }
 
+//= rfc6455 4.1-14, 4.1-15, 4.1-16, 4.1-18, 4.1-19, 4.1-24, 11.3.1-1, 11.3.5-2, 4.1-25, 4.1-28, 4.1-29
 #[test]
 fn the_whole_request_is_as_expected() {
     let request = request("ws://example.com:8080/chat?room=7")
@@ -73,6 +74,7 @@ fn the_whole_request_is_as_expected() {
 }
 
 /// §4.1: the port only where it isn't the default.
+//= rfc6455 4.1-17
 #[test]
 fn host_leaves_default_ports_out() {
     for (url, host) in [
@@ -90,6 +92,7 @@ fn host_leaves_default_ports_out() {
     }
 }
 
+//= rfc6455 4.1-14, 4.1-26, 4.1-27
 #[test]
 fn nothing_can_be_injected() {
     let base = || request("ws://a");
@@ -133,6 +136,7 @@ fn nothing_can_be_injected() {
 }
 
 /// One row for each check: the response, the fault.
+//= rfc6455 4.1-31, 4.1-32, 4.1-33, 4.1-34, 4.1-35, 4.1-36, 4.1-37, 4.3-1, 9.1-1
 #[test]
 fn each_check_has_its_error() {
     use ResponseError::*;
@@ -174,6 +178,18 @@ fn each_check_has_its_error() {
         (
             response("", &[("Sec-WebSocket-Extensions", "known; a=1, unknown")]),
             UnexpectedExtension,
+        ),
+        (
+            response("", &[("Sec-WebSocket-Extensions", "known;")]),
+            InvalidExtension,
+        ),
+        (
+            response("", &[("Sec-WebSocket-Extensions", "known; a=\"b c\"")]),
+            InvalidExtension,
+        ),
+        (
+            response("", &[("Sec-WebSocket-Extensions", "")]),
+            InvalidExtension,
         ),
         // 6: Sec-WebSocket-Protocol.
         (

@@ -85,6 +85,7 @@ fn decide(request: &Request, mut response: Response) -> Result<Response, ErrorRe
     Ok(response)
 }
 
+//= rfc6455 4.1-1, 5.1-1, 6.1-2
 #[tokio::test]
 async fn our_client_and_their_server() {
     let (ours, theirs) = pipe();
@@ -139,6 +140,7 @@ async fn their_servers_refusal_is_read() {
 }
 
 /// Their messages come in fragments too, with a ping between them.
+//= rfc6455 5.4-7
 #[tokio::test]
 async fn their_client_and_our_server() {
     let (theirs, ours) = pipe();

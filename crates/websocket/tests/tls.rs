@@ -69,6 +69,7 @@ async fn connect_trusting(url: &str) -> Result<Connected<ClientStream>, ConnectE
     connect(url, &options).await
 }
 
+//= rfc6455 4.1-9, 4.1-11, 4.1-12, 4.2.2-1, 10.6-1
 #[tokio::test]
 async fn messages_go_through_tls() {
     let (port, server) = serve("127.0.0.1").await;
@@ -91,6 +92,7 @@ async fn messages_go_through_tls() {
 }
 
 /// The certificate names `localhost`, and nothing else.
+//= rfc6455 4.1-10
 #[tokio::test]
 async fn another_host_is_not_trusted() {
     let (port, server) = serve("127.0.0.1").await;
@@ -105,6 +107,7 @@ async fn another_host_is_not_trusted() {
 
 /// The default trusts the roots of the system, of which the certificate isn't one. Where there are
 /// none at all, that is the error.
+//= rfc6455 4.1-10
 #[tokio::test]
 async fn an_unknown_certificate_is_not_trusted() {
     let (port, server) = serve("127.0.0.1").await;

@@ -40,6 +40,7 @@ use crate::proto::{Connection, Extensions, Limits, Role};
 /// # Cancel safety
 ///
 /// Dropping the future drops the stream, as it is the owner.
+//= rfc6455 4.2.2-1, 10.6-1
 pub async fn accept<S>(mut io: S, options: &AcceptOptions) -> Result<Accepted<S>, AcceptError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -47,6 +48,7 @@ where
     let handshake = timeout(options.head_timeout, handshake(&mut io, options)).await;
     match handshake.map_err(|_| AcceptError::TimedOut(options.head_timeout))? {
         Ok((HeadAndRest { head, rest }, agreed)) => Ok(agreed.open(io, head, rest)),
+        //= rfc6455 7.2.2-1, 10.7-4
         Err(AcceptError::Refused(refusal)) => {
             // Whether the client hears it is its own affair.
             let _ = timeout(options.close_timeout, refuse(&mut io, &refusal)).await;
@@ -171,6 +173,7 @@ impl Agreed {
         respond: impl FnOnce(&Acceptance<'_>) -> R,
     ) -> Result<(R, Self), Refusal> {
         let opening = request.opening().map_err(Refusal::from)?;
+        //= rfc6455 4.2.2-3, 4.2.2-4, 4.2.2-6, 10.2-1, 10.2-2
         let subprotocol = (options.decide)(request, &opening)?;
         let acceptance = opening.accept(subprotocol.as_deref());
         #[cfg(feature = "deflate")]

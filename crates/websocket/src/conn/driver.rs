@@ -92,6 +92,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     ) -> Poll<Result<Option<T>, Error>> {
         for _ in 0..ROUNDS_PER_POLL {
             // While there is input to be handled at once, answers wait for those to come.
+            //= rfc6455 2.1-1
             let parse_on = self.engine.has_held_input() && self.queue.len() < FLUSH_FROM;
             if !parse_on && self.poll_write(cx)?.is_pending() && self.has_grown_while_blocked() {
                 return self.pending_until_deadline(cx);
@@ -107,6 +108,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             match read {
                 Poll::Ready(Ok(Read::Some(Some(found)))) => return Poll::Ready(Ok(Some(found))),
                 Poll::Ready(Ok(Read::Some(None))) => {}
+                //= rfc6455 7.2.1-2
                 Poll::Ready(Ok(Read::End)) => return Poll::Ready(Err(Error::CutOff)),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
                 Poll::Pending => return self.pending_until_deadline(cx),
@@ -151,6 +153,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     /// Ready when all that was queued is written.
+    //= rfc6455 6.1-7
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         while !self.queue.is_empty() || self.engine.flush_pong(&mut self.queue) {
             self.unflushed = true;
@@ -184,6 +187,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         };
         Poll::Ready(match &self.ending {
             // It was told why. Whether it listened doesn't matter.
+            //= rfc6455 7.1.7-1, 7.1.7-2, 7.1.7-3, 7.1.7-4
             Some(Ending::Failed(fault)) => Err((*fault).into()),
             // Close frames went both ways, so all has been said (§7.1.4). How the stream ends then
             // doesn't matter either.
@@ -195,6 +199,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Writes the last bytes, shuts down writing (a client: when the server has), and reads and
     /// drops whatever the peer had under way. Without the latter, its arrival at a closed socket
     /// would have the peer's system throw away the Close frame before the peer has read it.
+    //= rfc6455 5.5.1-10, 7.1.1-1, 7.1.7-8, 7.2.1-3, 7.3-2
     fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         ready!(self.poll_write(cx))?;
         if self.engine.should_end_stream() {

@@ -68,6 +68,7 @@ impl OpenMessage {
     /// # Errors
     ///
     /// [`PeerFault::InvalidUtf8`] at the first byte of a text that makes it so (§8.1).
+    //= rfc6455 5.4-3, 8.1-1
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), PeerFault> {
         match &mut self.payload {
             // The text is valid at all times, so nothing has to be checked again at its end.

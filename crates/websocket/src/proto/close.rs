@@ -55,6 +55,7 @@ impl CloseCode {
     /// for frames (1000 to 1003, 1007 to 1014), libraries (3000 to 3999) and applications (4000 to
     /// 4999). 1005, 1006 and 1015 only ever exist inside an endpoint (§7.4.1).
     pub const fn may_be_received(self) -> bool {
+        //= rfc6455 7.4.1-1, 7.4.1-2, 7.4.1-3, 7.4.1-4
         matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..=4999)
     }
 
@@ -96,12 +97,14 @@ impl<'a> CloseFrame<'a> {
     pub fn parse(payload: &'a [u8]) -> Result<Option<Self>, PeerFault> {
         let (code, reason) = match payload {
             [] => return Ok(None),
+            //= rfc6455 5.5.1-2
             [_] => return Err(PeerFault::CloseTooShort),
             [high, low, reason @ ..] => (u16::from_be_bytes([*high, *low]), reason),
         };
         if !CloseCode(code).may_be_received() {
             return Err(PeerFault::InvalidCloseCode(code));
         }
+        //= rfc6455 5.5.1-3, 8.1-1
         let reason = std::str::from_utf8(reason).map_err(|_| PeerFault::InvalidCloseReason)?;
         Ok(Some(Self {
             code: CloseCode(code),
@@ -127,6 +130,7 @@ impl<'a> CloseFrame<'a> {
     /// The payload, written into `buffer`. The reason must fit.
     pub(super) fn write<'b>(&self, buffer: &'b mut [u8; MAX_CONTROL_PAYLOAD]) -> &'b [u8] {
         let len = 2 + self.reason.len();
+        //= rfc6455 5.5.1-2
         buffer[..2].copy_from_slice(&self.code.get().to_be_bytes());
         buffer[2..len].copy_from_slice(self.reason.as_bytes());
         &buffer[..len]
@@ -141,6 +145,7 @@ mod tests {
     use super::*;
 
     /// §7.4.1, §7.4.2, for all 65,536 codes.
+    //= rfc6455 7.4.1-1, 7.4.1-2, 7.4.1-3, 7.4.1-4
     #[test]
     fn the_ranges_of_codes() {
         for code in 0..=u16::MAX {
@@ -157,6 +162,7 @@ mod tests {
     }
 
     /// §5.5.1: an empty body, or a code and a reason in UTF-8.
+    //= rfc6455 5.5.1-2, 5.5.1-3
     #[test]
     fn payloads() {
         assert_eq!(CloseFrame::parse(b""), Ok(None));

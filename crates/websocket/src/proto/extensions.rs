@@ -54,6 +54,7 @@ impl Extensions {
 
     /// The reserved bits to which the extensions give a meaning, in the form of
     /// [`FrameHeader::reserved`](super::FrameHeader::reserved).
+    //= rfc6455 5.2-1
     pub const fn reserved_bits(self) -> u8 {
         #[cfg(feature = "deflate")]
         if self.deflate.is_some() {

@@ -110,9 +110,11 @@ impl FrameHeader {
             return Ok(None);
         };
         let fin = first & 0x80 != 0;
+        //= rfc6455 5.2-3
         let Some(opcode) = OpCode::from_bits(first & 0x0F) else {
             return Err(PeerFault::ReservedOpCode(first & 0x0F));
         };
+        //= rfc6455 5.5-2, 5.4-2
         if opcode.is_control() && !fin {
             return Err(PeerFault::FragmentedControl(opcode));
         }
@@ -120,6 +122,7 @@ impl FrameHeader {
             return Ok(None);
         };
         let short = second & 0x7F;
+        //= rfc6455 5.5-1
         if opcode.is_control() && short as usize > MAX_CONTROL_PAYLOAD {
             return Err(PeerFault::ControlTooLong(opcode));
         }
@@ -129,6 +132,7 @@ impl FrameHeader {
                     return Ok(None);
                 };
                 let length = u64::from(u16::from_be_bytes([length[0], length[1]]));
+                //= rfc6455 5.2-5
                 if length < 126 {
                     return Err(PeerFault::NonMinimalLength(length));
                 }
@@ -142,6 +146,7 @@ impl FrameHeader {
                 if length <= u64::from(u16::MAX) {
                     return Err(PeerFault::NonMinimalLength(length));
                 }
+                //= rfc6455 5.2-4
                 if length > i64::MAX as u64 {
                     return Err(PeerFault::LengthOutOfRange(length));
                 }
@@ -179,7 +184,9 @@ impl FrameHeader {
     #[inline]
     pub fn write(&self, buffer: &mut [u8; MAX_HEADER]) -> usize {
         buffer[0] = u8::from(self.fin) << 7 | (self.reserved & 0x7) << 4 | self.opcode.bits();
+        //= rfc6455 5.3-1
         let mask_bit = u8::from(self.mask.is_some()) << 7;
+        //= rfc6455 5.2-5
         let len = match self.payload_len {
             length @ 0..126 => {
                 buffer[1] = mask_bit | length as u8;
@@ -217,6 +224,7 @@ pub fn write_unmasked(opcode: OpCode, payload: &[u8], out: &mut (impl Output + ?
 }
 
 /// [`write_unmasked`] with reserved bits.
+//= rfc6455 5.1-4, 6.1-2, 6.1-5
 #[inline]
 pub(super) fn write_unmasked_with(
     reserved: u8,
@@ -311,6 +319,7 @@ mod tests {
     ];
 
     /// §5.2: the header that was written is the header that is read, for all legal combinations.
+    //= rfc6455 5.3-1, 6.2-1
     #[test]
     fn every_legal_header_survives_the_round_trip() {
         for bits in 0..16 {
@@ -345,6 +354,7 @@ mod tests {
     }
 
     /// §5.2, §5.4, §5.5: each of the 65,536 first two bytes is judged as the RFC's text does.
+    //= rfc6455 5.2-3, 5.5-1, 5.5-2, 5.4-2
     #[test]
     fn the_first_two_bytes_are_judged_exhaustively() {
         for first in 0..=255u8 {
@@ -380,6 +390,7 @@ mod tests {
     }
 
     /// §5.2: "the minimal number of bytes MUST be used to encode the length".
+    //= rfc6455 5.2-5
     #[test]
     fn lengths_must_be_minimal() {
         for length in 0..=0xFFFFu16 {
@@ -393,6 +404,7 @@ mod tests {
     }
 
     /// §5.2: "the most significant bit MUST be 0".
+    //= rfc6455 5.2-4
     #[test]
     fn a_length_beyond_63_bits_is_refused() {
         let result = FrameHeader::parse(&[0x82, 127, 0x80, 0, 0, 0, 0, 0, 0, 0]);

@@ -71,6 +71,7 @@ fn picky() -> AcceptOptions {
     }
 }
 
+//= rfc6455 4.2.2-3, 4.2.2-4, 4.2.2-6, 10.2-1, 10.2-2
 #[tokio::test]
 async fn the_application_decides() {
     let io = Scripted::new([Input::Bytes(REQUEST.into())]);
@@ -86,6 +87,7 @@ async fn the_application_decides() {
     refused(&foreign, &picky(), 403, "this origin is not allowed\n").await;
 }
 
+//= rfc6455 7.2.2-1, 10.7-4
 #[tokio::test]
 async fn bad_requests_are_told_why() {
     let options = AcceptOptions {

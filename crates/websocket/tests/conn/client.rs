@@ -51,6 +51,7 @@ fn script(parts: &[&str]) -> Scripted {
 }
 
 /// Frames that come with the response are the first messages, however it is all cut.
+//= rfc6455 4.1-1, 4.1-31
 #[tokio::test]
 async fn a_response_and_the_frames_behind_it() {
     let bytes = [ANSWER.as_bytes(), b"\x81\x05early\x81\x04bird"].concat();
@@ -69,6 +70,7 @@ async fn a_response_and_the_frames_behind_it() {
     }
 }
 
+//= rfc6455 4.1-13, 4.1-23, 4.1-29, 4.1-30
 #[tokio::test]
 async fn the_request_is_what_was_asked_for() {
     let options = ConnectOptions {
@@ -96,6 +98,7 @@ async fn the_request_is_what_was_asked_for() {
 }
 
 /// §5.1, §5.3: each frame is masked with the next key of the source.
+//= rfc6455 5.1-1, 5.3-2, 5.5.1-5, 6.1-6, 10.3-1
 #[tokio::test]
 async fn frames_are_masked_with_the_keys_that_were_given() {
     let options = ConnectOptions {
@@ -142,6 +145,7 @@ async fn interim_responses_are_passed_over() {
     );
 }
 
+//= rfc6455 7.2.1-1
 #[tokio::test]
 async fn bad_responses_are_errors() {
     let wrong = ANSWER.replace("ICX+", "icx+");
@@ -282,6 +286,7 @@ async fn wss_without_the_feature_says_so() {
     assert!(matches!(result, Err(ConnectError::NoTls)), "{result:?}");
 }
 
+//= rfc6455 4.1-8
 #[tokio::test]
 async fn nobody_there_is_an_error() {
     // A socket that has the port, and doesn't listen.
@@ -323,6 +328,7 @@ async fn start_echo_server() -> (u16, JoinHandle<()>) {
 }
 
 /// `localhost` has two addresses, and the server listens on one of them.
+//= rfc6455 4.1-6
 #[tokio::test]
 async fn both_ends_are_ours() {
     let (port, server) = start_echo_server().await;
@@ -418,6 +424,7 @@ async fn through_proxy(
     result
 }
 
+//= rfc6455 4.1-5
 #[tokio::test]
 async fn http_proxies_open_tunnels() {
     let echoed = through_proxy(
@@ -493,6 +500,7 @@ async fn socks_proxies_open_tunnels() {
     assert_eq!(echoed.await.unwrap(), Message::Text("hello".into()));
 }
 
+//= rfc6455 4.1-8
 #[tokio::test]
 async fn socks_refusals_are_told() {
     let socks = |port| Proxy::socks5("127.0.0.1", port);

@@ -25,6 +25,7 @@ async fn echo(io: Scripted) -> (Scripted, Result<(), Error>, Option<Closed>) {
 }
 
 /// Sixteen messages in one read: sixteen answers in one write, with the facade and the handler.
+//= rfc6455 2.1-1
 #[tokio::test]
 async fn the_answers_to_one_read_leave_in_one_write() {
     let messages: Vec<u8> = (0..16).flat_map(|n| frame(0x82, &[n; 64])).collect();
@@ -79,6 +80,7 @@ async fn a_long_cork_is_written_in_between() {
 }
 
 /// A stream that is pending before each byte, in and out.
+//= rfc6455 6.1-7, 7.2.1-2
 #[tokio::test]
 async fn any_stream_will_do() {
     let input = [
@@ -119,6 +121,7 @@ async fn any_stream_will_do() {
 
 /// §7.1.7: the Close leaves behind the answers, then writing is shut down, then what the peer still
 /// had under way is read, up to its end of stream.
+//= rfc6455 7.1.1-1, 7.1.7-5, 7.1.7-4, 7.1.7-7, 7.1.7-1, 7.1.7-3
 #[tokio::test]
 async fn a_fault_is_told_and_the_rest_is_read() {
     let input = [frame(0x81, b"good"), frame(0x83, b"bad")].concat();
@@ -141,6 +144,7 @@ async fn a_fault_is_told_and_the_rest_is_read() {
 
 /// A peer that never ends the connection holds it for the close timeout and no longer: after a
 /// fault, after its own Close, and after ours, whether it reads or not.
+//= rfc6455 5.5.1-13, 7.1.1-4
 #[tokio::test(start_paused = true)]
 async fn the_end_is_bounded_in_time() {
     let timeout = Duration::from_secs(3);
@@ -247,6 +251,7 @@ async fn a_peer_that_does_not_read_is_not_read_from() {
 }
 
 /// Pings are answered while `recv` waits for a message, and pongs are of no interest.
+//= rfc6455 5.5.2-3
 #[tokio::test]
 async fn pings_are_answered_from_within_recv() {
     let (near, mut far) = tokio::io::duplex(1000);
@@ -282,6 +287,7 @@ async fn a_waiting_pong_leaves_when_there_is_room() {
     assert_eq!(io.written(), b"\x81\x02hi\x8A\x012");
 }
 
+//= rfc6455 7.1.2-1, 5.5.1-10, 5.5.1-12
 #[tokio::test]
 async fn closing_from_this_side() {
     let (near, mut far) = tokio::io::duplex(1000);
@@ -313,6 +319,7 @@ async fn closing_from_this_side() {
 }
 
 /// `send` returns when the bytes are with the stream, `queue` at once.
+//= rfc6455 6.1-7
 #[tokio::test]
 async fn send_writes_and_queue_does_not() {
     let mut io = Scripted::new([Input::Never]);

@@ -6,6 +6,7 @@ use crate::support::{Got, SIDES, assert_fails, echo, run, sent, text};
 
 /// §5.5.1: a Close is answered with its code, or without one when it had none: 1005 is never on
 /// the wire.
+//= rfc6455 5.5.1-7, 5.5.1-8
 #[test]
 fn a_close_is_answered_with_its_code() {
     for side in SIDES {
@@ -19,6 +20,7 @@ fn a_close_is_answered_with_its_code() {
 }
 
 /// §5.5.1: nothing counts after a Close, and answers come before it.
+//= rfc6455 5.5.2-2
 #[test]
 fn input_after_a_close_is_ignored() {
     for side in SIDES {
@@ -36,6 +38,7 @@ fn input_after_a_close_is_ignored() {
 }
 
 /// §5.5.1, §7.4: payloads that a Close can't have.
+//= rfc6455 5.5.1-2, 5.5.1-3, 7.4.1-2, 7.4.1-3, 7.4.1-4
 #[test]
 fn bad_close_payloads_fail() {
     for side in SIDES {
@@ -57,6 +60,7 @@ fn bad_close_payloads_fail() {
 }
 
 /// §5.5.1: no data after a Close, and no second one.
+//= rfc6455 5.5.1-6, 6.1-1, 7.1.2-1
 #[test]
 fn nothing_is_sent_after_a_close() {
     for side in SIDES {
@@ -104,6 +108,7 @@ fn a_waiting_pong_does_not_follow_a_close() {
 }
 
 /// Messages that were under way when this side closed still come; then the peer's Close ends it.
+//= rfc6455 5.5.1-10, 5.5.1-11, 5.5.1-12, 7.1.1-3, 7.1.1-5, 7.1.1-6, 7.1.2-2, 5.1-7
 #[test]
 fn the_handshake_when_this_side_begins() {
     for side in SIDES {
@@ -125,6 +130,7 @@ fn the_handshake_when_this_side_begins() {
     }
 }
 
+//= rfc6455 5.5.1-11, 5.5.1-12
 #[test]
 fn the_handshake_when_the_peer_begins() {
     for side in SIDES {
@@ -137,6 +143,7 @@ fn the_handshake_when_the_peer_begins() {
 }
 
 /// §7.1.7: both ends end the stream by themselves when the peer was failed.
+//= rfc6455 7.1.7-1, 7.1.7-3, 7.1.7-5
 #[test]
 fn after_a_fault_the_stream_ends() {
     for side in SIDES {
@@ -162,6 +169,7 @@ fn a_fault_after_close_sends_nothing() {
 }
 
 /// What can't be sent is refused before anything happens.
+//= rfc6455 7.4.1-2, 7.4.1-3, 7.4.1-4, 5.5-1
 #[test]
 fn misuse_changes_nothing() {
     for side in SIDES {

@@ -42,6 +42,7 @@ fn noise(seed: &mut u64, len: usize) -> String {
 }
 
 /// §7.2.3: all of the section's examples, by both roles, with a codec lent and without.
+//= rfc7692 6.2-1, 7.2.2-1
 #[test]
 fn the_examples_of_the_rfc() {
     for side in DEFLATING {
@@ -100,6 +101,7 @@ fn without_codec(side: Side, input: &[u8]) -> Vec<Got> {
 }
 
 /// §6: control frames between the fragments of a compressed message, which aren't compressed.
+//= rfc7692 6.2-1, 6.2-2
 #[test]
 fn control_frames_between_compressed_fragments() {
     for side in DEFLATING {
@@ -125,6 +127,7 @@ fn control_frames_between_compressed_fragments() {
 }
 
 /// §6: RSV1 belongs to the first frame of a message, and to nothing else.
+//= rfc7692 6-2
 #[test]
 fn a_misplaced_compressed_bit_fails() {
     for side in DEFLATING {
@@ -234,6 +237,7 @@ fn compressed_bytes_count_too() {
 }
 
 /// §7.2.2: the context goes from compressed message to compressed message, whatever comes between.
+//= rfc7692 7.2.2-3, 7.2.2-5
 #[test]
 fn the_peer_takes_its_context_over() {
     for side in DEFLATING {
@@ -269,6 +273,7 @@ fn the_peer_takes_its_context_over() {
 }
 
 /// §7.1.1: what was agreed to stand for itself is inflated so, and may not refer back.
+//= rfc7692 7.2.2-2
 #[test]
 fn without_takeover_nothing_may_refer_back() {
     for side in DEFLATING {
@@ -317,6 +322,7 @@ fn send_all(
 }
 
 /// Both roles compress, refer back only where that was agreed, and then save more.
+//= rfc7692 6.1-1, 7.2.1-1, 7.2.1-6, 7.2.1-7, 7.2.1-8
 #[test]
 fn messages_are_compressed_as_agreed() {
     let messages: Vec<String> = (0..200).map(tick).collect();
@@ -337,6 +343,7 @@ fn messages_are_compressed_as_agreed() {
 }
 
 /// §7.1.2: what is compressed keeps to the window that was agreed, at every level.
+//= rfc7692 7.2.1-4, 7.2.1-5
 #[test]
 fn the_window_of_the_direction_is_kept() {
     // What repeats is farther back than the window reaches, so it can't be referred to.
@@ -379,6 +386,7 @@ fn a_window_of_256_bytes() {
 
 /// §6: each message may be compressed or not. One that gains nothing is sent as it is, and nothing
 /// later refers to it, for the peer's window hasn't seen it.
+//= rfc7692 6.1-2, 6.1-3
 #[test]
 fn what_does_not_pay_is_sent_as_it_is() {
     let mut seed = 1;
@@ -416,6 +424,8 @@ fn short_messages_are_sent_as_they_are() {
 }
 
 /// Nothing is compressed that the peer has not agreed to, and control frames never are.
+//= rfc6455 5.2-1, 9.1-5
+//= rfc7692 6-1, 6.1-2
 #[test]
 fn nothing_is_compressed_without_an_agreement() {
     let long = "x".repeat(120);
@@ -506,6 +516,7 @@ proptest! {
 
     /// Two engines understand each other whatever they agreed on, whichever codecs they are lent,
     /// at whatever level, and with shared frames between.
+    //= rfc6455 5.2-1
     #[test]
     fn two_engines_understand_each_other(
         steps in prop::collection::vec(step(), 1..40),

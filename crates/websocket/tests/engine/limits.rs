@@ -9,6 +9,7 @@ fn last(side: Side, limits: Limits, input: &[u8]) -> Option<Got> {
 }
 
 /// §10.4. The header is enough: not a byte of payload is waited for.
+//= rfc6455 10.4-1, 10.4-2
 #[test]
 fn a_message_too_large_fails_by_its_header() {
     let limits = Limits::for_messages(300);
@@ -25,6 +26,7 @@ fn a_message_too_large_fails_by_its_header() {
     }
 }
 
+//= rfc6455 10.4-1, 10.4-2
 #[test]
 fn fragments_count_together() {
     let limits = Limits::for_messages(300);
@@ -65,6 +67,7 @@ fn frames_have_a_limit_of_their_own() {
 }
 
 /// Empty fragments cost no bytes, so they are counted.
+//= rfc6455 10.4-1
 #[test]
 fn fragments_are_counted_empty_or_not() {
     let limits = Limits {

@@ -253,6 +253,7 @@ fn compare(side: Side, bytes: &[u8], cuts: &[prop::sample::Index]) -> Result<(),
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
+    //= rfc6455 6.2-1, 10.7-1
     #[test]
     fn the_engine_agrees_with_the_naive_decoder(
         bytes in conversation(),

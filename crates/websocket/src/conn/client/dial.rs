@@ -30,6 +30,7 @@ pub(super) async fn dial(host: &str, port: u16) -> Result<TcpStream, ConnectErro
     let connected = race(interleave(addresses), ATTEMPT_DELAY, TcpStream::connect).await;
     connected
         .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
+        //= rfc6455 4.1-8
         .map_err(|source| ConnectError::Unreachable {
             host: host.to_owned(),
             port,

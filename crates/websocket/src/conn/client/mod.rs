@@ -58,6 +58,7 @@ pub use tls::tls_config;
 /// # Cancel safety
 ///
 /// Dropping the future gives the attempt up.
+//= rfc6455 4.1-1
 pub async fn connect(
     url: &str,
     options: &ConnectOptions,
@@ -200,7 +201,9 @@ async fn open(url: &Url, options: &ConnectOptions) -> Result<ClientStream, Conne
         return Err(ConnectError::NoTls);
     }
     let stream = match &options.proxy {
+        //= rfc6455 4.1-6
         None => dial::dial(url.host(), url.port()).await?,
+        //= rfc6455 4.1-5
         Some(proxy) => {
             let mut stream = dial::dial(proxy.host(), proxy.port()).await?;
             proxy.open_tunnel(&mut stream, url).await?;
@@ -209,6 +212,7 @@ async fn open(url: &Url, options: &ConnectOptions) -> Result<ClientStream, Conne
     };
     #[cfg(feature = "rustls")]
     if url.is_secure() {
+        //= rfc6455 4.1-9, 4.1-11
         return tls::secure(stream, url.host(), options.tls.as_ref()).await;
     }
     Ok(ClientStream::tcp(stream))
@@ -248,6 +252,7 @@ impl Opening {
         let (response, rest) = answer
             .await
             .map_err(|_| ConnectError::HandshakeTimedOut(options.handshake_timeout))??;
+        //= rfc6455 4.1-31, 7.2.1-1, 9.1-5
         let (subprotocol, extensions) = match self.request.check(&response) {
             Ok(agreed) => {
                 #[cfg(feature = "deflate")]
@@ -294,6 +299,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut bytes = Vec::with_capacity(512);
+    //= rfc6455 4.1-13, 4.1-30
     request.write_http1(&mut bytes);
     io.write_all(&bytes).await?;
     io.flush().await?;

@@ -14,11 +14,13 @@ pub struct SecureKeys;
 
 impl MaskKeys for SecureKeys {
     fn next_key(&mut self) -> [u8; 4] {
+        //= rfc6455 5.3-3, 5.3-4, 10.3-1
         rand::random()
     }
 }
 
 /// The 16 bytes of `Sec-WebSocket-Key`, from the same source as the masking keys.
+//= rfc6455 4.1-21
 pub(super) fn nonce(keys: &mut (impl MaskKeys + ?Sized)) -> [u8; 16] {
     let mut nonce = [0; 16];
     for part in nonce.as_chunks_mut::<4>().0 {
@@ -33,6 +35,7 @@ mod tests {
 
     use super::*;
 
+    //= rfc6455 5.3-3
     #[test]
     fn keys_differ() {
         let mut keys = SecureKeys;
@@ -41,6 +44,7 @@ mod tests {
         assert!(seen.len() >= 998);
     }
 
+    //= rfc6455 4.1-21
     #[test]
     fn a_nonce_is_four_keys() {
         let mut next = 0;

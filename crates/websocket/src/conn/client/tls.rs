@@ -57,6 +57,7 @@ pub(super) async fn secure(
         Some(config) => Arc::clone(config),
         None => tls_config().map_err(failed)?,
     };
+    //= rfc6455 4.1-10, 4.1-12, 10.6-1
     let name = ServerName::try_from(host.to_owned())
         .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
     let connected = TlsConnector::from(config).connect(name, stream).await;

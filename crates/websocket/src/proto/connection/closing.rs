@@ -27,6 +27,7 @@ impl Connection {
 
     /// Whether the end of the connection should come soon: a Close frame was sent. From here
     /// on a deadline should run, or a peer that never answers holds the connection for ever.
+    //= rfc6455 5.5.1-13, 7.1.1-4
     #[inline]
     pub fn close_expected(&self) -> bool {
         self.sending.close_sent()
@@ -37,6 +38,7 @@ impl Connection {
     /// For a server, when Close frames went both ways, or when the peer was failed: the server ends
     /// the TCP connection first (§7.1.1). A client leaves that to the server, and ends
     /// it by itself only when the peer was failed or the deadline has passed.
+    //= rfc6455 5.5.1-10, 5.5.1-11, 5.5.1-12, 7.1.1-3, 7.1.1-5, 7.1.1-6, 7.1.2-2, 7.1.7-1, 7.1.7-3
     #[inline]
     pub fn should_end_stream(&self) -> bool {
         match self.receiving.over() {

@@ -72,6 +72,7 @@ impl Connection {
 
     /// The same connection with the extensions that the handshake agreed on. To be called before
     /// anything is received.
+    //= rfc6455 5.8-1
     #[must_use]
     pub fn with_extensions(mut self, extensions: Extensions) -> Self {
         self.receiving = Receiving::new(*self.receiving.limits(), extensions);

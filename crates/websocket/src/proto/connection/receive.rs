@@ -225,6 +225,7 @@ impl Receiving {
         {
             let len = header_len + header.payload_len as usize;
             let payload = &mut input[header_len..len];
+            //= rfc6455 6.2-6
             if let Some(mut key) = header.mask {
                 key.apply(payload);
             }
@@ -253,6 +254,7 @@ impl Receiving {
     ) -> (usize, Option<Event<'i>>) {
         let total = input.len();
         self.release_delivered();
+        //= rfc6455 7.1.7-7
         if self.over.is_some() {
             return (total, None);
         }
@@ -274,6 +276,7 @@ impl Receiving {
                         if let Some(mut key) = header.mask {
                             key.apply(payload);
                         }
+                        //= rfc7692 6.2-2
                         let event = if header.reserved & RSV1 == 0 {
                             self.whole_frame(header.opcode, payload, sending, out)
                         } else {
@@ -358,24 +361,30 @@ impl Receiving {
 
     /// Judges what the header alone can't tell: reserved bits, the mask, the order of fragments,
     /// the limits.
+    //= rfc6455 10.7-1
     #[inline]
     fn check(&self, header: &FrameHeader, role: &Role) -> Result<(), PeerFault> {
+        //= rfc6455 5.2-2
         let unknown = header.reserved & !self.extensions.reserved_bits();
         if unknown != 0 {
             return Err(PeerFault::ReservedBits(unknown));
         }
+        //= rfc7692 6-2
         if header.reserved & RSV1 != 0 && !matches!(header.opcode, OpCode::Text | OpCode::Binary) {
             return Err(PeerFault::MisplacedCompressedBit(header.opcode));
         }
         match (role.is_server(), header.mask.is_some()) {
             (true, true) | (false, false) => {}
+            //= rfc6455 5.1-2
             (true, false) => return Err(PeerFault::NotMasked),
+            //= rfc6455 5.1-5
             (false, true) => return Err(PeerFault::Masked),
         }
         if header.opcode.is_control() {
             return Ok(());
         }
         let open = self.open_message();
+        //= rfc6455 5.4-4, 5.4-11, 6.2-4
         match (header.opcode, open) {
             (OpCode::Continuation, None) => return Err(PeerFault::UnexpectedContinuation),
             (OpCode::Text | OpCode::Binary, Some(_)) => {
@@ -388,6 +397,7 @@ impl Receiving {
             max_message,
             max_fragments,
             ..
+        //= rfc6455 10.4-1, 10.4-2
         } = self.limits;
         if header.payload_len > max_frame as u64 {
             return Err(PeerFault::FrameTooLarge {
@@ -430,6 +440,7 @@ impl Receiving {
     }
 
     /// The event of a message that lies in the input whole, in one frame.
+    //= rfc6455 5.4-7, 6.2-3
     #[inline]
     fn whole_message<'p>(
         &mut self,
@@ -441,6 +452,7 @@ impl Receiving {
         if opcode != OpCode::Text {
             return Event::Binary(payload);
         }
+        //= rfc6455 5.6-1, 8.1-1
         match simdutf8::basic::from_utf8(payload) {
             Ok(text) => Event::Text(text),
             Err(_) => self.fail(PeerFault::InvalidUtf8, sending, out),
@@ -448,6 +460,7 @@ impl Receiving {
     }
 
     /// The event of a compressed message, all of which is here.
+    //= rfc7692 6.2-1
     fn compressed_message<'i>(
         &'i mut self,
         opcode: OpCode,
@@ -475,6 +488,7 @@ impl Receiving {
     }
 
     /// Begins to receive a frame that doesn't lie in the input whole, or is a fragment.
+    //= rfc6455 5.4-3, 5.4-5, 5.4-7
     fn open_frame(&mut self, header: &FrameHeader) -> OpenFrame {
         if !header.opcode.is_control() {
             let message = &mut self.unfinished().message;
@@ -535,6 +549,7 @@ impl Receiving {
     }
 
     /// Does what a control frame asks for.
+    //= rfc6455 5.4-5, 6.2-2
     fn answer_control(
         &mut self,
         opcode: OpCode,
@@ -543,7 +558,9 @@ impl Receiving {
         out: &mut impl Output,
     ) -> Result<(), PeerFault> {
         match opcode {
+            //= rfc6455 5.5.2-2
             OpCode::Ping => sending.answer_ping(payload, self.limits.pong_backlog, out),
+            //= rfc6455 5.5.1-7
             OpCode::Close => {
                 let close = CloseFrame::parse(payload)?;
                 self.over = Some(InputOver::Closed);
@@ -555,6 +572,7 @@ impl Receiving {
         Ok(())
     }
 
+    //= rfc6455 5.6-1, 8.1-1
     fn check_end_of_message(&self) -> Result<(), PeerFault> {
         match self.open_message() {
             Some(message) => message.check_end(),
@@ -578,6 +596,7 @@ impl Receiving {
 
     /// Fails the connection (§7.1.7): nothing more is received, and a Close frame goes out if
     /// none has yet.
+    //= rfc6455 7.1.7-5, 7.1.7-7, 10.7-3
     #[cold]
     fn fail<'e>(
         &mut self,

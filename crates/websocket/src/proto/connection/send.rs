@@ -56,6 +56,7 @@ impl<'a> Sender<'a> {
     /// # Errors
     ///
     /// [`Misuse::ControlTooLong`]; [`Misuse::Closing`] once a Close frame was sent.
+    //= rfc6455 5.5.2-1, 5.5.2-4
     pub fn ping(&mut self, payload: &[u8], out: &mut impl Output) -> Result<(), Misuse> {
         self.sending.send_control(OpCode::Ping, payload, out)
     }
@@ -66,6 +67,7 @@ impl<'a> Sender<'a> {
     /// # Errors
     ///
     /// [`Misuse::ControlTooLong`]; [`Misuse::Closing`] once a Close frame was sent.
+    //= rfc6455 5.5.3-3
     pub fn pong(&mut self, payload: &[u8], out: &mut impl Output) -> Result<(), Misuse> {
         self.sending.send_control(OpCode::Pong, payload, out)
     }
@@ -78,6 +80,7 @@ impl<'a> Sender<'a> {
     ///
     /// [`Misuse::UnsendableCloseCode`], [`Misuse::CloseReasonTooLong`]; [`Misuse::Closing`] once
     /// a Close frame was sent.
+    //= rfc6455 5.5.1-1, 7.1.2-1
     pub fn close(
         &mut self,
         code: CloseCode,
@@ -219,6 +222,7 @@ impl Sending {
         self.close_sent
     }
 
+    //= rfc6455 6.1-1, 6.1-4, 5.5.1-6
     #[inline]
     fn send_message(
         &mut self,
@@ -233,6 +237,7 @@ impl Sending {
         if let (Some(outgoing), Some(packer)) = (self.outgoing, packer)
             && let Some(compressed) = packer.pack(outgoing, &mut self.context, payload)
         {
+            //= rfc7692 6.1-1
             self.put_frame_with(RSV1, opcode, compressed, out);
         } else {
             self.put_frame(opcode, payload, out);
@@ -246,6 +251,7 @@ impl Sending {
         payload: &[u8],
         out: &mut impl Output,
     ) -> Result<(), Misuse> {
+        //= rfc6455 5.5-1
         if payload.len() > MAX_CONTROL_PAYLOAD {
             return Err(Misuse::ControlTooLong(payload.len()));
         }
@@ -259,6 +265,7 @@ impl Sending {
     /// Answers a ping at once when the output is shorter than `limit`, else when it is again.
     ///
     /// §5.5.3: of pings that were not answered yet, only the newest needs an answer.
+    //= rfc6455 5.5.2-3, 5.5.3-1, 5.5.3-2
     pub(super) fn answer_ping(&mut self, payload: &[u8], limit: usize, out: &mut impl Output) {
         if self.close_sent {
             return;
@@ -290,6 +297,7 @@ impl Sending {
     }
 
     /// Answers the peer's Close with the same code (§5.5.1), unless a Close was sent before.
+    //= rfc6455 5.5.1-7, 5.5.1-8
     pub(super) fn answer_close(&mut self, code: Option<CloseCode>, out: &mut impl Output) {
         if !self.close_sent {
             self.put_close(code.map(|code| CloseFrame { code, reason: "" }), out);
@@ -297,6 +305,7 @@ impl Sending {
     }
 
     /// Sends the Close that a fault calls for, unless a Close was sent before.
+    //= rfc6455 7.1.7-5, 5.1-3, 5.1-6
     pub(super) fn close_for(&mut self, fault: &PeerFault, out: &mut impl Output) {
         if !self.close_sent {
             // All fault texts are ASCII, so the cut is between characters.
@@ -318,6 +327,7 @@ impl Sending {
         self.put_frame(OpCode::Close, payload, out);
     }
 
+    //= rfc7692 6-1
     #[inline]
     fn put_frame(&mut self, opcode: OpCode, payload: &[u8], out: &mut impl Output) {
         self.put_frame_with(0, opcode, payload, out);
@@ -332,7 +342,9 @@ impl Sending {
         out: &mut impl Output,
     ) {
         match &mut self.role {
+            //= rfc6455 5.1-4
             Role::Server => write_unmasked_with(reserved, opcode, payload, out),
+            //= rfc6455 5.1-1, 5.3-2, 5.5.1-5, 6.1-6, 10.3-1
             Role::Client(keys) => {
                 let key = MaskKey::new(keys.next_key());
                 put_masked(reserved, opcode, payload, key, out);

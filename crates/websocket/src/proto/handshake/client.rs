@@ -8,7 +8,7 @@ use super::super::output::Output;
 use super::HttpVersion;
 use super::connect::PseudoHeaders;
 use super::key::{AcceptKey, encode_key};
-use super::request::{elements, has_token, is_token};
+use super::request::{elements, has_token, is_extension, is_extension_list, is_token};
 use super::response_head::ResponseHead;
 use super::url::Url;
 
@@ -65,6 +65,7 @@ impl ClientRequest {
     /// # Errors
     ///
     /// [`RequestError::Subprotocol`] when it isn't a token or is there already.
+    //= rfc6455 4.1-25, 4.1-26, 4.1-27
     pub fn with_subprotocol(mut self, name: &str) -> Result<Self, RequestError> {
         if !is_token(name) || self.subprotocols.iter().any(|other| other == name) {
             return Err(RequestError::Subprotocol(name.to_owned()));
@@ -77,9 +78,10 @@ impl ClientRequest {
     ///
     /// # Errors
     ///
-    /// [`RequestError::Extension`] when it doesn't begin with a token, or can't stand in a list.
+    /// [`RequestError::Extension`] when it isn't a token, with parameters behind semicolons (§9.1).
+    //= rfc6455 4.1-28, 9-1
     pub fn with_extension(mut self, offer: &str) -> Result<Self, RequestError> {
-        if !is_token(extension_name(offer)) || offer.contains(',') || !is_value(offer) {
+        if !is_extension(offer) || offer.contains(',') {
             return Err(RequestError::Extension(offer.to_owned()));
         }
         self.extensions.push(offer.to_owned());
@@ -93,6 +95,7 @@ impl ClientRequest {
     /// [`RequestError`] when the name isn't a token or belongs to the handshake itself, or when the
     /// value has a line break or another control character: what comes from outside can't add
     /// lines of its own.
+    //= rfc6455 4.1-23, 4.1-29
     pub fn with_header(mut self, name: &str, value: &str) -> Result<Self, RequestError> {
         if !is_token(name) {
             return Err(RequestError::HeaderName(name.to_owned()));
@@ -114,11 +117,17 @@ impl ClientRequest {
             out.put_parts(name.as_bytes(), value.as_bytes());
             out.put(b"\r\n");
         };
+        //= rfc6455 4.1-14, 4.1-15, 4.1-16
         line("GET ", &format!("{} HTTP/1.1", self.target));
+        //= rfc6455 4.1-17
         line("Host: ", &self.authority);
+        //= rfc6455 4.1-18
         line("Upgrade: ", "websocket");
+        //= rfc6455 4.1-19
         line("Connection: ", "Upgrade");
+        //= rfc6455 4.1-20, 11.3.1-1
         line("Sec-WebSocket-Key: ", self.key());
+        //= rfc6455 4.1-24, 11.3.5-2
         line("Sec-WebSocket-Version: ", "13");
         if !self.subprotocols.is_empty() {
             line("Sec-WebSocket-Protocol: ", &self.subprotocols.join(", "));
@@ -185,20 +194,25 @@ impl ClientRequest {
             }
             return self.check_agreement(response);
         }
+        //= rfc6455 4.1-31
         if response.status() != 101 {
             return Err(ResponseError::Status(response.status()));
         }
+        //= rfc6455 4.1-37
         if response.version() < HttpVersion::HTTP_11 {
             return Err(ResponseError::OldHttp);
         }
+        //= rfc6455 4.1-32
         // Unlike Connection, the value is to be this one word.
         let mut upgrades = values(response, "Upgrade").peekable();
         if upgrades.peek().is_none() || !upgrades.all(|v| v.eq_ignore_ascii_case(b"websocket")) {
             return Err(ResponseError::NoUpgrade);
         }
+        //= rfc6455 4.1-33
         if !values(response, "Connection").any(|value| has_token(value, "upgrade")) {
             return Err(ResponseError::NoConnectionUpgrade);
         }
+        //= rfc6455 4.1-34, 4.1-37
         let accept = single(response, "Sec-WebSocket-Accept")?.ok_or(ResponseError::NoAccept)?;
         if accept != AcceptKey::answer(self.key()).as_str() {
             return Err(ResponseError::WrongAccept);
@@ -212,6 +226,10 @@ impl ClientRequest {
         let mut extensions = Vec::new();
         for value in values(response, "Sec-WebSocket-Extensions") {
             let value = as_text("Sec-WebSocket-Extensions", value)?;
+            //= rfc6455 9.1-1
+            if !is_extension_list(value) {
+                return Err(ResponseError::InvalidExtension);
+            }
             extensions.extend(elements(value));
         }
         let offered = |answer: &&str| {
@@ -220,9 +238,11 @@ impl ClientRequest {
                 .iter()
                 .any(|offer| extension_name(offer) == name)
         };
+        //= rfc6455 4.1-35
         if !extensions.iter().all(offered) {
             return Err(ResponseError::UnexpectedExtension);
         }
+        //= rfc6455 4.1-36, 4.1-37
         let subprotocol = single(response, "Sec-WebSocket-Protocol")?;
         if subprotocol.is_some_and(|name| !self.subprotocols.iter().any(|other| other == name)) {
             return Err(ResponseError::UnexpectedSubprotocol);
@@ -309,6 +329,9 @@ pub enum ResponseError {
     /// WebSocket, or is a cache.
     #[error("the server's Sec-WebSocket-Accept is not the answer to this request's key")]
     WrongAccept,
+    /// A `Sec-WebSocket-Extensions` that isn't a list of extensions (§9.1).
+    #[error("the server's Sec-WebSocket-Extensions is not a list of extensions")]
+    InvalidExtension,
     /// An extension that wasn't offered.
     #[error("the server answered with an extension that was not offered")]
     UnexpectedExtension,

@@ -16,6 +16,7 @@ impl AcceptKey {
     /// let accept = AcceptKey::answer("dGhlIHNhbXBsZSBub25jZQ==");
     /// assert_eq!(accept.as_str(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     /// ```
+    //= rfc6455 4.2.2-14
     pub fn answer(key: &str) -> Self {
         let mut sha1 = sha1_smol::Sha1::from(key);
         sha1.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
@@ -39,6 +40,7 @@ impl fmt::Display for AcceptKey {
 }
 
 /// A client's nonce as it stands in `Sec-WebSocket-Key`.
+//= rfc6455 4.1-20
 pub(super) fn encode_key(nonce: [u8; 16]) -> [u8; 24] {
     let mut text = [b'='; 24];
     encode_base64(&nonce, &mut text);
@@ -72,6 +74,7 @@ mod tests {
     use super::*;
 
     /// §1.3.
+    //= rfc6455 4.1-20
     #[test]
     fn the_nonce_of_the_specification_is_its_key() {
         assert_eq!(
@@ -80,6 +83,7 @@ mod tests {
         );
     }
 
+    //= rfc6455 4.2.1-6
     #[test]
     fn keys_are_sixteen_bytes() {
         assert!(is_key("dGhlIHNhbXBsZSBub25jZQ=="));

@@ -48,24 +48,31 @@ impl<'h> Opening<'h> {
         version: HttpVersion,
         headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
     ) -> Result<Self, OpeningError> {
+        //= rfc6455 4.2.1-1
         let found = Found::collect(headers, true)?;
+        //= rfc6455 4.2.1-4
         if !found.upgrade {
             return Err(OpeningError::NoUpgrade);
         }
+        //= rfc6455 4.2.1-2
         if method != "GET" {
             return Err(OpeningError::NotGet);
         }
         if version < HttpVersion::HTTP_11 {
             return Err(OpeningError::OldHttp);
         }
+        //= rfc6455 4.2.1-5
         if !found.connection_upgrade {
             return Err(OpeningError::NoConnectionUpgrade);
         }
         if found.body {
             return Err(OpeningError::Body);
         }
+        //= rfc6455 4.2.1-7, 4.2.2-5
         found.check_version()?;
+        //= rfc6455 4.2.1-3
         let host = found.host.ok_or(OpeningError::NoHost)?;
+        //= rfc6455 4.2.1-6
         let key = found.key.ok_or(OpeningError::NoKey)?;
         if !is_key(key) {
             return Err(OpeningError::InvalidKey);
@@ -88,6 +95,7 @@ impl<'h> Opening<'h> {
 
     /// The first of the client's subprotocols, in its order of preference, that is among
     /// `supported` (§4.2.2; names are case-sensitive).
+    //= rfc6455 4.2.2-7
     pub fn select_subprotocol<'s>(&self, supported: &[&'s str]) -> Option<&'s str> {
         self.subprotocols
             .iter()
@@ -101,6 +109,7 @@ impl<'h> Opening<'h> {
     /// The agreement goes into the response with
     /// [`Acceptance::with_deflate`], and into the connection with
     /// [`Extensions::deflate`](super::super::Extensions::deflate).
+    //= rfc6455 4.2.2-9
     #[cfg(feature = "deflate")]
     pub fn select_deflate(&self, wanted: &ServerConfig) -> Option<Agreement> {
         wanted.accept(self.extensions.iter().copied())
@@ -119,6 +128,7 @@ impl<'h> Opening<'h> {
 
     /// The value of `Origin`. Browsers always send it, other clients hardly ever. Without a check
     /// of it, any page on the web can connect with the cookies of its visitor (§10.2).
+    //= rfc6455 4.2.1-8, 4.2.2-3
     pub fn origin(&self) -> Option<&'h str> {
         self.origin
     }
@@ -189,6 +199,11 @@ pub enum OpeningError {
     /// A `Sec-WebSocket-Protocol` with something that isn't a token, or one of them twice.
     #[error("Sec-WebSocket-Protocol must be a list of tokens separated by commas, each only once")]
     InvalidSubprotocol,
+    /// A `Sec-WebSocket-Extensions` that isn't a list of extensions (§9.1).
+    #[error(
+        "Sec-WebSocket-Extensions must be a list of extensions separated by commas: tokens, with parameters behind semicolons"
+    )]
+    InvalidExtension,
     /// A header line more than once where one is allowed.
     #[error("the header {0} must appear only once")]
     Repeated(&'static str),
@@ -226,6 +241,7 @@ pub enum OpeningError {
 
 impl OpeningError {
     /// The HTTP status of the response: 400, 405, 426, 501 or 505.
+    //= rfc6455 4.2.1-1, 10.7-4
     pub const fn status(&self) -> u16 {
         match self {
             Self::NotGet | Self::NotConnect => 405,
@@ -243,6 +259,7 @@ impl OpeningError {
         match self {
             Self::NotGet => refusal.with_header("Allow", "GET"),
             Self::NotConnect => refusal.with_header("Allow", "CONNECT"),
+            //= rfc6455 4.2.2-5, 4.4-1
             // RFC 9110 §15.5.22 wants Upgrade with a 426, RFC 6455 §4.4 the version that we speak.
             Self::NoUpgrade | Self::NoVersion | Self::UnsupportedVersion => refusal
                 .with_header("Upgrade", "websocket")
@@ -310,17 +327,25 @@ impl<'h> Found<'h> {
                     set(&mut found.version, "Sec-WebSocket-Version", value)?;
                 }
                 22 if is("sec-websocket-protocol") => {
+                    let before = found.subprotocols.len();
                     for protocol in elements(text("Sec-WebSocket-Protocol", value)?) {
                         if !is_token(protocol) || found.subprotocols.contains(&protocol) {
                             return Err(OpeningError::InvalidSubprotocol);
                         }
                         found.subprotocols.push(protocol);
                     }
+                    if found.subprotocols.len() == before {
+                        return Err(OpeningError::InvalidSubprotocol);
+                    }
                 }
+                //= rfc6455 9.1-2
                 24 if is("sec-websocket-extensions") => {
-                    found
-                        .extensions
-                        .extend(elements(text("Sec-WebSocket-Extensions", value)?));
+                    let value = text("Sec-WebSocket-Extensions", value)?;
+                    //= rfc6455 9.1-1
+                    if !is_extension_list(value) {
+                        return Err(OpeningError::InvalidExtension);
+                    }
+                    found.extensions.extend(elements(value));
                 }
                 _ => {}
             }
@@ -363,6 +388,30 @@ pub(super) fn elements(list: &str) -> impl Iterator<Item = &str> {
 pub(super) fn has_token(list: &[u8], token: &str) -> bool {
     list.split(|byte| *byte == b',')
         .any(|element| element.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// Whether this is a list of extensions (RFC 6455 §9.1), with at least one. A quoted value must be a
+/// token too, so there is no comma or semicolon but between elements.
+//= rfc6455 4.3-1
+pub(super) fn is_extension_list(list: &str) -> bool {
+    let mut extensions = elements(list).peekable();
+    extensions.peek().is_some() && extensions.all(is_extension)
+}
+
+/// Whether this is one extension: a token, and parameters behind semicolons.
+pub(super) fn is_extension(element: &str) -> bool {
+    let mut parts = element.split(';').map(str::trim_ascii);
+    let is_parameter = |part: &str| match part.split_once('=') {
+        None => is_token(part),
+        Some((name, value)) => {
+            let value = value.trim_ascii_start();
+            let unquoted = value
+                .strip_prefix('"')
+                .map_or(Some(value), |rest| rest.strip_suffix('"'));
+            is_token(name.trim_ascii_end()) && unquoted.is_some_and(is_token)
+        }
+    };
+    parts.next().is_some_and(is_token) && parts.all(is_parameter)
 }
 
 /// Whether this is a token (RFC 9110 §5.6.2).

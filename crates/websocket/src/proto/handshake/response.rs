@@ -26,6 +26,7 @@ impl<'p> Acceptance<'p> {
 
     /// The same with what was agreed on permessage-deflate. Take that from
     /// [`Opening::select_deflate`](super::Opening::select_deflate), and give it to the connection too.
+    //= rfc6455 4.2.2-10, 9-2, 11.3.2-2
     #[cfg(feature = "deflate")]
     #[must_use]
     pub fn with_deflate(mut self, agreement: Option<Agreement>) -> Self {
@@ -45,8 +46,11 @@ impl<'p> Acceptance<'p> {
         //= rfc8441 5-6
         let upgrade = self.accept.as_ref().map(|accept| {
             [
+                //= rfc6455 4.2.2-12
                 ("Upgrade", "websocket"),
+                //= rfc6455 4.2.2-13
                 ("Connection", "Upgrade"),
+                //= rfc6455 4.2.2-14, 11.3.3-1
                 ("Sec-WebSocket-Accept", accept.as_str()),
             ]
         });
@@ -55,6 +59,7 @@ impl<'p> Acceptance<'p> {
             .flatten()
             .chain(
                 self.subprotocol
+                    //= rfc6455 4.2.2-8, 11.3.4-2
                     .map(|protocol| ("Sec-WebSocket-Protocol", protocol)),
             )
             .chain(
@@ -67,6 +72,7 @@ impl<'p> Acceptance<'p> {
     /// The whole response to a request that came in HTTP/1.1, for a raw connection. Frames follow
     /// it.
     pub fn write_http1(&self, out: &mut impl Output) {
+        //= rfc6455 4.2.2-11
         out.put(b"HTTP/1.1 101 Switching Protocols\r\n");
         write_headers(self.headers(), out);
         out.put(b"\r\n");
@@ -96,6 +102,7 @@ pub struct Refusal {
     body: String,
 }
 
+//= rfc6455 4.2.2-2, 4.2.2-4, 4.2.2-6
 impl Refusal {
     /// A refusal with an HTTP status, 400 to 599 in any sensible case, and a line of plain text
     /// that says what was wrong and what to do.

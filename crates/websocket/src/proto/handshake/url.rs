@@ -62,6 +62,7 @@ impl std::str::FromStr for Url {
     ///
     /// [`UrlError`], which names the part that is wrong. A user name in the URL is refused: it
     /// would show wherever the URL does; give an `Authorization` header instead.
+    //= rfc6455 4.1-2
     fn from_str(url: &str) -> Result<Self, UrlError> {
         if url.len() > MAX_URL {
             return Err(UrlError::TooLong(url.len()));
@@ -72,6 +73,7 @@ impl std::str::FromStr for Url {
             _ if scheme.eq_ignore_ascii_case("wss") => true,
             _ => return Err(UrlError::Scheme),
         };
+        //= rfc6455 3-1, 3-2
         if rest.contains('#') {
             return Err(UrlError::Fragment);
         }
@@ -80,6 +82,7 @@ impl std::str::FromStr for Url {
             return Err(UrlError::UserInfo);
         }
         let (host, port, bracketed) = split_authority(authority)?;
+        //= rfc6455 3-3
         let default_port = if secure { 443 } else { 80 };
         let port = match port {
             None | Some("") => default_port,
@@ -153,6 +156,7 @@ pub enum UrlError {
 pub const MAX_URL: usize = 8 * 1024;
 
 /// Host, port and whether the host was in brackets.
+//= rfc6455 11.1-1
 fn split_authority(authority: &str) -> Result<(String, Option<&str>, bool), UrlError> {
     if let Some(rest) = authority.strip_prefix('[') {
         let (address, port) = rest.split_once(']').ok_or(UrlError::Host)?;
@@ -188,6 +192,7 @@ fn parse_port(digits: &str) -> Result<u16, UrlError> {
 
 /// Path and query: the characters of RFC 3986, and the square brackets that query strings have
 /// everywhere. The rest differs from parser to parser.
+//= rfc6455 11.1-2
 fn check_target(target: &str) -> Result<(), UrlError> {
     let bytes = target.as_bytes();
     for (at, byte) in bytes.iter().enumerate() {
@@ -210,6 +215,7 @@ mod tests {
     use super::*;
 
     /// URL; secure, host, port, authority, target.
+    //= rfc6455 3-3
     #[test]
     fn good_urls_are_taken_apart() {
         for (text, expected) in [
@@ -249,6 +255,7 @@ mod tests {
         }
     }
 
+    //= rfc6455 3-1, 3-2, 4.1-2, 11.1-1, 11.1-2
     #[test]
     fn each_bad_part_is_named() {
         let long = format!("ws://a/{}", "b".repeat(MAX_URL));
