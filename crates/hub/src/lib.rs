@@ -44,6 +44,13 @@
 //!         self.0.push(String::from_utf8_lossy(message).into_owned());
 //!         0
 //!     }
+//!     fn queued(&self, _: SessionId) -> usize {
+//!         0
+//!     }
+//!     fn written(&self, _: SessionId) -> u64 {
+//!         0
+//!     }
+//!     fn when_drained(&mut self, _: SessionId) {}
 //!     fn resume(&mut self, _: SessionId) {}
 //!     fn close(&mut self, _: SessionId, disconnect: &Disconnect, _: bool) {
 //!         self.0.push(format!("closed: {}", disconnect.reason));
@@ -80,6 +87,8 @@ mod time;
 
 pub use config::HubConfig;
 pub use entropy::Entropy;
-pub use hub::{ApiHistory, ApiPublish, Frame, Hub, HubStats, PublishOutcome, SessionId, Transport};
+pub use hub::{
+    ApiHistory, ApiPublish, Frame, Hub, HubCounters, HubStats, PublishOutcome, SessionId, Transport,
+};
 pub use outbox::Outbox;
 pub use time::Now;

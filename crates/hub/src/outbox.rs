@@ -34,6 +34,18 @@ pub trait Outbox {
     /// Queues a message for one session and returns the bytes now waiting to be written to it.
     fn send(&mut self, to: SessionId, message: &[u8]) -> usize;
 
+    /// How many bytes wait to be written to a session.
+    fn queued(&self, to: SessionId) -> usize;
+
+    /// How many bytes were ever written to a session: what tells a slow reader from a dead one. May
+    /// count anything that grows as the connection takes bytes.
+    fn written(&self, to: SessionId) -> u64;
+
+    /// Asks for one call of [`Hub::drained`](crate::Hub::drained) as soon as nothing waits to be
+    /// written to the session any more: at once if nothing does, but not from inside this call.
+    /// Asking twice before that is asking once.
+    fn when_drained(&mut self, to: SessionId);
+
     /// The session takes input again: [`Hub::wants_input`](crate::Hub::wants_input) had become
     /// `false` for it and is `true` now. Whoever reads its connection should be woken. (With the
     /// memory engine this never happens.)

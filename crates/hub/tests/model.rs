@@ -95,7 +95,7 @@ impl Model {
             history_ttl: HISTORY.ttl,
             history_meta_ttl: HISTORY.meta_ttl,
             force_recovery: true,
-            ..base
+            ..base.clone()
         };
         let plain = NamespaceOptions {
             name: "plain".into(),

@@ -92,6 +92,49 @@ pub struct NamespaceOptions {
     pub allow_user_limited_channels: bool,
     /// What may be published.
     pub publication_data_format: DataFormat,
+    /// What becomes of a reader that can't keep up. Default: `park` where there is history,
+    /// `disconnect` elsewhere.
+    pub slow_consumer: SlowConsumerOption,
+    /// With `slow_consumer = "latest"`: the tag by whose values publications replace each other;
+    /// empty if each replaces all before it.
+    pub slow_consumer_key_tag: String,
+}
+
+/// What becomes of a reader for which a quarter of
+/// [`queue_max_size`](super::ClientOptions::queue_max_size) waits to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SlowConsumer {
+    /// It is read on from history as fast as it reads, and misses nothing.
+    Park,
+    /// It may fill its queue; then the connection is closed.
+    Disconnect,
+    /// It misses the oldest of what it has no room for.
+    DropOldest,
+    /// It gets the latest publication when it has room again: of the channel, or of each key.
+    Latest,
+}
+
+/// A [`SlowConsumer`], or what the namespace's history makes of nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub enum SlowConsumerOption {
+    /// [`SlowConsumer::Park`] where there is history, [`SlowConsumer::Disconnect`] elsewhere.
+    #[default]
+    #[serde(rename = "auto", alias = "")]
+    Auto,
+    /// [`SlowConsumer::Park`]; needs history.
+    #[serde(rename = "park")]
+    Park,
+    /// [`SlowConsumer::Disconnect`].
+    #[serde(rename = "disconnect")]
+    Disconnect,
+    /// [`SlowConsumer::DropOldest`].
+    #[serde(rename = "drop_oldest")]
+    DropOldest,
+    /// [`SlowConsumer::Latest`].
+    #[serde(rename = "latest")]
+    Latest,
 }
 
 /// What may be published into a channel.
@@ -199,6 +242,20 @@ impl ChannelOptions {
                 ));
             }
         }
+        if namespace.slow_consumer == SlowConsumerOption::Park && !namespace.has_history() {
+            return Err(ConfigError::new(
+                option("slow_consumer"),
+                "`park` needs history: set history_size and history_ttl, or choose `disconnect`, `drop_oldest` or `latest`",
+            ));
+        }
+        if !namespace.slow_consumer_key_tag.is_empty()
+            && namespace.slow_consumer != SlowConsumerOption::Latest
+        {
+            return Err(ConfigError::new(
+                option("slow_consumer_key_tag"),
+                "needs slow_consumer = \"latest\"",
+            ));
+        }
         if namespace.force_push_join_leave && !namespace.join_leave {
             return Err(ConfigError::new(
                 option("force_push_join_leave"),
@@ -210,6 +267,17 @@ impl ChannelOptions {
 }
 
 impl NamespaceOptions {
+    /// What becomes of a reader that can't keep up.
+    pub(crate) fn slow_consumer(&self) -> SlowConsumer {
+        match self.slow_consumer {
+            SlowConsumerOption::Auto if self.has_history() => SlowConsumer::Park,
+            SlowConsumerOption::Park => SlowConsumer::Park,
+            SlowConsumerOption::Auto | SlowConsumerOption::Disconnect => SlowConsumer::Disconnect,
+            SlowConsumerOption::DropOldest => SlowConsumer::DropOldest,
+            SlowConsumerOption::Latest => SlowConsumer::Latest,
+        }
+    }
+
     pub(crate) fn has_history(&self) -> bool {
         self.history_size > 0 && !self.history_ttl.is_zero()
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use tautline_auth::Verifier;
 
-pub use channel::{ChannelOptions, DataFormat, NamespaceOptions};
+pub use channel::{ChannelOptions, DataFormat, NamespaceOptions, SlowConsumer, SlowConsumerOption};
 pub use client::ClientOptions;
 
 /// What all hubs of a process go by. Checked, and fixed for the life of the process.

@@ -33,6 +33,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tautline_protocol::message::{
     ClientInfo, Payload, PresenceStatsResult, Publication, StreamPosition,
 };
@@ -220,9 +221,26 @@ pub struct HistoryRead {
     pub since: Option<u64>,
     /// How many at the most; 0 for the position alone, `None` for all.
     pub limit: Option<usize>,
+    /// How many bytes at the most, as [`weight`] counts them; but one publication is read in any
+    /// case. `None` for no bound.
+    pub max_bytes: Option<usize>,
     /// Newest first.
     pub reverse: bool,
 }
+
+/// What a publication counts for where bytes are bounded: what its publisher chose, and a little
+/// for the rest.
+pub fn weight(publication: &Publication) -> usize {
+    let tags = publication.tags.iter();
+    let tags: usize = tags.map(|(key, value)| key.len() + value.len()).sum();
+    let info = publication.info.as_deref().map_or(0, |info| {
+        let attached = [&info.conn_info, &info.chan_info].into_iter().flatten();
+        info.user.len() + info.client.len() + attached.map(Bytes::len).sum::<usize>()
+    });
+    WEIGHT_OF_NOTHING + publication.data.len() + tags + info
+}
+
+const WEIGHT_OF_NOTHING: usize = 64;
 
 /// A part of a channel's history.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -159,6 +159,7 @@ impl Hub {
                 options,
                 since,
                 limit,
+                max_bytes: None,
                 reverse,
             })
         });
@@ -254,7 +255,7 @@ impl Pending {
             Self::ApiPresence(done) => done(Err(error.clone())),
             Self::ApiPresenceStats(done) => done(Err(error.clone())),
             Self::ApiHistory(done, _) => done(Err(error.clone())),
-            Self::Session(_) | Self::Attach(_) | Self::Position(_) => {}
+            Self::Session(_) | Self::Attach(_) | Self::Page { .. } | Self::Position(_) => {}
         }
     }
 }

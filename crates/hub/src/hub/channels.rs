@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use tautline_protocol::Encoding;
 
 use super::SessionId;
+use super::tail::Tail;
 use crate::engine::{Channel as ChannelArc, FeedId};
 
 /// Names a channel of one hub for as long as it has subscribers; afterwards it finds nothing.
@@ -24,10 +25,16 @@ pub(crate) struct Channel {
     pub(crate) epoch: Arc<str>,
     /// Offset of the last publication that the feed brought in this epoch; 0 for none.
     pub(crate) seen: u64,
-    /// How many subscribers are watched for gaps.
+    /// How many live subscribers are watched for gaps.
     pub(crate) positioned: u32,
-    /// For how many publications are set aside.
-    pub(crate) pending: u32,
+    /// How many are catching up with the feed, or may have to.
+    pub(crate) following: u32,
+    /// For how many publications are held.
+    pub(crate) holding: u32,
+    /// The end of the feed, as long as anybody is following.
+    pub(crate) tail: Option<Box<Tail>>,
+    /// Pages being read for those who are behind: where each begins, and the serial of its ticket.
+    pub(crate) reads: Vec<(u64, u64)>,
     /// What the engine calls the feed of this channel to this worker.
     pub(crate) feed: FeedId,
     /// Sessions that wait for the feed to begin; `None` once it has.
@@ -44,10 +51,13 @@ pub(crate) struct Channel {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Subscriber {
     pub(crate) session: SessionId,
-    /// Publications up to this offset are not for the session: it had them (or had no claim to
-    /// them) when it subscribed. Never moves; how far the feed has come is [`Channel::seen`].
+    /// The cursor. Publications up to this offset are not for the session: it has them, or has no
+    /// claim to them. Stands still while the session gets what the feed brings: how far that has
+    /// come is [`Channel::seen`], the same for all.
     pub(crate) from: u64,
     pub(crate) role: Role,
+    /// Something that is missing ends the subscription.
+    pub(crate) positioned: bool,
     pub(crate) encoding: Encoding,
     /// Wants to know who comes and goes.
     pub(crate) join_leave: bool,
@@ -56,14 +66,16 @@ pub(crate) struct Subscriber {
 /// What is to be done for a subscriber with a publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Deliver what comes.
-    Plain,
-    /// Deliver what comes, and end the subscription where something is missing.
-    Positioned,
+    /// It stands at the head: deliver what comes.
+    Live,
     /// The subscribe command is not answered yet. Publications are nothing to the session.
-    PendingPlain,
-    /// The subscribe command is not answered yet; publications are set aside for it.
-    PendingPositioned,
+    Pending,
+    /// It is behind the head, at [`Subscriber::from`], and reads on from there as it has room.
+    /// Publications are nothing to it until it has caught up.
+    Behind,
+    /// It can't keep up, and its namespace wants it to have the newest: what comes is held, and some
+    /// of that is dropped.
+    Holding,
 }
 
 impl Channel {
@@ -74,7 +86,10 @@ impl Channel {
             epoch: Arc::default(),
             seen: 0,
             positioned: 0,
-            pending: 0,
+            following: 0,
+            holding: 0,
+            tail: None,
+            reads: Vec::new(),
             feed: 0,
             attaching: None,
             checked_at: now,
@@ -86,29 +101,51 @@ impl Channel {
 
 impl Channel {
     pub(crate) fn push(&mut self, subscriber: Subscriber) {
-        self.count(subscriber.role, 1);
+        self.count(&subscriber, 1);
         self.subscribers.push(subscriber);
+        self.keep_tail();
     }
 
     pub(crate) fn set_role(&mut self, slot: usize, role: Role) {
-        let before = std::mem::replace(&mut self.subscribers[slot].role, role);
-        self.count(before, -1);
-        self.count(role, 1);
+        let before = self.subscribers[slot];
+        self.subscribers[slot].role = role;
+        self.count(&before, -1);
+        self.count(&Subscriber { role, ..before }, 1);
+        self.keep_tail();
     }
 
     /// Takes a subscriber out. The last one gets its place.
     pub(crate) fn swap_remove(&mut self, slot: usize) {
         let subscriber = self.subscribers.swap_remove(slot);
-        self.count(subscriber.role, -1);
+        self.count(&subscriber, -1);
+        self.keep_tail();
     }
 
-    fn count(&mut self, role: Role, change: i32) {
-        let counter = match role {
-            Role::Positioned => &mut self.positioned,
-            Role::PendingPositioned => &mut self.pending,
-            Role::Plain | Role::PendingPlain => return,
+    /// Where the session's subscription stands in the stream.
+    pub(crate) fn position(&self, subscriber: &Subscriber) -> u64 {
+        match subscriber.role {
+            Role::Live | Role::Holding => subscriber.from.max(self.seen),
+            Role::Pending | Role::Behind => subscriber.from,
+        }
+    }
+
+    fn count(&mut self, subscriber: &Subscriber, change: i32) {
+        let counter = match subscriber.role {
+            Role::Live if subscriber.positioned => &mut self.positioned,
+            Role::Pending if subscriber.positioned => &mut self.following,
+            Role::Behind => &mut self.following,
+            Role::Holding => &mut self.holding,
+            Role::Live | Role::Pending => return,
         };
         *counter = counter.saturating_add_signed(change);
+    }
+
+    fn keep_tail(&mut self) {
+        if self.following == 0 {
+            self.tail = None;
+        } else if self.tail.is_none() {
+            self.tail = Some(Box::default());
+        }
     }
 }
 

@@ -229,6 +229,21 @@ impl Hub {
                     self.on_session_outcome(now, id, Outcome::Changed(result), out);
                 }
             }
+            (
+                Some(Pending::Page {
+                    channel,
+                    since,
+                    waiters,
+                }),
+                outcome,
+            ) => {
+                let result = match outcome {
+                    Outcome::History(result) => result,
+                    // An engine that answers another question than it was asked is broken.
+                    _ => Err(EngineError::Unavailable),
+                };
+                self.on_pages(now, channel, since, waiters, result, out);
+            }
             (Some(Pending::Position(key)), Outcome::History(result)) => {
                 self.on_position(now, key, result, out);
             }

@@ -10,7 +10,8 @@ use tautline_protocol::message::Publication;
 use tautline_protocol::{Encoding, Push, Reply, UnsubscribeCode};
 
 use super::channels::{Channel, Role, Subscriber};
-use super::waiting::Waiting;
+use super::cursor::park_mark;
+use super::sessions::Sessions;
 use super::{Hub, SessionId};
 use crate::Now;
 use crate::engine::{Delivery, FeedId};
@@ -84,7 +85,8 @@ impl Hub {
         Some(index)
     }
 
-    /// A publication that is not part of a stream: whoever is there gets it.
+    /// A publication that is not part of a stream: whoever is there gets it. (Who is behind gets it
+    /// before what it still has to read, and not at all while its connection has no room.)
     fn deliver_unpositioned<O: Outbox>(
         &mut self,
         index: u32,
@@ -94,10 +96,27 @@ impl Hub {
         let Some(channel) = self.channels.get(index) else {
             return;
         };
-        let reply = Reply::Push(Push::Publication(channel.name.clone(), publication));
-        self.fan_out(index, &reply, out, |subscriber| {
-            matches!(subscriber.role, Role::Plain | Role::Positioned)
-        });
+        let is_held = channel.holding > 0;
+        let name = channel.name.clone();
+        if is_held {
+            self.hold_for_all(index, &publication);
+        }
+        let reply = Reply::Push(Push::Publication(name, publication));
+        self.fan_out(
+            index,
+            &reply,
+            out,
+            Kind::Publication,
+            |subscriber, sessions| match subscriber.role {
+                Role::Live => true,
+                Role::Behind => {
+                    let session = sessions.get(subscriber.session);
+                    let lag = session.and_then(|session| session.lag.as_deref());
+                    lag.is_none_or(|lag| !lag.waits())
+                }
+                Role::Pending | Role::Holding => false,
+            },
+        );
     }
 
     fn deliver_publication<O: Outbox>(
@@ -114,60 +133,65 @@ impl Hub {
             return;
         };
         if channel.epoch != epoch {
-            self.set_aside(index, &publication, &epoch, previous);
             self.turn_epoch(now, index, epoch, previous, out);
         } else if offset <= channel.seen {
             // The feed has brought it before.
             return;
-        } else {
-            self.set_aside(index, &publication, &epoch, previous);
+        } else if previous > channel.seen && channel.positioned > 0 {
+            self.fall_behind_all(index, previous);
         }
         let Some(channel) = self.channels.get_mut(index) else {
             return;
         };
-        let seen = std::mem::replace(&mut channel.seen, offset);
+        channel.seen = offset;
         channel.checked_at = now.monotonic;
         channel.suspected = false;
-        if previous > seen && channel.positioned > 0 {
-            self.end_incomplete(now, index, |subscriber| previous > subscriber.from, out);
+        if let Some(tail) = &mut channel.tail {
+            tail.push(&publication, previous);
         }
-        let Some(channel) = self.channels.get(index) else {
-            return;
-        };
-        let reply = Reply::Push(Push::Publication(channel.name.clone(), publication));
-        self.fan_out(index, &reply, out, |subscriber| match subscriber.role {
-            Role::Plain | Role::Positioned => subscriber.from < offset,
-            Role::PendingPlain | Role::PendingPositioned => false,
+        let (name, is_held) = (channel.name.clone(), channel.holding > 0);
+        if is_held {
+            self.hold_for_all(index, &publication);
+        }
+        let reply = Reply::Push(Push::Publication(name, publication));
+        self.fan_out(index, &reply, out, Kind::Publication, |subscriber, _| {
+            subscriber.role == Role::Live && subscriber.from < offset
         });
     }
 
-    /// Keeps a publication for those whose subscribe command is not answered yet.
-    fn set_aside(
-        &mut self,
-        index: u32,
-        publication: &Arc<Publication>,
-        epoch: &Arc<str>,
-        previous: u64,
-    ) {
-        let waiting = self
-            .channels
-            .get(index)
-            .filter(|channel| channel.pending > 0);
-        let Some(channel) = waiting else {
+    /// The feed has lost what comes before `previous`, or some of it: those who miss it read it.
+    pub(super) fn fall_behind_all(&mut self, index: u32, previous: u64) {
+        let Some(channel) = self.channels.get(index) else {
             return;
         };
-        for subscriber in &channel.subscribers {
-            if subscriber.role == Role::PendingPositioned
-                && let Some(session) = self.sessions.get_mut(subscriber.session)
-                && let Some(Waiting::Subscribe(subscribing)) = session.waiting.as_deref_mut()
-                && subscribing.channel == index
-            {
-                subscribing.buffer.push(publication, epoch, previous);
-            }
+        let subscribers = channel.subscribers.iter();
+        let behind: Vec<(SessionId, u64)> = subscribers
+            .filter(|subscriber| subscriber.role == Role::Live && subscriber.positioned)
+            .map(|subscriber| (subscriber.session, channel.position(subscriber)))
+            .filter(|(_, position)| *position < previous)
+            .collect();
+        for (id, position) in behind {
+            self.fall_behind(id, index, position);
         }
     }
 
-    /// The channel's stream has begun anew. Who is positioned in the old one has to do so, too.
+    /// Keeps a publication for those who have no room and are to have the newest.
+    fn hold_for_all(&mut self, index: u32, publication: &Arc<Publication>) {
+        let Some(channel) = self.channels.get(index) else {
+            return;
+        };
+        let subscribers = channel.subscribers.iter();
+        let holding: Vec<SessionId> = subscribers
+            .filter(|subscriber| subscriber.role == Role::Holding)
+            .map(|subscriber| subscriber.session)
+            .collect();
+        for id in holding {
+            self.hold(id, index, publication);
+        }
+    }
+
+    /// The channel's stream has begun anew. Who has a place in the old one has to find one in the
+    /// new.
     pub(super) fn turn_epoch<O: Outbox>(
         &mut self,
         now: Now,
@@ -181,13 +205,16 @@ impl Hub {
         };
         channel.epoch = epoch;
         channel.seen = seen;
-        if channel.positioned > 0 {
+        if let Some(tail) = &mut channel.tail {
+            tail.clear();
+        }
+        if channel.positioned + channel.following + channel.holding > 0 {
             self.end_incomplete(now, index, |_| true, out);
         }
     }
 
-    /// Ends the positioned subscriptions that missed something: their clients subscribe again and
-    /// recover.
+    /// Ends subscriptions that missed something which can't be had any more: their clients
+    /// subscribe again, and learn what can be recovered.
     pub(super) fn end_incomplete<O: Outbox>(
         &mut self,
         now: Now,
@@ -200,9 +227,15 @@ impl Hub {
         };
         let subscribers = channel.subscribers.iter();
         let incomplete: Vec<SessionId> = subscribers
-            .filter(|subscriber| subscriber.role == Role::Positioned && is_incomplete(subscriber))
+            .filter(|subscriber| match subscriber.role {
+                Role::Live | Role::Holding => subscriber.positioned,
+                Role::Behind => true,
+                Role::Pending => false,
+            })
+            .filter(|subscriber| is_incomplete(subscriber))
             .map(|subscriber| subscriber.session)
             .collect();
+        self.counters.lost += incomplete.len() as u64;
         for id in incomplete {
             self.unsubscribe_with(now, id, index, UnsubscribeCode::InsufficientState, out);
         }
@@ -215,7 +248,8 @@ impl Hub {
         push: Push,
         out: &mut O,
     ) {
-        self.fan_out(index, &Reply::Push(push), out, |subscriber| {
+        let reply = Reply::Push(push);
+        self.fan_out(index, &reply, out, Kind::Event, |subscriber, _| {
             subscriber.join_leave && Some(subscriber.session) != except
         });
     }
@@ -226,12 +260,13 @@ impl Hub {
         index: u32,
         reply: &Reply,
         out: &mut O,
-        wants: impl Fn(&Subscriber) -> bool,
+        kind: Kind,
+        wants: impl Fn(&Subscriber, &Sessions) -> bool,
     ) {
         let Self {
             channels,
             sessions,
-            slow,
+            full,
             scratch,
             config,
             ..
@@ -239,25 +274,61 @@ impl Hub {
         let Some(Channel { subscribers, .. }) = channels.get(index) else {
             return;
         };
-        let limit = config.client.queue_max_size;
+        let mark = park_mark(config);
         let mut prepared: Prepared<'_, O> = Prepared {
             reply,
             scratch,
             ready: Default::default(),
         };
         for subscriber in subscribers {
-            if !wants(subscriber) {
+            if !wants(subscriber, sessions) {
                 continue;
             }
             let message = prepared.get(subscriber.encoding, out);
-            if out.send_prepared(subscriber.session, message) > limit
-                && let Some(session) = sessions.get_mut(subscriber.session)
-                && !std::mem::replace(&mut session.is_slow, true)
-            {
-                slow.push(subscriber.session);
+            let queued = out.send_prepared(subscriber.session, message);
+            if queued > mark {
+                full.push((subscriber.session, queued));
             }
         }
+        if !full.is_empty() {
+            self.on_full(index, kind);
+        }
     }
+
+    /// Some have no room for what was just sent to them.
+    #[cold]
+    fn on_full(&mut self, index: u32, kind: Kind) {
+        let limit = self.config.client.queue_max_size;
+        let mut full = std::mem::take(&mut self.full);
+        for (id, queued) in full.drain(..) {
+            self.park(id);
+            let connected = self.sessions.connected(id);
+            let subscription = connected.and_then(|connected| connected.subscription(index));
+            let slot = subscription.map(|subscription| subscription.slot as usize);
+            let channel = self.channels.get(index);
+            let subscriber = channel
+                .zip(slot)
+                .map(|(channel, slot)| channel.subscribers[slot]);
+            // Who gets no more publications until there is room is within its limit.
+            let is_live = subscriber.is_some_and(|subscriber| subscriber.role == Role::Live);
+            if queued > limit
+                && (is_live || kind == Kind::Event)
+                && let Some(session) = self.sessions.get_mut(id)
+                && !std::mem::replace(&mut session.is_slow, true)
+            {
+                self.slow.push(id);
+            }
+        }
+        self.full = full;
+    }
+}
+
+/// What is fanned out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Publication,
+    /// Somebody came or left. Nobody may miss it, so it counts against the limit of the queue.
+    Event,
 }
 
 impl<O: Outbox> Prepared<'_, O> {

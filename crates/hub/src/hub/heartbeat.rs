@@ -6,7 +6,7 @@ use std::time::Duration;
 use tautline_protocol::{Disconnect, Reply, UnsubscribeCode};
 
 use super::channel_name::ChannelName;
-use super::channels::ChannelKey;
+use super::channels::{ChannelKey, Role, Subscriber};
 use super::dispatch::{Progress, Refusal};
 use super::sessions::{Heartbeat, State, Subscription};
 use super::waiting::Pending;
@@ -72,6 +72,12 @@ impl Hub {
         session.armed = 0;
         let is_due = |at: Option<Duration>| at.is_some_and(|at| now.monotonic >= at);
         let is_waiting = session.waiting.is_some();
+        // The ping may be behind much that a slow reader has still to read. As long as it reads it
+        // is there.
+        let written = out.written(id);
+        let is_moving = session.lag.as_deref_mut().is_some_and(|lag| {
+            lag.waits() && std::mem::replace(&mut lag.written, written) != written
+        });
         let connected = match &mut session.state {
             State::Opened { stale_at } | State::Refused { stale_at } => {
                 if is_due(Some(*stale_at)) {
@@ -91,7 +97,7 @@ impl Hub {
             pong_due,
         } = &mut connected.heartbeat;
         if is_due(*pong_due) {
-            if !is_waiting {
+            if !is_waiting && !is_moving {
                 return self.end(now, id, &Disconnect::NO_PONG, out);
             }
             // The answer may be among the input that we don't read: not the client's fault.
@@ -117,6 +123,7 @@ impl Hub {
         for channel in expired {
             self.unsubscribe_with(now, id, channel, UnsubscribeCode::Expired, out);
         }
+        self.pump(now, id, out);
         self.arm(id);
     }
 
@@ -169,6 +176,7 @@ impl Hub {
             options,
             since: None,
             limit: Some(0),
+            max_bytes: None,
             reverse: false,
         };
         let ticket = self.ticket();
@@ -200,20 +208,23 @@ impl Hub {
                 let top = page.top.offset;
                 let is_same_stream = channel.epoch == page.top.epoch;
                 let seen = channel.seen;
-                let is_behind = |from: u64| !is_same_stream || from.max(seen) < top;
-                let subscribers = &channel.subscribers;
-                if !subscribers
-                    .iter()
-                    .any(|subscriber| is_behind(subscriber.from))
-                {
+                let is_behind = |subscriber: &Subscriber| {
+                    let is_watched = subscriber.role == Role::Live && subscriber.positioned;
+                    is_watched && (!is_same_stream || subscriber.from.max(seen) < top)
+                };
+                if !channel.subscribers.iter().any(is_behind) {
                     self.config.client.channel_position_check_delay
                 } else if was_suspected {
-                    self.end_incomplete(
-                        now,
-                        key.index,
-                        |subscriber| is_behind(subscriber.from),
-                        out,
-                    );
+                    if is_same_stream {
+                        self.fall_behind_all(key.index, top);
+                        if let Some(channel) = self.channels.by_key(key) {
+                            // What the feed still brings of that comes too late.
+                            channel.seen = channel.seen.max(top);
+                            channel.tail.iter_mut().for_each(|tail| tail.clear());
+                        }
+                    } else {
+                        self.end_incomplete(now, key.index, is_behind, out);
+                    }
                     self.config.client.channel_position_check_delay
                 } else {
                     channel.suspected = true;

@@ -4,7 +4,8 @@
 //!
 //! - `dispatch`: frames to commands to replies, one after the other; outcomes of the engine;
 //! - `connect`, `subscribe`, `unsubscribe`, `publish`, `queries`, `refresh`: the commands;
-//! - `fanout`: deliveries to subscribers; `recovery`: joining what is stored to what is live;
+//! - `fanout`: deliveries to subscribers at the head; `cursor`: those behind it; `recovery`, `tail`:
+//!   where the two meet;
 //! - `heartbeat`: everything that happens because time passes; `wheel`: its timers;
 //! - `api`: what operators ask for;
 //! - `sessions`, `channels`, `waiting`: the state of all that; `channel_name`, `permission`: rules.
@@ -13,6 +14,7 @@ mod api;
 mod channel_name;
 mod channels;
 mod connect;
+mod cursor;
 mod dispatch;
 mod fanout;
 mod heartbeat;
@@ -23,6 +25,7 @@ mod recovery;
 mod refresh;
 mod sessions;
 mod subscribe;
+mod tail;
 mod unsubscribe;
 mod waiting;
 mod wheel;
@@ -34,6 +37,7 @@ use hashbrown::HashMap;
 use tautline_protocol::{Disconnect, Reply};
 
 pub use self::api::{ApiHistory, ApiPublish, PublishOutcome};
+pub use self::cursor::HubCounters;
 pub use self::dispatch::Frame;
 pub use self::sessions::Transport;
 pub use crate::outbox::SessionId;
@@ -82,6 +86,11 @@ pub struct Hub {
     wheel: Wheel<Timer>,
     /// Sessions to be closed as too slow before the current call ends.
     slow: Vec<SessionId>,
+    /// Sessions that fell behind in the current call.
+    to_pump: Vec<SessionId>,
+    /// Kept for its capacity: sessions without room for what was just fanned out.
+    full: Vec<(SessionId, usize)>,
+    counters: HubCounters,
     /// Kept for its capacity: the message being encoded.
     scratch: Vec<u8>,
     /// Kept for its capacity: timers being handled.
@@ -138,6 +147,9 @@ impl Hub {
             next_serial: 0,
             wheel,
             slow: Vec::new(),
+            to_pump: Vec::new(),
+            full: Vec::new(),
+            counters: HubCounters::default(),
             scratch: Vec::new(),
             fired: Vec::new(),
         }
@@ -154,6 +166,7 @@ impl Hub {
             backlog: None,
             armed: 0,
             is_slow: false,
+            lag: None,
         });
         self.arm(id);
         id
@@ -209,6 +222,11 @@ impl Hub {
             channels: self.channels.len(),
             subscriptions: self.subscriptions,
         }
+    }
+
+    /// Counts what has happened since the hub was made.
+    pub fn counters(&self) -> HubCounters {
+        self.counters
     }
 
     /// When [`on_deadline`](Self::on_deadline) should be called next, on the monotonic clock.
@@ -276,9 +294,14 @@ impl Hub {
         }
     }
 
-    /// Closes the sessions that turned out to be too slow. The end of every call that sends.
+    /// Reads on for sessions that fell behind, and closes those that turned out to be too slow. The end of every call that sends.
     fn settle<O: Outbox>(&mut self, now: Now, out: &mut O) {
-        while let Some(id) = self.slow.pop() {
+        loop {
+            self.settle_lag(now, out);
+            let Some(id) = self.slow.pop() else {
+                return;
+            };
+            self.counters.slow += 1;
             self.end(now, id, &Disconnect::SLOW, out);
         }
     }

@@ -90,6 +90,7 @@ impl Hub {
             options,
             since,
             limit: Some(limit),
+            max_bytes: None,
             reverse: request.reverse,
         };
         let ticket = self.ticket();

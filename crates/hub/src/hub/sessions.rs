@@ -8,6 +8,7 @@ use tautline_protocol::Encoding;
 use tautline_protocol::message::ClientInfo;
 
 use super::SessionId;
+use super::cursor::Lag;
 use super::waiting::Waiting;
 use super::wheel::Tick;
 
@@ -39,6 +40,8 @@ pub(crate) struct Session {
     pub(crate) armed: Tick,
     /// More is queued for it than may be: it is closed before the current call ends.
     pub(crate) is_slow: bool,
+    /// What is not at the head, if anything.
+    pub(crate) lag: Option<Box<Lag>>,
 }
 
 pub(crate) enum State {
@@ -123,7 +126,8 @@ impl Session {
                 } = connected.heartbeat;
                 let subscriptions = connected.subscriptions.iter();
                 let subscriptions = subscriptions.filter_map(Subscription::expires_at);
-                [next_ping, pong_due, connected.expires_at]
+                let retry = self.lag.as_ref().and_then(|lag| lag.retry_at);
+                [next_ping, pong_due, connected.expires_at, retry]
                     .into_iter()
                     .flatten()
                     .chain(subscriptions)

@@ -16,9 +16,10 @@ use tautline_protocol::{Disconnect, ErrorCode, Reply, Response};
 use super::channel_name::ChannelName;
 use super::channels::{Role, Subscriber};
 use super::connect::{deadline, time_to_live};
+use super::cursor::{PAGE_PUBLICATIONS, page_bytes};
 use super::dispatch::{Progress, Refusal};
 use super::permission::Permissions;
-use super::recovery::{self, Beginning, Buffer};
+use super::recovery;
 use super::refresh::check_bearer;
 use super::sessions::{Subscription, SubscriptionExtra};
 use super::waiting::{Pending, Subscribing, Waiting, Wants};
@@ -62,18 +63,12 @@ impl Hub {
             history,
             since,
         } = plan;
-        let keep = if since.is_some() {
-            self.config.client.recovery_max_publication_limit
-        } else {
-            0
-        };
         let mut subscribing = Subscribing {
             command: number,
             channel,
             outstanding: 0,
             failed: None,
             page: None,
-            buffer: Buffer::new(keep),
             wants,
             since,
             was_recovering: request.recover,
@@ -226,11 +221,8 @@ impl Hub {
             entry.push(Subscriber {
                 session: id,
                 from: 0,
-                role: if plan.wants.positioned {
-                    Role::PendingPositioned
-                } else {
-                    Role::PendingPlain
-                },
+                role: Role::Pending,
+                positioned: plan.wants.positioned,
                 encoding,
                 join_leave: false,
             });
@@ -291,16 +283,14 @@ impl Hub {
             self.note_start(id, ticket, subscribing, started, Outcome::Changed);
         }
         if let Some(options) = history.filter(|_| subscribing.wants.positioned) {
-            let limit = self.config.client.recovery_max_publication_limit;
+            let most = self.config.client.recovery_max_publication_limit;
+            let since = subscribing.since.as_ref().map(|(offset, _)| *offset);
             let read = HistoryRead {
                 channel: name,
                 options,
-                since: subscribing.since.as_ref().map(|(offset, _)| *offset),
-                limit: Some(if subscribing.since.is_some() {
-                    limit
-                } else {
-                    0
-                }),
+                since,
+                limit: Some(since.map_or(0, |_| most.min(PAGE_PUBLICATIONS))),
+                max_bytes: Some(page_bytes(&self.config)),
                 reverse: false,
             };
             let ticket = self.ticket();
@@ -388,71 +378,48 @@ impl Hub {
             data: subscribing.data,
             ..SubscribeResult::default()
         };
-        let mut from = 0;
+        let (mut from, mut is_at_head) = (0, true);
         if let Some(page) = subscribing.page {
             let since = since.as_ref().map(|(offset, epoch)| (*offset, &**epoch));
-            let begun = recovery::begin(since, page, subscribing.buffer)
-                .map_err(|recovery::Hole| Disconnect::INSUFFICIENT_STATE)?;
+            self.meet_stream(now, index, &page.top.epoch, out);
+            let seen = self.channels.get(index).map_or(0, |channel| channel.seen);
+            let begun = recovery::begin(since, page, seen);
             if since.is_some() && !begun.recovered && subscribing.reject_unrecovered {
                 return Err(ErrorCode::UnrecoverablePosition.into());
             }
-            from = begun.from;
-            self.meet_stream(now, index, &begun, out)?;
-            let Beginning {
-                recovered,
-                publications,
-                position,
-                ..
-            } = begun;
+            (from, is_at_head) = (begun.from, begun.is_at_head);
             result.recoverable = wants.recoverable;
             result.positioned = true;
-            result.epoch = position.epoch;
-            result.offset = position.offset;
-            result.publications = publications;
-            result.recovered = recovered;
+            result.epoch = begun.position.epoch;
+            result.offset = begun.position.offset;
+            result.publications = begun.publications;
+            result.recovered = begun.recovered;
         }
-        let slot = self
-            .sessions
-            .connected(id)
-            .and_then(|connected| connected.subscription(index));
-        let slot = slot.map(|subscription| subscription.slot as usize);
+        let connected = self.sessions.connected(id);
+        let subscription = connected.and_then(|connected| connected.subscription(index));
+        let slot = subscription.map(|subscription| subscription.slot as usize);
         if let (Some(slot), Some(channel)) = (slot, self.channels.get_mut(index)) {
             channel.subscribers[slot].from = from;
             channel.subscribers[slot].join_leave = wants.join_leave;
-            if wants.positioned {
-                channel.set_role(slot, Role::Positioned);
-                self.watch_position(now, index);
+            if is_at_head {
+                channel.set_role(slot, Role::Live);
+                if wants.positioned {
+                    self.watch_position(now, index);
+                }
             } else {
-                channel.set_role(slot, Role::Plain);
+                self.fall_behind(id, index, from);
             }
         }
         Ok((command, wants, result))
     }
 
-    /// Reconciles what the engine said of the stream with what the feed has brought so far.
-    fn meet_stream<O: Outbox>(
-        &mut self,
-        now: Now,
-        index: u32,
-        begun: &Beginning,
-        out: &mut O,
-    ) -> Result<(), Refusal> {
-        let Some(channel) = self.channels.get_mut(index) else {
-            return Ok(());
-        };
-        if *channel.epoch == *begun.position.epoch {
-            // The feed must not be ahead of what was read after it: those between would be lost.
-            let is_behind = begun.from < channel.seen;
-            return if is_behind {
-                Err(Disconnect::INSUFFICIENT_STATE.into())
-            } else {
-                Ok(())
-            };
+    /// Reconciles the incarnation of the stream that was read with the one that the feed is in. If
+    /// it is another, those who are here already have to begin anew.
+    fn meet_stream<O: Outbox>(&mut self, now: Now, index: u32, epoch: &Arc<str>, out: &mut O) {
+        let channel = self.channels.get(index);
+        if channel.is_some_and(|channel| channel.epoch != *epoch) {
+            self.turn_epoch(now, index, epoch.clone(), 0, out);
         }
-        // Another incarnation of the stream than that of the subscribers who are here already: they
-        // have to begin anew.
-        self.turn_epoch(now, index, begun.position.epoch.clone(), 0, out);
-        Ok(())
     }
 }
 

@@ -118,6 +118,7 @@ impl Hub {
             connected.subscriptions = Vec::new();
         }
         self.subscriptions -= 1;
+        self.forget_lag(id, channel);
         let slot = subscription.slot as usize;
         let entry = self.channels.get_mut(channel)?;
         entry.swap_remove(slot);

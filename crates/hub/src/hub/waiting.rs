@@ -7,7 +7,6 @@ use tautline_protocol::message::{Error, HistoryResult, PresenceResult, PresenceS
 use super::SessionId;
 use super::api::PublishOutcome;
 use super::channels::ChannelKey;
-use super::recovery::Buffer;
 use crate::engine::{EngineError, HistoryPage, Outcome};
 
 /// The command of a session that waits. No other of the session is executed meanwhile.
@@ -31,8 +30,6 @@ pub(crate) struct Subscribing {
     pub(crate) failed: Option<EngineError>,
     /// Came of the history call; stays `None` where no position is wanted.
     pub(crate) page: Option<HistoryPage>,
-    /// Publications that came meanwhile.
-    pub(crate) buffer: Buffer,
     pub(crate) wants: Wants,
     /// The position to recover from, where that is asked for and possible.
     pub(crate) since: Option<(u64, Arc<str>)>,
@@ -62,6 +59,12 @@ pub(crate) enum Pending {
     Session(SessionId),
     /// All sessions that wait for a channel's feed.
     Attach(ChannelKey),
+    /// Sessions that are behind in a channel, all at the same offset.
+    Page {
+        channel: ChannelKey,
+        since: u64,
+        waiters: Vec<SessionId>,
+    },
     /// The check whether a channel's position is right.
     Position(ChannelKey),
     ApiPublish(Done<PublishOutcome>),

@@ -111,7 +111,7 @@ fn what_is_gone_is_said_to_be_gone() {
 }
 
 #[test]
-fn too_much_is_not_recovered() {
+fn more_than_fits_into_the_reply_follows_it() {
     let client = ClientOptions {
         recovery_max_publication_limit: 4,
         allow_anonymous_connect_without_token: true,
@@ -127,7 +127,17 @@ fn too_much_is_not_recovered() {
         numbers(&recover(&mut world, 0, &json!(""), 5)),
         [6, 7, 8, 9]
     );
-    assert!(recover(&mut world, 0, &json!(""), 4)["recovered"].is_null());
+    let client = world.connect(0);
+    let request =
+        json!({"id": 2, "subscribe": {"channel": "room:a", "recover": true, "offset": 2}});
+    let heard = world.tell(client, request);
+    let result = &heard[0]["subscribe"];
+    assert_eq!(result["recovered"], json!(true));
+    assert_eq!(result["offset"], json!(2), "the requested offset");
+    assert_eq!(numbers(result), [3, 4, 5, 6]);
+    assert_eq!(pushed(&heard), [7, 8, 9]);
+    publish(&mut world, publisher, 10..=10);
+    assert_eq!(pushed(&world.heard(client)), [10], "live again");
 }
 
 #[test]
@@ -216,11 +226,11 @@ fn incomplete() -> Value {
 }
 
 #[test]
-fn a_gap_ends_positioned_subscriptions_which_then_recover() {
+fn a_gap_in_the_feed_is_filled_from_history() {
     let mut world = World::new();
     let publisher = world.connect(0);
     let client = world.connect(1);
-    let epoch = subscribe(&mut world, client, json!({}))["subscribe"]["epoch"].clone();
+    subscribe(&mut world, client, json!({}));
     publish(&mut world, publisher, 1..=1);
     world.heard(client);
     world.send_only(
@@ -229,17 +239,27 @@ fn a_gap_ends_positioned_subscriptions_which_then_recover() {
     );
     lose(&mut world, 1);
     publish(&mut world, publisher, 3..=3);
-    assert_eq!(
-        world.heard(client),
-        [incomplete()],
-        "nothing behind the gap"
-    );
+    publish(&mut world, publisher, 4..=4);
+    assert_eq!(pushed(&world.heard(client)), [2, 3, 4], "in order");
+    assert_eq!(world.workers[1].hub.stats().subscriptions, 1);
+}
+
+#[test]
+fn a_gap_that_can_not_be_filled_ends_the_subscription() {
+    let mut world = World::new();
+    let publisher = world.connect(0);
+    let client = world.connect(1);
+    subscribe(&mut world, client, json!({}));
+    world.heard(client);
+    for number in 1..=11 {
+        let frame = json!({"id": 9, "publish": {"channel": "room:a", "data": number}});
+        world.send_only(publisher, &frame.to_string());
+    }
+    lose(&mut world, 1);
+    publish(&mut world, publisher, 12..=12);
+    assert_eq!(world.heard(client), [incomplete()]);
     assert_eq!(world.workers[1].hub.stats().subscriptions, 0);
-    let request = json!({"recover": true, "epoch": epoch, "offset": 1});
-    assert_eq!(
-        numbers(&subscribe(&mut world, client, request)["subscribe"]),
-        [2, 3]
-    );
+    assert_eq!(world.workers[1].hub.counters().lost, 1);
 }
 
 #[test]
@@ -256,7 +276,7 @@ fn who_subscribed_behind_the_gap_is_not_bothered() {
     subscribe(&mut world, late, json!({}));
     world.heard(early);
     publish(&mut world, publisher, 2..=2);
-    assert_eq!(world.heard(early), [incomplete()]);
+    assert_eq!(pushed(&world.heard(early)), [1, 2]);
     assert_eq!(pushed(&world.heard(late)), [2]);
 }
 
@@ -332,7 +352,9 @@ fn loss_at_the_very_end_is_found_by_asking() {
     );
     lose(&mut world, 1);
     pass_with_pongs(&mut world, &[publisher, client], 45);
-    assert_eq!(world.heard(client), [incomplete()]);
+    assert_eq!(pushed(&world.heard(client)), [2]);
+    publish(&mut world, publisher, 3..=3);
+    assert_eq!(pushed(&world.heard(client)), [3]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Clients that don't read.
 
 use serde_json::json;
-use tautline_hub::config::ClientOptions;
+use tautline_hub::config::{ClientOptions, SlowConsumerOption};
 
 use crate::support::{Setup, World};
 
@@ -11,10 +11,12 @@ fn world() -> World {
         allow_anonymous_connect_without_token: true,
         ..ClientOptions::default()
     };
-    World::with(Setup {
+    let mut setup = Setup {
         client,
         ..Setup::default()
-    })
+    };
+    setup.channel.namespaces[0].slow_consumer = SlowConsumerOption::Disconnect;
+    World::with(setup)
 }
 
 #[test]

@@ -60,6 +60,12 @@ pub(crate) struct Recorder {
     /// Sessions whose connection takes nothing any more, with the bytes that wait.
     pub(crate) stalled: BTreeMap<SessionId, usize>,
     pub(crate) prepared: usize,
+    /// Sessions of which the hub wants to know when they are drained.
+    pub(crate) asked: BTreeSet<SessionId>,
+    pub(crate) written: u64,
+    /// Stalled sessions whose connection takes a little all the time.
+    pub(crate) trickling: BTreeSet<SessionId>,
+    clock: std::cell::Cell<u64>,
 }
 
 impl Recorder {
@@ -69,6 +75,7 @@ impl Recorder {
             "a message for a session that is closed"
         );
         let length = message.len();
+        self.written += length as u64;
         self.messages.entry(to).or_default().push(message);
         self.stalled.get_mut(&to).map_or(length, |waiting| {
             *waiting += length;
@@ -91,6 +98,23 @@ impl Outbox for Recorder {
 
     fn send(&mut self, to: SessionId, message: &[u8]) -> usize {
         self.record(to, message.into())
+    }
+
+    fn queued(&self, to: SessionId) -> usize {
+        self.stalled.get(&to).copied().unwrap_or(0)
+    }
+
+    fn written(&self, to: SessionId) -> u64 {
+        self.clock.set(self.clock.get() + 1);
+        match (self.stalled.contains_key(&to), self.trickling.contains(&to)) {
+            (true, false) => 0,
+            (true, true) => self.clock.get(),
+            (false, _) => self.written,
+        }
+    }
+
+    fn when_drained(&mut self, to: SessionId) {
+        self.asked.insert(to);
     }
 
     fn resume(&mut self, to: SessionId) {
@@ -173,7 +197,7 @@ pub(crate) fn channel_options() -> ChannelOptions {
         allow_presence_for_anonymous: true,
         allow_history_for_subscriber: true,
         allow_history_for_anonymous: true,
-        ..open
+        ..open.clone()
     };
     let vault = NamespaceOptions {
         name: "vault".into(),
@@ -329,6 +353,20 @@ impl World {
         assert!(batch.is_empty());
     }
 
+    /// Tells the hub of those sessions that have nothing waiting, if it asked.
+    pub(crate) fn drain(&mut self, worker: usize) -> bool {
+        let Worker { hub, out, .. } = &mut self.workers[worker];
+        let asked = std::mem::take(&mut out.asked);
+        let (stalled, drained): (Vec<_>, Vec<_>) = asked
+            .into_iter()
+            .partition(|id| out.stalled.contains_key(id));
+        out.asked.extend(stalled);
+        for &id in &drained {
+            hub.drained(self.now, id, out);
+        }
+        !drained.is_empty()
+    }
+
     /// Delivers what is in the mailboxes, and lets the engine work, until nothing is left.
     pub(crate) fn settle(&mut self) {
         loop {
@@ -341,6 +379,7 @@ impl World {
                     self.deliver(worker);
                     any = true;
                 }
+                any |= self.drain(worker);
             }
             if !any {
                 return;

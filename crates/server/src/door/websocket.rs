@@ -82,8 +82,10 @@ impl Session<'_> {
             }
             // A queue that was blocked moves on here: the task was woken because the socket takes
             // more.
-            if let Poll::Ready(Err(_)) = self.poll_flush() {
-                return Poll::Ready(End::Gone);
+            match self.poll_flush() {
+                Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
+                Poll::Ready(Ok(())) => self.tell_drained(),
+                Poll::Pending => {}
             }
             if !self.worker.wants_input(self.id) {
                 return Poll::Pending;
@@ -105,6 +107,15 @@ impl Session<'_> {
             if !self.engine.flush_pong(&mut link.queue) {
                 return Poll::Ready(Ok(()));
             }
+        }
+    }
+
+    /// Lets the hub go on with a session for which it has more than there was room for.
+    fn tell_drained(&self) {
+        if self.link.borrow_mut().take_drained() {
+            self.worker.turn(|now, state| {
+                state.hub.drained(now, self.id, &mut state.connections);
+            });
         }
     }
 

@@ -31,6 +31,10 @@ pub(crate) struct Link {
     waker: Waker,
     /// Whether the link is on the table's list of those to be flushed.
     dirty: bool,
+    /// How many bytes were written so far.
+    written: u64,
+    /// The hub wants to know when the queue is empty.
+    tell_drained: bool,
 }
 
 /// How the hub ended a session.
@@ -49,6 +53,8 @@ impl Link {
             broken: None,
             waker: Waker::noop().clone(),
             dirty: false,
+            written: 0,
+            tell_drained: false,
         }))
     }
 
@@ -63,7 +69,15 @@ impl Link {
     /// socket takes more.
     pub(crate) fn poll_flush(&mut self) -> Poll<io::Result<()>> {
         let mut cx = Context::from_waker(&self.waker);
-        self.queue.poll_write(&mut cx, &mut self.io)
+        let before = self.queue.len();
+        let result = self.queue.poll_write(&mut cx, &mut self.io);
+        self.written += (before - self.queue.len()) as u64;
+        result
+    }
+
+    /// Whether the hub is to be told, now, that the queue is empty.
+    pub(crate) fn take_drained(&mut self) -> bool {
+        self.queue.is_empty() && std::mem::take(&mut self.tell_drained)
     }
 }
 
@@ -72,6 +86,8 @@ impl Link {
 pub(crate) struct Connections {
     slots: Vec<Slot>,
     dirty: Vec<SessionId>,
+    /// Connections of which the hub is to be told that their queue is empty.
+    drained: Vec<SessionId>,
     /// Kept for its capacity: where prepared messages are put together.
     scratch: Vec<u8>,
 }
@@ -114,17 +130,36 @@ impl Connections {
         let _ = all.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     }
 
+    /// Moves the sessions whose connections were drained, and of which the hub wants to know, to
+    /// `drained`.
+    pub(crate) fn take_drained(&mut self, drained: &mut Vec<SessionId>) {
+        drained.append(&mut self.drained);
+    }
+
     fn flush_all(&mut self) {
-        let Self { slots, dirty, .. } = self;
+        let Self {
+            slots,
+            dirty,
+            drained,
+            ..
+        } = self;
         for id in dirty.drain(..) {
             let Some(link) = lookup(slots, id) else {
                 continue;
             };
             let mut link = link.borrow_mut();
             link.dirty = false;
-            if let Poll::Ready(Err(error)) = link.poll_flush() {
-                link.broken = Some(error);
-                link.waker.wake_by_ref();
+            match link.poll_flush() {
+                Poll::Ready(Ok(())) => {
+                    if link.tell_drained && link.take_drained() {
+                        drained.push(id);
+                    }
+                }
+                Poll::Ready(Err(error)) => {
+                    link.broken = Some(error);
+                    link.waker.wake_by_ref();
+                }
+                Poll::Pending => {}
             }
         }
     }
@@ -171,6 +206,22 @@ impl Outbox for Connections {
         self.with(to, |queue| {
             frame::write_unmasked(frame::OpCode::Text, message, queue);
         })
+    }
+
+    fn queued(&self, to: SessionId) -> usize {
+        lookup(&self.slots, to).map_or(0, |link| link.borrow().queue.len())
+    }
+
+    fn written(&self, to: SessionId) -> u64 {
+        lookup(&self.slots, to).map_or(0, |link| link.borrow().written)
+    }
+
+    fn when_drained(&mut self, to: SessionId) {
+        // Flushing finds out, at the end of the turn or when the socket takes more.
+        self.with(to, |_| ());
+        if let Some(link) = lookup(&self.slots, to) {
+            link.borrow_mut().tell_drained = true;
+        }
     }
 
     fn resume(&mut self, to: SessionId) {

@@ -45,6 +45,8 @@ pub(crate) struct State {
     pub(crate) connections: Connections,
     /// Kept for its capacity.
     batch: Batch,
+    /// Kept for its capacity.
+    drained: Vec<SessionId>,
 }
 
 impl Worker {
@@ -53,6 +55,7 @@ impl Worker {
             hub,
             connections: Connections::default(),
             batch: Batch::default(),
+            drained: Vec::new(),
         };
         Rc::new(Self {
             state: RefCell::new(state),
@@ -113,6 +116,23 @@ impl Worker {
         }
     }
 
+    /// Lets the hub go on with sessions that are behind and whose connections took all there was.
+    /// Returns whether there were any.
+    fn read_on(now: Now, state: &mut State) -> bool {
+        let State {
+            hub,
+            connections,
+            drained,
+            ..
+        } = state;
+        connections.take_drained(drained);
+        let any = !drained.is_empty();
+        for id in drained.drain(..) {
+            hub.drained(now, id, connections);
+        }
+        any
+    }
+
     /// Takes what is in the mailbox, and writes what came of that and of the work before it.
     fn settle(&self, now: Now, state: &mut State) {
         for _ in 0..BATCHES_PER_TURN {
@@ -129,7 +149,7 @@ impl Worker {
             }
             state.batch = batch;
             state.connections.flush();
-            if !any {
+            if !any && !Self::read_on(now, state) {
                 return;
             }
         }

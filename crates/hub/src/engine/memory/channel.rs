@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use tautline_protocol::message::{ClientInfo, PresenceStatsResult, Publication, StreamPosition};
 
 use crate::engine::{
-    FeedId, HistoryOptions, HistoryPage, HistoryRead, Idempotency, Members, WorkerId,
+    FeedId, HistoryOptions, HistoryPage, HistoryRead, Idempotency, Members, WorkerId, weight,
 };
 
 /// How many idempotency keys a channel remembers; beyond, the oldest are forgotten before their
@@ -200,7 +200,6 @@ impl Stream {
             offset: self.top,
             epoch: self.epoch.clone(),
         };
-        let limit = request.limit.unwrap_or(usize::MAX);
         // Offset of the first entry; what a reader has up to `first - 1` is followed by the rest.
         let first = self.top + 1 - self.entries.len() as u64;
         if request.reverse {
@@ -212,13 +211,7 @@ impl Stream {
                 }
                 Some(_) => 0,
             };
-            let publications = self
-                .entries
-                .range(..end)
-                .rev()
-                .take(limit)
-                .cloned()
-                .collect();
+            let publications = collect(self.entries.range(..end).rev(), request);
             return HistoryPage {
                 top,
                 publications,
@@ -234,7 +227,7 @@ impl Stream {
         let follows = request
             .since
             .is_some_and(|since| (first - 1..=self.top).contains(&since));
-        let publications = self.entries.range(start..).take(limit).cloned().collect();
+        let publications = collect(self.entries.range(start..), request);
         HistoryPage {
             top,
             publications,
@@ -251,6 +244,25 @@ impl Stream {
     fn is_forgotten(&self, now: Duration) -> bool {
         now >= self.forgotten_at
     }
+}
+
+/// As many of the entries as a request allows.
+fn collect<'a>(
+    entries: impl Iterator<Item = &'a Arc<Publication>>,
+    request: &HistoryRead,
+) -> Vec<Arc<Publication>> {
+    let mut left = request.max_bytes.unwrap_or(usize::MAX);
+    entries
+        .take(request.limit.unwrap_or(usize::MAX))
+        .enumerate()
+        .take_while(|(index, publication)| {
+            let weight = weight(publication);
+            let fits = *index == 0 || weight <= left;
+            left = left.saturating_sub(weight);
+            fits
+        })
+        .map(|(_, publication)| publication.clone())
+        .collect()
 }
 
 /// How long a stream is kept into which nothing was ever published. A client that comes back later

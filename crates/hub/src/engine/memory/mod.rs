@@ -486,6 +486,7 @@ mod tests {
             options: history(1_000_000).unwrap(),
             since: None,
             limit: Some(0),
+            max_bytes: None,
             reverse: false,
         };
         let first = done(engine.history(at(0), ticket(), read.clone()))

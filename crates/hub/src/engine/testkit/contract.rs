@@ -286,6 +286,7 @@ fn read(channel: &str) -> HistoryRead {
         options: KEEP,
         since: None,
         limit: None,
+        max_bytes: None,
         reverse: false,
     }
 }

@@ -1,0 +1,536 @@
+//! Subscriptions that are behind the head of their channel's stream, and those that can't keep up.
+//!
+//! A subscription is a cursor. At the head it gets what the feed brings. Behind it, for whatever
+//! reason (its client came back and has missed much, it doesn't read as fast as others publish, the
+//! feed has lost something), it is read on page by page: the next one when what was queued before
+//! is written, until it stands at the head again. Never is more than a page queued for it, however
+//! far behind it is, and no publication is skipped or repeated. If what comes next isn't kept any
+//! more, the subscription ends with a code on which clients subscribe again, and are told then that
+//! they can't recover.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tautline_protocol::message::Publication;
+use tautline_protocol::{Push, Reply, UnsubscribeCode};
+
+use super::channel_name::ChannelName;
+use super::channels::{ChannelKey, Role};
+use super::recovery::is_at_head;
+use super::waiting::Pending;
+use super::{Hub, SessionId};
+use crate::Now;
+use crate::config::{HubConfig, SlowConsumer};
+use crate::engine::{EngineError, HistoryOptions, HistoryPage, HistoryRead, Started, weight};
+use crate::outbox::Outbox;
+
+/// What a session has that is not at the head with all of its subscriptions.
+#[derive(Default)]
+pub(crate) struct Lag {
+    /// Channels to be read on, one page each in turn.
+    behind: VecDeque<ChannelKey>,
+    /// The one for which the engine was asked.
+    reading: Option<ChannelKey>,
+    /// What is held of channels whose readers are to have the newest.
+    held: Vec<Held>,
+    /// Waits for [`Hub::drained`].
+    waits: bool,
+    /// The engine was in trouble; when to ask it again.
+    pub(crate) retry_at: Option<Duration>,
+    /// How much was written when the last pong was due.
+    pub(crate) written: u64,
+}
+
+/// Publications of one channel that wait until the session has room.
+struct Held {
+    channel: ChannelKey,
+    publications: VecDeque<Arc<Publication>>,
+    bytes: usize,
+}
+
+/// What a hub counts. Numbers only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HubCounters {
+    /// How often a subscription was set behind because its connection had no room for more.
+    pub parked: u64,
+    /// Pages that were sent to subscriptions which are behind.
+    pub pages: u64,
+    /// Subscriptions that were ended because what they need is not kept any more.
+    pub lost: u64,
+    /// Publications that were left out for a reader which can't keep up, by its namespace's policy.
+    pub dropped: u64,
+    /// Connections that were closed because too much waited for them.
+    pub slow: u64,
+}
+
+impl Hub {
+    /// Nothing waits to be written to a session any more: the answer to
+    /// [`Outbox::when_drained`]. Harmless for any session at any time.
+    pub fn drained<O: Outbox>(&mut self, now: Now, id: SessionId, out: &mut O) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        if let Some(lag) = session.lag.as_deref_mut() {
+            lag.waits = false;
+            self.pump(now, id, out);
+        }
+        self.settle(now, out);
+    }
+
+    /// Reads on for a session as long as it has room.
+    pub(super) fn pump<O: Outbox>(&mut self, now: Now, id: SessionId, out: &mut O) {
+        loop {
+            let room = page_bytes(&self.config);
+            let Some(session) = self.sessions.get_mut(id) else {
+                return;
+            };
+            let Some(lag) = session.lag.as_deref_mut() else {
+                return;
+            };
+            if lag.waits || lag.reading.is_some() || session.is_slow {
+                return;
+            }
+            if lag.retry_at.is_some_and(|at| now.monotonic < at) {
+                return;
+            }
+            lag.retry_at = None;
+            if out.queued(id) >= room {
+                lag.waits = true;
+                out.when_drained(id);
+                return;
+            }
+            if let Some(held) = lag.held.pop() {
+                self.release(now, id, held, out);
+            } else if let Some(key) = lag.behind.pop_front() {
+                self.read_on(now, id, key, out);
+            } else {
+                session.lag = None;
+                return;
+            }
+        }
+    }
+
+    /// Sets a subscription behind the head, at `from`. Nothing is sent before the next
+    /// [`pump`](Self::pump).
+    pub(super) fn fall_behind(&mut self, id: SessionId, index: u32, from: u64) {
+        let key = self.channels.key(index);
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        let slot = session
+            .connected()
+            .and_then(|connected| connected.subscription(index))
+            .map(|subscription| subscription.slot as usize);
+        if let (Some(slot), Some(channel)) = (slot, self.channels.get_mut(index)) {
+            channel.subscribers[slot].from = from;
+            channel.set_role(slot, Role::Behind);
+            let lag = session.lag.get_or_insert_default();
+            lag.behind.push_back(key);
+            self.to_pump.push(id);
+        }
+    }
+
+    /// A session has more waiting than it should: each of its channels gets what its namespace
+    /// says. The queue grows no more by their publications.
+    pub(super) fn park(&mut self, id: SessionId) {
+        let Some(connected) = self.sessions.connected(id) else {
+            return;
+        };
+        let subscriptions = connected.subscriptions.iter();
+        let places: Vec<(u32, usize)> = subscriptions
+            .map(|subscription| (subscription.channel, subscription.slot as usize))
+            .collect();
+        for (index, slot) in places {
+            let key = self.channels.key(index);
+            let Some(channel) = self.channels.get_mut(index) else {
+                continue;
+            };
+            let subscriber = channel.subscribers[slot];
+            if subscriber.role != Role::Live {
+                continue;
+            }
+            let position = channel.position(&subscriber);
+            match slow_consumer(&self.config, &channel.name).0 {
+                // A place in the stream is known only of those who are positioned, or were fed.
+                SlowConsumer::Park if subscriber.positioned || channel.seen > 0 => {
+                    self.counters.parked += 1;
+                    self.fall_behind(id, index, position);
+                }
+                SlowConsumer::DropOldest | SlowConsumer::Latest => {
+                    channel.subscribers[slot].from = position;
+                    channel.set_role(slot, Role::Holding);
+                    if let Some(session) = self.sessions.get_mut(id) {
+                        let lag = session.lag.get_or_insert_default();
+                        lag.held.push(Held::new(key));
+                    }
+                    self.to_pump.push(id);
+                }
+                SlowConsumer::Park | SlowConsumer::Disconnect => {}
+            }
+        }
+    }
+
+    /// Pumps the sessions that fell behind in the current call.
+    pub(super) fn settle_lag<O: Outbox>(&mut self, now: Now, out: &mut O) {
+        while let Some(id) = self.to_pump.pop() {
+            self.pump(now, id, out);
+        }
+    }
+
+    /// Forgets what a session has of a channel that it leaves.
+    pub(super) fn forget_lag(&mut self, id: SessionId, index: u32) {
+        let key = self.channels.key(index);
+        if let Some(session) = self.sessions.get_mut(id)
+            && let Some(lag) = session.lag.as_deref_mut()
+        {
+            lag.behind.retain(|channel| *channel != key);
+            lag.held.retain(|held| held.channel != key);
+            if lag.reading == Some(key) {
+                lag.reading = None;
+                // The others were waiting for this one.
+                self.to_pump.push(id);
+            }
+        }
+    }
+
+    /// Holds a publication for a session that is to have the newest when it has room.
+    pub(super) fn hold(&mut self, id: SessionId, index: u32, publication: &Arc<Publication>) {
+        let key = self.channels.key(index);
+        let Some(channel) = self.channels.get(index) else {
+            return;
+        };
+        let (policy, tag) = slow_consumer(&self.config, &channel.name);
+        let limit = page_bytes(&self.config);
+        let session = self.sessions.get_mut(id);
+        let lag = session.and_then(|session| session.lag.as_deref_mut());
+        let held = lag.and_then(|lag| lag.held.iter_mut().find(|held| held.channel == key));
+        if let Some(held) = held {
+            if policy == SlowConsumer::Latest {
+                let is_replaced = |other: &Publication| match tag {
+                    "" => true,
+                    tag => other.tags.get(tag) == publication.tags.get(tag),
+                };
+                self.counters.dropped += held.remove(is_replaced);
+            }
+            self.counters.dropped += held.push(publication, limit);
+        }
+    }
+
+    /// Sends what was held for a channel, which is live again with that.
+    fn release<O: Outbox>(&mut self, now: Now, id: SessionId, held: Held, out: &mut O) {
+        let Some(slot) = self.slot_in(id, held.channel, Role::Holding) else {
+            return;
+        };
+        self.catch_up(now, held.channel, slot);
+        if let Some(channel) = self.channels.by_key(held.channel) {
+            let name = channel.name.clone();
+            for publication in held.publications {
+                let push = Push::Publication(name.clone(), publication);
+                self.send_page(id, &Reply::Push(push), out);
+            }
+        }
+    }
+
+    /// One step forward for a subscription that is behind.
+    fn read_on<O: Outbox>(&mut self, now: Now, id: SessionId, key: ChannelKey, out: &mut O) {
+        let Some(slot) = self.slot_in(id, key, Role::Behind) else {
+            return;
+        };
+        let Some(channel) = self.channels.by_key(key) else {
+            return;
+        };
+        let from = channel.subscribers[slot].from;
+        if channel.seen > 0 && from >= channel.seen {
+            return self.catch_up(now, key, slot);
+        }
+        let limit = page_bytes(&self.config);
+        let rest = channel.tail.as_ref().and_then(|tail| tail.behind(from));
+        if let Some(page) = rest.map(|rest| one_page(rest, limit)) {
+            let seen = channel.seen;
+            return self.send_publications(now, id, key, page, seen, out);
+        }
+        let Some(options) = history_options(&self.config, &channel.name) else {
+            // Offsets come of histories only.
+            return self.catch_up(now, key, slot);
+        };
+        let read = HistoryRead {
+            channel: channel.name.clone(),
+            options,
+            since: Some(from),
+            limit: Some(PAGE_PUBLICATIONS),
+            max_bytes: Some(limit),
+            reverse: false,
+        };
+        let shared = channel.reads.iter().find(|(since, _)| *since == from);
+        if let Some((_, serial)) = shared
+            && let Some(Pending::Page { waiters, .. }) = self.pending.get_mut(serial)
+        {
+            waiters.push(id);
+            return self.note_reading(id, key);
+        }
+        let ticket = self.ticket();
+        match self.engine.history(now, ticket, read) {
+            Started::Done(result) => self.on_page(now, id, key, from, result, out),
+            Started::Later => {
+                let waiters = vec![id];
+                let page = Pending::Page {
+                    channel: key,
+                    since: from,
+                    waiters,
+                };
+                self.pending.insert(ticket.serial, page);
+                if let Some(channel) = self.channels.by_key(key) {
+                    channel.reads.push((from, ticket.serial));
+                }
+                self.note_reading(id, key);
+            }
+        }
+    }
+
+    fn note_reading(&mut self, id: SessionId, key: ChannelKey) {
+        if let Some(session) = self.sessions.get_mut(id)
+            && let Some(lag) = session.lag.as_deref_mut()
+        {
+            lag.reading = Some(key);
+        }
+    }
+
+    /// A page that one or more sessions wait for is there.
+    pub(super) fn on_pages<O: Outbox>(
+        &mut self,
+        now: Now,
+        key: ChannelKey,
+        since: u64,
+        waiters: Vec<SessionId>,
+        result: Result<HistoryPage, EngineError>,
+        out: &mut O,
+    ) {
+        if let Some(channel) = self.channels.by_key(key) {
+            channel.reads.retain(|(other, _)| *other != since);
+        }
+        for id in waiters {
+            let session = self.sessions.get_mut(id);
+            let Some(lag) = session.and_then(|session| session.lag.as_deref_mut()) else {
+                continue;
+            };
+            // Not so if the session has left the channel since, and perhaps come back.
+            if lag.reading == Some(key) {
+                lag.reading = None;
+                self.on_page(now, id, key, since, result.clone(), out);
+                self.pump(now, id, out);
+            }
+        }
+    }
+
+    /// Sends a page that was read for one session.
+    fn on_page<O: Outbox>(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        key: ChannelKey,
+        since: u64,
+        result: Result<HistoryPage, EngineError>,
+        out: &mut O,
+    ) {
+        let Some(slot) = self.slot_in(id, key, Role::Behind) else {
+            return;
+        };
+        let Some(channel) = self.channels.by_key(key) else {
+            return;
+        };
+        if channel.subscribers[slot].from != since {
+            return self.queue_behind(id, key);
+        }
+        let page = match result {
+            Ok(page) => page,
+            Err(error) => {
+                tracing::debug!(%error, "a page can't be read now");
+                return self.retry(now, id, key);
+            }
+        };
+        if *channel.epoch != *page.top.epoch {
+            return self.turn_epoch(now, key.index, page.top.epoch, 0, out);
+        }
+        if !page.follows {
+            self.counters.lost += 1;
+            let code = UnsubscribeCode::InsufficientState;
+            return self.unsubscribe_with(now, id, key.index, code, out);
+        }
+        if page.publications.is_empty() && since < page.top.offset {
+            // An engine that says neither what comes next nor that it is gone.
+            return self.retry(now, id, key);
+        }
+        self.send_publications(now, id, key, page.publications, page.top.offset, out);
+    }
+
+    /// Sends what comes next to a subscription that is behind a stream which ends at `top`.
+    fn send_publications<O: Outbox>(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        key: ChannelKey,
+        publications: Vec<Arc<Publication>>,
+        top: u64,
+        out: &mut O,
+    ) {
+        let Some(slot) = self.slot_in(id, key, Role::Behind) else {
+            return;
+        };
+        let Some(channel) = self.channels.by_key(key) else {
+            return;
+        };
+        let name = channel.name.clone();
+        if let Some(last) = publications.last() {
+            channel.subscribers[slot].from = last.offset;
+            self.counters.pages += 1;
+        }
+        let (from, seen) = (channel.subscribers[slot].from, channel.seen);
+        for publication in publications {
+            let push = Push::Publication(name.clone(), publication);
+            self.send_page(id, &Reply::Push(push), out);
+        }
+        if is_at_head(from, seen, top) {
+            self.catch_up(now, key, slot);
+        } else {
+            self.queue_behind(id, key);
+        }
+    }
+
+    /// A subscription stands at the head (again).
+    fn catch_up(&mut self, now: Now, key: ChannelKey, slot: usize) {
+        if let Some(channel) = self.channels.by_key(key) {
+            channel.set_role(slot, Role::Live);
+            if channel.subscribers[slot].positioned {
+                self.watch_position(now, key.index);
+            }
+        }
+    }
+
+    fn queue_behind(&mut self, id: SessionId, key: ChannelKey) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            let lag = session.lag.get_or_insert_default();
+            lag.behind.push_back(key);
+        }
+    }
+
+    fn retry(&mut self, now: Now, id: SessionId, key: ChannelKey) {
+        self.queue_behind(id, key);
+        if let Some(session) = self.sessions.get_mut(id) {
+            let lag = session.lag.get_or_insert_default();
+            lag.retry_at = Some(now.monotonic + RETRY);
+            self.arm(id);
+        }
+    }
+
+    /// The place of a session in a channel's list, if it is there in this role.
+    fn slot_in(&mut self, id: SessionId, key: ChannelKey, role: Role) -> Option<usize> {
+        let connected = self.sessions.connected(id)?;
+        let slot = connected.subscription(key.index)?.slot as usize;
+        let channel = self.channels.by_key(key)?;
+        (channel.subscribers.get(slot)?.role == role).then_some(slot)
+    }
+
+    /// Queues a message of a page. What is queued is bounded by the page, so the limit of the queue
+    /// is not for it.
+    fn send_page<O: Outbox>(&mut self, id: SessionId, reply: &Reply, out: &mut O) {
+        if let Some(session) = self.sessions.get(id) {
+            self.scratch.clear();
+            let encoding = session.transport.encoding;
+            encoding.encode_reply(reply, &mut self.scratch);
+            out.send(id, &self.scratch);
+        }
+    }
+}
+
+impl Lag {
+    /// Whether something waits for room: nothing that can do without should be sent.
+    pub(crate) fn waits(&self) -> bool {
+        self.waits
+    }
+}
+
+impl Held {
+    fn new(channel: ChannelKey) -> Self {
+        Self {
+            channel,
+            publications: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Removes those that something newer replaces, and returns how many.
+    fn remove(&mut self, is_replaced: impl Fn(&Publication) -> bool) -> u64 {
+        let (before, bytes) = (self.publications.len(), &mut self.bytes);
+        self.publications.retain(|publication| {
+            let is_replaced = is_replaced(publication);
+            *bytes -= if is_replaced { weight(publication) } else { 0 };
+            !is_replaced
+        });
+        (before - self.publications.len()) as u64
+    }
+
+    /// Adds the newest, and returns how many of the oldest had to go for it.
+    fn push(&mut self, publication: &Arc<Publication>, limit: usize) -> u64 {
+        self.bytes += weight(publication);
+        self.publications.push_back(publication.clone());
+        let mut dropped = 0;
+        while self.publications.len() > 1
+            && (self.publications.len() > PAGE_PUBLICATIONS || self.bytes > limit)
+        {
+            if let Some(oldest) = self.publications.pop_front() {
+                self.bytes -= weight(&oldest);
+                dropped += 1;
+            }
+        }
+        dropped
+    }
+}
+
+/// How many bytes may wait before a session counts as having no room for more.
+pub(super) fn park_mark(config: &HubConfig) -> usize {
+    config.client.queue_max_size / 4
+}
+
+/// How much is read at once for a session that is behind.
+pub(super) fn page_bytes(config: &HubConfig) -> usize {
+    PAGE_BYTES.min(park_mark(config))
+}
+
+fn history_options(config: &HubConfig, channel: &str) -> Option<HistoryOptions> {
+    let name = ChannelName::parse(config, channel).ok()?;
+    config.channel.history(name.options)
+}
+
+/// What becomes of a channel's readers that can't keep up, and the tag by which the latest is told.
+fn slow_consumer<'c>(config: &'c HubConfig, channel: &str) -> (SlowConsumer, &'c str) {
+    match ChannelName::parse(config, channel) {
+        Ok(name) => (
+            name.options.slow_consumer(),
+            &name.options.slow_consumer_key_tag,
+        ),
+        Err(_) => (SlowConsumer::Disconnect, ""),
+    }
+}
+
+fn one_page<'a>(
+    rest: impl Iterator<Item = &'a Arc<Publication>>,
+    limit: usize,
+) -> Vec<Arc<Publication>> {
+    let mut bytes = 0;
+    rest.take(PAGE_PUBLICATIONS)
+        .take_while(|publication| {
+            let fits = bytes < limit;
+            bytes += weight(publication);
+            fits
+        })
+        .cloned()
+        .collect()
+}
+
+/// A page: enough to keep a fast connection busy, little enough for ten thousand slow ones.
+const PAGE_BYTES: usize = 64 * 1024;
+pub(super) const PAGE_PUBLICATIONS: usize = 500;
+/// How long an engine in trouble is left alone.
+const RETRY: Duration = Duration::from_secs(1);
