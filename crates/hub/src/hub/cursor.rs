@@ -304,7 +304,7 @@ impl Hub {
         key: ChannelKey,
         since: u64,
         waiters: Vec<SessionId>,
-        result: Result<HistoryPage, EngineError>,
+        result: &Result<HistoryPage, EngineError>,
         out: &mut O,
     ) {
         if let Some(channel) = self.channels.by_key(key) {

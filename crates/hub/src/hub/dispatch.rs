@@ -242,7 +242,7 @@ impl Hub {
                     // An engine that answers another question than it was asked is broken.
                     _ => Err(EngineError::Unavailable),
                 };
-                self.on_pages(now, channel, since, waiters, result, out);
+                self.on_pages(now, channel, since, waiters, &result, out);
             }
             (Some(Pending::Position(key)), Outcome::History(result)) => {
                 self.on_position(now, key, result, out);

@@ -10,7 +10,6 @@ use super::channels::ChannelKey;
 use crate::engine::{EngineError, HistoryPage, Outcome};
 
 /// The command of a session that waits. No other of the session is executed meanwhile.
-#[expect(clippy::large_enum_variant, reason = "always behind a box")]
 pub(crate) enum Waiting {
     Publish { command: u32 },
     Presence { command: u32 },
