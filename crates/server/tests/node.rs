@@ -484,6 +484,33 @@ fn a_reader_that_is_too_slow_hurts_itself_only() {
 }
 
 #[test]
+fn a_reader_that_is_too_slow_misses_nothing_where_there_is_history() {
+    let server = Server::serve(
+        "parked",
+        "[client]\nallow_anonymous_connect_without_token = true\n\
+         [http_api]\nkey = \"dev\"\n\
+         [channel.without_namespace]\nallow_subscribe_for_client = true\nallow_subscribe_for_anonymous = true\n\
+         history_size = 1000\nhistory_ttl = \"1h\"\nforce_recovery = true\n",
+    );
+    let mut slow = Client::subscribed(&server, "flood");
+    let mut fast = Client::subscribed(&server, "flood");
+    let filling = "x".repeat(64_000);
+    let numbered = |number: usize| format!(r#""{number} {filling}""#);
+    // More than any socket buffer holds.
+    for number in 0..300 {
+        let publish = format!(r#"{{"channel":"flood","data":{}}}"#, numbered(number));
+        server.api("publish", &publish);
+        assert!(fast.text().contains(&numbered(number)));
+    }
+    assert!(server.api("info", "{}").contains(r#""num_clients":2"#));
+    for number in 0..300 {
+        assert!(slow.text().contains(&numbered(number)), "{number}");
+    }
+    server.api("publish", r#"{"channel":"flood","data":"live"}"#);
+    assert!(slow.text().contains("live"));
+}
+
+#[test]
 fn a_shutdown_is_told_and_ends_well() {
     let mut server = Server::dev();
     let mut client = Client::connected(&server);

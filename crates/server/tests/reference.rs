@@ -113,6 +113,7 @@ fn type_name(kind: &str) -> Option<&'static str> {
         "Option<Secret>" => "secret text",
         "IpAddr" => "IP address",
         "DataFormat" => "`json` or `json_object`",
+        "SlowConsumerOption" => "`auto`, `park`, `disconnect`, `drop_oldest` or `latest`",
         "ErrorMode" => "`body` or `transport`",
         "LogLevel" => "`none`, `error`, `warn`, `info`, `debug` or `trace`",
         "NamespaceOptions" | "Vec<NamespaceOptions>" => return None,

@@ -92,11 +92,14 @@ pub struct NamespaceOptions {
     pub allow_user_limited_channels: bool,
     /// What may be published.
     pub publication_data_format: DataFormat,
-    /// What becomes of a reader that can't keep up. Default: `park` where there is history,
-    /// `disconnect` elsewhere.
+    /// What becomes of a reader that can't keep up. `park`: it is read on from history as fast as it
+    /// reads, and misses nothing. `disconnect`: it may fill its queue, then it is cut off. `drop_oldest`:
+    /// it misses the oldest of what it has no room for. `latest`: it gets the latest publication when
+    /// it has room again. Default: `auto`, which is `park` where there is history and `disconnect`
+    /// elsewhere.
     pub slow_consumer: SlowConsumerOption,
-    /// With `slow_consumer = "latest"`: the tag by whose values publications replace each other;
-    /// empty if each replaces all before it.
+    /// For `slow_consumer = "latest"`: the tag by whose values publications replace each other; empty
+    /// if each replaces all before it.
     pub slow_consumer_key_tag: String,
 }
 

@@ -36,8 +36,9 @@ pub struct ClientOptions {
     pub expired_sub_close_delay: Duration,
     /// How many channels a connection may be subscribed to. Default: 128.
     pub channel_limit: usize,
-    /// How many bytes may wait to be written to a connection before it is closed as too slow.
-    /// Default: 1 MiB.
+    /// How many bytes may wait to be written to a connection before it is closed as too slow. When a
+    /// quarter of that waits it gets no more publications until there is room, and then what its
+    /// namespaces' `slow_consumer` says. Default: 1 MiB.
     pub queue_max_size: usize,
     /// How many bytes of commands may wait, while one before them waits for the engine, before the
     /// connection is closed. Default: 1 MiB.
@@ -50,7 +51,8 @@ pub struct ClientOptions {
     pub connect_include_server_time: bool,
     /// How many publications a client's history call may return. Default: 300.
     pub history_max_publication_limit: usize,
-    /// How many missed publications a client may recover. Default: 300.
+    /// How many missed publications come with the reply to a subscribe command, 500 at the most; the
+    /// others follow it as the connection takes them. Default: 300.
     pub recovery_max_publication_limit: usize,
 }
 

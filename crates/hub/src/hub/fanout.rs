@@ -109,11 +109,7 @@ impl Hub {
             Kind::Publication,
             |subscriber, sessions| match subscriber.role {
                 Role::Live => true,
-                Role::Behind => {
-                    let session = sessions.get(subscriber.session);
-                    let lag = session.and_then(|session| session.lag.as_deref());
-                    lag.is_none_or(|lag| !lag.waits())
-                }
+                Role::Behind => has_room(sessions, subscriber),
                 Role::Pending | Role::Holding => false,
             },
         );
@@ -321,6 +317,13 @@ impl Hub {
         }
         self.full = full;
     }
+}
+
+#[cold]
+fn has_room(sessions: &Sessions, subscriber: &Subscriber) -> bool {
+    let session = sessions.get(subscriber.session);
+    let lag = session.and_then(|session| session.lag.as_deref());
+    lag.is_none_or(|lag| !lag.waits())
 }
 
 /// What is fanned out.

@@ -85,7 +85,6 @@ fn client() -> ClientOptions {
     ClientOptions {
         allow_anonymous_connect_without_token: true,
         history_max_publication_limit: HISTORY_SIZE,
-        recovery_max_publication_limit: HISTORY_SIZE,
         ..ClientOptions::default()
     }
 }
