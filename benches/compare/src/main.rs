@@ -14,11 +14,13 @@ mod report;
 mod rounds;
 mod server;
 mod stats;
+mod suite;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
+use crate::load::Load;
 use crate::options::{Command, Options};
 
 fn main() -> ExitCode {
@@ -38,19 +40,23 @@ fn main() -> ExitCode {
 
 /// `false` when a server failed under a load; the others were measured nevertheless.
 fn run(options: &Options) -> anyhow::Result<bool> {
-    let loads = match &options.command {
+    let common = &options.common;
+    let load = match &options.command {
         Command::List => {
-            peers::print_list(&options.common.tautline_dir());
+            peers::print_list(&common.tautline_dir());
             return Ok(true);
         }
-        Command::Echo(load) => vec![load.clone().into()],
-        Command::Idle(load) => vec![load.clone().into()],
-        Command::Fanout(load) => vec![load.clone().into()],
-        Command::Suite => load::suite(),
+        Command::Suite(suite) => return suite::run(suite, common),
+        Command::Echo(load) => Load::Echo(load.clone()),
+        Command::Deflate(load) => Load::Deflate(load.clone()),
+        Command::Broadcast(load) => Load::Broadcast(load.clone()),
+        Command::Storm(load) => Load::Storm(load.clone()),
+        Command::Open(load) => Load::Open(load.clone()),
+        Command::Engine(load) => Load::Engine(load.clone()),
+        Command::Idle(load) => Load::Idle(load.clone()),
+        Command::Fanout(load) => Load::Fanout(load.clone()),
     };
-    let mut all_well = true;
-    for load in &loads {
-        all_well &= rounds::measure(load, &options.common)?;
-    }
-    Ok(all_well)
+    let entries = rounds::measure(&load, common, &[], common.json.as_deref())?;
+    report::print(&load.title(), &entries);
+    Ok(rounds::all_well(&entries))
 }

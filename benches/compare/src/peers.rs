@@ -1,4 +1,4 @@
-//! Who takes part: each server, how it is started, and which loads it knows. A new peer is one more entry here.
+//! Who takes part: each server, what it serves, and how it is started for that. A new peer is one more entry here.
 
 use std::borrow::Cow;
 use std::env;
@@ -6,41 +6,77 @@ use std::path::{Path, PathBuf};
 
 use crate::client::upgrade::Dialect;
 
+/// What a load needs a server to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Service {
+    /// Sends back what comes.
+    Echo,
+    /// The same, compressed, each message by itself.
+    DeflateAlone,
+    /// The same, compressed with context takeover.
+    DeflateTakeover,
+    /// Sends what comes to everybody who is connected.
+    Broadcast,
+    /// The same, compressed.
+    BroadcastDeflate,
+    /// Publish and subscribe over the client protocol.
+    Channels,
+    /// Echo through axum.
+    Axum,
+    /// Echo behind TLS 1.3.
+    Tls,
+    /// No server at all: the engine in a loop.
+    Engine,
+}
+
 /// A server under test.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub(crate) name: Cow<'static, str>,
-    program: Program,
-    /// Behind `--listen ADDRESS`.
-    pub(crate) arguments: &'static [&'static str],
-    pub(crate) echo: Option<Dialect>,
-    pub(crate) fanout: Option<Fanout>,
+    version: Version,
+    starts: Cow<'static, [Start]>,
     /// Whether the heap counter sees its allocations.
     pub(crate) heap_is_counted: bool,
     /// Left out unless it is asked for by name.
     on_request: bool,
+    /// Where the fan-out over the client protocol takes place.
+    pub(crate) channel: &'static str,
 }
 
-/// How a peer's fan-out is reached.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Fanout {
+/// How a peer is started for a service.
+#[derive(Debug, Clone)]
+pub(crate) struct Start {
+    service: Service,
+    program: Program,
+    /// Behind `--listen ADDRESS`.
+    pub(crate) arguments: &'static [&'static str],
+    /// How it is spoken to.
     pub(crate) dialect: Dialect,
-    pub(crate) channel: &'static str,
 }
 
 #[derive(Debug, Clone)]
 enum Program {
     /// A binary of this workspace.
     Own(&'static str),
-    /// A binary of the main workspace, by its path in the build directory.
-    Tautline {
-        path: &'static str,
-        before: &'static [&'static str],
-    },
+    /// A binary that `benches/run` builds from what is no Rust, and what to do when it is not there.
+    Foreign(&'static str, &'static str),
+    /// A binary of the main workspace, by its path in the build directory, and words before `--listen`.
+    Tautline(&'static str, &'static [&'static str]),
     /// `peers/bun`.
     Bun,
     /// Given on the command line.
     At(PathBuf),
+}
+
+/// Where a peer's version is written down.
+#[derive(Debug, Clone, Copy)]
+enum Version {
+    /// It has none of its own.
+    None,
+    /// The crate of this name in this workspace's lock file.
+    Crate(&'static str),
+    /// Behind this text in a file.
+    In(&'static str, &'static str),
 }
 
 /// What is executed.
@@ -54,148 +90,324 @@ pub(crate) struct CommandLine {
 /// The name that ratios refer to.
 pub(crate) const BASELINE: &str = "bare";
 
-const ECHO: Option<Dialect> = Some(Dialect::WebSocket("/"));
+/// The name of what all this is about.
+pub(crate) const OURS: &str = "tautline";
+
+const LOCK: &str = include_str!("../Cargo.lock");
+const GWS_MODULES: &str = include_str!("../peers/gws/go.mod");
+const BUN_PACKAGE: &str = include_str!("../peers/bun/package.json");
+const UWEBSOCKETS_PACKAGE: &str = include_str!("../peers/uwebsockets/requirements.txt");
+const GWS: Program = Program::Foreign("peer-gws", "it takes Go");
+const UWEBSOCKETS: Program = Program::Foreign(
+    "peer-uwebsockets",
+    "it takes a C compiler, libuv1, and `pip install --no-deps --target package -r requirements.txt` \
+     in benches/compare/peers/uwebsockets",
+);
+
 const BASE: Peer = Peer {
     name: Cow::Borrowed(BASELINE),
-    program: Program::Own("peer-bare"),
-    arguments: &[],
-    echo: None,
-    fanout: None,
+    version: Version::None,
+    starts: Cow::Borrowed(&[]),
     heap_is_counted: true,
     on_request: false,
+    channel: "bench",
 };
+
+const fn raw(service: Service, arguments: &'static [&'static str]) -> Start {
+    Start {
+        service,
+        program: Program::Own("peer-bare"),
+        arguments,
+        dialect: Dialect::Raw,
+    }
+}
+
+const fn start(
+    service: Service,
+    program: Program,
+    arguments: &'static [&'static str],
+    path: &'static str,
+) -> Start {
+    Start {
+        service,
+        program,
+        arguments,
+        dialect: Dialect::WebSocket(path),
+    }
+}
+
+/// The services of a library that has no compression.
+macro_rules! plain {
+    ($program:expr) => {
+        Cow::Borrowed(&[
+            start(Service::Echo, $program, &[], "/"),
+            start(Service::Broadcast, $program, &["--broadcast"], "/"),
+        ])
+    };
+}
+
+/// The services of one that has.
+macro_rules! compressing {
+    ($program:expr) => {
+        Cow::Borrowed(&[
+            start(Service::Echo, $program, &[], "/"),
+            start(
+                Service::DeflateAlone,
+                $program,
+                &["--deflate", "alone"],
+                "/",
+            ),
+            start(
+                Service::DeflateTakeover,
+                $program,
+                &["--deflate", "takeover"],
+                "/",
+            ),
+            start(Service::Broadcast, $program, &["--broadcast"], "/"),
+            start(
+                Service::BroadcastDeflate,
+                $program,
+                &["--broadcast", "--deflate", "alone"],
+                "/",
+            ),
+        ])
+    };
+}
+
+/// The services of a peer that answers reply by reply.
+macro_rules! sending {
+    ($program:expr) => {
+        Cow::Borrowed(&[start(Service::Echo, $program, &["--send"], "/")])
+    };
+}
 
 /// All peers, in the order of the tables.
 pub(crate) const PEERS: &[Peer] = &[
     Peer {
-        echo: Some(Dialect::Raw),
+        // Where others compress, it hands on the same messages as they are.
+        starts: Cow::Borrowed(&[
+            raw(Service::Echo, &[]),
+            raw(Service::Broadcast, &["--fanout"]),
+            raw(Service::BroadcastDeflate, &["--fanout"]),
+            raw(Service::Channels, &["--fanout"]),
+        ]),
         ..BASE
     },
     Peer {
-        arguments: &["--fanout"],
-        fanout: Some(Fanout {
-            dialect: Dialect::Raw,
-            channel: "bench",
-        }),
-        ..BASE
-    },
-    Peer {
-        name: Cow::Borrowed("tautline"),
-        program: Program::Tautline {
-            path: "examples/echo_server",
-            before: &[],
-        },
-        echo: ECHO,
-        ..BASE
-    },
-    Peer {
-        name: Cow::Borrowed("tautline"),
-        program: Program::Tautline {
-            path: "tautline",
-            before: &["dev"],
-        },
+        name: Cow::Borrowed(OURS),
+        starts: Cow::Borrowed(&[
+            start(
+                Service::Echo,
+                Program::Tautline("examples/echo_server", &[]),
+                &[],
+                "/",
+            ),
+            start(
+                Service::DeflateAlone,
+                Program::Tautline("examples/echo_server", &[]),
+                &["--deflate"],
+                "/",
+            ),
+            start(
+                Service::DeflateTakeover,
+                Program::Tautline("examples/echo_server", &[]),
+                &["--deflate"],
+                "/",
+            ),
+            start(
+                Service::Broadcast,
+                Program::Tautline("examples/broadcast_server", &[]),
+                &[],
+                "/fanout",
+            ),
+            start(
+                Service::BroadcastDeflate,
+                Program::Tautline("examples/broadcast_server", &[]),
+                &["--deflate"],
+                "/fanout",
+            ),
+            start(
+                Service::Channels,
+                Program::Tautline("tautline", &["dev"]),
+                &[],
+                "/connection/websocket",
+            ),
+            start(
+                Service::Axum,
+                Program::Own("peer-tautline"),
+                &["--axum"],
+                "/",
+            ),
+            start(Service::Tls, Program::Own("peer-tautline"), &["--tls"], "/"),
+            start(Service::Engine, Program::Own("engine"), &[], "/"),
+        ]),
         // The one namespace of `tautline dev` that keeps neither history nor presence.
-        fanout: Some(Fanout {
-            dialect: Dialect::WebSocket("/connection/websocket"),
-            channel: "typing:bench",
-        }),
+        channel: "typing:bench",
+        ..BASE
+    },
+    Peer {
+        name: Cow::Borrowed("uwebsockets"),
+        version: Version::In(UWEBSOCKETS_PACKAGE, "socketify=="),
+        starts: compressing!(UWEBSOCKETS),
+        ..BASE
+    },
+    Peer {
+        name: Cow::Borrowed("bun"),
+        version: Version::In(BUN_PACKAGE, "\"bun\": \""),
+        starts: Cow::Borrowed(&[
+            start(Service::Echo, Program::Bun, &[], "/echo"),
+            start(
+                Service::DeflateAlone,
+                Program::Bun,
+                &["--deflate", "alone"],
+                "/echo",
+            ),
+            start(
+                Service::DeflateTakeover,
+                Program::Bun,
+                &["--deflate", "takeover"],
+                "/echo",
+            ),
+            start(Service::Broadcast, Program::Bun, &[], "/fanout"),
+            start(
+                Service::BroadcastDeflate,
+                Program::Bun,
+                &["--deflate", "alone"],
+                "/fanout",
+            ),
+            start(
+                Service::Channels,
+                Program::Bun,
+                &[],
+                "/connection/websocket",
+            ),
+        ]),
+        heap_is_counted: false,
         ..BASE
     },
     Peer {
         name: Cow::Borrowed("fastwebsockets"),
-        program: Program::Own("peer-fastwebsockets"),
-        echo: ECHO,
+        version: Version::Crate("fastwebsockets"),
+        starts: plain!(Program::Own("peer-fastwebsockets")),
         ..BASE
     },
     Peer {
         name: Cow::Borrowed("fastwebsockets/send"),
-        program: Program::Own("peer-fastwebsockets"),
-        arguments: &["--send"],
-        echo: ECHO,
+        version: Version::Crate("fastwebsockets"),
+        starts: sending!(Program::Own("peer-fastwebsockets")),
+        on_request: true,
         ..BASE
     },
     Peer {
         name: Cow::Borrowed("tokio-websockets"),
-        program: Program::Own("peer-tokio-websockets"),
-        echo: ECHO,
+        version: Version::Crate("tokio-websockets"),
+        starts: plain!(Program::Own("peer-tokio-websockets")),
         ..BASE
     },
     Peer {
         name: Cow::Borrowed("tokio-websockets/send"),
-        program: Program::Own("peer-tokio-websockets"),
-        arguments: &["--send"],
-        echo: ECHO,
+        version: Version::Crate("tokio-websockets"),
+        starts: sending!(Program::Own("peer-tokio-websockets")),
         on_request: true,
         ..BASE
     },
     Peer {
         name: Cow::Borrowed("sockudo-ws"),
-        program: Program::Own("peer-sockudo-ws"),
-        echo: ECHO,
+        version: Version::Crate("sockudo-ws"),
+        starts: compressing!(Program::Own("peer-sockudo-ws")),
         ..BASE
     },
     Peer {
         name: Cow::Borrowed("sockudo-ws/send"),
-        program: Program::Own("peer-sockudo-ws"),
-        arguments: &["--send"],
-        echo: ECHO,
+        version: Version::Crate("sockudo-ws"),
+        starts: sending!(Program::Own("peer-sockudo-ws")),
         on_request: true,
         ..BASE
     },
     Peer {
         name: Cow::Borrowed("yawc"),
-        program: Program::Own("peer-yawc"),
-        echo: ECHO,
+        version: Version::Crate("yawc"),
+        starts: compressing!(Program::Own("peer-yawc")),
         ..BASE
     },
     Peer {
         name: Cow::Borrowed("yawc/send"),
-        program: Program::Own("peer-yawc"),
-        arguments: &["--send"],
-        echo: ECHO,
+        version: Version::Crate("yawc"),
+        starts: sending!(Program::Own("peer-yawc")),
         on_request: true,
         ..BASE
     },
     Peer {
         name: Cow::Borrowed("tokio-tungstenite"),
-        program: Program::Own("peer-tokio-tungstenite"),
-        echo: ECHO,
+        version: Version::Crate("tokio-tungstenite"),
+        starts: plain!(Program::Own("peer-tokio-tungstenite")),
         ..BASE
     },
     Peer {
         name: Cow::Borrowed("tokio-tungstenite/send"),
-        program: Program::Own("peer-tokio-tungstenite"),
-        arguments: &["--send"],
-        echo: ECHO,
+        version: Version::Crate("tokio-tungstenite"),
+        starts: sending!(Program::Own("peer-tokio-tungstenite")),
+        on_request: true,
         ..BASE
     },
     Peer {
-        name: Cow::Borrowed("bun"),
-        program: Program::Bun,
-        echo: Some(Dialect::WebSocket("/echo")),
-        fanout: Some(Fanout {
-            dialect: Dialect::WebSocket("/connection/websocket"),
-            channel: "bench",
-        }),
+        name: Cow::Borrowed("gws"),
+        version: Version::In(GWS_MODULES, "github.com/lxzan/gws v"),
+        starts: compressing!(GWS),
         heap_is_counted: false,
+        ..BASE
+    },
+    Peer {
+        name: Cow::Borrowed("axum"),
+        version: Version::Crate("axum"),
+        starts: Cow::Borrowed(&[start(Service::Axum, Program::Own("peer-axum"), &[], "/")]),
         ..BASE
     },
 ];
 
 impl Peer {
-    /// A WebSocket echo server that is not of the table: from `NAME=PROGRAM`.
+    /// A WebSocket echo server that is not of the table: from `NAME=PROGRAM`. It is taken to know `--deflate`.
     ///
     /// # Errors
     /// Why `text` is not of that form.
     pub(crate) fn ad_hoc(text: &str) -> Result<Self, String> {
         match text.split_once('=') {
-            Some((name, program)) if !name.is_empty() && !program.is_empty() => Ok(Self {
-                name: Cow::Owned(name.to_owned()),
-                program: Program::At(program.into()),
-                echo: ECHO,
-                ..BASE
-            }),
+            Some((name, program)) if !name.is_empty() && !program.is_empty() => {
+                let at = || Program::At(program.into());
+                Ok(Self {
+                    name: Cow::Owned(name.to_owned()),
+                    starts: Cow::Owned(vec![
+                        start(Service::Echo, at(), &[], "/"),
+                        start(Service::DeflateAlone, at(), &["--deflate"], "/"),
+                        start(Service::DeflateTakeover, at(), &["--deflate"], "/"),
+                        start(Service::Broadcast, at(), &[], "/fanout"),
+                        start(Service::BroadcastDeflate, at(), &["--deflate"], "/fanout"),
+                        start(Service::Engine, at(), &[], "/"),
+                    ]),
+                    ..BASE
+                })
+            }
             _ => Err("it is NAME=PROGRAM, such as before=/tmp/echo_server".to_owned()),
+        }
+    }
+
+    /// How it is started for `service`, if it has it.
+    pub(crate) fn start(&self, service: Service) -> Option<&Start> {
+        self.starts.iter().find(|start| start.service == service)
+    }
+
+    /// Its version, where it has one.
+    pub(crate) fn version(&self) -> Option<&'static str> {
+        match self.version {
+            Version::None => None,
+            Version::Crate(name) => {
+                let (_, behind) = LOCK.split_once(&format!("name = \"{name}\"\nversion = \""))?;
+                behind.split('"').next()
+            }
+            Version::In(text, before) => {
+                let (_, behind) = text.split_once(before)?;
+                behind.split(['"', '\n', ' ']).next()
+            }
         }
     }
 
@@ -207,7 +419,9 @@ impl Peer {
             names.iter().any(|name| *name == self.name)
         }
     }
+}
 
+impl Start {
     /// What to execute.
     ///
     /// # Errors
@@ -220,7 +434,8 @@ impl Peer {
                 vec![],
                 "cargo build --release --workspace, in benches/compare",
             ),
-            Program::Tautline { path, before } => (
+            Program::Foreign(name, remedy) => (own_dir().join(name), vec![], *remedy),
+            Program::Tautline(path, before) => (
                 tautline_dir.join(path),
                 before.iter().map(PathBuf::from).collect(),
                 "benches/run builds it; --tautline DIR says where it is",
@@ -238,14 +453,6 @@ impl Peer {
             Err(format!("{} is not there ({remedy})", program.display()))
         }
     }
-
-    fn loads(&self) -> &'static str {
-        match (&self.echo, &self.fanout) {
-            (Some(_), Some(_)) => "echo idle fanout",
-            (Some(_), None) => "echo idle",
-            _ => "fanout",
-        }
-    }
 }
 
 /// The directory of this program, where cargo puts the peers too.
@@ -254,14 +461,40 @@ pub(crate) fn own_dir() -> PathBuf {
     own.parent().map(Path::to_path_buf).unwrap_or_default()
 }
 
-/// Prints every peer and whether it was found.
+/// Prints every peer, what it serves, and whether it was found.
 pub(crate) fn print_list(tautline_dir: &Path) {
     for peer in PEERS {
-        let state = match peer.locate(tautline_dir) {
-            Ok(_) if peer.on_request => "found, on request".to_owned(),
-            Ok(_) => "found".to_owned(),
-            Err(missing) => missing,
-        };
-        println!("{:<24} {:<17} {state}", peer.name, peer.loads());
+        let version = peer.version().unwrap_or_default();
+        println!("{} {version}", peer.name);
+        for start in peer.starts.iter() {
+            let state = match start.locate(tautline_dir) {
+                Ok(_) if peer.on_request => "found, on request".to_owned(),
+                Ok(_) => "found".to_owned(),
+                Err(missing) => missing,
+            };
+            println!("    {:<18} {state}", format!("{:?}", start.service));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_library_tells_its_version() {
+        for peer in PEERS {
+            let version = peer.version();
+            if peer.name == BASELINE || peer.name == OURS {
+                assert_eq!(version, None);
+            } else {
+                let version = version.unwrap_or_default();
+                assert!(
+                    version.starts_with(|first: char| first.is_ascii_digit()),
+                    "{}: {version:?}",
+                    peer.name
+                );
+            }
+        }
     }
 }

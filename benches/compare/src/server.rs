@@ -11,9 +11,10 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 
+use crate::client::upgrade::Dialect;
 use crate::cpu::{self, CpuClock};
 use crate::memory::HeapCounter;
-use crate::peers::Peer;
+use crate::peers::{CommandLine, Start};
 
 const START_DEADLINE: Duration = Duration::from_secs(20);
 const START_STEP: Duration = Duration::from_millis(5);
@@ -27,24 +28,26 @@ pub(crate) struct Server {
     log: PathBuf,
     /// Where it listens.
     pub(crate) address: SocketAddr,
+    /// How it is spoken to.
+    pub(crate) dialect: Dialect,
     /// Its CPU time.
     pub(crate) cpu: CpuClock,
 }
 
 impl Server {
-    /// Starts `peer` on a free port of the loopback interface and waits until it accepts connections. With `heap`, its
+    /// Starts the server called `name` on a free port of the loopback interface and waits until it accepts connections. With `heap`, its
     /// allocations are counted. The calling thread is moved to `server_core` meanwhile (a child inherits its parent's
     /// cores, threads included) and ends on `load_core`.
     pub(crate) fn start(
-        peer: &Peer,
-        tautline_dir: &Path,
+        name: &str,
+        line: &CommandLine,
+        start: &Start,
         heap: Option<&HeapCounter>,
         server_core: usize,
         load_core: usize,
     ) -> Result<Self> {
-        let line = peer.locate(tautline_dir).map_err(anyhow::Error::msg)?;
         let address = free_address()?;
-        let log = scratch_dir()?.join(format!("{}.log", peer.name.replace('/', "-")));
+        let log = scratch_dir()?.join(format!("{}.log", name.replace('/', "-")));
         let mut command = if Path::new(END_WITH_PARENT).is_file() {
             let mut command = Command::new(END_WITH_PARENT);
             command
@@ -58,7 +61,7 @@ impl Server {
             .args(&line.before)
             .arg("--listen")
             .arg(address.to_string())
-            .args(peer.arguments);
+            .args(start.arguments);
         let output =
             File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         command
@@ -79,6 +82,7 @@ impl Server {
             child,
             log,
             address,
+            dialect: start.dialect,
             cpu,
         };
         server.wait_until_it_listens()?;

@@ -16,6 +16,8 @@ pub(crate) enum Opcode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) opcode: Opcode,
+    /// Whether it is a message that permessage-deflate has compressed.
+    pub(crate) compressed: bool,
     /// Where the payload begins.
     pub(crate) start: usize,
     /// Where the frame ends.
@@ -25,6 +27,23 @@ pub(crate) struct Header {
 /// Appends an unfragmented frame as a client sends it, masked with `key`.
 pub(crate) fn put_client(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], key: [u8; 4]) {
     put_header(out, opcode, payload.len(), 0x80);
+    put_masked(out, payload, key);
+}
+
+/// The same with a payload that was compressed.
+pub(crate) fn put_client_compressed(
+    out: &mut Vec<u8>,
+    opcode: Opcode,
+    payload: &[u8],
+    key: [u8; 4],
+) {
+    let start = out.len();
+    put_header(out, opcode, payload.len(), 0x80);
+    out[start] |= 0x40;
+    put_masked(out, payload, key);
+}
+
+fn put_masked(out: &mut Vec<u8>, payload: &[u8], key: [u8; 4]) {
     out.extend_from_slice(&key);
     out.extend(
         payload
@@ -45,10 +64,19 @@ pub(crate) fn put_server(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
 /// # Errors
 /// What no server that is measured here may send: fragments, reserved bits, masks, unknown opcodes.
 pub(crate) fn parse_server(bytes: &[u8]) -> Result<Option<Header>> {
+    match parse_server_deflate(bytes)? {
+        Some(header) if header.compressed => bail!("a frame is compressed: that was not agreed on"),
+        header => Ok(header),
+    }
+}
+
+/// The same where permessage-deflate was agreed on.
+pub(crate) fn parse_server_deflate(bytes: &[u8]) -> Result<Option<Header>> {
     let [first, second, rest @ ..] = bytes else {
         return Ok(None);
     };
-    let opcode = match first {
+    let compressed = matches!(first, 0xc1 | 0xc2);
+    let opcode = match first & if compressed { !0x40 } else { 0xff } {
         0x81 => Opcode::Text,
         0x82 => Opcode::Binary,
         0x88 => Opcode::Close,
@@ -68,6 +96,7 @@ pub(crate) fn parse_server(bytes: &[u8]) -> Result<Option<Header>> {
     };
     Ok(Some(Header {
         opcode,
+        compressed,
         start,
         end: start.saturating_add(length),
     }))

@@ -1,7 +1,16 @@
 //! The client's side of WebSocket, by hand: just what a load needs, and nothing that could hide in a library.
 
+pub(crate) mod deflate;
 pub(crate) mod frame;
+mod tls;
 pub(crate) mod upgrade;
+
+use std::net::TcpStream;
+
+use rustls::{ClientConnection, StreamOwned};
+
+/// A connection behind TLS.
+pub(crate) type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
 /// A small deterministic generator (SplitMix64): masking keys and payloads that differ, the same in every run.
 #[derive(Debug)]

@@ -57,6 +57,11 @@ enum Refill {
 }
 
 impl EchoLoad {
+    /// The same with text.
+    pub(crate) fn with_text(self) -> Self {
+        Self { text: true, ..self }
+    }
+
     /// Binary messages, a burst at a time.
     pub(crate) fn new(payload: u64, connections: u32, in_flight: u32) -> Self {
         Self {

@@ -20,13 +20,19 @@ use crate::client::Random;
 use crate::client::frame::{Opcode, parse_server, put_client, put_server};
 use crate::client::upgrade::{Dialect, PATIENCE, connect};
 use crate::cpu::CpuClock;
-use crate::peers::Fanout;
 
 const READ_BUFFER: usize = 256 * 1024;
 const EVENTS: usize = 1024;
 const PUBLISHER: u64 = u64::MAX;
 /// Nothing that is measured here takes longer.
 const PHASE_LIMIT: Duration = Duration::from_secs(300);
+
+/// Where the fan-out takes place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fanout {
+    pub(crate) dialect: Dialect,
+    pub(crate) channel: &'static str,
+}
 
 /// The figures of a fan-out load.
 #[derive(Debug, Clone, Args)]
@@ -82,6 +88,8 @@ impl FanoutLoad {
         clock: &CpuClock,
     ) -> Result<Work> {
         let mut run = Run::open(address, fanout, self)?;
+        // A raw connection stands before the server has accepted it.
+        clock.at_rest()?;
         let burst = u64::from(self.in_flight);
         run.publish(
             (self.publications() / 10)

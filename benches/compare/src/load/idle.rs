@@ -1,17 +1,24 @@
-//! Idle connections: what the server holds for each, after the handshake and after one large message has gone through.
+//! Idle connections: what the server holds for each, after the handshake and after some traffic has gone through.
 //!
 //! The second figure tells a server that gives its buffers back from one that keeps its high-water mark for ever.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{Read, Write};
+use std::net::SocketAddr;
 
 use anyhow::{Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
 
+use super::deflate::{Player, Script};
 use super::ring::Ring;
 use crate::client::frame::Opcode;
-use crate::client::upgrade::{Dialect, connect};
+use crate::client::upgrade::{Dialect, Offer, connect, connect_deflate, connect_tls};
 use crate::memory::Footprint;
+use crate::peers::Service;
+
+/// Compressed messages that go through before the second reading: enough to fill a small window.
+const COMPRESSED_BURST: usize = 16;
+const COMPRESSED_PAYLOAD: usize = 512;
 
 /// The figures of an idle load.
 #[derive(Debug, Clone, Args)]
@@ -22,17 +29,33 @@ pub(crate) struct IdleLoad {
     /// Bytes of the message that each connection echoes before the second reading
     #[arg(long, default_value_t = 64 * 1024, value_parser = clap::value_parser!(u32).range(1..=16 << 20))]
     burst: u32,
+    /// How the connections come
+    #[arg(long, value_enum, default_value_t = Way::Plain)]
+    way: Way,
+}
+
+/// How connections come to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Way {
+    /// Over TCP.
+    Plain,
+    /// With permessage-deflate and context takeover; what they echo are 16 JSON messages of 512 B.
+    Deflate,
+    /// Through axum.
+    Axum,
+    /// Over TLS 1.3.
+    Tls,
 }
 
 /// Memory of the server for each connection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Idle {
     pub(crate) after_handshake: PerConnection,
     pub(crate) after_burst: PerConnection,
 }
 
 /// Memory divided by the number of connections.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct PerConnection {
     pub(crate) heap: f64,
     pub(crate) blocks: f64,
@@ -40,16 +63,43 @@ pub(crate) struct PerConnection {
 }
 
 impl IdleLoad {
-    /// So many connections, which each echo one message of `burst` bytes in the middle.
-    pub(crate) fn new(connections: u32, burst: u32) -> Self {
-        Self { connections, burst }
+    /// So many connections, which come this way.
+    pub(crate) fn new(connections: u32, way: Way) -> Self {
+        Self {
+            connections,
+            burst: 64 * 1024,
+            way,
+        }
+    }
+
+    /// What the server must be able to do.
+    pub(crate) fn service(&self) -> Service {
+        match self.way {
+            Way::Plain => Service::Echo,
+            Way::Deflate => Service::DeflateTakeover,
+            Way::Axum => Service::Axum,
+            Way::Tls => Service::Tls,
+        }
     }
 
     /// What is done, in one line.
     pub(crate) fn title(&self) -> String {
-        let Self { connections, burst } = self;
+        let Self {
+            connections,
+            burst,
+            way,
+        } = self;
+        let (way, traffic) = match way {
+            Way::Plain => ("", format!("one echo of {burst} B")),
+            Way::Axum => (" through axum", format!("one echo of {burst} B")),
+            Way::Tls => (" over TLS 1.3", format!("one echo of {burst} B")),
+            Way::Deflate => (
+                " with compression and takeover",
+                format!("{COMPRESSED_BURST} echoes of {COMPRESSED_PAYLOAD} B of JSON"),
+            ),
+        };
         format!(
-            "idle: {connections} connections; memory of the server for each, before and after one echo of {burst} B"
+            "idle: {connections} connections{way}; memory of the server for each, before and after {traffic}"
         )
     }
 
@@ -63,17 +113,52 @@ impl IdleLoad {
         dialect: Dialect,
         footprint: impl Fn() -> Result<Footprint>,
     ) -> Result<Idle> {
+        if self.way == Way::Deflate {
+            let open = || connect_deflate(address, dialect, Offer::Takeover);
+            let (first, agreed) = open()?;
+            let script = Script::new(COMPRESSED_PAYLOAD, COMPRESSED_BURST, agreed)?;
+            let mut first = Player::new(first, agreed);
+            return self.measure(
+                || converse(&mut first, &script),
+                || open().map(|(stream, agreed)| Player::new(stream, agreed)),
+                |player| converse(player, &script),
+                footprint,
+            );
+        }
         let ring = Ring::new(self.burst as usize, 1, Opcode::Binary, dialect);
-        // What a server sets up once is not any connection's: one goes through everything and away before.
-        echo(&mut connect(address, dialect)?, &ring)?;
+        if self.way == Way::Tls {
+            return self.measure(
+                || echo(&mut connect_tls(address, dialect)?, &ring),
+                || connect_tls(address, dialect),
+                |stream| echo(stream, &ring),
+                footprint,
+            );
+        }
+        self.measure(
+            || echo(&mut connect(address, dialect)?, &ring),
+            || connect(address, dialect),
+            |stream| echo(stream, &ring),
+            footprint,
+        )
+    }
+
+    /// What a server sets up once is not any connection's: `first` goes through everything before.
+    fn measure<C>(
+        &self,
+        mut first: impl FnMut() -> Result<()>,
+        mut open: impl FnMut() -> Result<C>,
+        mut use_it: impl FnMut(&mut C) -> Result<()>,
+        footprint: impl Fn() -> Result<Footprint>,
+    ) -> Result<Idle> {
+        first()?;
         let before = footprint()?;
         let mut connections = Vec::with_capacity(self.connections as usize);
         for _ in 0..self.connections {
-            connections.push(connect(address, dialect)?);
+            connections.push(open()?);
         }
         let after_handshake = self.share(before, footprint()?);
         for connection in &mut connections {
-            echo(connection, &ring)?;
+            use_it(connection)?;
         }
         let after_burst = self.share(before, footprint()?);
         Ok(Idle {
@@ -92,7 +177,7 @@ impl IdleLoad {
     }
 }
 
-fn echo(connection: &mut TcpStream, ring: &Ring) -> Result<()> {
+fn echo(connection: &mut (impl Read + Write), ring: &Ring) -> Result<()> {
     connection.write_all(ring.frames(0, 1))?;
     let mut reply = vec![0; ring.reply_length()];
     connection.read_exact(&mut reply)?;
@@ -100,4 +185,13 @@ fn echo(connection: &mut TcpStream, ring: &Ring) -> Result<()> {
         Some(at) => bail!("byte {at} of the reply is wrong"),
         None => Ok(()),
     }
+}
+
+fn converse(player: &mut Player, script: &Script) -> Result<()> {
+    player.send(script)?;
+    let mut buffer = [0; 16 * 1024];
+    while !player.is_done(script) {
+        player.receive(script, &mut buffer)?;
+    }
+    Ok(())
 }

@@ -1,47 +1,71 @@
 //! The loads: what is done to a server, and what is read meanwhile.
 
+mod broadcast;
+mod deflate;
 mod echo;
+mod engine;
 mod fanout;
 mod idle;
+mod json;
+mod open_loop;
 mod ring;
+mod storm;
 
 use std::time::Duration;
 
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 
+pub(crate) use broadcast::BroadcastLoad;
+pub(crate) use deflate::DeflateLoad;
 pub(crate) use echo::EchoLoad;
+pub(crate) use engine::{Engine, EngineLoad};
+use fanout::Fanout;
 pub(crate) use fanout::FanoutLoad;
-pub(crate) use idle::{Idle, IdleLoad};
+pub(crate) use idle::{Idle, IdleLoad, Way};
+pub(crate) use open_loop::OpenLoad;
+pub(crate) use storm::StormLoad;
 
 use crate::cpu::{CpuClock, disagreement};
 use crate::memory::HeapCounter;
-use crate::peers::Peer;
+use crate::peers::{Peer, Service};
 use crate::server::Server;
 
 /// One of the loads with its figures.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Load {
     Echo(EchoLoad),
+    Deflate(DeflateLoad),
+    Broadcast(BroadcastLoad),
+    Storm(StormLoad),
+    Open(OpenLoad),
+    Engine(EngineLoad),
     Idle(IdleLoad),
     Fanout(FanoutLoad),
 }
 
 /// What one turn of one server gave.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Sample {
     Work(Work),
     Idle(Idle),
+    Engine(Engine),
 }
 
 /// A count of messages, and what they took.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Work {
-    /// Messages answered, or deliveries made.
+    /// Messages answered, deliveries made, or connections served.
     pub(crate) messages: u64,
     /// CPU time of the server.
     pub(crate) cpu: Duration,
     /// Time on the wall.
     pub(crate) elapsed: Duration,
+    /// Bytes of payload of each reply on the wire, where the server has a say in that.
+    pub(crate) reply_bytes: Option<f64>,
+    /// Microseconds from when a message was due to its reply: median, 99 % and 99.9 %, where the load goes by the clock.
+    pub(crate) latency_us: Option<[f64; 3]>,
 }
 
 impl Work {
@@ -57,21 +81,26 @@ impl Work {
 }
 
 impl Load {
-    /// Whether `peer` knows this load.
-    pub(crate) fn is_known_to(&self, peer: &Peer) -> bool {
+    /// What it needs a server to do.
+    pub(crate) fn service(&self) -> Service {
         match self {
-            Self::Echo(_) => peer.echo.is_some(),
-            // The raw peer would need no handshake and hold nothing: it is the floor here too.
-            Self::Idle(_) => peer.echo.is_some(),
-            Self::Fanout(_) => peer.fanout.is_some(),
+            Self::Echo(_) | Self::Storm(_) | Self::Open(_) => Service::Echo,
+            Self::Deflate(load) if load.takeover() => Service::DeflateTakeover,
+            Self::Deflate(_) => Service::DeflateAlone,
+            Self::Broadcast(load) if load.deflate() => Service::BroadcastDeflate,
+            Self::Broadcast(_) => Service::Broadcast,
+            Self::Engine(_) => Service::Engine,
+            Self::Idle(load) => load.service(),
+            Self::Fanout(_) => Service::Channels,
         }
     }
 
     /// How many rounds are enough when nobody says.
     pub(crate) fn default_rounds(&self) -> u32 {
         match self {
-            Self::Echo(_) | Self::Fanout(_) => 5,
-            Self::Idle(_) => 3,
+            // Blocks that live are counted: there is no noise in that.
+            Self::Idle(_) => 1,
+            _ => 5,
         }
     }
 
@@ -84,6 +113,11 @@ impl Load {
     pub(crate) fn title(&self) -> String {
         match self {
             Self::Echo(load) => load.title(),
+            Self::Deflate(load) => load.title(),
+            Self::Broadcast(load) => load.title(),
+            Self::Storm(load) => load.title(),
+            Self::Open(load) => load.title(),
+            Self::Engine(load) => load.title(),
             Self::Idle(load) => load.title(),
             Self::Fanout(load) => load.title(),
         }
@@ -96,52 +130,28 @@ impl Load {
         server: &Server,
         heap: Option<&HeapCounter>,
     ) -> Result<Sample> {
-        match (self, peer.echo, peer.fanout, heap) {
-            (Self::Echo(load), Some(dialect), _, _) => load
-                .run(server.address, dialect, &server.cpu)
-                .map(Sample::Work),
-            (Self::Fanout(load), _, Some(fanout), _) => load
-                .run(server.address, fanout, &server.cpu)
-                .map(Sample::Work),
-            (Self::Idle(load), Some(dialect), _, Some(heap)) => load
-                .run(server.address, dialect, || heap.footprint(server.pid()))
-                .map(Sample::Idle),
-            _ => anyhow::bail!("{} does not know this load", peer.name),
-        }
+        let (address, dialect, clock) = (server.address, server.dialect, &server.cpu);
+        let work = match self {
+            Self::Echo(load) => load.run(address, dialect, clock),
+            Self::Deflate(load) => load.run(address, dialect, clock),
+            Self::Broadcast(load) => load.run(address, dialect, clock),
+            Self::Storm(load) => load.run(address, dialect, clock),
+            Self::Open(load) => load.run(address, dialect, clock),
+            Self::Fanout(load) => {
+                let channel = peer.channel;
+                load.run(address, Fanout { dialect, channel }, clock)
+            }
+            Self::Idle(load) => {
+                let Some(heap) = heap else {
+                    anyhow::bail!("the heap is not counted")
+                };
+                let idle = load.run(address, dialect, || heap.footprint(server.pid()))?;
+                return Ok(Sample::Idle(idle));
+            }
+            Self::Engine(_) => anyhow::bail!("this load has no server"),
+        };
+        work.map(Sample::Work)
     }
-}
-
-impl From<EchoLoad> for Load {
-    fn from(load: EchoLoad) -> Self {
-        Self::Echo(load)
-    }
-}
-
-impl From<IdleLoad> for Load {
-    fn from(load: IdleLoad) -> Self {
-        Self::Idle(load)
-    }
-}
-
-impl From<FanoutLoad> for Load {
-    fn from(load: FanoutLoad) -> Self {
-        Self::Fanout(load)
-    }
-}
-
-/// The loads of the published table.
-pub(crate) fn suite() -> Vec<Load> {
-    vec![
-        EchoLoad::new(64, 64, 1).into(),
-        EchoLoad::new(64, 64, 16).into(),
-        EchoLoad::new(20, 100, 1).into(),
-        EchoLoad::new(20, 100, 16).into(),
-        EchoLoad::new(512, 64, 16).into(),
-        EchoLoad::new(16 * 1024, 16, 4).into(),
-        IdleLoad::new(10_000, 64 * 1024).into(),
-        FanoutLoad::new(1_000, 128, 1).into(),
-        FanoutLoad::new(1_000, 128, 16).into(),
-    ]
 }
 
 /// Does `work` between two readings of the server's CPU time, both taken at rest.
@@ -161,5 +171,7 @@ fn metered(
         messages,
         cpu,
         elapsed,
+        reply_bytes: None,
+        latency_us: None,
     })
 }

@@ -8,13 +8,16 @@ use base64::prelude::BASE64_STANDARD;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::Deflate;
+
 const HEAD_LIMIT: usize = 8 * 1024;
 
-/// Answers the upgrade request on `stream`.
+/// Answers the upgrade request on `stream`, agreeing to the extension that `deflate` asks for. That the client has
+/// offered it is taken for granted: the driver does.
 ///
 /// # Errors
 /// Those of the stream; `InvalidData` for a head that is too long, has no key, or has bytes behind it.
-pub async fn upgrade(stream: &mut TcpStream) -> io::Result<()> {
+pub async fn upgrade(stream: &mut TcpStream, deflate: Deflate) -> io::Result<()> {
     let mut head = Vec::with_capacity(512);
     while !head.ends_with(b"\r\n\r\n") {
         if stream.read_buf(&mut head).await? == 0 {
@@ -43,9 +46,10 @@ pub async fn upgrade(stream: &mut TcpStream) -> io::Result<()> {
     hash.update(key.as_bytes());
     hash.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
     let accept = BASE64_STANDARD.encode(hash.digest().bytes());
+    let extension = deflate.header();
     let answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Accept: {accept}\r\n\r\n"
+         Sec-WebSocket-Accept: {accept}\r\n{extension}\r\n"
     );
     stream.write_all(answer.as_bytes()).await
 }

@@ -3,12 +3,13 @@
 
 mod corked;
 mod handshake;
+mod room;
+mod setup;
 
-use std::env;
 use std::future::{Future, poll_fn};
 use std::iter;
-use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::task::Poll;
 
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
@@ -17,54 +18,94 @@ use tokio::task::unconstrained;
 
 pub use corked::Corked;
 pub use handshake::upgrade;
+pub use room::Room;
+use setup::Arguments;
+pub use setup::{Batching, Deflate};
 
 /// Messages answered by one write at most.
 const BATCH_LIMIT: usize = 256;
 
-/// When replies are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Batching {
-    /// Everything that one read brought in is answered by one write. The default.
-    Ready,
-    /// Each reply is written by itself (`--send`).
-    Each,
+/// What a connection is to do, with messages of type `M`.
+#[derive(Debug)]
+pub struct Setup<M> {
+    /// When replies are written.
+    pub batching: Batching,
+    /// What was asked for in the way of compression.
+    pub deflate: Deflate,
+    /// Where messages go that are for everybody; `None` to echo them.
+    pub room: Option<Arc<Room<M>>>,
 }
 
-/// Runs `echo` for each connection, for ever. Arguments of the process: `--listen ADDRESS:PORT`, `--send`.
-pub fn run<F>(echo: impl Fn(TcpStream, Batching) -> F) -> ExitCode
+/// Runs `connection` for each connection, for ever. Arguments of the process: `--listen ADDRESS:PORT`, `--send`,
+/// `--deflate alone|takeover`, `--broadcast`.
+pub fn run<M, F>(connection: impl Fn(TcpStream, Setup<M>) -> F) -> ExitCode
 where
+    M: Clone,
     F: Future<Output = ()> + Send + 'static,
 {
-    let (address, batching) = match arguments() {
+    let arguments = match Arguments::of_process() {
         Ok(arguments) => arguments,
         Err(usage) => {
             eprintln!("{usage}");
             return ExitCode::from(2);
         }
     };
+    let room = arguments.broadcast.then(|| Arc::new(Room::new()));
     let served = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .and_then(|runtime| {
             runtime.block_on(async {
-                let listener = TcpListener::bind(address).await?;
+                let listener = TcpListener::bind(arguments.address).await?;
                 loop {
                     let (stream, _) = listener.accept().await?;
                     stream.set_nodelay(true)?;
-                    tokio::spawn(unconstrained(echo(stream, batching)));
+                    let setup = Setup {
+                        batching: arguments.batching,
+                        deflate: arguments.deflate,
+                        room: room.clone(),
+                    };
+                    tokio::spawn(unconstrained(connection(stream, setup)));
                 }
             })
         });
     let Err::<(), std::io::Error>(error) = served else {
         return ExitCode::SUCCESS;
     };
-    eprintln!("cannot serve on {address}: {error}");
+    eprintln!("cannot serve on {}: {error}", arguments.address);
     ExitCode::FAILURE
 }
 
-/// Echoes over any `Stream` + `Sink` until either ends. `reply` turns a received message into its answer, `None` for
-/// what wants none; an error of the library ends the connection.
-pub async fn echo<W, I, M>(mut socket: W, batching: Batching, reply: impl Fn(I) -> Option<M>)
+/// Serves one connection over any `Stream` + `Sink` until either ends: echoes, or takes part in the room. `reply` turns
+/// a received message into its answer, `None` for what wants none; an error of the library ends the connection.
+pub async fn serve<W, I, M>(socket: W, setup: Setup<M>, reply: impl Fn(I) -> Option<M>)
+where
+    W: Stream<Item = I> + Sink<M> + Unpin,
+    M: Clone,
+{
+    match setup.room {
+        Some(room) => room::take_part(socket, &room, reply).await,
+        None => echo(socket, setup.batching, reply).await,
+    }
+}
+
+/// As [`serve`], for a library that flushes by itself whenever it is asked for input: all that is there is read first,
+/// and only then answered.
+pub async fn serve_after_reading<W, I, M>(
+    socket: W,
+    setup: Setup<M>,
+    reply: impl Fn(I) -> Option<M>,
+) where
+    W: Stream<Item = I> + Sink<M> + Unpin,
+    M: Clone,
+{
+    match setup.room {
+        Some(room) => room::take_part(socket, &room, reply).await,
+        None => echo_after_reading(socket, setup.batching, reply).await,
+    }
+}
+
+async fn echo<W, I, M>(mut socket: W, batching: Batching, reply: impl Fn(I) -> Option<M>)
 where
     W: Stream<Item = I> + Sink<M> + Unpin,
 {
@@ -88,9 +129,7 @@ where
     }
 }
 
-/// As [`echo`], for a library that flushes by itself whenever it is asked for input: all that is there is read first,
-/// and only then answered.
-pub async fn echo_after_reading<W, I, M>(
+async fn echo_after_reading<W, I, M>(
     mut socket: W,
     batching: Batching,
     reply: impl Fn(I) -> Option<M>,
@@ -124,28 +163,4 @@ async fn ready<S: Stream + Unpin>(socket: &mut S) -> Option<S::Item> {
         Poll::Pending => Poll::Ready(None),
     })
     .await
-}
-
-fn arguments() -> Result<(SocketAddr, Batching), String> {
-    let mut address = None;
-    let mut batching = Batching::Ready;
-    let mut words = env::args().skip(1);
-    while let Some(word) = words.next() {
-        match word.as_str() {
-            "--listen" => {
-                let value = words.next().unwrap_or_default();
-                let parsed = value.parse();
-                address = Some(parsed.map_err(|_| {
-                    format!("--listen wants ADDRESS:PORT, such as 127.0.0.1:9001, not {value:?}")
-                })?);
-            }
-            "--send" => batching = Batching::Each,
-            other => {
-                return Err(format!(
-                    "{other:?} is not known here: --listen ADDRESS:PORT [--send]"
-                ));
-            }
-        }
-    }
-    Ok((address.ok_or("--listen ADDRESS:PORT is missing")?, batching))
 }

@@ -1,16 +1,16 @@
-//! Echo over tokio-tungstenite.
+//! Echo and broadcast over tokio-tungstenite.
 
 use std::process::ExitCode;
 
-use peer_kit::{Batching, echo, run};
+use peer_kit::{run, serve};
 use tokio_tungstenite::accept_async;
 
 fn main() -> ExitCode {
-    run(|stream, batching: Batching| async move {
+    run(|stream, setup| async move {
         let Ok(socket) = accept_async(stream).await else {
             return;
         };
-        echo(socket, batching, |item| {
+        serve(socket, setup, |item| {
             item.ok()
                 .filter(|message| message.is_text() || message.is_binary())
         })
