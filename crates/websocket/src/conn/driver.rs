@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use super::attached::Attachments;
 #[cfg(feature = "deflate")]
 use super::codec;
 use super::error::Error;
@@ -23,15 +24,18 @@ pub(super) struct Driver<S> {
     pub(super) io: S,
     pub(super) engine: Connection,
     pub(super) queue: WriteQueue,
+    /// What others may have for this connection.
+    pub(super) attachments: Attachments,
     /// How the input ended.
-    ending: Option<Ending>,
+    ending: Option<Box<Ending>>,
     /// Whether bytes were written that the stream may still hold back, as TLS does.
     unflushed: bool,
-    /// The shortest that the queue has been since the stream took no more.
-    blocked_at: Option<usize>,
+    /// The shortest that the queue has been since the stream took no more; all ones when it did.
+    blocked_at: usize,
     /// Whether writing was shut down.
     shut_down: bool,
-    pub(super) close_timeout: Duration,
+    /// In milliseconds.
+    close_timeout: u32,
     /// Runs from the moment a Close frame was sent.
     deadline: Option<Pin<Box<Sleep>>>,
 }
@@ -45,22 +49,29 @@ enum Ending {
 impl<S> Driver<S> {
     /// A driver for a stream whose opening handshake is done, `engine` being in its initial state.
     pub(super) fn new(io: S, engine: Connection) -> Self {
+        let attachments = Attachments::new(&engine);
         Self {
             io,
             engine,
             queue: WriteQueue::new(),
+            attachments,
             ending: None,
             unflushed: false,
-            blocked_at: None,
+            blocked_at: NOT_BLOCKED,
             shut_down: false,
             close_timeout: CLOSE_TIMEOUT,
             deadline: None,
         }
     }
 
+    /// Sets how long the peer has to answer a Close and to end the connection.
+    pub(super) fn set_close_timeout(&mut self, timeout: Duration) {
+        self.close_timeout = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+    }
+
     /// What the peer's Close frame said.
     pub(super) fn closed(&self) -> Option<&Closed> {
-        match &self.ending {
+        match self.ending.as_deref() {
             Some(Ending::Closed(closed)) => closed.as_ref(),
             _ => None,
         }
@@ -88,9 +99,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     pub(super) fn poll_drive<T>(
         &mut self,
         cx: &mut Context<'_>,
-        mut on_message: impl FnMut(MessageRef<'_>, Sender<'_>, &mut WriteQueue) -> Option<T>,
+        mut on_message: impl OnMessage<T>,
+    ) -> Poll<Result<Option<T>, Error>> {
+        let result = ready!(self.poll_messages(cx, &mut on_message));
+        Poll::Ready(match result {
+            Ok(Some(found)) => Ok(Some(found)),
+            end => self.attachments.end(end),
+        })
+    }
+
+    fn poll_messages<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        on_message: &mut impl OnMessage<T>,
     ) -> Poll<Result<Option<T>, Error>> {
         for _ in 0..ROUNDS_PER_POLL {
+            if let Some(attached) = &mut self.attachments.attached {
+                attached.deliver(cx, &mut self.engine, &mut self.queue);
+            }
             // While there is input to be handled at once, answers wait for those to come.
             //= rfc6455 2.1-1
             let parse_on = self.engine.has_held_input() && self.queue.len() < FLUSH_FROM;
@@ -101,9 +127,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 return self.poll_end(cx).map_ok(|()| None);
             }
             let read = if self.engine.has_held_input() {
-                Poll::Ready(Ok(Read::Some(self.handle(&mut [], &mut on_message))))
+                Poll::Ready(Ok(Read::Some(self.handle(&mut [], on_message))))
             } else {
-                scratch::with(|buffer| self.poll_read(cx, buffer, &mut on_message))
+                scratch::with(|buffer| self.poll_read(cx, buffer, on_message))
             };
             match read {
                 Poll::Ready(Ok(Read::Some(Some(found)))) => return Poll::Ready(Ok(Some(found))),
@@ -123,7 +149,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         &mut self,
         cx: &mut Context<'_>,
         buffer: &mut [u8],
-        on_message: &mut impl FnMut(MessageRef<'_>, Sender<'_>, &mut WriteQueue) -> Option<T>,
+        on_message: &mut impl OnMessage<T>,
     ) -> Poll<io::Result<Read<T>>> {
         let mut read = ReadBuf::new(buffer);
         ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
@@ -136,20 +162,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     /// Hands input to the engine and its messages to `on_message`, until that returns something.
-    fn handle<T>(
-        &mut self,
-        input: &mut [u8],
-        on_message: &mut impl FnMut(MessageRef<'_>, Sender<'_>, &mut WriteQueue) -> Option<T>,
-    ) -> Option<T> {
+    fn handle<T>(&mut self, input: &mut [u8], on_message: &mut impl OnMessage<T>) -> Option<T> {
         #[cfg(feature = "deflate")]
         if self.engine.extensions().deflate_agreement().is_some() {
             return codec::with(|codec| {
                 let events = self.engine.receive_with(input, codec);
-                take_events(events, &mut self.queue, &mut self.ending, on_message)
+                take_events(
+                    events,
+                    &mut self.queue,
+                    &mut self.attachments,
+                    &mut self.ending,
+                    on_message,
+                )
             });
         }
         let events = self.engine.receive(input);
-        take_events(events, &mut self.queue, &mut self.ending, on_message)
+        take_events(
+            events,
+            &mut self.queue,
+            &mut self.attachments,
+            &mut self.ending,
+            on_message,
+        )
     }
 
     /// Ready when all that was queued is written.
@@ -159,7 +193,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             self.unflushed = true;
             ready!(self.queue.poll_write(cx, &mut self.io))?;
         }
-        self.blocked_at = None;
+        self.blocked_at = NOT_BLOCKED;
         if self.unflushed {
             ready!(Pin::new(&mut self.io).poll_flush(cx))?;
             self.unflushed = false;
@@ -174,8 +208,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// other would both wait for the other to read.
     fn has_grown_while_blocked(&mut self) -> bool {
         let len = self.queue.len();
-        let from = self.blocked_at.map_or(len, |at| at.min(len));
-        self.blocked_at = Some(from);
+        let from = self.blocked_at.min(len);
+        self.blocked_at = from;
         len - from > MAX_GROWTH
     }
 
@@ -185,7 +219,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             Poll::Pending => ready!(self.pending_until_deadline(cx)),
             Poll::Ready(result) => result,
         };
-        Poll::Ready(match &self.ending {
+        Poll::Ready(match self.ending.as_deref() {
             // It was told why. Whether it listened doesn't matter.
             //= rfc6455 7.1.7-1, 7.1.7-2, 7.1.7-3, 7.1.7-4
             Some(Ending::Failed(fault)) => Err((*fault).into()),
@@ -234,9 +268,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         if !self.engine.close_expected() {
             return Poll::Pending;
         }
-        let deadline = self
-            .deadline
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(self.close_timeout)));
+        let deadline = self.deadline.get_or_insert_with(|| {
+            let timeout = Duration::from_millis(self.close_timeout.into());
+            Box::pin(tokio::time::sleep(timeout))
+        });
         deadline.as_mut().poll(cx).map(|()| Err(Error::TimedOut))
     }
 }
@@ -248,6 +283,17 @@ impl<S> fmt::Debug for Driver<S> {
             .field("queue", &self.queue)
             .finish_non_exhaustive()
     }
+}
+
+/// Something to call with each message; when it returns something, that's it for now.
+pub(super) trait OnMessage<T>:
+    FnMut(MessageRef<'_>, Sender<'_>, &mut WriteQueue, &mut Attachments) -> Option<T>
+{
+}
+
+impl<T, F> OnMessage<T> for F where
+    F: FnMut(MessageRef<'_>, Sender<'_>, &mut WriteQueue, &mut Attachments) -> Option<T>
+{
 }
 
 /// What came of a read.
@@ -263,8 +309,9 @@ enum Read<T> {
 fn take_events<T>(
     mut events: Events<'_>,
     queue: &mut WriteQueue,
-    ending: &mut Option<Ending>,
-    on_message: &mut impl FnMut(MessageRef<'_>, Sender<'_>, &mut WriteQueue) -> Option<T>,
+    attachments: &mut Attachments,
+    ending: &mut Option<Box<Ending>>,
+    on_message: &mut impl OnMessage<T>,
 ) -> Option<T> {
     while let Some((event, sender)) = events.next_with_sender(queue) {
         let message = match event {
@@ -276,15 +323,15 @@ fn take_events<T>(
                     code: frame.code,
                     reason: frame.reason.to_owned(),
                 });
-                *ending = Some(Ending::Closed(closed));
+                *ending = Some(Box::new(Ending::Closed(closed)));
                 continue;
             }
             Event::Failed(fault) => {
-                *ending = Some(Ending::Failed(fault));
+                *ending = Some(Box::new(Ending::Failed(fault)));
                 continue;
             }
         };
-        let found = on_message(message, sender, queue);
+        let found = on_message(message, sender, queue, attachments);
         if found.is_some() {
             return found;
         }
@@ -316,4 +363,7 @@ const MAX_GROWTH: usize = 64 * 1024;
 const ROUNDS_PER_POLL: usize = 16;
 
 /// How long the peer has to answer a Close and to end the connection.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+const CLOSE_TIMEOUT: u32 = 5000;
+
+/// The stream has taken all that there was.
+const NOT_BLOCKED: usize = usize::MAX;

@@ -21,6 +21,10 @@ pub enum Error {
     /// The peer broke the protocol or a limit; it was told, with a Close frame.
     #[error("the peer broke the protocol: {0}")]
     Peer(#[from] PeerFault),
+    /// The peer did not keep up with the messages of a [`Group`](super::Group) that disconnects
+    /// slow members ([`SlowMember::Disconnect`](super::SlowMember::Disconnect)).
+    #[error("the peer was too slow for the messages of a group, and was disconnected")]
+    TooSlow,
     /// A Close frame was sent, and the peer did not end the connection in time.
     #[error("the peer did not finish closing in time")]
     TimedOut,

@@ -13,6 +13,7 @@
 //! level 1 from 128 bytes on, with a codec that all connections of a thread share.
 
 mod accept;
+mod attached;
 #[cfg(feature = "axum")]
 pub mod axum;
 mod client;
@@ -20,13 +21,17 @@ mod client;
 mod codec;
 mod driver;
 mod error;
+mod group;
 #[cfg(feature = "hyper")]
 mod http_types;
 #[cfg(feature = "hyper")]
 pub mod hyper;
+mod inbox;
 pub mod scratch;
+mod sender;
 mod serve;
 mod stream;
+mod tracker;
 mod write_queue;
 
 pub use accept::{AcceptError, AcceptOptions, Accepted, Decide, accept};
@@ -37,6 +42,9 @@ pub use client::{
     SecureKeys, client, connect,
 };
 pub use error::Error;
+pub use group::{Group, GroupFull, GroupOptions, JoinError, SlowMember};
+pub use sender::{SendError, Sender, TrySendError};
 pub use serve::Replies;
 pub use stream::{Closed, WebSocket};
+pub use tracker::{StillOpen, Tracker};
 pub use write_queue::{SHARE_FROM, WriteQueue};

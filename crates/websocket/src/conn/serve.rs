@@ -1,11 +1,14 @@
 //! [`WebSocket::serve`]: a handler that is lent each message, and answers in place.
 
+use std::fmt;
 use std::future::poll_fn;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::attached::Attachments;
 use super::driver::send;
 use super::error::Error;
+use super::group::{Group, JoinError};
 use super::stream::{Closed, WebSocket};
 use super::write_queue::WriteQueue;
 use crate::proto::{CloseCode, MessageRef, Misuse, Sender};
@@ -44,10 +47,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         H: FnMut(MessageRef<'_>, &mut Replies<'_>),
     {
         poll_fn(|cx| {
-            self.driver.poll_drive(cx, |message, sender, queue| {
-                handler(message, &mut Replies { sender, queue });
-                None::<()>
-            })
+            self.driver
+                .poll_drive(cx, |message, sender, queue, attachments| {
+                    handler(
+                        message,
+                        &mut Replies {
+                            sender,
+                            queue,
+                            attachments,
+                        },
+                    );
+                    None::<()>
+                })
         })
         .await?;
         Ok(self.closed().cloned())
@@ -55,10 +66,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 }
 
 /// Where a [`serve`](WebSocket::serve) handler puts its answers.
-#[derive(Debug)]
 pub struct Replies<'a> {
     sender: Sender<'a>,
     queue: &'a mut WriteQueue,
+    attachments: &'a mut Attachments,
 }
 
 impl Replies<'_> {
@@ -85,5 +96,27 @@ impl Replies<'_> {
     /// Bytes that wait to be written.
     pub fn backlog(&self) -> usize {
         self.queue.len()
+    }
+
+    /// Makes the connection a member of a group, from the next publication on. If it is one, nothing happens.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError`].
+    pub fn join(&mut self, group: &Group) -> Result<(), JoinError> {
+        self.attachments.join(group, self.sender.can_send())
+    }
+
+    /// Leaves a group, and returns whether the connection was a member.
+    pub fn leave(&mut self, group: &Group) -> bool {
+        self.attachments.leave(group)
+    }
+}
+
+impl fmt::Debug for Replies<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replies")
+            .field("backlog", &self.backlog())
+            .finish_non_exhaustive()
     }
 }

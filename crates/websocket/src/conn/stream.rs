@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -9,6 +10,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::driver::Driver;
 use super::error::Error;
+use super::group::{Group, JoinError};
+use super::sender::Sender;
+use super::tracker::Tracker;
 use super::write_queue::WriteQueue;
 use crate::proto::{CloseCode, Connection, Message, MessageRef, Misuse};
 
@@ -71,7 +75,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// to end the connection. The default is 5 s.
     #[must_use]
     pub fn with_close_timeout(mut self, timeout: Duration) -> Self {
-        self.driver.close_timeout = timeout;
+        self.driver.set_close_timeout(timeout);
         self
     }
 
@@ -97,7 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// Those of [`recv`](Self::recv).
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, Error>> {
         self.driver
-            .poll_drive(cx, |message, _, _| Some(message.to_owned()))
+            .poll_drive(cx, |message, _, _, _| Some(message.to_owned()))
     }
 
     /// Sends a message, and whatever was queued before it, and waits until it was written.
@@ -169,11 +173,46 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             Ok(()) | Err(Misuse::Closing) => {}
             Err(misuse) => return Err(misuse.into()),
         }
-        while poll_fn(|cx| self.driver.poll_drive(cx, |_, _, _| Some(())))
+        while poll_fn(|cx| self.driver.poll_drive(cx, |_, _, _, _| Some(())))
             .await?
             .is_some()
         {}
         Ok(())
+    }
+
+    /// A handle to send on this connection from elsewhere, with a queue of `capacity` bytes: each
+    /// message that waits there counts with its payload and 64 bytes more. A message that is larger than
+    /// that goes in when no other waits.
+    ///
+    /// A connection has one such queue, so the capacity of the first call counts; calling again gives
+    /// another handle to the same.
+    pub fn sender(&mut self, capacity: usize) -> Sender {
+        let inbox = self.driver.attachments.get().inbox();
+        inbox.set_capacity(capacity);
+        Sender::new(Arc::clone(inbox))
+    }
+
+    /// Makes the connection a member of a group: what is published there from now on is sent here. If it is
+    /// one already, nothing happens. It leaves when it is closed or dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError`].
+    pub fn join(&mut self, group: &Group) -> Result<(), JoinError> {
+        let can_send = self.driver.engine.can_send();
+        self.driver.attachments.join(group, can_send)
+    }
+
+    /// Leaves a group, and returns whether the connection was a member. What was published before
+    /// and isn't in this connection's queue yet is not sent.
+    pub fn leave(&mut self, group: &Group) -> bool {
+        self.driver.attachments.leave(group)
+    }
+
+    /// Has the connection known to `tracker` until it is dropped. If all of the tracker's connections were
+    /// told to close, this one is too.
+    pub fn track(&mut self, tracker: &Tracker) {
+        self.driver.attachments.get().track(tracker);
     }
 
     /// What the peer's Close frame said, once it came; `None` also when it said nothing.

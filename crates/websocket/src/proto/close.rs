@@ -117,7 +117,7 @@ impl<'a> CloseFrame<'a> {
     /// # Errors
     ///
     /// [`Misuse::UnsendableCloseCode`] and [`Misuse::CloseReasonTooLong`].
-    pub(super) fn check_sendable(&self) -> Result<(), Misuse> {
+    pub(crate) fn check_sendable(&self) -> Result<(), Misuse> {
         if !self.code.may_be_sent() {
             return Err(Misuse::UnsendableCloseCode(self.code));
         }

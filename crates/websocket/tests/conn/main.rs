@@ -5,6 +5,8 @@ mod cancel;
 mod client;
 #[cfg(feature = "deflate")]
 mod deflate;
+mod group;
+mod sender;
 mod stream;
 mod support;
 mod write_queue;

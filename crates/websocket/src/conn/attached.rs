@@ -1,0 +1,200 @@
+//! What is attached to some connections: senders, groups, a tracker. A connection without any of
+//! them has a pointer for it, and pays nothing else.
+
+use std::sync::Arc;
+use std::task::Context;
+
+#[cfg(feature = "deflate")]
+use super::codec;
+use super::driver::send;
+use super::error::Error;
+use super::group::{Form, Group, JoinError, Membership, Took};
+use super::inbox::{Inbox, Mail};
+use super::tracker::{Tracked, Tracker};
+use super::write_queue::WriteQueue;
+use crate::proto::{CloseCode, Connection, Message, Misuse};
+
+/// Where attachments are kept; there are none on most connections.
+pub(super) struct Attachments {
+    pub(super) attached: Option<Box<Attached>>,
+    /// In which form the frames of groups are wanted here.
+    form: Result<Form, JoinError>,
+}
+
+impl Attachments {
+    /// Nothing is attached.
+    pub(super) fn new(engine: &Connection) -> Self {
+        Self {
+            attached: None,
+            form: Form::of(engine),
+        }
+    }
+
+    /// Makes the connection a member of `group`, if it isn't one.
+    pub(super) fn join(&mut self, group: &Group, can_send: bool) -> Result<(), JoinError> {
+        let form = self.form?;
+        if !can_send {
+            return Err(JoinError::Closing);
+        }
+        self.get().join(group, form);
+        Ok(())
+    }
+
+    /// Ends the membership, and says whether there was one.
+    pub(super) fn leave(&mut self, group: &Group) -> bool {
+        self.attached
+            .as_mut()
+            .is_some_and(|attached| attached.leave(group))
+    }
+
+    /// What is attached, to attach more.
+    pub(super) fn get(&mut self) -> &mut Attached {
+        self.attached.get_or_insert_default()
+    }
+
+    /// The end of the connection, which nobody has anything for any more, and how it is to be
+    /// reported.
+    #[cold]
+    pub(super) fn end<T>(&mut self, end: Result<T, Error>) -> Result<T, Error> {
+        let Some(attached) = &mut self.attached else {
+            return end;
+        };
+        attached.let_go();
+        if attached.too_slow {
+            return Err(Error::TooSlow);
+        }
+        end
+    }
+}
+
+/// What others may have for a connection.
+#[derive(Default)]
+pub(super) struct Attached {
+    groups: Vec<Membership>,
+    inbox: Option<Arc<Inbox>>,
+    trackers: Vec<Tracked>,
+    /// Whether it is closed for not keeping up with a group.
+    too_slow: bool,
+}
+
+impl Attached {
+    /// Makes the connection a member of `group`, if it isn't one.
+    pub(super) fn join(&mut self, group: &Group, form: Form) {
+        if !self.groups.iter().any(|membership| membership.is_in(group)) {
+            self.groups.push(group.admit(form));
+        }
+    }
+
+    /// Ends the membership, and says whether there was one.
+    pub(super) fn leave(&mut self, group: &Group) -> bool {
+        let place = self
+            .groups
+            .iter()
+            .position(|membership| membership.is_in(group));
+        if let Some(place) = place {
+            self.groups.swap_remove(place);
+        }
+        place.is_some()
+    }
+
+    /// The inbox, which is made now if there was none.
+    pub(super) fn inbox(&mut self) -> &Arc<Inbox> {
+        self.inbox.get_or_insert_default()
+    }
+
+    /// Has the connection tracked.
+    pub(super) fn track(&mut self, tracker: &Tracker) {
+        if !self.trackers.iter().any(|tracked| tracked.is_in(tracker)) {
+            let tracked = tracker.track(self.inbox());
+            self.trackers.push(tracked);
+        }
+    }
+
+    /// Puts what others have for the connection into its queue, as long as little enough waits
+    /// there. The task of `cx` is woken when there is more.
+    #[inline]
+    pub(super) fn deliver(
+        &mut self,
+        cx: &Context<'_>,
+        engine: &mut Connection,
+        queue: &mut WriteQueue,
+    ) {
+        if !engine.can_send() {
+            self.let_go();
+            return;
+        }
+        for membership in &mut self.groups {
+            match membership.take(cx, queue, MAX_DELIVERED) {
+                Took::Nothing | Took::Plain => {}
+                #[cfg(feature = "deflate")]
+                Took::Compressed => engine.sender().forget_sent(),
+                #[cfg(not(feature = "deflate"))]
+                Took::Compressed => {}
+                Took::Outrun => self.too_slow = true,
+            }
+        }
+        if self.too_slow {
+            // Can't fail: nothing was closed yet, and code and reason can be sent.
+            let _ = engine.close(CloseCode::TRY_AGAIN_LATER, TOO_SLOW, queue);
+            self.let_go();
+            return;
+        }
+        if let Some(inbox) = &self.inbox {
+            inbox.register(cx);
+            open_mail(inbox, engine, queue);
+            if !engine.can_send() {
+                self.let_go();
+            }
+        }
+    }
+
+    /// Takes nothing any more from anybody, for nothing more can be sent.
+    pub(super) fn let_go(&mut self) {
+        self.groups = Vec::new();
+        if let Some(inbox) = &self.inbox {
+            inbox.end();
+        }
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        self.let_go();
+    }
+}
+
+/// Sends what is in the inbox.
+fn open_mail(inbox: &Inbox, engine: &mut Connection, queue: &mut WriteQueue) {
+    // The messages before a goodbye are few, and the time in which it must be read runs from the goodbye on.
+    let to_the_end = inbox.wants_close();
+    while to_the_end || queue.len() < MAX_DELIVERED {
+        match inbox.take() {
+            None => return,
+            // Can't fail as long as nothing was closed.
+            Some(Mail::Message(message)) => drop(send_with_codec(engine, &message, queue)),
+            Some(Mail::Goodbye(goodbye)) => {
+                // Code and reason were checked.
+                let _ = engine.close(goodbye.code, &goodbye.reason, queue);
+                return;
+            }
+        }
+    }
+}
+
+fn send_with_codec(
+    engine: &mut Connection,
+    message: &Message,
+    queue: &mut WriteQueue,
+) -> Result<(), Misuse> {
+    #[cfg(feature = "deflate")]
+    if engine.extensions().deflate_agreement().is_some() {
+        return codec::with(|codec| send(&mut engine.sender_with(codec), message.as_ref(), queue));
+    }
+    send(&mut engine.sender(), message.as_ref(), queue)
+}
+
+/// Bytes that wait to be written from which nothing more is taken from others.
+const MAX_DELIVERED: usize = 64 * 1024;
+
+/// What a member is told for whom a group had to drop messages.
+const TOO_SLOW: &str = "too slow for the messages of a group";
