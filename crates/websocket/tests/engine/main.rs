@@ -5,6 +5,5 @@ mod deflate;
 mod limits;
 mod model;
 mod peer;
-mod probes;
 mod splits;
 mod support;

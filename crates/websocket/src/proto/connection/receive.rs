@@ -244,6 +244,7 @@ impl Receiving {
             && self.over.is_none()
     }
 
+    //= rfc6455 6.2-1
     #[inline(never)]
     fn advance_the_long_way<'i>(
         &'i mut self,

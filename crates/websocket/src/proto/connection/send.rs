@@ -240,6 +240,7 @@ impl Sending {
             //= rfc7692 6.1-1
             self.put_frame_with(RSV1, opcode, compressed, out);
         } else {
+            //= rfc7692 6.1-2, 6.1-3
             self.put_frame(opcode, payload, out);
         }
         Ok(())
