@@ -12,6 +12,8 @@
 //!   shares its payloads.
 //! - [`code`]: error, disconnect and unsubscribe codes, with what a client does about each.
 //! - [`json`]: the JSON encoding, one object a line.
+//! - [`protobuf`]: the Protobuf encoding, messages behind their lengths.
+//! - [`filter`]: filters by which a subscriber chooses among publications.
 //!
 //! Payloads are *raw*: the bytes that a publisher sent are the bytes that a subscriber gets. They
 //! are never parsed into a value and written again.
@@ -20,6 +22,7 @@ pub mod code;
 pub mod filter;
 pub mod json;
 pub mod message;
+pub mod protobuf;
 
 pub use code::{Disconnect, ErrorCode, UnsubscribeCode};
 pub use message::{Command, Publication, Push, Reply, Request, Response};
@@ -31,21 +34,25 @@ pub enum Encoding {
     /// One JSON object a line; see [`json`].
     #[default]
     Json,
+    /// Messages behind their lengths; see [`protobuf`].
+    Protobuf,
 }
 
 impl Encoding {
     /// How many encodings there are: the length of a table with an entry for each.
-    pub const COUNT: usize = 1;
+    pub const COUNT: usize = 2;
 
     /// The encoding's place in such a table.
     pub const fn index(self) -> usize {
         self as usize
     }
 
-    /// Appends `reply` to `out` as this encoding writes it, without any framing.
+    /// Appends `reply` to `out` as this encoding writes it, without any framing of the transport: a
+    /// JSON object without a line break, or a Protobuf message with its length before it.
     pub fn encode_reply(self, reply: &Reply, out: &mut Vec<u8>) {
         match self {
             Self::Json => json::encode_reply(reply, out),
+            Self::Protobuf => protobuf::encode_reply(reply, out),
         }
     }
 }

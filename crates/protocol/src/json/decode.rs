@@ -433,7 +433,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 /// A string that borrows from the frame where it can: serde's own `Cow` always copies inside of
 /// options and map keys.
 #[derive(Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Str<'a>(Text<'a>);
+pub(crate) struct Str<'a>(pub(crate) Text<'a>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Str<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
