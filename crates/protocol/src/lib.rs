@@ -13,12 +13,14 @@
 //! - [`code`]: error, disconnect and unsubscribe codes, with what a client does about each.
 //! - [`json`]: the JSON encoding, one object a line.
 //! - [`protobuf`]: the Protobuf encoding, messages behind their lengths.
+//! - [`delta`]: publications as patches against the ones before them.
 //! - [`filter`]: filters by which a subscriber chooses among publications.
 //!
 //! Payloads are *raw*: the bytes that a publisher sent are the bytes that a subscriber gets. They
 //! are never parsed into a value and written again.
 
 pub mod code;
+pub mod delta;
 pub mod filter;
 pub mod json;
 pub mod message;
@@ -53,6 +55,17 @@ impl Encoding {
         match self {
             Self::Json => json::encode_reply(reply, out),
             Self::Protobuf => protobuf::encode_reply(reply, out),
+        }
+    }
+
+    /// The `data` of a publication in a subscription with [`delta`], be it a patch or not: in JSON a
+    /// string that holds `data`, in Protobuf `data` itself.
+    ///
+    /// `None` if it can't be written: data that isn't UTF-8 can't be a JSON string.
+    pub fn delta_data(self, data: &message::Payload) -> Option<message::Payload> {
+        match self {
+            Self::Json => json::quote(data),
+            Self::Protobuf => Some(data.clone()),
         }
     }
 }

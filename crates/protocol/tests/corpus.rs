@@ -4,6 +4,8 @@
 mod command;
 #[path = "fuzzed/command_protobuf.rs"]
 mod command_protobuf;
+#[path = "fuzzed/delta.rs"]
+mod delta;
 
 use std::fs;
 use std::path::Path;
@@ -36,4 +38,9 @@ fn the_corpus_of_commands() {
 #[test]
 fn the_corpus_of_protobuf_commands() {
     replay("command_protobuf", command_protobuf::check);
+}
+
+#[test]
+fn the_corpus_of_patches() {
+    replay("delta", delta::check);
 }

@@ -46,6 +46,15 @@ pub fn encode_result(response: &Response, out: &mut Vec<u8>) {
     object.end();
 }
 
+/// A JSON string that holds `payload`, byte for byte; `None` if that isn't UTF-8.
+pub fn quote(payload: &[u8]) -> Option<Payload> {
+    let text = std::str::from_utf8(payload).ok()?;
+    // Of a payload that is JSON, little has to be escaped but its quotation marks.
+    let mut quoted = Vec::with_capacity(payload.len() + payload.len() / 4 + 2);
+    write_string(text, &mut quoted);
+    Some(quoted.into())
+}
+
 fn encode_response(response: &Response, reply: &mut Object<'_>) {
     let name = match response {
         Response::Connect(_) => "connect",
