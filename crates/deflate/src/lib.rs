@@ -32,8 +32,11 @@
 mod codec;
 mod fast;
 mod history;
+mod inflate;
+mod limits;
 pub mod offer;
 
-pub use codec::{Codec, InflateError, InflateLimits};
+pub use codec::Codec;
 pub use history::History;
+pub use limits::{InflateError, InflateLimits};
 pub use offer::{Agreement, ClientConfig, ServerConfig};

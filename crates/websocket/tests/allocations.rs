@@ -408,6 +408,8 @@ mod deflate {
         let agreement = ServerConfig {
             server_no_context_takeover: true,
             client_no_context_takeover: true,
+            // What is sent here comes back as if the client had sent it, so both have the same window.
+            client_max_window_bits: 15,
             ..ServerConfig::default()
         }
         .accept(["permessage-deflate; client_max_window_bits"])

@@ -63,9 +63,10 @@ pub(super) struct Packer {
 impl MessageCodec {
     /// A codec that compresses with `level`, 1 (fast) to 9 (small).
     ///
-    /// At level 1 compressing takes about as long as writing to a socket. The levels above are zlib's,
-    /// which can't write for a window of 2^8 bytes; on a connection where that was agreed they
-    /// don't compress.
+    /// Level 1 takes a fraction of the time of a write to a socket. Level 2 gives messages of some
+    /// hundred bytes the size that zlib's level 6 gives them, in a third of its time. The levels
+    /// above are zlib's, which can't write for a window of 2^8 bytes; on a connection where that was agreed
+    /// they don't compress.
     pub fn new(level: u8) -> Self {
         Self {
             packer: Packer {
@@ -242,11 +243,19 @@ pub(super) fn inflate<'i>(
     });
     let (Some(inflated), Some(packer)) = (loan.inflated, loan.packer) else {
         let mut inflated = Vec::new();
-        Codec::new(1).inflate(history, message, limits, &mut inflated)?;
+        Codec::new(1).inflate(
+            incoming.window_bits,
+            history,
+            message,
+            limits,
+            &mut inflated,
+        )?;
         return Ok(Inflated::Own(inflated));
     };
     inflated.clear();
-    packer.codec.inflate(history, message, limits, inflated)?;
+    packer
+        .codec
+        .inflate(incoming.window_bits, history, message, limits, inflated)?;
     Ok(Inflated::Lent(inflated))
 }
 

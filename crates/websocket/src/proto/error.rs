@@ -99,7 +99,6 @@ impl PeerFault {
                 InflateError::TooLarge { .. } | InflateError::RatioTooHigh { .. } => {
                     CloseCode::MESSAGE_TOO_BIG
                 }
-                InflateError::TooManyFinalBlocks => CloseCode::POLICY_VIOLATION,
                 _ => CloseCode::INVALID_PAYLOAD,
             },
             _ => CloseCode::PROTOCOL_ERROR,
