@@ -12,6 +12,7 @@
 mod args;
 mod context;
 mod error;
+mod go;
 mod node;
 mod process;
 mod python;

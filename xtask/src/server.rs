@@ -16,7 +16,7 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 /// Longer than the server's own time for a shutdown.
 const STOP_LIMIT: Duration = Duration::from_secs(40);
 
-/// A `tautline dev` on loopback, ended when dropped.
+/// A server on loopback, ended when dropped.
 pub(crate) struct Server {
     running: Running,
     address: SocketAddr,
@@ -24,13 +24,47 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Builds the release binary, starts it, and waits until it is healthy. Its output goes to
-    /// `target/xtask/server/NAME.log`.
+    /// Builds the release binary, starts `tautline dev`, and waits until it is healthy. Its output
+    /// goes to `target/xtask/server/NAME.log`.
     ///
     /// # Errors
     ///
     /// When it does not build, or is not healthy in time.
     pub(crate) fn start(context: &Context, name: &str) -> Result<Self, Error> {
+        let address = free_address()?;
+        let arguments = ["dev".into(), "--listen".into(), address.to_string()];
+        Self::run(context, name, address, &arguments)
+    }
+
+    /// The same with `tautline serve` and the options of `file`, which must not say where to listen.
+    ///
+    /// # Errors
+    ///
+    /// When it does not build, is not healthy in time, or the file can't be read.
+    pub(crate) fn configured(context: &Context, name: &str, file: &str) -> Result<Self, Error> {
+        let address = free_address()?;
+        let options = context.root.join(file);
+        let options = std::fs::read_to_string(&options)
+            .map_err(Error::context(format!("can't read {}", options.display())))?;
+        let (ip, port) = (address.ip(), address.port());
+        let place = format!("[http_server]\naddress = \"{ip}\"\nport = {port}\n\n");
+        let whole = context.scratch("server")?.join(format!("{name}.toml"));
+        std::fs::write(&whole, place + &options)
+            .map_err(Error::context(format!("can't write {}", whole.display())))?;
+        let arguments = [
+            "serve".into(),
+            "--config".into(),
+            whole.display().to_string(),
+        ];
+        Self::run(context, name, address, &arguments)
+    }
+
+    fn run(
+        context: &Context,
+        name: &str,
+        address: SocketAddr,
+        arguments: &[String],
+    ) -> Result<Self, Error> {
         let mut build = context.cargo(["build", "--release", "--package", "tautline"]);
         let built = process::run(&context.children, &mut build, BUILD_LIMIT)?;
         if !built.success {
@@ -42,11 +76,10 @@ impl Server {
         let errors = output
             .try_clone()
             .map_err(Error::context("can't share a file"))?;
-        let address = free_address()?;
         let mut command = Command::new(context.target.join("release").join("tautline"));
         command
             .current_dir(&context.root)
-            .args(["dev", "--listen", &address.to_string()])
+            .args(arguments)
             .stdout(output)
             .stderr(errors);
         println!("$ {}", process::describe(&command));
@@ -63,8 +96,13 @@ impl Server {
     /// Where a suite finds it.
     pub(crate) fn tell(&self, command: &mut Command) {
         command
-            .env("TAUTLINE_URL", format!("http://{}", self.address))
+            .env("TAUTLINE_URL", self.url())
             .env("TAUTLINE_API_KEY", "dev");
+    }
+
+    /// Where it is, for those who are told in another way.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     fn wait_until_healthy(&mut self) -> Result<(), Error> {

@@ -45,6 +45,8 @@ pub(crate) enum Runner {
     Cargo,
     /// One command, one check.
     Check,
+    /// `go test -v`.
+    Go,
     /// `node --test`, in its spec or TAP form.
     Node,
     /// Python's `unittest`.
@@ -67,6 +69,25 @@ impl Runner {
                         before(line, " failed"),
                         before(line, " ignored"),
                     );
+                }
+            }
+            Self::Go => {
+                let tests: Vec<_> = output.lines().filter_map(go_result).collect();
+                for (how, name) in &tests {
+                    // One with parts is no test of its own.
+                    let is_part = |other: &str| {
+                        other
+                            .strip_prefix(*name)
+                            .is_some_and(|rest| rest.starts_with('/'))
+                    };
+                    if tests.iter().any(|(_, other)| is_part(other)) {
+                        continue;
+                    }
+                    tally += match *how {
+                        "PASS" => Tally::PASS,
+                        "SKIP" => Tally::new(0, 0, 1),
+                        _ => Tally::FAIL,
+                    };
                 }
             }
             Self::Node => {
@@ -127,6 +148,7 @@ impl Runner {
                     .strip_prefix("test ")
                     .and_then(|line| line.strip_suffix(" ... FAILED")),
                 Self::Check => None,
+                Self::Go => go_result(line).and_then(|(how, name)| (how == "FAIL").then_some(name)),
                 // The duration differs between the two places where it names a test.
                 Self::Node => line
                     .trim_start()
@@ -145,6 +167,12 @@ impl Runner {
         }
         names
     }
+}
+
+/// How a test of Go ended, and its name, of `    --- PASS: TestA/part (0.01s)`.
+fn go_result(line: &str) -> Option<(&str, &str)> {
+    let (how, name) = line.trim_start().strip_prefix("--- ")?.split_once(": ")?;
+    Some((how, name.rsplit_once(" (").map_or(name, |(name, _)| name)))
 }
 
 /// "what: 2 failed", and a line for each name, but not for hundreds.
@@ -324,6 +352,22 @@ test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; 
     fn autobahn_is_its_last_line() {
         let output = "autobahn: error at first\nautobahn: 247 passed, 3 failed\n";
         assert_eq!(Runner::Autobahn.count(output), Tally::new(247, 3, 0));
+    }
+
+    #[test]
+    fn go_counts_what_has_no_parts() {
+        let output = "\
+=== RUN   TestA
+=== RUN   TestA/json
+--- FAIL: TestA (0.02s)
+    --- PASS: TestA/json (0.01s)
+    --- FAIL: TestA/protobuf (0.01s)
+--- PASS: TestAB (0.00s)
+--- SKIP: TestC (0.00s)
+FAIL
+";
+        assert_eq!(Runner::Go.count(output), Tally::new(2, 1, 1));
+        assert_eq!(Runner::Go.failures(output), ["TestA", "TestA/protobuf"]);
     }
 
     fn report(runner: Runner, output: &str, success: bool) -> Report {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::context::Context;
 use crate::error::Error;
+use crate::go;
 use crate::node::{self, Node};
 use crate::process;
 use crate::python;
@@ -17,6 +18,7 @@ const INSTALL_LIMIT: Duration = Duration::from_secs(20 * 60);
 pub(crate) enum Need {
     Chromium,
     Clippy,
+    Go,
     Node,
     Python,
     Rustfmt,
@@ -26,6 +28,7 @@ pub(crate) enum Need {
 #[derive(Default)]
 pub(crate) struct Tools {
     chromium: Option<PathBuf>,
+    go: Option<PathBuf>,
     node: Option<Node>,
     python: Option<PathBuf>,
 }
@@ -40,8 +43,10 @@ impl Tools {
         let mut needs = needs.to_vec();
         needs.sort();
         needs.dedup();
-        // Where there is no Node.js, Python can bring one.
-        if needs.contains(&Need::Node) && node::find(context).is_none() {
+        // Where there is no Node.js or Go, Python can bring one.
+        if needs.contains(&Need::Node) && node::find(context).is_none()
+            || needs.contains(&Need::Go) && go::find(context).is_none()
+        {
             needs.push(Need::Python);
         }
         let missing: Vec<_> = needs
@@ -54,6 +59,7 @@ impl Tools {
         }
         let mut tools = Self {
             chromium: find_chromium(),
+            go: go::find(context),
             node: node::find(context),
             python: python::find(),
         };
@@ -64,10 +70,18 @@ impl Tools {
         {
             tools.node = Some(node::install(context, python)?);
         }
+        if needs.contains(&Need::Go)
+            && tools.go.is_none()
+            && context.install
+            && let Some(python) = &tools.python
+        {
+            tools.go = Some(go::install(context, python)?);
+        }
         let still: Vec<_> = needs
             .into_iter()
             .filter(|&need| match need {
                 Need::Node => tools.node.is_none(),
+                Need::Go => tools.go.is_none(),
                 other => !Self::has(context, other),
             })
             .map(|need| format!("  {}", how_to_get(need)))
@@ -90,6 +104,7 @@ impl Tools {
         match need {
             Need::Chromium => find_chromium().is_some(),
             Need::Clippy => answers(context.cargo(["clippy", "--version"])),
+            Need::Go => go::find(context).is_some(),
             Need::Node => node::find(context).is_some(),
             Need::Python => python::find().is_some(),
             Need::Rustfmt => answers(context.cargo(["fmt", "--version"])),
@@ -103,6 +118,13 @@ impl Tools {
         self.chromium
             .as_ref()
             .ok_or_else(|| not_prepared("Chromium"))
+    }
+
+    /// # Errors
+    ///
+    /// When the suite did not say that it needs it.
+    pub(crate) fn go(&self) -> Result<&PathBuf, Error> {
+        self.go.as_ref().ok_or_else(|| not_prepared("Go"))
     }
 
     /// # Errors
@@ -132,6 +154,10 @@ fn how_to_get(need: Need) -> &'static str {
             "Chromium: apt-get install chromium, or your system's package; CHROMIUM=/path/to/it names one"
         }
         Need::Clippy => "Clippy: rustup component add clippy",
+        Need::Go => {
+            "Go 1.25 or newer: https://go.dev, your system's package, or Python 3.10 with venv and \
+             leave to install"
+        }
         Need::Node => {
             "Node.js 20 or newer with npm: https://nodejs.org, your system's package, or Python 3.10 \
              with venv and leave to install"
@@ -192,7 +218,7 @@ fn install(context: &Context, missing: &[Need]) {
             // The fonts are only recommended by it, but a page without letters proves little.
             Need::Chromium => &["chromium", "fonts-liberation"][..],
             Need::Python => &["python3", "python3-venv"][..],
-            Need::Clippy | Need::Node | Need::Rustfmt => &[],
+            Need::Clippy | Need::Go | Need::Node | Need::Rustfmt => &[],
         })
         .copied()
         .collect();

@@ -1,21 +1,35 @@
 """What the Python SDK tests share: the server, recorded events, and a line that can be cut."""
 
 import asyncio
+import base64
 import contextlib
+import hashlib
+import hmac
 import json
 import os
+import time
 import unittest
 import urllib.request
 import uuid
 
 from centrifuge import Client, ClientEventHandler, SubscriptionEventHandler
 
-SERVER = os.environ.get("TAUTLINE_URL", "").rstrip("/")
+
+def server(variable):
+    """Where a server is; ../README.md says how to start it by hand."""
+    url = os.environ.get(variable, "").rstrip("/")
+    if not url:
+        raise SystemExit("%s is not set: let `cargo xtask test sdk` start the servers,"
+                         " or see ../README.md" % variable)
+    return url
+
+
+# A `tautline dev`, and a server with the options of ../server.toml.
+SERVER = server("TAUTLINE_URL")
+CONFIGURED = server("TAUTLINE_CONFIGURED_URL")
 API_KEY = os.environ.get("TAUTLINE_API_KEY", "dev")
-if not SERVER:
-    raise SystemExit(
-        "TAUTLINE_URL is not set: start `tautline dev` and set it to the address which that prints,"
-        " for example TAUTLINE_URL=http://127.0.0.1:8000, or let `cargo xtask test sdk` do both")
+# What tokens for the latter are signed with; the file has the same.
+SECRET, AUDIENCE = "the tests sign with this, and with nothing else", "sdk-tests"
 
 # Patience with a loaded machine, not an expectation of speed.
 DEADLINE = 10.0
@@ -26,9 +40,24 @@ def fresh_channel():
     return "py-%s" % uuid.uuid4()
 
 
-def post(path, body):
+def token(secret=SECRET, **claims):
+    """A token for the configured server, HS256; with `channel`, a subscription token."""
+    def part(value):
+        return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+
+    header = json.dumps({"alg": "HS256", "typ": "JWT"}).encode()
+    text = part(header) + "." + part(json.dumps({"aud": AUDIENCE, **claims}).encode())
+    return text + "." + part(hmac.digest(secret.encode(), text.encode(), hashlib.sha256))
+
+
+def in_seconds(seconds):
+    """Unix time so many seconds from now, as claims have it."""
+    return int(time.time()) + seconds
+
+
+def post(path, body, url=SERVER):
     request = urllib.request.Request(
-        SERVER + path, json.dumps(body).encode(),
+        url + path, json.dumps(body).encode(),
         {"Content-Type": "application/json", "X-API-Key": API_KEY})
     # Whatever proxy the environment names is not meant for loopback.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -36,9 +65,9 @@ def post(path, body):
         return json.load(response)
 
 
-async def api(method, **parameters):
+async def api(method, url=SERVER, **parameters):
     """Calls a method of the server API; fails unless it succeeds."""
-    answer = await asyncio.to_thread(post, "/api/" + method, parameters)
+    answer = await asyncio.to_thread(post, "/api/" + method, parameters, url)
     if "result" not in answer:
         raise AssertionError("%s answered %s" % (method, answer))
     return answer["result"]
@@ -78,8 +107,11 @@ class SubscriptionEvents(SubscriptionEventHandler):
     """Everything that happened to a subscription, in lists."""
 
     def __init__(self):
-        self.subscribed, self.unsubscribed, self.publications = [], [], []
-        self.joins, self.leaves = [], []
+        self.subscribing, self.subscribed, self.unsubscribed = [], [], []
+        self.publications, self.joins, self.leaves = [], [], []
+
+    async def on_subscribing(self, ctx):
+        self.subscribing.append(ctx)
 
     async def on_subscribed(self, ctx):
         self.subscribed.append(ctx)
@@ -167,8 +199,19 @@ class ServerTestCase(unittest.IsolatedAsyncioTestCase):
     async def connected_as(self, name, user):
         return await self.connected(token=await dev_token(name, user))
 
-    async def subscribed(self, client, channel):
-        subscription = client.new_subscription(channel, events=SubscriptionEvents())
+    def new_configured_client(self, **options):
+        endpoint = CONFIGURED.replace("http", "ws", 1) + "/connection/websocket"
+        return self.new_client(endpoint=endpoint, **options)
+
+    async def configured(self, user="ann", **options):
+        """A connected client of the configured server."""
+        client = self.new_configured_client(**{"token": token(sub=user), **options})
+        await client.connect()
+        await client.ready(DEADLINE)
+        return client
+
+    async def subscribed(self, client, channel, **options):
+        subscription = client.new_subscription(channel, events=SubscriptionEvents(), **options)
         await subscription.subscribe()
         await subscription.ready(DEADLINE)
         return subscription

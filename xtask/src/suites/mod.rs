@@ -74,7 +74,7 @@ impl Suite {
             Self::Interop => &[Need::Node, Need::Python, Need::Chromium],
             Self::Page => &[Need::Node],
             Self::Quick | Self::Rust => &[Need::Rustfmt, Need::Clippy],
-            Self::Sdk => &[Need::Node, Need::Python],
+            Self::Sdk => &[Need::Go, Need::Node, Need::Python],
             Self::Supply => &[],
         }
     }

@@ -1,4 +1,5 @@
-//! The unmodified SDKs of other people, on Node.js and Python, against one server.
+//! The unmodified SDKs of other people, in JavaScript, Python and Go, against two servers: one as
+//! `tautline dev` has it, and one that is configured for what they have to prove.
 
 use std::process::Command;
 use std::time::Duration;
@@ -22,10 +23,17 @@ pub(crate) fn run(context: &Context, tools: &Tools, report: &mut Report) -> Resu
         .map_err(Error::context(format!("can't read {}", list.display())))?;
     let programs = python::environment(context, tools.python()?, "python-sdk", &requirements)?;
 
-    let server = Server::start(context, "sdk")?;
+    let go = tools.go()?;
+    let dev = Server::start(context, "sdk-dev")?;
+    let configured = Server::configured(context, "sdk", "tests/sdk/server.toml")?;
+    let tell = |command: &mut Command| {
+        dev.tell(command);
+        command.env("TAUTLINE_CONFIGURED_URL", configured.url());
+    };
+
     let mut command = node.command("npm", &javascript);
     command.arg("test");
-    server.tell(&mut command);
+    tell(&mut command);
     add(
         context,
         report,
@@ -47,7 +55,7 @@ pub(crate) fn run(context: &Context, tools: &Tools, report: &mut Report) -> Resu
             "unittest",
             "-v",
         ]);
-    server.tell(&mut command);
+    tell(&mut command);
     add(
         context,
         report,
@@ -56,6 +64,16 @@ pub(crate) fn run(context: &Context, tools: &Tools, report: &mut Report) -> Resu
         &mut command,
         LIMIT,
     )?;
-    report.check("SIGTERM ends the server", server.stop());
+
+    let mut command = context.command(go, "tests/sdk/go");
+    command.args(["test", "-v", "-count=1", "./..."]);
+    if !context.install {
+        command.env("GOPROXY", "off");
+    }
+    tell(&mut command);
+    add(context, report, "Go SDK", Runner::Go, &mut command, LIMIT)?;
+
+    report.check("SIGTERM ends the server", dev.stop());
+    report.check("SIGTERM ends the configured server", configured.stop());
     Ok(())
 }

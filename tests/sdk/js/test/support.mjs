@@ -2,21 +2,28 @@
 // protocol connection for what the SDK would never send, and waiting with a deadline.
 
 import assert from 'node:assert/strict';
-import { randomUUID } from 'node:crypto';
+import { createHmac, randomUUID } from 'node:crypto';
 
 import { Centrifuge } from 'centrifuge';
 import { WebSocket } from 'ws';
 
-const url = process.env.TAUTLINE_URL;
-if (!url) {
-  throw new Error(
-    'TAUTLINE_URL is not set: start `tautline dev` and set it to the address which that prints, ' +
-      'for example TAUTLINE_URL=http://127.0.0.1:8000, or let `cargo xtask test sdk` do both',
-  );
+/** Where a server is; ../../README.md says how to start it by hand. */
+function server(variable) {
+  const url = process.env[variable];
+  if (!url) throw new Error(`${variable} is not set: let \`cargo xtask test sdk\` start the servers, or see README.md`);
+  return url.replace(/\/$/, '');
 }
 
-export const SERVER = url.replace(/\/$/, '');
-export const ENDPOINT = `${SERVER.replace(/^http/, 'ws')}/connection/websocket`;
+const endpointOf = (url) => `${url.replace(/^http/, 'ws')}/connection/websocket`;
+
+/** A `tautline dev`. */
+export const SERVER = server('TAUTLINE_URL');
+export const ENDPOINT = endpointOf(SERVER);
+/** A server with the options of ../../server.toml. */
+export const CONFIGURED = server('TAUTLINE_CONFIGURED_URL');
+/** What tokens for it are signed with; the file has the same. */
+const SECRET = 'the tests sign with this, and with nothing else';
+const AUDIENCE = 'sdk-tests';
 export const API_KEY = process.env.TAUTLINE_API_KEY ?? 'dev';
 
 /** Patience with a loaded machine, not an expectation of speed. */
@@ -85,9 +92,9 @@ export function cuttableWebSocket() {
 }
 
 /** An SDK client, disconnected when the test ends; `client.line` is its WebSocket class. */
-export function newClient(t, options = {}) {
+export function newClient(t, { url = SERVER, ...options } = {}) {
   const line = cuttableWebSocket();
-  const client = new Centrifuge(ENDPOINT, {
+  const client = new Centrifuge(endpointOf(url), {
     websocket: line,
     minReconnectDelay: 5,
     maxReconnectDelay: 100,
@@ -112,9 +119,37 @@ export async function connectedAs(t, name, user) {
   return connected(t, { token: await devToken(name, user) });
 }
 
+/** A token for the configured server, HS256; with `channel` among the claims, a subscription token. */
+export function token(claims, secret = SECRET) {
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
+  const text = `${part({ alg: 'HS256', typ: 'JWT' })}.${part({ aud: AUDIENCE, ...claims })}`;
+  return `${text}.${createHmac('sha256', secret).update(text).digest('base64url')}`;
+}
+
+/** Unix time so many seconds from now, as claims have it. */
+export const inSeconds = (seconds) => Math.floor(Date.now() / 1000) + seconds;
+
+/** A client of the configured server, not connected yet. */
+export function configuredClient(t, user, options) {
+  return newClient(t, { url: CONFIGURED, token: token({ sub: user }), ...options });
+}
+
+/** The same, connected. */
+export async function configuredConnected(t, user, options) {
+  const client = configuredClient(t, user, options);
+  const done = next(client, 'connected');
+  client.connect();
+  await done;
+  return client;
+}
+
 /** A subscription of `client`, active. */
 export async function subscribed(client, channel, options) {
-  const subscription = client.newSubscription(channel, options);
+  const subscription = client.newSubscription(channel, {
+    minResubscribeDelay: 5,
+    maxResubscribeDelay: 100,
+    ...options,
+  });
   const done = next(subscription, 'subscribed');
   subscription.subscribe();
   subscription.position = (await done).streamPosition;
@@ -134,8 +169,8 @@ export async function devToken(name, user) {
   return (await response.json()).token;
 }
 
-export function post(path, body, headers = {}) {
-  return fetch(SERVER + path, {
+export function post(path, body, headers = {}, url = SERVER) {
+  return fetch(url + path, {
     method: 'POST',
     headers: { 'content-type': 'application/json', ...headers },
     body: typeof body === 'string' ? body : JSON.stringify(body),
@@ -143,25 +178,25 @@ export function post(path, body, headers = {}) {
 }
 
 /** Calls a method of the server API and gives its whole answer. `body` may be raw text. */
-export async function api(method, body) {
-  const response = await post(`/api/${method}`, body, { 'x-api-key': API_KEY });
+export async function api(method, body, url = SERVER) {
+  const response = await post(`/api/${method}`, body, { 'x-api-key': API_KEY }, url);
   assert.equal(response.status, 200, `${method} answered with status ${response.status}`);
   return response.json();
 }
 
 /** The same, for calls that have to succeed. */
-export async function apiResult(method, body) {
-  const answer = await api(method, body);
+export async function apiResult(method, body, url = SERVER) {
+  const answer = await api(method, body, url);
   assert.ok(answer.result, `${method} answered ${JSON.stringify(answer)}`);
   return answer.result;
 }
 
 /** A bare protocol connection: frames out as given, lines in as they come. */
 export class RawConnection {
-  constructor(t, options) {
+  constructor(t, { url = SERVER, ...options } = {}) {
     this.lines = [];
     this.closed = null;
-    this.socket = new WebSocket(ENDPOINT, options);
+    this.socket = new WebSocket(endpointOf(url), options);
     this.socket.on('message', (data) => this.lines.push(...data.toString().split('\n')));
     this.socket.on('close', (code, reason) => (this.closed = { code, reason: `${reason}` }));
     this.socket.on('error', (error) => (this.error = error));
@@ -188,9 +223,9 @@ export class RawConnection {
     return this.reply(command.id);
   }
 
-  async connect() {
+  async connect(request = {}) {
     await this.opened();
-    const reply = await this.call({ id: 1, connect: {} });
+    const reply = await this.call({ id: 1, connect: request });
     assert.ok(reply.connect, JSON.stringify(reply));
     return reply.connect;
   }
