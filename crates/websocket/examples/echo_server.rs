@@ -118,6 +118,8 @@ async fn echo(stream: TcpStream, options: Rc<AcceptOptions>) {
         return;
     };
     drop(options);
+    // What the request said is of no interest here, and so not kept.
+    drop(accepted.request);
     let _ = accepted
         .websocket
         .serve(|message, replies| {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use allocation_counter::{AllocationInfo, measure};
 use bytes::Bytes;
-use tautline_websocket::conn::{WebSocket, WriteQueue, scratch};
+use tautline_websocket::conn::{AcceptOptions, WebSocket, WriteQueue, accept, scratch};
 use tautline_websocket::proto::{Connection, Event, Limits, Output, Role};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -445,4 +445,24 @@ mod deflate {
             info.bytes_current
         );
     }
+}
+
+/// A task keeps a place for each variable that a connection was ever moved through, and for each
+/// future that was awaited on the way; so neither may be large.
+#[test]
+fn what_a_task_keeps_of_a_connection_is_small() {
+    async fn natural(stream: tokio::io::DuplexStream, options: &AcceptOptions) {
+        let Ok(accepted) = accept(stream, options).await else {
+            return;
+        };
+        let websocket = accepted.websocket;
+        let _ = websocket
+            .serve(|message, replies| {
+                let _ = replies.send(message);
+            })
+            .await;
+    }
+    let (options, (stream, _)) = (AcceptOptions::default(), tokio::io::duplex(1));
+    let task = natural(stream, &options);
+    assert!(size_of_val(&task) <= 256, "{} bytes", size_of_val(&task));
 }

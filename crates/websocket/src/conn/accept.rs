@@ -40,8 +40,17 @@ use crate::proto::{Connection, Extensions, Limits, Role};
 /// # Cancel safety
 ///
 /// Dropping the future drops the stream, as it is the owner.
+pub async fn accept<S>(io: S, options: &AcceptOptions) -> Result<Accepted<S>, AcceptError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    // The handshake needs a kilobyte for as long as it takes. Within this future, and so within
+    // the task, the connection would hold that for its whole life.
+    Box::pin(open(io, options)).await
+}
+
 //= rfc6455 4.2.2-1, 10.6-1
-pub async fn accept<S>(mut io: S, options: &AcceptOptions) -> Result<Accepted<S>, AcceptError>
+async fn open<S>(mut io: S, options: &AcceptOptions) -> Result<Accepted<S>, AcceptError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

@@ -50,7 +50,9 @@ use crate::proto::{CloseCode, Connection, Message, MessageRef, Misuse};
 ///
 /// Closing runs against a deadline, so the Tokio runtime needs its timer enabled.
 pub struct WebSocket<S> {
-    pub(super) driver: Driver<S>,
+    /// In a box, so that what holds a connection stays small: the future of a task keeps a place for
+    /// each variable that it was ever moved through.
+    pub(super) driver: Box<Driver<S>>,
 }
 
 /// What the peer's Close frame said.
@@ -67,7 +69,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// state. See [`accept`](super::accept()) for a way that includes the handshake.
     pub fn new(io: S, engine: Connection) -> Self {
         Self {
-            driver: Driver::new(io, engine),
+            driver: Box::new(Driver::new(io, engine)),
         }
     }
 
@@ -232,7 +234,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 
     /// The stream, the engine and what waits to be written, for driving them in another way.
     pub fn into_parts(self) -> (S, Connection, WriteQueue) {
-        (self.driver.io, self.driver.engine, self.driver.queue)
+        let driver = *self.driver;
+        (driver.io, driver.engine, driver.queue)
     }
 }
 
