@@ -34,7 +34,7 @@
 //! struct Printed(Vec<String>);
 //! impl Outbox for Printed {
 //!     type Prepared = Vec<u8>;
-//!     fn prepare(&mut self, message: &[u8]) -> Vec<u8> {
+//!     fn prepare(&mut self, _: Encoding, message: &[u8]) -> Vec<u8> {
 //!         message.to_vec()
 //!     }
 //!     fn send_prepared(&mut self, to: SessionId, message: &Vec<u8>) -> usize {

@@ -1,6 +1,6 @@
 //! Where a hub puts what it has to say to its connections.
 
-use tautline_protocol::Disconnect;
+use tautline_protocol::{Disconnect, Encoding};
 
 /// Names a session of one hub. An index that is used again gets another generation, so a stale id
 /// finds nothing.
@@ -23,9 +23,9 @@ pub trait Outbox {
     /// A message made ready for many receivers, framing included. Cheap to use again and again.
     type Prepared;
 
-    /// Makes a message ready for many receivers. Called once for a publication and encoding,
-    /// however many subscribers there are.
-    fn prepare(&mut self, message: &[u8]) -> Self::Prepared;
+    /// Makes a message in this encoding ready for many receivers. Called once for a publication and
+    /// encoding, however many subscribers there are.
+    fn prepare(&mut self, encoding: Encoding, message: &[u8]) -> Self::Prepared;
 
     /// Queues a prepared message and returns the bytes now waiting to be written to that
     /// session, this message included.

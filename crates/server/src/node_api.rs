@@ -158,10 +158,10 @@ impl Node for WorkerNode {
 
     fn open_websocket(&self, mut request: Request<Incoming>) -> Option<Response<Full<Bytes>>> {
         let policy = &self.shared.websocket;
-        let acceptance = match policy.accept_request(&request) {
+        let (acceptance, encoding) = match policy.accept_request(&request) {
             None => return None,
             Some(Err(refusal)) => return Some(refused(&refusal)),
-            Some(Ok(acceptance)) => acceptance,
+            Some(Ok(accepted)) => accepted,
         };
         let upgrade = hyper::upgrade::on(&mut request);
         let (worker, guest, limits) = (Rc::clone(&self.worker), self.guests.enter(), policy.limits);
@@ -174,7 +174,7 @@ impl Node for WorkerNode {
                 let (mut leftover, io) = io.into_inner().into_parts();
                 // What hyper has read comes before what it has not.
                 leftover.splice(..0, read_buf);
-                door::websocket::serve(&worker, Link::new(io), limits, leftover).await;
+                door::websocket::serve(&worker, Link::new(io, encoding), limits, leftover).await;
             }
             drop(guest);
         });

@@ -3,24 +3,16 @@
 //! A command that has to wait for the engine stops its session: the rest of the frame, and frames
 //! that come in meanwhile, wait in a bounded backlog, and are executed when the outcome is there.
 
-use tautline_protocol::json::Commands;
 use tautline_protocol::message::Error;
 use tautline_protocol::{Command, Disconnect, ErrorCode, Reply, Request, Response};
 
+use super::frame::{Commands, Frame};
 use super::sessions::{Backlog, State};
 use super::waiting::{Pending, Waiting};
 use super::{Hub, SessionId};
 use crate::Now;
 use crate::engine::{EngineError, Outcome, Ticket};
 use crate::outbox::Outbox;
-
-/// A frame of commands as a transport received it: the content of one message.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub enum Frame<'a> {
-    /// JSON commands, separated by line breaks.
-    Json(&'a str),
-}
 
 /// How a command went so far.
 pub(super) enum Progress {
@@ -79,22 +71,22 @@ impl Hub {
     /// beyond, the session is closed. A caller that heeds [`wants_input`](Self::wants_input) never
     /// gets there. Frames for unknown sessions are ignored.
     pub fn receive<O: Outbox>(&mut self, now: Now, id: SessionId, frame: Frame<'_>, out: &mut O) {
-        let Frame::Json(text) = frame;
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
         if session.waiting.is_some() {
             let limit = self.config.client.command_queue_max_size;
             let backlog = session.backlog.get_or_insert_default();
-            if backlog.bytes + text.len() > limit || backlog.frames.len() >= MAX_FRAMES {
+            let length = frame.bytes().len();
+            if backlog.bytes + length > limit || backlog.frames.len() >= MAX_FRAMES {
                 self.end(now, id, &Disconnect::SLOW, out);
                 return;
             }
-            backlog.bytes += text.len();
-            backlog.frames.push_back(text.into());
+            backlog.bytes += length;
+            backlog.frames.push_back(frame.to_kept());
             return;
         }
-        self.run(now, id, text, out);
+        self.run(now, id, frame, out);
         self.settle(now, out);
     }
 
@@ -107,8 +99,8 @@ impl Hub {
     }
 
     /// Executes commands until one has to wait. What is left then goes to the front of the backlog.
-    fn run<O: Outbox>(&mut self, now: Now, id: SessionId, text: &str, out: &mut O) {
-        let mut commands = Commands::new(text);
+    fn run<O: Outbox>(&mut self, now: Now, id: SessionId, frame: Frame<'_>, out: &mut O) {
+        let mut commands = Commands::new(frame);
         loop {
             let Some(session) = self.sessions.get_mut(id) else {
                 return;
@@ -133,8 +125,8 @@ impl Hub {
                         (commands.rest(), self.sessions.get_mut(id))
                     {
                         let backlog: &mut Backlog = session.backlog.get_or_insert_default();
-                        backlog.bytes += rest.len();
-                        backlog.frames.push_front(rest.into());
+                        backlog.bytes += rest.bytes().len();
+                        backlog.frames.push_front(rest.to_kept());
                     }
                     return;
                 }
@@ -316,8 +308,9 @@ impl Hub {
                 session.backlog = None;
                 break;
             };
-            backlog.bytes -= frame.len();
-            self.run(now, id, &frame, out);
+            let frame = frame.as_frame();
+            backlog.bytes -= frame.bytes().len();
+            self.run(now, id, frame, out);
         }
         out.resume(id);
     }

@@ -339,7 +339,7 @@ impl<O: Outbox> Prepared<'_, O> {
         self.ready[encoding.index()].get_or_insert_with(|| {
             self.scratch.clear();
             encoding.encode_reply(self.reply, self.scratch);
-            out.prepare(self.scratch)
+            out.prepare(encoding, self.scratch)
         })
     }
 }

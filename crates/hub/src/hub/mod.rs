@@ -17,6 +17,7 @@ mod connect;
 mod cursor;
 mod dispatch;
 mod fanout;
+mod frame;
 mod heartbeat;
 mod permission;
 mod publish;
@@ -38,7 +39,7 @@ use tautline_protocol::{Disconnect, Reply};
 
 pub use self::api::{ApiHistory, ApiPublish, PublishOutcome};
 pub use self::cursor::HubCounters;
-pub use self::dispatch::Frame;
+pub use self::frame::Frame;
 pub use self::sessions::Transport;
 pub use crate::outbox::SessionId;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use tautline_protocol::message::PublishRequest;
-use tautline_protocol::{Disconnect, ErrorCode, Response, json};
+use tautline_protocol::{Disconnect, Encoding, ErrorCode, Response, json};
 
 use super::channel_name::ChannelName;
 use super::dispatch::{Progress, Refusal};
@@ -31,10 +31,18 @@ impl Hub {
             return Err(ErrorCode::NotAvailable.into());
         }
         let name = ChannelName::parse(&self.config, &request.channel)?;
-        // The decoder has seen to it that a payload is JSON and not too deep.
         let data = request.data.ok_or(ErrorCode::BadRequest)?;
-        check_format(name.options.publication_data_format, data)?;
-        let Some(connected) = self.sessions.connected(id) else {
+        let format = name.options.publication_data_format;
+        let Some(session) = self.sessions.get(id) else {
+            return Ok(Progress::Done);
+        };
+        match session.transport.encoding {
+            // The decoder has seen to it that a payload is JSON and not too deep.
+            Encoding::Json => check_format(format, data)?,
+            // What is published is for everybody, whatever they read.
+            _ => check_data(format, data)?,
+        }
+        let Some(connected) = session.connected() else {
             return Ok(Progress::Done);
         };
         let channel = self.channels.find(name.full);

@@ -9,6 +9,7 @@ use tautline_protocol::message::ClientInfo;
 
 use super::SessionId;
 use super::cursor::Lag;
+use super::frame::KeptFrame;
 use super::waiting::Waiting;
 use super::wheel::Tick;
 
@@ -96,7 +97,7 @@ pub(crate) struct SubscriptionExtra {
 /// Frames of commands that wait for one before them.
 #[derive(Default)]
 pub(crate) struct Backlog {
-    pub(crate) frames: VecDeque<Box<str>>,
+    pub(crate) frames: VecDeque<KeptFrame>,
     pub(crate) bytes: usize,
 }
 

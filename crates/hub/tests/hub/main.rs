@@ -17,6 +17,7 @@ mod heartbeat;
 mod history;
 mod later;
 mod presence;
+mod protobuf;
 mod publish;
 mod recovery;
 mod slow;

@@ -87,7 +87,7 @@ impl Recorder {
 impl Outbox for Recorder {
     type Prepared = Arc<[u8]>;
 
-    fn prepare(&mut self, message: &[u8]) -> Self::Prepared {
+    fn prepare(&mut self, _: Encoding, message: &[u8]) -> Self::Prepared {
         self.prepared += 1;
         message.into()
     }
@@ -274,15 +274,24 @@ impl World {
 
     /// Opens a connection, which is not yet connected in the protocol's sense.
     pub(crate) fn open(&mut self, worker: usize) -> Client {
-        let transport = Transport::new("test", Encoding::Json);
+        self.open_with(worker, Encoding::Json)
+    }
+
+    pub(crate) fn open_with(&mut self, worker: usize, encoding: Encoding) -> Client {
+        let transport = Transport::new("test", encoding);
         let id = self.workers[worker].hub.open(self.now, transport);
         Client { worker, id }
     }
 
     /// Hands a frame to the client's session, and delivers nothing.
     pub(crate) fn send_only(&mut self, client: Client, frame: &str) {
+        self.send_frame(client, Frame::Json(frame));
+    }
+
+    /// The same in any encoding.
+    pub(crate) fn send_frame(&mut self, client: Client, frame: Frame<'_>) {
         let Worker { hub, out, .. } = &mut self.workers[client.worker];
-        hub.receive(self.now, client.id, Frame::Json(frame), out);
+        hub.receive(self.now, client.id, frame, out);
     }
 
     /// Hands a frame to the client's session, and delivers everything that comes of it.

@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::task::{Poll, ready};
 
 use http::Request;
+use tautline_protocol::Encoding;
 use tautline_websocket::conn::scratch;
 use tautline_websocket::proto::Limits;
 use tautline_websocket::proto::handshake::{
@@ -28,8 +29,9 @@ use crate::http::{HEAD_TIMEOUT, MAX_HEAD_LEN, MAX_HEADERS, WEBSOCKET_PATH};
 use crate::worker::Worker;
 use crate::worker::connections::Link;
 
-/// The subprotocols that a client may ask for, of those that the client protocol knows.
-const SUBPROTOCOLS: [&str; 1] = ["centrifuge-json"];
+/// The subprotocols that a client may ask for.
+const SUBPROTOCOLS: [&str; 2] = [PROTOBUF, "centrifuge-json"];
+const PROTOBUF: &str = "centrifuge-protobuf";
 
 /// Limits of a request's head; the same for both readers of it.
 const HEAD_LIMITS: HeadLimits = HeadLimits {
@@ -55,7 +57,7 @@ impl WebSocketPolicy {
         &self,
         opening: &Opening<'h>,
         query: Option<&str>,
-    ) -> Result<Acceptance<'static>, Refusal> {
+    ) -> Result<(Acceptance<'static>, Encoding), Refusal> {
         if self.loopback_only {
             check_loopback_host_values([opening.host().as_bytes()]).map_err(|refusal| {
                 Refusal::new(HostRefusal::STATUS.as_u16(), refusal.to_string())
@@ -67,16 +69,20 @@ impl WebSocketPolicy {
                 Some(opening.host().as_bytes()),
             )
             .map_err(|refusal| Refusal::new(OriginRefusal::STATUS.as_u16(), refusal.to_string()))?;
-        let subprotocol = opening.select_subprotocol(&SUBPROTOCOLS);
-        if subprotocol.is_none() && asks_for_protobuf(opening, query) {
-            return Err(Refusal::new(
-                400,
-                "This server speaks the JSON form of the client protocol, and the Protobuf form \
-                 was asked for. Use a JSON client: for npm's centrifuge, import it from \
-                 'centrifuge' instead of 'centrifuge/build/protobuf'.",
-            ));
-        }
-        Ok(opening.accept(subprotocol))
+        // What the query asks for counts, whatever is offered beside it.
+        let by_query = query.is_some_and(asks_for_protobuf);
+        let known = if by_query {
+            &SUBPROTOCOLS[..1]
+        } else {
+            &SUBPROTOCOLS
+        };
+        let subprotocol = opening.select_subprotocol(known);
+        let encoding = if by_query || subprotocol == Some(PROTOBUF) {
+            Encoding::Protobuf
+        } else {
+            Encoding::Json
+        };
+        Ok((opening.accept(subprotocol), encoding))
     }
 
     /// The same for a request that an HTTP library has read; `None` when it doesn't ask for a
@@ -84,7 +90,7 @@ impl WebSocketPolicy {
     pub(crate) fn accept_request<B>(
         &self,
         request: &Request<B>,
-    ) -> Option<Result<Acceptance<'static>, Refusal>> {
+    ) -> Option<Result<(Acceptance<'static>, Encoding), Refusal>> {
         let headers = request.headers().iter();
         let headers = headers.map(|(name, value)| (name.as_str(), value.as_bytes()));
         let version = match request.version() {
@@ -99,15 +105,11 @@ impl WebSocketPolicy {
     }
 }
 
-/// Whether a client would fail on JSON: by subprotocol, or by the query parameters that the
-/// protocol has for it.
-fn asks_for_protobuf(opening: &Opening<'_>, query: Option<&str>) -> bool {
-    opening.subprotocols().contains(&"centrifuge-protobuf")
-        || query.is_some_and(|query| {
-            query
-                .split('&')
-                .any(|parameter| matches!(parameter, "format=protobuf" | "cf_protocol=protobuf"))
-        })
+/// Whether one of the protocol's parameters for it is there.
+fn asks_for_protobuf(query: &str) -> bool {
+    query
+        .split('&')
+        .any(|parameter| matches!(parameter, "format=protobuf" | "cf_protocol=protobuf"))
 }
 
 /// Serves a new connection: as a WebSocket, or with `http` when it isn't one.
@@ -133,10 +135,10 @@ pub(crate) async fn serve<F: Future<Output = ()>>(
         Ok(opening) => policy.accept(&opening, head.query()),
     };
     match accepted {
-        Ok(acceptance) => {
+        Ok((acceptance, encoding)) => {
             let leftover = received.split_off(head.len());
             drop(received);
-            let link = Link::new(io);
+            let link = Link::new(io, encoding);
             acceptance.write_http1(&mut link.borrow_mut().queue);
             drop(head);
             websocket::serve(worker, link, policy.limits, leftover).await;

@@ -42,10 +42,10 @@ pub(crate) async fn serve(
     limits: Limits,
     mut leftover: Vec<u8>,
 ) {
+    let encoding = link.borrow().encoding;
     let id = worker.turn(|now, state| {
-        let id = state
-            .hub
-            .open(now, Transport::new("websocket", Encoding::Json));
+        let transport = Transport::new("websocket", encoding);
+        let id = state.hub.open(now, transport);
         state.connections.insert(id, Rc::clone(&link));
         state.connections.mark_dirty(id);
         id
@@ -54,6 +54,7 @@ pub(crate) async fn serve(
         worker,
         link,
         id,
+        encoding,
         engine: Connection::new(Role::Server, limits),
     };
     if !leftover.is_empty() {
@@ -69,6 +70,7 @@ struct Session<'a> {
     worker: &'a Worker,
     link: Rc<RefCell<Link>>,
     id: SessionId,
+    encoding: Encoding,
     engine: Connection,
 }
 
@@ -138,26 +140,29 @@ impl Session<'_> {
             worker,
             link,
             id,
+            encoding,
             engine,
         } = self;
         worker.turn(|now, state| {
             let mut events = engine.receive(input);
             loop {
                 let event = events.next(&mut link.borrow_mut().queue);
-                let frame = match event {
-                    Some(Event::Text(text)) => Some(text),
-                    // JSON belongs into text frames; but what counts is that it is JSON, and the
-                    // protocol's other servers don't look at the frame either.
-                    Some(Event::Binary(bytes)) => std::str::from_utf8(bytes).ok(),
+                // JSON belongs into text frames and Protobuf into binary ones; but what counts is what
+                // is in them, and the protocol's other servers don't look at the frame either.
+                let frame = match (event, &*encoding) {
+                    (Some(Event::Text(text)), Encoding::Json) => Some(Frame::Json(text)),
+                    (Some(Event::Binary(bytes)), Encoding::Json) => {
+                        std::str::from_utf8(bytes).ok().map(Frame::Json)
+                    }
+                    (Some(Event::Text(text)), _) => Some(Frame::Protobuf(text.as_bytes())),
+                    (Some(Event::Binary(bytes)), _) => Some(Frame::Protobuf(bytes)),
                     // The engine has answered.
-                    Some(Event::Ping(_) | Event::Pong(_)) => continue,
-                    Some(Event::Close(_) | Event::Failed(_)) | None => break,
+                    (Some(Event::Ping(_) | Event::Pong(_)), _) => continue,
+                    (Some(Event::Close(_) | Event::Failed(_)) | None, _) => break,
                 };
                 match frame {
-                    Some(text) => {
-                        state
-                            .hub
-                            .receive(now, *id, Frame::Json(text), &mut state.connections);
+                    Some(frame) => {
+                        state.hub.receive(now, *id, frame, &mut state.connections);
                     }
                     None => {
                         state.hub.disconnect(

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use tautline_hub::{Outbox, SessionId};
-use tautline_protocol::Disconnect;
+use tautline_protocol::{Disconnect, Encoding};
 use tautline_websocket::conn::WriteQueue;
 use tautline_websocket::proto::frame;
 use tokio::net::TcpStream;
@@ -23,6 +23,8 @@ use tokio::task::coop::unconstrained;
 pub(crate) struct Link {
     pub(crate) io: TcpStream,
     pub(crate) queue: WriteQueue,
+    /// How messages are written, which also says in what kind of frames.
+    pub(crate) encoding: Encoding,
     /// Set when the session is over: the task says goodbye and ends.
     pub(crate) ending: Option<Ending>,
     /// Why writing failed; the task ends the session.
@@ -45,10 +47,11 @@ pub(crate) struct Ending {
 }
 
 impl Link {
-    pub(crate) fn new(io: TcpStream) -> Rc<RefCell<Self>> {
+    pub(crate) fn new(io: TcpStream, encoding: Encoding) -> Rc<RefCell<Self>> {
         Rc::new(RefCell::new(Self {
             io,
             queue: WriteQueue::default(),
+            encoding,
             ending: None,
             broken: None,
             waker: Waker::noop().clone(),
@@ -165,7 +168,7 @@ impl Connections {
     }
 
     /// Lets `put` add to a connection's queue, and returns how much waits there.
-    fn with(&mut self, id: SessionId, put: impl FnOnce(&mut WriteQueue)) -> usize {
+    fn with(&mut self, id: SessionId, put: impl FnOnce(&mut Link)) -> usize {
         let Some(link) = lookup(&self.slots, id) else {
             return 0;
         };
@@ -173,7 +176,7 @@ impl Connections {
         if !std::mem::replace(&mut link.dirty, true) {
             self.dirty.push(id);
         }
-        put(&mut link.queue);
+        put(&mut link);
         link.queue.len()
     }
 }
@@ -188,23 +191,31 @@ fn lookup(slots: &[Slot], id: SessionId) -> Option<&Rc<RefCell<Link>>> {
     }
 }
 
-/// A message in a text frame of its own. What goes to many is framed once and shared.
+/// JSON goes in text frames, which is how browsers know that it is text.
+fn op_code(encoding: Encoding) -> frame::OpCode {
+    match encoding {
+        Encoding::Json => frame::OpCode::Text,
+        _ => frame::OpCode::Binary,
+    }
+}
+
+/// A message in a frame of its own. What goes to many is framed once and shared.
 impl Outbox for Connections {
     type Prepared = Bytes;
 
-    fn prepare(&mut self, message: &[u8]) -> Bytes {
+    fn prepare(&mut self, encoding: Encoding, message: &[u8]) -> Bytes {
         self.scratch.clear();
-        frame::write_unmasked(frame::OpCode::Text, message, &mut self.scratch);
+        frame::write_unmasked(op_code(encoding), message, &mut self.scratch);
         Bytes::copy_from_slice(&self.scratch)
     }
 
     fn send_prepared(&mut self, to: SessionId, message: &Bytes) -> usize {
-        self.with(to, |queue| queue.push_shared(message))
+        self.with(to, |link| link.queue.push_shared(message))
     }
 
     fn send(&mut self, to: SessionId, message: &[u8]) -> usize {
-        self.with(to, |queue| {
-            frame::write_unmasked(frame::OpCode::Text, message, queue);
+        self.with(to, |link| {
+            frame::write_unmasked(op_code(link.encoding), message, &mut link.queue);
         })
     }
 
