@@ -66,10 +66,6 @@
 //! the right code. A compressed message is bounded in its inflated size and its ratio while it is
 //! inflated. A peer that asks and doesn't read gets no more memory than a bounded backlog.
 //!
-//! # Not here yet
-//!
-//! HTTP/2 (RFC 8441) without hyper.
-//!
 //! # Features
 //!
 //! - `tokio` (default): `conn`, with clients for `ws://`, also through HTTP and SOCKS 5 proxies.
@@ -78,7 +74,8 @@
 //!   Other choices are a `rustls::ClientConfig` of your own, or `conn::client` over a TLS stream.
 //! - `hyper`: `conn::hyper`, for servers of hyper 1.x.
 //! - `axum`: `conn::axum`, an extractor for axum 0.8.
-//! - `http2`: with one of these two, connections over HTTP/2 as well.
+//! - `http2`: `conn::http2`, for connections over HTTP/2 (RFC 8441), as a server and as a client. With
+//!   `hyper` or `axum`, theirs over HTTP/2 as well.
 //!
 //! [RFC 7692]: https://www.rfc-editor.org/rfc/rfc7692
 #![forbid(unsafe_code)]

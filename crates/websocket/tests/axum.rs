@@ -267,6 +267,59 @@ async fn one_path_serves_pages_too() {
     assert!(ask(address, wrong).await.starts_with("http/1.1 426 "));
 }
 
+/// Over HTTP/2 the stream is hyper's, and everything else the same.
+#[cfg(feature = "http2")]
+#[tokio::test]
+async fn http2_is_served_too() {
+    use tautline_websocket::conn::http2::{Http2Client, Http2Options};
+
+    let on_upgrade = |upgrade: WebSocketUpgrade| async move {
+        upgrade
+            .protocols(["chat"])
+            .allow_origins(["https://good.example"])
+            .deflate(ServerConfig::default())
+            .on_upgrade(|ws: WebSocket<UpgradedStream>| async move {
+                assert!(ws.get_ref().get_ref().is_none());
+                let _ = ws
+                    .serve(|message, replies| {
+                        let _ = replies.send(message);
+                    })
+                    .await;
+            })
+    };
+    let app = Router::new().route("/", any(on_upgrade));
+    let address = serve(app).await;
+    let options = ConnectOptions {
+        subprotocols: vec!["chat".to_owned()],
+        deflate: Some(ClientConfig::default()),
+        ..headers(&[("Origin", "https://good.example")])
+    };
+    let url = format!("ws://{address}/");
+    let http2 = Http2Options::default();
+    let client = Http2Client::connect(&url, &options, &http2).await.unwrap();
+    for _ in 0..3 {
+        let connected = client.open(&url, &options).await.unwrap();
+        assert_eq!(connected.subprotocol.as_deref(), Some("chat"));
+        let mut ws = connected.websocket;
+        for len in [0, 1, 65_536, 1 << 20] {
+            let text = "x".repeat(len);
+            ws.queue(text.as_str()).unwrap();
+            let Some(Message::Text(echoed)) = ws.recv().await.unwrap() else {
+                panic!("no text of {len}");
+            };
+            assert!(*echoed == *text, "{len}");
+        }
+        ws.close(CloseCode::NORMAL, "").await.unwrap();
+    }
+    let result = client
+        .open(&url, &headers(&[("Origin", "https://evil.example")]))
+        .await;
+    let Err(ConnectError::Refused(rejection)) = result else {
+        panic!("{result:?}");
+    };
+    assert_eq!(rejection.head.status(), 403);
+}
+
 /// A client that goes away before the answer.
 #[tokio::test]
 async fn a_failed_upgrade_is_told() {

@@ -46,15 +46,20 @@ where
 {
     // The handshake needs a kilobyte for as long as it takes. Within this future, and so within
     // the task, the connection would hold that for its whole life.
-    Box::pin(open(io, options)).await
+    Box::pin(accept_rest(io, Vec::new(), options)).await
 }
 
+/// The same for a stream of which something was read already, though not all of the head.
 //= rfc6455 4.2.2-1, 10.6-1
-async fn open<S>(mut io: S, options: &AcceptOptions) -> Result<Accepted<S>, AcceptError>
+pub(super) async fn accept_rest<S>(
+    mut io: S,
+    seen: Vec<u8>,
+    options: &AcceptOptions,
+) -> Result<Accepted<S>, AcceptError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let handshake = timeout(options.head_timeout, handshake(&mut io, options)).await;
+    let handshake = timeout(options.head_timeout, handshake(&mut io, seen, options)).await;
     match handshake.map_err(|_| AcceptError::TimedOut(options.head_timeout))? {
         Ok((HeadAndRest { head, rest }, agreed)) => Ok(agreed.open(io, head, rest)),
         //= rfc6455 7.2.2-1, 10.7-4
@@ -154,6 +159,10 @@ pub enum AcceptError {
     /// The stream ended before the request did.
     #[error("the client went away before its request was complete")]
     CutOff,
+    /// The HTTP/2 connection, or the request's stream, is at its end.
+    #[cfg(feature = "http2")]
+    #[error(transparent)]
+    Http2(#[from] super::http2::Http2Error),
     /// The stream failed.
     #[error("the connection failed: {0}")]
     Io(#[from] io::Error),
@@ -233,12 +242,13 @@ struct HeadAndRest {
 /// Up to the response that opens the connection.
 async fn handshake<S>(
     io: &mut S,
+    seen: Vec<u8>,
     options: &AcceptOptions,
 ) -> Result<(HeadAndRest, Agreed), AcceptError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let request = read_head(io, &options.head).await?;
+    let request = read_head(io, seen, &options.head).await?;
     let (response, agreed) = Agreed::on(&request.head, options, |acceptance| {
         let mut response = Vec::with_capacity(256);
         acceptance.write_http1(&mut response);
@@ -252,10 +262,10 @@ where
 /// Reads the head of a request, and maybe a part of what follows.
 async fn read_head(
     io: &mut (impl AsyncRead + Unpin),
+    // Empty as long as one read has brought the head, as it mostly does.
+    mut seen: Vec<u8>,
     limits: &HeadLimits,
 ) -> Result<HeadAndRest, AcceptError> {
-    // Empty as long as one read has brought the head, as it mostly does.
-    let mut seen = Vec::new();
     loop {
         let parsed =
             poll_fn(|cx| scratch::with(|buffer| poll_head(cx, io, buffer, &mut seen, limits)));

@@ -36,9 +36,16 @@ pub(super) struct Driver<S> {
     shut_down: bool,
     /// In milliseconds.
     close_timeout: u32,
+    /// How a stream is written that takes a queue in a way of its own.
+    #[cfg(feature = "http2")]
+    pub(super) writer: Option<Writer<S>>,
     /// Runs from the moment a Close frame was sent.
     deadline: Option<Pin<Box<Sleep>>>,
 }
+
+/// Writes a queue to a stream; ready when nothing is left.
+#[cfg(feature = "http2")]
+pub(super) type Writer<S> = fn(&mut S, &mut Context<'_>, &mut WriteQueue) -> Poll<io::Result<()>>;
 
 /// What the last event was.
 enum Ending {
@@ -59,6 +66,8 @@ impl<S> Driver<S> {
             unflushed: false,
             blocked_at: NOT_BLOCKED,
             shut_down: false,
+            #[cfg(feature = "http2")]
+            writer: None,
             close_timeout: CLOSE_TIMEOUT,
             deadline: None,
         }
@@ -191,7 +200,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         while !self.queue.is_empty() || self.engine.flush_pong(&mut self.queue) {
             self.unflushed = true;
-            ready!(self.queue.poll_write(cx, &mut self.io))?;
+            ready!(self.poll_write_queue(cx))?;
         }
         self.blocked_at = NOT_BLOCKED;
         if self.unflushed {
@@ -199,6 +208,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             self.unflushed = false;
         }
         Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn poll_write_queue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        #[cfg(feature = "http2")]
+        if let Some(write) = self.writer {
+            return write(&mut self.io, cx, &mut self.queue);
+        }
+        self.queue.poll_write(cx, &mut self.io)
     }
 
     /// Whether too much was queued since the stream took no more: then no more is read, for the

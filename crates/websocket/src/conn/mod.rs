@@ -4,7 +4,7 @@
 //!   client, [`client()`] does so over a stream that is there already. [`WebSocket`] is the
 //!   connection that comes of each.
 //! - `hyper` and `axum`, behind features of these names, do the same for requests that came through
-//!   these libraries.
+//!   these libraries, and `http2` for many connections over one of HTTP/2, as a server and as a client.
 //! - [`scratch`] and [`WriteQueue`] are the two buffers that make a connection cheap: one that all
 //!   connections of a thread read into, and one that a connection holds only while it has
 //!   something to write. They are public for servers that drive the engine by themselves.
@@ -22,7 +22,9 @@ mod codec;
 mod driver;
 mod error;
 mod group;
-#[cfg(feature = "hyper")]
+#[cfg(feature = "http2")]
+pub mod http2;
+#[cfg(any(feature = "http2", feature = "hyper"))]
 mod http_types;
 #[cfg(feature = "hyper")]
 pub mod hyper;

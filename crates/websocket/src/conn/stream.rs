@@ -81,6 +81,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         self
     }
 
+    /// The same over a stream that takes a queue in a way of its own.
+    #[cfg(feature = "http2")]
+    pub(super) fn with_writer(mut self, writer: super::driver::Writer<S>) -> Self {
+        self.driver.writer = Some(writer);
+        self
+    }
+
     /// Waits for the next message, `None` when the connection was closed in order. Flushes before
     /// it waits.
     ///

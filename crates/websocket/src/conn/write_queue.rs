@@ -109,6 +109,30 @@ impl WriteQueue {
         Poll::Ready(Ok(()))
     }
 
+    /// Takes bytes out to hand them on to somebody who wants to own them: `max` at the most, and none
+    /// only when nothing waits. What is shared or long is not copied, what is short is copied to just
+    /// its length.
+    pub fn take(&mut self, max: usize) -> Bytes {
+        let copied = &self.cork[self.written..];
+        if self.front.is_empty() && self.shared.is_empty() && copied.len() >= SHARE_FROM {
+            self.front = Bytes::from(mem::take(&mut self.cork)).split_off(self.written);
+            self.written = 0;
+        }
+        let len = |bytes: &[u8]| bytes.len().min(max);
+        let taken = if !self.front.is_empty() {
+            self.front.slice(..len(&self.front))
+        } else if let Some((at, bytes)) = self.shared.front()
+            && *at == self.written
+        {
+            bytes.slice(..len(bytes))
+        } else {
+            let next = self.slices().next().unwrap_or_default();
+            Bytes::copy_from_slice(&next[..len(next)])
+        };
+        self.advance(taken.len());
+        taken
+    }
+
     /// Bytes that wait to be written.
     #[inline]
     pub fn len(&self) -> usize {

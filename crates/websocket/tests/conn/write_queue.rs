@@ -21,6 +21,8 @@ enum Op {
         room: usize,
         at_once: usize,
     },
+    /// Hands so many bytes at the most on.
+    Take(usize),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -30,6 +32,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => len.clone().prop_map(Op::Put),
         1 => (0..20usize, len.clone()).prop_map(|(head, body)| Op::PutParts(head, body)),
         3 => len.clone().prop_map(Op::Share),
+        2 => (1..30_000usize).prop_map(Op::Take),
         3 => (len, 1..20_000usize).prop_map(|(room, at_once)| Op::Write { room, at_once }),
     ]
 }
@@ -65,6 +68,12 @@ proptest! {
                     let bytes = fresh(len);
                     queue.push_shared(&Bytes::from(bytes.clone()));
                     expected.extend(bytes);
+                }
+                Op::Take(max) => {
+                    let waiting = queue.len();
+                    let taken = queue.take(max);
+                    prop_assert!(taken.len() <= max && taken.is_empty() == (waiting == 0));
+                    io.written.extend_from_slice(&taken);
                 }
                 Op::Write { room, at_once } => {
                     (io.room, io.at_once) = (room, at_once);

@@ -26,14 +26,32 @@ pub enum ConnectError {
     /// What the server sent can't be a response.
     #[error(transparent)]
     Head(#[from] ResponseHeadError),
+    /// The HTTP/2 connection, or the stream of this request, is at its end.
+    #[cfg(feature = "http2")]
+    #[error(transparent)]
+    Http2(#[from] crate::conn::http2::Http2Error),
     /// The stream failed.
     #[error("the connection failed: {0}")]
     Io(#[from] io::Error),
+    /// The server speaks HTTP/2, but takes no WebSockets over it (RFC 8441 §3).
+    #[cfg(feature = "http2")]
+    #[error(
+        "the server takes no WebSockets over HTTP/2 (it has not sent SETTINGS_ENABLE_CONNECT_PROTOCOL); connect over HTTP/1.1"
+    )]
+    NoExtendedConnect,
+    /// The server doesn't speak HTTP/2: TLS has not negotiated it.
+    #[cfg(feature = "http2")]
+    #[error("the server does not speak HTTP/2; connect over HTTP/1.1")]
+    NoHttp2,
     /// A `wss://` URL, and the crate was built without its feature `rustls`.
     #[error(
         "wss:// needs the feature `rustls` of tautline-websocket, or a TLS stream of your own given to `client`"
     )]
     NoTls,
+    /// A URL that leads to another server than the HTTP/2 connection over which it was to be opened.
+    #[cfg(feature = "http2")]
+    #[error("the URL leads to another server than the HTTP/2 connection")]
+    OtherServer,
     /// The proxy did not open a tunnel.
     #[error(transparent)]
     Proxy(#[from] ProxyError),

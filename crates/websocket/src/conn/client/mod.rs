@@ -66,7 +66,7 @@ pub async fn connect(
     let url: Url = url.parse()?;
     // What can't be sent is found before anybody is bothered.
     let opening = Opening::new(&url, options)?;
-    let stream = timeout(options.connect_timeout, open(&url, options)).await;
+    let stream = timeout(options.connect_timeout, open(&url, options, false)).await;
     let stream = stream.map_err(|_| ConnectError::TimedOut(options.connect_timeout))??;
     opening.run(stream, options).await
 }
@@ -195,8 +195,12 @@ impl fmt::Debug for ConnectOptions {
     }
 }
 
-/// A stream to the server that the URL names.
-async fn open(url: &Url, options: &ConnectOptions) -> Result<ClientStream, ConnectError> {
+/// A stream to the server that the URL names, on which HTTP/1.1 or HTTP/2 is to be spoken.
+pub(super) async fn open(
+    url: &Url,
+    options: &ConnectOptions,
+    http2: bool,
+) -> Result<ClientStream, ConnectError> {
     if url.is_secure() && cfg!(not(feature = "rustls")) {
         return Err(ConnectError::NoTls);
     }
@@ -213,19 +217,21 @@ async fn open(url: &Url, options: &ConnectOptions) -> Result<ClientStream, Conne
     #[cfg(feature = "rustls")]
     if url.is_secure() {
         //= rfc6455 4.1-9, 4.1-11
-        return tls::secure(stream, url.host(), options.tls.as_ref()).await;
+        return tls::secure(stream, url.host(), options.tls.as_ref(), http2).await;
     }
+    // Without TLS nobody is asked.
+    let _ = http2;
     Ok(ClientStream::tcp(stream))
 }
 
 /// An opening handshake that can begin.
-struct Opening {
-    request: ClientRequest,
+pub(super) struct Opening {
+    pub(super) request: ClientRequest,
     mask_keys: Box<dyn MaskKeys + Send>,
 }
 
 impl Opening {
-    fn new(url: &Url, options: &ConnectOptions) -> Result<Self, ConnectError> {
+    pub(super) fn new(url: &Url, options: &ConnectOptions) -> Result<Self, ConnectError> {
         let mut mask_keys = (options.mask_keys)();
         let mut request = ClientRequest::new(url, random::nonce(mask_keys.as_mut()));
         for name in &options.subprotocols {
@@ -253,40 +259,75 @@ impl Opening {
             .await
             .map_err(|_| ConnectError::HandshakeTimedOut(options.handshake_timeout))??;
         //= rfc6455 4.1-31, 7.2.1-1, 9.1-5
-        let (subprotocol, extensions) = match self.request.check(&response) {
-            Ok(agreed) => {
-                #[cfg(feature = "deflate")]
-                let extensions = match &options.deflate {
-                    Some(config) => config
-                        .check(agreed.extensions.iter().copied())?
-                        .map_or(Extensions::NONE, Extensions::deflate),
-                    None => Extensions::NONE,
-                };
-                #[cfg(not(feature = "deflate"))]
-                let extensions = Extensions::NONE;
-                (agreed.subprotocol.map(str::to_owned), extensions)
-            }
-            Err(ResponseError::Status(_)) => {
-                let body = read_body(&mut io, &response, rest).await;
-                let rejection = Rejection {
-                    head: response,
-                    body,
-                };
-                return Err(ConnectError::Refused(Box::new(rejection)));
-            }
+        let Some(settled) = self.settle(&response, options)? else {
+            let body = read_body(&mut io, &response, rest).await;
+            let rejection = Rejection {
+                head: response,
+                body,
+            };
+            return Err(ConnectError::Refused(Box::new(rejection)));
+        };
+        Ok(self.finish(io, response, settled, rest, options))
+    }
+
+    /// What a response has settled; `None` when the server has declined.
+    pub(super) fn settle(
+        &self,
+        response: &ResponseHead,
+        options: &ConnectOptions,
+    ) -> Result<Option<Settled>, ConnectError> {
+        let agreed = match self.request.check(response) {
+            Ok(agreed) => agreed,
+            Err(ResponseError::Status(_)) => return Ok(None),
             Err(error) => return Err(ConnectError::Response(error)),
         };
+        #[cfg(feature = "deflate")]
+        let extensions = match &options.deflate {
+            Some(config) => config
+                .check(agreed.extensions.iter().copied())?
+                .map_or(Extensions::NONE, Extensions::deflate),
+            None => Extensions::NONE,
+        };
+        #[cfg(not(feature = "deflate"))]
+        let extensions = {
+            let _ = options;
+            Extensions::NONE
+        };
+        Ok(Some(Settled {
+            subprotocol: agreed.subprotocol.map(str::to_owned),
+            extensions,
+        }))
+    }
+
+    /// The connection, over a stream of which `rest` was read behind the response.
+    pub(super) fn finish<S>(
+        self,
+        io: S,
+        response: ResponseHead,
+        settled: Settled,
+        rest: Vec<u8>,
+        options: &ConnectOptions,
+    ) -> Connected<S>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let mut engine = Connection::new(Role::Client(self.mask_keys), options.limits)
-            .with_extensions(extensions);
+            .with_extensions(settled.extensions);
         if !rest.is_empty() {
             hold(&mut engine, rest);
         }
-        Ok(Connected {
+        Connected {
             websocket: WebSocket::new(io, engine).with_close_timeout(options.close_timeout),
             response,
-            subprotocol,
-        })
+            subprotocol: settled.subprotocol,
+        }
     }
+}
+
+/// What the response to an opening request has settled.
+pub(super) struct Settled {
+    subprotocol: Option<String>,
+    extensions: Extensions,
 }
 
 /// Sends the request, and reads the head of the response and maybe a part of what follows.
@@ -417,7 +458,7 @@ const READ: usize = 2 * 1024;
 const MAX_INTERIM: usize = 8;
 
 /// Bytes of a refusal's body that are kept.
-const MAX_BODY: usize = 1024;
+pub(super) const MAX_BODY: usize = 1024;
 
 /// How long a refusal's body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(1);

@@ -43,23 +43,32 @@ pub fn tls_config() -> io::Result<Arc<ClientConfig>> {
     Ok(Arc::new(config))
 }
 
-/// Sets up TLS with `host` on a stream that leads there.
+/// Sets up TLS with `host` on a stream that leads there, to speak HTTP/1.1 or HTTP/2.
 pub(super) async fn secure(
     stream: TcpStream,
     host: &str,
     config: Option<&Arc<ClientConfig>>,
+    http2: bool,
 ) -> Result<ClientStream, ConnectError> {
     let failed = |source| ConnectError::Tls {
         host: host.to_owned(),
         source,
     };
-    let config = match config {
+    let mut config = match config {
         Some(config) => Arc::clone(config),
         None => tls_config().map_err(failed)?,
     };
+    if http2 {
+        Arc::make_mut(&mut config).alpn_protocols = vec![b"h2".to_vec()];
+    }
     //= rfc6455 4.1-10, 4.1-12, 10.6-1
     let name = ServerName::try_from(host.to_owned())
         .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
     let connected = TlsConnector::from(config).connect(name, stream).await;
-    connected.map(ClientStream::tls).map_err(failed)
+    let stream = connected.map_err(failed)?;
+    #[cfg(feature = "http2")]
+    if http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+        return Err(ConnectError::NoHttp2);
+    }
+    Ok(ClientStream::tls(stream))
 }
