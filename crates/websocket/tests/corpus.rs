@@ -1,21 +1,48 @@
-//! Replays what the fuzzer has found worth keeping.
+//! Replays what the fuzzers have found worth keeping.
 
 #[path = "fuzzed/engine.rs"]
 mod engine;
+#[path = "fuzzed/frames.rs"]
+mod frames;
+#[path = "fuzzed/handshake.rs"]
+mod handshake;
+#[path = "fuzzed/pair.rs"]
+mod pair;
 
 use std::fs;
 use std::path::Path;
 
 #[test]
 fn the_corpus_of_the_engine() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/engine");
+    replay("engine", engine::check);
+}
+
+#[test]
+fn the_corpus_of_frames() {
+    replay("frames", frames::check);
+}
+
+#[test]
+fn the_corpus_of_the_pair() {
+    replay("pair", pair::check);
+}
+
+#[test]
+fn the_corpus_of_the_handshake() {
+    replay("handshake", handshake::check);
+}
+
+fn replay(target: &str, check: fn(&[u8])) {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../fuzz/corpus")
+        .join(target);
     let mut replayed = 0;
-    for entry in fs::read_dir(&corpus).expect("fuzz/corpus/engine is part of the repository") {
+    for entry in fs::read_dir(&corpus).expect("the corpora are part of the repository") {
         let path = entry.expect("a readable directory").path();
         let data = fs::read(&path).expect("a readable file");
         // Shown only when the check panics: which file it was.
         eprintln!("{}", path.display());
-        engine::check(&data);
+        check(&data);
         replayed += 1;
     }
     assert!(
