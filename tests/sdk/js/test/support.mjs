@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { createHmac, randomUUID } from 'node:crypto';
 
 import { Centrifuge } from 'centrifuge';
+import { Centrifuge as ProtobufCentrifuge } from 'centrifuge/build/protobuf';
 import { WebSocket } from 'ws';
 
 /** Where a server is; ../../README.md says how to start it by hand. */
@@ -92,9 +93,9 @@ export function cuttableWebSocket() {
 }
 
 /** An SDK client, disconnected when the test ends; `client.line` is its WebSocket class. */
-export function newClient(t, { url = SERVER, ...options } = {}) {
+export function newClient(t, { url = SERVER, protobuf = false, ...options } = {}) {
   const line = cuttableWebSocket();
-  const client = new Centrifuge(endpointOf(url), {
+  const client = new (protobuf ? ProtobufCentrifuge : Centrifuge)(endpointOf(url), {
     websocket: line,
     minReconnectDelay: 5,
     maxReconnectDelay: 100,
