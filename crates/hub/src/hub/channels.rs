@@ -37,14 +37,22 @@ pub(crate) struct Channel {
     pub(crate) reads: Vec<(u64, u64)>,
     /// What the engine calls the feed of this channel to this worker.
     pub(crate) feed: FeedId,
-    /// Sessions that wait for the feed to begin; `None` once it has.
-    pub(crate) attaching: Option<Vec<SessionId>>,
+    pub(crate) state: FeedState,
     /// When the position was last known to be right.
     pub(crate) checked_at: Duration,
     /// Whether a timer for the next check is set.
     pub(crate) check_armed: bool,
     /// The last check found the engine ahead of the feed, which may be a matter of time.
     pub(crate) suspected: bool,
+}
+
+/// Whether a channel is fed.
+pub(crate) enum FeedState {
+    /// Whoever subscribes next begins it.
+    Off,
+    /// It was asked for; these sessions wait for it.
+    Beginning(Vec<SessionId>),
+    On,
 }
 
 /// A session in a channel's list: all that fan-out needs to know of it.
@@ -91,7 +99,7 @@ impl Channel {
             tail: None,
             reads: Vec::new(),
             feed: 0,
-            attaching: None,
+            state: FeedState::Off,
             checked_at: now,
             check_armed: false,
             suspected: false,
@@ -170,10 +178,10 @@ impl Channels {
         self.index.get(name).copied()
     }
 
-    /// The channel of that name, made if there was none; and whether it was made.
-    pub(crate) fn find_or_insert(&mut self, name: &str, now: Duration) -> (u32, bool) {
+    /// The channel of that name, made if there was none.
+    pub(crate) fn find_or_insert(&mut self, name: &str, now: Duration) -> u32 {
         if let Some(index) = self.find(name) {
-            return (index, false);
+            return index;
         }
         let name = ChannelArc::from(name);
         let channel = Channel::new(name.clone(), now);
@@ -189,7 +197,7 @@ impl Channels {
             }
         };
         self.index.insert(name, index);
-        (index, true)
+        index
     }
 
     pub(crate) fn remove(&mut self, index: u32) {

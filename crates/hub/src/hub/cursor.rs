@@ -358,7 +358,14 @@ impl Hub {
             let code = UnsubscribeCode::InsufficientState;
             return self.unsubscribe_with(now, id, key.index, code, out);
         }
-        if page.publications.is_empty() && since < page.top.offset {
+        let is_served = channel
+            .tail
+            .as_ref()
+            .is_some_and(|tail| tail.behind(since).is_some());
+        if page.publications.is_empty()
+            && !is_served
+            && !is_at_head(since, channel.seen, page.top.offset)
+        {
             // An engine that says neither what comes next nor that it is gone.
             return self.retry(now, id, key);
         }

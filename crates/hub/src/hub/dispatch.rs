@@ -6,6 +6,7 @@
 use tautline_protocol::message::Error;
 use tautline_protocol::{Command, Disconnect, ErrorCode, Reply, Request, Response};
 
+use super::channels::FeedState;
 use super::frame::{Commands, Frame};
 use super::sessions::{Backlog, State};
 use super::waiting::{Pending, Waiting};
@@ -213,11 +214,19 @@ impl Hub {
         match (self.pending.remove(&ticket.serial), outcome) {
             (Some(Pending::Session(id)), outcome) => self.on_session_outcome(now, id, outcome, out),
             (Some(Pending::Attach(key)), Outcome::Changed(result)) => {
-                let waiting = self
-                    .channels
-                    .by_key(key)
-                    .and_then(|channel| channel.attaching.take());
-                for id in waiting.unwrap_or_default() {
+                let Some(channel) = self.channels.by_key(key) else {
+                    return;
+                };
+                // After a failure the feed is asked for again by whoever subscribes next.
+                let state = match result {
+                    Ok(()) => FeedState::On,
+                    Err(_) => FeedState::Off,
+                };
+                let FeedState::Beginning(waiting) = std::mem::replace(&mut channel.state, state)
+                else {
+                    return;
+                };
+                for id in waiting {
                     self.on_session_outcome(now, id, Outcome::Changed(result), out);
                 }
             }

@@ -179,6 +179,8 @@ impl Hub {
         let subscribers = channel.subscribers.iter();
         let holding: Vec<SessionId> = subscribers
             .filter(|subscriber| subscriber.role == Role::Holding)
+            // Unless it has had this one before it began, or has no claim to it.
+            .filter(|subscriber| publication.offset == 0 || subscriber.from < publication.offset)
             .map(|subscriber| subscriber.session)
             .collect();
         for id in holding {

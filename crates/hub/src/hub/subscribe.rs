@@ -14,7 +14,7 @@ use tautline_protocol::message::{
 use tautline_protocol::{Disconnect, ErrorCode, Reply, Response};
 
 use super::channel_name::ChannelName;
-use super::channels::{Role, Subscriber};
+use super::channels::{FeedState, Role, Subscriber};
 use super::connect::{deadline, time_to_live};
 use super::cursor::{PAGE_PUBLICATIONS, page_bytes};
 use super::dispatch::{Progress, Refusal};
@@ -187,7 +187,7 @@ impl Hub {
         info: &Arc<ClientInfo>,
         plan: &Plan,
     ) -> u32 {
-        let (channel, is_new) = self.channels.find_or_insert(name, now.monotonic);
+        let channel = self.channels.find_or_insert(name, now.monotonic);
         let expired_delay = self.config.client.expired_sub_close_delay;
         let expires_at = plan.grant.ttl.map(|ttl| deadline(now, ttl, expired_delay));
         let chan_info = plan.grant.options.info.clone();
@@ -227,9 +227,6 @@ impl Hub {
                 join_leave: false,
             });
             self.subscriptions += 1;
-            if is_new {
-                entry.attaching = Some(Vec::new());
-            }
         }
         channel
     }
@@ -252,29 +249,30 @@ impl Hub {
         };
         let info = connected.info_in(Some(index)).clone();
 
-        let is_first = channel.subscribers.len() == 1;
-        if is_first {
+        if let FeedState::Off = channel.state {
             let ticket = self.ticket();
-            if let Some(channel) = self.channels.get_mut(index) {
-                channel.feed = ticket.serial;
-            }
-            match self.engine.attach(now, ticket, &name) {
-                Started::Done(result) => {
-                    subscribing.failed = result.err();
-                    if let Some(channel) = self.channels.get_mut(index) {
-                        channel.attaching = None;
-                    }
+            let started = self.engine.attach(now, ticket, &name);
+            let state = match started {
+                Started::Done(Ok(())) => FeedState::On,
+                Started::Done(Err(error)) => {
+                    subscribing.failed = Some(error);
+                    FeedState::Off
                 }
                 Started::Later => {
-                    self.pending
-                        .insert(ticket.serial, Pending::Attach(self.channels.key(index)));
+                    let attach = Pending::Attach(self.channels.key(index));
+                    self.pending.insert(ticket.serial, attach);
+                    FeedState::Beginning(Vec::new())
                 }
+            };
+            if let Some(channel) = self.channels.get_mut(index) {
+                channel.feed = ticket.serial;
+                channel.state = state;
             }
         }
         if let Some(channel) = self.channels.get_mut(index)
-            && let Some(attaching) = &mut channel.attaching
+            && let FeedState::Beginning(waiting) = &mut channel.state
         {
-            attaching.push(id);
+            waiting.push(id);
             subscribing.outstanding += 1;
         }
         if subscribing.wants.presence {

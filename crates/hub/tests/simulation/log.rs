@@ -1,4 +1,4 @@
-//! What was published into a channel, as the model knows it.
+//! What was published into a channel, as the checker knows it.
 
 use std::time::Duration;
 
@@ -6,6 +6,8 @@ use tautline_hub::engine::HistoryOptions;
 
 pub(crate) struct Log {
     pub(crate) has_history: bool,
+    /// Readers that can't keep up may miss some, but never the newest.
+    pub(crate) may_skip: bool,
     /// How many publishes were begun.
     pub(crate) started: usize,
     pub(crate) entries: Vec<Entry>,
@@ -21,9 +23,10 @@ pub(crate) struct Entry {
 }
 
 impl Log {
-    pub(crate) fn new(has_history: bool) -> Self {
+    pub(crate) fn new(has_history: bool, may_skip: bool) -> Self {
         Self {
             has_history,
+            may_skip,
             started: 0,
             entries: Vec::new(),
             acknowledged: Vec::new(),
@@ -31,8 +34,7 @@ impl Log {
     }
 
     pub(crate) fn append(&mut self, epoch: &str, offset: u64, number: u64, time: Duration) {
-        let is_new = self.entries.iter().all(|entry| entry.number != number);
-        assert!(is_new, "{number} was published twice");
+        assert!(self.place(number).is_none(), "{number} was published twice");
         let before = self.entries.last().filter(|entry| entry.epoch == epoch);
         let expected = if self.has_history {
             before.map_or(1, |entry| entry.offset + 1)
@@ -58,6 +60,11 @@ impl Log {
     /// Where a number stands in the log.
     pub(crate) fn place(&self, number: u64) -> Option<usize> {
         self.entries.iter().position(|entry| entry.number == number)
+    }
+
+    /// The newest incarnation of the stream that something was published into.
+    pub(crate) fn epoch(&self) -> &str {
+        self.entries.last().map_or("", |entry| &entry.epoch)
     }
 
     /// Offset of the last publication of an epoch.

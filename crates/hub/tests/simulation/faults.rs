@@ -1,0 +1,171 @@
+//! Faults on purpose, to see that they are found.
+
+use std::sync::Arc;
+
+use tautline_hub::Now;
+use tautline_hub::engine::{
+    Channel, Engine, EngineError, HistoryPage, HistoryRead, Mailbox, Members, Publish, Published,
+    Started, Ticket, WorkerId,
+};
+use tautline_protocol::message::{ClientInfo, PresenceStatsResult};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// A page lacks a publication.
+    DropFromPage,
+    /// A page has two publications in the wrong order.
+    SwapTwo,
+    /// Nobody is told that somebody left.
+    ForgetLeave,
+    /// Who left is still listed.
+    ForgetPresence,
+    /// A recovery claims that nothing was missed.
+    SkipRecovery,
+    /// What was trimmed is said to be there.
+    DenyTrimming,
+    /// A parked reader is never told that it has room again.
+    ParkForEver,
+    /// A publish is acknowledged and nothing else.
+    LosePublish,
+}
+
+impl Fault {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::DropFromPage,
+        Self::SwapTwo,
+        Self::ForgetLeave,
+        Self::ForgetPresence,
+        Self::SkipRecovery,
+        Self::DenyTrimming,
+        Self::ParkForEver,
+        Self::LosePublish,
+    ];
+}
+
+/// An engine with a fault. It shows only with an engine that does things at once.
+pub(crate) struct FaultyEngine {
+    inner: Arc<dyn Engine>,
+    fault: Fault,
+}
+
+impl FaultyEngine {
+    pub(crate) fn new(inner: Arc<dyn Engine>, fault: Fault) -> Self {
+        Self { inner, fault }
+    }
+}
+
+impl Engine for FaultyEngine {
+    fn register(&self, worker: WorkerId, mailbox: Arc<dyn Mailbox>) {
+        self.inner.register(worker, mailbox);
+    }
+
+    fn attach(
+        &self,
+        now: Now,
+        ticket: Ticket,
+        channel: &Channel,
+    ) -> Started<Result<(), EngineError>> {
+        self.inner.attach(now, ticket, channel)
+    }
+
+    fn detach(&self, now: Now, worker: WorkerId, channel: &Channel) {
+        self.inner.detach(now, worker, channel);
+    }
+
+    fn publish(
+        &self,
+        now: Now,
+        ticket: Ticket,
+        request: Publish,
+    ) -> Started<Result<Published, EngineError>> {
+        if self.fault == Fault::LosePublish && ticket.serial.is_multiple_of(7) {
+            return Started::Done(Ok(Published::default()));
+        }
+        self.inner.publish(now, ticket, request)
+    }
+
+    fn join(&self, now: Now, worker: WorkerId, channel: &Channel, info: &Arc<ClientInfo>) {
+        self.inner.join(now, worker, channel, info);
+    }
+
+    fn leave(&self, now: Now, worker: WorkerId, channel: &Channel, info: &Arc<ClientInfo>) {
+        if self.fault != Fault::ForgetLeave {
+            self.inner.leave(now, worker, channel, info);
+        }
+    }
+
+    fn history(
+        &self,
+        now: Now,
+        ticket: Ticket,
+        request: HistoryRead,
+    ) -> Started<Result<HistoryPage, EngineError>> {
+        let since = request.since;
+        let mut page = match self.inner.history(now, ticket, request) {
+            Started::Done(Ok(page)) => page,
+            other => return other,
+        };
+        let Some(since) = since else {
+            return Started::Done(Ok(page));
+        };
+        let publications = &mut page.publications;
+        match self.fault {
+            Fault::DropFromPage if publications.len() > 2 => {
+                publications.remove(1);
+            }
+            Fault::SwapTwo if publications.len() > 2 => publications.swap(0, 1),
+            Fault::SkipRecovery if publications.len() > 2 => {
+                publications.clear();
+                page.top.offset = since;
+            }
+            Fault::DenyTrimming => page.follows = true,
+            _ => {}
+        }
+        Started::Done(Ok(page))
+    }
+
+    fn presence_add(
+        &self,
+        now: Now,
+        ticket: Ticket,
+        channel: &Channel,
+        info: &Arc<ClientInfo>,
+    ) -> Started<Result<(), EngineError>> {
+        self.inner.presence_add(now, ticket, channel, info)
+    }
+
+    fn presence_remove(
+        &self,
+        now: Now,
+        ticket: Ticket,
+        channel: &Channel,
+        info: &Arc<ClientInfo>,
+    ) -> Started<Result<(), EngineError>> {
+        if self.fault == Fault::ForgetPresence && ticket.serial.is_multiple_of(5) {
+            return Started::Done(Ok(()));
+        }
+        self.inner.presence_remove(now, ticket, channel, info)
+    }
+
+    fn presence(
+        &self,
+        now: Now,
+        ticket: Ticket,
+        channel: &Channel,
+    ) -> Started<Result<Members, EngineError>> {
+        self.inner.presence(now, ticket, channel)
+    }
+
+    fn presence_stats(
+        &self,
+        now: Now,
+        ticket: Ticket,
+        channel: &Channel,
+    ) -> Started<Result<PresenceStatsResult, EngineError>> {
+        self.inner.presence_stats(now, ticket, channel)
+    }
+
+    fn maintain(&self, now: Now) {
+        self.inner.maintain(now);
+    }
+}

@@ -1,0 +1,244 @@
+//! The node of a simulation, and the network between it and its clients.
+//!
+//! A connection is a queue at the node (what the hub has written and the network hasn't taken), and
+//! a pipe each way. Each moves on when the simulation says so, and may break at any place.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tautline_hub::engine::testkit::{DelayedEngine, Seeded};
+use tautline_hub::engine::{Engine, WorkerId};
+use tautline_hub::{Frame, Hub, HubConfig, Now, Outbox, SessionId, Transport};
+use tautline_protocol::{Disconnect, Encoding};
+
+use crate::QUEUE;
+use crate::faults::{Fault, FaultyEngine};
+use crate::support::{Inbox, START};
+
+/// One process: workers with a hub each, and an engine.
+pub(crate) struct Node {
+    pub(crate) now: Now,
+    pub(crate) workers: Vec<Worker>,
+    pub(crate) delayed: Option<Arc<DelayedEngine>>,
+}
+
+pub(crate) struct Worker {
+    pub(crate) hub: Hub,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) net: Net,
+}
+
+/// The node's side of a worker's connections.
+pub(crate) struct Net {
+    wires: BTreeMap<SessionId, Wire>,
+    /// All that was said since the checker looked.
+    pub(crate) said: Vec<(SessionId, Arc<[u8]>)>,
+    /// The sessions it ended since.
+    pub(crate) ended: Vec<SessionId>,
+    fault: Option<Fault>,
+}
+
+#[derive(Default)]
+struct Wire {
+    queue: VecDeque<Arc<[u8]>>,
+    bytes: usize,
+    written: u64,
+    tell_drained: bool,
+    closed: Option<Disconnect>,
+}
+
+/// A connection as the network sees it.
+pub(crate) struct Link {
+    pub(crate) worker: usize,
+    pub(crate) id: SessionId,
+    pub(crate) up: VecDeque<String>,
+    pub(crate) down: VecDeque<Arc<[u8]>>,
+    /// How many messages it takes at a time.
+    pub(crate) speed: usize,
+}
+
+impl Net {
+    fn push(&mut self, to: SessionId, message: Arc<[u8]>) -> usize {
+        let wire = self.wires.get_mut(&to).expect("a session that is open");
+        assert!(
+            wire.closed.is_none(),
+            "a message for a session that is closed"
+        );
+        self.said.push((to, message.clone()));
+        wire.bytes += message.len();
+        wire.queue.push_back(message);
+        assert!(
+            wire.bytes <= 2 * QUEUE,
+            "{} bytes wait for one reader",
+            wire.bytes
+        );
+        wire.bytes
+    }
+}
+
+impl Outbox for Net {
+    type Prepared = Arc<[u8]>;
+
+    fn prepare(&mut self, _: Encoding, message: &[u8]) -> Arc<[u8]> {
+        message.into()
+    }
+
+    fn send_prepared(&mut self, to: SessionId, message: &Arc<[u8]>) -> usize {
+        self.push(to, message.clone())
+    }
+
+    fn send(&mut self, to: SessionId, message: &[u8]) -> usize {
+        self.push(to, message.into())
+    }
+
+    fn queued(&self, to: SessionId) -> usize {
+        self.wires.get(&to).map_or(0, |wire| wire.bytes)
+    }
+
+    fn written(&self, to: SessionId) -> u64 {
+        self.wires.get(&to).map_or(0, |wire| wire.written)
+    }
+
+    fn when_drained(&mut self, to: SessionId) {
+        if let Some(wire) = self.wires.get_mut(&to) {
+            wire.tell_drained = self.fault != Some(Fault::ParkForEver);
+        }
+    }
+
+    fn resume(&mut self, _: SessionId) {}
+
+    fn close(&mut self, to: SessionId, disconnect: &Disconnect, flush: bool) {
+        let wire = self.wires.get_mut(&to).expect("a session that is open");
+        assert!(wire.closed.is_none(), "closed twice");
+        if *disconnect == Disconnect::SLOW {
+            assert!(
+                wire.bytes > QUEUE,
+                "closed as slow, with {} bytes",
+                wire.bytes
+            );
+        }
+        if !flush {
+            wire.queue.clear();
+            wire.bytes = 0;
+        }
+        wire.closed = Some(disconnect.clone());
+        self.ended.push(to);
+    }
+}
+
+impl Node {
+    pub(crate) fn new(
+        workers: usize,
+        config: &Arc<HubConfig>,
+        engine: Arc<dyn Engine>,
+        delayed: Option<Arc<DelayedEngine>>,
+        fault: Option<Fault>,
+        seed: u64,
+    ) -> Self {
+        let engine: Arc<dyn Engine> = match fault {
+            Some(fault) => Arc::new(FaultyEngine::new(engine, fault)),
+            None => engine,
+        };
+        let worker = |index: usize| {
+            let inbox = Arc::new(Inbox::default());
+            let entropy = Box::new(Seeded::new(seed ^ (index as u64 + 1) << 32));
+            let id = WorkerId(index as u16);
+            Worker {
+                hub: Hub::new(config.clone(), engine.clone(), id, inbox.clone(), entropy),
+                inbox,
+                net: Net {
+                    wires: BTreeMap::new(),
+                    said: Vec::new(),
+                    ended: Vec::new(),
+                    fault,
+                },
+            }
+        };
+        Self {
+            now: Now {
+                monotonic: Duration::ZERO,
+                unix: START,
+            },
+            workers: (0..workers).map(worker).collect(),
+            delayed,
+        }
+    }
+
+    pub(crate) fn open(&mut self, worker: usize, speed: usize) -> Link {
+        let transport = Transport::new("simulated", Encoding::Json);
+        let Worker { hub, net, .. } = &mut self.workers[worker];
+        let id = hub.open(self.now, transport);
+        net.wires.insert(id, Wire::default());
+        Link {
+            worker,
+            id,
+            up: VecDeque::new(),
+            down: VecDeque::new(),
+            speed,
+        }
+    }
+
+    /// The next frame of a connection, if the node reads it.
+    pub(crate) fn next_frame(&self, link: &mut Link) -> Option<String> {
+        let hub = &self.workers[link.worker].hub;
+        hub.wants_input(link.id).then(|| link.up.pop_front())?
+    }
+
+    pub(crate) fn receive(&mut self, link: &Link, frame: &str) {
+        let Worker { hub, net, .. } = &mut self.workers[link.worker];
+        hub.receive(self.now, link.id, Frame::Json(frame), net);
+    }
+
+    /// The network takes what it can from the node's queue. Returns whether that was anything.
+    pub(crate) fn write(&mut self, link: &mut Link, most: usize) -> bool {
+        let Worker { hub, net, .. } = &mut self.workers[link.worker];
+        let wire = net.wires.get_mut(&link.id).expect("an open connection");
+        let mut any = false;
+        for message in wire.queue.drain(..most.min(wire.queue.len())) {
+            wire.bytes -= message.len();
+            wire.written += message.len() as u64;
+            link.down.push_back(message);
+            any = true;
+        }
+        if wire.queue.is_empty() && wire.closed.is_none() && std::mem::take(&mut wire.tell_drained)
+        {
+            hub.drained(self.now, link.id, net);
+            any = true;
+        }
+        any
+    }
+
+    /// How the node ended a connection, once all that came before has arrived.
+    pub(crate) fn ended(&self, link: &Link) -> Option<u32> {
+        let wire = self.workers[link.worker].net.wires.get(&link.id)?;
+        let disconnect = wire.closed.as_ref()?;
+        (wire.queue.is_empty() && link.down.is_empty()).then_some(disconnect.code)
+    }
+
+    /// The node learns that a connection is gone, and forgets it.
+    pub(crate) fn bury(&mut self, link: &Link) {
+        let Worker { hub, net, .. } = &mut self.workers[link.worker];
+        hub.transport_closed(self.now, link.id, net);
+        net.wires.remove(&link.id);
+    }
+
+    /// Delivers a part of one mailbox, from the front.
+    pub(crate) fn deliver(&mut self, worker: usize, part: impl FnOnce(usize) -> usize) -> bool {
+        let Worker { hub, inbox, net } = &mut self.workers[worker];
+        let mut batch = inbox.take();
+        let rest = batch.split_off(part(batch.len()).min(batch.len()));
+        inbox.put_back(rest);
+        let any = !batch.is_empty();
+        hub.deliver(self.now, &mut batch, net);
+        any
+    }
+
+    pub(crate) fn pass(&mut self, time: Duration) {
+        self.now.monotonic += time;
+        self.now.unix += time;
+        for Worker { hub, net, .. } in &mut self.workers {
+            hub.on_deadline(self.now, net);
+        }
+    }
+}
