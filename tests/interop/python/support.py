@@ -65,7 +65,7 @@ class AsyncTest(unittest.IsolatedAsyncioTestCase):
 
 
 class OurServers:
-    """Our servers, one for each form of compression, while the block runs."""
+    """Our servers, one for each form of compression and two for HTTP/2, while the block runs."""
 
     async def __aenter__(self):
         self.child = await asyncio.create_subprocess_exec(
@@ -76,7 +76,7 @@ class OurServers:
             stderr=asyncio.subprocess.DEVNULL,
         )
         addresses = {}
-        for _ in COMPRESSIONS:
+        for _ in [*COMPRESSIONS, "http2", "http2-tls"]:
             line = await asyncio.wait_for(self.child.stdout.readline(), DEADLINE)
             name, address = line.decode().split()
             addresses[name] = "ws://" + address

@@ -13,6 +13,9 @@ export const DEADLINE = 20_000;
 
 export const COMPRESSIONS = ['plain', 'deflate', 'alone', 'narrow'];
 
+/** Those that take HTTP/2 as well. */
+const HTTP2 = ['http2', 'http2-tls'];
+
 const program = process.env.INTEROP_PEER;
 if (!program) {
   throw new Error(
@@ -22,7 +25,7 @@ if (!program) {
 }
 
 /**
- * Starts our servers, one for each form of compression; `stop` ends them. Called from `before`:
+ * Starts our servers, one for each form of compression and two for HTTP/2; `stop` ends them. Called from `before`:
  * addresses are there when it resolves.
  */
 export async function ourServers() {
@@ -33,9 +36,9 @@ export async function ourServers() {
   for await (const line of createInterface({ input: child.stdout })) {
     const [name, address] = line.split(' ');
     addresses[name] = `ws://${address}`;
-    if (Object.keys(addresses).length === COMPRESSIONS.length) break;
+    if (Object.keys(addresses).length === COMPRESSIONS.length + HTTP2.length) break;
   }
-  assert.deepEqual(Object.keys(addresses), COMPRESSIONS, 'our server started');
+  assert.deepEqual(Object.keys(addresses), [...COMPRESSIONS, ...HTTP2], 'our server started');
   return { addresses, stop: () => child.stdin.end() };
 }
 

@@ -4,12 +4,14 @@ use std::error::Error;
 
 use tautline_websocket::conn::WebSocket;
 use tautline_websocket::proto::Event;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 /// Sends a ping with the text of each message that comes, and the payload of each pong as a text,
 /// until the peer closes.
-pub(crate) async fn pings(ws: WebSocket<TcpStream>) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn pings<S>(ws: WebSocket<S>) -> Result<(), Box<dyn Error>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let (mut stream, mut engine, _) = ws.into_parts();
     let mut input = [0; 4096];
     let mut out = Vec::new();

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! interop-peer serve                   servers on free ports, one a line: NAME ADDRESS
-//! interop-peer SCENE COMPRESSION URL   one scene; prints what was seen, fails if it isn't right
+//! interop-peer SCENE COMPRESSION URL   one scene; prints what was seen, fails if it isn't right;
+//!                                      `http2` is the scene of our client over HTTP/2
 //! ```
 //!
 //! It ends when its standard input does, so that no test leaves it behind.
@@ -12,6 +13,7 @@
 
 mod compression;
 mod echo;
+mod http2;
 mod scene;
 mod server;
 
@@ -27,6 +29,7 @@ async fn main() -> ExitCode {
             std::thread::spawn(end_with_stdin);
             server::run().await
         }
+        ["http2", _, url] => http2::run(url).await,
         [name, compression, url] => scene::run(name, compression, url).await,
         _ => Err("usage: interop-peer serve | SCENE COMPRESSION URL".into()),
     };

@@ -7,7 +7,7 @@ use tautline_websocket::conn::{
     ClientStream, ConnectError, ConnectOptions, Connected, WebSocket, connect,
 };
 use tautline_websocket::proto::{CloseCode, Event, Limits, Message};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::compression;
 
@@ -64,7 +64,10 @@ async fn open(
 
 /// All lengths at which a frame's header changes, text that needs all lengths of UTF-8, what
 /// compresses and what doesn't, one after the other and all at once.
-async fn echo(mut ws: WebSocket<ClientStream>) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn echo<S>(mut ws: WebSocket<S>) -> Result<(), Box<dyn Error>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut messages = vec![
         Message::from("Grüße, κόσμε, 😀"),
         Message::from(vec![0xFF, 0x00]),
@@ -89,10 +92,10 @@ async fn echo(mut ws: WebSocket<ClientStream>) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn expect(
-    ws: &mut WebSocket<ClientStream>,
-    expected: &Message,
-) -> Result<(), Box<dyn Error>> {
+async fn expect<S>(ws: &mut WebSocket<S>, expected: &Message) -> Result<(), Box<dyn Error>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     match ws.recv().await? {
         Some(message) if message == *expected => Ok(()),
         Some(message) => {
@@ -180,7 +183,9 @@ async fn closed(mut ws: WebSocket<ClientStream>) -> Result<(), Box<dyn Error>> {
 }
 
 /// Prints the status, and the first line of the body.
-fn refused(outcome: Result<Connected<ClientStream>, ConnectError>) -> Result<(), Box<dyn Error>> {
+pub(crate) fn refused<S>(
+    outcome: Result<Connected<S>, ConnectError>,
+) -> Result<(), Box<dyn Error>> {
     match outcome {
         Ok(_) => Err("it opened".into()),
         Err(ConnectError::Refused(rejection)) => {

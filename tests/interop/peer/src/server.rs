@@ -12,14 +12,14 @@
 use std::error::Error;
 use std::rc::Rc;
 
-use tautline_websocket::conn::{AcceptOptions, WebSocket, accept};
+use tautline_websocket::conn::{AcceptOptions, Accepted, WebSocket, accept};
 use tautline_websocket::proto::handshake::{Opening, Refusal, RequestHead};
 use tautline_websocket::proto::{CloseCode, Limits};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
 
-use crate::{compression, echo};
+use crate::{compression, echo, http2};
 
 /// Serves until the process is ended.
 ///
@@ -31,12 +31,7 @@ pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
     for name in compression::NAMES {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         println!("{name} {}", listener.local_addr()?);
-        let options = Rc::new(AcceptOptions {
-            limits: Limits::for_messages(4 << 20),
-            deflate: compression::of_server(name)?,
-            decide: Box::new(decide),
-            ..AcceptOptions::default()
-        });
+        let options = Rc::new(options(name)?);
         tasks.spawn_local(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let options = Rc::clone(&options);
@@ -48,8 +43,19 @@ pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
             }
         });
     }
+    tasks.run_until(http2::listen()).await?;
     tasks.await;
     Ok(())
+}
+
+/// How connections are accepted with this form of compression.
+pub(crate) fn options(compression: &str) -> Result<AcceptOptions, Box<dyn Error>> {
+    Ok(AcceptOptions {
+        limits: Limits::for_messages(4 << 20),
+        deflate: compression::of_server(compression)?,
+        decide: Box::new(decide),
+        ..AcceptOptions::default()
+    })
 }
 
 fn decide(request: &RequestHead, opening: &Opening<'_>) -> Result<Option<String>, Refusal> {
@@ -69,7 +75,14 @@ fn decide(request: &RequestHead, opening: &Opening<'_>) -> Result<Option<String>
 
 async fn connection(stream: TcpStream, options: &AcceptOptions) -> Result<(), Box<dyn Error>> {
     stream.set_nodelay(true)?;
-    let accepted = accept(stream, options).await?;
+    serve(accept(stream, options).await?).await
+}
+
+/// What the path of a request asks for.
+pub(crate) async fn serve<S>(accepted: Accepted<S>) -> Result<(), Box<dyn Error>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut ws = accepted.websocket;
     let query = accepted.request.query().unwrap_or_default();
     match accepted.request.path() {
@@ -91,7 +104,10 @@ async fn connection(stream: TcpStream, options: &AcceptOptions) -> Result<(), Bo
     Ok(())
 }
 
-async fn torn(mut ws: WebSocket<TcpStream>, text: &str) -> Result<(), Box<dyn Error>> {
+async fn torn<S>(mut ws: WebSocket<S>, text: &str) -> Result<(), Box<dyn Error>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     ws.send(text).await?;
     let (mut stream, ..) = ws.into_parts();
     stream.write_all(b"\x81\x05Hel").await?;

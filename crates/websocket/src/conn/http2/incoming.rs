@@ -96,8 +96,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
             let Kind::Http1(io, seen) = std::mem::replace(&mut self.kind, Kind::Done) else {
                 return Ok(None);
             };
-            let accepted = accept_rest(ServerStream::Http1(io), seen, options).await?;
-            return Ok(Some(accepted));
+            // Not within this future, which lasts as long as the connection.
+            let accepting = Box::pin(accept_rest(ServerStream::Http1(io), seen, options));
+            return Ok(Some(accepting.await?));
         };
         while let Some(request) = server.next().await? {
             if let Some(accepted) = answer(request, options, &*self.other) {
