@@ -3,6 +3,9 @@
 
 use std::sync::Arc;
 use std::task::Context;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 #[cfg(feature = "deflate")]
 use super::codec;
@@ -12,13 +15,15 @@ use super::group::{Form, Group, JoinError, Membership, Took};
 use super::inbox::{Inbox, Mail};
 use super::tracker::{Tracked, Tracker};
 use super::write_queue::WriteQueue;
-use crate::proto::{CloseCode, Connection, Message, Misuse};
+use crate::proto::{CloseCode, Connection, KeepAlive, KeepAliveOptions, Message, Misuse};
 
 /// Where attachments are kept; there are none on most connections.
 pub(super) struct Attachments {
     pub(super) attached: Option<Box<Attached>>,
     /// In which form the frames of groups are wanted here.
     form: Result<Form, JoinError>,
+    /// Bytes that wait beyond which this side should add no more.
+    pub(super) max_backlog: usize,
 }
 
 impl Attachments {
@@ -27,7 +32,18 @@ impl Attachments {
         Self {
             attached: None,
             form: Form::of(engine),
+            max_backlog: MAX_BACKLOG,
         }
+    }
+
+    /// Refuses when so much waits that this side should add no more.
+    #[inline]
+    pub(super) fn check_backlog(&self, queue: &WriteQueue) -> Result<(), Misuse> {
+        let (waiting, limit) = (queue.len(), self.max_backlog);
+        if waiting > limit {
+            return Err(Misuse::BacklogFull { waiting, limit });
+        }
+        Ok(())
     }
 
     /// Makes the connection a member of `group`, if it isn't one.
@@ -52,6 +68,36 @@ impl Attachments {
         self.attached.get_or_insert_default()
     }
 
+    /// Has the peer watched from now on.
+    pub(super) fn watch(&mut self, options: KeepAliveOptions) {
+        let now = Instant::now().into_std();
+        self.get().keep_alive = Some(Box::new(KeepAlive::new(options, now)));
+    }
+
+    /// Whether keep-alive is on.
+    #[inline]
+    pub(super) fn is_watched(&self) -> bool {
+        matches!(&self.attached, Some(attached) if attached.keep_alive.is_some())
+    }
+
+    pub(super) fn keep_alive(&mut self) -> Option<&mut KeepAlive> {
+        self.attached.as_mut()?.keep_alive.as_deref_mut()
+    }
+
+    /// The last round trip that keep-alive has measured.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.attached.as_ref()?.keep_alive.as_ref()?.round_trip()
+    }
+
+    /// Takes note of a pong.
+    pub(super) fn pong(&mut self, payload: &[u8]) {
+        if let Some(keep_alive) = self.keep_alive()
+            && keep_alive.expects_pong(payload)
+        {
+            keep_alive.pong(payload, Instant::now().into_std());
+        }
+    }
+
     /// The end of the connection, which nobody has anything for any more, and how it is to be
     /// reported.
     #[cold]
@@ -73,6 +119,7 @@ pub(super) struct Attached {
     groups: Vec<Membership>,
     inbox: Option<Arc<Inbox>>,
     trackers: Vec<Tracked>,
+    keep_alive: Option<Box<KeepAlive>>,
     /// Whether it is closed for not keeping up with a group.
     too_slow: bool,
 }
@@ -111,25 +158,28 @@ impl Attached {
     }
 
     /// Puts what others have for the connection into its queue, as long as little enough waits
-    /// there. The task of `cx` is woken when there is more.
+    /// there, and says whether there was anything. The task of `cx` is woken when there is more.
     #[inline]
     pub(super) fn deliver(
         &mut self,
         cx: &Context<'_>,
         engine: &mut Connection,
         queue: &mut WriteQueue,
-    ) {
+    ) -> bool {
         if !engine.can_send() {
             self.let_go();
-            return;
+            return false;
         }
+        let mut some = false;
         for membership in &mut self.groups {
             match membership.take(cx, queue, MAX_DELIVERED) {
-                Took::Nothing | Took::Plain => {}
-                #[cfg(feature = "deflate")]
-                Took::Compressed => engine.sender().forget_sent(),
-                #[cfg(not(feature = "deflate"))]
-                Took::Compressed => {}
+                Took::Nothing => {}
+                Took::Plain => some = true,
+                Took::Compressed => {
+                    some = true;
+                    #[cfg(feature = "deflate")]
+                    engine.sender().forget_sent();
+                }
                 Took::Outrun => self.too_slow = true,
             }
         }
@@ -137,15 +187,16 @@ impl Attached {
             // Can't fail: nothing was closed yet, and code and reason can be sent.
             let _ = engine.close(CloseCode::TRY_AGAIN_LATER, TOO_SLOW, queue);
             self.let_go();
-            return;
+            return some;
         }
         if let Some(inbox) = &self.inbox {
             inbox.register(cx);
-            open_mail(inbox, engine, queue);
+            some |= open_mail(inbox, engine, queue);
             if !engine.can_send() {
                 self.let_go();
             }
         }
+        some
     }
 
     /// Takes nothing any more from anybody, for nothing more can be sent.
@@ -163,22 +214,28 @@ impl Drop for Attached {
     }
 }
 
-/// Sends what is in the inbox.
-fn open_mail(inbox: &Inbox, engine: &mut Connection, queue: &mut WriteQueue) {
-    // The messages before a goodbye are few, and the time in which it must be read runs from the goodbye on.
+/// Sends what is in the inbox, and says whether there was a message.
+fn open_mail(inbox: &Inbox, engine: &mut Connection, queue: &mut WriteQueue) -> bool {
+    // The messages before a goodbye are few, and the time in which it must be read runs from the
+    // goodbye on.
     let to_the_end = inbox.wants_close();
+    let mut some = false;
     while to_the_end || queue.len() < MAX_DELIVERED {
         match inbox.take() {
-            None => return,
-            // Can't fail as long as nothing was closed.
-            Some(Mail::Message(message)) => drop(send_with_codec(engine, &message, queue)),
+            None => break,
+            Some(Mail::Message(message)) => {
+                // Can't fail as long as nothing was closed.
+                let _ = send_with_codec(engine, &message, queue);
+                some = true;
+            }
             Some(Mail::Goodbye(goodbye)) => {
                 // Code and reason were checked.
                 let _ = engine.close(goodbye.code, &goodbye.reason, queue);
-                return;
+                break;
             }
         }
     }
+    some
 }
 
 fn send_with_codec(
@@ -192,6 +249,9 @@ fn send_with_codec(
     }
     send(&mut engine.sender(), message.as_ref(), queue)
 }
+
+/// Bytes that wait to be written beyond which this side is refused more.
+const MAX_BACKLOG: usize = 16 * 1024 * 1024;
 
 /// Bytes that wait to be written from which nothing more is taken from others.
 const MAX_DELIVERED: usize = 64 * 1024;

@@ -3,12 +3,13 @@
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
+use tokio::time::Instant;
 
 use super::attached::Attachments;
 #[cfg(feature = "deflate")]
@@ -16,8 +17,11 @@ use super::codec;
 use super::error::Error;
 use super::scratch;
 use super::stream::Closed;
+use super::timer::Timer;
 use super::write_queue::WriteQueue;
-use crate::proto::{Connection, Event, Events, MessageRef, Misuse, PeerFault, Sender};
+use crate::proto::{
+    CloseCode, Connection, Event, Events, KeepAliveDue, MessageRef, Misuse, PeerFault, Sender,
+};
 
 /// A connection, with all that is remembered between two polls.
 pub(super) struct Driver<S> {
@@ -39,8 +43,12 @@ pub(super) struct Driver<S> {
     /// How a stream is written that takes a queue in a way of its own.
     #[cfg(feature = "http2")]
     pub(super) writer: Option<Writer<S>>,
-    /// Runs from the moment a Close frame was sent.
-    deadline: Option<Pin<Box<Sleep>>>,
+    timer: Timer,
+    /// Whether something came from the peer since keep-alive looked last, or the peer has made
+    /// room for more.
+    heard: bool,
+    /// Whether a message went either way since keep-alive looked last.
+    active: bool,
 }
 
 /// Writes a queue to a stream; ready when nothing is left.
@@ -69,7 +77,9 @@ impl<S> Driver<S> {
             #[cfg(feature = "http2")]
             writer: None,
             close_timeout: CLOSE_TIMEOUT,
-            deadline: None,
+            timer: Timer::default(),
+            heard: false,
+            active: false,
         }
     }
 
@@ -89,6 +99,8 @@ impl<S> Driver<S> {
     /// Queues a message.
     #[inline]
     pub(super) fn send(&mut self, message: MessageRef<'_>) -> Result<(), Misuse> {
+        self.attachments.check_backlog(&self.queue)?;
+        self.active = true;
         #[cfg(feature = "deflate")]
         if self.engine.extensions().deflate_agreement().is_some() {
             return codec::with(|codec| {
@@ -124,7 +136,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     ) -> Poll<Result<Option<T>, Error>> {
         for _ in 0..ROUNDS_PER_POLL {
             if let Some(attached) = &mut self.attachments.attached {
-                attached.deliver(cx, &mut self.engine, &mut self.queue);
+                self.active |= attached.deliver(cx, &mut self.engine, &mut self.queue);
             }
             // While there is input to be handled at once, answers wait for those to come.
             //= rfc6455 2.1-1
@@ -166,12 +178,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         Poll::Ready(Ok(if len == 0 {
             Read::End
         } else {
+            self.heard = true;
             Read::Some(self.handle(&mut buffer[..len], on_message))
         }))
     }
 
     /// Hands input to the engine and its messages to `on_message`, until that returns something.
     fn handle<T>(&mut self, input: &mut [u8], on_message: &mut impl OnMessage<T>) -> Option<T> {
+        self.tell_time();
+        let found = self.receive(input, on_message);
+        self.tell_time();
+        found
+    }
+
+    /// Tells the engine the time, if it counts control frames.
+    #[inline]
+    fn tell_time(&mut self) {
+        if self.engine.wants_time() {
+            self.engine.set_time(Instant::now().into_std());
+        }
+    }
+
+    #[inline]
+    fn receive<T>(&mut self, input: &mut [u8], on_message: &mut impl OnMessage<T>) -> Option<T> {
         #[cfg(feature = "deflate")]
         if self.engine.extensions().deflate_agreement().is_some() {
             return codec::with(|codec| {
@@ -181,6 +210,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     &mut self.queue,
                     &mut self.attachments,
                     &mut self.ending,
+                    &mut self.active,
                     on_message,
                 )
             });
@@ -191,6 +221,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             &mut self.queue,
             &mut self.attachments,
             &mut self.ending,
+            &mut self.active,
             on_message,
         )
     }
@@ -202,6 +233,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             self.unflushed = true;
             ready!(self.poll_write_queue(cx))?;
         }
+        // Whoever was blocked and makes room is alive, though it may have nothing to say.
+        self.heard |= self.blocked_at != NOT_BLOCKED;
         self.blocked_at = NOT_BLOCKED;
         if self.unflushed {
             ready!(Pin::new(&mut self.io).poll_flush(cx))?;
@@ -219,6 +252,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         self.queue.poll_write(cx, &mut self.io)
     }
 
+    /// Ready when all that was queued is written, or time has run out.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        match self.poll_write(cx) {
+            Poll::Ready(written) => Poll::Ready(written),
+            Poll::Pending => {
+                // Sees whether the peer makes room at all.
+                self.has_grown_while_blocked();
+                self.pending_until_deadline(cx)
+            }
+        }
+    }
+
     /// Whether too much was queued since the stream took no more: then no more is read, for the
     /// answers would have to be kept for a peer that doesn't read.
     ///
@@ -226,6 +271,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// other would both wait for the other to read.
     fn has_grown_while_blocked(&mut self) -> bool {
         let len = self.queue.len();
+        self.heard |= len < self.blocked_at && self.blocked_at != NOT_BLOCKED;
         let from = self.blocked_at.min(len);
         self.blocked_at = from;
         len - from > MAX_GROWTH
@@ -281,16 +327,58 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Pending, unless a Close frame was sent too long ago: then that is the error.
-    fn pending_until_deadline<T>(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Error>> {
-        if !self.engine.close_expected() {
+    /// Pending, unless time has run out: for the peer to finish closing, or to show that it lives.
+    #[inline]
+    pub(super) fn pending_until_deadline<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<T, Error>> {
+        if !self.engine.close_expected() && !self.attachments.is_watched() {
             return Poll::Pending;
         }
-        let deadline = self.deadline.get_or_insert_with(|| {
-            let timeout = Duration::from_millis(self.close_timeout.into());
-            Box::pin(tokio::time::sleep(timeout))
-        });
-        deadline.as_mut().poll(cx).map(|()| Err(Error::TimedOut))
+        self.poll_timer(cx).map(Err)
+    }
+
+    #[inline(never)]
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        loop {
+            if self.engine.close_expected() {
+                let timeout = Duration::from_millis(self.close_timeout.into());
+                return self
+                    .timer
+                    .poll_closing(cx, timeout)
+                    .map(|()| Error::TimedOut);
+            }
+            let Some(keep_alive) = self.attachments.keep_alive() else {
+                return Poll::Pending;
+            };
+            if mem::take(&mut self.heard) {
+                keep_alive.heard();
+            }
+            if mem::take(&mut self.active) {
+                keep_alive.active();
+            }
+            let Some(deadline) = keep_alive.next_deadline() else {
+                return Poll::Pending;
+            };
+            ready!(self.timer.poll(cx, deadline.into()));
+            match keep_alive.on_deadline(Instant::now().into_std()) {
+                KeepAliveDue::Ping(payload) => {
+                    // Can't fail: it is short, and nothing was closed.
+                    let _ = self.engine.ping(&payload, &mut self.queue);
+                }
+                KeepAliveDue::Idle => {
+                    let _ = self
+                        .engine
+                        .close(CloseCode::GOING_AWAY, IDLE, &mut self.queue);
+                }
+                KeepAliveDue::Dead => return Poll::Ready(Error::PeerSilent),
+                _ => continue,
+            }
+            if let Poll::Ready(Err(error)) = self.poll_write(cx) {
+                return Poll::Ready(error);
+            }
+        }
     }
 }
 
@@ -329,13 +417,18 @@ fn take_events<T>(
     queue: &mut WriteQueue,
     attachments: &mut Attachments,
     ending: &mut Option<Box<Ending>>,
+    active: &mut bool,
     on_message: &mut impl OnMessage<T>,
 ) -> Option<T> {
     while let Some((event, sender)) = events.next_with_sender(queue) {
         let message = match event {
             Event::Text(text) => MessageRef::Text(text),
             Event::Binary(bytes) => MessageRef::Binary(bytes),
-            Event::Ping(_) | Event::Pong(_) => continue,
+            Event::Ping(_) => continue,
+            Event::Pong(payload) => {
+                attachments.pong(payload);
+                continue;
+            }
             Event::Close(frame) => {
                 let closed = frame.map(|frame| Closed {
                     code: frame.code,
@@ -349,6 +442,7 @@ fn take_events<T>(
                 continue;
             }
         };
+        *active = true;
         let found = on_message(message, sender, queue, attachments);
         if found.is_some() {
             return found;
@@ -382,6 +476,9 @@ const ROUNDS_PER_POLL: usize = 16;
 
 /// How long the peer has to answer a Close and to end the connection.
 const CLOSE_TIMEOUT: u32 = 5000;
+
+/// What a peer is told with whom no message was exchanged for too long.
+const IDLE: &str = "idle for too long";
 
 /// The stream has taken all that there was.
 const NOT_BLOCKED: usize = usize::MAX;

@@ -25,6 +25,10 @@ pub enum Error {
     /// slow members ([`SlowMember::Disconnect`](super::SlowMember::Disconnect)).
     #[error("the peer was too slow for the messages of a group, and was disconnected")]
     TooSlow,
+    /// Nothing came from the peer for too long, not even an answer to a ping: see
+    /// [`WebSocket::with_keep_alive`](super::WebSocket::with_keep_alive).
+    #[error("nothing came from the peer any more, not even the answer to a ping")]
+    PeerSilent,
     /// A Close frame was sent, and the peer did not end the connection in time.
     #[error("the peer did not finish closing in time")]
     TimedOut,

@@ -33,6 +33,7 @@ pub mod scratch;
 mod sender;
 mod serve;
 mod stream;
+mod timer;
 mod tracker;
 mod write_queue;
 

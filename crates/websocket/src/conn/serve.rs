@@ -77,9 +77,11 @@ impl Replies<'_> {
     ///
     /// # Errors
     ///
-    /// [`Misuse::Closing`] once a Close frame was sent.
+    /// [`Misuse::Closing`] once a Close frame was sent; [`Misuse::BacklogFull`] when the peer is
+    /// too slow for what it is sent.
     #[inline]
     pub fn send<'m>(&mut self, message: impl Into<MessageRef<'m>>) -> Result<(), Misuse> {
+        self.attachments.check_backlog(self.queue)?;
         send(&mut self.sender, message.into(), self.queue)
     }
 

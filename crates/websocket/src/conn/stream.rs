@@ -14,7 +14,7 @@ use super::group::{Group, JoinError};
 use super::sender::Sender;
 use super::tracker::Tracker;
 use super::write_queue::WriteQueue;
-use crate::proto::{CloseCode, Connection, Message, MessageRef, Misuse};
+use crate::proto::{CloseCode, Connection, KeepAliveOptions, Message, MessageRef, Misuse};
 
 /// A WebSocket connection over any stream of bytes.
 ///
@@ -88,6 +88,42 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         self
     }
 
+    /// The same with another number of bytes that may wait to be written before this side is refused to
+    /// add more ([`Misuse::BacklogFull`]). The default is 16 MiB. What waits is looked at before a
+    /// message is added, so one of any size goes out when little waits.
+    #[must_use]
+    pub fn with_max_backlog(mut self, bytes: usize) -> Self {
+        self.driver.attachments.max_backlog = bytes;
+        self
+    }
+
+    /// The same with a watch over the peer, off unless asked for: it is pinged when it is silent, given up as dead
+    /// ([`Error::PeerSilent`]) when that brings nothing, and the connection is closed (1001) when no message
+    /// goes either way for too long, as [`KeepAliveOptions`] says.
+    ///
+    /// A watched connection has one timer, which is not touched for messages.
+    /// It is looked at while the connection is polled: by [`recv`](Self::recv), [`send`](Self::send),
+    /// [`flush`](Self::flush), [`close`](Self::close) and [`serve`](Self::serve).
+    ///
+    /// ```
+    /// # use tautline_websocket::conn::WebSocket;
+    /// # use tautline_websocket::proto::KeepAliveOptions;
+    /// # fn watched<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(ws: WebSocket<S>) -> WebSocket<S> {
+    /// ws.with_keep_alive(KeepAliveOptions::default())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_keep_alive(mut self, options: KeepAliveOptions) -> Self {
+        self.driver.attachments.watch(options);
+        self
+    }
+
+    /// How long the last ping of [`with_keep_alive`](Self::with_keep_alive) that was answered took,
+    /// there and back.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.driver.attachments.round_trip()
+    }
+
     /// Waits for the next message, `None` when the connection was closed in order. Flushes before
     /// it waits.
     ///
@@ -117,7 +153,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     ///
     /// # Errors
     ///
-    /// [`Error::Misuse`] when this side has begun to close, [`Error::Io`].
+    /// [`Error::Misuse`] when this side has begun to close or too much waits already, then the
+    /// message was not taken; [`Error::Io`]; and where time runs against the connection,
+    /// [`Error::PeerSilent`] and [`Error::TimedOut`].
     ///
     /// # Cancel safety
     ///
@@ -133,7 +171,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     ///
     /// # Errors
     ///
-    /// [`Misuse::Closing`] once a Close frame was sent.
+    /// [`Misuse::Closing`] once a Close frame was sent; [`Misuse::BacklogFull`] when too much waits
+    /// already, see [`with_max_backlog`](Self::with_max_backlog).
     pub fn queue<'m>(&mut self, message: impl Into<MessageRef<'m>>) -> Result<(), Misuse> {
         self.driver.send(message.into())
     }
@@ -143,8 +182,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     ///
     /// # Errors
     ///
-    /// [`Misuse::ControlTooLong`]; [`Misuse::Closing`] once a Close frame was sent.
+    /// [`Misuse::ControlTooLong`]; [`Misuse::Closing`] once a Close frame was sent;
+    /// [`Misuse::BacklogFull`].
     pub fn ping(&mut self, payload: &[u8]) -> Result<(), Misuse> {
+        self.driver.attachments.check_backlog(&self.driver.queue)?;
         self.driver.engine.ping(payload, &mut self.driver.queue)
     }
 
@@ -152,13 +193,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`].
+    /// [`Error::Io`]; and where time runs against the connection, [`Error::PeerSilent`] and
+    /// [`Error::TimedOut`].
     ///
     /// # Cancel safety
     ///
     /// Safe: what was not written stays queued.
     pub async fn flush(&mut self) -> Result<(), Error> {
-        poll_fn(|cx| self.driver.poll_write(cx)).await
+        poll_fn(|cx| self.driver.poll_flush(cx)).await
     }
 
     /// Closes the connection: sends a Close frame with a reason of at most 123 bytes, drops

@@ -85,6 +85,12 @@ pub enum PeerFault {
         /// The limit.
         limit: u32,
     },
+    /// More than [`Limits::max_control_rate`](super::Limits::max_control_rate).
+    #[error("more than {limit} control frames came in one second; that is the limit")]
+    TooManyControlFrames {
+        /// The limit.
+        limit: u32,
+    },
 }
 
 impl PeerFault {
@@ -93,7 +99,9 @@ impl PeerFault {
         match self {
             Self::InvalidUtf8 | Self::InvalidCloseReason => CloseCode::INVALID_PAYLOAD,
             Self::FrameTooLarge { .. } | Self::MessageTooLarge { .. } => CloseCode::MESSAGE_TOO_BIG,
-            Self::TooManyFragments { .. } => CloseCode::POLICY_VIOLATION,
+            Self::TooManyFragments { .. } | Self::TooManyControlFrames { .. } => {
+                CloseCode::POLICY_VIOLATION
+            }
             #[cfg(feature = "deflate")]
             Self::Inflate(error) => match error {
                 InflateError::TooLarge { .. } | InflateError::RatioTooHigh { .. } => {
@@ -115,6 +123,16 @@ pub enum Misuse {
     /// it (§5.5.1).
     #[error("the connection is closing; nothing can be sent any more")]
     Closing,
+    /// More waits to be written than a connection of `conn` may keep
+    /// (`conn::WebSocket::with_max_backlog`): the peer reads slower than it is written to. Wait until
+    /// some of it is written, as `conn::WebSocket::flush` does, or give the connection up.
+    #[error("{waiting} bytes wait to be written already; the limit is {limit}")]
+    BacklogFull {
+        /// Bytes that wait.
+        waiting: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// A close reason of more than [`MAX_REASON`] bytes.
     #[error("a close reason may have {MAX_REASON} bytes at most; this one has {0}")]
     CloseReasonTooLong(usize),

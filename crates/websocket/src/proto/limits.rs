@@ -34,7 +34,10 @@ pub struct Limits {
     /// Bytes waiting in the output above which a ping is not answered at once: then only the newest
     /// ping is remembered, and answered when the peer has read (§5.5.3 allows that). Default
     /// 64 KiB.
-    pub pong_backlog: usize,
+    pub pong_backlog: u32,
+    /// Control frames (pings, pongs) in one second; 1008 beyond it. Default 1,000. Holds only where
+    /// the engine is told the time: see [`Connection::set_time`](super::Connection::set_time).
+    pub max_control_rate: u32,
 }
 
 impl Limits {
@@ -46,6 +49,7 @@ impl Limits {
             max_fragments: 131_072,
             max_inflate_ratio: 200,
             pong_backlog: 64 * 1024,
+            max_control_rate: 1000,
         }
     }
 }

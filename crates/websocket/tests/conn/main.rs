@@ -6,6 +6,7 @@ mod client;
 #[cfg(feature = "deflate")]
 mod deflate;
 mod group;
+mod keep_alive;
 mod sender;
 mod stream;
 mod support;

@@ -26,6 +26,7 @@ pub(crate) fn check(data: &[u8]) {
                 max_fragments: 4,
                 max_inflate_ratio: 200,
                 pong_backlog: 50,
+                max_control_rate: 1000,
             }
         },
     };
@@ -185,7 +186,7 @@ impl Outcome {
             self.longest_message
         );
         // A pong is no longer than its ping but for the mask, and there is one Close.
-        let room = (limits.pong_backlog + 131).min(3 * input.len());
+        let room = (limits.pong_backlog as usize + 131).min(3 * input.len());
         assert!(
             self.output.len() <= room + 131,
             "{} bytes of output",

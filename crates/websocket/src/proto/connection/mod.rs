@@ -6,6 +6,7 @@ mod receive;
 mod send;
 
 use std::fmt;
+use std::time::Instant;
 
 #[cfg(feature = "deflate")]
 use super::deflate::MessageCodec;
@@ -115,6 +116,21 @@ impl Connection {
     /// because its [`Events`] were dropped early. `receive(&mut [])` goes on with it.
     pub fn has_held_input(&self) -> bool {
         self.receiving.has_held_input()
+    }
+
+    /// Whether [`set_time`](Self::set_time) should be called: control frames have come. For
+    /// connections without any, no clock has to be read.
+    #[inline]
+    pub const fn wants_time(&self) -> bool {
+        self.sending.counts_control()
+    }
+
+    /// Tells the time, which
+    /// [`Limits::max_control_rate`] needs. To be called as long as [`wants_time`](Self::wants_time), once before
+    /// [`receive`](Self::receive) and once when its events have been taken. Without it, control frames
+    /// are not limited.
+    pub fn set_time(&mut self, now: Instant) {
+        self.sending.set_time(now);
     }
 
     /// The sending side.

@@ -13,8 +13,8 @@ use super::super::frame::{FrameHeader, MAX_CONTROL_PAYLOAD, MAX_HEADER, OpCode};
 use super::super::limits::Limits;
 use super::super::mask::MaskKey;
 use super::super::output::Output;
+use super::Connection;
 use super::send::{Sender, Sending};
-use super::{Connection, Role};
 
 /// The events of the bytes that were given to [`Connection::receive`], one after the other.
 ///
@@ -268,7 +268,7 @@ impl Receiving {
                         Ok(None) => return (total, None),
                         Err(fault) => return (total, Some(self.fail(fault, sending, out))),
                     };
-                    if let Err(fault) = self.check(&header, sending.role()) {
+                    if let Err(fault) = self.check(&header, sending) {
                         return (total, Some(self.fail(fault, sending, out)));
                     }
                     input = &mut mem::take(&mut input)[header_len..];
@@ -364,7 +364,7 @@ impl Receiving {
     /// the limits.
     //= rfc6455 10.7-1
     #[inline]
-    fn check(&self, header: &FrameHeader, role: &Role) -> Result<(), PeerFault> {
+    fn check(&self, header: &FrameHeader, sending: &mut Sending) -> Result<(), PeerFault> {
         //= rfc6455 5.2-2
         let unknown = header.reserved & !self.extensions.reserved_bits();
         if unknown != 0 {
@@ -374,7 +374,7 @@ impl Receiving {
         if header.reserved & RSV1 != 0 && !matches!(header.opcode, OpCode::Text | OpCode::Binary) {
             return Err(PeerFault::MisplacedCompressedBit(header.opcode));
         }
-        match (role.is_server(), header.mask.is_some()) {
+        match (sending.role().is_server(), header.mask.is_some()) {
             (true, true) | (false, false) => {}
             //= rfc6455 5.1-2
             (true, false) => return Err(PeerFault::NotMasked),
@@ -382,7 +382,11 @@ impl Receiving {
             (false, true) => return Err(PeerFault::Masked),
         }
         if header.opcode.is_control() {
-            return Ok(());
+            // A Close is no flood: nothing comes after it.
+            if header.opcode == OpCode::Close {
+                return Ok(());
+            }
+            return sending.count_control(self.limits.max_control_rate);
         }
         let open = self.open_message();
         //= rfc6455 5.4-4, 5.4-11, 6.2-4

@@ -1,5 +1,7 @@
 //! Sending: messages and control frames, masked where the role wants it.
 
+use std::time::{Duration, Instant};
+
 use super::super::close::{CloseCode, CloseFrame, MAX_REASON};
 use super::super::deflate::{Context, Direction, Packer};
 use super::super::error::{Misuse, PeerFault};
@@ -183,18 +185,23 @@ impl Connection {
 pub(super) struct Sending {
     role: Role,
     close_sent: bool,
-    waiting_pong: Option<Box<WaitingPong>>,
+    /// What came of pings and pongs: control frames in `control.second`, or before that was begun.
+    control_frames: u32,
+    control: Option<Box<Control>>,
     /// How messages may be compressed, `None` for not at all.
     outgoing: Option<Direction>,
     /// What compressed messages may refer to.
     context: Context,
 }
 
-/// The answer to the newest ping, for a peer that asks and doesn't read.
-#[derive(Debug)]
-struct WaitingPong {
-    payload: [u8; MAX_CONTROL_PAYLOAD],
-    len: u8,
+/// What is kept for a peer that sends pings, for as long as it is needed.
+#[derive(Debug, Default)]
+struct Control {
+    /// The answer to the newest ping, for a peer that asks and doesn't read.
+    waiting_pong: Option<Vec<u8>>,
+    /// When the second began in which control frames are counted. None is begun before there is
+    /// something to count.
+    second: Option<Instant>,
 }
 
 impl Sending {
@@ -202,7 +209,8 @@ impl Sending {
         Self {
             role,
             close_sent: false,
-            waiting_pong: None,
+            control_frames: 0,
+            control: None,
             outgoing: None,
             context: Context::NONE,
         }
@@ -267,34 +275,81 @@ impl Sending {
     ///
     /// §5.5.3: of pings that were not answered yet, only the newest needs an answer.
     //= rfc6455 5.5.2-3, 5.5.3-1, 5.5.3-2
-    pub(super) fn answer_ping(&mut self, payload: &[u8], limit: usize, out: &mut impl Output) {
+    pub(super) fn answer_ping(&mut self, payload: &[u8], limit: u32, out: &mut impl Output) {
         if self.close_sent {
             return;
         }
-        if out.backlog() < limit {
-            self.waiting_pong = None;
+        if out.backlog() < limit as usize {
+            self.forget_pong();
             self.put_frame(OpCode::Pong, payload, out);
             return;
         }
-        let pong = self.waiting_pong.get_or_insert_with(|| {
-            Box::new(WaitingPong {
-                payload: [0; MAX_CONTROL_PAYLOAD],
-                len: 0,
-            })
-        });
-        pong.payload[..payload.len()].copy_from_slice(payload);
-        pong.len = payload.len() as u8;
+        let control = self.control.get_or_insert_default();
+        let pong = control.waiting_pong.get_or_insert_default();
+        pong.clear();
+        pong.extend_from_slice(payload);
     }
 
-    fn flush_pong(&mut self, limit: usize, out: &mut impl Output) -> bool {
-        if self.waiting_pong.is_none() || out.backlog() >= limit {
-            return false;
-        }
-        let Some(pong) = self.waiting_pong.take() else {
+    fn flush_pong(&mut self, limit: u32, out: &mut impl Output) -> bool {
+        let Some(control) = &mut self.control else {
             return false;
         };
-        self.put_frame(OpCode::Pong, &pong.payload[..usize::from(pong.len)], out);
+        if control.waiting_pong.is_none() || out.backlog() >= limit as usize {
+            return false;
+        }
+        let Some(pong) = control.waiting_pong.take() else {
+            return false;
+        };
+        self.tidy();
+        self.put_frame(OpCode::Pong, &pong, out);
         true
+    }
+
+    fn forget_pong(&mut self) {
+        if let Some(control) = &mut self.control {
+            control.waiting_pong = None;
+            self.tidy();
+        }
+    }
+
+    /// Frees the box when nothing is in it.
+    fn tidy(&mut self) {
+        let empty = |control: &Control| control.waiting_pong.is_none() && control.second.is_none();
+        if self.control.as_deref().is_some_and(empty) {
+            self.control = None;
+        }
+    }
+
+    /// Counts a control frame, which is one too many if there were `limit` of them in this second.
+    pub(super) fn count_control(&mut self, limit: u32) -> Result<(), PeerFault> {
+        self.control_frames = self.control_frames.saturating_add(1);
+        let counting = matches!(&self.control, Some(control) if control.second.is_some());
+        if counting && self.control_frames > limit {
+            return Err(PeerFault::TooManyControlFrames { limit });
+        }
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) const fn counts_control(&self) -> bool {
+        self.control_frames > 0
+    }
+
+    /// Begins a second when there is something to count, and ends it when it has passed.
+    pub(super) fn set_time(&mut self, now: Instant) {
+        if self.control_frames == 0 {
+            return;
+        }
+        let control = self.control.get_or_insert_default();
+        match control.second {
+            None => control.second = Some(now),
+            Some(begun) if now.saturating_duration_since(begun) >= SECOND => {
+                control.second = None;
+                self.control_frames = 0;
+                self.tidy();
+            }
+            Some(_) => {}
+        }
     }
 
     /// Answers the peer's Close with the same code (§5.5.1), unless a Close was sent before.
@@ -322,7 +377,7 @@ impl Sending {
 
     fn put_close(&mut self, frame: Option<CloseFrame<'_>>, out: &mut impl Output) {
         self.close_sent = true;
-        self.waiting_pong = None;
+        self.forget_pong();
         let mut buffer = [0; MAX_CONTROL_PAYLOAD];
         let payload = frame.map_or(&[][..], |frame| frame.write(&mut buffer));
         self.put_frame(OpCode::Close, payload, out);
@@ -381,3 +436,6 @@ fn put_masked(
         out.put(copy);
     }
 }
+
+/// In which [`Limits::max_control_rate`](super::super::Limits::max_control_rate) control frames may come.
+const SECOND: Duration = Duration::from_secs(1);
