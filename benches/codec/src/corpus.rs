@@ -15,6 +15,10 @@ pub(crate) fn all() -> Vec<Corpus> {
             (0..200).map(|n| orders(n, &mut random)).collect(),
         ),
         corpus(
+            "JSON with text, 512 B",
+            (0..256).map(|n| message(n, &mut random)).collect(),
+        ),
+        corpus(
             "JSON ticks, 140 B",
             (0..200).map(|n| tick(n, &mut random)).collect(),
         ),
@@ -75,6 +79,30 @@ fn orders(n: usize, random: &mut Random) -> Vec<u8> {
     text.into_bytes()
 }
 
+/// What `benches/compare` sends in its compressed loads: an object with fields, and words.
+fn message(n: usize, random: &mut Random) -> Vec<u8> {
+    let mut word = |words: &[&'static str]| words[random.below(words.len())];
+    let (from, tags) = (word(&NAMES), [word(&WORDS), word(&WORDS)]);
+    let mut text = format!(
+        r#"{{"type":"message","id":{n},"from":"{from}","at":{},"session":"{:08x}{:08x}","price":{{"bid":{}.{:02},"ask":{}.{:02}}},"tags":{tags:?},"read":{},"text":""#,
+        1_795_000_000_000u64 + n as u64 * 137 + random.below(100) as u64,
+        random.next(),
+        random.next(),
+        random.below(1000),
+        random.below(100),
+        random.below(1000),
+        random.below(100),
+        random.below(2) == 0,
+    );
+    while text.len() < 510 {
+        text.push_str(WORDS[random.below(WORDS.len())]);
+        text.push(' ');
+    }
+    text.truncate(510);
+    text.push_str("\"}");
+    text.into_bytes()
+}
+
 fn tick(n: usize, random: &mut Random) -> Vec<u8> {
     format!(
         r#"{{"push":{{"channel":"ticks:{}","pub":{{"data":{{"bid":{}.{:04},"ask":{}.{:04},"volume":{}}},"offset":{}}}}}}}"#,
@@ -130,6 +158,11 @@ fn pieces(text: &str, length: usize) -> Vec<Vec<u8>> {
     pieces.into_iter().take(40).collect()
 }
 
+const WORDS: [&str; 24] = [
+    "the", "line", "holds", "under", "load", "when", "every", "knot", "slides", "to", "where",
+    "it", "is", "wanted", "and", "nobody", "has", "to", "look", "after", "price", "order", "left",
+    "sent",
+];
 const SYMBOLS: [&str; 8] = [
     "AAPL", "MSFT", "NVDA", "AMZN", "TSLA", "GOOG", "META", "BRK.B",
 ];

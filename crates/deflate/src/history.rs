@@ -55,6 +55,7 @@ impl History {
     pub(crate) fn push(&mut self, message: &[u8]) {
         if message.len() >= self.capacity {
             self.bytes.clear();
+            self.bytes.reserve_exact(self.capacity);
             self.bytes
                 .extend_from_slice(&message[message.len() - self.capacity..]);
             return;

@@ -55,7 +55,7 @@
 //! announced.
 //!
 //! With permessage-deflate ([RFC 7692], `proto::deflate`, feature `deflate`, on by default) it keeps
-//! the plaintext that later messages may refer to, 3 KiB with the defaults, and no compressor: the
+//! the plaintext that later messages may refer to, 2 KiB with the defaults, and no compressor: the
 //! thread has one, lent to one message at a time.
 //!
 //! # What a stranger can do

@@ -2,7 +2,7 @@
 //! be sent with it.
 
 use super::bits::{BitWriter, Code, LENGTH_SYMBOLS, distance_symbol};
-use super::huffman::{self, Builder, MAX_SYMBOLS};
+use super::huffman::{self, Builder, ByLength, MAX_SYMBOLS};
 
 /// Symbol 256 ends a block.
 const END: usize = 256;
@@ -27,11 +27,16 @@ pub(super) struct Block {
     literals: Alphabet<MAX_SYMBOLS>,
     distances: Alphabet<30>,
     lengths: Alphabet<19>,
-    /// Bits behind the symbols of lengths and distances, the same in every code.
-    extra: usize,
+    /// How many of the tokens are copies.
+    copies: usize,
+    farthest: usize,
+    /// How many lengths of distances' codes are sent.
+    distances_sent: usize,
     /// What says how long the codes are: symbols, with the bits behind them.
     header: Vec<(u8, u8)>,
     builder: Builder,
+    near: Ready<30>,
+    far: Ready<30>,
 }
 
 impl Block {
@@ -41,9 +46,13 @@ impl Block {
             literals: Alphabet::new(),
             distances: Alphabet::new(),
             lengths: Alphabet::new(),
-            extra: 0,
+            copies: 0,
+            farthest: 0,
+            distances_sent: 1,
             header: Vec::new(),
             builder: Builder::new(),
+            near: Ready::new(&NEAR),
+            far: Ready::new(&FAR),
         }
     }
 
@@ -52,7 +61,8 @@ impl Block {
         self.literals.frequencies.fill(0);
         self.distances.frequencies.fill(0);
         self.literals.frequencies[END] = 1;
-        self.extra = 0;
+        self.copies = 0;
+        self.farthest = 0;
     }
 
     #[inline]
@@ -63,11 +73,12 @@ impl Block {
 
     #[inline]
     pub(super) fn copy(&mut self, length: usize, distance: usize) {
-        let (symbol, extra) = LENGTH_SYMBOLS[length - 3];
+        let (symbol, _) = LENGTH_SYMBOLS[length - 3];
         self.literals.frequencies[usize::from(symbol)] += 1;
-        let (distance_symbol, distance_extra) = distance_symbol(distance as u32);
-        self.distances.frequencies[distance_symbol as usize] += 1;
-        self.extra += usize::from(extra) + distance_extra as usize;
+        let (symbol, _) = distance_symbol(distance as u32);
+        self.distances.frequencies[symbol as usize] += 1;
+        self.copies += 1;
+        self.farthest = self.farthest.max(distance);
         self.tokens.push(Token(
             COPY | (length as u32 - 3) << 16 | (distance as u32 - 1),
         ));
@@ -75,11 +86,11 @@ impl Block {
 
     /// Writes the block, not as the last one.
     pub(super) fn write(&mut self, bits: &mut BitWriter<'_>) {
-        let fixed = self.fixed_size();
         self.literals.find_used();
-        self.distances.find_used();
-        // Making a code costs more than all else. It has to be likely that it pays.
-        if self.literals.guess() + self.distances.guess() < fixed {
+        let fixed = self.fixed_size();
+        // Making codes takes longer than all else, so they should save a tenth or more.
+        let size = fixed + self.copies * EXTRA_BITS;
+        if self.guess() + size / 10 < fixed {
             let own = self.make_codes();
             if own < fixed {
                 self.write_header(bits);
@@ -103,42 +114,62 @@ impl Block {
 
     /// Bits in the fixed code, extra bits not counted.
     fn fixed_size(&self) -> usize {
-        let sum = |symbols: std::ops::Range<usize>| -> usize {
-            let frequencies = &self.literals.frequencies[symbols];
-            frequencies.iter().map(|&f| usize::from(f)).sum()
+        let bits = |&symbol: &u16| {
+            let frequency = self.literals.frequencies[usize::from(symbol)];
+            usize::from(frequency) * fixed_bits(symbol)
         };
-        let distances: usize = self
-            .distances
-            .frequencies
-            .iter()
-            .map(|&f| usize::from(f))
-            .sum();
-        8 * sum(0..144) + 9 * sum(144..256) + 7 * sum(256..280) + 8 * sum(280..286) + 5 * distances
+        self.literals.used().iter().map(bits).sum::<usize>() + 5 * self.copies
+    }
+
+    /// About how many bits the block has in codes of its own, extra bits not counted.
+    fn guess(&self) -> usize {
+        let distances = if self.farthest <= NEARBY {
+            4 * self.copies
+        } else {
+            5 * self.copies + 20
+        };
+        self.literals.guess() + distances + BITS_OF_HEADER
     }
 
     /// Makes the block's own codes, and returns the bits that it has in them, header included and
     /// extra bits not.
+    ///
+    /// For few distances a code that is about right does as well as the best one, and takes no time to
+    /// make.
     fn make_codes(&mut self) -> usize {
         self.literals.make_code(&mut self.builder, LONGEST);
-        self.distances.make_code(&mut self.builder, LONGEST);
-        self.make_header();
+        self.distances.find_used();
+        let runs = if self.copies >= FEW_COPIES {
+            self.distances.make_code(&mut self.builder, LONGEST);
+            self.distances_sent = self.distances.sent(1);
+            &[][..]
+        } else if self.farthest <= NEARBY {
+            self.distances.take_code(&self.near);
+            self.distances_sent = 20;
+            &NEAR[..]
+        } else {
+            self.distances.take_code(&self.far);
+            self.distances_sent = 30;
+            &FAR[..]
+        };
+        self.make_header(runs);
         self.lengths.find_used();
+        self.lengths.lengths.fill(0);
         self.lengths
             .make_code(&mut self.builder, LONGEST_OF_LENGTHS);
-        let header: usize = self
+        let header = self
             .header
             .iter()
-            .map(|&(symbol, _)| usize::from(extra_of(symbol)))
-            .sum();
-        let counts = 5 + 5 + 4 + 3 * self.length_codes();
-        counts + header + self.lengths.size() + self.literals.size() + self.distances.size()
+            .map(|&(symbol, _)| usize::from(extra_of(symbol)));
+        let header = header.sum::<usize>() + 5 + 5 + 4 + 3 * self.length_codes();
+        header + self.lengths.size() + self.literals.size() + self.distances.size()
     }
 
-    /// The lengths of all codes, with runs of the same length put together.
-    fn make_header(&mut self) {
+    /// The lengths of all codes, with runs of the same length put together: those of the distances
+    /// are given, or are what was made for them.
+    fn make_header(&mut self, distances: &[(u8, u8)]) {
         self.header.clear();
         self.lengths.frequencies.fill(0);
-        let (literals, distances) = (self.literals.sent(257), self.distances.sent(1));
         // One run may reach from the literals into the distances.
         let mut run = Run {
             header: &mut self.header,
@@ -146,20 +177,14 @@ impl Block {
             length: 0,
             count: 0,
         };
-        let mut at = 0;
-        for &symbol in self.literals.used() {
-            run.extend(0, usize::from(symbol) - at);
-            run.extend(self.literals.lengths[usize::from(symbol)], 1);
-            at = usize::from(symbol) + 1;
+        // Symbol 256 occurs, so there are 257 or more.
+        run.extend_by(&self.literals, 0);
+        for &(length, count) in distances {
+            run.extend(length, usize::from(count));
         }
-        run.extend(0, literals - at);
-        at = 0;
-        for &symbol in self.distances.used() {
-            run.extend(0, usize::from(symbol) - at);
-            run.extend(self.distances.lengths[usize::from(symbol)], 1);
-            at = usize::from(symbol) + 1;
+        if distances.is_empty() {
+            run.extend_by(&self.distances, self.distances_sent);
         }
-        run.extend(0, distances - at);
         run.end();
     }
 
@@ -175,7 +200,7 @@ impl Block {
     fn write_header(&self, bits: &mut BitWriter<'_>) {
         bits.put(0b100, 3);
         bits.put(self.literals.sent(257) as u32 - 257, 5);
-        bits.put(self.distances.sent(1) as u32 - 1, 5);
+        bits.put(self.distances_sent as u32 - 1, 5);
         let count = self.length_codes();
         bits.put(count as u32 - 4, 4);
         for &symbol in &ORDER[..count] {
@@ -225,6 +250,7 @@ struct Alphabet<const N: usize> {
     /// The symbols that occur, ascending, `count` of them.
     used: [u16; N],
     count: usize,
+    /// Of the symbols that occur; others' have no meaning.
     lengths: [u8; N],
     codes: [Code; N],
 }
@@ -278,10 +304,14 @@ impl<const N: usize> Alphabet<N> {
     }
 
     fn make_code(&mut self, builder: &mut Builder, longest: usize) {
-        self.lengths.fill(0);
         let used = &self.used[..self.count];
         let by_length = builder.lengths(used, &self.frequencies, longest, &mut self.lengths);
         huffman::codes(used, &self.lengths, &by_length, &mut self.codes);
+    }
+
+    fn take_code(&mut self, code: &Ready<N>) {
+        self.lengths = code.lengths;
+        self.codes = code.codes;
     }
 
     /// Bits of all symbols.
@@ -299,6 +329,56 @@ impl<const N: usize> Alphabet<N> {
         last.max(least)
     }
 }
+
+/// A code that was made before.
+struct Ready<const N: usize> {
+    lengths: [u8; N],
+    codes: [Code; N],
+}
+
+impl<const N: usize> Ready<N> {
+    /// The code of these lengths, given in runs.
+    fn new(runs: &[(u8, u8)]) -> Self {
+        let mut alphabet = Alphabet::<N>::new();
+        let mut by_length = ByLength::default();
+        for &(length, count) in runs {
+            for _ in 0..count {
+                alphabet.used[alphabet.count] = alphabet.count as u16;
+                alphabet.lengths[alphabet.count] = length;
+                alphabet.count += 1;
+            }
+            by_length[usize::from(length)] += u16::from(count);
+        }
+        let used = &alphabet.used[..alphabet.count];
+        huffman::codes(used, &alphabet.lengths, &by_length, &mut alphabet.codes);
+        Self {
+            lengths: alphabet.lengths,
+            codes: alphabet.codes,
+        }
+    }
+}
+
+/// Below this many copies distances have a code that was made before: one for distances of up to
+/// 1,024, or one for all. Runs of lengths, with how many there are of each.
+const FEW_COPIES: usize = 100;
+const NEARBY: usize = 1024;
+const NEAR: [(u8, u8); 2] = [(5, 8), (4, 12)];
+const FAR: [(u8, u8); 3] = [(5, 12), (4, 2), (5, 16)];
+
+/// How long a symbol's fixed code is (RFC 1951, section 3.2.6).
+const fn fixed_bits(symbol: u16) -> usize {
+    match symbol {
+        144..256 => 9,
+        256..280 => 7,
+        _ => 8,
+    }
+}
+
+/// About how many extra bits a copy has.
+const EXTRA_BITS: usize = 6;
+
+/// About what is sent in front of the literals' codes, and for the distances.
+const BITS_OF_HEADER: usize = 100;
 
 /// About what it costs to say how long a symbol's code is.
 const BITS_A_LENGTH: usize = 4;
@@ -328,6 +408,18 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// Adds the lengths of all symbols up to the last one that occurs, or `least`.
+    fn extend_by<const N: usize>(&mut self, alphabet: &Alphabet<N>, least: usize) {
+        let mut at = 0;
+        for &symbol in alphabet.used() {
+            let symbol = usize::from(symbol);
+            self.extend(0, symbol - at);
+            self.extend(alphabet.lengths[symbol], 1);
+            at = symbol + 1;
+        }
+        self.extend(0, least.saturating_sub(at));
+    }
+
     #[inline]
     fn extend(&mut self, length: u8, count: usize) {
         if length != self.length && count > 0 {

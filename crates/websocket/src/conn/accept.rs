@@ -94,7 +94,7 @@ pub struct AcceptOptions {
     /// How long a client has to end the connection after the last word was said. Default 5 s.
     pub close_timeout: Duration,
     /// What to agree to when the client offers permessage-deflate, `None` (the default) for
-    /// nothing. Compression takes time, and up to some 3 KiB for each connection with the
+    /// nothing. Compression takes time, and some 2 KiB for each connection with the
     /// defaults of [`ServerConfig`]; and where secrets and what strangers wrote share a message,
     /// its length tells of the secret (as in the attack called CRIME).
     #[cfg(feature = "deflate")]

@@ -10,7 +10,7 @@
 //!   something to write. They are public for servers that drive the engine by themselves.
 //!
 //! Where permessage-deflate was agreed ([`AcceptOptions::deflate`]), messages are compressed at
-//! level 1 from 128 bytes on, with a codec that all connections of a thread share.
+//! level 2 from 128 bytes on, with a codec that all connections of a thread share.
 
 mod accept;
 mod attached;

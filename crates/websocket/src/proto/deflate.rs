@@ -73,7 +73,7 @@ impl MessageCodec {
                 codec: Codec::new(level),
                 compressed: Vec::new(),
                 threshold: 128,
-                memory: 2 * 1024,
+                memory: 1024,
             },
             inflated: Vec::new(),
         }
@@ -89,9 +89,10 @@ impl MessageCodec {
     }
 
     /// The same with another number of bytes that a connection keeps of what it has sent, to refer
-    /// to in later messages; never more than the agreed window. The default is 2 KiB: most of what
+    /// to in later messages; never more than the agreed window. The default is 1 KiB: most of what
     /// repeats in small messages repeats the last few, and priming the compressor takes
-    /// time for each byte. With 0, each message stands for itself.
+    /// time for each byte (0.4 ns here). 2 KiB make messages 2 to 7 % smaller. With 0, each message
+    /// stands for itself.
     #[must_use]
     pub fn with_memory(mut self, bytes: usize) -> Self {
         self.packer.memory = bytes;
@@ -113,9 +114,9 @@ impl MessageCodec {
 }
 
 impl Default for MessageCodec {
-    /// Level 1.
+    /// Level 2.
     fn default() -> Self {
-        Self::new(1)
+        Self::new(2)
     }
 }
 
