@@ -16,7 +16,7 @@ usage: cargo xtask test [SUITE...] [--no-install]
                       rust         format, lints, docs, unit, integration and doc tests
                       supply       licences and lock files of what we depend on
                       page         the committed page is what its sources build
-                      interop      the WebSocket library with ws, websockets and Chromium, both ways
+                      interop      the WebSocket library with ws, websockets and Chromium, and behind proxies
                       sdk          the real JavaScript and Python SDKs against a server
                       browser      the chat page in headless Chromium
                       conformance  Autobahn, strict, against the WebSocket engine in both roles
@@ -29,7 +29,7 @@ usage: cargo xtask test [SUITE...] [--no-install]
   --no-install      install nothing: what is missing fails, with its name and how to get it
   --help            this text
 
-What the suites need beyond Rust is Python 3.10 with venv, Node.js 20 and Chromium. On Debian and
+What the suites need beyond Rust is Python 3.10 with venv, Node.js 20, Chromium, nginx and HAProxy. On Debian and
 Ubuntu, as root or where sudo asks for no password, missing ones are installed; packages from npm and
 PyPI go into the project's folders and target/ only.
 

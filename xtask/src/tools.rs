@@ -19,6 +19,8 @@ pub(crate) enum Need {
     Chromium,
     Clippy,
     Go,
+    Haproxy,
+    Nginx,
     Node,
     Python,
     Rustfmt,
@@ -29,6 +31,8 @@ pub(crate) enum Need {
 pub(crate) struct Tools {
     chromium: Option<PathBuf>,
     go: Option<PathBuf>,
+    haproxy: Option<PathBuf>,
+    nginx: Option<PathBuf>,
     node: Option<Node>,
     python: Option<PathBuf>,
 }
@@ -59,6 +63,8 @@ impl Tools {
         }
         let mut tools = Self {
             chromium: find_chromium(),
+            haproxy: find_daemon("haproxy", "HAPROXY"),
+            nginx: find_daemon("nginx", "NGINX"),
             go: go::find(context),
             node: node::find(context),
             python: python::find(),
@@ -104,6 +110,8 @@ impl Tools {
         match need {
             Need::Chromium => find_chromium().is_some(),
             Need::Clippy => answers(context.cargo(["clippy", "--version"])),
+            Need::Haproxy => find_daemon("haproxy", "HAPROXY").is_some(),
+            Need::Nginx => find_daemon("nginx", "NGINX").is_some(),
             Need::Go => go::find(context).is_some(),
             Need::Node => node::find(context).is_some(),
             Need::Python => python::find().is_some(),
@@ -125,6 +133,20 @@ impl Tools {
     /// When the suite did not say that it needs it.
     pub(crate) fn go(&self) -> Result<&PathBuf, Error> {
         self.go.as_ref().ok_or_else(|| not_prepared("Go"))
+    }
+
+    /// # Errors
+    ///
+    /// When the suite did not say that it needs it.
+    pub(crate) fn haproxy(&self) -> Result<&PathBuf, Error> {
+        self.haproxy.as_ref().ok_or_else(|| not_prepared("HAProxy"))
+    }
+
+    /// # Errors
+    ///
+    /// When the suite did not say that it needs it.
+    pub(crate) fn nginx(&self) -> Result<&PathBuf, Error> {
+        self.nginx.as_ref().ok_or_else(|| not_prepared("nginx"))
     }
 
     /// # Errors
@@ -154,6 +176,12 @@ fn how_to_get(need: Need) -> &'static str {
             "Chromium: apt-get install chromium, or your system's package; CHROMIUM=/path/to/it names one"
         }
         Need::Clippy => "Clippy: rustup component add clippy",
+        Need::Haproxy => {
+            "HAProxy: apt-get install haproxy, or your system's package; HAPROXY=/path/to/it names one"
+        }
+        Need::Nginx => {
+            "nginx: apt-get install nginx-light, or your system's package; NGINX=/path/to/it names one"
+        }
         Need::Go => {
             "Go 1.25 or newer: https://go.dev, your system's package, or Python 3.10 with venv and \
              leave to install"
@@ -173,6 +201,23 @@ fn how_to_get(need: Need) -> &'static str {
 /// Whether a command can be run, and succeeds.
 pub(crate) fn answers(mut command: Command) -> bool {
     command.output().is_ok_and(|output| output.status.success())
+}
+
+/// A program that is for the system's administrator, and so mostly not on a user's path: the one that
+/// `variable` names, or the one of this name.
+fn find_daemon(name: &str, variable: &str) -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os(variable) {
+        return Some(named.into());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from))
+        .map(|folder| folder.join(name))
+        .find(|program| {
+            let mut command = Command::new(program);
+            command.arg("-v");
+            program.is_file() && answers(command)
+        })
 }
 
 fn find_chromium() -> Option<PathBuf> {
@@ -218,6 +263,8 @@ fn install(context: &Context, missing: &[Need]) {
             // The fonts are only recommended by it, but a page without letters proves little.
             Need::Chromium => &["chromium", "fonts-liberation"][..],
             Need::Python => &["python3", "python3-venv"][..],
+            Need::Haproxy => &["haproxy"],
+            Need::Nginx => &["nginx-light"],
             Need::Clippy | Need::Go | Need::Node | Need::Rustfmt => &[],
         })
         .copied()

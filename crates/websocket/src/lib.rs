@@ -40,6 +40,11 @@
 //! message lent from the read buffer. Servers with ideas of their own can drive the engine
 //! themselves, with the same two buffers.
 //!
+//! # The guide
+//!
+//! `manual` has chapters for reading: driving the engine, the defaults and why, memory, other libraries'
+//! bugs, deploying behind proxies, moving over from other libraries.
+//!
 //! # Where the speed comes from
 //!
 //! A system call costs some two hundred times what it takes to parse a small frame. So all that
@@ -82,4 +87,6 @@
 
 #[cfg(feature = "tokio")]
 pub mod conn;
+#[cfg(all(feature = "deflate", feature = "tokio"))]
+pub mod manual;
 pub mod proto;

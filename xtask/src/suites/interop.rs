@@ -33,11 +33,13 @@ pub(crate) fn run(context: &Context, tools: &Tools, report: &mut Report) -> Resu
     command
         .arg("test")
         .env("INTEROP_PEER", &peer)
-        .env("CHROMIUM", tools.chromium()?);
+        .env("CHROMIUM", tools.chromium()?)
+        .env("NGINX", tools.nginx()?)
+        .env("HAPROXY", tools.haproxy()?);
     add(
         context,
         report,
-        "Node's ws, and Chromium",
+        "Node's ws, Chromium, nginx and HAProxy",
         Runner::Node,
         &mut command,
         LIMIT,

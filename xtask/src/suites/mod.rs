@@ -71,7 +71,13 @@ impl Suite {
         match self {
             Self::Browser => &[Need::Node, Need::Chromium],
             Self::Conformance => &[Need::Python],
-            Self::Interop => &[Need::Node, Need::Python, Need::Chromium],
+            Self::Interop => &[
+                Need::Node,
+                Need::Python,
+                Need::Chromium,
+                Need::Nginx,
+                Need::Haproxy,
+            ],
             Self::Page => &[Need::Node],
             Self::Quick | Self::Rust => &[Need::Rustfmt, Need::Clippy],
             Self::Sdk => &[Need::Go, Need::Node, Need::Python],
