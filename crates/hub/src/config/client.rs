@@ -54,6 +54,29 @@ pub struct ClientOptions {
     /// How many missed publications come with the reply to a subscribe command, 500 at the most; the
     /// others follow it as the connection takes them. Default: 300.
     pub recovery_max_publication_limit: usize,
+    /// Whether users are subscribed to a channel of their own.
+    pub subscribe_to_user_personal_channel: PersonalChannelOptions,
+}
+
+/// The channel of each user, to which all connections of that user are subscribed by the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PersonalChannelOptions {
+    /// Every connection of a user (not of anonymous ones) is subscribed to the channel `#` and the
+    /// user's id. Default: no.
+    pub enabled: bool,
+    /// The namespace of that channel; empty for none.
+    pub personal_channel_namespace: String,
+}
+
+impl PersonalChannelOptions {
+    /// The channel of a user; `None` if there is none.
+    pub(crate) fn name(&self, user: &str) -> Option<String> {
+        (self.enabled && !user.is_empty()).then(|| match &*self.personal_channel_namespace {
+            "" => format!("#{user}"),
+            namespace => format!("{namespace}:#{user}"),
+        })
+    }
 }
 
 impl Default for ClientOptions {
@@ -74,6 +97,7 @@ impl Default for ClientOptions {
             connect_include_server_time: false,
             history_max_publication_limit: 300,
             recovery_max_publication_limit: 300,
+            subscribe_to_user_personal_channel: PersonalChannelOptions::default(),
         }
     }
 }

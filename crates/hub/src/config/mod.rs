@@ -14,7 +14,7 @@ use hashbrown::HashMap;
 use tautline_auth::Verifier;
 
 pub use channel::{ChannelOptions, DataFormat, NamespaceOptions, SlowConsumer, SlowConsumerOption};
-pub use client::ClientOptions;
+pub use client::{ClientOptions, PersonalChannelOptions};
 
 /// What all hubs of a process go by. Checked, and fixed for the life of the process.
 pub struct HubConfig {
@@ -38,6 +38,19 @@ impl HubConfig {
     ) -> Result<Self, ConfigError> {
         client.check()?;
         channel.check()?;
+        let personal = &client
+            .subscribe_to_user_personal_channel
+            .personal_channel_namespace;
+        let is_known = channel
+            .namespaces
+            .iter()
+            .any(|known| known.name == *personal);
+        if !personal.is_empty() && !is_known {
+            return Err(ConfigError::new(
+                "client.subscribe_to_user_personal_channel.personal_channel_namespace",
+                format!("`{personal}` is none of channel.namespaces"),
+            ));
+        }
         let namespaces = channel.namespaces.iter().enumerate();
         let namespaces = namespaces.map(|(index, options)| (options.name.as_str().into(), index));
         Ok(Self {

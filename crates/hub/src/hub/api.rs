@@ -255,7 +255,11 @@ impl Pending {
             Self::ApiPresence(done) => done(Err(error.clone())),
             Self::ApiPresenceStats(done) => done(Err(error.clone())),
             Self::ApiHistory(done, _) => done(Err(error.clone())),
-            Self::Session(_) | Self::Attach(_) | Self::Page { .. } | Self::Position(_) => {}
+            Self::Session(_)
+            | Self::Subscription(..)
+            | Self::Attach(_)
+            | Self::Page { .. }
+            | Self::Position(_) => {}
         }
     }
 }

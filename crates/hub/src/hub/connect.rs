@@ -1,26 +1,33 @@
 //! The connect command: who is this, and may they come in?
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tautline_auth::TokenError;
-use tautline_protocol::message::{ClientInfo, ConnectRequest, ConnectResult};
+use tautline_auth::{SubscriptionOptions, TokenError};
+use tautline_protocol::message::{ClientInfo, ConnectRequest, ConnectResult, SubscribeRequest};
 use tautline_protocol::{Disconnect, ErrorCode, Reply, Response};
 
+use super::channel_name::ChannelName;
 use super::dispatch::{Progress, Refusal};
 use super::sessions::{Connected, Heartbeat, State};
+use super::subscribe::{Grant, Plan};
+use super::waiting::{Connecting, Waiting};
 use super::{Hub, SessionId};
 use crate::Now;
 use crate::entropy;
 use crate::outbox::Outbox;
 
 /// What authentication found out.
+#[derive(Default)]
 struct Identity {
     user: String,
     info: Option<Vec<u8>>,
     /// Unix seconds.
     expire_at: Option<u64>,
+    /// Server-side subscriptions.
+    subs: BTreeMap<String, SubscriptionOptions>,
 }
 
 impl Hub {
@@ -57,6 +64,7 @@ impl Hub {
                 .then(|| i64::try_from(now.unix.as_millis()).unwrap_or(i64::MAX)),
             ..ConnectResult::default()
         };
+        let plans = self.plan_server_subscriptions(now, &info, &identity.subs, request)?;
         let Some(session) = self.sessions.get_mut(id) else {
             return Ok(Progress::Done);
         };
@@ -71,24 +79,131 @@ impl Hub {
         });
         self.clients.insert(info.client.clone(), id);
         *self.users.entry(info.user.clone()).or_insert(0) += 1;
-        self.arm(id);
+        let subscriptions = plans
+            .into_iter()
+            .map(|(request, plan)| self.begin_plan(now, id, number, &request, &info, plan))
+            .collect();
+        let connecting = Connecting {
+            command: number,
+            result,
+            subscriptions,
+        };
+        if connecting.is_outstanding() {
+            if let Some(session) = self.sessions.get_mut(id) {
+                session.waiting = Some(Box::new(Waiting::Connect(connecting)));
+            }
+            return Ok(Progress::Wait);
+        }
+        self.finish_connect(now, id, connecting, out)
+    }
+
+    /// The server-side subscriptions can begin, and the command is answered; or one of them comes to
+    /// nothing, and so does the connection.
+    pub(super) fn finish_connect<O: Outbox>(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        connecting: Connecting,
+        out: &mut O,
+    ) -> Result<Progress, Refusal> {
+        let Connecting {
+            command,
+            mut result,
+            subscriptions,
+        } = connecting;
+        let mut begun = Vec::with_capacity(subscriptions.len());
+        for subscribing in subscriptions {
+            let index = subscribing.channel;
+            let name = self.channels.get(index).map(|channel| channel.name.clone());
+            match self.begin_subscription(now, id, subscribing, out) {
+                Ok((_, wants, sub)) => {
+                    result.subs.extend(name.map(|name| (name, sub)));
+                    begun.push((index, wants));
+                }
+                Err(refusal) => {
+                    self.disconnect_again(now, id);
+                    return Err(refusal);
+                }
+            }
+        }
         self.send(
             id,
-            &Reply::Answer(number, Ok(Response::Connect(result))),
+            &Reply::Answer(command, Ok(Response::Connect(result))),
             out,
         );
+        for (index, wants) in begun {
+            self.announce(now, id, index, wants);
+        }
+        self.arm(id);
         Ok(Progress::Done)
+    }
+
+    /// Takes back that a session is connected.
+    fn disconnect_again(&mut self, now: Now, id: SessionId) {
+        self.drop_subscriptions(now, id);
+        let stale_at = now.monotonic + self.config.client.stale_close_delay;
+        if let Some(session) = self.sessions.get_mut(id)
+            && let State::Connected(connected) =
+                std::mem::replace(&mut session.state, State::Opened { stale_at })
+        {
+            self.unregister(&connected.info);
+        }
+    }
+
+    /// Which subscriptions a connection begins with: those of its token, its user's personal channel,
+    /// and what the client asks for and may subscribe to by itself.
+    fn plan_server_subscriptions<'r>(
+        &self,
+        now: Now,
+        info: &Arc<ClientInfo>,
+        granted: &'r BTreeMap<String, SubscriptionOptions>,
+        request: &'r ConnectRequest<'_>,
+    ) -> Result<Vec<(SubscribeRequest<'r>, Plan)>, Refusal> {
+        let mut plans = Vec::new();
+        let options = &self.config.client;
+        let personal = options.subscribe_to_user_personal_channel.name(&info.user);
+        let personal = personal.filter(|channel| !granted.contains_key(channel));
+        let default = SubscriptionOptions::default();
+        let granted = granted
+            .iter()
+            .map(|(channel, options)| (Cow::Borrowed(&**channel), options))
+            .chain(personal.map(|channel| (Cow::Owned(channel), &default)));
+        for (channel, options) in granted {
+            let request = server_side_request(channel, request);
+            let name = ChannelName::parse(&self.config, &request.channel)?;
+            let grant = Grant {
+                ttl: None,
+                options: options.clone(),
+            };
+            let plan = self.plan(&request, &name, info, grant, true);
+            plans.push((request, plan));
+        }
+        for channel in request.subs.keys() {
+            if plans.iter().any(|(planned, _)| planned.channel == *channel) {
+                continue;
+            }
+            let request = server_side_request(Cow::Borrowed(&**channel), request);
+            let name = match ChannelName::parse(&self.config, channel) {
+                Ok(name) => name,
+                Err(ErrorCode::UnknownChannel) => return Err(Disconnect::BAD_REQUEST.into()),
+                Err(_) => continue,
+            };
+            if let Ok(grant) = self.grant_subscription(now, info, &name, "") {
+                let plan = self.plan(&request, &name, info, grant, true);
+                plans.push((request, plan));
+            }
+        }
+        if plans.len() > options.channel_limit {
+            return Err(Disconnect::CHANNEL_LIMIT.into());
+        }
+        Ok(plans)
     }
 
     fn authenticate(&self, now: Now, token: &str) -> Result<Identity, Refusal> {
         let options = &self.config.client;
         if token.is_empty() {
             if options.allow_anonymous_connect_without_token || options.insecure {
-                return Ok(Identity {
-                    user: String::new(),
-                    info: None,
-                    expire_at: None,
-                });
+                return Ok(Identity::default());
             }
             return Err(Disconnect::BAD_REQUEST.into());
         }
@@ -113,6 +228,7 @@ impl Hub {
             user: claims.user,
             info: claims.info,
             expire_at,
+            subs: claims.subs,
         })
     }
 
@@ -131,6 +247,27 @@ impl Hub {
         (!interval.is_zero()).then(|| {
             now.monotonic + half + Duration::from_millis(entropy::up_to(&mut *self.entropy, spread))
         })
+    }
+}
+
+/// What the client has told about a server-side subscription: where it was, if it was there.
+fn server_side_request<'r>(
+    channel: Cow<'r, str>,
+    request: &'r ConnectRequest<'_>,
+) -> SubscribeRequest<'r> {
+    match request.subs.get(&*channel) {
+        None => SubscribeRequest {
+            channel,
+            ..SubscribeRequest::default()
+        },
+        Some(sub) => SubscribeRequest {
+            channel,
+            recover: sub.recover,
+            epoch: Cow::Borrowed(&sub.epoch),
+            offset: sub.offset,
+            delta: Cow::Borrowed(&sub.delta),
+            ..SubscribeRequest::default()
+        },
     }
 }
 

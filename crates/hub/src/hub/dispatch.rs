@@ -213,6 +213,9 @@ impl Hub {
     ) {
         match (self.pending.remove(&ticket.serial), outcome) {
             (Some(Pending::Session(id)), outcome) => self.on_session_outcome(now, id, outcome, out),
+            (Some(Pending::Subscription(id, channel)), outcome) => {
+                self.on_subscription_outcome(now, id, channel, outcome, out);
+            }
             (Some(Pending::Attach(key)), Outcome::Changed(result)) => {
                 let Some(channel) = self.channels.by_key(key) else {
                     return;
@@ -227,7 +230,7 @@ impl Hub {
                     return;
                 };
                 for id in waiting {
-                    self.on_session_outcome(now, id, Outcome::Changed(result), out);
+                    self.on_subscription_outcome(now, id, key.index, Outcome::Changed(result), out);
                 }
             }
             (
@@ -267,17 +270,6 @@ impl Hub {
             return;
         };
         let (number, result) = match (*waiting, outcome) {
-            (Waiting::Subscribe(mut subscribing), outcome) => {
-                subscribing.note(outcome);
-                if subscribing.outstanding > 0 {
-                    session.waiting = Some(Box::new(Waiting::Subscribe(subscribing)));
-                    return;
-                }
-                (
-                    subscribing.command,
-                    self.finish_subscribe(now, id, subscribing, out),
-                )
-            }
             (Waiting::Unsubscribe { command }, Outcome::Changed(_)) => {
                 (command, Ok(Progress::Answer(Response::Unsubscribe)))
             }
@@ -295,6 +287,47 @@ impl Hub {
             }
             // An engine that answers another question than it was asked is broken.
             (waiting, _) => (waiting.command(), Err(EngineError::Unavailable.into())),
+        };
+        if self.finish(now, id, number, result, out) == Flow::Next {
+            self.run_backlog(now, id, out);
+        }
+    }
+
+    /// One of the operations has ended that a subscription waits for. When it was the last, the
+    /// command is answered.
+    fn on_subscription_outcome<O: Outbox>(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        channel: u32,
+        outcome: Outcome,
+        out: &mut O,
+    ) {
+        let session = self.sessions.get_mut(id);
+        let Some(waiting) = session.and_then(|session| session.waiting.as_deref_mut()) else {
+            return;
+        };
+        let Some(subscribing) = waiting.subscribing(channel) else {
+            return;
+        };
+        subscribing.note(outcome);
+        if waiting.is_outstanding() {
+            return;
+        }
+        let waiting = self
+            .sessions
+            .get_mut(id)
+            .and_then(|session| session.waiting.take());
+        let (number, result) = match waiting.map(|waiting| *waiting) {
+            Some(Waiting::Subscribe(subscribing)) => (
+                subscribing.command,
+                self.finish_subscribe(now, id, subscribing, out),
+            ),
+            Some(Waiting::Connect(connecting)) => (
+                connecting.command,
+                self.finish_connect(now, id, connecting, out),
+            ),
+            _ => return,
         };
         if self.finish(now, id, number, result, out) == Flow::Next {
             self.run_backlog(now, id, out);

@@ -35,6 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
+use tautline_protocol::message::ClientInfo;
 use tautline_protocol::{Disconnect, Reply};
 
 pub use self::api::{ApiHistory, ApiPublish, PublishOutcome};
@@ -255,26 +256,36 @@ impl Hub {
     /// Takes a session out of everything that knows it.
     fn forget(&mut self, now: Now, id: SessionId) -> Option<Session> {
         // Channels first: they look the session up.
+        self.drop_subscriptions(now, id);
+        let session = self.sessions.remove(id)?;
+        if let Some(connected) = session.connected() {
+            let info = connected.info.clone();
+            self.unregister(&info);
+        }
+        Some(session)
+    }
+
+    /// Ends all subscriptions of a session, without telling it.
+    fn drop_subscriptions(&mut self, now: Now, id: SessionId) {
         while let Some(subscription) = self
             .sessions
             .connected(id)
-            .and_then(|c| c.subscriptions.last())
+            .and_then(|connected| connected.subscriptions.last())
         {
             let channel = subscription.channel;
             self.drop_subscription(now, id, channel);
         }
-        let session = self.sessions.remove(id)?;
-        if let Some(connected) = session.connected() {
-            let info = &connected.info;
-            self.clients.remove(&info.client);
-            if let Some(count) = self.users.get_mut(&info.user) {
-                *count -= 1;
-                if *count == 0 {
-                    self.users.remove(&info.user);
-                }
+    }
+
+    /// Takes a session out of those that are connected.
+    fn unregister(&mut self, info: &ClientInfo) {
+        self.clients.remove(&info.client);
+        if let Some(count) = self.users.get_mut(&info.user) {
+            *count -= 1;
+            if *count == 0 {
+                self.users.remove(&info.user);
             }
         }
-        Some(session)
     }
 
     /// Queues a reply or push for one session. A session for which too much is queued is closed

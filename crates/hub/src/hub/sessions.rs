@@ -82,6 +82,8 @@ pub(crate) struct Subscription {
     pub(crate) in_presence: bool,
     /// Its coming was announced, so its leaving is too.
     pub(crate) was_announced: bool,
+    /// Made by the server, when the client connected.
+    pub(crate) server_side: bool,
     pub(crate) extra: Option<Box<SubscriptionExtra>>,
 }
 

@@ -29,17 +29,20 @@ use crate::engine::{HistoryOptions, HistoryRead, Outcome, Started, Ticket};
 use crate::outbox::Outbox;
 
 /// A subscription that is allowed.
-struct Grant {
-    ttl: Option<u32>,
-    options: SubscriptionOptions,
+#[derive(Default)]
+pub(super) struct Grant {
+    pub(super) ttl: Option<u32>,
+    pub(super) options: SubscriptionOptions,
 }
 
 /// What a subscribe request comes to, once it is allowed.
-struct Plan {
+pub(super) struct Plan {
     wants: Wants,
     grant: Grant,
     history: Option<HistoryOptions>,
     since: Option<(u64, Arc<str>)>,
+    /// The server's doing, not the client's.
+    server_side: bool,
 }
 
 impl Hub {
@@ -56,27 +59,7 @@ impl Hub {
         };
         let info = connected.info.clone();
         let plan = self.plan_subscription(now, id, request)?;
-        let channel = self.insert_subscription(now, id, &request.channel, &info, &plan);
-        let Plan {
-            wants,
-            grant,
-            history,
-            since,
-        } = plan;
-        let mut subscribing = Subscribing {
-            command: number,
-            channel,
-            outstanding: 0,
-            failed: None,
-            page: None,
-            wants,
-            since,
-            was_recovering: request.recover,
-            reject_unrecovered: request.flag & SUBSCRIBE_FLAG_REJECT_UNRECOVERED != 0,
-            ttl: grant.ttl,
-            data: grant.options.data.map(Into::into),
-        };
-        self.start_subscription(now, id, &mut subscribing, history);
+        let subscribing = self.begin_plan(now, id, number, request, &info, plan);
         if subscribing.outstanding == 0 {
             return self.finish_subscribe(now, id, subscribing, out);
         }
@@ -84,6 +67,34 @@ impl Hub {
             session.waiting = Some(Box::new(Waiting::Subscribe(subscribing)));
         }
         Ok(Progress::Wait)
+    }
+
+    /// Enters a subscription that is allowed, and asks the engine for what it needs.
+    pub(super) fn begin_plan(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        number: u32,
+        request: &SubscribeRequest<'_>,
+        info: &Arc<ClientInfo>,
+        plan: Plan,
+    ) -> Subscribing {
+        let channel = self.insert_subscription(now, id, &request.channel, info, &plan);
+        let mut subscribing = Subscribing {
+            command: number,
+            channel,
+            outstanding: 0,
+            failed: None,
+            page: None,
+            wants: plan.wants,
+            since: plan.since,
+            was_recovering: request.recover,
+            reject_unrecovered: request.flag & SUBSCRIBE_FLAG_REJECT_UNRECOVERED != 0,
+            ttl: plan.grant.ttl,
+            data: plan.grant.options.data.map(Into::into),
+        };
+        self.start_subscription(now, id, &mut subscribing, plan.history);
+        subscribing
     }
 
     /// Checks everything that can be checked without the engine, in the protocol's order.
@@ -120,8 +131,20 @@ impl Hub {
         if request.tags_filter.is_some() {
             return Err(ErrorCode::BadRequest.into());
         }
+        Ok(self.plan(request, &name, &connected.info, grant, false))
+    }
+
+    /// What a request that is allowed comes to.
+    pub(super) fn plan(
+        &self,
+        request: &SubscribeRequest<'_>,
+        name: &ChannelName<'_, '_>,
+        info: &ClientInfo,
+        grant: Grant,
+        server_side: bool,
+    ) -> Plan {
         // What a client may do as a subscriber counts: it is about to be one.
-        let permissions = Permissions::new(&self.config, name.options, &connected.info.user, true);
+        let permissions = Permissions::new(&self.config, name.options, &info.user, true);
         let history = self.config.channel.history(name.options);
         let wants = wants(
             request,
@@ -131,16 +154,17 @@ impl Hub {
         );
         let recovers = request.recover && wants.recoverable;
         let since = recovers.then(|| (request.offset, Arc::from(&*request.epoch)));
-        Ok(Plan {
+        Plan {
             wants,
             grant,
             history,
             since,
-        })
+            server_side,
+        }
     }
 
     /// The first rule that applies decides.
-    fn grant_subscription(
+    pub(super) fn grant_subscription(
         &self,
         now: Now,
         info: &Arc<ClientInfo>,
@@ -216,6 +240,7 @@ impl Hub {
                 slot: entry.subscribers.len() as u32,
                 in_presence: plan.wants.presence,
                 was_announced: false,
+                server_side: plan.server_side,
                 extra,
             });
             entry.push(Subscriber {
@@ -309,7 +334,8 @@ impl Hub {
         match started {
             Started::Done(result) => subscribing.note(outcome(result)),
             Started::Later => {
-                self.pending.insert(ticket.serial, Pending::Session(id));
+                let pending = Pending::Subscription(id, subscribing.channel);
+                self.pending.insert(ticket.serial, pending);
             }
         }
     }
@@ -336,7 +362,14 @@ impl Hub {
             &Reply::Answer(command, Ok(Response::Subscribe(result))),
             out,
         );
-        // Behind the reply: so that the joiner, too, learns of itself only once it is subscribed.
+        self.announce(now, id, index, wants);
+        self.arm(id);
+        Ok(Progress::Done)
+    }
+
+    /// Tells others of a subscriber. Behind the reply, so that the joiner, too, learns of itself only
+    /// once it is subscribed.
+    pub(super) fn announce(&mut self, now: Now, id: SessionId, index: u32, wants: Wants) {
         if wants.announce
             && let Some(channel) = self.channels.get(index)
             && let Some(connected) = self.sessions.connected_mut(id)
@@ -347,12 +380,10 @@ impl Hub {
                 self.engine.join(now, self.worker, &channel.name, &info);
             }
         }
-        self.arm(id);
-        Ok(Progress::Done)
     }
 
     /// Makes the pending subscription a live one.
-    fn begin_subscription<O: Outbox>(
+    pub(super) fn begin_subscription<O: Outbox>(
         &mut self,
         now: Now,
         id: SessionId,

@@ -64,6 +64,19 @@ impl Hub {
         else {
             return;
         };
+        let connected = self.sessions.connected(id);
+        let subscription = connected.and_then(|connected| connected.subscription(channel));
+        if subscription.is_some_and(|subscription| subscription.server_side) {
+            // The client can't subscribe to it again by itself, but by connecting again.
+            let disconnect = match code {
+                UnsubscribeCode::InsufficientState => Some(Disconnect::INSUFFICIENT_STATE),
+                UnsubscribeCode::Expired => Some(Disconnect::SUBSCRIPTION_EXPIRED),
+                _ => None,
+            };
+            if let Some(disconnect) = disconnect {
+                return self.end(now, id, &disconnect, out);
+            }
+        }
         self.drop_subscription(now, id, channel);
         let push = Push::Unsubscribe(name, Unsubscribe::from(code));
         self.send(id, &Reply::Push(push), out);

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use tautline_protocol::message::{Error, HistoryResult, PresenceResult, PresenceStatsResult};
+use tautline_protocol::message::{
+    ConnectResult, Error, HistoryResult, PresenceResult, PresenceStatsResult,
+};
 
 use super::SessionId;
 use super::api::PublishOutcome;
@@ -17,6 +19,14 @@ pub(crate) enum Waiting {
     History { command: u32, epoch: Arc<str> },
     Unsubscribe { command: u32 },
     Subscribe(Subscribing),
+    Connect(Connecting),
+}
+
+/// A connect command: authenticated, but its server-side subscriptions have not begun yet.
+pub(crate) struct Connecting {
+    pub(crate) command: u32,
+    pub(crate) result: ConnectResult,
+    pub(crate) subscriptions: Vec<Subscribing>,
 }
 
 /// A subscribe command: allowed, but not answered yet.
@@ -56,6 +66,8 @@ pub(crate) struct Wants {
 pub(crate) enum Pending {
     /// The command for which a session waits.
     Session(SessionId),
+    /// A subscription that a session waits for, and the index of its channel.
+    Subscription(SessionId, u32),
     /// All sessions that wait for a channel's feed.
     Attach(ChannelKey),
     /// Sessions that are behind in a channel, all at the same offset.
@@ -85,7 +97,39 @@ impl Waiting {
             | Self::History { command, .. }
             | Self::Unsubscribe { command } => *command,
             Self::Subscribe(subscribing) => subscribing.command,
+            Self::Connect(connecting) => connecting.command,
         }
+    }
+}
+
+impl Waiting {
+    /// What is waited for of a channel.
+    pub(crate) fn subscribing(&mut self, channel: u32) -> Option<&mut Subscribing> {
+        let subscriptions = match self {
+            Self::Subscribe(subscribing) => std::slice::from_mut(subscribing),
+            Self::Connect(connecting) => &mut connecting.subscriptions[..],
+            _ => return None,
+        };
+        subscriptions
+            .iter_mut()
+            .find(|subscribing| subscribing.channel == channel)
+    }
+
+    /// Whether any of the subscriptions waits for the engine.
+    pub(crate) fn is_outstanding(&self) -> bool {
+        match self {
+            Self::Subscribe(subscribing) => subscribing.outstanding > 0,
+            Self::Connect(connecting) => connecting.is_outstanding(),
+            _ => false,
+        }
+    }
+}
+
+impl Connecting {
+    /// Whether any of the subscriptions waits for the engine.
+    pub(crate) fn is_outstanding(&self) -> bool {
+        let mut subscriptions = self.subscriptions.iter();
+        subscriptions.any(|subscribing| subscribing.outstanding > 0)
     }
 }
 

@@ -20,5 +20,6 @@ mod presence;
 mod protobuf;
 mod publish;
 mod recovery;
+mod server_side;
 mod slow;
 mod subscribe;

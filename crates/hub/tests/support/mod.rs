@@ -477,6 +477,13 @@ pub(crate) fn sign(claims: &TokenClaims<'_>) -> String {
     Signer::hs256(&SECRET.into()).unwrap().sign(claims).unwrap()
 }
 
+/// A token with claims of any kind, signed with HS256 as an application's backend does.
+pub(crate) fn sign_claims(claims: &Value) -> String {
+    let header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::HS256);
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&header, claims, &key).unwrap()
+}
+
 fn in_seconds(seconds: Option<u64>) -> Option<u64> {
     seconds.map(|seconds| START.as_secs() + seconds)
 }

@@ -1,0 +1,184 @@
+//! Subscriptions that the server makes when a client connects.
+
+use serde_json::{Value, json};
+use tautline_hub::config::PersonalChannelOptions;
+use tautline_hub::engine::Delivery;
+use tautline_hub::engine::testkit::DelayOptions;
+
+use crate::support::{Client, Setup, World, sign_claims, token};
+
+fn setup() -> Setup {
+    let mut setup = Setup::default();
+    setup.client.subscribe_to_user_personal_channel = PersonalChannelOptions {
+        enabled: true,
+        personal_channel_namespace: "room".into(),
+    };
+    setup
+}
+
+/// Connects, and returns what is said in answer and behind it.
+fn connect(world: &mut World, worker: usize, request: Value) -> (Client, Vec<Value>) {
+    let client = world.open(worker);
+    let heard = world.tell(client, json!({"id": 1, "connect": request}));
+    (client, heard)
+}
+
+fn publish(world: &mut World, channel: &str, data: u64) {
+    let request = tautline_hub::ApiPublish {
+        channel: channel.into(),
+        data: data.to_string().into(),
+        ..tautline_hub::ApiPublish::default()
+    };
+    world.workers[0]
+        .hub
+        .api_publish(world.now, request, |result| {
+            result.unwrap();
+        });
+    world.settle();
+}
+
+fn pushed(heard: &[Value], channel: &str) -> Vec<u64> {
+    heard
+        .iter()
+        .filter(|message| message["push"]["channel"] == json!(channel))
+        .filter_map(|message| message["push"]["pub"]["data"].as_u64())
+        .collect()
+}
+
+#[test]
+fn a_token_brings_its_channels_and_a_user_its_own() {
+    for delays in [None, Some(DelayOptions::default())] {
+        let mut world = World::with(Setup { delays, ..setup() });
+        let claims = json!({
+            "sub": "42",
+            "subs": {
+                "news": {"data": {"a": 1}, "info": "reader"},
+                "vault:x": {"override": {"presence": {"value": true}}},
+            },
+        });
+        let (client, heard) = connect(&mut world, 1, json!({"token": sign_claims(&claims)}));
+        let subs = heard[0]["connect"]["subs"].as_object().unwrap();
+        assert_eq!(
+            subs.keys().collect::<Vec<_>>(),
+            ["news", "room:#42", "vault:x"],
+        );
+        assert_eq!(subs["news"], json!({"data": {"a": 1}}));
+        assert_eq!(subs["room:#42"]["recoverable"], json!(true));
+        assert_eq!(
+            heard[1]["push"]["join"]["info"]["user"],
+            json!("42"),
+            "{heard:?}"
+        );
+        assert_eq!(world.members("vault:x").len(), 1);
+        publish(&mut world, "vault:x", 1);
+        publish(&mut world, "room:#42", 2);
+        let heard = world.heard(client);
+        assert_eq!(pushed(&heard, "vault:x"), [1]);
+        assert_eq!(pushed(&heard, "room:#42"), [2]);
+        let again = world.tell(client, json!({"id": 2, "subscribe": {"channel": "news"}}));
+        assert_eq!(
+            again[0]["error"]["code"],
+            json!(105),
+            "it is subscribed already"
+        );
+        let author = json!({"id": 3, "publish": {"channel": "news", "data": 3}});
+        let heard = world.tell(client, author);
+        let info = heard
+            .iter()
+            .find_map(|message| message["push"]["pub"].get("info"));
+        assert_eq!(info.unwrap()["chan_info"], json!("reader"));
+        world.drop_connection(client);
+        world.settle();
+        assert_eq!(world.workers[1].hub.stats().subscriptions, 0);
+        assert!(world.members("vault:x").is_empty());
+    }
+}
+
+#[test]
+fn anonymous_users_have_no_channel_of_their_own() {
+    let mut world = World::with(setup());
+    let (_, heard) = connect(&mut world, 0, json!({}));
+    assert!(heard[0]["connect"]["subs"].is_null());
+}
+
+#[test]
+fn who_comes_back_recovers_them() {
+    let mut world = World::with(setup());
+    let connect_with = token("42", None);
+    let (client, heard) = connect(&mut world, 0, json!({"token": connect_with}));
+    let epoch = heard[0]["connect"]["subs"]["room:#42"]["epoch"].clone();
+    world.drop_connection(client);
+    for number in 1..=7 {
+        publish(&mut world, "room:#42", number);
+    }
+    let subs = json!({"room:#42": {"recover": true, "epoch": epoch, "offset": 0}});
+    let (client, heard) = connect(&mut world, 1, json!({"token": connect_with, "subs": subs}));
+    let result = &heard[0]["connect"]["subs"]["room:#42"];
+    assert_eq!(result["recovered"], json!(true));
+    assert_eq!(result["publications"].as_array().unwrap().len(), 7);
+    publish(&mut world, "room:#42", 8);
+    assert_eq!(pushed(&world.heard(client), "room:#42"), [8]);
+}
+
+#[test]
+fn what_a_client_asks_for_it_gets_if_it_may() {
+    let mut world = World::new();
+    let subs = json!({"news": {}, "vault:x": {}, "$room:b": {}});
+    let (_, heard) = connect(&mut world, 0, json!({"subs": subs}));
+    assert_eq!(heard[0]["connect"]["subs"], json!({"news": {}}));
+    let client = world.open(0);
+    let request = json!({"id": 1, "connect": {"subs": {"nope:x": {}}}});
+    assert!(world.tell(client, request).is_empty());
+    assert_eq!(world.closed(client), Some((3501, true)));
+}
+
+#[test]
+fn a_connection_fails_with_its_subscriptions() {
+    for delays in [None, Some(DelayOptions::default())] {
+        let mut world = World::with(Setup { delays, ..setup() });
+        let claims = json!({"sub": "42", "channels": ["news", "nope:x"]});
+        let (client, heard) = connect(&mut world, 0, json!({"token": sign_claims(&claims)}));
+        assert_eq!(heard[0]["error"]["code"], json!(102));
+        assert!(world.tell(client, json!({"id": 2, "rpc": {}})).is_empty());
+        let stats = world.workers[0].hub.stats();
+        assert_eq!((stats.clients, stats.users, stats.channels), (0, 0, 0));
+    }
+    let delays = Some(DelayOptions {
+        at_once: 0,
+        failures: 100,
+    });
+    let mut world = World::with(Setup { delays, ..setup() });
+    let (_, heard) = connect(&mut world, 0, json!({"token": token("42", None)}));
+    assert_eq!(heard[0]["error"]["temporary"], json!(true));
+    let stats = world.workers[0].hub.stats();
+    assert_eq!((stats.clients, stats.users, stats.channels), (0, 0, 0));
+    assert!(world.members("room:#42").is_empty());
+}
+
+#[test]
+fn too_many_of_them_end_the_connection() {
+    let mut setup = setup();
+    setup.client.channel_limit = 2;
+    let mut world = World::with(setup);
+    let claims = json!({"sub": "42", "channels": ["a", "b"]});
+    let (client, _) = connect(&mut world, 0, json!({"token": sign_claims(&claims)}));
+    assert_eq!(world.closed(client), Some((3505, true)));
+}
+
+#[test]
+fn a_place_that_is_lost_ends_the_connection() {
+    let mut world = World::with(setup());
+    let (client, _) = connect(&mut world, 1, json!({"token": token("42", None)}));
+    for number in 1..=11 {
+        let request = tautline_hub::ApiPublish {
+            channel: "room:#42".into(),
+            data: number.to_string().into(),
+            ..tautline_hub::ApiPublish::default()
+        };
+        world.workers[0].hub.api_publish(world.now, request, |_| ());
+    }
+    let lost = world.workers[1].inbox.take();
+    assert!(matches!(lost[0], Delivery::Publication { .. }));
+    publish(&mut world, "room:#42", 12);
+    assert_eq!(world.closed(client), Some((3010, true)));
+}
