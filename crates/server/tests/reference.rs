@@ -34,6 +34,11 @@ const TABLES: &[Table] = &[
     table("node", SERVER, "NodeOptions"),
     table("client", CLIENT, "ClientOptions"),
     table("client.token", SERVER, "TokenOptions"),
+    table(
+        "client.subscribe_to_user_personal_channel",
+        CLIENT,
+        "PersonalChannelOptions",
+    ),
     table("channel", CHANNEL, "ChannelOptions"),
     table("channel.without_namespace", CHANNEL, "NamespaceOptions"),
     table("engine.memory", MEMORY, "MemoryOptions"),
@@ -116,7 +121,7 @@ fn type_name(kind: &str) -> Option<&'static str> {
         "SlowConsumerOption" => "`auto`, `park`, `disconnect`, `drop_oldest` or `latest`",
         "ErrorMode" => "`body` or `transport`",
         "LogLevel" => "`none`, `error`, `warn`, `info`, `debug` or `trace`",
-        "NamespaceOptions" | "Vec<NamespaceOptions>" => return None,
+        "NamespaceOptions" | "Vec<NamespaceOptions>" | "PersonalChannelOptions" => return None,
         other => panic!("tell the reference what to call the type {other}"),
     })
 }
