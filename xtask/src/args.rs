@@ -13,7 +13,7 @@ usage: cargo xtask test [SUITE...] [--no-install]
   test              everything that has to hold, with all of its own set-up
   test quick        the inner loop: format, lints and cargo test; Rust alone
   test SUITE...     these suites:
-                      rust         format, lints, docs, unit, integration and doc tests
+                      rust         format, lints, docs, unit, integration and doc tests, requirements of the RFCs
                       supply       licences and lock files of what we depend on
                       page         the committed page is what its sources build
                       interop      the WebSocket library with ws, websockets and Chromium, and behind proxies

@@ -126,6 +126,7 @@ impl Codec {
     }
 
     /// Compresses the message into at most `most` bytes, or leaves everything as it was.
+    //= rfc7692 7.2.1-1
     fn compress_up_to(
         &mut self,
         most: usize,
@@ -241,5 +242,6 @@ fn deflate_all(deflate: &mut Deflate, message: &[u8], out: &mut Vec<u8>) {
         room = input.len() + 64;
     }
     debug_assert!(input.is_empty() && out.ends_with(&TAIL));
+    //= rfc7692 7.2.1-2
     out.truncate(out.len() - TAIL.len());
 }

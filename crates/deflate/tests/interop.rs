@@ -62,6 +62,7 @@ fn messages() -> impl Strategy<Value = Vec<Vec<u8>>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
+    //= rfc7692 7.2.1-1, 7.2.1-2, 7.2.1-4, 7.2.1-5
     #[test]
     fn an_ordinary_peer_reads_what_is_sent(messages in messages(), capacity in 0usize..3000, level in 1u8..=9, bits in 8u8..=15) {
         let bits = if level <= 2 { bits } else { bits.max(9) };
@@ -73,6 +74,7 @@ proptest! {
         }
     }
 
+    //= rfc7692 7.2.2-1, 7.2.2-3, 7.2.2-5
     #[test]
     fn what_an_ordinary_peer_sends_is_read(messages in messages()) {
         let (mut codec, mut history, mut peer) = (Codec::new(1), History::new(15), Peer::new());
@@ -126,6 +128,7 @@ proptest! {
     }
 }
 
+//= rfc7692 7.2.2-1
 #[test]
 fn the_examples_of_rfc_7692_are_read() {
     // Section 7.2.3, all of them "Hello".

@@ -206,6 +206,20 @@ impl Found {
     }
 }
 
+/// For a suite: `Err` with all problems.
+///
+/// # Errors
+///
+/// The problems, as one text.
+pub(crate) fn check(root: &Path) -> Result<(), String> {
+    let findings = Findings::collect(root).map_err(|error| error.to_string())?;
+    let problems = findings.problems();
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(format!("\n{}", problems.join("\n")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

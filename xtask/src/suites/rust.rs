@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::add;
 use crate::context::Context;
 use crate::error::Error;
+use crate::requirements;
 use crate::summary::{Report, Runner};
 
 const LIMIT: Duration = Duration::from_secs(40 * 60);
@@ -45,6 +46,10 @@ pub(crate) fn quick(context: &Context, report: &mut Report) -> Result<(), Error>
 /// Everything about our Rust.
 pub(crate) fn run(context: &Context, report: &mut Report) -> Result<(), Error> {
     quick(context, report)?;
+    report.check(
+        "requirements of the RFCs",
+        requirements::check(&context.root),
+    );
     // The engine alone, as a user without Tokio takes it.
     check(
         context,

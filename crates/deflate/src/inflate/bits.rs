@@ -18,6 +18,7 @@ impl End {
         let kept = message.len().min(8);
         let mut bytes = [0; 32];
         bytes[..kept].copy_from_slice(&message[message.len() - kept..]);
+        //= rfc7692 7.2.2-1
         bytes[kept..kept + TAIL.len()].copy_from_slice(&TAIL);
         Self {
             bytes,

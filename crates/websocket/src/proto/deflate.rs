@@ -148,8 +148,10 @@ impl Packer {
         if message.len() < self.threshold || !self.codec.can_compress(outgoing.window_bits) {
             return None;
         }
+        //= rfc7692 7.2.1-6, 7.2.1-7, 7.2.1-8
         let history = (outgoing.takeover && self.memory > 0).then(|| {
             context.0.get_or_insert_with(|| {
+                //= rfc7692 7.2.1-4, 7.2.1-5
                 let window = 1 << outgoing.window_bits;
                 Box::new(History::with_capacity(self.memory.min(window)))
             })
@@ -236,9 +238,11 @@ pub(super) fn inflate<'i>(
         max_size: limits.max_message,
         max_ratio: limits.max_inflate_ratio as usize,
     };
+    //= rfc7692 7.2.2-2, 7.2.2-3
     let history = incoming.takeover.then(|| {
         context
             .0
+            //= rfc7692 7.2.2-4, 7.2.2-5
             .get_or_insert_with(|| Box::new(History::new(incoming.window_bits)))
             .as_mut()
     });
