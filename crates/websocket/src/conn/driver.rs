@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -44,6 +44,10 @@ pub(super) struct Driver<S> {
     #[cfg(feature = "http2")]
     pub(super) writer: Option<Writer<S>>,
     timer: Timer,
+    /// Who waits in a flush, and may be another task than the one that receives and writes too.
+    flusher: Option<Waker>,
+    /// Whether the last message was received.
+    pub(super) is_over: bool,
     /// Whether something came from the peer since keep-alive looked last, or the peer has made
     /// room for more.
     heard: bool,
@@ -78,6 +82,8 @@ impl<S> Driver<S> {
             writer: None,
             close_timeout: CLOSE_TIMEOUT,
             timer: Timer::default(),
+            flusher: None,
+            is_over: false,
             heard: false,
             active: false,
         }
@@ -125,7 +131,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let result = ready!(self.poll_messages(cx, &mut on_message));
         Poll::Ready(match result {
             Ok(Some(found)) => Ok(Some(found)),
-            end => self.attachments.end(end),
+            end => {
+                if let Some(flusher) = self.flusher.take() {
+                    flusher.wake();
+                }
+                self.attachments.end(end)
+            }
         })
     }
 
@@ -239,6 +250,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         if self.unflushed {
             ready!(Pin::new(&mut self.io).poll_flush(cx))?;
             self.unflushed = false;
+            if let Some(flusher) = self.flusher.take() {
+                flusher.wake();
+            }
         }
         Poll::Ready(Ok(()))
     }
@@ -254,11 +268,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Ready when all that was queued is written, or time has run out.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.flusher = None;
         match self.poll_write(cx) {
             Poll::Ready(written) => Poll::Ready(written),
             Poll::Pending => {
                 // Sees whether the peer makes room at all.
                 self.has_grown_while_blocked();
+                let known = matches!(&self.flusher, Some(waker) if waker.will_wake(cx.waker()));
+                if !known {
+                    self.flusher = Some(cx.waker().clone());
+                }
                 self.pending_until_deadline(cx)
             }
         }
@@ -302,6 +321,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         ready!(self.poll_write(cx))?;
         if self.engine.should_end_stream() {
             ready!(self.poll_shutdown(cx))?;
+            // Close frames went both ways, and the peer sends nothing behind its own: there is
+            // nothing that could come and spoil the end. Its own end is not worth waiting for.
+            if self.engine.is_closed_cleanly() {
+                return Poll::Ready(Ok(()));
+            }
         }
         // Bounded in time by the deadline, and in each poll so that others have their turn.
         for _ in 0..ROUNDS_PER_POLL {

@@ -21,6 +21,7 @@ mod client;
 mod codec;
 mod driver;
 mod error;
+mod futures;
 mod group;
 #[cfg(feature = "http2")]
 pub mod http2;
@@ -47,7 +48,7 @@ pub use client::{
 pub use error::Error;
 pub use group::{Group, GroupFull, GroupOptions, JoinError, SlowMember};
 pub use sender::{SendError, Sender, TrySendError};
-pub use serve::Replies;
+pub use serve::{Ended, Handler, Replies};
 pub use stream::{Closed, WebSocket};
 pub use tracker::{StillOpen, Tracker};
 pub use write_queue::{SHARE_FROM, WriteQueue};

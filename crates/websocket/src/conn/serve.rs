@@ -42,14 +42,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     ///     .await;
     /// # }
     /// ```
-    pub async fn serve<H>(mut self, mut handler: H) -> Result<Option<Closed>, Error>
+    pub async fn serve<H>(self, mut handler: H) -> Result<Option<Closed>, Error>
     where
         H: FnMut(MessageRef<'_>, &mut Replies<'_>),
     {
-        poll_fn(|cx| {
-            self.driver
+        self.serve_with(FromFn(&mut handler)).await
+    }
+
+    /// [`serve`](Self::serve) with a handler that is also told of the end, however it comes: by a
+    /// closing handshake, an error, or because the future was dropped.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`recv`](Self::recv).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the connection, as it is the owner; the handler is told.
+    pub async fn serve_with<H: Handler>(self, handler: H) -> Result<Option<Closed>, Error> {
+        let mut serving = Serving {
+            ws: self,
+            handler,
+            ended: false,
+        };
+        let ended = poll_fn(|cx| {
+            let Serving { ws, handler, .. } = &mut serving;
+            ws.driver
                 .poll_drive(cx, |message, sender, queue, attachments| {
-                    handler(
+                    handler.message(
                         message,
                         &mut Replies {
                             sender,
@@ -60,8 +80,85 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                     None::<()>
                 })
         })
-        .await?;
-        Ok(self.closed().cloned())
+        .await;
+        serving.ended = true;
+        let closed = serving.ws.closed().cloned();
+        serving.handler.ended(match &ended {
+            Ok(_) => Ended::Closed(closed.as_ref()),
+            Err(error) => Ended::Failed(error),
+        });
+        ended.map(|_| closed)
+    }
+}
+
+/// Handles one connection, see [`WebSocket::serve_with`].
+///
+/// ```
+/// use tautline_websocket::conn::{Ended, Handler, Replies};
+/// use tautline_websocket::proto::MessageRef;
+///
+/// struct Session {
+///     user: String,
+/// }
+///
+/// impl Handler for Session {
+///     fn message(&mut self, message: MessageRef<'_>, replies: &mut Replies<'_>) {
+///         let _ = replies.send(message);
+///     }
+///
+///     fn ended(&mut self, how: Ended<'_>) {
+///         match how {
+///             Ended::Closed(_) => println!("{} is gone", self.user),
+///             Ended::Failed(error) => println!("{} is gone: {error}", self.user),
+///             Ended::Dropped => println!("{} was dropped", self.user),
+///         }
+///     }
+/// }
+/// ```
+pub trait Handler {
+    /// Called with each message as it comes. It must not block: nothing else goes on in the
+    /// meantime, on this connection and those that share its thread.
+    fn message(&mut self, message: MessageRef<'_>, replies: &mut Replies<'_>);
+
+    /// Called once, at the end of the connection. Nothing can be sent any more.
+    fn ended(&mut self, how: Ended<'_>) {
+        let _ = how;
+    }
+}
+
+/// How a connection has ended.
+#[derive(Clone, Copy, Debug)]
+pub enum Ended<'a> {
+    /// It was closed in order; what the peer's Close frame said.
+    Closed(Option<&'a Closed>),
+    /// With this error, which the future returns too.
+    Failed(&'a Error),
+    /// The future was dropped: its task was aborted, say, or the runtime has ended.
+    Dropped,
+}
+
+/// A closure as a handler.
+struct FromFn<H>(H);
+
+impl<H: FnMut(MessageRef<'_>, &mut Replies<'_>)> Handler for FromFn<H> {
+    #[inline]
+    fn message(&mut self, message: MessageRef<'_>, replies: &mut Replies<'_>) {
+        (self.0)(message, replies);
+    }
+}
+
+/// A connection and its handler, which is told of the end.
+struct Serving<S, H: Handler> {
+    ws: WebSocket<S>,
+    handler: H,
+    ended: bool,
+}
+
+impl<S, H: Handler> Drop for Serving<S, H> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.handler.ended(Ended::Dropped);
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod cancel;
 mod client;
 #[cfg(feature = "deflate")]
 mod deflate;
+mod futures;
 mod group;
 mod keep_alive;
 mod sender;
