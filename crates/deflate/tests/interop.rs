@@ -355,6 +355,10 @@ fn a_message_that_is_cut_off_is_refused() {
     let whole = Peer::new().compress(&b"The quick brown fox jumps over the lazy dog. ".repeat(9));
     let (mut codec, limits) = (Codec::new(1), InflateLimits::default());
     let mut out = b"kept".to_vec();
+    // Twenty bytes were to come, in a stored block.
+    let stored = [0x00, 0x14, 0x00, 0xeb, 0xff, 0x48, 0x65];
+    let result = codec.inflate(9, None, &stored, limits, &mut out);
+    assert_eq!(result, Err(InflateError::CutOff));
     for len in 1..whole.len() - 1 {
         let mut history = History::new(9);
         let result = codec.inflate(9, Some(&mut history), &whole[..len], limits, &mut out);

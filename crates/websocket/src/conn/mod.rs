@@ -10,7 +10,8 @@
 //!   something to write. They are public for servers that drive the engine by themselves.
 //!
 //! Where permessage-deflate was agreed ([`AcceptOptions::deflate`]), messages are compressed at
-//! level 2 from 128 bytes on, with a codec that all connections of a thread share.
+//! level 1 from 128 bytes on, with a codec that all connections of a thread share.
+//! [`set_thread_codec`] sets another level, length, and memory of what was sent.
 
 mod accept;
 mod attached;
@@ -45,6 +46,8 @@ pub use client::{
     ClientStream, ConnectError, ConnectOptions, Connected, Proxy, ProxyError, Rejection,
     SecureKeys, client, connect,
 };
+#[cfg(feature = "deflate")]
+pub use codec::set_thread_codec;
 pub use error::Error;
 pub use group::{Group, GroupFull, GroupOptions, JoinError, SlowMember};
 pub use sender::{SendError, Sender, TrySendError};

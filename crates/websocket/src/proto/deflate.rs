@@ -64,7 +64,7 @@ impl MessageCodec {
     /// A codec that compresses with `level`, 1 (fast) to 9 (small).
     ///
     /// Level 1 takes a fraction of the time of a write to a socket. Level 2 gives messages of some
-    /// hundred bytes the size that zlib's level 6 gives them, in a third of its time. The levels
+    /// hundred bytes the size that zlib's level 6 gives them, give or take a few, in a third of its time. The levels
     /// above are zlib's, which can't write for a window of 2^8 bytes; on a connection where that was agreed
     /// they don't compress.
     pub fn new(level: u8) -> Self {
@@ -114,9 +114,9 @@ impl MessageCodec {
 }
 
 impl Default for MessageCodec {
-    /// Level 2.
+    /// Level 1.
     fn default() -> Self {
-        Self::new(2)
+        Self::new(1)
     }
 }
 

@@ -1,6 +1,8 @@
 //! permessage-deflate from the opening handshake to the messages.
 
-use tautline_websocket::conn::{AcceptOptions, ConnectError, ConnectOptions, accept, client};
+use tautline_websocket::conn::{
+    AcceptOptions, ConnectError, ConnectOptions, accept, client, set_thread_codec,
+};
 use tautline_websocket::proto::deflate::{AnswerError, ClientConfig, MessageCodec, ServerConfig};
 use tautline_websocket::proto::{Connection, Event, Extensions, Limits, Message, Role};
 
@@ -72,6 +74,30 @@ async fn agreed_and_spoken() {
     assert!(head.contains(ANSWER), "{head}");
     assert_eq!(texts, [&long[..], &long]);
     assert!(written.len() - head.len() < long.len() / 3);
+}
+
+/// What the thread compresses with can be set. (Each test has a thread of its own.)
+#[tokio::test]
+async fn the_codec_of_the_thread_is_set() {
+    let text = "short, short, short, short";
+    let mut lengths = Vec::new();
+    for codec in [
+        MessageCodec::default(),
+        MessageCodec::default().with_threshold(0),
+    ] {
+        set_thread_codec(codec);
+        let io = request(OFFER, &[frame(0x81, b"go")]);
+        let mut ws = accept(io, &deflating()).await.unwrap().websocket;
+        ws.recv().await.unwrap();
+        ws.queue(text).unwrap();
+        ws.flush().await.unwrap();
+        let written = ws.into_parts().0.written();
+        let (head, texts) = split(&written);
+        assert_eq!(texts, [text]);
+        lengths.push(written.len() - head.len() - 2);
+    }
+    assert_eq!(lengths[0], text.len());
+    assert!(lengths[1] < text.len(), "{lengths:?}");
 }
 
 /// The handler's answers are compressed too, and may refer to those before.
