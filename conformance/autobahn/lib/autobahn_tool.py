@@ -32,12 +32,16 @@ PRESETS = {
               "13.*.[1-5]", "13.*.11"],
 }
 
+# What kosoku stumbles at: messages that a peer may well send uncompressed.
+KOSOKU_STUMBLES = ["!12.[25].*", "!12.*.[12]", "!13.*.[12]", "!13.[2567].3"]
+
 CASES_HELP = """\
 CASES is a comma-separated list of case numbers, patterns (12.*, 12.*.[1-5])
 and presets; a leading ! takes cases out, and later items win. Presets:
   all    every case (the default)
   core   without 9.* (limits), 12.* and 13.* (permessage-deflate)
   quick  core, 9.*, and the small messages of 12.* and 13.*
+  everyday  quick, as far as the runner that is installed can run it
 """
 
 
@@ -87,14 +91,17 @@ def case_key(case_id):
     return [int(part) for part in case_id.split(".")]
 
 
-def select_cases(text, exclude, known):
+def select_cases(text, exclude, suite):
     """The case numbers that CASES and --exclude name, in order."""
     chosen = set()
+    known = suite["cases"]
+    stumbles = KOSOKU_STUMBLES if suite["runner"] == "kosoku" else []
+    presets = dict(PRESETS, everyday=PRESETS["quick"] + stumbles)
 
     def items(text):
         for item in re.split(r"[,\s]+", text.strip()):
             if item:
-                yield from PRESETS.get(item, [item])
+                yield from presets.get(item, [item])
 
     def matching(pattern):
         found = [c for c in known if fnmatch.fnmatchcase(c, pattern)]
