@@ -55,6 +55,9 @@ fn run(options: &Options) -> anyhow::Result<bool> {
         Command::Engine(load) => Load::Engine(load.clone()),
         Command::Idle(load) => Load::Idle(load.clone()),
         Command::Fanout(load) => Load::Fanout(load.clone()),
+        Command::Many(load) => Load::Many(load.clone()),
+        Command::Join(load) => Load::Join(load.clone()),
+        Command::Subscribed(load) => Load::Subscribed(load.clone()),
     };
     let entries = rounds::measure(&load, common, &[], common.json.as_deref())?;
     report::print(&load.title(), &entries);

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::load::{
-    BroadcastLoad, DeflateLoad, EchoLoad, EngineLoad, FanoutLoad, IdleLoad, OpenLoad, StormLoad,
+    BroadcastLoad, DeflateLoad, EchoLoad, EngineLoad, FanoutLoad, IdleLoad, JoinLoad, ManyLoad,
+    OpenLoad, StormLoad, SubscribedLoad,
 };
 use crate::peers::Peer;
 
@@ -38,6 +39,12 @@ pub(crate) enum Command {
     Idle(IdleLoad),
     /// One publishes over the client protocol, many are subscribed: CPU per delivery
     Fanout(FanoutLoad),
+    /// The same with many channels and few subscribers of each: CPU per delivery
+    Many(ManyLoad),
+    /// Clients connect and subscribe: CPU per client
+    Join(JoinLoad),
+    /// Clients that are subscribed and do nothing: memory per client
+    Subscribed(SubscribedLoad),
     /// All loads of the published table, or some of them
     Suite(SuiteOptions),
     /// Which servers there are, which were found, and why not

@@ -19,8 +19,12 @@ pub(crate) enum Service {
     Broadcast,
     /// The same, compressed.
     BroadcastDeflate,
-    /// Publish and subscribe over the client protocol.
+    /// Publish and subscribe over the client protocol: one channel.
     Channels,
+    /// The same in Protobuf.
+    ChannelsProtobuf,
+    /// The same with channels and clients in any number: what takes a server that knows the protocol.
+    Clients,
     /// Echo through axum.
     Axum,
     /// Echo behind TLS 1.3.
@@ -39,8 +43,8 @@ pub(crate) struct Peer {
     pub(crate) heap_is_counted: bool,
     /// Left out unless it is asked for by name.
     on_request: bool,
-    /// Where the fan-out over the client protocol takes place.
-    pub(crate) channel: &'static str,
+    /// Where it tells its heap, if it has a collector and an allocator of its own: bytes and blocks.
+    pub(crate) tells_its_heap: Option<&'static str>,
 }
 
 /// How a peer is started for a service.
@@ -60,8 +64,10 @@ enum Program {
     Own(&'static str),
     /// A binary that `benches/run` builds from what is no Rust, and what to do when it is not there.
     Foreign(&'static str, &'static str),
-    /// A binary of the main workspace, by its path in the build directory, and words before `--listen`.
-    Tautline(&'static str, &'static [&'static str]),
+    /// A binary of the main workspace, by its path in the build directory.
+    Tautline(&'static str),
+    /// `tautline serve` with these options.
+    Serve(&'static str),
     /// `peers/bun`.
     Bun,
     /// Given on the command line.
@@ -83,8 +89,19 @@ enum Version {
 #[derive(Debug)]
 pub(crate) struct CommandLine {
     pub(crate) program: PathBuf,
-    /// Before `--listen`.
+    /// Before what says where to listen.
     pub(crate) before: Vec<PathBuf>,
+    /// What says where to listen.
+    pub(crate) listen: Listen,
+}
+
+/// How a server is told where to listen.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Listen {
+    /// `--listen ADDRESS:PORT`.
+    Option,
+    /// `--config FILE`, a file of these options and the address.
+    File(&'static str),
 }
 
 /// The name that ratios refer to.
@@ -97,6 +114,11 @@ const LOCK: &str = include_str!("../Cargo.lock");
 const GWS_MODULES: &str = include_str!("../peers/gws/go.mod");
 const BUN_PACKAGE: &str = include_str!("../peers/bun/package.json");
 const UWEBSOCKETS_PACKAGE: &str = include_str!("../peers/uwebsockets/requirements.txt");
+const CENTRIFUGE_MODULES: &str = include_str!("../peers/centrifuge/go.mod");
+const CENTRIFUGE: Program = Program::Foreign("peer-centrifuge", "it takes Go");
+const SERVE: Program = Program::Serve(include_str!("../tautline.toml"));
+/// Where the client protocol is spoken.
+const CLIENTS: &str = "/connection/websocket";
 const GWS: Program = Program::Foreign("peer-gws", "it takes Go");
 const UWEBSOCKETS: Program = Program::Foreign(
     "peer-uwebsockets",
@@ -104,13 +126,15 @@ const UWEBSOCKETS: Program = Program::Foreign(
      in benches/compare/peers/uwebsockets",
 );
 
+const TAUTLINE_REMEDY: &str = "benches/run builds it; --tautline DIR says where it is";
+
 const BASE: Peer = Peer {
     name: Cow::Borrowed(BASELINE),
     version: Version::None,
     starts: Cow::Borrowed(&[]),
     heap_is_counted: true,
     on_request: false,
-    channel: "bench",
+    tells_its_heap: None,
 };
 
 const fn raw(service: Service, arguments: &'static [&'static str]) -> Start {
@@ -198,40 +222,37 @@ pub(crate) const PEERS: &[Peer] = &[
         starts: Cow::Borrowed(&[
             start(
                 Service::Echo,
-                Program::Tautline("examples/echo_server", &[]),
+                Program::Tautline("examples/echo_server"),
                 &[],
                 "/",
             ),
             start(
                 Service::DeflateAlone,
-                Program::Tautline("examples/echo_server", &[]),
+                Program::Tautline("examples/echo_server"),
                 &["--deflate"],
                 "/",
             ),
             start(
                 Service::DeflateTakeover,
-                Program::Tautline("examples/echo_server", &[]),
+                Program::Tautline("examples/echo_server"),
                 &["--deflate"],
                 "/",
             ),
             start(
                 Service::Broadcast,
-                Program::Tautline("examples/broadcast_server", &[]),
+                Program::Tautline("examples/broadcast_server"),
                 &[],
                 "/fanout",
             ),
             start(
                 Service::BroadcastDeflate,
-                Program::Tautline("examples/broadcast_server", &[]),
+                Program::Tautline("examples/broadcast_server"),
                 &["--deflate"],
                 "/fanout",
             ),
-            start(
-                Service::Channels,
-                Program::Tautline("tautline", &["dev"]),
-                &[],
-                "/connection/websocket",
-            ),
+            start(Service::Channels, SERVE, &[], CLIENTS),
+            start(Service::ChannelsProtobuf, SERVE, &[], CLIENTS),
+            start(Service::Clients, SERVE, &[], CLIENTS),
             start(
                 Service::Axum,
                 Program::Own("peer-tautline"),
@@ -241,8 +262,6 @@ pub(crate) const PEERS: &[Peer] = &[
             start(Service::Tls, Program::Own("peer-tautline"), &["--tls"], "/"),
             start(Service::Engine, Program::Own("engine"), &[], "/"),
         ]),
-        // The one namespace of `tautline dev` that keeps neither history nor presence.
-        channel: "typing:bench",
         ..BASE
     },
     Peer {
@@ -275,12 +294,8 @@ pub(crate) const PEERS: &[Peer] = &[
                 &["--deflate", "alone"],
                 "/fanout",
             ),
-            start(
-                Service::Channels,
-                Program::Bun,
-                &[],
-                "/connection/websocket",
-            ),
+            start(Service::Channels, Program::Bun, &[], CLIENTS),
+            start(Service::Clients, Program::Bun, &[], CLIENTS),
         ]),
         heap_is_counted: false,
         ..BASE
@@ -355,6 +370,17 @@ pub(crate) const PEERS: &[Peer] = &[
         version: Version::In(GWS_MODULES, "github.com/lxzan/gws v"),
         starts: compressing!(GWS),
         heap_is_counted: false,
+        ..BASE
+    },
+    Peer {
+        name: Cow::Borrowed("centrifuge"),
+        version: Version::In(CENTRIFUGE_MODULES, "github.com/centrifugal/centrifuge v"),
+        starts: Cow::Borrowed(&[
+            start(Service::Channels, CENTRIFUGE, &[], CLIENTS),
+            start(Service::ChannelsProtobuf, CENTRIFUGE, &[], CLIENTS),
+            start(Service::Clients, CENTRIFUGE, &[], CLIENTS),
+        ]),
+        tells_its_heap: Some("/heap"),
         ..BASE
     },
     Peer {
@@ -435,10 +461,11 @@ impl Start {
                 "cargo build --release --workspace, in benches/compare",
             ),
             Program::Foreign(name, remedy) => (own_dir().join(name), vec![], *remedy),
-            Program::Tautline(path, before) => (
-                tautline_dir.join(path),
-                before.iter().map(PathBuf::from).collect(),
-                "benches/run builds it; --tautline DIR says where it is",
+            Program::Tautline(path) => (tautline_dir.join(path), vec![], TAUTLINE_REMEDY),
+            Program::Serve(_) => (
+                tautline_dir.join("tautline"),
+                vec!["serve".into()],
+                TAUTLINE_REMEDY,
             ),
             Program::Bun => (
                 here.join("peers/bun/node_modules/.bin/bun"),
@@ -447,8 +474,16 @@ impl Start {
             ),
             Program::At(program) => (program.clone(), vec![], "--also names it"),
         };
+        let listen = match self.program {
+            Program::Serve(options) => Listen::File(options),
+            _ => Listen::Option,
+        };
         if program.is_file() {
-            Ok(CommandLine { program, before })
+            Ok(CommandLine {
+                program,
+                before,
+                listen,
+            })
         } else {
             Err(format!("{} is not there ({remedy})", program.display()))
         }

@@ -14,7 +14,7 @@ use nix::sys::time::TimeVal;
 use crate::client::upgrade::Dialect;
 use crate::cpu::{self, CpuClock};
 use crate::memory::HeapCounter;
-use crate::peers::{CommandLine, Start};
+use crate::peers::{CommandLine, Listen, Start};
 
 const START_DEADLINE: Duration = Duration::from_secs(20);
 const START_STEP: Duration = Duration::from_millis(5);
@@ -57,11 +57,19 @@ impl Server {
         } else {
             Command::new(&line.program)
         };
-        command
-            .args(&line.before)
-            .arg("--listen")
-            .arg(address.to_string())
-            .args(start.arguments);
+        command.args(&line.before);
+        match line.listen {
+            Listen::Option => command.arg("--listen").arg(address.to_string()),
+            Listen::File(options) => {
+                let file = log.with_extension("toml");
+                let (ip, port) = (address.ip(), address.port());
+                let place = format!("[http_server]\naddress = \"{ip}\"\nport = {port}\n\n");
+                fs::write(&file, place + options)
+                    .with_context(|| format!("cannot write {}", file.display()))?;
+                command.arg("--config").arg(file)
+            }
+        };
+        command.args(start.arguments);
         let output =
             File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         command

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use crate::load::{
-    BroadcastLoad, DeflateLoad, EchoLoad, EngineLoad, FanoutLoad, IdleLoad, Load, OpenLoad,
-    StormLoad, Way,
+    BroadcastLoad, DeflateLoad, EchoLoad, EngineLoad, FanoutLoad, IdleLoad, JoinLoad, Load,
+    ManyLoad, OpenLoad, StormLoad, SubscribedLoad, Way,
 };
 use crate::options::{Common, SuiteOptions};
 use crate::peers::{BASELINE, OURS, PEERS};
@@ -119,9 +119,36 @@ fn rows() -> Vec<Row> {
     );
     row("idle-axum", idle(2_000, Way::Axum), "1,536 B");
     row("idle-tls", idle(1_000, Way::Tls), "11,264 B");
-    let fanout = |in_flight| Load::Fanout(FanoutLoad::new(1_000, 128, in_flight));
-    row("channels-1", fanout(1), "");
-    row("channels-16", fanout(16), "");
+    let fanout = |clients, in_flight| Load::Fanout(FanoutLoad::new(clients, 128, in_flight));
+    row(
+        "channels-1",
+        fanout(1_000, 1),
+        "3 x centrifuge, 1.25 of bun's CPU",
+    );
+    row(
+        "channels-16",
+        fanout(1_000, 16),
+        "3 x centrifuge, 1.25 of bun's CPU",
+    );
+    row(
+        "channels-10k-1",
+        fanout(10_000, 1),
+        "3 x centrifuge, 1.25 of bun's CPU",
+    );
+    row(
+        "channels-10k-16",
+        fanout(10_000, 16),
+        "3 x centrifuge, 1.25 of bun's CPU",
+    );
+    row("many", Load::Many(ManyLoad::new()), "3 x centrifuge");
+    row(
+        "join",
+        Load::Join(JoinLoad::new(5_000)),
+        "0.4 of centrifuge's CPU",
+    );
+    let subscribed = |own| Load::Subscribed(SubscribedLoad::new(10_000, own));
+    row("subscribed", subscribed(false), "2,560 B");
+    row("subscribed-own", subscribed(true), "");
     rows
 }
 

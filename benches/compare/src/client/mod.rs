@@ -2,6 +2,7 @@
 
 pub(crate) mod deflate;
 pub(crate) mod frame;
+pub(crate) mod session;
 mod tls;
 pub(crate) mod upgrade;
 
@@ -35,5 +36,15 @@ impl Random {
     pub(crate) fn key(&mut self) -> [u8; 4] {
         let bits = self.next() as u32;
         (bits | 0x0101_0101).to_ne_bytes()
+    }
+
+    /// A JSON object of `length` bytes with this number in it and a text that nobody can guess.
+    pub(crate) fn object(&mut self, number: u64, length: usize) -> String {
+        let mut object = format!(r#"{{"number":{number},"text":""#);
+        while object.len() < length.saturating_sub(2) {
+            object.push(char::from(b'a' + (self.next() % 26) as u8));
+        }
+        object.push_str("\"}");
+        object
     }
 }

@@ -5,9 +5,8 @@
 //! all are acknowledged; then comes the next burst. The raw peer, which knows no protocol, is sent the very bytes that
 //! its subscribers are to get, and the publisher's own copy stands for the acknowledgement.
 
-use std::collections::VecDeque;
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::io::Write as _;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -17,22 +16,18 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use super::{Work, metered};
 use crate::client::Random;
-use crate::client::frame::{Opcode, parse_server, put_client, put_server};
-use crate::client::upgrade::{Dialect, PATIENCE, connect};
+use crate::client::frame::{Opcode, put_client, put_server};
+use crate::client::session::{Command, Encoding, Reply, Session};
+use crate::client::upgrade::{Dialect, PATIENCE};
 use crate::cpu::CpuClock;
+use crate::peers::Service;
 
 const READ_BUFFER: usize = 256 * 1024;
 const EVENTS: usize = 1024;
 const PUBLISHER: u64 = u64::MAX;
 /// Nothing that is measured here takes longer.
 const PHASE_LIMIT: Duration = Duration::from_secs(300);
-
-/// Where the fan-out takes place.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Fanout {
-    pub(crate) dialect: Dialect,
-    pub(crate) channel: &'static str,
-}
+const CHANNEL: &str = "bench";
 
 /// The figures of a fan-out load.
 #[derive(Debug, Clone, Args)]
@@ -49,6 +44,9 @@ pub(crate) struct FanoutLoad {
     /// Publications that are measured, after a tenth as many for warming up [default: about a second's worth]
     #[arg(long)]
     publications: Option<u64>,
+    /// How commands and replies are written
+    #[arg(long, value_enum, default_value_t = Encoding::Json)]
+    encoding: Encoding,
 }
 
 impl FanoutLoad {
@@ -59,6 +57,15 @@ impl FanoutLoad {
             payload,
             in_flight,
             publications: None,
+            encoding: Encoding::Json,
+        }
+    }
+
+    /// What the server must be able to do.
+    pub(crate) fn service(&self) -> Service {
+        match self.encoding {
+            Encoding::Json => Service::Channels,
+            Encoding::Protobuf => Service::ChannelsProtobuf,
         }
     }
 
@@ -71,8 +78,12 @@ impl FanoutLoad {
             ..
         } = self;
         let publications = self.publications();
+        let way = match self.encoding {
+            Encoding::Json => "",
+            Encoding::Protobuf => " in Protobuf",
+        };
         format!(
-            "fanout: {payload} B to {subscribers} subscribers, {in_flight} in flight; \
+            "fanout: {payload} B{way} to {subscribers} subscribers, {in_flight} in flight; \
              {publications} publications a turn; a message is one delivery"
         )
     }
@@ -84,12 +95,10 @@ impl FanoutLoad {
     pub(crate) fn run(
         &self,
         address: SocketAddr,
-        fanout: Fanout,
+        dialect: Dialect,
         clock: &CpuClock,
     ) -> Result<Work> {
-        let mut run = Run::open(address, fanout, self)?;
-        // A raw connection stands before the server has accepted it.
-        clock.at_rest()?;
+        let mut run = Run::open(address, dialect, self)?;
         let burst = u64::from(self.in_flight);
         run.publish(
             (self.publications() / 10)
@@ -114,11 +123,9 @@ impl FanoutLoad {
 
 struct Run {
     epoll: Epoll,
-    publisher: TcpStream,
-    /// What has come to the publisher and is not a whole frame yet.
-    publisher_rest: Vec<u8>,
+    publisher: Session,
     subscribers: Vec<Subscriber>,
-    fanout: Fanout,
+    is_raw: bool,
     payload: usize,
     burst: usize,
     random: Random,
@@ -130,55 +137,41 @@ struct Run {
 }
 
 struct Subscriber {
-    stream: TcpStream,
-    rest: Vec<u8>,
+    session: Session,
     /// Publications of the burst under way that have come.
     got: usize,
 }
 
 impl Run {
-    fn open(address: SocketAddr, fanout: Fanout, load: &FanoutLoad) -> Result<Self> {
+    fn open(address: SocketAddr, dialect: Dialect, load: &FanoutLoad) -> Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let mut random = Random::new(u64::from(load.subscribers));
+        let is_raw = dialect == Dialect::Raw;
+        let subscribe = Command::Subscribe { channel: CHANNEL };
         let mut subscribers = Vec::new();
         for id in 0..u64::from(load.subscribers) {
-            let mut stream = connect(address, fanout.dialect)?;
-            let rest = if fanout.dialect == Dialect::Raw {
-                Vec::new()
-            } else {
-                let subscribe = format!(
-                    r#"{{"id":2,"subscribe":{{"channel":"{}"}}}}"#,
-                    fanout.channel
-                );
-                begin(
-                    &mut stream,
-                    &mut random,
-                    &[r#"{"id":1,"connect":{}}"#, &subscribe],
-                )
-                .with_context(|| format!("subscriber {id} cannot subscribe"))?
-            };
-            epoll.add(&stream, EpollEvent::new(EpollFlags::EPOLLIN, id))?;
-            subscribers.push(Subscriber {
-                stream,
-                rest,
-                got: 0,
-            });
-        }
-        let mut publisher = connect(address, fanout.dialect)?;
-        let publisher_rest = match fanout.dialect {
-            Dialect::Raw => Vec::new(),
-            Dialect::WebSocket(_) => {
-                begin(&mut publisher, &mut random, &[r#"{"id":1,"connect":{}}"#])
-                    .context("the publisher cannot connect")?
+            let mut session = Session::open(address, dialect, load.encoding)?;
+            if !is_raw {
+                session
+                    .begin(&mut random, &[subscribe])
+                    .with_context(|| format!("subscriber {id} cannot subscribe"))?;
             }
-        };
-        epoll.add(&publisher, EpollEvent::new(EpollFlags::EPOLLIN, PUBLISHER))?;
+            epoll.add(&session.stream, EpollEvent::new(EpollFlags::EPOLLIN, id))?;
+            subscribers.push(Subscriber { session, got: 0 });
+        }
+        let mut publisher = Session::open(address, dialect, load.encoding)?;
+        if !is_raw {
+            publisher
+                .begin(&mut random, &[])
+                .context("the publisher cannot connect")?;
+        }
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, PUBLISHER);
+        epoll.add(&publisher.stream, event)?;
         Ok(Self {
             epoll,
             publisher,
-            publisher_rest,
             subscribers,
-            fanout,
+            is_raw,
             payload: load.payload as usize,
             burst: load.in_flight as usize,
             random,
@@ -201,36 +194,26 @@ impl Run {
     fn send_burst(&mut self) -> Result<()> {
         self.expected.clear();
         let mut out = Vec::new();
+        let encoding = self.publisher.encoding;
         for _ in 0..self.burst {
             self.published += 1;
-            let (number, channel) = (self.published, self.fanout.channel);
-            let mut data = format!(r#"{{"number":{number},"text":""#);
-            while data.len() < self.payload - 2 {
-                data.push(char::from(b'a' + (self.random.next() % 26) as u8));
-            }
-            data.push_str("\"}");
-            match self.fanout.dialect {
-                Dialect::Raw => {
-                    let push =
-                        format!(r#"{{"push":{{"channel":"{channel}","pub":{{"data":{data}}}}}}}"#);
-                    put_server(&mut out, Opcode::Text, push.as_bytes());
-                }
-                Dialect::WebSocket(_) => {
-                    let id = number + 1;
-                    let command = format!(
-                        r#"{{"id":{id},"publish":{{"channel":"{channel}","data":{data}}}}}"#
-                    );
-                    put_client(
-                        &mut out,
-                        Opcode::Text,
-                        command.as_bytes(),
-                        self.random.key(),
-                    );
-                }
+            let data = self.random.object(self.published, self.payload);
+            if self.is_raw {
+                let push =
+                    format!(r#"{{"push":{{"channel":"{CHANNEL}","pub":{{"data":{data}}}}}}}"#);
+                put_server(&mut out, Opcode::Text, push.as_bytes());
+            } else {
+                let mut command = Vec::new();
+                let publish = Command::Publish {
+                    channel: CHANNEL,
+                    data: &data,
+                };
+                encoding.put(&mut command, self.published + 1, publish);
+                put_client(&mut out, encoding.opcode(), &command, self.random.key());
             }
             self.expected.push(data);
         }
-        self.publisher.write_all(&out)?;
+        self.publisher.stream.write_all(&out)?;
         Ok(())
     }
 
@@ -263,140 +246,57 @@ impl Run {
 
     /// One read from a subscriber; how many publications it completed.
     fn collect_deliveries(&mut self, id: usize) -> Result<usize> {
-        let Subscriber { stream, rest, got } = &mut self.subscribers[id];
+        let Subscriber { session, got } = &mut self.subscribers[id];
         let before = *got;
-        let mut pings = 0;
         let expected = &self.expected;
-        receive(stream, &mut self.buffer, rest, |line| {
+        session.receive(&mut self.buffer, |reply| {
+            let Reply::Push(push) = reply else {
+                bail!("subscriber {id} got {reply:?}");
+            };
             match expected.get(*got) {
-                Some(data) if memmem::find(line, data.as_bytes()).is_some() => *got += 1,
-                _ if line == b"{}" => pings += 1,
-                _ if is_about_others(line) => {}
+                Some(data) if memmem::find(push, data.as_bytes()).is_some() => *got += 1,
                 Some(data) => bail!(
                     "subscriber {id} got {}, not {data}",
-                    String::from_utf8_lossy(line)
+                    String::from_utf8_lossy(push)
                 ),
                 None => bail!(
                     "subscriber {id} got one too many: {}",
-                    String::from_utf8_lossy(line)
+                    String::from_utf8_lossy(push)
                 ),
             }
             Ok(())
         })?;
-        for _ in 0..pings {
-            pong(stream, &mut self.random)?;
-        }
         Ok(*got - before)
     }
 
     /// One read from the publisher; how many of its publications were acknowledged.
     fn collect_acknowledgements(&mut self, acknowledged: &mut usize) -> Result<usize> {
-        let (before, mut pings) = (*acknowledged, 0);
-        let (expected, raw) = (&self.expected, self.fanout.dialect == Dialect::Raw);
-        receive(
-            &mut self.publisher,
-            &mut self.buffer,
-            &mut self.publisher_rest,
-            |line| {
-                let acknowledges = if raw {
-                    let data = expected
-                        .get(*acknowledged)
-                        .map_or(&b""[..], |data| data.as_bytes());
-                    memmem::find(line, data).is_some()
-                } else {
-                    memmem::find(line, br#""publish":"#).is_some()
-                };
-                if acknowledges {
+        let before = *acknowledged;
+        let (expected, is_raw) = (&self.expected, self.is_raw);
+        self.publisher
+            .receive(&mut self.buffer, |reply| match (reply, is_raw) {
+                (Reply::Push(push), true) => {
+                    let data = expected.get(*acknowledged).map_or("", String::as_str);
+                    if memmem::find(push, data.as_bytes()).is_none() {
+                        bail!("the publisher got {}", String::from_utf8_lossy(push));
+                    }
                     *acknowledged += 1;
-                } else if line == b"{}" {
-                    pings += 1;
-                } else {
-                    bail!("the publisher got {}", String::from_utf8_lossy(line));
+                    Ok(())
                 }
-                Ok(())
-            },
-        )?;
-        for _ in 0..pings {
-            pong(&mut self.publisher, &mut self.random)?;
-        }
+                (Reply::Answer { refused: false, .. }, false) => {
+                    *acknowledged += 1;
+                    Ok(())
+                }
+                _ => bail!("the publisher got {reply:?}"),
+            })?;
         Ok(*acknowledged - before)
     }
 }
 
-/// Sends the commands, numbered from 1, and waits until each is answered. Returns what came behind the answers.
-fn begin(stream: &mut TcpStream, random: &mut Random, commands: &[&str]) -> Result<Vec<u8>> {
-    let (mut rest, mut buffer) = (Vec::new(), vec![0; 16 * 1024]);
-    for (index, command) in commands.iter().enumerate() {
-        let mut out = Vec::new();
-        put_client(&mut out, Opcode::Text, command.as_bytes(), random.key());
-        stream.write_all(&out)?;
-        let mut unanswered: VecDeque<String> = [format!(r#""id":{}"#, index + 1)].into();
-        while let Some(id) = unanswered.front().cloned() {
-            receive(stream, &mut buffer, &mut rest, |line| {
-                if memmem::find(line, id.as_bytes()).is_some() {
-                    if memmem::find(line, br#""error":"#).is_some() {
-                        bail!("{command} was refused: {}", String::from_utf8_lossy(line));
-                    }
-                    unanswered.clear();
-                }
-                Ok(())
-            })?;
-        }
-    }
-    Ok(rest)
-}
-
-/// One read, and each line of each text frame that it completed; what is not whole yet stays in `rest`.
-fn receive(
-    stream: &mut TcpStream,
-    buffer: &mut [u8],
-    rest: &mut Vec<u8>,
-    mut line: impl FnMut(&[u8]) -> Result<()>,
-) -> Result<()> {
-    let n = stream.read(buffer).context("nothing more came")?;
-    if n == 0 {
-        bail!("the server closed the connection");
-    }
-    let mut bytes: &[u8] = &buffer[..n];
-    let joined;
-    if !rest.is_empty() {
-        rest.extend_from_slice(bytes);
-        joined = std::mem::take(rest);
-        bytes = &joined;
-    }
-    while let Some(header) = parse_server(bytes)?.filter(|header| header.end <= bytes.len()) {
-        let payload = &bytes[header.start..header.end];
-        match header.opcode {
-            Opcode::Text => payload
-                .split(|byte| *byte == b'\n')
-                .try_for_each(&mut line)?,
-            Opcode::Close => bail!("the server closed: {}", String::from_utf8_lossy(payload)),
-            other => {
-                bail!("the server sent a {other:?} frame, which JSON connections have no use for")
-            }
-        }
-        bytes = &bytes[header.end..];
-    }
-    rest.extend_from_slice(bytes);
-    Ok(())
-}
-
-/// Joins and leaves of the other subscribers.
-fn is_about_others(line: &[u8]) -> bool {
-    [&br#""join":"#[..], br#""leave":"#]
-        .iter()
-        .any(|kind| memmem::find(line, kind).is_some())
-}
-
-fn pong(stream: &mut TcpStream, random: &mut Random) -> Result<()> {
-    let mut out = Vec::new();
-    put_client(&mut out, Opcode::Text, b"{}", random.key());
-    Ok(stream.write_all(&out)?)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::io::Read as _;
+    use std::net::{TcpListener, TcpStream};
     use std::thread;
 
     use super::*;
@@ -419,12 +319,8 @@ mod tests {
                 }
             }
         });
-        let fanout = Fanout {
-            dialect: Dialect::Raw,
-            channel: "bench",
-        };
         let load = FanoutLoad::new(3, 64, 2);
-        let outcome = Run::open(address, fanout, &load).and_then(|mut run| run.publish(20));
+        let outcome = Run::open(address, Dialect::Raw, &load).and_then(|mut run| run.publish(20));
         server.join().unwrap();
         outcome
     }

@@ -168,8 +168,15 @@ impl IdleLoad {
     }
 
     fn share(&self, before: Footprint, after: Footprint) -> PerConnection {
-        let share = |before: i64, after: i64| (after - before) as f64 / f64::from(self.connections);
-        PerConnection {
+        PerConnection::share(before, after, self.connections)
+    }
+}
+
+impl PerConnection {
+    /// What has been added since `before`, for each of so many connections.
+    pub(super) fn share(before: Footprint, after: Footprint, connections: u32) -> Self {
+        let share = |before: i64, after: i64| (after - before) as f64 / f64::from(connections);
+        Self {
             heap: share(before.heap, after.heap),
             blocks: share(before.blocks, after.blocks),
             resident: share(before.resident, after.resident),

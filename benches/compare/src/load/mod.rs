@@ -1,12 +1,14 @@
 //! The loads: what is done to a server, and what is read meanwhile.
 
 mod broadcast;
+mod clients;
 mod deflate;
 mod echo;
 mod engine;
 mod fanout;
 mod idle;
 mod json;
+mod many;
 mod open_loop;
 mod ring;
 mod storm;
@@ -17,17 +19,18 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use broadcast::BroadcastLoad;
+pub(crate) use clients::{JoinLoad, SubscribedLoad};
 pub(crate) use deflate::DeflateLoad;
 pub(crate) use echo::EchoLoad;
 pub(crate) use engine::{Engine, EngineLoad};
-use fanout::Fanout;
 pub(crate) use fanout::FanoutLoad;
 pub(crate) use idle::{Idle, IdleLoad, Way};
+pub(crate) use many::ManyLoad;
 pub(crate) use open_loop::OpenLoad;
 pub(crate) use storm::StormLoad;
 
 use crate::cpu::{CpuClock, disagreement};
-use crate::memory::HeapCounter;
+use crate::memory::{self, Footprint, HeapCounter};
 use crate::peers::{Peer, Service};
 use crate::server::Server;
 
@@ -42,6 +45,9 @@ pub(crate) enum Load {
     Engine(EngineLoad),
     Idle(IdleLoad),
     Fanout(FanoutLoad),
+    Many(ManyLoad),
+    Join(JoinLoad),
+    Subscribed(SubscribedLoad),
 }
 
 /// What one turn of one server gave.
@@ -91,7 +97,8 @@ impl Load {
             Self::Broadcast(_) => Service::Broadcast,
             Self::Engine(_) => Service::Engine,
             Self::Idle(load) => load.service(),
-            Self::Fanout(_) => Service::Channels,
+            Self::Fanout(load) => load.service(),
+            Self::Many(_) | Self::Join(_) | Self::Subscribed(_) => Service::Clients,
         }
     }
 
@@ -99,14 +106,14 @@ impl Load {
     pub(crate) fn default_rounds(&self) -> u32 {
         match self {
             // Blocks that live are counted: there is no noise in that.
-            Self::Idle(_) => 1,
+            Self::Idle(_) | Self::Subscribed(_) => 1,
             _ => 5,
         }
     }
 
     /// Whether allocations of the server have to be counted.
     pub(crate) fn counts_heap(&self) -> bool {
-        matches!(self, Self::Idle(_))
+        matches!(self, Self::Idle(_) | Self::Subscribed(_))
     }
 
     /// One line that says what is done.
@@ -120,6 +127,9 @@ impl Load {
             Self::Engine(load) => load.title(),
             Self::Idle(load) => load.title(),
             Self::Fanout(load) => load.title(),
+            Self::Many(load) => load.title(),
+            Self::Join(load) => load.title(),
+            Self::Subscribed(load) => load.title(),
         }
     }
 
@@ -137,21 +147,40 @@ impl Load {
             Self::Broadcast(load) => load.run(address, dialect, clock),
             Self::Storm(load) => load.run(address, dialect, clock),
             Self::Open(load) => load.run(address, dialect, clock),
-            Self::Fanout(load) => {
-                let channel = peer.channel;
-                load.run(address, Fanout { dialect, channel }, clock)
-            }
+            Self::Fanout(load) => load.run(address, dialect, clock),
+            Self::Many(load) => load.run(address, dialect, clock),
+            Self::Join(load) => load.run(address, dialect, clock),
             Self::Idle(load) => {
-                let Some(heap) = heap else {
-                    anyhow::bail!("the heap is not counted")
-                };
-                let idle = load.run(address, dialect, || heap.footprint(server.pid()))?;
+                let footprint = || footprint(peer, server, heap);
+                let idle = load.run(address, dialect, footprint)?;
+                return Ok(Sample::Idle(idle));
+            }
+            Self::Subscribed(load) => {
+                let footprint = || footprint(peer, server, heap);
+                let idle = load.run(address, dialect, footprint)?;
                 return Ok(Sample::Idle(idle));
             }
             Self::Engine(_) => anyhow::bail!("this load has no server"),
         };
         work.map(Sample::Work)
     }
+}
+
+/// The memory of a server at this moment, its heap as it tells it itself where nobody else can.
+fn footprint(peer: &Peer, server: &Server, heap: Option<&HeapCounter>) -> Result<Footprint> {
+    let Some(heap) = heap else {
+        anyhow::bail!("the heap is not counted")
+    };
+    let told = match peer.tells_its_heap {
+        Some(path) => Some(memory::told(server.address, path)?),
+        None => None,
+    };
+    let counted = heap.footprint(server.pid())?;
+    Ok(told.map_or(counted, |(heap, blocks)| Footprint {
+        heap,
+        blocks,
+        ..counted
+    }))
 }
 
 /// Does `work` between two readings of the server's CPU time, both taken at rest.
