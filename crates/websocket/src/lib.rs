@@ -40,6 +40,24 @@
 //! message lent from the read buffer. Servers with ideas of their own can drive the engine
 //! themselves, with the same two buffers.
 //!
+//! # Ways to use a connection
+//!
+//! All of them go through one driver, in one task which both reads and writes:
+//!
+//! - `serve` with a closure, or `serve_with` with a `conn::Handler` which is also told of the end:
+//!   messages are lent, answers to one read leave in one write, nothing is allocated.
+//! - `recv`, `send`, `queue`: a conversation, step by step. Every future can be dropped at any point.
+//! - `Stream` and `Sink`, for what is built on these; split, its halves may be in two tasks.
+//!
+//! And from elsewhere, with no second task and no lock around the socket:
+//!
+//! - a `conn::Sender` sends on one connection from any task or thread, through a bounded queue;
+//! - a `conn::Group` sends one message to many connections, framed and compressed once;
+//! - a `conn::Tracker` closes all connections and waits until they are gone, to shut down.
+//!
+//! `WebSocket::with_keep_alive` finds peers that are gone without a word; a connection has one
+//! timer for it and for closing, and none without.
+//!
 //! # The guide
 //!
 //! `manual` has chapters for reading: driving the engine, the defaults and why, memory, other libraries'

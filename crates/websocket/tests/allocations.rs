@@ -466,3 +466,120 @@ fn what_a_task_keeps_of_a_connection_is_small() {
     let task = natural(stream, &options);
     assert!(size_of_val(&task) <= 256, "{} bytes", size_of_val(&task));
 }
+
+/// Connections that others send to.
+mod attached {
+    use tautline_websocket::conn::{Group, Tracker};
+    use tautline_websocket::proto::KeepAliveOptions;
+
+    use super::*;
+
+    fn idle() -> Repeating {
+        Repeating {
+            bytes: Vec::new(),
+            times: 0,
+            written: 0,
+        }
+    }
+
+    /// However many members a group has: a publication makes one frame, and what it takes to share it.
+    #[test]
+    fn a_publication_is_made_once_for_all_members() {
+        let group = Group::new();
+        let mut members: Vec<_> = (0..200)
+            .map(|_| {
+                let mut ws = WebSocket::new(idle(), server());
+                ws.join(&group).expect("open");
+                ws
+            })
+            .collect();
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut publish = |times: usize| {
+            measure(|| {
+                for _ in 0..times {
+                    group.publish(&[7; 300][..]).expect("room");
+                    for ws in &mut members {
+                        assert!(ws.poll_recv(&mut cx).is_pending());
+                    }
+                }
+            })
+        };
+        publish(3);
+        let info = publish(10);
+        assert!(info.count_total <= 10 * 4, "{}", info.count_total);
+        assert_eq!((info.count_current, info.bytes_current), (0, 0));
+    }
+
+    /// What a connection holds by itself, and what is attached to it. 64-bit.
+    #[test]
+    fn what_is_attached_is_small() {
+        let size = size_of::<WebSocket<tokio::net::TcpStream>>();
+        assert!(size <= 360, "{size} bytes");
+        let (group, tracker) = (Group::new(), Tracker::new());
+        let mut plain = WebSocket::new(idle(), server());
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut connections = Vec::with_capacity(100);
+        // The thread's read buffer is made once.
+        scratch::with(|_| ());
+        assert_none(measure(|| assert!(plain.poll_recv(&mut cx).is_pending())));
+        let info = measure(|| {
+            for _ in 0..100 {
+                let mut ws = WebSocket::new(idle(), server());
+                ws.join(&group).expect("open");
+                ws.track(&tracker);
+                let _ = ws.sender(1000);
+                assert!(ws.poll_recv(&mut cx).is_pending());
+                connections.push(ws);
+            }
+        });
+        let each = info.bytes_current / 100;
+        assert!(each <= 768, "{each} bytes");
+        drop(connections);
+        assert_eq!((group.len(), tracker.len()), (0, 0));
+    }
+
+    /// A message through a sender: the message itself and its place in the queue.
+    #[test]
+    fn a_sender_keeps_nothing() {
+        let mut ws = WebSocket::new(idle(), server());
+        let sender = ws.sender(10_000);
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut send = || {
+            measure(|| {
+                for _ in 0..10 {
+                    sender.try_send("a message").expect("room");
+                }
+                assert!(ws.poll_recv(&mut cx).is_pending());
+            })
+        };
+        send();
+        let info = send();
+        assert_eq!((info.count_current, info.bytes_current), (0, 0));
+        assert!(info.count_total <= 20, "{}", info.count_total);
+    }
+
+    /// A watch over the peer costs a timer, and messages don't touch it.
+    #[tokio::test(start_paused = true)]
+    async fn a_watched_connection_allocates_nothing_for_messages() {
+        let bytes = frame(0x81, b"hello");
+        let mut io = Repeating {
+            bytes,
+            times: 100,
+            written: 0,
+        };
+        let ws = WebSocket::new(&mut io, server()).with_keep_alive(KeepAliveOptions::default());
+        let mut served =
+            Box::pin(ws.serve(|message, replies| replies.send(message).expect("open")));
+        let mut cx = Context::from_waker(Waker::noop());
+        let _ = served.as_mut().poll(&mut cx);
+        let info = measure(|| {
+            for _ in 0..100 {
+                let _ = served.as_mut().poll(&mut cx);
+            }
+        });
+        drop(served);
+        // The timer and what it lies in, made when the connection first waited.
+        assert!(info.count_total <= 2, "{}", info.count_total);
+        assert_eq!(io.written, 700);
+    }
+}

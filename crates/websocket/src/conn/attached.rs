@@ -128,6 +128,8 @@ impl Attached {
     /// Makes the connection a member of `group`, if it isn't one.
     pub(super) fn join(&mut self, group: &Group, form: Form) {
         if !self.groups.iter().any(|membership| membership.is_in(group)) {
+            // Most are in one group and no more.
+            self.groups.reserve_exact(1);
             self.groups.push(group.admit(form));
         }
     }
@@ -153,6 +155,7 @@ impl Attached {
     pub(super) fn track(&mut self, tracker: &Tracker) {
         if !self.trackers.iter().any(|tracked| tracked.is_in(tracker)) {
             let tracked = tracker.track(self.inbox());
+            self.trackers.reserve_exact(1);
             self.trackers.push(tracked);
         }
     }
