@@ -6,6 +6,8 @@
 //! - [`other_libraries`]: bugs that WebSocket libraries have had, and what is done about each here.
 //! - [`deploying`]: behind nginx, HAProxy, Caddy and Amazon's load balancer.
 //! - [`moving_over`]: from tungstenite, from axum's `ws`, from fastwebsockets.
+//!
+//! What compression costs and saves, with figures, is in `docs/compression.md` of the repository.
 
 #[doc = include_str!("driving_the_engine.md")]
 pub mod driving_the_engine {}
