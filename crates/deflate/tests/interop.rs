@@ -495,3 +495,45 @@ fn a_final_block_is_within_the_limit() {
         assert_eq!(result, expected);
     }
 }
+
+/// At level 2 a block has codes of its own, of which those for distances depend on how many there are
+/// and how far they reach: few and near, few and far, many.
+#[test]
+fn blocks_with_codes_of_their_own_are_read() {
+    let (mut codec, mut history, mut peer) =
+        (Codec::new(2), History::with_capacity(1 << 15), Peer::new());
+    let mut seed = 3u64;
+    let mut random = |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (seed >> 33) as usize % below
+    };
+    let mut sent: Vec<u8> = Vec::new();
+    for (round, copies) in [0, 1, 5, 30, 60, 90, 99, 100, 101, 300, 2000]
+        .repeat(4)
+        .into_iter()
+        .enumerate()
+    {
+        let mut message = Vec::new();
+        for _ in 0..=copies {
+            message.extend((0..12).map(|_| b"etaoinshrdlu"[random(12)]));
+            let all = [&sent[..], &message].concat();
+            // As far as the window reaches, or from nearby.
+            let back = if round % 2 == 0 { 900 } else { 32_000 };
+            let from = all.len() - 1 - random(all.len().min(back));
+            message.extend_from_slice(&all[from..(from + 4 + random(20)).min(all.len())]);
+        }
+        let mut out = Vec::new();
+        codec.compress(15, Some(&mut history), &message, &mut out);
+        assert!(peer.inflate(&out) == message, "round {round}");
+        // In the fixed code it would be more.
+        if copies >= 30 {
+            assert!(
+                out.len() * 4 < message.len() * 3,
+                "{} of {}",
+                out.len(),
+                message.len()
+            );
+        }
+        sent.extend_from_slice(&message);
+    }
+}

@@ -470,3 +470,23 @@ const fn extra_of(symbol: u8) -> u8 {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The codes that are made before: complete, and for as many symbols as are sent.
+    #[test]
+    fn ready_codes_are_complete() {
+        for (runs, symbols) in [(&NEAR[..], 20), (&FAR, 30)] {
+            let space = |&(length, count): &(u8, u8)| u32::from(count) << (5 - length);
+            assert_eq!(runs.iter().map(space).sum::<u32>(), 1 << 5);
+            assert_eq!(
+                runs.iter().map(|&(_, count)| u32::from(count)).sum::<u32>(),
+                symbols
+            );
+        }
+        assert_eq!(distance_symbol(NEARBY as u32).0, 19);
+        assert_eq!(distance_symbol(1 << 15).0, 29);
+    }
+}
