@@ -665,6 +665,51 @@ async fn a_client_waits_for_the_setting() {
     opening.abort();
 }
 
+/// The setting is sent once, with 1, and never taken back; also not when the server ends.
+//= rfc8441 3-1
+//= rfc8441 3-3
+#[tokio::test]
+async fn the_setting_stays() {
+    let (mut near, far) = duplex(64 * 1024);
+    let server = tokio::spawn(async move {
+        let mut incoming = Server::new(far, &Http2Options::default()).await?;
+        incoming.shut_down();
+        while incoming.accept(&AcceptOptions::default()).await?.is_some() {}
+        Ok::<_, AcceptError>(())
+    });
+    // The preface, and no settings of our own.
+    near.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .await
+        .unwrap();
+    let mut said = Vec::new();
+    let mut head = [0; 9];
+    while near.read_exact(&mut head).await.is_ok() {
+        let mut payload = vec![0; usize::from(head[2]) + 256 * usize::from(head[1])];
+        near.read_exact(&mut payload).await.unwrap();
+        match head[3..5] {
+            // SETTINGS that is no acknowledgement: pairs of a number and a value.
+            [4, 0] => said.extend(
+                payload
+                    .as_chunks::<6>()
+                    .0
+                    .iter()
+                    .filter(|s| s[..2] == [0, 8])
+                    .copied(),
+            ),
+            // PING is to be answered, or the server waits with its end.
+            [6, 0] => {
+                head[4] = 1;
+                near.write_all(&[&head[..], &payload].concat())
+                    .await
+                    .unwrap();
+            }
+            _ => {}
+        }
+    }
+    server.await.unwrap().unwrap();
+    assert_eq!(said, [[0, 8, 0, 0, 0, 1]]);
+}
+
 //= rfc8441 3-4
 #[tokio::test]
 async fn a_server_without_the_setting_is_an_error() {

@@ -10,6 +10,9 @@ use crate::summary::{Report, Runner};
 
 const LIMIT: Duration = Duration::from_secs(40 * 60);
 
+/// Those of `tautline-websocket`.
+const FEATURES: [&str; 6] = ["axum", "deflate", "http2", "hyper", "rustls", "tokio"];
+
 /// The inner loop.
 pub(crate) fn quick(context: &Context, report: &mut Report) -> Result<(), Error> {
     check(
@@ -64,6 +67,21 @@ pub(crate) fn run(context: &Context, report: &mut Report) -> Result<(), Error> {
             "--deny=warnings",
         ],
     )?;
+    // And each of its features by itself.
+    for feature in FEATURES {
+        check(
+            context,
+            report,
+            &format!("the feature {feature} alone"),
+            [
+                "check",
+                "--package=tautline-websocket",
+                "--no-default-features",
+                "--features",
+                feature,
+            ],
+        )?;
+    }
     let mut doc = context.cargo(["doc", "--workspace", "--all-features", "--no-deps"]);
     doc.env("RUSTDOCFLAGS", "--deny=warnings");
     add(

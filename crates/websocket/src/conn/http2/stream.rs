@@ -148,6 +148,10 @@ impl AsyncRead for Http2Stream {
             let len = this.unread.len().min(buffer.remaining());
             buffer.put_slice(&this.unread[..len]);
             this.unread.advance(len);
+            if this.unread.is_empty() {
+                // It would keep the memory that it was a part of.
+                this.unread = Bytes::new();
+            }
         }
         let len = buffer.filled().len() - before;
         if len > 0 {

@@ -145,6 +145,7 @@ impl ClientRequest {
     /// to send. Only a server that has sent `SETTINGS_ENABLE_CONNECT_PROTOCOL` with 1 understands
     /// them (§3).
     pub fn pseudo_headers(&self) -> PseudoHeaders<'_> {
+        //= rfc8441 4-1
         //= rfc8441 4-2
         //= rfc8441 5-1
         //= rfc8441 5-2
