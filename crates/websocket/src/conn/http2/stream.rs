@@ -17,8 +17,10 @@ use crate::conn::write_queue::WriteQueue;
 /// The stream below a WebSocket over HTTP/2.
 ///
 /// Reading gives the peer room for as many bytes as were read. Writing takes what there is room for
-/// at the peer's. Shutting down sends `END_STREAM`; when it is dropped before both sides have done so,
-/// the stream is reset with the code `CANCEL` and what was written before is still sent.
+/// at the peer's. Shutting down sends `END_STREAM`.
+///
+/// When it is dropped before that, what was written is still sent, and then the stream is reset with
+/// the code `CANCEL`. When it is dropped after that, the peer has 5 s to end its side too.
 //= rfc8441 5-8
 pub struct Http2Stream {
     /// `None` only while it is dropped.
@@ -202,7 +204,8 @@ impl Drop for Http2Stream {
     fn drop(&mut self) {
         self.release();
         if let Some((send, recv)) = self.halves.take() {
-            self.lingering.add(send, recv, Arc::clone(&self.unsent));
+            let unsent = Arc::clone(&self.unsent);
+            self.lingering.add(send, recv, unsent, self.shut_down);
         }
     }
 }

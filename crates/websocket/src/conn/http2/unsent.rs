@@ -93,39 +93,91 @@ impl Unsent {
     }
 }
 
-/// Streams of one connection which nobody has any more, and of which something is still to be sent.
-/// They are reset when it was.
+/// Streams of one connection which nobody has any more, and of which something is still to come: bytes
+/// to be sent, or, where this side has ended the stream in order, the end of the other. Dropped
+/// before, they would be reset.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lingering(Arc<Mutex<Vec<Lingerer>>>);
+pub(super) struct Lingering(Arc<Mutex<Streams>>);
+
+#[derive(Debug, Default)]
+struct Streams {
+    lingering: Vec<Lingerer>,
+    /// Of whoever drives the connection.
+    driver: Option<Waker>,
+}
 
 #[derive(Debug)]
 struct Lingerer {
     // Dropping them is what resets the stream.
-    _send: SendStream<Chunk>,
-    _recv: RecvStream,
+    send: SendStream<Chunk>,
+    recv: RecvStream,
     unsent: Arc<Unsent>,
+    /// Whether this side has ended the stream.
+    ended: bool,
     until: Instant,
+}
+
+impl Lingerer {
+    fn is_done(&mut self) -> bool {
+        if !self.unsent.is_none() {
+            return false;
+        }
+        // A reset that came ends the wait too. Nobody is to be woken for it: that is looked at when
+        // the connection was driven.
+        !self.ended
+            || self.recv.is_end_stream()
+            || self
+                .send
+                .poll_reset(&mut Context::from_waker(Waker::noop()))
+                .is_ready()
+    }
 }
 
 impl Lingering {
     /// Sees a stream off.
-    pub(super) fn add(&self, send: SendStream<Chunk>, recv: RecvStream, unsent: Arc<Unsent>) {
-        if unsent.is_none() {
+    pub(super) fn add(
+        &self,
+        send: SendStream<Chunk>,
+        recv: RecvStream,
+        unsent: Arc<Unsent>,
+        ended: bool,
+    ) {
+        let mut stream = Lingerer {
+            send,
+            recv,
+            unsent,
+            ended,
+            until: Instant::now() + LINGER,
+        };
+        if stream.is_done() {
             return;
         }
-        lock(&self.0).push(Lingerer {
-            _send: send,
-            _recv: recv,
-            unsent,
-            until: Instant::now() + LINGER,
-        });
-        // All may have gone meanwhile, and the connection's task sleep.
-        self.sweep(None);
+        let mut streams = lock(&self.0);
+        if streams.lingering.len() >= MAX_LINGERING {
+            drop(streams);
+            return;
+        }
+        streams.lingering.push(stream);
+        let driver = streams.driver.take();
+        drop(streams);
+        // What it waits for may have come meanwhile; and there is a deadline to be looked after.
+        if let Some(driver) = driver {
+            driver.wake();
+        }
     }
 
     /// Lets those go of which all was sent, and those for which it is too late. To be called by whoever
     /// drives the connection, after it was driven, with a timer of its own.
     pub(super) fn poll(&self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) {
+        let mut streams = lock(&self.0);
+        if !streams
+            .driver
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
+            streams.driver = Some(cx.waker().clone());
+        }
+        drop(streams);
         self.sweep(None);
         while let Some(deadline) = self.deadline() {
             if timer.deadline() != deadline {
@@ -140,13 +192,14 @@ impl Lingering {
 
     fn sweep(&self, now: Option<Instant>) {
         let mut streams = lock(&self.0);
-        if streams.is_empty() {
+        if streams.lingering.is_empty() {
             return;
         }
-        let stays = |stream: &mut Lingerer| {
-            !stream.unsent.is_none() && now.is_none_or(|now| now < stream.until)
-        };
-        let gone: Vec<_> = streams.extract_if(.., |stream| !stays(stream)).collect();
+        let is_late = |stream: &Lingerer| now.is_some_and(|now| now >= stream.until);
+        let gone: Vec<_> = streams
+            .lingering
+            .extract_if(.., |stream| is_late(stream) || stream.is_done())
+            .collect();
         drop(streams);
         // Takes the lock of the library.
         drop(gone);
@@ -154,7 +207,8 @@ impl Lingering {
 
     /// When the next of them is too late.
     fn deadline(&self) -> Option<Instant> {
-        lock(&self.0).iter().map(|stream| stream.until).min()
+        let streams = lock(&self.0);
+        streams.lingering.iter().map(|stream| stream.until).min()
     }
 }
 
@@ -167,5 +221,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// is.
 const MAX_CHUNKS: usize = 64;
 
-/// How long a dropped stream may take to send what is left.
+/// Streams of a connection that may linger; beyond it they are reset at once.
+const MAX_LINGERING: usize = 1024;
+
+/// How long a dropped stream may take to send what is left, and the peer to end it.
 const LINGER: Duration = Duration::from_secs(5);
