@@ -6,9 +6,9 @@
 
 use std::cell::Cell;
 
-/// Bytes in a scratch buffer: what one read may bring. A TCP socket rarely has more waiting, and
-/// it fits into the second-level cache together with the replies.
-pub const SIZE: usize = 64 * 1024;
+/// Bytes in a scratch buffer: what one read may bring. Small messages touch the start of it alone;
+/// a stream of large ones costs less than half of what it does in reads of 64 KiB.
+pub const SIZE: usize = 256 * 1024;
 
 /// Lends the thread's buffer, [`SIZE`] bytes of whatever the last user left in it.
 ///
