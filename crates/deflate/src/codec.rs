@@ -59,9 +59,9 @@ impl Engine {
         }
     }
 
-    fn compress(&mut self, window_bits: u8, message: &[u8], out: &mut Vec<u8>) {
+    fn compress(&mut self, window_bits: u8, in_context: bool, message: &[u8], out: &mut Vec<u8>) {
         match self {
-            Self::Fast(deflate) => deflate.compress(message, 1 << window_bits, out),
+            Self::Fast(deflate) => deflate.compress(message, 1 << window_bits, in_context, out),
             Self::Zlib(deflate) => deflate_all(deflate, message, out),
         }
     }
@@ -163,7 +163,9 @@ impl Codec {
         }
         compressor.stamp = 0;
         let start = out.len();
-        compressor.engine.compress(window_bits, message, out);
+        compressor
+            .engine
+            .compress(window_bits, history.is_some(), message, out);
         if out.len() - start > most {
             // The peer will not see this message in its window, so nobody may refer to it.
             out.truncate(start);

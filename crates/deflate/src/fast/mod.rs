@@ -63,8 +63,14 @@ impl FastDeflate {
     }
 
     /// Compresses `message` up to a byte boundary, without the sync flush's tail. Refers back at most
-    /// `max_distance` bytes.
-    pub(crate) fn compress(&mut self, message: &[u8], max_distance: usize, out: &mut Vec<u8>) {
+    /// `max_distance` bytes. With `in_context`, later messages may refer to this one.
+    pub(crate) fn compress(
+        &mut self,
+        message: &[u8],
+        max_distance: usize,
+        in_context: bool,
+        out: &mut Vec<u8>,
+    ) {
         let max_distance = max_distance.min(MAX_DISTANCE);
         let mut bits = BitWriter::new(out, message.len());
         for part in message.chunks(MAX_PART) {
@@ -76,12 +82,12 @@ impl FastDeflate {
             match self.block.take() {
                 None => {
                     bits.begin_block();
-                    self.find_symbols(start, max_distance, &mut bits);
+                    self.find_symbols(start, max_distance, in_context, &mut bits);
                     bits.end_block();
                 }
                 Some(mut block) => {
                     block.begin();
-                    self.find_symbols(start, max_distance, &mut *block);
+                    self.find_symbols(start, max_distance, in_context, &mut *block);
                     block.write(&mut bits);
                     self.block = Some(block);
                 }
@@ -101,7 +107,13 @@ impl FastDeflate {
     }
 
     /// Everything from `window[start]` on, as literals and matches.
-    fn find_symbols(&mut self, start: usize, max_distance: usize, to: &mut impl Symbols) {
+    fn find_symbols(
+        &mut self,
+        start: usize,
+        max_distance: usize,
+        in_context: bool,
+        to: &mut impl Symbols,
+    ) {
         let (data, base) = (self.window.as_slice(), self.base);
         let mut at = start;
         while at + MIN_MATCH <= data.len() {
@@ -114,9 +126,11 @@ impl FastDeflate {
                 if distance <= max_distance && read32(data, from) == sequence {
                     let length = match_length(data, from, at);
                     to.copy(length, distance);
-                    // The end of a match is where the next one is likely to begin.
+                    // The end of a match is where the next one is likely to begin; one in a later
+                    // message may begin anywhere.
                     let end = at + length;
-                    for near in [end - 2, end - 1] {
+                    let from_here = if in_context { at + 1 } else { end - 2 };
+                    for near in from_here..end {
                         if near + MIN_MATCH <= data.len() {
                             self.table[hash(read32(data, near))] = base + near as u32;
                         }
@@ -208,7 +222,7 @@ mod tests {
         for _ in 0..3 {
             deflate.restart(b"some text that is known");
             let mut out = Vec::new();
-            deflate.compress(b"some text that is known", MAX_DISTANCE, &mut out);
+            deflate.compress(b"some text that is known", MAX_DISTANCE, true, &mut out);
             assert!(out.len() < 8, "{}", out.len());
         }
         assert!(deflate.base < 1000);
