@@ -204,8 +204,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     /// Closes the connection: sends a Close frame with a reason of at most 123 bytes, drops
-    /// messages that are still under way, and waits for the peer to answer and to end the
-    /// connection. When the peer has begun to close, this only waits for the end.
+    /// messages that are still under way, and waits for the peer to answer. A server ends the stream
+    /// then and is done; a client waits for the server to do so (RFC 6455 §7.1.1). When the peer has
+    /// begun to close, this only waits for the end.
     ///
     /// # Errors
     ///
