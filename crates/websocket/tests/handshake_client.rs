@@ -187,10 +187,6 @@ fn each_check_has_its_error() {
             response("", &[("Sec-WebSocket-Extensions", "known; a=\"b c\"")]),
             InvalidExtension,
         ),
-        (
-            response("", &[("Sec-WebSocket-Extensions", "")]),
-            InvalidExtension,
-        ),
         // 6: Sec-WebSocket-Protocol.
         (
             response("", &[("Sec-WebSocket-Protocol", "other")]),

@@ -327,15 +327,11 @@ impl<'h> Found<'h> {
                     set(&mut found.version, "Sec-WebSocket-Version", value)?;
                 }
                 22 if is("sec-websocket-protocol") => {
-                    let before = found.subprotocols.len();
                     for protocol in elements(text("Sec-WebSocket-Protocol", value)?) {
                         if !is_token(protocol) || found.subprotocols.contains(&protocol) {
                             return Err(OpeningError::InvalidSubprotocol);
                         }
                         found.subprotocols.push(protocol);
-                    }
-                    if found.subprotocols.len() == before {
-                        return Err(OpeningError::InvalidSubprotocol);
                     }
                 }
                 //= rfc6455 9.1-2
@@ -390,12 +386,14 @@ pub(super) fn has_token(list: &[u8], token: &str) -> bool {
         .any(|element| element.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
-/// Whether this is a list of extensions (RFC 6455 §9.1), with at least one. A quoted value must be a
-/// token too, so there is no comma or semicolon but between elements.
+/// Whether this is a list of extensions (RFC 6455 §9.1). A quoted value must be a token too, so there is
+/// no comma or semicolon but between elements.
+///
+/// The grammar wants one at least. But clients which offer nothing send the header empty (Python's
+/// `websockets` with an empty list), and it can't mean anything else; so that is let pass.
 //= rfc6455 4.3-1
 pub(super) fn is_extension_list(list: &str) -> bool {
-    let mut extensions = elements(list).peekable();
-    extensions.peek().is_some() && extensions.all(is_extension)
+    elements(list).all(is_extension)
 }
 
 /// Whether this is one extension: a token, and parameters behind semicolons.
