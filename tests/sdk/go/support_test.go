@@ -50,6 +50,7 @@ func eachEncoding(t *testing.T, test func(t *testing.T, connect dialer)) {
 		make func(string, centrifuge.Config) *centrifuge.Client
 	}{
 		{"json", centrifuge.NewJsonClient},
+		{"protobuf", centrifuge.NewProtobufClient},
 	}
 	for _, encoding := range encodings {
 		t.Run(encoding.name, func(t *testing.T) {

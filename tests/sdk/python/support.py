@@ -183,9 +183,12 @@ class Line:
 class ServerTestCase(unittest.IsolatedAsyncioTestCase):
     """Clients and lines made here are gone when the test ends."""
 
+    # What all clients of a test case have in common.
+    OPTIONS = {}
+
     def new_client(self, endpoint=None, **options):
         endpoint = endpoint or SERVER.replace("http", "ws", 1) + "/connection/websocket"
-        options = {"min_reconnect_delay": 0.005, "max_reconnect_delay": 0.1, **options}
+        options = {"min_reconnect_delay": 0.005, "max_reconnect_delay": 0.1, **self.OPTIONS, **options}
         client = Client(endpoint, events=ClientEvents(), proxy=None, **options)
         self.addAsyncCleanup(client.disconnect)
         return client

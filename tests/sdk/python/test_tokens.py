@@ -103,3 +103,11 @@ class SubscriptionTokens(ServerTestCase):
         await until(lambda: subscription.events.publications, "the publication")
         self.assertEqual(subscription.state, SubscriptionState.SUBSCRIBED)
         self.assertEqual(len(subscription.events.subscribing), 1)
+
+
+class ConnectionTokensInProtobuf(ConnectionTokens):
+    OPTIONS = {"use_protobuf": True}
+
+
+class SubscriptionTokensInProtobuf(SubscriptionTokens):
+    OPTIONS = {"use_protobuf": True}

@@ -14,14 +14,20 @@ async function end(client) {
   return done;
 }
 
-describe('connection tokens', { concurrency: true }, () => {
+for (const protobuf of [false, true]) {
+  const encoding = protobuf ? 'Protobuf' : 'JSON';
+  describe(`connection tokens in ${encoding}`, { concurrency: true }, () => connectionTokens({ protobuf }));
+  describe(`subscription tokens in ${encoding}`, { concurrency: true }, () => subscriptionTokens({ protobuf }));
+}
+
+function connectionTokens(encoding) {
   test('where one is needed, none is 3501', async (t) => {
-    assert.equal((await end(newClient(t, { url: CONFIGURED }))).code, 3501);
+    assert.equal((await end(newClient(t, { ...encoding, url: CONFIGURED }))).code, 3501);
   });
 
   test('one of another secret, or for another audience, is 3500', async (t) => {
     for (const bad of [token({ sub: 'ann' }, 'another secret'), token({ sub: 'ann', aud: 'somebody else' })]) {
-      const client = newClient(t, { url: CONFIGURED, token: bad });
+      const client = newClient(t, { ...encoding, url: CONFIGURED, token: bad });
       const context = await end(client);
       assert.deepEqual([context.code, context.reason], [3500, 'invalid token']);
     }
@@ -30,6 +36,7 @@ describe('connection tokens', { concurrency: true }, () => {
   test('an expired one is replaced, once', async (t) => {
     let asked = 0;
     const client = configuredClient(t, 'ann', {
+      ...encoding,
       token: token({ sub: 'ann', exp: inSeconds(-10) }),
       getToken: async () => {
         asked += 1;
@@ -44,6 +51,7 @@ describe('connection tokens', { concurrency: true }, () => {
 
   test('one that is not valid yet is replaced too', async (t) => {
     const client = configuredClient(t, 'ann', {
+      ...encoding,
       token: token({ sub: 'ann', nbf: inSeconds(600) }),
       getToken: async () => token({ sub: 'ann' }),
     });
@@ -55,6 +63,7 @@ describe('connection tokens', { concurrency: true }, () => {
   test('a connection is refreshed before it expires, and stays the same', async (t) => {
     let asked = 0;
     const client = configuredClient(t, 'ann', {
+      ...encoding,
       token: token({ sub: 'ann', exp: inSeconds(2) }),
       getToken: async () => {
         asked += 1;
@@ -72,6 +81,7 @@ describe('connection tokens', { concurrency: true }, () => {
 
   test('whoever is not given a new one is disconnected by the SDK', async (t) => {
     const client = configuredClient(t, 'ann', {
+      ...encoding,
       token: token({ sub: 'ann', exp: inSeconds(1) }),
       getToken: async () => '',
     });
@@ -81,6 +91,7 @@ describe('connection tokens', { concurrency: true }, () => {
 
   test('a refresh with a token of somebody else is 3500', async (t) => {
     const client = configuredClient(t, 'ann', {
+      ...encoding,
       token: token({ sub: 'ann', exp: inSeconds(1) }),
       getToken: async () => token({ sub: 'ben', exp: inSeconds(3600) }),
     });
@@ -88,7 +99,7 @@ describe('connection tokens', { concurrency: true }, () => {
   });
 
   test('a token without a user is an anonymous user', async (t) => {
-    const client = newClient(t, { url: CONFIGURED, token: token({}) });
+    const client = newClient(t, { ...encoding, url: CONFIGURED, token: token({}) });
     const done = next(client, 'connected');
     client.connect();
     await done;
@@ -98,24 +109,27 @@ describe('connection tokens', { concurrency: true }, () => {
     subscription.subscribe();
     assert.equal((await refused).code, 103);
   });
-});
+}
 
-describe('subscription tokens', { concurrency: true }, () => {
+function subscriptionTokens(encoding) {
   test('one opens the channel it names', async (t) => {
     const channel = closed();
-    const client = await configuredConnected(t, 'ann');
+    const client = await configuredConnected(t, 'ann', encoding);
     const info = { role: 'guest' };
     const subscription = await subscribed(client, channel, { token: token({ sub: 'ann', channel, info }) });
     const seen = collect(subscription);
     await apiResult('publish', { channel, data: 'hello' }, CONFIGURED);
     await until(() => seen.length, 'the publication');
     const { clients } = await subscription.presence();
-    assert.deepEqual(Object.values(clients).map(({ user, chanInfo }) => ({ user, chanInfo })), [{ user: 'ann', chanInfo: info }]);
+    const [{ user, chanInfo }] = Object.values(clients);
+    assert.equal(user, 'ann');
+    // In Protobuf it comes as bytes.
+    assert.deepEqual(encoding.protobuf ? JSON.parse(new TextDecoder().decode(chanInfo)) : chanInfo, info);
   });
 
   test('an invalid one is 103 and leaves the connection alone', async (t) => {
     const channel = closed();
-    const client = await configuredConnected(t, 'ann');
+    const client = await configuredConnected(t, 'ann', encoding);
     const subscription = client.newSubscription(channel, { token: token({ sub: 'ann', channel }, 'another secret') });
     const refused = next(subscription, 'unsubscribed');
     subscription.subscribe();
@@ -126,7 +140,7 @@ describe('subscription tokens', { concurrency: true }, () => {
   test('one of another user, or for another channel, is 3500', async (t) => {
     const channel = closed();
     for (const foreign of [{ sub: 'ben', channel }, { sub: 'ann', channel: `${channel}x` }]) {
-      const client = await configuredConnected(t, 'ann');
+      const client = await configuredConnected(t, 'ann', encoding);
       const ended = next(client, 'disconnected');
       client.newSubscription(channel, { token: token(foreign) }).subscribe();
       assert.equal((await ended).code, 3500);
@@ -144,7 +158,7 @@ describe('subscription tokens', { concurrency: true }, () => {
         return token({ sub: 'ann', channel });
       },
     };
-    await subscribed(await configuredConnected(t, 'ann'), channel, options);
+    await subscribed(await configuredConnected(t, 'ann', encoding), channel, options);
     assert.equal(asked, 1);
   });
 
@@ -152,7 +166,7 @@ describe('subscription tokens', { concurrency: true }, () => {
     const channel = closed();
     let asked = 0;
     const lives = (seconds) => token({ sub: 'ann', channel, exp: inSeconds(seconds) });
-    const subscription = await subscribed(await configuredConnected(t, 'ann'), channel, {
+    const subscription = await subscribed(await configuredConnected(t, 'ann', encoding), channel, {
       token: lives(2),
       getToken: async () => {
         asked += 1;
@@ -168,11 +182,11 @@ describe('subscription tokens', { concurrency: true }, () => {
   });
 
   test('whoever is not given one is unsubscribed by the SDK', async (t) => {
-    const client = await configuredConnected(t, 'ann');
+    const client = await configuredConnected(t, 'ann', encoding);
     const subscription = client.newSubscription(closed(), { getToken: async () => '' });
     const ended = next(subscription, 'unsubscribed');
     subscription.subscribe();
     assert.equal((await ended).code, 1);
     assert.equal(client.state, 'connected');
   });
-});
+}
