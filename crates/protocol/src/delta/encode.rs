@@ -58,8 +58,8 @@ impl Encoder {
 
 /// Looks for pieces of the base in a part of the target.
 ///
-/// Where fields change and keep their length, everything else stays as far behind the last piece as
-/// it was: that is tried first. The table is made once that has failed for a while.
+/// Where fields change and keep their length, or nearly so, everything else stays about as far behind
+/// the last piece as it was: that is tried first. The table is made once that has failed for a while.
 fn search(
     base: &[u8],
     writer: &mut Writer<'_>,
@@ -75,7 +75,11 @@ fn search(
     let mut at = part.start;
     let mut misses = 0;
     while at + BLOCK <= target.len() {
-        let aligned = aligned(base, base_ended + (at - ended), target, at);
+        let base_at = base_ended + (at - ended);
+        let mut aligned = aligned(base, base_at, target, at);
+        if aligned.is_none() && at - ended < LOST {
+            aligned = drifted(base, base_at, target, at);
+        }
         let found = match (aligned, &index) {
             (Some(found), _) if found.length >= LONG => Some(found),
             (aligned, Some(index)) => [aligned, Index::nearby(index, target, at, writer.written)]
@@ -116,6 +120,16 @@ fn aligned(base: &[u8], base_at: usize, target: &[u8], at: usize) -> Option<Foun
         target: at,
         length,
     })
+}
+
+/// The longest piece that is nearly at both places.
+fn drifted(base: &[u8], base_at: usize, target: &[u8], at: usize) -> Option<Found> {
+    let block = block_at(target, at);
+    let places = base_at.saturating_sub(MAX_DRIFT)..=base_at + MAX_DRIFT;
+    places
+        .filter(|place| place + BLOCK <= base.len() && block_at(base, *place) == block)
+        .filter_map(|place| aligned(base, place, target, at))
+        .max_by_key(|found| found.length)
 }
 
 /// A piece of the base that is in the target, too.
@@ -319,6 +333,9 @@ const VERY_LONG: usize = 128;
 
 /// After how many bytes without a piece in step with the last one the step is lost.
 const LOST: usize = 16;
+
+/// By how many bytes a field that has changed may have got longer or shorter.
+const MAX_DRIFT: usize = 4;
 
 /// How many blocks of a base are known at most.
 const MAX_BLOCKS: usize = 1 << 16;

@@ -337,9 +337,21 @@ fn write_payload(payload: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(b"null");
         return;
     }
+    if !has_line_break(payload) {
+        out.extend_from_slice(payload);
+        return;
+    }
     for part in payload.split(|byte| matches!(byte, b'\n' | b'\r')) {
         out.extend_from_slice(part);
     }
+}
+
+/// In blocks without a way out of them, which is what a compiler makes vector instructions of.
+fn has_line_break(payload: &[u8]) -> bool {
+    let is_break = |byte: &u8| u8::from(*byte == b'\n') | u8::from(*byte == b'\r');
+    let mut blocks = payload.chunks_exact(32);
+    let any = |block: &[u8]| block.iter().fold(0, |found, byte| found | is_break(byte)) != 0;
+    blocks.by_ref().any(any) || any(blocks.remainder())
 }
 
 fn write_string(text: &str, out: &mut Vec<u8>) {
