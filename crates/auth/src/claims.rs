@@ -203,7 +203,11 @@ impl RawClaims {
         }
     }
 
-    pub(crate) fn into_connect(self, now: Duration) -> Result<ConnectClaims, TokenError> {
+    pub(crate) fn into_connect(
+        self,
+        now: Duration,
+        leeway: Duration,
+    ) -> Result<ConnectClaims, TokenError> {
         if self
             .channel
             .as_deref()
@@ -212,7 +216,7 @@ impl RawClaims {
             return Err(InvalidToken::UnexpectedChannel.into());
         }
         let expire_at = self.expiry();
-        let valid = self.is_valid_at(now);
+        let valid = self.check_time(now, leeway);
         let mut subs = BTreeMap::new();
         for (channel, raw) in self.subs.unwrap_or_default() {
             subs.insert(channel, subscription_options(raw)?);
@@ -230,16 +234,16 @@ impl RawClaims {
             subs,
             meta: self.meta.map(into_bytes),
         };
-        if valid {
-            Ok(claims)
-        } else {
-            Err(TokenError::Expired)
-        }
+        valid.map(|()| claims)
     }
 
-    pub(crate) fn into_subscribe(self, now: Duration) -> Result<SubscribeClaims, TokenError> {
+    pub(crate) fn into_subscribe(
+        self,
+        now: Duration,
+        leeway: Duration,
+    ) -> Result<SubscribeClaims, TokenError> {
         let expire_at = self.expiry();
-        let valid = self.is_valid_at(now);
+        let valid = self.check_time(now, leeway);
         let channel = self.channel.filter(|channel| !channel.is_empty());
         let claims = SubscribeClaims {
             user: self.sub.unwrap_or_default(),
@@ -254,17 +258,20 @@ impl RawClaims {
                 overrides: self.overrides,
             })?,
         };
-        if valid {
-            Ok(claims)
-        } else {
-            Err(TokenError::Expired)
-        }
+        valid.map(|()| claims)
     }
 
     /// RFC 7519 §4.1.4 and §4.1.5: not *on or after* `exp`, not before `nbf`.
-    fn is_valid_at(&self, now: Duration) -> bool {
-        self.exp.as_ref().is_none_or(|exp| now < exp.0)
-            && self.nbf.as_ref().is_none_or(|nbf| now >= nbf.0)
+    fn check_time(&self, now: Duration, leeway: Duration) -> Result<(), TokenError> {
+        let is_over = |exp: &NumericDate| now >= exp.0.saturating_add(leeway);
+        let is_early = |nbf: &NumericDate| now.saturating_add(leeway) < nbf.0;
+        if self.exp.as_ref().is_some_and(is_over) {
+            return Err(TokenError::Expired);
+        }
+        if self.nbf.as_ref().is_some_and(is_early) {
+            return Err(TokenError::NotYet);
+        }
+        Ok(())
     }
 
     fn expiry(&self) -> Option<u64> {

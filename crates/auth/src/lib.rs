@@ -40,18 +40,31 @@
 //! 4. last of all the time: a forged token is [`Invalid`](TokenError::Invalid) even when it is
 //!    also expired, so that an attacker is never asked to come back with a fresher one.
 //!
-//! There is no leeway for clocks that disagree: a token is good from `nbf` on and until just
-//! before `exp`.
+//! A token is good from `nbf` on and until just before `exp`; for clocks that disagree there is
+//! [`VerifierConfig::leeway`], which is zero unless it is set.
+//!
+//! # Keys
+//!
+//! HS256, HS384 and HS512 need the secret that both sides share. RS, PS, ES and EdDSA need a public
+//! key: given as [`PublicKey`], or from a key set that an identity provider publishes ([`JwkSet`]),
+//! where the token's `kid` says which. The sets are fetched by somebody else ([`RemoteKeys`]).
 
+mod algorithm;
 mod claims;
 mod error;
+mod jwks;
 mod key;
+mod public_key;
+mod remote;
 mod secret;
 mod signer;
 mod verifier;
 
 pub use claims::{ConnectClaims, Overrides, SubscribeClaims, SubscriptionOptions};
 pub use error::{InvalidToken, KeyError, SignError, TokenError};
+pub use jwks::{JwkSet, JwkSetError, MAX_JWK_SET_KEYS, MAX_JWK_SET_LEN};
+pub use public_key::PublicKey;
+pub use remote::RemoteKeys;
 pub use secret::Secret;
 pub use signer::{Signer, TokenClaims};
 pub use verifier::{MAX_TOKEN_LEN, Verifier, VerifierConfig};

@@ -1,6 +1,7 @@
 //! Decides whether to believe a token.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -8,9 +9,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::algorithm::{Algorithm, Method};
 use crate::claims::{ConnectClaims, RawClaims, SubscribeClaims, is_object};
 use crate::error::{InvalidToken, KeyError, TokenError};
-use crate::key::{Algorithm, KeySet};
+use crate::key::KeySet;
+use crate::public_key::PublicKey;
+use crate::remote::RemoteKeys;
 use crate::secret::Secret;
 
 /// Longest token that is looked at, in bytes. Anything longer is refused before any work is done
@@ -18,14 +22,18 @@ use crate::secret::Secret;
 pub const MAX_TOKEN_LEN: usize = 16 * 1024;
 
 /// What a [`Verifier`] believes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct VerifierConfig {
-    /// Secret for HS256, HS384 and HS512. Without one, every token is invalid.
+    /// Secret for HS256, HS384 and HS512. Without any key, every token is invalid.
     pub hmac_secret: Option<Secret>,
     /// The secret before the last change of `hmac_secret`, so that tokens made with it still work.
     pub hmac_previous_secret: Option<Secret>,
     /// Unix time after which `hmac_previous_secret` is not tried any more; `None` for no end.
     pub hmac_previous_secret_valid_until: Option<Duration>,
+    /// Keys for RS, PS, ES and EdDSA. Each of those that are for a token's algorithm is tried.
+    pub public_keys: Vec<PublicKey>,
+    /// By how much clocks may disagree: a token is believed for so much longer, and so much earlier.
+    pub leeway: Duration,
     /// If set, `aud` must be this, or a list that has it.
     pub audience: Option<String>,
     /// If set, `iss` must be this.
@@ -35,6 +43,8 @@ pub struct VerifierConfig {
 /// Verifies tokens. See the [crate's documentation](crate) for what is checked and in which order.
 pub struct Verifier {
     keys: KeySet,
+    remote: Option<Arc<RemoteKeys>>,
+    leeway: Duration,
     audience: Option<String>,
     issuer: Option<String>,
 }
@@ -51,10 +61,22 @@ impl Verifier {
                 config.hmac_secret.as_ref(),
                 config.hmac_previous_secret.as_ref(),
                 config.hmac_previous_secret_valid_until,
+                config.public_keys,
             )?,
+            remote: None,
+            leeway: config.leeway,
             audience: config.audience,
             issuer: config.issuer,
         })
+    }
+
+    /// Believes the keys of a key set, too, for tokens that name one of them (`kid`).
+    #[must_use]
+    pub fn with_remote_keys(self, keys: Arc<RemoteKeys>) -> Self {
+        Self {
+            remote: Some(keys),
+            ..self
+        }
     }
 
     /// Verifies a connection token at `now_unix`, the time since 1970-01-01 UTC. An empty token is
@@ -62,15 +84,16 @@ impl Verifier {
     ///
     /// # Errors
     ///
-    /// [`TokenError::Invalid`] if the token can't be believed, [`TokenError::Expired`] if it could
-    /// be at another time.
+    /// [`TokenError::Invalid`] if the token can't be believed, [`TokenError::Expired`] or
+    /// [`TokenError::NotYet`] if it could be at another time, [`TokenError::Unavailable`] if its key
+    /// is being fetched.
     pub fn verify_connect(
         &self,
         token: &str,
         now_unix: Duration,
     ) -> Result<ConnectClaims, TokenError> {
         self.verified_claims(token, now_unix)?
-            .into_connect(now_unix)
+            .into_connect(now_unix, self.leeway)
     }
 
     /// Verifies a subscription token at `now_unix`. That the token's user, channel and client are
@@ -85,33 +108,36 @@ impl Verifier {
         now_unix: Duration,
     ) -> Result<SubscribeClaims, TokenError> {
         self.verified_claims(token, now_unix)?
-            .into_subscribe(now_unix)
+            .into_subscribe(now_unix, self.leeway)
     }
 
     /// The claims of a token that has the right signature, issuer and audience. The time is not
     /// checked yet. The signature is verified before the claims are parsed, so that a stranger's
     /// bytes reach as little code as possible.
-    fn verified_claims(&self, token: &str, now: Duration) -> Result<RawClaims, InvalidToken> {
+    fn verified_claims(&self, token: &str, now: Duration) -> Result<RawClaims, TokenError> {
         if token.len() > MAX_TOKEN_LEN {
             return Err(InvalidToken::TooLong {
                 len: token.len(),
                 max: MAX_TOKEN_LEN,
-            });
+            }
+            .into());
         }
         let not_three = InvalidToken::Encoding("expected three parts, joined by dots");
         let Some((message, signature)) = token.rsplit_once('.') else {
-            return Err(not_three);
+            return Err(not_three.into());
         };
         let Some((header, payload)) = message.split_once('.') else {
-            return Err(not_three);
+            return Err(not_three.into());
         };
         if payload.contains('.') {
-            return Err(not_three);
+            return Err(not_three.into());
         }
 
-        let algorithm = Header::decode(header)?.algorithm()?;
-        self.keys
-            .verify(algorithm, message.as_bytes(), signature, now)?;
+        let header = Header::decode(header)?;
+        let signature = URL_SAFE_NO_PAD
+            .decode(signature)
+            .map_err(|_| InvalidToken::Signature)?;
+        self.check_signature(&header, message.as_bytes(), &signature, now)?;
 
         let payload = URL_SAFE_NO_PAD
             .decode(payload)
@@ -120,6 +146,41 @@ impl Verifier {
         claims.check_issuer(self.issuer.as_deref())?;
         claims.check_audience(self.audience.as_deref())?;
         Ok(claims)
+    }
+
+    /// The key that the token names decides, if the key set has it; otherwise the keys which need no
+    /// name.
+    fn check_signature(
+        &self,
+        header: &Header,
+        message: &[u8],
+        signature: &[u8],
+        now: Duration,
+    ) -> Result<(), TokenError> {
+        let algorithm = header.algorithm()?;
+        let remote = match algorithm.method() {
+            Method::Public(_) => self.remote.as_ref(),
+            // Nobody publishes secrets.
+            Method::Hmac(_) => None,
+        };
+        let id = header.kid.as_deref();
+        if let (Some(remote), Some(id)) = (remote, id) {
+            remote.refresh(now);
+            if let Some(key) = remote.set().get(id) {
+                return match key.verifies(algorithm, message, signature) {
+                    true => Ok(()),
+                    false if key.is_for(algorithm) => Err(InvalidToken::Signature.into()),
+                    false => Err(InvalidToken::KeyAlgorithm(algorithm.name()).into()),
+                };
+            }
+        }
+        let verified = self.keys.verify(algorithm, message, signature, now);
+        match (verified, remote, id) {
+            (Err(_), Some(remote), Some(_)) if remote.want(now) => Err(TokenError::Unavailable),
+            (Err(InvalidToken::NoKey(_)), Some(_), Some(_)) => Err(InvalidToken::UnknownKey.into()),
+            (Err(InvalidToken::NoKey(_)), Some(_), None) => Err(InvalidToken::NoKeyId.into()),
+            (verified, _, _) => verified.map_err(TokenError::from),
+        }
     }
 }
 
@@ -136,6 +197,8 @@ impl fmt::Debug for Verifier {
 #[derive(Deserialize)]
 struct Header {
     alg: String,
+    #[serde(default)]
+    kid: Option<String>,
     #[serde(default)]
     crit: Option<IgnoredAny>,
 }

@@ -150,14 +150,18 @@ fn the_header_can_not_choose_another_algorithm_than_the_signature() {
 #[test]
 fn none_and_unknown_algorithms_are_refused() {
     for name in [
-        "none", "None", "hs256", "RS256", "ES256", "EdDSA", "HS1", "",
+        "none", "None", "NONE", "hs256", "RS1", "ES256K", "eddsa", "HS1", "dir", "",
     ] {
         let header = format!(r#"{{"alg":"{name}"}}"#);
         let signed = token_with(&header, r#"{"sub":"7"}"#, "secret", Algorithm::HS256);
         let unsigned = format!("{}.", signed.rsplit_once('.').unwrap().0);
         for token in [signed, unsigned] {
             let result = verifier().verify_connect(&token, NOW);
-            assert_invalid(result, &InvalidToken::UnsupportedAlgorithm);
+            let expected = match name {
+                "none" | "None" | "NONE" => InvalidToken::Unsigned,
+                _ => InvalidToken::UnsupportedAlgorithm,
+            };
+            assert_invalid(result, &expected);
         }
     }
 }
@@ -301,13 +305,37 @@ fn validity_ends_at_exp_and_starts_at_nbf() {
         r#"{"exp":1800000000}"#,
         r#"{"exp":0}"#,
         r#"{"exp":-1}"#,
-        r#"{"nbf":1800000001}"#,
-        r#"{"exp":1900000000,"nbf":1850000000}"#,
+        // Over before it began.
+        r#"{"exp":1700000000,"nbf":1850000000}"#,
     ] {
         assert_eq!(connect(claims), Err(TokenError::Expired), "{claims}");
     }
+    for claims in [
+        r#"{"nbf":1800000001}"#,
+        r#"{"nbf":1800000000.5}"#,
+        r#"{"nbf":1e300}"#,
+        r#"{"exp":1900000000,"nbf":1850000000}"#,
+    ] {
+        assert_eq!(connect(claims), Err(TokenError::NotYet), "{claims}");
+    }
     let late = r#"{"channel":"c","exp":1800000000}"#;
     assert_eq!(subscribe(late), Err(TokenError::Expired));
+    let early = r#"{"channel":"c","nbf":1800000001}"#;
+    assert_eq!(subscribe(early), Err(TokenError::NotYet));
+}
+
+#[test]
+fn leeway_makes_up_for_clocks_that_disagree() {
+    let config = VerifierConfig {
+        leeway: Duration::from_secs(10),
+        ..config()
+    };
+    let verifier = Verifier::new(config).unwrap();
+    let verify = |claims: &str| verifier.verify_connect(&token(claims), NOW).map(|_| ());
+    assert_eq!(verify(r#"{"exp":1799999991}"#), Ok(()));
+    assert_eq!(verify(r#"{"exp":1799999990}"#), Err(TokenError::Expired));
+    assert_eq!(verify(r#"{"nbf":1800000010}"#), Ok(()));
+    assert_eq!(verify(r#"{"nbf":1800000011}"#), Err(TokenError::NotYet));
 }
 
 #[test]

@@ -82,6 +82,7 @@ fn every_table_is_read() {
         hmac_secret_key = "{SECRET}"
         hmac_previous_secret_key = "old"
         hmac_previous_secret_key_valid_until = 1900000000
+        leeway = "30s"
         audience = "chat"
         issuer = "https://example.org"
 
@@ -403,4 +404,66 @@ fn development_has_a_new_secret_each_time() {
     assert_ne!(secrets[0], secrets[1]);
     assert_eq!(secrets[0].expose().len(), 32);
     assert!(Signer::hs256(&secrets[0]).is_ok());
+}
+
+#[test]
+fn public_keys_are_checked_when_they_are_configured() {
+    let cases: serde_json::Value =
+        serde_json::from_str(include_str!("../../auth/tests/data/tokens.json")).unwrap();
+    let key = |alg: &str| {
+        let case = cases
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|case| case["alg"] == alg);
+        case.unwrap()["pem"].as_str().unwrap().to_owned()
+    };
+    let token =
+        |option: &str, pem: &str| format!("[client.token]\n{option} = \"\"\"\n{pem}\"\"\"\n");
+    for (option, alg) in [
+        ("rsa_public_key", "RS256"),
+        ("ecdsa_public_key", "ES256"),
+        ("ecdsa_public_key", "ES512"),
+        ("eddsa_public_key", "EdDSA"),
+    ] {
+        let config = load(&token(option, &key(alg))).unwrap();
+        let warning = "nobody can connect";
+        assert!(
+            !config.warnings.iter().any(|text| text.contains(warning)),
+            "{option}"
+        );
+    }
+    for (option, pem, expected) in [
+        (
+            "rsa_public_key",
+            key("ES256"),
+            "is a key of ES256; it belongs into another option",
+        ),
+        (
+            "eddsa_public_key",
+            key("RS256"),
+            "is a key of RS256, RS384, RS512, PS256, PS384, PS512; it belongs",
+        ),
+        (
+            "rsa_public_key",
+            "secret\n".into(),
+            "not a public key in PEM",
+        ),
+        (
+            "ecdsa_public_key",
+            key("ES256").replace("PUBLIC", "PRIVATE"),
+            "this is a private key, which only the signer should have",
+        ),
+    ] {
+        let problem = problem(&token(option, &pem));
+        assert!(
+            problem.contains(&format!("client.token.{option}")) && problem.contains(expected),
+            "{problem}"
+        );
+    }
+    let problem = problem("[client.token]\nleeway = \"6m\"\n");
+    assert!(
+        problem.contains("client.token.leeway") && problem.contains("5m"),
+        "{problem}"
+    );
 }

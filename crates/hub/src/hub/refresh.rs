@@ -32,10 +32,12 @@ impl Hub {
             verifier
                 .verify_connect(&request.token, now.unix)
                 .map_err(|error| match error {
-                    TokenError::Expired => Disconnect::EXPIRED,
-                    TokenError::Invalid(_) => {
+                    TokenError::Expired | TokenError::NotYet => Refusal::from(Disconnect::EXPIRED),
+                    // Temporary: the client tries again.
+                    TokenError::Unavailable => ErrorCode::Internal.into(),
+                    _ => {
                         tracing::debug!(%error, "refusing a token to refresh with");
-                        Disconnect::INVALID_TOKEN
+                        Disconnect::INVALID_TOKEN.into()
                     }
                 })?;
         let grace = self.config.client.expired_close_delay;
@@ -80,11 +82,12 @@ impl Hub {
                 .map_err(|error| match error {
                     // Temporary, so that the client asks the application for another token. It would end
                     // the subscription otherwise.
-                    TokenError::Expired => Refusal::Error(Error {
+                    TokenError::Expired | TokenError::NotYet => Refusal::Error(Error {
                         temporary: true,
                         ..ErrorCode::TokenExpired.into()
                     }),
-                    TokenError::Invalid(_) => Disconnect::INVALID_TOKEN.into(),
+                    TokenError::Unavailable => ErrorCode::Internal.into(),
+                    _ => Disconnect::INVALID_TOKEN.into(),
                 })?;
         check_bearer(&claims, &info, &request.channel)?;
         let ttl = time_to_live(now, claims.expire_at)?;

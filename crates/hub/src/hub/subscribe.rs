@@ -175,8 +175,9 @@ impl Hub {
             let claims = self
                 .verify_subscription(now, token)
                 .map_err(|error| match error {
-                    TokenError::Expired => ErrorCode::TokenExpired,
-                    TokenError::Invalid(_) => ErrorCode::PermissionDenied,
+                    TokenError::Expired | TokenError::NotYet => ErrorCode::TokenExpired,
+                    TokenError::Unavailable => ErrorCode::Internal,
+                    _ => ErrorCode::PermissionDenied,
                 })?;
             check_bearer(&claims, info, name.full)?;
             let ttl = time_to_live(now, claims.expire_at)?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::IntoDeserializer as _;
-use tautline_auth::{KeyError, Verifier, VerifierConfig};
+use tautline_auth::{KeyError, PublicKey, Verifier, VerifierConfig};
 use tautline_hub::config::{ChannelOptions, ClientOptions, HubConfig};
 use tautline_hub::engine::memory::MemoryOptions;
 use toml::de::{DeTable, DeValue};
@@ -200,10 +200,49 @@ fn check_size(option: &str, size: usize) -> Result<(), Unusable> {
 
 fn verifier(token: &TokenOptions) -> Result<Verifier, Unusable> {
     let valid_until = token.hmac_previous_secret_key_valid_until;
+    if token.leeway > MAX_LEEWAY {
+        let problem = "is more than 5m: clocks that far apart should be put right";
+        return Err(Unusable::new("client.token.leeway", problem));
+    }
+    let public_keys = [
+        (
+            "client.token.rsa_public_key",
+            &token.rsa_public_key,
+            "RS256",
+        ),
+        (
+            "client.token.ecdsa_public_key",
+            &token.ecdsa_public_key,
+            "ES",
+        ),
+        (
+            "client.token.eddsa_public_key",
+            &token.eddsa_public_key,
+            "EdDSA",
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(option, pem, algorithm)| Some((option, pem.as_deref()?, algorithm)))
+    .map(|(option, pem, algorithm)| {
+        let key =
+            PublicKey::from_pem(pem).map_err(|error| Unusable::new(option, error.to_string()))?;
+        if key.algorithms().any(|name| name.starts_with(algorithm)) {
+            return Ok(key);
+        }
+        let found: Vec<_> = key.algorithms().collect();
+        let problem = format!(
+            "is a key of {}; it belongs into another option",
+            found.join(", ")
+        );
+        Err(Unusable::new(option, problem))
+    });
+    let public_keys = public_keys.collect::<Result<Vec<_>, _>>()?;
     Verifier::new(VerifierConfig {
         hmac_secret: token.hmac_secret_key.clone(),
         hmac_previous_secret: token.hmac_previous_secret_key.clone(),
         hmac_previous_secret_valid_until: valid_until.map(Duration::from_secs),
+        public_keys,
+        leeway: token.leeway,
         audience: token.audience.clone(),
         issuer: token.issuer.clone(),
     })
@@ -234,10 +273,15 @@ fn warnings(
             warnings.push(text.to_owned());
         }
     };
-    let no_token = token.hmac_secret_key.is_none();
+    let public_keys = [
+        &token.rsa_public_key,
+        &token.ecdsa_public_key,
+        &token.eddsa_public_key,
+    ];
+    let no_token = token.hmac_secret_key.is_none() && public_keys.iter().all(|key| key.is_none());
     warn(
         no_token && !client.allow_anonymous_connect_without_token && !client.insecure,
-        "nobody can connect: client.token.hmac_secret_key is not set, and \
+        "nobody can connect: no key is set in client.token (such as hmac_secret_key), and \
          client.allow_anonymous_connect_without_token is off",
     );
     warn(
@@ -336,6 +380,8 @@ fn list(names: &[&str]) -> String {
 /// Keys of `[client]` that the hub has nothing to do with.
 const OWN_CLIENT_KEYS: [&str; 2] = ["allowed_origins", "token"];
 const MAX_FILE_LEN: u64 = 1024 * 1024;
+/// More is no disagreement of clocks.
+const MAX_LEEWAY: Duration = Duration::from_secs(5 * 60);
 const MIN_SIZE: usize = 1024;
 const MAX_SIZE: usize = 64 * 1024 * 1024;
 const MAX_SHUTDOWN: Duration = Duration::from_secs(3600);

@@ -139,13 +139,23 @@ impl NodeOptions {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TokenOptions {
-    /// Secret of HS256, HS384 and HS512. Without one, every token is invalid.
+    /// Secret of HS256, HS384 and HS512. Without any key, every token is invalid.
     pub hmac_secret_key: Option<Secret>,
     /// The secret before the last change, so that tokens made with it still work.
     pub hmac_previous_secret_key: Option<Secret>,
     /// Unix time in seconds from which on the previous secret doesn't count any more. Default:
     /// none.
     pub hmac_previous_secret_key_valid_until: Option<u64>,
+    /// Public key of RS256, RS384, RS512, PS256, PS384 and PS512, in PEM.
+    pub rsa_public_key: Option<String>,
+    /// Public key of ES256 (curve P-256), ES384 (P-384) or ES512 (P-521), in PEM.
+    pub ecdsa_public_key: Option<String>,
+    /// Public key of EdDSA (Ed25519), in PEM.
+    pub eddsa_public_key: Option<String>,
+    /// By how much clocks may disagree: tokens are believed for so much longer, and so much earlier.
+    /// At most 5m. Default: 0s.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub leeway: Duration,
     /// If set, tokens must have it as `aud`.
     pub audience: Option<String>,
     /// If set, tokens must have it as `iss`.
