@@ -118,6 +118,8 @@ fn type_name(kind: &str) -> Option<&'static str> {
         "Option<Secret>" => "secret text",
         "IpAddr" => "IP address",
         "DataFormat" => "`json` or `json_object`",
+        "RecoveryMode" => "`stream` or `cache`",
+        "Vec<DeltaType>" => "list of `fossil`",
         "SlowConsumerOption" => "`auto`, `park`, `disconnect`, `drop_oldest` or `latest`",
         "ErrorMode" => "`body` or `transport`",
         "LogLevel" => "`none`, `error`, `warn`, `info`, `debug` or `trace`",

@@ -66,6 +66,12 @@ pub struct NamespaceOptions {
     pub force_recovery: bool,
     /// Clients may ask for it.
     pub allow_recovery: bool,
+    /// What recovery means. `stream`: everything that was missed. `cache`: the newest publication,
+    /// with no position needed.
+    pub force_recovery_mode: RecoveryMode,
+    /// Every subscription begins with the newest publication, asked for or not. Needs `force_recovery`
+    /// and `force_recovery_mode = "cache"`.
+    pub auto_cache_recover: bool,
     /// Users may subscribe.
     pub allow_subscribe_for_client: bool,
     /// So may anonymous ones, if users may.
@@ -92,6 +98,12 @@ pub struct NamespaceOptions {
     pub allow_user_limited_channels: bool,
     /// What may be published.
     pub publication_data_format: DataFormat,
+    /// Clients may ask for publications with certain tags only.
+    pub allow_tags_filter: bool,
+    /// Ways in which clients may ask for publications as patches against the one before.
+    pub allowed_delta_types: Vec<DeltaType>,
+    /// Patches are made for those who asked for them. Needs history.
+    pub delta_publish: bool,
     /// What becomes of a reader that can't keep up. `park`: it is read on from history as fast as it
     /// reads, and misses nothing. `disconnect`: it may fill its queue, then it is cut off. `drop_oldest`:
     /// it misses the oldest of what it has no room for. `latest`: it gets the latest publication when
@@ -101,6 +113,28 @@ pub struct NamespaceOptions {
     /// For `slow_consumer = "latest"`: the tag by whose values publications replace each other; empty
     /// if each replaces all before it.
     pub slow_consumer_key_tag: String,
+}
+
+/// What recovery means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub enum RecoveryMode {
+    /// Everything that was missed.
+    #[default]
+    #[serde(rename = "stream", alias = "")]
+    Stream,
+    /// The newest publication.
+    #[serde(rename = "cache")]
+    Cache,
+}
+
+/// A way to write a publication as a patch against another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub enum DeltaType {
+    /// That of the Fossil version control system, which all SDKs know.
+    #[serde(rename = "fossil")]
+    Fossil,
 }
 
 /// What becomes of a reader for which a quarter of
@@ -237,6 +271,7 @@ impl ChannelOptions {
             (namespace.allow_recovery, "allow_recovery"),
             (namespace.force_positioning, "force_positioning"),
             (namespace.allow_positioning, "allow_positioning"),
+            (namespace.delta_publish, "delta_publish"),
         ] {
             if set && !namespace.has_history() {
                 return Err(ConfigError::new(
@@ -244,6 +279,14 @@ impl ChannelOptions {
                     "needs history: set history_size and history_ttl",
                 ));
             }
+        }
+        if namespace.auto_cache_recover
+            && !(namespace.force_recovery && namespace.force_recovery_mode == RecoveryMode::Cache)
+        {
+            return Err(ConfigError::new(
+                option("auto_cache_recover"),
+                "needs force_recovery and force_recovery_mode = \"cache\"",
+            ));
         }
         if namespace.slow_consumer == SlowConsumerOption::Park && !namespace.has_history() {
             return Err(ConfigError::new(

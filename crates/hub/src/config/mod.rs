@@ -13,7 +13,10 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use tautline_auth::Verifier;
 
-pub use channel::{ChannelOptions, DataFormat, NamespaceOptions, SlowConsumer, SlowConsumerOption};
+pub use channel::{
+    ChannelOptions, DataFormat, DeltaType, NamespaceOptions, RecoveryMode, SlowConsumer,
+    SlowConsumerOption,
+};
 pub use client::{ClientOptions, PersonalChannelOptions};
 
 /// What all hubs of a process go by. Checked, and fixed for the life of the process.

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use tautline_protocol::Encoding;
+use tautline_protocol::filter::Filter;
 
 use super::SessionId;
+use super::class::{Classes, Patching};
 use super::tail::Tail;
 use crate::engine::{Channel as ChannelArc, FeedId};
 
@@ -33,6 +35,8 @@ pub(crate) struct Channel {
     pub(crate) holding: u32,
     /// The end of the feed, as long as anybody is following.
     pub(crate) tail: Option<Box<Tail>>,
+    /// Only where somebody has a filter or takes patches.
+    pub(crate) classes: Option<Box<Classes>>,
     /// Pages being read for those who are behind: where each begins, and the serial of its ticket.
     pub(crate) reads: Vec<(u64, u64)>,
     /// What the engine calls the feed of this channel to this worker.
@@ -67,6 +71,9 @@ pub(crate) struct Subscriber {
     /// Something that is missing ends the subscription.
     pub(crate) positioned: bool,
     pub(crate) encoding: Encoding,
+    /// Number of its class among the channel's.
+    pub(crate) class: u16,
+    pub(crate) patching: Patching,
     /// Wants to know who comes and goes.
     pub(crate) join_leave: bool,
 }
@@ -97,6 +104,7 @@ impl Channel {
             following: 0,
             holding: 0,
             tail: None,
+            classes: None,
             reads: Vec::new(),
             feed: 0,
             state: FeedState::Off,
@@ -122,11 +130,35 @@ impl Channel {
         self.keep_tail();
     }
 
+    /// Finds the class of a subscriber that is about to be entered.
+    pub(crate) fn classify(
+        &mut self,
+        filter: Option<Filter>,
+        patching: Patching,
+        makes_patches: bool,
+    ) -> u16 {
+        if self.classes.is_none() && (filter.is_some() || patching != Patching::Off) {
+            let mut classes = Classes::new(makes_patches);
+            for _ in &self.subscribers {
+                classes.enter(None, Patching::Off);
+            }
+            self.classes = Some(Box::new(classes));
+        }
+        match &mut self.classes {
+            None => 0,
+            Some(classes) => classes.enter(filter, patching),
+        }
+    }
+
     /// Takes a subscriber out. The last one gets its place.
     pub(crate) fn swap_remove(&mut self, slot: usize) {
         let subscriber = self.subscribers.swap_remove(slot);
         self.count(&subscriber, -1);
         self.keep_tail();
+        let classes = self.classes.as_mut();
+        if classes.is_some_and(|classes| classes.leave(&subscriber)) {
+            self.classes = None;
+        }
     }
 
     /// Where the session's subscription stands in the stream.

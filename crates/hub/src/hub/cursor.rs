@@ -17,6 +17,7 @@ use tautline_protocol::{Push, Reply, UnsubscribeCode};
 
 use super::channel_name::ChannelName;
 use super::channels::{ChannelKey, Role};
+use super::class::dress;
 use super::recovery::is_at_head;
 use super::waiting::Pending;
 use super::{Hub, SessionId};
@@ -102,7 +103,7 @@ impl Hub {
                 return;
             }
             if let Some(held) = lag.held.pop() {
-                self.release(now, id, held, out);
+                self.release(now, id, &held, out);
             } else if let Some(key) = lag.behind.pop_front() {
                 self.read_on(now, id, key, out);
             } else {
@@ -219,14 +220,19 @@ impl Hub {
     }
 
     /// Sends what was held for a channel, which is live again with that.
-    fn release<O: Outbox>(&mut self, now: Now, id: SessionId, held: Held, out: &mut O) {
+    fn release<O: Outbox>(&mut self, now: Now, id: SessionId, held: &Held, out: &mut O) {
         let Some(slot) = self.slot_in(id, held.channel, Role::Holding) else {
             return;
         };
         self.catch_up(now, held.channel, slot);
         if let Some(channel) = self.channels.by_key(held.channel) {
-            let name = channel.name.clone();
-            for publication in held.publications {
+            let (name, subscriber) = (channel.name.clone(), channel.subscribers[slot]);
+            let classes = channel.classes.as_deref();
+            let publications = held.publications.iter();
+            let publications: Vec<_> = publications
+                .filter_map(|publication| dress(classes, &subscriber, publication))
+                .collect();
+            for publication in publications {
                 let push = Push::Publication(name.clone(), publication);
                 self.send_page(id, &Reply::Push(push), out);
             }
@@ -249,7 +255,7 @@ impl Hub {
         let rest = channel.tail.as_ref().and_then(|tail| tail.behind(from));
         if let Some(page) = rest.map(|rest| one_page(rest, limit)) {
             let seen = channel.seen;
-            return self.send_publications(now, id, key, page, seen, out);
+            return self.send_publications(now, id, key, &page, seen, out);
         }
         let Some(options) = history_options(&self.config, &channel.name) else {
             // Offsets come of histories only.
@@ -369,7 +375,7 @@ impl Hub {
             // An engine that says neither what comes next nor that it is gone.
             return self.retry(now, id, key);
         }
-        self.send_publications(now, id, key, page.publications, page.top.offset, out);
+        self.send_publications(now, id, key, &page.publications, page.top.offset, out);
     }
 
     /// Sends what comes next to a subscription that is behind a stream which ends at `top`.
@@ -378,7 +384,7 @@ impl Hub {
         now: Now,
         id: SessionId,
         key: ChannelKey,
-        publications: Vec<Arc<Publication>>,
+        publications: &[Arc<Publication>],
         top: u64,
         out: &mut O,
     ) {
@@ -394,6 +400,11 @@ impl Hub {
             self.counters.pages += 1;
         }
         let (from, seen) = (channel.subscribers[slot].from, channel.seen);
+        let (classes, subscriber) = (channel.classes.as_deref(), channel.subscribers[slot]);
+        let publications: Vec<_> = publications
+            .iter()
+            .filter_map(|publication| dress(classes, &subscriber, publication))
+            .collect();
         for publication in publications {
             let push = Push::Publication(name.clone(), publication);
             self.send_page(id, &Reply::Push(push), out);

@@ -10,11 +10,12 @@ use tautline_protocol::message::Publication;
 use tautline_protocol::{Encoding, Push, Reply, UnsubscribeCode};
 
 use super::channels::{Channel, Role, Subscriber};
+use super::class::Assortment;
 use super::cursor::park_mark;
 use super::sessions::Sessions;
 use super::{Hub, SessionId};
 use crate::Now;
-use crate::engine::{Delivery, FeedId};
+use crate::engine::{Channel as Name, Delivery, FeedId};
 use crate::outbox::Outbox;
 
 /// A message on its way to many, made ready when it is first needed.
@@ -101,18 +102,13 @@ impl Hub {
         if is_held {
             self.hold_for_all(index, &publication);
         }
-        let reply = Reply::Push(Push::Publication(name, publication));
-        self.fan_out(
-            index,
-            &reply,
-            out,
-            Kind::Publication,
-            |subscriber, sessions| match subscriber.role {
+        self.fan_out_publication(index, name, publication, out, |subscriber, sessions| {
+            match subscriber.role {
                 Role::Live => true,
                 Role::Behind => has_room(sessions, subscriber),
                 Role::Pending | Role::Holding => false,
-            },
-        );
+            }
+        });
     }
 
     fn deliver_publication<O: Outbox>(
@@ -139,6 +135,11 @@ impl Hub {
         let Some(channel) = self.channels.get_mut(index) else {
             return;
         };
+        if previous != channel.seen
+            && let Some(classes) = &mut channel.classes
+        {
+            classes.forget();
+        }
         channel.seen = offset;
         channel.checked_at = now.monotonic;
         channel.suspected = false;
@@ -149,10 +150,78 @@ impl Hub {
         if is_held {
             self.hold_for_all(index, &publication);
         }
-        let reply = Reply::Push(Push::Publication(name, publication));
-        self.fan_out(index, &reply, out, Kind::Publication, |subscriber, _| {
+        self.fan_out_publication(index, name, publication, out, |subscriber, _| {
             subscriber.role == Role::Live && subscriber.from < offset
         });
+    }
+
+    /// Sends a publication to the subscribers of a channel that `wants` it, to each in its way.
+    fn fan_out_publication<O: Outbox>(
+        &mut self,
+        index: u32,
+        name: Name,
+        publication: Arc<Publication>,
+        out: &mut O,
+        wants: impl Fn(&Subscriber, &Sessions) -> bool,
+    ) {
+        if self
+            .channels
+            .get(index)
+            .is_some_and(|channel| channel.classes.is_some())
+        {
+            return self.fan_out_assorted(index, &name, &publication, out, wants);
+        }
+        let reply = Reply::Push(Push::Publication(name, publication));
+        self.fan_out(index, &reply, out, Kind::Publication, wants);
+    }
+
+    /// The same where some have filters or take patches.
+    fn fan_out_assorted<O: Outbox>(
+        &mut self,
+        index: u32,
+        name: &Name,
+        publication: &Arc<Publication>,
+        out: &mut O,
+        wants: impl Fn(&Subscriber, &Sessions) -> bool,
+    ) {
+        let Self {
+            channels,
+            sessions,
+            full,
+            scratch,
+            config,
+            patches,
+            ..
+        } = self;
+        let Some(Channel {
+            subscribers,
+            classes: Some(classes),
+            ..
+        }) = channels.get_mut(index)
+        else {
+            return;
+        };
+        let mark = park_mark(config);
+        let mut assortment: Assortment<'_, O> =
+            Assortment::new(name, publication, classes, patches, scratch);
+        for subscriber in subscribers {
+            if !assortment.is_for(subscriber) {
+                continue;
+            }
+            if !wants(subscriber, sessions) {
+                // It has not what its class got last: patches begin anew.
+                subscriber.miss();
+                continue;
+            }
+            let message = assortment.take(subscriber, out);
+            let queued = out.send_prepared(subscriber.session, message);
+            if queued > mark {
+                full.push((subscriber.session, queued));
+            }
+        }
+        if !full.is_empty() {
+            self.on_full(index, Kind::Publication);
+        }
     }
 
     /// The feed has lost what comes before `previous`, or some of it: those who miss it read it.
@@ -181,6 +250,10 @@ impl Hub {
             .filter(|subscriber| subscriber.role == Role::Holding)
             // Unless it has had this one before it began, or has no claim to it.
             .filter(|subscriber| publication.offset == 0 || subscriber.from < publication.offset)
+            .filter(|subscriber| {
+                let classes = channel.classes.as_deref();
+                classes.is_none_or(|classes| classes.passes(subscriber.class, publication))
+            })
             .map(|subscriber| subscriber.session)
             .collect();
         for id in holding {
@@ -205,6 +278,15 @@ impl Hub {
         channel.seen = seen;
         if let Some(tail) = &mut channel.tail {
             tail.clear();
+        }
+        if let Some(classes) = &mut channel.classes {
+            classes.forget();
+        }
+        // Those who are not positioned stay, and offsets count anew for them.
+        for subscriber in &mut channel.subscribers {
+            if !subscriber.positioned {
+                subscriber.from = 0;
+            }
         }
         if channel.positioned + channel.following + channel.holding > 0 {
             self.end_incomplete(now, index, |_| true, out);

@@ -4,6 +4,7 @@
 //!
 //! - `dispatch`: frames to commands to replies, one after the other; outcomes of the engine;
 //! - `connect`, `subscribe`, `unsubscribe`, `publish`, `queries`, `refresh`: the commands;
+//! - `class`: who gets publications filtered, or as patches;
 //! - `fanout`: deliveries to subscribers at the head; `cursor`: those behind it; `recovery`, `tail`:
 //!   where the two meet;
 //! - `heartbeat`: everything that happens because time passes; `wheel`: its timers;
@@ -13,6 +14,7 @@
 mod api;
 mod channel_name;
 mod channels;
+mod class;
 mod connect;
 mod cursor;
 mod dispatch;
@@ -36,7 +38,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use tautline_protocol::message::ClientInfo;
-use tautline_protocol::{Disconnect, Reply};
+use tautline_protocol::{Disconnect, Reply, delta};
 
 pub use self::api::{ApiHistory, ApiPublish, PublishOutcome};
 pub use self::cursor::HubCounters;
@@ -95,6 +97,8 @@ pub struct Hub {
     counters: HubCounters,
     /// Kept for its capacity: the message being encoded.
     scratch: Vec<u8>,
+    /// Makes patches.
+    patches: delta::Encoder,
     /// Kept for its capacity: timers being handled.
     fired: Vec<(Tick, Timer)>,
 }
@@ -153,6 +157,7 @@ impl Hub {
             full: Vec::new(),
             counters: HubCounters::default(),
             scratch: Vec::new(),
+            patches: delta::Encoder::default(),
             fired: Vec::new(),
         }
     }

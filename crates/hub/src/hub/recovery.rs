@@ -65,6 +65,50 @@ pub(crate) fn begin(since: Option<(u64, &str)>, page: HistoryPage, seen: u64) ->
     }
 }
 
+/// The same where the newest publication that `passes` is all that is wanted of what was missed.
+/// `page` was read backward, from the newest on.
+pub(crate) fn begin_with_newest(
+    (since, epoch): (u64, &str),
+    page: HistoryPage,
+    seen: u64,
+    passes: impl Fn(&Publication) -> bool,
+) -> Beginning {
+    let HistoryPage {
+        top,
+        mut publications,
+        ..
+    } = page;
+    let is_current = since > 0 && since == top.offset && *epoch == *top.epoch;
+    let has_newest = publications.first().map(|newest| newest.offset) == Some(top.offset);
+    let recovered = is_current || has_newest;
+    let from = top.offset;
+    if !recovered {
+        publications.clear();
+        return Beginning {
+            recovered,
+            publications,
+            position: StreamPosition {
+                offset: from.max(seen),
+                epoch: top.epoch,
+            },
+            from: from.max(seen),
+            is_at_head: true,
+        };
+    }
+    publications.retain(|publication| !is_current && passes(publication));
+    publications.truncate(1);
+    Beginning {
+        recovered,
+        publications,
+        is_at_head: is_at_head(from, seen, from),
+        position: StreamPosition {
+            offset: since,
+            epoch: top.epoch,
+        },
+        from,
+    }
+}
+
 /// Whether everything behind `from` comes by a feed that has come as far as `seen`. One that has
 /// brought nothing yet (0) brings what comes behind `top`, read after it began.
 pub(crate) fn is_at_head(from: u64, seen: u64, top: u64) -> bool {

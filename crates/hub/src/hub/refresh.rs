@@ -48,6 +48,16 @@ impl Hub {
         if claims.user != *connected.info.user {
             return Err(Disconnect::INVALID_TOKEN.into());
         }
+        // The server-side subscriptions are those of the token. Where a new one names others, the client
+        // gets them by connecting again.
+        let channels = &self.channels;
+        let has_all = claims.subs.keys().all(|channel| {
+            let index = channels.find(channel);
+            index.is_some_and(|index| connected.subscription(index).is_some())
+        });
+        if !has_all {
+            return Err(Disconnect::INSUFFICIENT_STATE.into());
+        }
         let ttl = time_to_live(now, expire_at)?;
         connected.expires_at = ttl.map(|ttl| deadline(now, ttl, grace));
         self.arm(id);

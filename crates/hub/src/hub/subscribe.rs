@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use tautline_auth::{Overrides, SubscriptionOptions, TokenError};
+use tautline_protocol::filter::{Filter, FilterLimits};
 use tautline_protocol::message::{
     ClientInfo, SUBSCRIBE_FLAG_REJECT_UNRECOVERED, SubscribeRequest, SubscribeResult,
 };
@@ -15,6 +16,7 @@ use tautline_protocol::{Disconnect, ErrorCode, Reply, Response};
 
 use super::channel_name::ChannelName;
 use super::channels::{FeedState, Role, Subscriber};
+use super::class::{Patching, dress};
 use super::connect::{deadline, time_to_live};
 use super::cursor::{PAGE_PUBLICATIONS, page_bytes};
 use super::dispatch::{Progress, Refusal};
@@ -25,6 +27,7 @@ use super::sessions::{Subscription, SubscriptionExtra};
 use super::waiting::{Pending, Subscribing, Waiting, Wants};
 use super::{Hub, SessionId};
 use crate::Now;
+use crate::config::{DeltaType, RecoveryMode};
 use crate::engine::{HistoryOptions, HistoryRead, Outcome, Started, Ticket};
 use crate::outbox::Outbox;
 
@@ -41,8 +44,16 @@ pub(super) struct Plan {
     grant: Grant,
     history: Option<HistoryOptions>,
     since: Option<(u64, Arc<str>)>,
+    is_recovering: bool,
+    /// Of what was missed, the newest will do.
+    is_cache: bool,
     /// The server's doing, not the client's.
     server_side: bool,
+    filter: Option<Filter>,
+    /// The subscriber takes patches.
+    takes_patches: bool,
+    /// The namespace wants them to be made.
+    makes_patches: bool,
 }
 
 impl Hub {
@@ -88,7 +99,8 @@ impl Hub {
             page: None,
             wants: plan.wants,
             since: plan.since,
-            was_recovering: request.recover,
+            was_recovering: plan.is_recovering,
+            is_cache: plan.is_cache,
             reject_unrecovered: request.flag & SUBSCRIBE_FLAG_REJECT_UNRECOVERED != 0,
             ttl: plan.grant.ttl,
             data: plan.grant.options.data.map(Into::into),
@@ -128,10 +140,23 @@ impl Hub {
         }
         let name = ChannelName::parse(&self.config, &request.channel)?;
         let grant = self.grant_subscription(now, &connected.info, &name, &request.token)?;
-        if request.tags_filter.is_some() {
-            return Err(ErrorCode::BadRequest.into());
+        let mut plan = self.plan(request, &name, &connected.info, grant, false);
+        if let Some(filter) = &request.tags_filter {
+            if !name.options.allow_tags_filter {
+                return Err(ErrorCode::BadRequest.into());
+            }
+            let filter = filter.parse(&FilterLimits::default()).map_err(|error| {
+                tracing::debug!(session = id.index, %error, "refusing a tags filter");
+                ErrorCode::BadRequest
+            })?;
+            let channel = known.and_then(|channel| self.channels.get(channel));
+            let classes = channel.and_then(|channel| channel.classes.as_deref());
+            if classes.is_some_and(|classes| classes.is_full(&filter)) {
+                return Err(ErrorCode::LimitExceeded.into());
+            }
+            plan.filter = Some(filter);
         }
-        Ok(self.plan(request, &name, &connected.info, grant, false))
+        Ok(plan)
     }
 
     /// What a request that is allowed comes to.
@@ -152,14 +177,25 @@ impl Hub {
             &grant.options.overrides,
             history.is_some(),
         );
-        let recovers = request.recover && wants.recoverable;
+        let is_cache = name.options.force_recovery_mode == RecoveryMode::Cache;
+        let is_recovering = request.recover || name.options.auto_cache_recover;
+        let recovers = is_recovering && wants.recoverable;
         let since = recovers.then(|| (request.offset, Arc::from(&*request.epoch)));
         Plan {
             wants,
             grant,
             history,
             since,
+            is_recovering,
+            is_cache,
             server_side,
+            filter: None,
+            takes_patches: request.delta == "fossil"
+                && name
+                    .options
+                    .allowed_delta_types
+                    .contains(&DeltaType::Fossil),
+            makes_patches: name.options.delta_publish,
         }
     }
 
@@ -236,6 +272,12 @@ impl Hub {
         if let (Some(entry), Some(connected)) =
             (self.channels.get_mut(channel), session.connected_mut())
         {
+            let patching = if plan.takes_patches {
+                Patching::Fresh
+            } else {
+                Patching::Off
+            };
+            let class = entry.classify(plan.filter.clone(), patching, plan.makes_patches);
             connected.subscriptions.push(Subscription {
                 channel,
                 slot: entry.subscribers.len() as u32,
@@ -250,6 +292,8 @@ impl Hub {
                 role: Role::Pending,
                 positioned: plan.wants.positioned,
                 encoding,
+                class,
+                patching,
                 join_leave: false,
             });
             self.subscriptions += 1;
@@ -266,6 +310,9 @@ impl Hub {
         history: Option<HistoryOptions>,
     ) {
         let index = subscribing.channel;
+        let is_filtered = self
+            .subscriber(id, index)
+            .is_some_and(|subscriber| subscriber.class > 0);
         let Some(channel) = self.channels.get(index) else {
             return;
         };
@@ -316,6 +363,17 @@ impl Hub {
                 limit: Some(since.map_or(0, |_| most.min(PAGE_PUBLICATIONS))),
                 max_bytes: Some(page_bytes(&self.config)),
                 reverse: false,
+            };
+            let read = if subscribing.is_cache && since.is_some() {
+                // The newest, and some before it in case a filter doesn't let it through.
+                HistoryRead {
+                    since: None,
+                    limit: Some(if is_filtered { PAGE_PUBLICATIONS } else { 1 }),
+                    reverse: true,
+                    ..read
+                }
+            } else {
+                read
             };
             let ticket = self.ticket();
             let started = self.engine.history(now, ticket, read);
@@ -413,7 +471,20 @@ impl Hub {
             let since = since.as_ref().map(|(offset, epoch)| (*offset, &**epoch));
             self.meet_stream(now, index, &page.top.epoch, out);
             let seen = self.channels.get(index).map_or(0, |channel| channel.seen);
-            let begun = recovery::begin(since, page, seen);
+            let begun = match since {
+                Some(since) if subscribing.is_cache => {
+                    let channel = self.channels.get(index);
+                    let classes = channel.and_then(|channel| channel.classes.as_deref());
+                    let class = self
+                        .subscriber(id, index)
+                        .map(|subscriber| subscriber.class);
+                    recovery::begin_with_newest(since, page, seen, |publication| {
+                        let classes = classes.zip(class);
+                        classes.is_none_or(|(classes, class)| classes.passes(class, publication))
+                    })
+                }
+                since => recovery::begin(since, page, seen),
+            };
             if since.is_some() && !begun.recovered && subscribing.reject_unrecovered {
                 return Err(ErrorCode::UnrecoverablePosition.into());
             }
@@ -428,6 +499,16 @@ impl Hub {
         let connected = self.sessions.connected(id);
         let subscription = connected.and_then(|connected| connected.subscription(index));
         let slot = subscription.map(|subscription| subscription.slot as usize);
+        if let (Some(slot), Some(channel)) = (slot, self.channels.get(index)) {
+            let (classes, subscriber) = (channel.classes.as_deref(), &channel.subscribers[slot]);
+            result.delta = subscriber.patching != Patching::Off;
+            if classes.is_some() {
+                let publications = result.publications.iter();
+                result.publications = publications
+                    .filter_map(|publication| dress(classes, subscriber, publication))
+                    .collect();
+            }
+        }
         if let (Some(slot), Some(channel)) = (slot, self.channels.get_mut(index)) {
             channel.subscribers[slot].from = from;
             channel.subscribers[slot].join_leave = wants.join_leave;
@@ -441,6 +522,12 @@ impl Hub {
             }
         }
         Ok((command, wants, result))
+    }
+
+    /// A session in a channel's list.
+    fn subscriber(&self, id: SessionId, index: u32) -> Option<&Subscriber> {
+        let slot = self.sessions.connected(id)?.subscription(index)?.slot as usize;
+        self.channels.get(index)?.subscribers.get(slot)
     }
 
     /// Reconciles the incarnation of the stream that was read with the one that the feed is in. If

@@ -42,6 +42,8 @@ pub(crate) struct Subscribing {
     pub(crate) wants: Wants,
     /// The position to recover from, where that is asked for and possible.
     pub(crate) since: Option<(u64, Arc<str>)>,
+    /// Of what was missed, the newest will do.
+    pub(crate) is_cache: bool,
     /// Recovery was asked for.
     pub(crate) was_recovering: bool,
     /// If the position can't be recovered, the command fails.

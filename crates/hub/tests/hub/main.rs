@@ -10,6 +10,7 @@
 mod support;
 
 mod api;
+mod classes;
 mod connect;
 mod cursor;
 mod expiry;
