@@ -12,6 +12,7 @@ pub mod config;
 mod door;
 pub mod entropy;
 pub mod http;
+pub mod keys;
 pub mod node;
 mod node_api;
 mod worker;

@@ -106,9 +106,16 @@ pub fn run(config: &Config, started: impl FnOnce(SocketAddr)) -> Result<(), Node
     runtime.block_on(async {
         let mut signals = Signals::new().map_err(system("signals"))?;
         started(address);
+        let fetching = async {
+            match &config.keys {
+                Some(keys) => keys.run().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = signals.next() => {}
             _ = ended.recv() => return Err(NodeError::WorkerEnded),
+            () = fetching => {}
         }
         tracing::info!("shutting down; a second signal ends the process at once");
         let _ = shutdown.send(true);

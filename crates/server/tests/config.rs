@@ -461,6 +461,17 @@ fn public_keys_are_checked_when_they_are_configured() {
             "{problem}"
         );
     }
+    let endpoint = |url: &str| format!("[client.token]\njwks_public_endpoint = \"{url}\"\n");
+    assert!(problem(&endpoint("id.example.com")).contains("is not a URL of a key set"));
+    let warns = |url: &str| {
+        let config = load(&endpoint(url)).unwrap();
+        config
+            .warnings
+            .iter()
+            .any(|text| text.contains("whoever is on the way"))
+    };
+    assert!(warns("http://id.example.com/keys"));
+    assert!(!warns("https://id.example.com/keys") && !warns("http://localhost:8080/keys"));
     let problem = problem("[client.token]\nleeway = \"6m\"\n");
     assert!(
         problem.contains("client.token.leeway") && problem.contains("5m"),

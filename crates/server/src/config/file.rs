@@ -22,6 +22,7 @@ use super::{
 };
 use crate::http::Settings;
 use crate::http::origin::OriginPolicy;
+use crate::keys::KeySource;
 
 /// Reads a file that is at most [`MAX_FILE_LEN`] bytes long.
 pub(super) fn read(path: &Path) -> io::Result<String> {
@@ -161,8 +162,19 @@ fn check(
     if shutdown.timeout > MAX_SHUTDOWN {
         return Err(Unusable::new("shutdown.timeout", "must be at most 1h"));
     }
-    let verifier = verifier(&token)?;
-    let warnings = warnings(&client, &token, allowed_origins, &http_api);
+    let keys = key_source(&token)?;
+    let mut verifier = verifier(&token)?;
+    if let Some(keys) = &keys {
+        verifier = verifier.with_remote_keys(keys.keys());
+    }
+    let mut warnings = warnings(&client, &token, allowed_origins, &http_api);
+    if keys.as_ref().is_some_and(KeySource::is_open_to_forgery) {
+        warnings.push(
+            "client.token.jwks_public_endpoint is fetched over http://: whoever is on the way can \
+             put keys of his own in their place; use https://"
+                .to_owned(),
+        );
+    }
     let hub =
         HubConfig::new(client, channel, Some(Arc::new(verifier))).map_err(|error| Unusable {
             option: error.option,
@@ -184,6 +196,7 @@ fn check(
         }),
         websocket,
         token,
+        keys,
         shutdown,
         log,
         warnings,
@@ -196,6 +209,13 @@ fn check_size(option: &str, size: usize) -> Result<(), Unusable> {
     }
     let problem = format!("is {size} bytes, must be between {MIN_SIZE} and {MAX_SIZE}");
     Err(Unusable::new(option, problem))
+}
+
+fn key_source(token: &TokenOptions) -> Result<Option<KeySource>, Unusable> {
+    let source = token.jwks_public_endpoint.as_deref().map(KeySource::new);
+    source
+        .transpose()
+        .map_err(|error| Unusable::new("client.token.jwks_public_endpoint", error.to_string()))
 }
 
 fn verifier(token: &TokenOptions) -> Result<Verifier, Unusable> {
@@ -277,6 +297,7 @@ fn warnings(
         &token.rsa_public_key,
         &token.ecdsa_public_key,
         &token.eddsa_public_key,
+        &token.jwks_public_endpoint,
     ];
     let no_token = token.hmac_secret_key.is_none() && public_keys.iter().all(|key| key.is_none());
     warn(

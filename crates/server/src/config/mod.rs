@@ -43,6 +43,7 @@ use thiserror::Error;
 
 use crate::http::Settings;
 use crate::http::api::ErrorMode;
+use crate::keys::KeySource;
 
 pub use self::dev::DEV_API_KEY;
 
@@ -62,6 +63,8 @@ pub struct Config {
     pub websocket: WebSocketOptions,
     /// Keys of tokens, for `tautline token`.
     pub token: TokenOptions,
+    /// Keys that are to be fetched; the verifier has them already.
+    pub keys: Option<KeySource>,
     /// How a stop is spread over time.
     pub shutdown: ShutdownOptions,
     /// What is told on standard error.
@@ -152,6 +155,10 @@ pub struct TokenOptions {
     pub ecdsa_public_key: Option<String>,
     /// Public key of EdDSA (Ed25519), in PEM.
     pub eddsa_public_key: Option<String>,
+    /// Where an identity provider publishes its keys, as a JWK Set: a URL such as
+    /// `https://id.example.com/.well-known/jwks.json`. Tokens say by `kid` which of them they were
+    /// signed with. Fetched at the start, each hour, and when a token names a key that isn't known.
+    pub jwks_public_endpoint: Option<String>,
     /// By how much clocks may disagree: tokens are believed for so much longer, and so much earlier.
     /// At most 5m. Default: 0s.
     #[serde(deserialize_with = "duration::deserialize")]
