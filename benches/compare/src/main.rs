@@ -10,6 +10,7 @@ mod load;
 mod memory;
 mod options;
 mod peers;
+mod proof;
 mod report;
 mod rounds;
 mod server;
@@ -46,6 +47,8 @@ fn run(options: &Options) -> anyhow::Result<bool> {
             peers::print_list(&common.tautline_dir());
             return Ok(true);
         }
+        Command::Slow(proof) => return proof.show(common).map(|()| true),
+        Command::Behind(proof) => return proof.show(common).map(|()| true),
         Command::Suite(suite) => return suite::run(suite, common),
         Command::Echo(load) => Load::Echo(load.clone()),
         Command::Deflate(load) => Load::Deflate(load.clone()),

@@ -1,15 +1,14 @@
 //! What a server's connections take: heap by a counter that stands before its allocator, and the resident set.
 
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::client::upgrade::PATIENCE;
+use crate::client::http::ask;
 
 /// Two native 64-bit integers; see `heapcount`.
 const COUNTERS: u64 = 16;
@@ -79,9 +78,15 @@ impl HeapCounter {
             }
             before = now;
         }
+        self.at_once(pid)
+    }
+
+    /// The footprint of process `pid` as it is.
+    pub(crate) fn at_once(&self, pid: u32) -> Result<Footprint> {
+        let (heap, blocks) = self.read()?;
         Ok(Footprint {
-            heap: before.0,
-            blocks: before.1,
+            heap,
+            blocks,
             resident: resident(pid)?,
         })
     }
@@ -92,18 +97,11 @@ impl HeapCounter {
 /// # Errors
 /// An answer that is not these two numbers.
 pub(crate) fn told(address: SocketAddr, path: &str) -> Result<(i64, i64)> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
-    stream.write_all(request.as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let numbers = answer.split_once("\r\n\r\n").and_then(|(head, body)| {
-        let (bytes, blocks) = body.trim().split_once(' ')?;
-        let is_well = head.starts_with("HTTP/1.0 200") || head.starts_with("HTTP/1.1 200");
-        (bytes.parse().ok().zip(blocks.parse().ok())).filter(|_| is_well)
-    });
-    numbers.with_context(|| format!("{path} does not tell the heap: {answer:?}"))
+    let body = ask(address, path, None)?;
+    let numbers = body.trim().split_once(' ');
+    numbers
+        .and_then(|(bytes, blocks)| bytes.parse().ok().zip(blocks.parse().ok()))
+        .with_context(|| format!("{path} does not tell the heap: {body:?}"))
 }
 
 impl Drop for HeapCounter {

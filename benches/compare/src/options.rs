@@ -9,6 +9,7 @@ use crate::load::{
     OpenLoad, StormLoad, SubscribedLoad,
 };
 use crate::peers::Peer;
+use crate::proof::{BehindProof, SlowProof};
 
 /// Measures WebSocket servers side by side: CPU time per message, memory per connection
 #[derive(Debug, Parser)]
@@ -45,6 +46,10 @@ pub(crate) enum Command {
     Join(JoinLoad),
     /// Clients that are subscribed and do nothing: memory per client
     Subscribed(SubscribedLoad),
+    /// Tautline alone: readers at 10 KB/s beside a thousand fast ones
+    Slow(SlowProof),
+    /// Tautline alone: a client catches up a million publications while others go on
+    Behind(BehindProof),
     /// All loads of the published table, or some of them
     Suite(SuiteOptions),
     /// Which servers there are, which were found, and why not

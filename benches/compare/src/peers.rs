@@ -25,6 +25,8 @@ pub(crate) enum Service {
     ChannelsProtobuf,
     /// The same with channels and clients in any number: what takes a server that knows the protocol.
     Clients,
+    /// The client protocol with long histories.
+    Proof,
     /// Echo through axum.
     Axum,
     /// Echo behind TLS 1.3.
@@ -116,6 +118,7 @@ const BUN_PACKAGE: &str = include_str!("../peers/bun/package.json");
 const UWEBSOCKETS_PACKAGE: &str = include_str!("../peers/uwebsockets/requirements.txt");
 const CENTRIFUGE_MODULES: &str = include_str!("../peers/centrifuge/go.mod");
 const CENTRIFUGE: Program = Program::Foreign("peer-centrifuge", "it takes Go");
+const PROOFS: Program = Program::Serve(include_str!("../proofs.toml"));
 const SERVE: Program = Program::Serve(include_str!("../tautline.toml"));
 /// Where the client protocol is spoken.
 const CLIENTS: &str = "/connection/websocket";
@@ -253,6 +256,7 @@ pub(crate) const PEERS: &[Peer] = &[
             start(Service::Channels, SERVE, &[], CLIENTS),
             start(Service::ChannelsProtobuf, SERVE, &[], CLIENTS),
             start(Service::Clients, SERVE, &[], CLIENTS),
+            start(Service::Proof, PROOFS, &[], CLIENTS),
             start(
                 Service::Axum,
                 Program::Own("peer-tautline"),

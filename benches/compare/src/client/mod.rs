@@ -2,6 +2,7 @@
 
 pub(crate) mod deflate;
 pub(crate) mod frame;
+pub(crate) mod http;
 pub(crate) mod session;
 mod tls;
 pub(crate) mod upgrade;

@@ -34,7 +34,11 @@ pub(crate) enum Reply<'a> {
     /// To be answered with a pong.
     Ping,
     /// To command `id`; refused, or not.
-    Answer { id: u64, refused: bool },
+    Answer {
+        id: u64,
+        refused: bool,
+        message: &'a [u8],
+    },
     /// Of its own accord.
     Push(&'a [u8]),
 }
@@ -150,8 +154,13 @@ impl Session {
         for (id, &command) in (2..).zip(commands) {
             self.encoding.put_next(&mut payload, id, command);
         }
+        self.send(random, &payload)
+    }
+
+    /// Sends a message as it is.
+    pub(crate) fn send(&mut self, random: &mut Random, payload: &[u8]) -> Result<()> {
         let mut out = Vec::new();
-        put_client(&mut out, self.encoding.opcode(), &payload, random.key());
+        put_client(&mut out, self.encoding.opcode(), payload, random.key());
         Ok(self.stream.write_all(&out)?)
     }
 
@@ -160,7 +169,7 @@ impl Session {
         let mut buffer = [0; READ_BUFFER];
         while unanswered > 0 {
             self.receive(&mut buffer, |reply| {
-                if let Reply::Answer { id, refused } = reply {
+                if let Reply::Answer { id, refused, .. } = reply {
                     if refused {
                         bail!("command {id} was refused");
                     }
@@ -247,6 +256,7 @@ fn read_json(line: &[u8]) -> Result<Reply<'_>> {
     Ok(Reply::Answer {
         id: digits.fold(0, |id, digit| id * 10 + u64::from(digit - b'0')),
         refused: memmem::find(behind, br#""error":{"#).is_some(),
+        message: line,
     })
 }
 
@@ -268,6 +278,7 @@ fn protobuf(id: u64, command: Command<'_>) -> Vec<u8> {
 }
 
 fn read_protobuf(mut reply: &[u8]) -> Result<Reply<'_>> {
+    let message = reply;
     let (mut id, mut refused) = (0, false);
     if reply.is_empty() {
         return Ok(Reply::Ping);
@@ -291,7 +302,11 @@ fn read_protobuf(mut reply: &[u8]) -> Result<Reply<'_>> {
             _ => bail!("a reply has a field with tag {tag}"),
         }
     }
-    Ok(Reply::Answer { id, refused })
+    Ok(Reply::Answer {
+        id,
+        refused,
+        message,
+    })
 }
 
 fn put_field(out: &mut Vec<u8>, number: u64, bytes: &[u8]) {
@@ -330,7 +345,7 @@ mod tests {
         let mut reply = |reply: Reply<'_>| {
             seen.push(match reply {
                 Reply::Ping => "ping".to_owned(),
-                Reply::Answer { id, refused } => format!("{id} {refused}"),
+                Reply::Answer { id, refused, .. } => format!("{id} {refused}"),
                 Reply::Push(bytes) => String::from_utf8_lossy(bytes).into_owned(),
             });
             Ok(())
