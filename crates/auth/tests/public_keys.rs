@@ -6,8 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{
+    KeyPair as _, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaEncoding, RsaKeyPair as KeyPair,
+};
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 use tautline_auth::{
@@ -199,6 +205,34 @@ fn a_key_is_for_its_algorithms_alone() {
         invalid(InvalidToken::KeyAlgorithm("RS256")),
         "of two keys with one id the first counts"
     );
+}
+
+#[test]
+fn a_signature_is_of_the_kind_that_the_header_says() {
+    let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
+    let der = AsDer::<PublicKeyX509Der<'_>>::as_der(pair.public_key()).unwrap();
+    let body = STANDARD.encode(der.as_ref());
+    let pem = format!("-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n");
+    let verifier = verifier(&[&pem]);
+    let verify = |alg: &str, encoding: &'static dyn RsaEncoding| {
+        let parts = [json!({"alg": alg}).to_string(), "{}".into()];
+        let message = parts.map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
+        let mut signature = vec![0; pair.public_modulus_len()];
+        let random = SystemRandom::new();
+        pair.sign(encoding, &random, message.as_bytes(), &mut signature)
+            .unwrap();
+        let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature));
+        connect(&verifier, &token).map(|_| ())
+    };
+    let wrong = Err(TokenError::Invalid(InvalidToken::Signature));
+    assert_eq!(verify("RS256", &RSA_PKCS1_SHA256), Ok(()));
+    assert_eq!(verify("PS256", &RSA_PSS_SHA256), Ok(()));
+    for alg in ["RS384", "RS512", "PS256", "PS384", "PS512"] {
+        assert_eq!(verify(alg, &RSA_PKCS1_SHA256), wrong, "{alg}");
+    }
+    for alg in ["PS384", "PS512", "RS256", "RS384", "RS512"] {
+        assert_eq!(verify(alg, &RSA_PSS_SHA256), wrong, "{alg}");
+    }
 }
 
 #[test]

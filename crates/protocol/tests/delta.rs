@@ -237,6 +237,27 @@ fn what_is_not_a_patch_is_refused() {
     );
 }
 
+#[test]
+fn no_more_is_made_than_was_announced() {
+    let base = vec![b'x'; 1000];
+    // Announces 4000 bytes, and copies 1000 of them a thousand times.
+    let patch = [&b"zW\n"[..], &b"Fd@0,".repeat(1000), b"0;"].concat();
+    let mut result = Ok(Vec::new());
+    let allocations = allocation_counter::measure(|| result = delta::apply(&base, &patch, 1 << 20));
+    assert_eq!(
+        result,
+        Err(DeltaError::Length {
+            announced: 4000,
+            made: 5000
+        })
+    );
+    assert!(
+        allocations.bytes_max <= 3 * 4000,
+        "{} bytes",
+        allocations.bytes_max
+    );
+}
+
 /// Base, target, our patch, and the one of the npm package `fossil-delta`, in hexadecimal digits.
 const GOLDEN: &str = include_str!("golden/deltas.tsv");
 
