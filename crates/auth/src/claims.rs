@@ -299,9 +299,9 @@ fn subscription_options(raw: RawSubscription) -> Result<SubscriptionOptions, Inv
     })
 }
 
-/// A payload, from its base64 twin where that has one. All connections are JSON connections, so
-/// what comes out of base64 has to be a JSON value too: anything else would break every frame
-/// that it is written into.
+/// A payload, from its base64 twin where that has one. Readers of JSON are shown it, too, so what
+/// comes out of base64 has to be a JSON value: anything else would break every frame that it is
+/// written into.
 fn payload(
     json: Option<Box<RawValue>>,
     base64: Option<String>,

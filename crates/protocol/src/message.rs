@@ -235,7 +235,7 @@ pub struct Publication {
     pub offset: u64,
     /// Labels, usable by filters.
     pub tags: BTreeMap<String, String>,
-    /// `data` is a patch against the publication before this one.
+    /// `data` is a patch against the publication before this one; see [`delta`](crate::delta).
     pub delta: bool,
     /// When it was published, in Unix milliseconds; 0 where that isn't told.
     pub time: i64,
@@ -338,7 +338,7 @@ pub struct SubscribeResult {
     pub recovered: bool,
     /// Recovery was asked for.
     pub was_recovering: bool,
-    /// Publications may come as patches.
+    /// Publications may come as patches; see [`delta`](crate::delta).
     pub delta: bool,
     /// Application data.
     pub data: Option<Payload>,

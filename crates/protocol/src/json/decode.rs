@@ -1,8 +1,8 @@
 //! Reading commands: one frame in, borrowed commands out.
 //!
-//! Nothing here allocates but for strings that hold escapes and for the map of a connect command's
-//! subscriptions. What a stranger can make large (a frame) is limited by the transport; what a
-//! stranger can make deep is limited here.
+//! Nothing here allocates but for strings that hold escapes and for the maps of a connect command.
+//! What a stranger can make large (a frame) is limited by the transport; what a stranger can make
+//! deep is limited here.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
