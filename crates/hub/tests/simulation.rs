@@ -384,7 +384,13 @@ impl Simulation {
         let mut batch = inbox.take();
         let is_publication = |delivery: &Delivery| matches!(delivery, Delivery::Publication { .. });
         if let Some(place) = batch.iter().position(is_publication) {
-            batch.remove(place);
+            let lost = batch.remove(place);
+            // Some engines notice.
+            if self.random.chance(50)
+                && let Delivery::Publication { channel, feed, .. } = lost
+            {
+                batch.push(Delivery::Doubt { channel, feed });
+            }
         }
         inbox.put_back(batch);
     }

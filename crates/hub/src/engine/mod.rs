@@ -8,14 +8,25 @@
 //!   operation that needs the network or a disk returns [`Started::Later`], and its outcome
 //!   reaches the mailbox of the worker that asked, as [`Delivery::Outcome`] with the same ticket:
 //!   exactly once, sooner or later, an error if there is nothing better. Engines may collect
-//!   operations and carry them out in batches.
+//!   operations and carry them out in batches: those of all workers that were started while a request
+//!   was under way make the next one (a pipeline of Redis, a batched read of NATS, one `fsync`). After
+//!   [`EngineError::Unavailable`] it isn't known whether an operation took effect, and nobody repeats
+//!   it but the publisher, who may do so with an idempotency key.
 //! - **Effects in order.** What one worker starts for one channel takes effect in the order in
 //!   which it was started, whatever the order of the outcomes. So presence that is added and then
 //!   removed is gone, and history that is read behind an [`attach`](Engine::attach) misses nothing
 //!   which the feed doesn't bring.
 //! - **Publications in order.** Those of a channel reach each mailbox in the order of their
 //!   offsets, and a worker that is attached gets each one once. An engine whose feed may lose some
-//!   says so by [`Delivery::Publication::previous`]: the hub then sees the gap, and clients recover.
+//!   says so by [`Delivery::Publication::previous`], or by [`Delivery::Doubt`] where it knows only that
+//!   something may be missing: the hub then reads what is, and clients notice nothing. Two more things
+//!   help an engine that can't promise even that: what comes twice is delivered once, and the hub asks
+//!   for the position of quiet channels now and then.
+//! - **Pages are bounded** by number and by bytes, and begin anywhere: a page costs what it holds, not
+//!   what lies before it. The hub reads the next one from the offset of the last publication that it
+//!   has, and never asks for more than one page at a time for a reader. Readers of a worker that stand
+//!   at the same place share one read; an engine may go further and answer equal reads of all workers
+//!   with one.
 //! - **Offsets grow** within an epoch and are never used twice. The memory engine's have no holes,
 //!   others may have: what follows what is told by `previous` and [`HistoryPage::follows`].
 //! - **What was acknowledged stays** for as long as the engine promises: for the memory engine,
@@ -23,6 +34,9 @@
 //! - **Presence lives as long as its worker**: nobody refreshes entries. An engine that spans nodes
 //!   removes those of a node which died.
 //! - **Time is an argument.** Engines have no clock of their own.
+//! - **Memory has limits** which an engine names in its errors ([`EngineError::Full`],
+//!   [`EngineError::OutOfMemory`]). Nothing is kept for a subscriber: what an engine holds grows with
+//!   channels, publications and members, not with subscriptions.
 //! - **Engines know no namespaces.** What is kept, and for how long, comes with each call.
 
 pub mod memory;
@@ -98,6 +112,14 @@ pub enum Delivery {
         /// not seen that one has missed something.
         previous: u64,
     },
+    /// The feed of a channel may have lost something: a connection broke, a queue ran over. Whoever
+    /// has a place in the stream reads on from there, whether or not there is anything.
+    Doubt {
+        /// The channel.
+        channel: Channel,
+        /// The feed that is in doubt.
+        feed: FeedId,
+    },
     /// Somebody subscribed to a channel to which the worker is attached.
     Join {
         /// The channel.
@@ -153,6 +175,14 @@ pub enum EngineError {
         "the engine keeps state for {limit} channels already, as many as it may (engine.memory.max_channels)"
     )]
     Full {
+        /// The limit.
+        limit: usize,
+    },
+    /// The engine keeps as many bytes of publications as it may.
+    #[error(
+        "the engine keeps {limit} bytes of publications already, as many as it may (engine.memory.max_bytes)"
+    )]
+    OutOfMemory {
         /// The limit.
         limit: usize,
     },

@@ -48,6 +48,11 @@ impl Hub {
                         self.deliver_publication(now, index, publication, epoch, previous, out);
                     }
                 }
+                Delivery::Doubt { channel, feed } => {
+                    if let Some(index) = self.fed_channel(&channel, feed) {
+                        self.doubt(index);
+                    }
+                }
                 Delivery::Join {
                     channel,
                     feed,
@@ -237,6 +242,27 @@ impl Hub {
             .collect();
         for (id, position) in behind {
             self.fall_behind(id, index, position);
+        }
+    }
+
+    /// It isn't known (any more) how far the feed has come. Who is positioned reads on from where it
+    /// is, and is live again when that is the end of the stream.
+    pub(super) fn doubt(&mut self, index: u32) {
+        self.fall_behind_all(index, u64::MAX);
+        let Some(channel) = self.channels.get_mut(index) else {
+            return;
+        };
+        let seen = std::mem::take(&mut channel.seen);
+        for subscriber in &mut channel.subscribers {
+            if matches!(subscriber.role, Role::Live | Role::Holding) {
+                subscriber.from = subscriber.from.max(seen);
+            }
+        }
+        if let Some(tail) = &mut channel.tail {
+            tail.clear();
+        }
+        if let Some(classes) = &mut channel.classes {
+            classes.forget();
         }
     }
 

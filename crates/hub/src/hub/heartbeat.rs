@@ -216,12 +216,7 @@ impl Hub {
                     self.config.client.channel_position_check_delay
                 } else if was_suspected {
                     if is_same_stream {
-                        self.fall_behind_all(key.index, top);
-                        if let Some(channel) = self.channels.by_key(key) {
-                            // What the feed still brings of that comes too late.
-                            channel.seen = channel.seen.max(top);
-                            channel.tail.iter_mut().for_each(|tail| tail.clear());
-                        }
+                        self.doubt(key.index);
                     } else {
                         self.end_incomplete(now, key.index, is_behind, out);
                     }

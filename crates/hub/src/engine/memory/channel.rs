@@ -23,6 +23,8 @@ pub(super) struct State {
     stream: Option<Stream>,
     members: Option<Box<Presence>>,
     keys: Option<Box<Keys>>,
+    /// The tick at which the engine looks after what has expired; 0 for never.
+    pub(super) armed: u64,
 }
 
 impl State {
@@ -49,6 +51,18 @@ impl State {
                 self.keys = None;
             }
         }
+    }
+
+    /// When something expires next.
+    pub(super) fn next_expiry(&self) -> Option<Duration> {
+        let stream = self.stream.as_ref().map(Stream::next_expiry);
+        let keys = self.keys.as_ref().and_then(|keys| keys.next_expiry());
+        [stream, keys].into_iter().flatten().min()
+    }
+
+    /// What the publications that are kept count for.
+    pub(super) fn bytes(&self) -> usize {
+        self.stream.as_ref().map_or(0, |stream| stream.bytes)
     }
 
     pub(super) fn workers(&self) -> &[(WorkerId, FeedId)] {
@@ -142,6 +156,8 @@ pub(super) struct Stream {
     top: u64,
     /// The newest publications, oldest first, without holes: the last one has offset `top`.
     entries: VecDeque<Arc<Publication>>,
+    /// What the entries count for.
+    bytes: usize,
     entries_expire_at: Duration,
     forgotten_at: Duration,
 }
@@ -152,6 +168,7 @@ impl Stream {
             epoch,
             top: 0,
             entries: VecDeque::new(),
+            bytes: 0,
             entries_expire_at: now,
             forgotten_at: now,
         };
@@ -187,12 +204,29 @@ impl Stream {
     ) {
         debug_assert_eq!(publication.offset, self.top + 1);
         self.top = publication.offset;
+        self.bytes += kept_weight(&publication);
         self.entries.push_back(publication);
         while self.entries.len() > options.size {
-            self.entries.pop_front();
+            let oldest = self.entries.pop_front();
+            self.bytes -= oldest.as_deref().map_or(0, kept_weight);
         }
         self.entries_expire_at = now.saturating_add(options.ttl);
         self.touch(now, options);
+    }
+
+    /// By how much the stream would grow with a publication.
+    pub(super) fn growth(&self, publication: &Publication, options: HistoryOptions) -> usize {
+        let oldest = self.entries.front();
+        let oldest = oldest.filter(|_| self.entries.len() >= options.size);
+        kept_weight(publication).saturating_sub(oldest.map_or(0, |oldest| kept_weight(oldest)))
+    }
+
+    fn next_expiry(&self) -> Duration {
+        if self.entries.is_empty() {
+            self.forgotten_at
+        } else {
+            self.entries_expire_at.min(self.forgotten_at)
+        }
     }
 
     pub(super) fn read(&self, request: &HistoryRead) -> HistoryPage {
@@ -238,6 +272,7 @@ impl Stream {
     fn expire_entries(&mut self, now: Duration) {
         if now >= self.entries_expire_at {
             self.entries = VecDeque::new();
+            self.bytes = 0;
         }
     }
 
@@ -263,6 +298,11 @@ fn collect<'a>(
         })
         .map(|(_, publication)| publication.clone())
         .collect()
+}
+
+/// What a publication that is kept counts for: what it holds, itself, and its place in the stream.
+fn kept_weight(publication: &Publication) -> usize {
+    weight(publication) + size_of::<Publication>() + size_of::<Arc<Publication>>()
 }
 
 /// How long a stream is kept into which nothing was ever published. A client that comes back later
@@ -335,6 +375,10 @@ impl Keys {
         if let Some((_, key)) = self.expiry.pop_front() {
             self.positions.remove(&key);
         }
+    }
+
+    fn next_expiry(&self) -> Option<Duration> {
+        self.expiry.front().map(|(at, _)| *at)
     }
 
     fn is_empty(&self) -> bool {

@@ -5,15 +5,18 @@
 //! lock gives a publication its offset *and* puts it into the mailboxes, which is why every worker
 //! sees a channel in the order of its offsets.
 //!
-//! What is kept is bounded: channels by [`MemoryOptions::max_channels`], a channel's publications
-//! by its namespace's history options, idempotency keys by [`MAX_KEYS`] a channel. What expires is
-//! gone for readers at once, and from memory when the channel is next used or
-//! [`maintain`](Engine::maintain) comes by.
+//! What is kept is bounded: channels by [`MemoryOptions::max_channels`], publications by
+//! [`MemoryOptions::max_bytes`] and by their namespace's history options, idempotency keys by
+//! [`MAX_KEYS`] a channel. What expires is gone for readers at once, and from memory when the channel
+//! is next used or [`maintain`](Engine::maintain) comes by, which looks only at channels in which
+//! something is due: each shard has a coarse wheel of them.
 
 mod channel;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::EntryRef;
@@ -36,12 +39,16 @@ pub struct MemoryOptions {
     /// For how many channels something may be kept: subscribers, history, presence, positions.
     /// Default: one million. The limit is kept to within some hundred.
     pub max_channels: usize,
+    /// How many bytes the publications in all histories may take, what they are managed with included.
+    /// Beyond, publishing into a history that would grow fails. Default: 1 GiB.
+    pub max_bytes: usize,
 }
 
 impl Default for MemoryOptions {
     fn default() -> Self {
         Self {
             max_channels: 1_000_000,
+            max_bytes: 1024 * 1024 * 1024,
         }
     }
 }
@@ -55,12 +62,33 @@ pub struct MemoryEngine {
     mailboxes: RwLock<Vec<Option<Arc<dyn Mailbox>>>>,
     /// How many channels there are in all shards.
     channels: AtomicUsize,
-    /// Which shard the next call of `maintain` looks after.
-    next_shard: AtomicUsize,
+    /// What the publications in all shards count for.
+    bytes: AtomicUsize,
     entropy: Mutex<Box<dyn Entropy + Send>>,
 }
 
-type Shard = HashMap<Channel, State, foldhash::fast::RandomState>;
+/// Some of the channels.
+#[derive(Default)]
+struct Shard {
+    channels: HashMap<Channel, State, foldhash::fast::RandomState>,
+    /// By tick: the channels in which something may have expired then.
+    due: BTreeMap<u64, Vec<Channel>>,
+}
+
+impl Shard {
+    /// Sees to it that a channel is looked after when something in it expires.
+    fn arm(&mut self, channel: &Channel) {
+        let Some(state) = self.channels.get_mut(channel) else {
+            return;
+        };
+        if let Some(tick) = state.next_expiry().map(tick)
+            && (state.armed == 0 || tick < state.armed)
+        {
+            state.armed = tick;
+            self.due.entry(tick).or_default().push(channel.clone());
+        }
+    }
+}
 
 impl MemoryEngine {
     /// An engine without channels or workers. Epochs are made of `entropy`.
@@ -71,9 +99,14 @@ impl MemoryEngine {
             hasher: foldhash::fast::RandomState::default(),
             mailboxes: RwLock::default(),
             channels: AtomicUsize::new(0),
-            next_shard: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
             entropy: Mutex::new(entropy),
         }
+    }
+
+    /// What the publications in all histories count for, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// How many channels something is kept for.
@@ -101,35 +134,52 @@ impl MemoryEngine {
         work: impl FnOnce(&mut State) -> T,
     ) -> Result<T, EngineError> {
         let mut shard = self.shard(channel);
-        match shard.entry_ref(channel) {
-            EntryRef::Occupied(mut entry) => Ok(work(entry.get_mut())),
+        let result = match shard.channels.entry_ref(channel) {
+            EntryRef::Occupied(mut entry) => self.count(entry.get_mut(), work),
             EntryRef::Vacant(entry) => {
                 let limit = self.options.max_channels;
                 if self.channels.load(Ordering::Relaxed) >= limit {
                     return Err(EngineError::Full { limit });
                 }
                 let mut state = State::default();
-                let result = work(&mut state);
-                if !state.is_idle() {
-                    entry.insert(state);
-                    self.channels.fetch_add(1, Ordering::Relaxed);
+                let result = self.count(&mut state, work);
+                if state.is_idle() {
+                    return Ok(result);
                 }
-                Ok(result)
+                // By its own copy of the name, which is the key: a wheel's entry shares it.
+                entry.insert(state);
+                self.channels.fetch_add(1, Ordering::Relaxed);
+                result
             }
-        }
+        };
+        shard.arm(channel);
+        Ok(result)
     }
 
     /// Lets `work` do something with a channel's state if there is one, and drops the state if
     /// nothing is left in it.
     fn with_known<T>(&self, channel: &Channel, work: impl FnOnce(&mut State) -> T) -> Option<T> {
         let mut shard = self.shard(channel);
-        let state = shard.get_mut(channel)?;
-        let result = work(state);
+        let state = shard.channels.get_mut(channel)?;
+        let result = self.count(state, work);
         if state.is_idle() {
-            shard.remove(channel);
+            shard.channels.remove(channel);
             self.channels.fetch_sub(1, Ordering::Relaxed);
         }
         Some(result)
+    }
+
+    /// Keeps count of the bytes that `work` changes.
+    fn count<T>(&self, state: &mut State, work: impl FnOnce(&mut State) -> T) -> T {
+        let before = state.bytes();
+        let result = work(state);
+        let after = state.bytes();
+        if after > before {
+            self.bytes.fetch_add(after - before, Ordering::Relaxed);
+        } else if after < before {
+            self.bytes.fetch_sub(before - after, Ordering::Relaxed);
+        }
+        result
     }
 
     /// Puts a delivery into the mailboxes of `workers`. Called under the shard's lock: that is what
@@ -213,20 +263,25 @@ impl Engine for MemoryEngine {
             });
             return Started::Done(Ok(Published::default()));
         }
-        Started::Done(self.with(&channel, |state| {
+        let result = self.with(&channel, |state| {
             if let Some(idempotency) = &idempotency
                 && let Some(position) = state.known_key(now.monotonic, &idempotency.key)
             {
-                return Published {
+                return Ok(Published {
                     position,
                     duplicate: true,
-                };
+                });
             }
             let (publication, epoch, previous) = match history {
                 Some(options) => {
                     let stream = state.stream(now.monotonic, options, || self.fresh_epoch());
                     let previous = stream.top();
                     let publication = publication(previous + 1);
+                    let growth = stream.growth(&publication, options);
+                    let limit = self.options.max_bytes;
+                    if growth > 0 && self.bytes.load(Ordering::Relaxed) + growth > limit {
+                        return Err(EngineError::OutOfMemory { limit });
+                    }
                     stream.append(now.monotonic, publication.clone(), options);
                     (publication, stream.epoch().clone(), previous)
                 }
@@ -246,11 +301,12 @@ impl Engine for MemoryEngine {
             if let Some(idempotency) = idempotency {
                 state.remember_key(now.monotonic, idempotency, position.clone());
             }
-            Published {
+            Ok(Published {
                 position,
                 duplicate: false,
-            }
-        }))
+            })
+        });
+        Started::Done(result.and_then(|result| result))
     }
 
     fn join(&self, _: Now, _: WorkerId, channel: &Channel, info: &Arc<ClientInfo>) {
@@ -329,16 +385,52 @@ impl Engine for MemoryEngine {
     }
 
     fn maintain(&self, now: Now) {
-        let index = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len();
-        let mut shard = lock(&self.shards[index]);
-        let before = shard.len();
-        shard.retain(|_, state| {
-            state.expire(now.monotonic);
-            !state.is_idle()
-        });
-        self.channels
-            .fetch_sub(before - shard.len(), Ordering::Relaxed);
+        for shard in &self.shards {
+            let shard = &mut *lock(shard);
+            let mut budget = MOST_AT_ONCE;
+            while budget > 0
+                && let Some(mut entry) = shard.due.first_entry()
+                && now.monotonic >= TICK * u32::try_from(*entry.key()).unwrap_or(u32::MAX)
+            {
+                let tick = *entry.key();
+                let keep = entry.get().len().saturating_sub(budget);
+                let channels = entry.get_mut().split_off(keep);
+                if keep == 0 {
+                    entry.remove();
+                }
+                budget -= channels.len();
+                for channel in channels {
+                    self.expire(shard, &channel, tick, now);
+                }
+            }
+        }
     }
+}
+
+impl MemoryEngine {
+    /// Drops what has expired in a channel.
+    fn expire(&self, shard: &mut Shard, channel: &Channel, tick: u64, now: Now) {
+        let Some(state) = shard.channels.get_mut(channel) else {
+            return;
+        };
+        if state.armed != tick {
+            // Of a channel of that name before this one.
+            return;
+        }
+        state.armed = 0;
+        self.count(state, |state| state.expire(now.monotonic));
+        if state.is_idle() {
+            shard.channels.remove(channel);
+            self.channels.fetch_sub(1, Ordering::Relaxed);
+        } else {
+            shard.arm(channel);
+        }
+    }
+}
+
+/// The tick that follows a time.
+fn tick(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -347,13 +439,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How exactly the wheel knows when something expires.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How many channels a call of `maintain` looks at while it holds the lock of a shard.
+const MOST_AT_ONCE: usize = 1000;
+
 /// A power of two well above the number of cores, so that workers rarely meet.
 const SHARDS: usize = 64;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::engine::testkit::{self, DelayOptions, DelayedEngine, Seeded, Subject};
     use crate::engine::{HistoryOptions, Idempotency};
@@ -379,7 +475,13 @@ mod tests {
     }
 
     fn engine(max_channels: usize) -> MemoryEngine {
-        MemoryEngine::new(MemoryOptions { max_channels }, Box::new(Seeded::new(7)))
+        MemoryEngine::new(
+            MemoryOptions {
+                max_channels,
+                ..MemoryOptions::default()
+            },
+            Box::new(Seeded::new(7)),
+        )
     }
 
     fn at(seconds: u64) -> Now {
@@ -476,6 +578,64 @@ mod tests {
         done(engine.presence_remove(at(20), ticket(), &"present".into(), &info)).unwrap();
         engine.detach(at(20), WorkerId(0), &"fed".into());
         assert_eq!(engine.channels(), 0, "what is not used is gone at once");
+    }
+
+    #[test]
+    fn publications_are_bounded_by_bytes() {
+        let options = MemoryOptions {
+            max_bytes: 10_000,
+            ..MemoryOptions::default()
+        };
+        let engine = MemoryEngine::new(options, Box::new(Seeded::new(7)));
+        let many = HistoryOptions {
+            size: 100,
+            ..history(20).unwrap()
+        };
+        let publish = |name: &str, seconds| {
+            let request = Publish {
+                data: vec![b'1'; 1000].into(),
+                ..publish(name, Some(many))
+            };
+            done(engine.publish(at(seconds), ticket(), request))
+        };
+        let refused = (0..100).find_map(|_| publish("a", 0).err());
+        let limit = 10_000;
+        assert_eq!(refused, Some(EngineError::OutOfMemory { limit }));
+        let kept = engine.bytes();
+        assert!((8000..=10_000).contains(&kept), "{kept}");
+        assert_eq!(publish("b", 0), Err(EngineError::OutOfMemory { limit }));
+        // What is not kept needs no room.
+        let unkept = Publish {
+            history: None,
+            ..self::publish("a", None)
+        };
+        done(engine.publish(at(0), ticket(), unkept)).unwrap();
+        engine.maintain(at(10));
+        assert_eq!(engine.bytes(), 0, "all have expired");
+        publish("b", 10).unwrap();
+    }
+
+    #[test]
+    fn a_full_history_takes_another_for_its_oldest() {
+        let engine = MemoryEngine::new(
+            MemoryOptions {
+                max_bytes: 3000,
+                ..MemoryOptions::default()
+            },
+            Box::new(Seeded::new(7)),
+        );
+        let options = HistoryOptions {
+            size: 2,
+            ..history(20).unwrap()
+        };
+        for _ in 0..50 {
+            let request = Publish {
+                data: vec![b'1'; 1000].into(),
+                ..publish("a", Some(options))
+            };
+            done(engine.publish(at(0), ticket(), request)).unwrap();
+        }
+        assert!(engine.bytes() <= 3000);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::Subject;
 use crate::Now;
 use crate::engine::{
     Channel, Delivery, EngineError, HistoryOptions, HistoryPage, HistoryRead, Idempotency, Mailbox,
-    Members, Outcome, Publish, Published, Started, Ticket, WorkerId,
+    Members, Outcome, Publish, Published, Started, Ticket, WorkerId, weight,
 };
 
 /// Something that every engine must do, with its name.
@@ -46,6 +46,7 @@ pub const CONTRACT: &[Rule] = &[
         meta_ttl_ends_the_epoch,
     ),
     ("pages forward go on behind a position", pages_forward),
+    ("pages are bounded by bytes", pages_have_a_size),
     ("pages backward go on before a position", pages_backward),
     (
         "a page says whether it follows its position",
@@ -305,6 +306,7 @@ fn describe(delivery: Delivery) -> String {
         Delivery::Join { channel, info, .. } => format!("{channel} +{}", info.client),
         Delivery::Leave { channel, info, .. } => format!("{channel} -{}", info.client),
         Delivery::Outcome { .. } => "outcome".into(),
+        Delivery::Doubt { .. } => "doubt".into(),
     }
 }
 
@@ -388,7 +390,9 @@ fn feeds_have_names(subject: &dyn Subject) {
             Delivery::Publication { feed, .. }
             | Delivery::Join { feed, .. }
             | Delivery::Leave { feed, .. } => feeds.push(feed),
-            Delivery::Outcome { .. } => unreachable!("outcomes were not waited for"),
+            Delivery::Outcome { .. } | Delivery::Doubt { .. } => {
+                unreachable!("outcomes were not waited for")
+            }
         }
     }
     assert_eq!(
@@ -497,6 +501,27 @@ fn pages_forward(subject: &dyn Subject) {
     for beyond in [7, 8, u64::MAX] {
         assert_eq!(page(Some(beyond), None), [0; 0]);
     }
+}
+
+fn pages_have_a_size(subject: &dyn Subject) {
+    let bench = Bench::new(subject);
+    for _ in 0..4 {
+        bench.publish("a", "some data");
+    }
+    let weight = weight(&bench.read(read("a")).publications[0]);
+    let page = |since, most, reverse| {
+        bench.offsets(HistoryRead {
+            since,
+            max_bytes: Some(most),
+            reverse,
+            ..read("a")
+        })
+    };
+    assert_eq!(page(None, 2 * weight, false), [1, 2]);
+    assert_eq!(page(Some(2), 3 * weight - 1, false), [3, 4]);
+    assert_eq!(page(Some(1), 2 * weight - 1, false), [2]);
+    assert_eq!(page(Some(3), 0, false), [4], "one in any case");
+    assert_eq!(page(None, 2 * weight, true), [4, 3]);
 }
 
 fn pages_backward(subject: &dyn Subject) {
