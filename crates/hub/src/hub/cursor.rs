@@ -80,9 +80,10 @@ impl Hub {
         self.settle(now, out);
     }
 
-    /// Reads on for a session as long as it has room.
+    /// Reads on for a session as long as it has room, and others have not waited for too long: pages
+    /// of which a filter lets nothing through take no room.
     pub(super) fn pump<O: Outbox>(&mut self, now: Now, id: SessionId, out: &mut O) {
-        loop {
+        for turn in 0.. {
             let room = page_bytes(&self.config);
             let Some(session) = self.sessions.get_mut(id) else {
                 return;
@@ -97,7 +98,7 @@ impl Hub {
                 return;
             }
             lag.retry_at = None;
-            if out.queued(id) >= room {
+            if out.queued(id) >= room || turn == PAGES_AT_ONCE {
                 lag.waits = true;
                 out.when_drained(id);
                 return;
@@ -550,5 +551,7 @@ fn one_page<'a>(
 /// A page: enough to keep a fast connection busy, little enough for ten thousand slow ones.
 const PAGE_BYTES: usize = 64 * 1024;
 pub(super) const PAGE_PUBLICATIONS: usize = 500;
+/// How many pages are read for a session before others have their turn.
+const PAGES_AT_ONCE: usize = 16;
 /// How long an engine in trouble is left alone.
 const RETRY: Duration = Duration::from_secs(1);

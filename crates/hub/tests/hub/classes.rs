@@ -130,6 +130,31 @@ fn a_filter_holds_for_what_is_recovered_and_for_pages_too() {
 }
 
 #[test]
+fn a_filter_that_lets_nothing_through_keeps_nobody_waiting() {
+    let mut setup = setup();
+    setup.channel.namespaces[0].history_size = 100_000;
+    let mut world = World::with(setup);
+    for number in 0..12_000 {
+        publish_only(&mut world, "room:a", &json!(number), &[]);
+    }
+    world.settle();
+    let client = world.connect(1);
+    let request = json!({"channel": "room:a", "recover": true, "offset": 0, "tf": lang("en")});
+    world.send_only(client, &json!({"id": 2, "subscribe": request}).to_string());
+    let pages = |world: &World| world.workers[1].hub.counters().pages;
+    assert!(
+        (1..20).contains(&pages(&world)),
+        "{} at once",
+        pages(&world)
+    );
+    world.settle();
+    assert!(pages(&world) > 20);
+    publish(&mut world, "room:a", &json!("hello"), &[("lang", "en")]);
+    let heard = publications(&world.heard(client));
+    assert_eq!(data(&heard), [&json!("hello")]);
+}
+
+#[test]
 fn a_filter_that_is_not_allowed_or_not_one_is_refused() {
     let mut world = World::with(setup());
     let client = world.connect(0);
