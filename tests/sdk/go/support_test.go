@@ -234,8 +234,8 @@ func signed(c claims, secret string) string {
 	return text + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// Seconds from now, as claims have them.
-func in(seconds int64) int64 { return time.Now().Unix() + seconds }
+// Unix time so many seconds from now, as claims have it: whole seconds, and never less than asked for.
+func in(seconds int64) int64 { return time.Now().Unix() + 1 + seconds }
 
 // A name nobody used before, so that tests cannot meet.
 func fresh(prefix string) string { return prefix + rand.Text() }

@@ -80,7 +80,7 @@ func TestAConnectionIsRefreshedBeforeItExpires(t *testing.T) {
 func TestWhoHasNoTokenAnyMoreIsDisconnected(t *testing.T) {
 	eachEncoding(t, func(t *testing.T, connect dialer) {
 		c := connect.connected(t, configured, centrifuge.Config{
-			Token: token(claims{"sub": "ann", "exp": in(1)}),
+			Token: token(claims{"sub": "ann", "exp": in(2)}),
 			GetToken: func(centrifuge.ConnectionTokenEvent) (string, error) {
 				return "", centrifuge.ErrUnauthorized
 			},

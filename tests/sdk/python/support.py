@@ -51,8 +51,8 @@ def token(secret=SECRET, **claims):
 
 
 def in_seconds(seconds):
-    """Unix time so many seconds from now, as claims have it."""
-    return int(time.time()) + seconds
+    """Unix time so many seconds from now, as claims have it: never less than asked for."""
+    return int(time.time()) + 1 + seconds
 
 
 def post(path, body, url=SERVER):

@@ -45,7 +45,7 @@ class ConnectionTokens(ServerTestCase):
             raise UnauthorizedError
 
         # The SDK's own code for "unauthorized".
-        code = await self.end(token=token(sub="ann", exp=in_seconds(1)), get_token=get_token)
+        code = await self.end(token=token(sub="ann", exp=in_seconds(2)), get_token=get_token)
         self.assertEqual(code, 1)
 
 

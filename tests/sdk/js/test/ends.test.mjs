@@ -5,12 +5,12 @@ import { describe, test } from 'node:test';
 
 import { CONFIGURED, RawConnection, collect, configuredConnected, freshChannel, inSeconds, next, subscribed, token, until } from './support.mjs';
 
-const raw = (t) => new RawConnection(t, { url: CONFIGURED });
+const raw = (t, options) => new RawConnection(t, { url: CONFIGURED, ...options });
 
 describe('the server ends', { concurrency: true }, () => {
   test('a connection whose token was not refreshed: 3005, which reconnects', async (t) => {
-    const connection = raw(t);
-    const result = await connection.connect({ token: token({ sub: 'ann', exp: inSeconds(1) }) });
+    const connection = raw(t, { pongs: true });
+    const result = await connection.connect({ token: token({ sub: 'ann', exp: inSeconds(2) }) });
     assert.equal(result.expires, true);
     assert.ok(result.ttl > 0);
     assert.deepEqual(await connection.close(), { code: 3005, reason: 'connection expired' });
@@ -24,10 +24,10 @@ describe('the server ends', { concurrency: true }, () => {
   });
 
   test('a subscription whose token was not refreshed: an unsubscribe push with 2501', async (t) => {
-    const connection = raw(t);
+    const connection = raw(t, { pongs: true });
     await connection.connect({ token: token({ sub: 'ann' }) });
     const channel = `closed:${freshChannel()}`;
-    const subscribe = { channel, token: token({ sub: 'ann', channel, exp: inSeconds(1) }) };
+    const subscribe = { channel, token: token({ sub: 'ann', channel, exp: inSeconds(2) }) };
     const reply = await connection.call({ id: 2, subscribe });
     assert.equal(reply.subscribe.expires, true);
     assert.ok(reply.subscribe.ttl > 0);

@@ -127,8 +127,8 @@ export function token(claims, secret = SECRET) {
   return `${text}.${createHmac('sha256', secret).update(text).digest('base64url')}`;
 }
 
-/** Unix time so many seconds from now, as claims have it. */
-export const inSeconds = (seconds) => Math.floor(Date.now() / 1000) + seconds;
+/** Unix time so many seconds from now, as claims have it: whole seconds, and never less than asked for. */
+export const inSeconds = (seconds) => Math.ceil(Date.now() / 1000) + seconds;
 
 /** A client of the configured server, not connected yet. */
 export function configuredClient(t, user, options) {
@@ -194,11 +194,15 @@ export async function apiResult(method, body, url = SERVER) {
 
 /** A bare protocol connection: frames out as given, lines in as they come. */
 export class RawConnection {
-  constructor(t, { url = SERVER, ...options } = {}) {
+  constructor(t, { url = SERVER, pongs = false, ...options } = {}) {
     this.lines = [];
     this.closed = null;
     this.socket = new WebSocket(endpointOf(url), options);
-    this.socket.on('message', (data) => this.lines.push(...data.toString().split('\n')));
+    this.socket.on('message', (data) => {
+      const lines = data.toString().split('\n');
+      this.lines.push(...lines);
+      if (pongs && lines.includes('{}')) this.send('{}');
+    });
     this.socket.on('close', (code, reason) => (this.closed = { code, reason: `${reason}` }));
     this.socket.on('error', (error) => (this.error = error));
     t.after(() => this.socket.terminate());

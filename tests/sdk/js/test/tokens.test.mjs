@@ -82,7 +82,7 @@ function connectionTokens(encoding) {
   test('whoever is not given a new one is disconnected by the SDK', async (t) => {
     const client = configuredClient(t, 'ann', {
       ...encoding,
-      token: token({ sub: 'ann', exp: inSeconds(1) }),
+      token: token({ sub: 'ann', exp: inSeconds(2) }),
       getToken: async () => '',
     });
     // The SDK's own code for "unauthorized".
@@ -92,7 +92,7 @@ function connectionTokens(encoding) {
   test('a refresh with a token of somebody else is 3500', async (t) => {
     const client = configuredClient(t, 'ann', {
       ...encoding,
-      token: token({ sub: 'ann', exp: inSeconds(1) }),
+      token: token({ sub: 'ann', exp: inSeconds(2) }),
       getToken: async () => token({ sub: 'ben', exp: inSeconds(3600) }),
     });
     assert.equal((await end(client)).code, 3500);
