@@ -217,8 +217,7 @@ impl Receiving {
         out: &mut impl Output,
     ) -> (usize, Option<Event<'i>>) {
         if self.is_at_rest()
-            && let Ok(Some((header, header_len))) = FrameHeader::parse(input)
-            && header.is_whole_message()
+            && let Some((header, header_len)) = message_header(input)
             && header.mask.is_some() == sending.role().is_server()
             && header.payload_len <= self.limits.max_frame.min(self.limits.max_message) as u64
             && header.payload_len <= (input.len() - header_len) as u64
@@ -643,6 +642,16 @@ impl Receiving {
             }
         }
     }
+}
+
+/// The header of a message in one frame, when it is one that begins `input`.
+#[inline]
+fn message_header(input: &[u8]) -> Option<(FrameHeader, usize)> {
+    if let Some(found) = FrameHeader::parse_common(input) {
+        return Some(found);
+    }
+    let found = FrameHeader::parse(input).ok()??;
+    found.0.is_whole_message().then_some(found)
 }
 
 /// Whether the frame by itself is an event: a control frame, or a message in one frame.
