@@ -482,10 +482,7 @@ pub(super) fn send(
     message: MessageRef<'_>,
     queue: &mut WriteQueue,
 ) -> Result<(), Misuse> {
-    match message {
-        MessageRef::Text(text) => sender.send_text(text, queue),
-        MessageRef::Binary(bytes) => sender.send_binary(bytes, queue),
-    }
+    sender.send(message, queue)
 }
 
 /// Bytes that wait to be written at which `recv` writes before it hands out the next message,

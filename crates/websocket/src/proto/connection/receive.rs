@@ -74,17 +74,19 @@ impl<'a> Events<'a> {
             inflated,
             packer: packer.as_deref_mut(),
         };
-        let event = if self.held.is_empty() {
-            let input = &mut self.input[self.parsed..];
-            let (parsed, event) = receiving.advance(sending, input, loan, out);
-            self.parsed += parsed;
-            event
+        // Called in one place, so that the short way becomes a part of the caller's loop.
+        let is_held = !self.held.is_empty();
+        let input = if is_held {
+            &mut self.held.bytes[self.held.parsed..]
         } else {
-            let input = &mut self.held.bytes[self.held.parsed..];
-            let (parsed, event) = receiving.advance(sending, input, loan, out);
-            self.held.parsed += parsed;
-            event
+            &mut self.input[self.parsed..]
         };
+        let (parsed, event) = receiving.advance(sending, input, loan, out);
+        if is_held {
+            self.held.parsed += parsed;
+        } else {
+            self.parsed += parsed;
+        }
         event.map(|event| (event, Sender::new(sending, packer)))
     }
 

@@ -10,6 +10,8 @@ use super::super::frame::{
     FrameHeader, MAX_CONTROL_PAYLOAD, MAX_HEADER, OpCode, write_unmasked_with,
 };
 use super::super::mask::MaskKey;
+#[cfg(feature = "tokio")]
+use super::super::message::MessageRef;
 use super::super::output::Output;
 use super::{Connection, Role};
 
@@ -51,6 +53,22 @@ impl<'a> Sender<'a> {
         let packer = self.packer.as_deref_mut();
         self.sending
             .send_message(OpCode::Binary, bytes, packer, out)
+    }
+
+    /// [`send_text`](Self::send_text) or [`send_binary`](Self::send_binary), as the message wants.
+    #[cfg(feature = "tokio")]
+    #[inline]
+    pub(crate) fn send(
+        &mut self,
+        message: MessageRef<'_>,
+        out: &mut impl Output,
+    ) -> Result<(), Misuse> {
+        let (opcode, payload) = match message {
+            MessageRef::Text(text) => (OpCode::Text, text.as_bytes()),
+            MessageRef::Binary(bytes) => (OpCode::Binary, bytes),
+        };
+        let packer = self.packer.as_deref_mut();
+        self.sending.send_message(opcode, payload, packer, out)
     }
 
     /// Puts a ping into `out`, with at most 125 bytes of payload which the pong will repeat.
@@ -243,15 +261,32 @@ impl Sending {
             return Err(Misuse::Closing);
         }
         if let (Some(outgoing), Some(packer)) = (self.outgoing, packer)
-            && let Some(compressed) = packer.pack(outgoing, &mut self.context, payload)
+            && self.put_compressed(outgoing, opcode, payload, packer, out)
         {
-            //= rfc7692 6.1-1
-            self.put_frame_with(RSV1, opcode, compressed, out);
-        } else {
-            //= rfc7692 6.1-2, 6.1-3
-            self.put_frame(opcode, payload, out);
+            return Ok(());
         }
+        //= rfc7692 6.1-2, 6.1-3
+        self.put_frame(opcode, payload, out);
         Ok(())
+    }
+
+    /// Puts a message compressed, if that pays. By itself, so that what isn't compressed is put by
+    /// few instructions.
+    #[inline(never)]
+    fn put_compressed(
+        &mut self,
+        outgoing: Direction,
+        opcode: OpCode,
+        payload: &[u8],
+        packer: &mut Packer,
+        out: &mut impl Output,
+    ) -> bool {
+        let Some(compressed) = packer.pack(outgoing, &mut self.context, payload) else {
+            return false;
+        };
+        //= rfc7692 6.1-1
+        self.put_frame_with(RSV1, opcode, compressed, out);
+        true
     }
 
     fn send_control(
