@@ -117,6 +117,8 @@ fn publish(engine: &MemoryEngine, number: usize, times: usize) {
                 meta_ttl: Duration::from_secs(600),
             }),
             idempotency: None,
+            version: None,
+            patch: false,
         };
         let started = engine.publish(Now::default(), ticket, request);
         assert!(matches!(started, Started::Done(Ok(_))));

@@ -87,6 +87,9 @@ impl Node for WorkerNode {
             tags,
             idempotency_key,
             skip_history,
+            delta,
+            version,
+            version_epoch,
         } = request;
         let idempotency_key = Some(idempotency_key).filter(|key| !key.is_empty());
         let request = ApiPublish {
@@ -95,6 +98,9 @@ impl Node for WorkerNode {
             tags,
             idempotency_key,
             skip_history,
+            delta,
+            version,
+            version_epoch,
         };
         let outcome = self
             .ask(|now, state, done| state.hub.api_publish(now, request, done))
@@ -127,6 +133,11 @@ impl Node for WorkerNode {
             reverse,
         };
         self.ask(|now, state, done| state.hub.api_history(now, request, done))
+            .await
+    }
+
+    async fn history_remove(&self, channel: String) -> Result<(), Error> {
+        self.ask(|now, state, done| state.hub.api_history_remove(now, &channel, done))
             .await
     }
 

@@ -14,7 +14,7 @@ use self::support::server::{answer_status, settings, with_server};
 fn publish_hands_over_everything_and_answers_with_the_position() {
     with_server(settings(), |server| async move {
         let body = r#"{"channel":"chat:7","data": {"a" : 1.50, "é":"\u00e9"} ,"tags":{"lang":"en"},
-            "idempotency_key":"m-118"}"#;
+            "idempotency_key":"m-118","delta":true,"version":17,"version_epoch":"2026-08"}"#;
         let answer = server.call("publish", body).await;
         assert_eq!(
             (answer.status, answer.header("content-type")),
@@ -26,6 +26,9 @@ fn publish_hands_over_everything_and_answers_with_the_position() {
         assert_eq!(published[0].data, r#"{"a" : 1.50, "é":"\u00e9"}"#);
         assert_eq!(published[0].tags["lang"], "en");
         assert_eq!(published[0].idempotency_key, "m-118");
+        assert_eq!(published[0].version, 17);
+        assert_eq!(published[0].version_epoch, "2026-08");
+        assert!(published[0].delta);
     });
 }
 
@@ -124,6 +127,19 @@ fn presence_and_history_are_told() {
             reverse: true,
         };
         assert_eq!(server.node.histories.borrow()[0], expected);
+    });
+}
+
+#[test]
+fn history_can_be_removed() {
+    with_server(settings(), |server| async move {
+        let answer = server.call("history_remove", r#"{"channel":"chat"}"#).await;
+        assert_eq!(answer.body, r#"{"result":{}}"#);
+        assert_eq!(*server.node.removed.borrow(), ["chat"]);
+        for (body, code) in [("{}", 107), (r#"{"channel":"nobody:1"}"#, 102)] {
+            let answer = server.call("history_remove", body).await;
+            assert!(answer.body.contains(&format!("\"code\":{code}")));
+        }
     });
 }
 

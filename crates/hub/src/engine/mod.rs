@@ -111,6 +111,8 @@ pub enum Delivery {
         /// Offset of the publication before it in the stream (0 for the first). A worker that has
         /// not seen that one has missed something.
         previous: u64,
+        /// [`Publish::patch`], as it was published with.
+        patch: bool,
     },
     /// The feed of a channel may have lost something: a connection broke, a queue ran over. Whoever
     /// has a place in the stream reads on from there, whether or not there is anything.
@@ -151,7 +153,8 @@ pub enum Delivery {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// Of [`Engine::attach`], [`Engine::presence_add`] and [`Engine::presence_remove`].
+    /// Of [`Engine::attach`], [`Engine::remove_history`], [`Engine::presence_add`] and
+    /// [`Engine::presence_remove`].
     Changed(Result<(), EngineError>),
     /// Of [`Engine::publish`].
     Published(Result<Published, EngineError>),
@@ -219,6 +222,33 @@ pub struct Publish {
     /// A publish with a key that the channel has seen within [`Idempotency::ttl`] does nothing and
     /// has the outcome of the first.
     pub idempotency: Option<Idempotency>,
+    /// A publish with a version that is no newer than the channel's does nothing. Without
+    /// `history` it has no meaning, and without a version the channel's stays what it is.
+    pub version: Option<Version>,
+    /// Who takes patches is to get the publication as one. Comes with
+    /// [`Delivery::Publication::patch`], and is not kept.
+    pub patch: bool,
+}
+
+/// How new a publication's content is: for publishers whose messages may overtake each other.
+///
+/// A channel's version is that of the last publication that had one, and is remembered for as long as
+/// the stream's position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Grows with each change, from 1.
+    pub number: u64,
+    /// What the number counts in. Numbers of different scopes can't be compared, so what comes with
+    /// another is published; an empty one compares with any.
+    pub epoch: Arc<str>,
+}
+
+impl Version {
+    /// Whether a channel with this version has no use for `other`.
+    pub fn covers(&self, other: &Self) -> bool {
+        let is_comparable = other.epoch.is_empty() || self.epoch == other.epoch;
+        is_comparable && self.number >= other.number
+    }
 }
 
 /// Makes a publish safe to repeat.
@@ -233,10 +263,13 @@ pub struct Idempotency {
 /// A publication was accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Published {
-    /// Where it stands; the default (0 and an empty epoch) if it is not part of a stream.
+    /// Where it stands; the default (0 and an empty epoch) if it is not part of a stream. The
+    /// stream's top if it was `stale`.
     pub position: StreamPosition,
     /// The idempotency key was known: nothing happened this time.
     pub duplicate: bool,
+    /// The channel's version is as new: nothing happened.
+    pub stale: bool,
 }
 
 /// Which publications of a channel to read.
@@ -323,6 +356,15 @@ pub trait Engine: Send + Sync {
         ticket: Ticket,
         request: HistoryRead,
     ) -> Started<Result<HistoryPage, EngineError>>;
+
+    /// Drops the publications that a channel keeps. Position, version and idempotency keys stay,
+    /// and whoever is attached notices nothing.
+    fn remove_history(
+        &self,
+        now: Now,
+        ticket: Ticket,
+        channel: &Channel,
+    ) -> Started<Result<(), EngineError>>;
 
     /// Adds a connection to those in a channel, or replaces its entry.
     fn presence_add(

@@ -21,7 +21,7 @@ use super::waiting::Pending;
 use crate::Now;
 use crate::config::NamespaceOptions;
 use crate::engine::{
-    EngineError, HistoryRead, Idempotency, Outcome, Publish, Published, Started, Ticket,
+    EngineError, HistoryRead, Idempotency, Outcome, Publish, Published, Started, Ticket, Version,
 };
 
 /// A publication by the operator.
@@ -38,15 +38,27 @@ pub struct ApiPublish {
     pub idempotency_key: Option<String>,
     /// Not to be kept in the channel's history: the publication has no offset.
     pub skip_history: bool,
+    /// Subscribers who take patches get a patch, also where the namespace has no `delta_publish`.
+    /// Needs history, without which it has no meaning.
+    pub delta: bool,
+    /// If the channel's version is this or a greater one, nothing is published. 0 for none. Needs
+    /// history, without which it has no meaning.
+    pub version: u64,
+    /// What the version counts in; versions of different scopes are not compared. Empty for whatever
+    /// the channel's has. At most 255 bytes.
+    pub version_epoch: String,
 }
 
 /// A publication was accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PublishOutcome {
-    /// Where it stands in the channel's stream; `None` if it is not part of it.
+    /// Where it stands in the channel's stream; `None` if it is not part of it. The stream's top if it
+    /// was `stale`.
     pub position: Option<StreamPosition>,
     /// The idempotency key was known: nothing happened this time.
     pub duplicate: bool,
+    /// The channel's version was as new: nothing happened.
+    pub stale: bool,
 }
 
 /// Which publications the operator wants to read.
@@ -68,7 +80,7 @@ impl Hub {
     /// # Errors
     ///
     /// To `done`: 102 for an unknown namespace; 107 for a bad channel name, a payload that is not
-    /// what the namespace wants, or an idempotency key that is too long; 100 for an engine in
+    /// what the namespace wants, or an idempotency key or version epoch that is too long; 100 for an engine in
     /// trouble, 111 if too many requests wait for one.
     pub fn api_publish(
         &mut self,
@@ -175,11 +187,39 @@ impl Hub {
         }
     }
 
+    /// Drops the publications that a channel keeps. Its position stays: who is subscribed goes on as
+    /// before, and who would have to read what was dropped is told that it can't be recovered.
+    ///
+    /// # Errors
+    ///
+    /// To `done`: 102, 107 as for publishing; 108 where the namespace keeps no history; 100, 111.
+    pub fn api_history_remove(
+        &mut self,
+        now: Now,
+        channel: &str,
+        done: impl FnOnce(Result<(), Error>) + 'static,
+    ) {
+        let has_history = self.check_api(channel).map(NamespaceOptions::has_history);
+        match has_history {
+            Err(code) => return done(Err(code.into())),
+            Ok(false) => return done(Err(ErrorCode::NotAvailable.into())),
+            Ok(true) => {}
+        }
+        let (ticket, channel) = (self.ticket(), self.shared_name(channel));
+        match self.engine.remove_history(now, ticket, &channel) {
+            Started::Done(result) => done(answer(result, |()| ())),
+            Started::Later => self.wait_for_api(ticket, Pending::ApiHistoryRemove(Box::new(done))),
+        }
+    }
+
     pub(super) fn on_api_outcome(&mut self, pending: Pending, outcome: Outcome) {
         self.pending_api = self.pending_api.saturating_sub(1);
         match (pending, outcome) {
             (Pending::ApiPublish(done), Outcome::Published(result)) => {
                 done(publish_outcome(result));
+            }
+            (Pending::ApiHistoryRemove(done), Outcome::Changed(result)) => {
+                done(answer(result, |()| ()));
             }
             (Pending::ApiPresence(done), Outcome::Presence(result)) => {
                 done(answer(result, |presence| PresenceResult { presence }));
@@ -222,6 +262,9 @@ impl Hub {
             tags,
             idempotency_key,
             skip_history,
+            delta,
+            version,
+            version_epoch,
         } = request;
         let options = self.check_api(&channel)?;
         check_data(options.publication_data_format, &data)?;
@@ -229,16 +272,22 @@ impl Hub {
         if key.as_ref().is_some_and(|key| key.len() > MAX_KEY) {
             return Err(ErrorCode::BadRequest);
         }
+        if version_epoch.len() > MAX_KEY {
+            return Err(ErrorCode::BadRequest);
+        }
+        let history = self.config.channel.history(options);
+        let history = history.filter(|_| !skip_history);
         Ok(Publish {
             channel: self.shared_name(&channel),
             data,
             info: None,
             tags,
-            history: self
-                .config
-                .channel
-                .history(options)
-                .filter(|_| !skip_history),
+            patch: (delta || options.delta_publish) && history.is_some(),
+            history,
+            version: (version > 0).then(|| Version {
+                number: version,
+                epoch: version_epoch.into(),
+            }),
             idempotency: key.map(|key| Idempotency {
                 key: key.into(),
                 ttl: IDEMPOTENCY_TTL,
@@ -252,6 +301,7 @@ impl Pending {
     fn fail(self, error: &Error) {
         match self {
             Self::ApiPublish(done) => done(Err(error.clone())),
+            Self::ApiHistoryRemove(done) => done(Err(error.clone())),
             Self::ApiPresence(done) => done(Err(error.clone())),
             Self::ApiPresenceStats(done) => done(Err(error.clone())),
             Self::ApiHistory(done, _) => done(Err(error.clone())),
@@ -274,9 +324,11 @@ fn publish_outcome(result: Result<Published, EngineError>) -> Result<PublishOutc
         |Published {
              position,
              duplicate,
+             stale,
          }| PublishOutcome {
             position: (position.offset > 0).then_some(position),
             duplicate,
+            stale,
         },
     )
 }
@@ -290,7 +342,7 @@ fn history_answer(
 
 /// How long an idempotency key is remembered.
 const IDEMPOTENCY_TTL: Duration = Duration::from_secs(300);
-/// Longest idempotency key, in bytes.
+/// Longest idempotency key or version epoch, in bytes.
 const MAX_KEY: usize = 255;
 /// How many requests may wait for a slow engine, on each worker.
 const MAX_PENDING_API: usize = 10_000;

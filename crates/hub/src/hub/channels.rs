@@ -131,14 +131,9 @@ impl Channel {
     }
 
     /// Finds the class of a subscriber that is about to be entered.
-    pub(crate) fn classify(
-        &mut self,
-        filter: Option<Filter>,
-        patching: Patching,
-        makes_patches: bool,
-    ) -> u16 {
+    pub(crate) fn classify(&mut self, filter: Option<Filter>, patching: Patching) -> u16 {
         if self.classes.is_none() && (filter.is_some() || patching != Patching::Off) {
-            let mut classes = Classes::new(makes_patches);
+            let mut classes = Classes::new();
             for _ in &self.subscribers {
                 classes.enter(None, Patching::Off);
             }

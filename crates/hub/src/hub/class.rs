@@ -22,8 +22,6 @@ pub(crate) struct Classes {
     list: Vec<Class>,
     /// How many subscribers take patches.
     patched: u32,
-    /// Whether the namespace wants patches to be made.
-    makes_patches: bool,
 }
 
 #[derive(Default)]
@@ -55,11 +53,10 @@ impl Subscriber {
 }
 
 impl Classes {
-    pub(crate) fn new(makes_patches: bool) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             list: vec![Class::default()],
             patched: 0,
-            makes_patches,
         }
     }
 
@@ -185,6 +182,7 @@ impl<'a, O: Outbox> Assortment<'a, O> {
     pub(crate) fn new(
         name: &'a Name,
         publication: &'a Arc<Publication>,
+        patch: bool,
         classes: &mut Classes,
         encoder: &mut Encoder,
         scratch: &'a mut Vec<u8>,
@@ -192,7 +190,7 @@ impl<'a, O: Outbox> Assortment<'a, O> {
         let count = classes.list.len();
         let mut passes = Vec::with_capacity(count);
         let mut patches: Vec<Option<Payload>> = Vec::with_capacity(count);
-        let makes_patches = classes.makes_patches && classes.patched > 0 && publication.offset > 0;
+        let makes_patches = patch && classes.patched > 0;
         // Few bases: most classes got the same publication last.
         let mut made: Vec<(*const u8, Option<Payload>)> = Vec::new();
         for class in &mut classes.list {

@@ -18,6 +18,14 @@ use crate::Now;
 use crate::engine::{Channel as Name, Delivery, FeedId};
 use crate::outbox::Outbox;
 
+/// A publication of a stream, as the feed brings it.
+struct Arrival {
+    publication: Arc<Publication>,
+    epoch: Arc<str>,
+    previous: u64,
+    patch: bool,
+}
+
 /// A message on its way to many, made ready when it is first needed.
 struct Prepared<'a, O: Outbox> {
     reply: &'a Reply,
@@ -38,6 +46,7 @@ impl Hub {
                     publication,
                     epoch,
                     previous,
+                    patch,
                 } => {
                     let Some(index) = self.fed_channel(&channel, feed) else {
                         continue;
@@ -45,7 +54,13 @@ impl Hub {
                     if publication.offset == 0 {
                         self.deliver_unpositioned(index, publication, out);
                     } else {
-                        self.deliver_publication(now, index, publication, epoch, previous, out);
+                        let arrival = Arrival {
+                            publication,
+                            epoch,
+                            previous,
+                            patch,
+                        };
+                        self.deliver_publication(now, index, arrival, out);
                     }
                 }
                 Delivery::Doubt { channel, feed } => {
@@ -107,24 +122,27 @@ impl Hub {
         if is_held {
             self.hold_for_all(index, &publication);
         }
-        self.fan_out_publication(index, name, publication, out, |subscriber, sessions| {
-            match subscriber.role {
-                Role::Live => true,
-                Role::Behind => has_room(sessions, subscriber),
-                Role::Pending | Role::Holding => false,
-            }
-        });
+        let wants = |subscriber: &Subscriber, sessions: &Sessions| match subscriber.role {
+            Role::Live => true,
+            Role::Behind => has_room(sessions, subscriber),
+            Role::Pending | Role::Holding => false,
+        };
+        self.fan_out_publication(index, name, publication, false, out, wants);
     }
 
     fn deliver_publication<O: Outbox>(
         &mut self,
         now: Now,
         index: u32,
-        publication: Arc<Publication>,
-        epoch: Arc<str>,
-        previous: u64,
+        arrival: Arrival,
         out: &mut O,
     ) {
+        let Arrival {
+            publication,
+            epoch,
+            previous,
+            patch,
+        } = arrival;
         let offset = publication.offset;
         let Some(channel) = self.channels.get(index) else {
             return;
@@ -155,17 +173,19 @@ impl Hub {
         if is_held {
             self.hold_for_all(index, &publication);
         }
-        self.fan_out_publication(index, name, publication, out, |subscriber, _| {
+        self.fan_out_publication(index, name, publication, patch, out, |subscriber, _| {
             subscriber.role == Role::Live && subscriber.from < offset
         });
     }
 
-    /// Sends a publication to the subscribers of a channel that `wants` it, to each in its way.
+    /// Sends a publication to the subscribers of a channel that `wants` it, to each in its way; as a
+    /// `patch` to those who take them.
     fn fan_out_publication<O: Outbox>(
         &mut self,
         index: u32,
         name: Name,
         publication: Arc<Publication>,
+        patch: bool,
         out: &mut O,
         wants: impl Fn(&Subscriber, &Sessions) -> bool,
     ) {
@@ -174,7 +194,7 @@ impl Hub {
             .get(index)
             .is_some_and(|channel| channel.classes.is_some())
         {
-            return self.fan_out_assorted(index, &name, &publication, out, wants);
+            return self.fan_out_assorted(index, &name, &publication, patch, out, wants);
         }
         let reply = Reply::Push(Push::Publication(name, publication));
         self.fan_out(index, &reply, out, Kind::Publication, wants);
@@ -186,6 +206,7 @@ impl Hub {
         index: u32,
         name: &Name,
         publication: &Arc<Publication>,
+        patch: bool,
         out: &mut O,
         wants: impl Fn(&Subscriber, &Sessions) -> bool,
     ) {
@@ -208,7 +229,7 @@ impl Hub {
         };
         let mark = park_mark(config);
         let mut assortment: Assortment<'_, O> =
-            Assortment::new(name, publication, classes, patches, scratch);
+            Assortment::new(name, publication, patch, classes, patches, scratch);
         for subscriber in subscribers {
             if !assortment.is_for(subscriber) {
                 continue;

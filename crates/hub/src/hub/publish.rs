@@ -53,13 +53,16 @@ impl Hub {
         if !permissions.may_publish() {
             return Err(ErrorCode::PermissionDenied.into());
         }
+        let history = self.config.channel.history(name.options);
         let request = Publish {
             channel: self.shared_name(name.full),
             data: Bytes::copy_from_slice(data),
             info: Some(connected.info_in(subscription).clone()),
             tags: BTreeMap::new(),
-            history: self.config.channel.history(name.options),
+            patch: name.options.delta_publish && history.is_some(),
+            history,
             idempotency: None,
+            version: None,
         };
         let ticket = self.ticket();
         match self.engine.publish(now, ticket, request) {

@@ -52,8 +52,6 @@ pub(super) struct Plan {
     filter: Option<Filter>,
     /// The subscriber takes patches.
     takes_patches: bool,
-    /// The namespace wants them to be made.
-    makes_patches: bool,
 }
 
 impl Hub {
@@ -195,7 +193,6 @@ impl Hub {
                     .options
                     .allowed_delta_types
                     .contains(&DeltaType::Fossil),
-            makes_patches: name.options.delta_publish,
         }
     }
 
@@ -277,7 +274,7 @@ impl Hub {
             } else {
                 Patching::Off
             };
-            let class = entry.classify(plan.filter.clone(), patching, plan.makes_patches);
+            let class = entry.classify(plan.filter.clone(), patching);
             connected.subscriptions.push(Subscription {
                 channel,
                 slot: entry.subscribers.len() as u32,

@@ -84,6 +84,7 @@ pub(crate) enum Pending {
     ApiPresence(Done<PresenceResult>),
     ApiPresenceStats(Done<PresenceStatsResult>),
     ApiHistory(Done<HistoryResult>, Arc<str>),
+    ApiHistoryRemove(Done<()>),
 }
 
 /// Takes the result of an API request.

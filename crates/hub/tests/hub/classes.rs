@@ -230,6 +230,32 @@ fn patches_are_what_others_get_whole() {
 }
 
 #[test]
+fn the_publisher_may_ask_for_a_patch_where_the_namespace_does_not() {
+    let mut setup = setup();
+    setup.channel.namespaces[0].delta_publish = false;
+    let mut world = World::with(setup);
+    let client = world.connect(1);
+    let answer = subscribe(&mut world, client, json!({"delta": "fossil"}));
+    assert_eq!(answer["subscribe"]["delta"], json!(true));
+    let mut patched = Patched::default();
+    for (number, delta) in [(0, true), (1, true), (2, false), (3, true)] {
+        let request = ApiPublish {
+            channel: "room:a".into(),
+            data: reading(number).to_string().into(),
+            delta,
+            ..ApiPublish::default()
+        };
+        let now = world.now;
+        world.workers[0].hub.api_publish(now, request, |_| ());
+        world.settle();
+        let publication = publications(&world.heard(client)).remove(0);
+        let is_patch = publication["delta"] == json!(true);
+        assert_eq!(is_patch, delta && number > 0, "{number}");
+        assert_eq!(patched.apply(&publication), reading(number));
+    }
+}
+
+#[test]
 fn patches_are_not_for_those_who_may_not_have_them() {
     let mut world = World::with(setup());
     let client = world.connect(0);

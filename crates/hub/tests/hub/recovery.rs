@@ -298,6 +298,7 @@ fn what_comes_twice_is_delivered_once() {
             publication,
             epoch,
             previous,
+            patch,
         },
     ] = &copies[..]
     else {
@@ -309,6 +310,7 @@ fn what_comes_twice_is_delivered_once() {
         publication: publication.clone(),
         epoch: epoch.clone(),
         previous: *previous,
+        patch: *patch,
     };
     world.workers[1]
         .inbox

@@ -124,6 +124,15 @@ impl Engine for FaultyEngine {
         Started::Done(Ok(page))
     }
 
+    fn remove_history(
+        &self,
+        now: Now,
+        ticket: Ticket,
+        channel: &Channel,
+    ) -> Started<Result<(), EngineError>> {
+        self.inner.remove_history(now, ticket, channel)
+    }
+
     fn presence_add(
         &self,
         now: Now,

@@ -36,6 +36,9 @@ pub trait Node: 'static {
     /// A page of a channel's history.
     fn history(&self, request: History) -> impl Future<Output = Result<HistoryResult, Error>>;
 
+    /// Drops what a channel's history holds. Its position goes on.
+    fn history_remove(&self, channel: String) -> impl Future<Output = Result<(), Error>>;
+
     /// All server processes and what they carry.
     fn info(&self) -> impl Future<Output = Result<Vec<NodeInfo>, Error>>;
 
@@ -61,6 +64,12 @@ pub struct Publish {
     pub idempotency_key: String,
     /// Deliver, but don't store.
     pub skip_history: bool,
+    /// Send it as a patch to those who take them.
+    pub delta: bool,
+    /// Publish only if the channel's version is less; 0 for none.
+    pub version: u64,
+    /// What the version counts in; empty for whatever the channel's does.
+    pub version_epoch: String,
 }
 
 /// Which part of a channel's history.

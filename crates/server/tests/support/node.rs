@@ -17,6 +17,8 @@ use tautline_protocol::message::{
 pub(crate) struct FakeNode {
     pub(crate) published: Rc<RefCell<Vec<Publish>>>,
     pub(crate) histories: Rc<RefCell<Vec<History>>>,
+    /// Channels whose history was removed.
+    pub(crate) removed: Rc<RefCell<Vec<String>>>,
 }
 
 fn known(channel: &str) -> Result<(), Error> {
@@ -90,6 +92,12 @@ impl Node for FakeNode {
             publications: vec![Arc::new(publication)],
             position,
         })
+    }
+
+    async fn history_remove(&self, channel: String) -> Result<(), Error> {
+        known(&channel)?;
+        self.removed.borrow_mut().push(channel);
+        Ok(())
     }
 
     async fn info(&self) -> Result<Vec<NodeInfo>, Error> {

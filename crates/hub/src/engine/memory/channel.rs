@@ -8,7 +8,8 @@ use hashbrown::HashMap;
 use tautline_protocol::message::{ClientInfo, PresenceStatsResult, Publication, StreamPosition};
 
 use crate::engine::{
-    FeedId, HistoryOptions, HistoryPage, HistoryRead, Idempotency, Members, WorkerId, weight,
+    FeedId, HistoryOptions, HistoryPage, HistoryRead, Idempotency, Members, Version, WorkerId,
+    weight,
 };
 
 /// How many idempotency keys a channel remembers; beyond, the oldest are forgotten before their
@@ -103,6 +104,13 @@ impl State {
         stream
     }
 
+    /// Drops the publications that are kept.
+    pub(super) fn remove_entries(&mut self) {
+        if let Some(stream) = &mut self.stream {
+            stream.remove_entries();
+        }
+    }
+
     pub(super) fn add_member(&mut self, info: &Arc<ClientInfo>) {
         self.members.get_or_insert_default().add(info);
     }
@@ -158,6 +166,8 @@ pub(super) struct Stream {
     entries: VecDeque<Arc<Publication>>,
     /// What the entries count for.
     bytes: usize,
+    /// That of the last publication which had one.
+    version: Option<Box<Version>>,
     entries_expire_at: Duration,
     forgotten_at: Duration,
 }
@@ -169,6 +179,7 @@ impl Stream {
             top: 0,
             entries: VecDeque::new(),
             bytes: 0,
+            version: None,
             entries_expire_at: now,
             forgotten_at: now,
         };
@@ -182,6 +193,26 @@ impl Stream {
 
     pub(super) fn top(&self) -> u64 {
         self.top
+    }
+
+    pub(super) fn position(&self) -> StreamPosition {
+        StreamPosition {
+            offset: self.top,
+            epoch: self.epoch.clone(),
+        }
+    }
+
+    /// Whether there is no use for a publication of this version.
+    pub(super) fn is_stale(&self, version: &Version) -> bool {
+        let known = self.version.as_ref();
+        known.is_some_and(|known| known.covers(version))
+    }
+
+    pub(super) fn set_version(&mut self, version: Version) {
+        match &mut self.version {
+            Some(known) => **known = version,
+            None => self.version = Some(Box::new(version)),
+        }
     }
 
     /// Notes that the position was used, which prolongs its life.
@@ -230,10 +261,7 @@ impl Stream {
     }
 
     pub(super) fn read(&self, request: &HistoryRead) -> HistoryPage {
-        let top = StreamPosition {
-            offset: self.top,
-            epoch: self.epoch.clone(),
-        };
+        let top = self.position();
         // Offset of the first entry; what a reader has up to `first - 1` is followed by the rest.
         let first = self.top + 1 - self.entries.len() as u64;
         if request.reverse {
@@ -271,9 +299,13 @@ impl Stream {
 
     fn expire_entries(&mut self, now: Duration) {
         if now >= self.entries_expire_at {
-            self.entries = VecDeque::new();
-            self.bytes = 0;
+            self.remove_entries();
         }
+    }
+
+    fn remove_entries(&mut self) {
+        self.entries = VecDeque::new();
+        self.bytes = 0;
     }
 
     fn is_forgotten(&self, now: Duration) -> bool {

@@ -239,6 +239,8 @@ impl Engine for MemoryEngine {
             tags,
             history,
             idempotency,
+            version,
+            patch,
         } = request;
         let publication = |offset| {
             Arc::new(Publication {
@@ -259,6 +261,7 @@ impl Engine for MemoryEngine {
                     publication: publication.clone(),
                     epoch: Arc::default(),
                     previous: 0,
+                    patch,
                 });
             });
             return Started::Done(Ok(Published::default()));
@@ -270,11 +273,27 @@ impl Engine for MemoryEngine {
                 return Ok(Published {
                     position,
                     duplicate: true,
+                    stale: false,
                 });
             }
             let (publication, epoch, previous) = match history {
                 Some(options) => {
                     let stream = state.stream(now.monotonic, options, || self.fresh_epoch());
+                    if version
+                        .as_ref()
+                        .is_some_and(|version| stream.is_stale(version))
+                    {
+                        stream.touch(now.monotonic, options);
+                        let position = stream.position();
+                        if let Some(idempotency) = idempotency {
+                            state.remember_key(now.monotonic, idempotency, position.clone());
+                        }
+                        return Ok(Published {
+                            position,
+                            duplicate: false,
+                            stale: true,
+                        });
+                    }
                     let previous = stream.top();
                     let publication = publication(previous + 1);
                     let growth = stream.growth(&publication, options);
@@ -283,6 +302,9 @@ impl Engine for MemoryEngine {
                         return Err(EngineError::OutOfMemory { limit });
                     }
                     stream.append(now.monotonic, publication.clone(), options);
+                    if let Some(version) = version {
+                        stream.set_version(version);
+                    }
                     (publication, stream.epoch().clone(), previous)
                 }
                 None => (publication(0), Arc::default(), 0),
@@ -293,6 +315,7 @@ impl Engine for MemoryEngine {
                 publication: publication.clone(),
                 epoch: epoch.clone(),
                 previous,
+                patch,
             });
             let position = tautline_protocol::message::StreamPosition {
                 offset: publication.offset,
@@ -304,6 +327,7 @@ impl Engine for MemoryEngine {
             Ok(Published {
                 position,
                 duplicate: false,
+                stale: false,
             })
         });
         Started::Done(result.and_then(|result| result))
@@ -340,6 +364,16 @@ impl Engine for MemoryEngine {
             stream.touch(now.monotonic, request.options);
             stream.read(&request)
         }))
+    }
+
+    fn remove_history(
+        &self,
+        _: Now,
+        _: Ticket,
+        channel: &Channel,
+    ) -> Started<Result<(), EngineError>> {
+        self.with_known(channel, State::remove_entries);
+        Started::Done(Ok(()))
     }
 
     fn presence_add(
@@ -515,6 +549,8 @@ mod tests {
             tags: Default::default(),
             history,
             idempotency: None,
+            version: None,
+            patch: false,
         }
     }
 

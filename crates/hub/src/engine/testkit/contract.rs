@@ -11,7 +11,7 @@ use super::Subject;
 use crate::Now;
 use crate::engine::{
     Channel, Delivery, EngineError, HistoryOptions, HistoryPage, HistoryRead, Idempotency, Mailbox,
-    Members, Outcome, Publish, Published, Started, Ticket, WorkerId, weight,
+    Members, Outcome, Publish, Published, Started, Ticket, Version, WorkerId, weight,
 };
 
 /// Something that every engine must do, with its name.
@@ -53,6 +53,26 @@ pub const CONTRACT: &[Rule] = &[
         pages_tell_holes,
     ),
     ("a key publishes once", keys_publish_once),
+    (
+        "what is no newer than the channel's version is not published",
+        versions_only_grow,
+    ),
+    (
+        "versions of another scope can't be compared",
+        versions_have_a_scope,
+    ),
+    (
+        "a key that came with a stale version has its outcome",
+        keys_and_versions,
+    ),
+    (
+        "history that is removed is gone, and the stream goes on",
+        removed_history,
+    ),
+    (
+        "the wish for a patch comes with the publication",
+        wishes_for_patches,
+    ),
     (
         "presence lists who was added and not removed",
         presence_lists,
@@ -241,6 +261,16 @@ impl<'a> Bench<'a> {
         });
     }
 
+    fn remove_history(&self, channel: &str) {
+        let ticket = self.ticket(0);
+        let engine = self.subject.engine();
+        let started = engine.remove_history(self.now(), ticket, &channel.into());
+        self.result(ticket, started, |outcome| match outcome {
+            Outcome::Changed(result) => Some(result),
+            _ => None,
+        });
+    }
+
     fn members(&self, channel: &str) -> (Members, u32, u32) {
         let (ticket, name) = (self.ticket(0), Channel::from(channel));
         let started = self.subject.engine().presence(self.now(), ticket, &name);
@@ -278,6 +308,8 @@ fn publish(channel: &str, data: &'static str) -> Publish {
         tags: Default::default(),
         history: Some(KEEP),
         idempotency: None,
+        version: None,
+        patch: false,
     }
 }
 
@@ -601,6 +633,141 @@ fn keys_publish_once(subject: &dyn Subject) {
         bench.fed(0),
         ["a x 0>1", "a y 1>2", "a x 2>3", "b x 0>1", "a x 3>4"]
     );
+}
+
+/// Publishes with a version, and says whether that was stale.
+fn versioned(bench: &Bench<'_>, number: u64, epoch: &str, data: &'static str) -> bool {
+    let version = Some(Version {
+        number,
+        epoch: epoch.into(),
+    });
+    let published = bench.publish_with(
+        0,
+        Publish {
+            version,
+            ..publish("a", data)
+        },
+    );
+    assert_eq!(published.position, bench.read(read("a")).top);
+    assert!(!published.duplicate);
+    published.stale
+}
+
+fn versions_only_grow(subject: &dyn Subject) {
+    let bench = Bench::new(subject);
+    bench.attach(0, "a");
+    assert!(!versioned(&bench, 2, "", "v2"));
+    assert!(versioned(&bench, 2, "", "again"));
+    assert!(versioned(&bench, 1, "", "late"));
+    assert!(!versioned(&bench, 7, "", "v7"));
+    bench.publish("a", "without");
+    assert!(versioned(&bench, 7, "", "again"), "the version stays");
+    bench.remove_history("a");
+    bench.pass(KEEP.ttl);
+    assert!(versioned(&bench, 6, "", "late"), "and outlives the entries");
+    let unkept = Publish {
+        history: None,
+        version: Some(Version {
+            number: 1,
+            epoch: "".into(),
+        }),
+        ..publish("a", "unkept")
+    };
+    assert!(!bench.publish_with(0, unkept).stale, "has no version");
+    assert_eq!(
+        bench.fed(0),
+        ["a v2 0>1", "a v7 1>2", "a without 2>3", "a unkept 0>0"]
+    );
+    bench.pass(KEEP.meta_ttl);
+    assert!(!versioned(&bench, 1, "", "anew"), "a new stream has none");
+}
+
+fn versions_have_a_scope(subject: &dyn Subject) {
+    let bench = Bench::new(subject);
+    assert!(!versioned(&bench, 9, "x", "1"));
+    assert!(versioned(&bench, 9, "x", "2"));
+    assert!(versioned(&bench, 9, "", "3"), "compares with any");
+    assert!(!versioned(&bench, 1, "y", "4"), "another scope");
+    assert!(versioned(&bench, 1, "y", "5"));
+    assert!(!versioned(&bench, 1, "x", "6"), "the old one is forgotten");
+    assert_eq!(bench.offsets(read("a")), [1, 2, 3]);
+}
+
+fn keys_and_versions(subject: &dyn Subject) {
+    let bench = Bench::new(subject);
+    let keyed = |key: &str, number| {
+        let idempotency = Some(Idempotency {
+            key: key.into(),
+            ttl: Duration::from_secs(300),
+        });
+        let version = Some(Version {
+            number,
+            epoch: "".into(),
+        });
+        let published = bench.publish_with(
+            0,
+            Publish {
+                idempotency,
+                version,
+                ..publish("a", "x")
+            },
+        );
+        (
+            published.position.offset,
+            published.duplicate,
+            published.stale,
+        )
+    };
+    assert_eq!(keyed("k", 5), (1, false, false));
+    assert_eq!(keyed("k", 6), (1, true, false), "the key is known");
+    assert_eq!(keyed("l", 5), (1, false, true), "the version is old");
+    assert_eq!(keyed("m", 6), (2, false, false));
+    assert_eq!(keyed("l", 7), (1, true, false), "as the first time");
+    assert_eq!(bench.offsets(read("a")), [1, 2]);
+}
+
+fn removed_history(subject: &dyn Subject) {
+    let bench = Bench::new(subject);
+    bench.remove_history("unused");
+    bench.attach(0, "a");
+    bench.publish("a", "x");
+    let top = bench.publish("a", "y").position;
+    bench.remove_history("a");
+    let page = bench.read(HistoryRead {
+        since: Some(1),
+        ..read("a")
+    });
+    assert_eq!(page.top, top, "the position stays");
+    assert!(page.publications.is_empty() && !page.follows);
+    let at_top = HistoryRead {
+        since: Some(2),
+        ..read("a")
+    };
+    assert!(
+        bench.read(at_top).follows,
+        "nothing is missing behind the top"
+    );
+    assert_eq!(bench.publish("a", "z").position.epoch, top.epoch);
+    assert_eq!(bench.offsets(read("a")), [3]);
+    assert_eq!(bench.fed(0), ["a x 0>1", "a y 1>2", "a z 2>3"]);
+}
+
+fn wishes_for_patches(subject: &dyn Subject) {
+    let bench = Bench::new(subject);
+    bench.attach(1, "a");
+    for (patch, history) in [(true, Some(KEEP)), (false, Some(KEEP)), (true, None)] {
+        let request = Publish {
+            patch,
+            history,
+            ..publish("a", "x")
+        };
+        bench.publish_with(0, request);
+        let is_fed = |delivery: &Delivery| matches!(delivery, Delivery::Publication { .. });
+        match bench.wait_for(1, is_fed) {
+            Delivery::Publication { patch: wish, .. } => assert_eq!(wish, patch),
+            _ => unreachable!("only publications were waited for"),
+        }
+    }
 }
 
 fn presence_lists(subject: &dyn Subject) {

@@ -247,6 +247,17 @@ impl Engine for DelayedEngine {
         self.start(now, ticket, &channel, Owed::No, run, Outcome::History)
     }
 
+    fn remove_history(
+        &self,
+        now: Now,
+        ticket: Ticket,
+        channel: &Channel,
+    ) -> Started<Result<(), EngineError>> {
+        let name = channel.clone();
+        let run = move |engine: &dyn Engine, now| engine.remove_history(now, ticket, &name);
+        self.start(now, ticket, channel, Owed::No, run, Outcome::Changed)
+    }
+
     fn presence_add(
         &self,
         now: Now,

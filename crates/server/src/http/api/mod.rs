@@ -44,6 +44,7 @@ pub enum ErrorMode {
 enum Call {
     Broadcast,
     History,
+    HistoryRemove,
     Info,
     Presence,
     PresenceStats,
@@ -51,9 +52,10 @@ enum Call {
 }
 
 impl Call {
-    const ALL: [(&'static str, Self); 6] = [
+    const ALL: [(&'static str, Self); 7] = [
         ("broadcast", Self::Broadcast),
         ("history", Self::History),
+        ("history_remove", Self::HistoryRemove),
         ("info", Self::Info),
         ("presence", Self::Presence),
         ("presence_stats", Self::PresenceStats),
@@ -131,6 +133,10 @@ async fn execute<N: Node>(call: Call, body: &Bytes, node: &N) -> Result<Vec<u8>,
         Call::History => {
             let result = node.history(params::history(body)?).await?;
             Ok(protocol_result(&ProtocolResult::History(result)))
+        }
+        Call::HistoryRemove => {
+            node.history_remove(params::channel(body)?).await?;
+            Ok(br#"{"result":{}}"#.to_vec())
         }
         Call::Info => {
             params::none(body)?;

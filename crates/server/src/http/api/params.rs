@@ -40,7 +40,7 @@ pub(super) fn broadcast(body: &[u8]) -> Result<impl Iterator<Item = Publish>, Fa
     }))
 }
 
-/// `presence` and `presence_stats`: a channel.
+/// `presence`, `presence_stats` and `history_remove`: a channel.
 pub(super) fn channel(body: &[u8]) -> Result<String, Failure> {
     let ChannelParams { channel } = parse(body)?;
     required(channel)
@@ -92,7 +92,9 @@ struct PublishParams<'a> {
     tags: Option<BTreeMap<String, String>>,
     idempotency_key: Option<String>,
     skip_history: Option<bool>,
+    delta: Option<bool>,
     version: Option<u64>,
+    version_epoch: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -112,10 +114,6 @@ struct Since {
 impl PublishParams<'_> {
     /// The publication, for a channel that is still to be filled in.
     fn into_publish(self) -> Result<Publish, Failure> {
-        // To publish whatever the channel's version is would be worse than to refuse.
-        if self.version.unwrap_or_default() != 0 {
-            return Err(ErrorCode::NotAvailable.into());
-        }
         let data = match (self.b64data.filter(|text| !text.is_empty()), self.data) {
             (Some(base64), _) => {
                 Bytes::from(STANDARD.decode(base64).map_err(|_| ErrorCode::BadRequest)?)
@@ -130,6 +128,9 @@ impl PublishParams<'_> {
             tags: self.tags.unwrap_or_default(),
             idempotency_key: self.idempotency_key.unwrap_or_default(),
             skip_history: self.skip_history.unwrap_or_default(),
+            delta: self.delta.unwrap_or_default(),
+            version: self.version.unwrap_or_default(),
+            version_epoch: self.version_epoch.unwrap_or_default(),
         })
     }
 }
@@ -223,7 +224,8 @@ mod tests {
             (r#"{"channel":"","data":1}"#, 107),
             (r#"{"channel":null,"data":1}"#, 107),
             (r#"{"channel":"c"}"#, 107),
-            (r#"{"channel":"c","data":1,"version":3}"#, 108),
+            (r#"{"channel":"c","data":1,"version":-3}"#, 400),
+            (r#"{"channel":"c","data":1,"version":1.5}"#, 400),
         ] {
             assert_eq!(data(body), Err(expected), "{body}");
         }
@@ -232,12 +234,13 @@ mod tests {
     #[test]
     fn all_parameters_are_read() {
         let body = br#" {"channel":"c","data":1,"tags":{"lang":"en"},"idempotency_key":"k",
-            "skip_history":true,"delta":true,"version":0,"unknown":[{}]}"#;
+            "skip_history":true,"delta":true,"version":3,"version_epoch":"e","unknown":[{}]}"#;
         let publish = publish(body).map_err(code).unwrap();
         assert_eq!(publish.channel, "c");
         assert_eq!(publish.tags["lang"], "en");
         assert_eq!(publish.idempotency_key, "k");
-        assert!(publish.skip_history);
+        assert!(publish.skip_history && publish.delta);
+        assert_eq!((publish.version, &*publish.version_epoch), (3, "e"));
         let nulls = br#"{"channel":"c","data":1,"tags":null,"skip_history":null}"#;
         assert!(super::publish(nulls).is_ok());
     }
