@@ -345,4 +345,4 @@ const IDEMPOTENCY_TTL: Duration = Duration::from_secs(300);
 /// Longest idempotency key or version epoch, in bytes.
 const MAX_KEY: usize = 255;
 /// How many requests may wait for a slow engine, on each worker.
-const MAX_PENDING_API: usize = 10_000;
+pub(super) const MAX_PENDING_API: usize = 10_000;

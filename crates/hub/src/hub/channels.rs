@@ -201,6 +201,12 @@ impl Channels {
         self.index.keys()
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Channel> {
+        self.slots
+            .iter()
+            .filter_map(|(_, channel)| channel.as_ref())
+    }
+
     pub(crate) fn find(&self, name: &str) -> Option<u32> {
         self.index.get(name).copied()
     }

@@ -13,6 +13,7 @@ use super::channel_name::ChannelName;
 use super::dispatch::{Progress, Refusal};
 use super::sessions::{Connected, Heartbeat, State};
 use super::subscribe::{Grant, Plan};
+use super::users::Peers;
 use super::waiting::{Connecting, Waiting};
 use super::{Hub, SessionId};
 use crate::Now;
@@ -76,9 +77,10 @@ impl Hub {
                 pong_due: None,
             },
             expires_at,
+            peers: Peers::default(),
         });
         self.clients.insert(info.client.clone(), id);
-        *self.users.entry(info.user.clone()).or_insert(0) += 1;
+        self.users.enter(&info.user, id, &mut self.sessions);
         let subscriptions = plans
             .into_iter()
             .map(|(request, plan)| self.begin_plan(now, id, number, &request, &info, plan))
@@ -112,13 +114,14 @@ impl Hub {
             subscriptions,
         } = connecting;
         let mut begun = Vec::with_capacity(subscriptions.len());
-        for subscribing in subscriptions {
+        for mut subscribing in subscriptions {
             let index = subscribing.channel;
+            let ended = subscribing.ended.take();
             let name = self.channels.get(index).map(|channel| channel.name.clone());
             match self.begin_subscription(now, id, subscribing, out) {
                 Ok((_, wants, sub)) => {
                     result.subs.extend(name.map(|name| (name, sub)));
-                    begun.push((index, wants));
+                    begun.push((index, wants, ended));
                 }
                 Err(refusal) => {
                     self.disconnect_again(now, id);
@@ -131,8 +134,11 @@ impl Hub {
             &Reply::Answer(command, Ok(Response::Connect(result))),
             out,
         );
-        for (index, wants) in begun {
+        for (index, wants, ended) in begun {
             self.announce(now, id, index, wants);
+            if let Some(ended) = ended {
+                self.push_unsubscribe(now, id, index, ended, out);
+            }
         }
         self.arm(id);
         Ok(Progress::Done)
@@ -146,7 +152,7 @@ impl Hub {
             && let State::Connected(connected) =
                 std::mem::replace(&mut session.state, State::Opened { stale_at })
         {
-            self.unregister(&connected.info);
+            self.unregister(&connected);
         }
     }
 
@@ -237,8 +243,8 @@ impl Hub {
     /// The user id, shared with the user's other sessions.
     fn known_user(&self, user: &str) -> Arc<str> {
         self.users
-            .get_key_value(user)
-            .map_or_else(|| user.into(), |(user, _)| user.clone())
+            .known(user)
+            .map_or_else(|| user.into(), Arc::clone)
     }
 
     /// At a random time in the second half of the first interval, so that clients which connected

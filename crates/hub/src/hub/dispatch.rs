@@ -303,6 +303,9 @@ impl Hub {
         outcome: Outcome,
         out: &mut O,
     ) {
+        if self.pushed.contains_key(&(id, channel)) {
+            return self.on_pushed_outcome(now, id, channel, outcome, out);
+        }
         let session = self.sessions.get_mut(id);
         let Some(waiting) = session.and_then(|session| session.waiting.as_deref_mut()) else {
             return;

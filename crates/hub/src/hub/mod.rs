@@ -8,14 +8,15 @@
 //! - `fanout`: deliveries to subscribers at the head; `cursor`: those behind it; `recovery`, `tail`:
 //!   where the two meet;
 //! - `heartbeat`: everything that happens because time passes; `wheel`: its timers;
-//! - `api`: what operators ask for;
-//! - `sessions`, `channels`, `waiting`: the state of all that; `channel_name`, `permission`: rules.
+//! - `api`: what operators ask for; `control`: what they do to connections;
+//! - `sessions`, `users`, `channels`, `waiting`: the state of all that; `channel_name`, `permission`: rules.
 
 mod api;
 mod channel_name;
 mod channels;
 mod class;
 mod connect;
+mod control;
 mod cursor;
 mod dispatch;
 mod fanout;
@@ -30,6 +31,7 @@ mod sessions;
 mod subscribe;
 mod tail;
 mod unsubscribe;
+mod users;
 mod waiting;
 mod wheel;
 
@@ -37,17 +39,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use tautline_protocol::message::ClientInfo;
 use tautline_protocol::{Disconnect, Reply, delta};
 
 pub use self::api::{ApiHistory, ApiPublish, PublishOutcome};
+pub use self::control::{ApiRefresh, ApiSubscribe, Target};
 pub use self::cursor::HubCounters;
 pub use self::frame::Frame;
 pub use self::sessions::Transport;
 pub use crate::outbox::SessionId;
 
 use self::channels::{ChannelKey, Channels};
-use self::sessions::{Session, Sessions, State};
+use self::control::Pushed;
+use self::sessions::{Connected, Session, Sessions, State};
+use self::users::Users;
 use self::waiting::Pending;
 use self::wheel::{Tick, Wheel};
 use crate::Now;
@@ -79,13 +83,16 @@ pub struct Hub {
     channels: Channels,
     /// Connected sessions, by connection id.
     clients: HashMap<Arc<str>, SessionId, foldhash::fast::RandomState>,
-    /// How many connected sessions each user has.
-    users: HashMap<Arc<str>, u32, foldhash::fast::RandomState>,
+    /// Their users.
+    users: Users,
     subscriptions: usize,
     /// Operations under way, by the serial of their ticket.
     pending: HashMap<u64, Pending, foldhash::fast::RandomState>,
     /// How many of them are the API's.
     pending_api: usize,
+    /// Subscriptions that operators make, and for which the engine has not answered yet, by session
+    /// and channel.
+    pushed: HashMap<(SessionId, u32), Pushed, foldhash::fast::RandomState>,
     next_serial: u64,
     wheel: Wheel<Timer>,
     /// Sessions to be closed as too slow before the current call ends.
@@ -146,10 +153,11 @@ impl Hub {
             sessions: Sessions::default(),
             channels: Channels::default(),
             clients: HashMap::default(),
-            users: HashMap::default(),
+            users: Users::default(),
             subscriptions: 0,
             pending: HashMap::default(),
             pending_api: 0,
+            pushed: HashMap::default(),
             next_serial: 0,
             wheel,
             slow: Vec::new(),
@@ -213,12 +221,19 @@ impl Hub {
 
     /// The users of the connected sessions, each once. The anonymous one's name is empty.
     pub fn users(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.users.keys()
+        self.users.names()
     }
 
     /// The channels with subscribers.
     pub fn channels(&self) -> impl Iterator<Item = &Arc<str>> {
         self.channels.names()
+    }
+
+    /// The channels with subscribers, and how many each has.
+    pub fn channel_sizes(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
+        self.channels
+            .iter()
+            .map(|channel| (&channel.name, channel.subscribers.len()))
     }
 
     /// Counts what there is.
@@ -264,8 +279,7 @@ impl Hub {
         self.drop_subscriptions(now, id);
         let session = self.sessions.remove(id)?;
         if let Some(connected) = session.connected() {
-            let info = connected.info.clone();
-            self.unregister(&info);
+            self.unregister(connected);
         }
         Some(session)
     }
@@ -282,15 +296,12 @@ impl Hub {
         }
     }
 
-    /// Takes a session out of those that are connected.
-    fn unregister(&mut self, info: &ClientInfo) {
+    /// Takes a session, which is out of the table already, out of those that are connected.
+    fn unregister(&mut self, connected: &Connected) {
+        let info = &connected.info;
         self.clients.remove(&info.client);
-        if let Some(count) = self.users.get_mut(&info.user) {
-            *count -= 1;
-            if *count == 0 {
-                self.users.remove(&info.user);
-            }
-        }
+        self.users
+            .leave(&info.user, connected.peers, &mut self.sessions);
     }
 
     /// Queues a reply or push for one session. A session for which too much is queued is closed

@@ -10,6 +10,7 @@ use tautline_protocol::message::ClientInfo;
 use super::SessionId;
 use super::cursor::Lag;
 use super::frame::KeptFrame;
+use super::users::Peers;
 use super::waiting::Waiting;
 use super::wheel::Tick;
 
@@ -61,6 +62,8 @@ pub(crate) struct Connected {
     pub(crate) heartbeat: Heartbeat,
     /// When the connection is closed unless it is refreshed.
     pub(crate) expires_at: Option<Duration>,
+    /// Its place among its user's.
+    pub(crate) peers: Peers,
 }
 
 /// Pings and their answers.
@@ -222,6 +225,21 @@ impl Sessions {
 
     pub(crate) fn connected(&self, id: SessionId) -> Option<&Connected> {
         self.get(id)?.connected()
+    }
+
+    /// The connected session in a slot of the table, whoever that is.
+    pub(crate) fn connected_at(&self, index: u32) -> Option<(SessionId, &Connected)> {
+        let (generation, session) = self.slots.get(index as usize)?;
+        let id = SessionId {
+            index,
+            generation: *generation,
+        };
+        Some((id, session.as_ref()?.connected()?))
+    }
+
+    pub(crate) fn connected_at_mut(&mut self, index: u32) -> Option<&mut Connected> {
+        let (_, session) = self.slots.get_mut(index as usize)?;
+        session.as_mut()?.connected_mut()
     }
 
     pub(crate) fn connected_mut(&mut self, id: SessionId) -> Option<&mut Connected> {

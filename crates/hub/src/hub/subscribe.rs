@@ -102,6 +102,7 @@ impl Hub {
             reject_unrecovered: request.flag & SUBSCRIBE_FLAG_REJECT_UNRECOVERED != 0,
             ttl: plan.grant.ttl,
             data: plan.grant.options.data.map(Into::into),
+            ended: None,
         };
         self.start_subscription(now, id, &mut subscribing, plan.history);
         subscribing
@@ -401,10 +402,11 @@ impl Hub {
         &mut self,
         now: Now,
         id: SessionId,
-        subscribing: Subscribing,
+        mut subscribing: Subscribing,
         out: &mut O,
     ) -> Result<Progress, Refusal> {
         let index = subscribing.channel;
+        let ended = subscribing.ended.take();
         let begun = match self.begin_subscription(now, id, subscribing, out) {
             Ok(begun) => begun,
             Err(refusal) => {
@@ -419,6 +421,9 @@ impl Hub {
             out,
         );
         self.announce(now, id, index, wants);
+        if let Some(ended) = ended {
+            self.push_unsubscribe(now, id, index, ended, out);
+        }
         self.arm(id);
         Ok(Progress::Done)
     }

@@ -57,13 +57,6 @@ impl Hub {
         code: UnsubscribeCode,
         out: &mut O,
     ) {
-        let Some(name) = self
-            .channels
-            .get(channel)
-            .map(|channel| channel.name.clone())
-        else {
-            return;
-        };
         let connected = self.sessions.connected(id);
         let subscription = connected.and_then(|connected| connected.subscription(channel));
         if subscription.is_some_and(|subscription| subscription.server_side) {
@@ -77,8 +70,24 @@ impl Hub {
                 return self.end(now, id, &disconnect, out);
             }
         }
+        self.push_unsubscribe(now, id, channel, code.into(), out);
+    }
+
+    /// Ends a subscription of either kind, and tells the client.
+    pub(super) fn push_unsubscribe<O: Outbox>(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        channel: u32,
+        unsubscribe: Unsubscribe,
+        out: &mut O,
+    ) {
+        let entry = self.channels.get(channel);
+        let Some(name) = entry.map(|channel| channel.name.clone()) else {
+            return;
+        };
         self.drop_subscription(now, id, channel);
-        let push = Push::Unsubscribe(name, Unsubscribe::from(code));
+        let push = Push::Unsubscribe(name, unsubscribe);
         self.send(id, &Reply::Push(push), out);
     }
 
@@ -131,6 +140,9 @@ impl Hub {
             connected.subscriptions = Vec::new();
         }
         self.subscriptions -= 1;
+        if !self.pushed.is_empty() {
+            self.pushed.remove(&(id, channel));
+        }
         self.forget_lag(id, channel);
         let slot = subscription.slot as usize;
         let entry = self.channels.get_mut(channel)?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tautline_protocol::message::{
-    ConnectResult, Error, HistoryResult, PresenceResult, PresenceStatsResult,
+    ConnectResult, Error, HistoryResult, PresenceResult, PresenceStatsResult, Unsubscribe,
 };
 
 use super::SessionId;
@@ -50,6 +50,8 @@ pub(crate) struct Subscribing {
     pub(crate) reject_unrecovered: bool,
     pub(crate) ttl: Option<u32>,
     pub(crate) data: Option<bytes::Bytes>,
+    /// An operator has ended it already: the client is told once it knows that it has begun.
+    pub(crate) ended: Option<Unsubscribe>,
 }
 
 /// What a subscription will have, everything considered.

@@ -12,6 +12,7 @@ mod support;
 mod api;
 mod classes;
 mod connect;
+mod control;
 mod cursor;
 mod expiry;
 mod heartbeat;

@@ -1,0 +1,112 @@
+//! The users of one hub, and the connections of each.
+//!
+//! A user's sessions are a list through the sessions themselves: finding them costs what they are,
+//! however many others there are, and coming and going costs the same for a user with one connection
+//! and for the anonymous one, who may have most of them.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::SessionId;
+use super::sessions::Sessions;
+
+/// All users with connected sessions.
+#[derive(Default)]
+pub(crate) struct Users {
+    index: HashMap<Arc<str>, User, foldhash::fast::RandomState>,
+}
+
+#[derive(Clone, Copy)]
+struct User {
+    count: u32,
+    /// Index of the session that came last.
+    newest: u32,
+}
+
+/// A session's neighbours in the list of its user's: indices of the table of sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Peers {
+    newer: u32,
+    older: u32,
+}
+
+impl Default for Peers {
+    fn default() -> Self {
+        Self {
+            newer: NOBODY,
+            older: NOBODY,
+        }
+    }
+}
+
+impl Users {
+    pub(crate) fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.index.keys()
+    }
+
+    /// The user id as others here share it, if the user is here.
+    pub(crate) fn known(&self, user: &str) -> Option<&Arc<str>> {
+        self.index.get_key_value(user).map(|(user, _)| user)
+    }
+
+    /// Enters a session that is connected now.
+    pub(crate) fn enter(&mut self, user: &Arc<str>, id: SessionId, sessions: &mut Sessions) {
+        let entry = self.index.entry(user.clone()).or_insert(User {
+            count: 0,
+            newest: NOBODY,
+        });
+        let older = std::mem::replace(&mut entry.newest, id.index);
+        entry.count += 1;
+        if let Some(connected) = sessions.connected_at_mut(older) {
+            connected.peers.newer = id.index;
+        }
+        if let Some(connected) = sessions.connected_at_mut(id.index) {
+            connected.peers = Peers {
+                newer: NOBODY,
+                older,
+            };
+        }
+    }
+
+    /// Takes out a session of `user` that had these neighbours, and is out of the table already.
+    pub(crate) fn leave(&mut self, user: &str, peers: Peers, sessions: &mut Sessions) {
+        let Peers { newer, older } = peers;
+        if let Some(connected) = sessions.connected_at_mut(newer) {
+            connected.peers.older = older;
+        }
+        if let Some(connected) = sessions.connected_at_mut(older) {
+            connected.peers.newer = newer;
+        }
+        let Some(entry) = self.index.get_mut(user) else {
+            return;
+        };
+        entry.count -= 1;
+        if entry.count == 0 {
+            self.index.remove(user);
+        } else if newer == NOBODY {
+            entry.newest = older;
+        }
+    }
+
+    /// The sessions of a user, newest first.
+    pub(crate) fn sessions_of(&self, user: &str, sessions: &Sessions) -> Vec<SessionId> {
+        let Some(&User { count, newest }) = self.index.get(user) else {
+            return Vec::new();
+        };
+        let mut found = Vec::with_capacity(count as usize);
+        let mut next = newest;
+        while let Some((id, connected)) = sessions.connected_at(next) {
+            found.push(id);
+            next = connected.peers.older;
+        }
+        found
+    }
+}
+
+/// Where a list ends. No table of sessions gets so long.
+const NOBODY: u32 = u32::MAX;
