@@ -88,8 +88,8 @@ mod time;
 pub use config::HubConfig;
 pub use entropy::Entropy;
 pub use hub::{
-    ApiHistory, ApiPublish, ApiRefresh, ApiSubscribe, Frame, Hub, HubCounters, HubStats,
-    PublishOutcome, SessionId, Target, Transport,
+    ApiHistory, ApiPresence, ApiPublish, ApiRefresh, ApiSubscribe, Frame, Hub, HubCounters,
+    HubStats, PresenceList, PublishOutcome, SessionId, Target, Transport,
 };
 pub use outbox::Outbox;
 pub use time::Now;

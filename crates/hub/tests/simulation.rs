@@ -512,9 +512,12 @@ impl Simulation {
             worker: WorkerId(0),
             serial: 0,
         };
-        let channel = CHANNELS[channel].into();
-        match self.memory.presence(self.node.now, ticket, &channel) {
-            Started::Done(members) => members.unwrap().keys().map(ToString::to_string).collect(),
+        let everybody = support::everybody(CHANNELS[channel]);
+        match self.memory.presence(self.node.now, ticket, everybody) {
+            Started::Done(page) => {
+                let members = page.unwrap().members;
+                members.keys().map(ToString::to_string).collect()
+            }
             Started::Later => panic!("the memory engine does everything at once"),
         }
     }

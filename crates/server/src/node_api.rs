@@ -10,17 +10,15 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::TokioIo;
-use tautline_hub::{ApiHistory, ApiPublish, Entropy, Hub, Now};
-use tautline_protocol::message::{
-    Error, HistoryResult, PresenceResult, PresenceStatsResult, StreamPosition,
-};
+use tautline_hub::{ApiHistory, ApiPresence, ApiPublish, Entropy, Hub, Now, PresenceList};
+use tautline_protocol::message::{Error, HistoryResult, PresenceStatsResult, StreamPosition};
 use tautline_websocket::proto::handshake::Refusal;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 
 use crate::door::{self, rewind::Rewind};
-use crate::http::node::{History, Node, NodeInfo, Publish};
+use crate::http::node::{History, Node, NodeInfo, Presence, Publish};
 use crate::http::respond;
 use crate::worker::connections::Link;
 use crate::worker::guests::Guests;
@@ -108,8 +106,20 @@ impl Node for WorkerNode {
         Ok(outcome.position)
     }
 
-    async fn presence(&self, channel: String) -> Result<PresenceResult, Error> {
-        self.ask(|now, state, done| state.hub.api_presence(now, &channel, done))
+    async fn presence(&self, request: Presence) -> Result<PresenceList, Error> {
+        let Presence {
+            channel,
+            limit,
+            cursor,
+            sample,
+        } = request;
+        let request = ApiPresence {
+            channel,
+            limit: limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
+            cursor,
+            sample,
+        };
+        self.ask(|now, state, done| state.hub.api_presence(now, request, done))
             .await
     }
 

@@ -131,6 +131,38 @@ fn presence_and_history_are_told() {
 }
 
 #[test]
+fn presence_is_told_in_parts_to_those_who_ask() {
+    with_server(settings(), |server| async move {
+        let ann = r#""8a3f":{"user":"7","client":"8a3f","conn_info":{"name":"Ann"}}"#;
+        let expected = format!(
+            r#"{{"result":{{"presence":{{{ann}}},"num_clients":2,"num_users":1,"next":"8a3f"}}}}"#
+        );
+        for body in [
+            r#"{"channel":"chat","limit":1}"#,
+            r#"{"channel":"chat","limit":1,"cursor":"00"}"#,
+            r#"{"channel":"chat","sample":true,"limit":1}"#,
+        ] {
+            assert_eq!(server.call("presence", body).await.body, expected);
+        }
+        let asked = server.node.presences.take();
+        let asked: Vec<_> = asked
+            .iter()
+            .map(|one| (one.limit, one.cursor.as_deref(), one.sample))
+            .collect();
+        assert_eq!(
+            asked,
+            [
+                (Some(1), None, false),
+                (Some(1), Some("00"), false),
+                (Some(1), None, true)
+            ]
+        );
+        let body = r#"{"channel":"chat","limit":-1}"#;
+        assert_eq!(server.call("presence", body).await.status, 400);
+    });
+}
+
+#[test]
 fn history_can_be_removed() {
     with_server(settings(), |server| async move {
         let answer = server.call("history_remove", r#"{"channel":"chat"}"#).await;

@@ -49,7 +49,12 @@ pub struct ClientOptions {
     pub channel_position_check_delay: Duration,
     /// Whether the connect result tells the server's time. Default: no.
     pub connect_include_server_time: bool,
-    /// How many publications a client's history call may return. Default: 300.
+    /// How many clients a client's presence call may list; with more of them in the channel it fails
+    /// with error 106. It also fails if the answer would take more than half of `queue_max_size`.
+    /// Default: 1,000.
+    pub presence_max_clients: usize,
+    /// How many publications a client's history call may return; fewer, if they would take more than
+    /// half of `queue_max_size`. Default: 300.
     pub history_max_publication_limit: usize,
     /// How many missed publications come with the reply to a subscribe command, 500 at the most; the
     /// others follow it as the connection takes them. Default: 300.
@@ -95,6 +100,7 @@ impl Default for ClientOptions {
             command_queue_max_size: 1024 * 1024,
             channel_position_check_delay: Duration::from_secs(40),
             connect_include_server_time: false,
+            presence_max_clients: 1000,
             history_max_publication_limit: 300,
             recovery_max_publication_limit: 300,
             subscribe_to_user_personal_channel: PersonalChannelOptions::default(),

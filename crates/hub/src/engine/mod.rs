@@ -161,7 +161,7 @@ pub enum Outcome {
     /// Of [`Engine::history`].
     History(Result<HistoryPage, EngineError>),
     /// Of [`Engine::presence`].
-    Presence(Result<Members, EngineError>),
+    Presence(Result<PresencePage, EngineError>),
     /// Of [`Engine::presence_stats`].
     PresenceStats(Result<PresenceStatsResult, EngineError>),
 }
@@ -317,6 +317,41 @@ pub struct HistoryPage {
     pub follows: bool,
 }
 
+/// Which of those in a channel to list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PresenceRead {
+    /// The channel.
+    pub channel: Channel,
+    /// Start behind this connection id, whether or not it is there; `None` for the first. Ids are in
+    /// the order of their bytes.
+    pub after: Option<Arc<str>>,
+    /// Behind the last, go on with the first, up to `after`. As ids are random, what is listed from a
+    /// random id on is a sample.
+    pub wrap: bool,
+    /// How many at the most.
+    pub limit: usize,
+    /// How many bytes at the most, as [`info_weight`] counts them; but one is listed in any case.
+    pub max_bytes: usize,
+}
+
+/// A part of those in a channel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PresencePage {
+    /// Who was listed.
+    pub members: Members,
+    /// How many there are in all.
+    pub stats: PresenceStatsResult,
+    /// The last that was listed, if there are more behind it.
+    pub next: Option<Arc<str>>,
+}
+
+/// What somebody in a channel counts for where bytes are bounded.
+pub fn info_weight(info: &ClientInfo) -> usize {
+    let attached = [&info.conn_info, &info.chan_info].into_iter().flatten();
+    // The id is there twice: as a key, too.
+    info.user.len() + 2 * info.client.len() + attached.map(Bytes::len).sum::<usize>() + 32
+}
+
 /// History, presence and feed, shared by all workers. The [module's documentation](self) is the
 /// contract.
 pub trait Engine: Send + Sync {
@@ -385,13 +420,13 @@ pub trait Engine: Send + Sync {
         info: &Arc<ClientInfo>,
     ) -> Started<Result<(), EngineError>>;
 
-    /// Who is in a channel.
+    /// Who is in a channel. Costs what is listed, not what there is.
     fn presence(
         &self,
         now: Now,
         ticket: Ticket,
-        channel: &Channel,
-    ) -> Started<Result<Members, EngineError>>;
+        request: PresenceRead,
+    ) -> Started<Result<PresencePage, EngineError>>;
 
     /// How many are in a channel. Costs the same for any number.
     fn presence_stats(

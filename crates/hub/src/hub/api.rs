@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tautline_protocol::ErrorCode;
 use tautline_protocol::message::{
-    Error, HistoryResult, Payload, PresenceResult, PresenceStatsResult, StreamPosition,
+    Error, HistoryResult, Payload, PresenceStatsResult, StreamPosition,
 };
 
 use super::Hub;
@@ -99,32 +99,11 @@ impl Hub {
         }
     }
 
-    /// Who is in a channel.
-    ///
-    /// # Errors
-    ///
-    /// To `done`: 102, 107 as for publishing; 108 where the namespace has no presence; 100, 111.
-    pub fn api_presence(
-        &mut self,
-        now: Now,
-        channel: &str,
-        done: impl FnOnce(Result<PresenceResult, Error>) + 'static,
-    ) {
-        if let Err(code) = self.check_presence(channel) {
-            return done(Err(code.into()));
-        }
-        let (ticket, channel) = (self.ticket(), self.shared_name(channel));
-        match self.engine.presence(now, ticket, &channel) {
-            Started::Done(result) => done(answer(result, |presence| PresenceResult { presence })),
-            Started::Later => self.wait_for_api(ticket, Pending::ApiPresence(Box::new(done))),
-        }
-    }
-
     /// How many are in a channel.
     ///
     /// # Errors
     ///
-    /// As for [`api_presence`](Self::api_presence).
+    /// To `done`: 102, 107 as for publishing; 108 where the namespace has no presence; 100, 111.
     pub fn api_presence_stats(
         &mut self,
         now: Now,
@@ -222,7 +201,7 @@ impl Hub {
                 done(answer(result, |()| ()));
             }
             (Pending::ApiPresence(done), Outcome::Presence(result)) => {
-                done(answer(result, |presence| PresenceResult { presence }));
+                done(answer(result, |page| page));
             }
             (Pending::ApiPresenceStats(done), Outcome::PresenceStats(result)) => {
                 done(answer(result, |stats| stats));
@@ -235,7 +214,7 @@ impl Hub {
         }
     }
 
-    fn wait_for_api(&mut self, ticket: Ticket, pending: Pending) {
+    pub(super) fn wait_for_api(&mut self, ticket: Ticket, pending: Pending) {
         if self.pending_api >= MAX_PENDING_API {
             return pending.fail(&ErrorCode::TooManyRequests.into());
         }
@@ -247,7 +226,7 @@ impl Hub {
         Ok(ChannelName::parse(&self.config, channel)?.options)
     }
 
-    fn check_presence(&self, channel: &str) -> Result<(), ErrorCode> {
+    pub(super) fn check_presence(&self, channel: &str) -> Result<(), ErrorCode> {
         if self.check_api(channel)?.presence {
             Ok(())
         } else {
@@ -314,7 +293,10 @@ impl Pending {
     }
 }
 
-fn answer<T, U>(result: Result<T, EngineError>, map: impl FnOnce(T) -> U) -> Result<U, Error> {
+pub(super) fn answer<T, U>(
+    result: Result<T, EngineError>,
+    map: impl FnOnce(T) -> U,
+) -> Result<U, Error> {
     result.map(map).map_err(engine_failed)
 }
 

@@ -277,7 +277,7 @@ impl Hub {
                 (command, Self::finish_publish(result))
             }
             (Waiting::Presence { command }, Outcome::Presence(result)) => {
-                (command, Self::finish_presence(result))
+                (command, self.finish_presence(result))
             }
             (Waiting::PresenceStats { command }, Outcome::PresenceStats(result)) => {
                 (command, Self::finish_presence_stats(result))

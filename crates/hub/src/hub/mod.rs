@@ -3,7 +3,7 @@
 //! One file a concern, each adding methods to [`Hub`]:
 //!
 //! - `dispatch`: frames to commands to replies, one after the other; outcomes of the engine;
-//! - `connect`, `subscribe`, `unsubscribe`, `publish`, `queries`, `refresh`: the commands;
+//! - `connect`, `subscribe`, `unsubscribe`, `publish`, `presence`, `queries`, `refresh`: the commands;
 //! - `class`: who gets publications filtered, or as patches;
 //! - `fanout`: deliveries to subscribers at the head; `cursor`: those behind it; `recovery`, `tail`:
 //!   where the two meet;
@@ -23,6 +23,7 @@ mod fanout;
 mod frame;
 mod heartbeat;
 mod permission;
+mod presence;
 mod publish;
 mod queries;
 mod recovery;
@@ -45,6 +46,7 @@ pub use self::api::{ApiHistory, ApiPublish, PublishOutcome};
 pub use self::control::{ApiRefresh, ApiSubscribe, Target};
 pub use self::cursor::HubCounters;
 pub use self::frame::Frame;
+pub use self::presence::{ApiPresence, PresenceList};
 pub use self::sessions::Transport;
 pub use crate::outbox::SessionId;
 

@@ -1,8 +1,7 @@
-//! The commands that ask for something and change nothing: presence, presence stats, history.
+//! The commands that ask for something and change nothing: presence stats, history.
 
 use tautline_protocol::message::{
-    HistoryRequest, HistoryResult, PresenceRequest, PresenceResult, PresenceStatsRequest,
-    PresenceStatsResult, StreamPosition,
+    HistoryRequest, HistoryResult, PresenceStatsRequest, PresenceStatsResult, StreamPosition,
 };
 use tautline_protocol::{Disconnect, ErrorCode, Response};
 
@@ -12,35 +11,10 @@ use super::permission::Permissions;
 use super::waiting::Waiting;
 use super::{Hub, SessionId};
 use crate::Now;
-use crate::engine::{Channel, EngineError, HistoryPage, HistoryRead, Members, Started};
+use crate::config::HubConfig;
+use crate::engine::{Channel, EngineError, HistoryPage, HistoryRead, Started};
 
 impl Hub {
-    pub(super) fn presence(
-        &mut self,
-        now: Now,
-        id: SessionId,
-        number: u32,
-        request: &PresenceRequest<'_>,
-    ) -> Result<Progress, Refusal> {
-        let channel = self.presence_channel(id, &request.channel)?;
-        let ticket = self.ticket();
-        match self.engine.presence(now, ticket, &channel) {
-            Started::Done(result) => Self::finish_presence(result),
-            Started::Later => {
-                self.wait(id, ticket, Waiting::Presence { command: number });
-                Ok(Progress::Wait)
-            }
-        }
-    }
-
-    pub(super) fn finish_presence(
-        result: Result<Members, EngineError>,
-    ) -> Result<Progress, Refusal> {
-        Ok(Progress::Answer(Response::Presence(PresenceResult {
-            presence: result?,
-        })))
-    }
-
     pub(super) fn presence_stats(
         &mut self,
         now: Now,
@@ -90,7 +64,7 @@ impl Hub {
             options,
             since,
             limit: Some(limit),
-            max_bytes: None,
+            max_bytes: Some(answer_bytes(&self.config)),
             reverse: request.reverse,
         };
         let ticket = self.ticket();
@@ -120,7 +94,11 @@ impl Hub {
     }
 
     /// The channel of a presence command, if the session may see who is there.
-    fn presence_channel(&self, id: SessionId, channel: &str) -> Result<Channel, Refusal> {
+    pub(super) fn presence_channel(
+        &self,
+        id: SessionId,
+        channel: &str,
+    ) -> Result<Channel, Refusal> {
         let (name, permissions) = self.known_channel(id, channel)?;
         if !name.options.presence {
             return Err(ErrorCode::NotAvailable.into());
@@ -150,6 +128,12 @@ impl Hub {
             Permissions::new(&self.config, name.options, user, is_subscribed),
         ))
     }
+}
+
+/// How many bytes an answer may have: what is queued for a session has a limit, and other things wait
+/// there, too.
+pub(super) fn answer_bytes(config: &HubConfig) -> usize {
+    config.client.queue_max_size / 2
 }
 
 /// Where a read starts. Going back from offset 0 makes no sense.

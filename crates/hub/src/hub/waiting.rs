@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use tautline_protocol::message::{
-    ConnectResult, Error, HistoryResult, PresenceResult, PresenceStatsResult, Unsubscribe,
+    ConnectResult, Error, HistoryResult, PresenceStatsResult, Unsubscribe,
 };
 
 use super::SessionId;
 use super::api::PublishOutcome;
 use super::channels::ChannelKey;
-use crate::engine::{EngineError, HistoryPage, Outcome};
+use crate::engine::{EngineError, HistoryPage, Outcome, PresencePage};
 
 /// The command of a session that waits. No other of the session is executed meanwhile.
 pub(crate) enum Waiting {
@@ -83,7 +83,7 @@ pub(crate) enum Pending {
     /// The check whether a channel's position is right.
     Position(ChannelKey),
     ApiPublish(Done<PublishOutcome>),
-    ApiPresence(Done<PresenceResult>),
+    ApiPresence(Done<PresencePage>),
     ApiPresenceStats(Done<PresenceStatsResult>),
     ApiHistory(Done<HistoryResult>, Arc<str>),
     ApiHistoryRemove(Done<()>),

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use serde_json::json;
 use tautline_hub::engine::testkit::DelayOptions;
-use tautline_hub::{ApiHistory, ApiPublish, PublishOutcome};
+use tautline_hub::{ApiHistory, ApiPresence, ApiPublish, PublishOutcome};
 use tautline_protocol::message::{Error, StreamPosition};
 
 use crate::support::{Setup, World};
@@ -136,7 +136,11 @@ fn the_api_is_checked() {
     let hub = &mut world.workers[0].hub;
     for (channel, expected) in [("nope:1", 102), ("news", 108), ("room:a", 0), ("", 107)] {
         let (presence, done) = slot();
-        hub.api_presence(now, channel, done);
+        let request = ApiPresence {
+            channel: channel.into(),
+            ..ApiPresence::default()
+        };
+        hub.api_presence(now, request, done);
         assert_eq!(code(presence.take().unwrap()), expected);
         let (stats, done) = slot();
         hub.api_presence_stats(now, channel, done);
@@ -202,7 +206,11 @@ fn a_slow_engine_answers_the_api_too() {
     };
     hub.api_history(now, read, done);
     let (presence, done) = slot();
-    hub.api_presence(now, "room:a", done);
+    let request = ApiPresence {
+        channel: "room:a".into(),
+        ..ApiPresence::default()
+    };
+    hub.api_presence(now, request, done);
     let (stats, done) = slot();
     hub.api_presence_stats(now, "room:a", done);
     assert!(publication.borrow().is_none() && history.borrow().is_none());

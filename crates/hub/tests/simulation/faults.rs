@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tautline_hub::Now;
 use tautline_hub::engine::{
-    Channel, Engine, EngineError, HistoryPage, HistoryRead, Mailbox, Members, Publish, Published,
-    Started, Ticket, WorkerId,
+    Channel, Engine, EngineError, HistoryPage, HistoryRead, Mailbox, PresencePage, PresenceRead,
+    Publish, Published, Started, Ticket, WorkerId,
 };
 use tautline_protocol::message::{ClientInfo, PresenceStatsResult};
 
@@ -160,9 +160,9 @@ impl Engine for FaultyEngine {
         &self,
         now: Now,
         ticket: Ticket,
-        channel: &Channel,
-    ) -> Started<Result<Members, EngineError>> {
-        self.inner.presence(now, ticket, channel)
+        request: PresenceRead,
+    ) -> Started<Result<PresencePage, EngineError>> {
+        self.inner.presence(now, ticket, request)
     }
 
     fn presence_stats(

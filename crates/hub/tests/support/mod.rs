@@ -11,7 +11,7 @@ use tautline_auth::{Signer, TokenClaims, Verifier, VerifierConfig};
 use tautline_hub::config::{ChannelOptions, ClientOptions, NamespaceOptions};
 use tautline_hub::engine::memory::{MemoryEngine, MemoryOptions};
 use tautline_hub::engine::testkit::{DelayOptions, DelayedEngine, Seeded};
-use tautline_hub::engine::{Delivery, Engine, Mailbox, Started, Ticket, WorkerId};
+use tautline_hub::engine::{Delivery, Engine, Mailbox, PresenceRead, Started, Ticket, WorkerId};
 use tautline_hub::{Frame, Hub, HubConfig, Now, Outbox, SessionId, Transport};
 use tautline_protocol::{Disconnect, Encoding};
 
@@ -433,8 +433,11 @@ impl World {
             worker: WorkerId(0),
             serial: 0,
         };
-        match self.memory.presence(self.now, ticket, &channel.into()) {
-            Started::Done(members) => members.unwrap().keys().map(ToString::to_string).collect(),
+        match self.memory.presence(self.now, ticket, everybody(channel)) {
+            Started::Done(page) => {
+                let members = page.unwrap().members;
+                members.keys().map(ToString::to_string).collect()
+            }
             Started::Later => panic!("the memory engine does everything at once"),
         }
     }
@@ -450,6 +453,17 @@ impl World {
 
     pub(crate) fn seconds(&mut self, seconds: u64) {
         self.pass(Duration::from_secs(seconds));
+    }
+}
+
+/// Asks for all who are in a channel.
+pub(crate) fn everybody(channel: &str) -> PresenceRead {
+    PresenceRead {
+        channel: channel.into(),
+        after: None,
+        wrap: false,
+        limit: usize::MAX,
+        max_bytes: usize::MAX,
     }
 }
 

@@ -7,9 +7,8 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use tautline_protocol::message::{
-    Error, HistoryResult, PresenceResult, PresenceStatsResult, StreamPosition,
-};
+use tautline_hub::PresenceList;
+use tautline_protocol::message::{Error, HistoryResult, PresenceStatsResult, StreamPosition};
 
 /// The operations behind the HTTP API. Implemented by each worker over its hub; by a fake in the
 /// tests of this module.
@@ -24,8 +23,8 @@ pub trait Node: 'static {
         request: Publish,
     ) -> impl Future<Output = Result<Option<StreamPosition>, Error>>;
 
-    /// Who is in a channel.
-    fn presence(&self, channel: String) -> impl Future<Output = Result<PresenceResult, Error>>;
+    /// Who is in a channel, or some of them.
+    fn presence(&self, request: Presence) -> impl Future<Output = Result<PresenceList, Error>>;
 
     /// How many are in a channel.
     fn presence_stats(
@@ -70,6 +69,19 @@ pub struct Publish {
     pub version: u64,
     /// What the version counts in; empty for whatever the channel's does.
     pub version_epoch: String,
+}
+
+/// Which of those in a channel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Presence {
+    /// The channel, never empty.
+    pub channel: String,
+    /// How many at the most; `None` for all.
+    pub limit: Option<u32>,
+    /// Where to start; `None` for the first.
+    pub cursor: Option<String>,
+    /// Any of them will do.
+    pub sample: bool,
 }
 
 /// Which part of a channel's history.

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tautline::http::node::{History, Node, NodeInfo, Publish};
+use tautline::http::node::{History, Node, NodeInfo, Presence, Publish};
+use tautline_hub::PresenceList;
 use tautline_protocol::ErrorCode;
 use tautline_protocol::message::{
-    ClientInfo, Error, HistoryResult, PresenceResult, PresenceStatsResult, Publication,
-    StreamPosition,
+    ClientInfo, Error, HistoryResult, PresenceStatsResult, Publication, StreamPosition,
 };
 
 /// Remembers what was published; knows every channel but those that begin with `nobody`.
@@ -17,6 +17,7 @@ use tautline_protocol::message::{
 pub(crate) struct FakeNode {
     pub(crate) published: Rc<RefCell<Vec<Publish>>>,
     pub(crate) histories: Rc<RefCell<Vec<History>>>,
+    pub(crate) presences: Rc<RefCell<Vec<Presence>>>,
     /// Channels whose history was removed.
     pub(crate) removed: Rc<RefCell<Vec<String>>>,
 }
@@ -46,10 +47,10 @@ impl Node for FakeNode {
         Ok(stored.then_some(position))
     }
 
-    async fn presence(&self, channel: String) -> Result<PresenceResult, Error> {
-        known(&channel)?;
+    async fn presence(&self, request: Presence) -> Result<PresenceList, Error> {
+        known(&request.channel)?;
         let mut presence = BTreeMap::new();
-        if channel == "chat" {
+        if request.channel == "chat" {
             let info = ClientInfo {
                 user: "7".into(),
                 client: "8a3f".into(),
@@ -58,7 +59,15 @@ impl Node for FakeNode {
             };
             presence.insert("8a3f".into(), Arc::new(info));
         }
-        Ok(PresenceResult { presence })
+        self.presences.borrow_mut().push(request);
+        Ok(PresenceList {
+            presence,
+            stats: PresenceStatsResult {
+                num_clients: 2,
+                num_users: 1,
+            },
+            next: Some("8a3f".into()),
+        })
     }
 
     async fn presence_stats(&self, channel: String) -> Result<PresenceStatsResult, Error> {

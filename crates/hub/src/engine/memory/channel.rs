@@ -1,6 +1,7 @@
 //! One channel's state in the memory engine: who is fed, the stream, presence, idempotency keys.
 
 use std::collections::VecDeque;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use hashbrown::HashMap;
 use tautline_protocol::message::{ClientInfo, PresenceStatsResult, Publication, StreamPosition};
 
 use crate::engine::{
-    FeedId, HistoryOptions, HistoryPage, HistoryRead, Idempotency, Members, Version, WorkerId,
-    weight,
+    FeedId, HistoryOptions, HistoryPage, HistoryRead, Idempotency, Members, PresencePage,
+    PresenceRead, Version, WorkerId, info_weight, weight,
 };
 
 /// How many idempotency keys a channel remembers; beyond, the oldest are forgotten before their
@@ -124,10 +125,10 @@ impl State {
         }
     }
 
-    pub(super) fn members(&self) -> Members {
-        self.members
-            .as_ref()
-            .map(|members| members.clients.clone())
+    pub(super) fn members(&self, request: &PresenceRead) -> PresencePage {
+        let members = self.members.as_ref();
+        members
+            .map(|members| members.list(request))
             .unwrap_or_default()
     }
 
@@ -365,6 +366,36 @@ impl Presence {
             if *connections == 0 {
                 self.users.remove(&info.user);
             }
+        }
+    }
+
+    fn list(&self, request: &PresenceRead) -> PresencePage {
+        let after = request.after.as_ref();
+        let behind = (
+            after.map_or(Bound::Unbounded, Bound::Excluded),
+            Bound::Unbounded,
+        );
+        let behind = self.clients.range::<Arc<str>, _>(behind);
+        let before = after.filter(|_| request.wrap);
+        let before = before.map(|after| self.clients.range::<Arc<str>, _>(..=after));
+        let mut rest = behind.chain(before.into_iter().flatten()).peekable();
+        let mut members = Members::new();
+        let mut last = None;
+        let mut bytes = 0;
+        while let Some((client, info)) = rest.peek() {
+            bytes += info_weight(info);
+            let fits = members.is_empty() || bytes <= request.max_bytes;
+            if !fits || members.len() >= request.limit {
+                break;
+            }
+            last = Some((*client).clone());
+            members.insert((*client).clone(), (*info).clone());
+            rest.next();
+        }
+        PresencePage {
+            members,
+            stats: self.counts(),
+            next: last.filter(|_| rest.peek().is_some()),
         }
     }
 

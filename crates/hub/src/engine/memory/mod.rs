@@ -26,8 +26,8 @@ use tautline_protocol::message::{ClientInfo, PresenceStatsResult, Publication};
 pub use self::channel::MAX_KEYS;
 use self::channel::State;
 use super::{
-    Channel, Delivery, Engine, EngineError, FeedId, HistoryPage, HistoryRead, Mailbox, Members,
-    Publish, Published, Started, Ticket, WorkerId,
+    Channel, Delivery, Engine, EngineError, FeedId, HistoryPage, HistoryRead, Mailbox,
+    PresencePage, PresenceRead, Publish, Published, Started, Ticket, WorkerId,
 };
 use crate::Now;
 use crate::entropy::{self, Entropy};
@@ -401,11 +401,10 @@ impl Engine for MemoryEngine {
         &self,
         _: Now,
         _: Ticket,
-        channel: &Channel,
-    ) -> Started<Result<Members, EngineError>> {
-        Started::Done(Ok(self
-            .with_known(channel, |state| state.members())
-            .unwrap_or_default()))
+        request: PresenceRead,
+    ) -> Started<Result<PresencePage, EngineError>> {
+        let page = self.with_known(&request.channel, |state| state.members(&request));
+        Started::Done(Ok(page.unwrap_or_default()))
     }
 
     fn presence_stats(

@@ -11,7 +11,8 @@ use super::Subject;
 use crate::Now;
 use crate::engine::{
     Channel, Delivery, EngineError, HistoryOptions, HistoryPage, HistoryRead, Idempotency, Mailbox,
-    Members, Outcome, Publish, Published, Started, Ticket, Version, WorkerId, weight,
+    Members, Outcome, PresencePage, PresenceRead, Publish, Published, Started, Ticket, Version,
+    WorkerId, info_weight, weight,
 };
 
 /// Something that every engine must do, with its name.
@@ -76,6 +77,10 @@ pub const CONTRACT: &[Rule] = &[
     (
         "presence lists who was added and not removed",
         presence_lists,
+    ),
+    (
+        "presence is listed in pages, from any place on",
+        presence_in_pages,
     ),
     (
         "joins and leaves reach those attached, in order",
@@ -271,13 +276,19 @@ impl<'a> Bench<'a> {
         });
     }
 
-    fn members(&self, channel: &str) -> (Members, u32, u32) {
-        let (ticket, name) = (self.ticket(0), Channel::from(channel));
-        let started = self.subject.engine().presence(self.now(), ticket, &name);
-        let members = self.result(ticket, started, |outcome| match outcome {
+    fn presence(&self, request: PresenceRead) -> PresencePage {
+        let ticket = self.ticket(0);
+        let started = self.subject.engine().presence(self.now(), ticket, request);
+        self.result(ticket, started, |outcome| match outcome {
             Outcome::Presence(result) => Some(result),
             _ => None,
-        });
+        })
+    }
+
+    fn members(&self, channel: &str) -> (Members, u32, u32) {
+        let name = Channel::from(channel);
+        let page = self.presence(list(channel));
+        assert_eq!(page.next, None);
         let ticket = self.ticket(0);
         let started = self
             .subject
@@ -287,7 +298,8 @@ impl<'a> Bench<'a> {
             Outcome::PresenceStats(result) => Some(result),
             _ => None,
         });
-        (members, stats.num_clients, stats.num_users)
+        assert_eq!(page.stats, stats);
+        (page.members, stats.num_clients, stats.num_users)
     }
 }
 
@@ -321,6 +333,16 @@ fn read(channel: &str) -> HistoryRead {
         limit: None,
         max_bytes: None,
         reverse: false,
+    }
+}
+
+fn list(channel: &str) -> PresenceRead {
+    PresenceRead {
+        channel: channel.into(),
+        after: None,
+        wrap: false,
+        limit: usize::MAX,
+        max_bytes: usize::MAX,
     }
 }
 
@@ -790,6 +812,45 @@ fn presence_lists(subject: &dyn Subject) {
     bench.change_presence(1, "a", &ann_too, false);
     bench.change_presence(1, "a", &bob, false);
     assert_eq!(bench.members("a"), (Members::new(), 0, 0));
+}
+
+fn presence_in_pages(subject: &dyn Subject) {
+    let bench = Bench::new(subject);
+    for client in ["c5", "c1", "c3", "c2", "c4"] {
+        bench.change_presence(0, "a", &info(client, "ann"), true);
+    }
+    let page = |after: Option<&str>, wrap, limit, max_bytes| {
+        let page = bench.presence(PresenceRead {
+            after: after.map(Into::into),
+            wrap,
+            limit,
+            max_bytes,
+            ..list("a")
+        });
+        assert_eq!((page.stats.num_clients, page.stats.num_users), (5, 1));
+        let members = page.members.keys().map(ToString::to_string);
+        (
+            members.collect::<Vec<_>>().join(" "),
+            page.next.as_deref().unwrap_or("-").to_owned(),
+        )
+    };
+    let is = |page: (String, String), members: &str, next: &str| {
+        assert_eq!((&*page.0, &*page.1), (members, next));
+    };
+    let all = usize::MAX;
+    is(page(None, false, 2, all), "c1 c2", "c2");
+    is(page(Some("c2"), false, 2, all), "c3 c4", "c4");
+    is(page(Some("c4"), false, 2, all), "c5", "-");
+    is(page(Some("c4"), false, 1, all), "c5", "-");
+    is(page(Some("c5"), false, 2, all), "", "-");
+    is(page(Some("c25"), false, 1, all), "c3", "c3");
+    is(page(Some("c3"), true, 3, all), "c1 c4 c5", "c1");
+    is(page(Some("c3"), true, 9, all), "c1 c2 c3 c4 c5", "-");
+    is(page(None, true, 9, all), "c1 c2 c3 c4 c5", "-");
+    let weight = info_weight(&info("c1", "ann"));
+    is(page(None, false, all, 2 * weight), "c1 c2", "c2");
+    is(page(None, false, all, 3 * weight - 1), "c1 c2", "c2");
+    is(page(None, false, all, 0), "c1", "c1");
 }
 
 fn joins_and_leaves(subject: &dyn Subject) {

@@ -8,8 +8,8 @@ use tautline_protocol::message::{ClientInfo, PresenceStatsResult};
 use super::Seeded;
 use crate::Now;
 use crate::engine::{
-    Channel, Delivery, Engine, EngineError, HistoryPage, HistoryRead, Mailbox, Members, Outcome,
-    Publish, Published, Started, Ticket, WorkerId,
+    Channel, Delivery, Engine, EngineError, HistoryPage, HistoryRead, Mailbox, Outcome,
+    PresencePage, PresenceRead, Publish, Published, Started, Ticket, WorkerId,
 };
 
 /// How a [`DelayedEngine`] behaves.
@@ -286,11 +286,11 @@ impl Engine for DelayedEngine {
         &self,
         now: Now,
         ticket: Ticket,
-        channel: &Channel,
-    ) -> Started<Result<Members, EngineError>> {
-        let name = channel.clone();
-        let run = move |engine: &dyn Engine, now| engine.presence(now, ticket, &name);
-        self.start(now, ticket, channel, Owed::No, run, Outcome::Presence)
+        request: PresenceRead,
+    ) -> Started<Result<PresencePage, EngineError>> {
+        let channel = request.channel.clone();
+        let run = move |engine: &dyn Engine, now| engine.presence(now, ticket, request);
+        self.start(now, ticket, &channel, Owed::No, run, Outcome::Presence)
     }
 
     fn presence_stats(

@@ -8,6 +8,7 @@
 mod broadcast;
 mod key;
 mod params;
+mod presence;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
@@ -147,8 +148,9 @@ async fn execute<N: Node>(call: Call, body: &Bytes, node: &N) -> Result<Vec<u8>,
             serde_json::to_vec(&Envelope { result }).map_err(|_| ErrorCode::Internal.into())
         }
         Call::Presence => {
-            let result = node.presence(params::channel(body)?).await?;
-            Ok(protocol_result(&ProtocolResult::Presence(result)))
+            let (request, is_page) = params::presence(body)?;
+            let list = node.presence(request).await?;
+            Ok(presence::result(list, is_page))
         }
         Call::PresenceStats => {
             let result = node.presence_stats(params::channel(body)?).await?;

@@ -14,7 +14,7 @@ use tautline_protocol::ErrorCode;
 use tautline_protocol::message::StreamPosition;
 
 use super::Failure;
-use crate::http::node::{History, Publish};
+use crate::http::node::{History, Presence, Publish};
 
 /// `publish`.
 pub(super) fn publish(body: &[u8]) -> Result<Publish, Failure> {
@@ -40,7 +40,30 @@ pub(super) fn broadcast(body: &[u8]) -> Result<impl Iterator<Item = Publish>, Fa
     }))
 }
 
-/// `presence`, `presence_stats` and `history_remove`: a channel.
+/// `presence`: a channel, and how many of those in it; whether a part of them is asked for.
+pub(super) fn presence(body: &[u8]) -> Result<(Presence, bool), Failure> {
+    let PresenceParams {
+        channel,
+        limit,
+        cursor,
+        sample,
+    } = parse(body)?;
+    let channel = required(channel)?;
+    let cursor = cursor.filter(|cursor| !cursor.is_empty());
+    let sample = sample.unwrap_or_default();
+    // 0 is what it is when it isn't there, as everywhere.
+    let limit = limit.filter(|limit| *limit > 0);
+    let is_page = limit.is_some() || cursor.is_some() || sample;
+    let presence = Presence {
+        channel,
+        limit,
+        cursor,
+        sample,
+    };
+    Ok((presence, is_page))
+}
+
+/// `presence_stats` and `history_remove`: a channel.
 pub(super) fn channel(body: &[u8]) -> Result<String, Failure> {
     let ChannelParams { channel } = parse(body)?;
     required(channel)
@@ -78,6 +101,14 @@ struct NoParams {}
 #[derive(Deserialize)]
 struct ChannelParams {
     channel: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct PresenceParams {
+    channel: Option<String>,
+    limit: Option<u32>,
+    cursor: Option<String>,
+    sample: Option<bool>,
 }
 
 /// Of `publish`, which has `channel`, and of `broadcast`, which has `channels`.
