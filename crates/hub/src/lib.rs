@@ -91,5 +91,5 @@ pub use hub::{
     ApiHistory, ApiPresence, ApiPublish, ApiRefresh, ApiSubscribe, Frame, Hub, HubCounters,
     HubStats, PresenceList, PublishOutcome, SessionId, Target, Transport,
 };
-pub use outbox::Outbox;
+pub use outbox::{Outbox, SessionAddress};
 pub use time::Now;

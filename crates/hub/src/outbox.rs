@@ -1,5 +1,7 @@
 //! Where a hub puts what it has to say to its connections.
 
+use std::sync::Arc;
+
 use tautline_protocol::{Disconnect, Encoding};
 
 /// Names a session of one hub. An index that is used again gets another generation, so a stale id
@@ -10,6 +12,16 @@ pub struct SessionId {
     pub index: u32,
     /// How often the slot was used before.
     pub generation: u32,
+}
+
+/// What a client names in requests that come beside its connection, on transports whose connection
+/// carries messages in one direction only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionAddress {
+    /// Secret: whoever knows it can send commands in the client's name.
+    pub session: Arc<str>,
+    /// The server process that holds the connection, where a client has to name it.
+    pub node: Option<Arc<str>>,
 }
 
 /// The outgoing side of all connections of one worker, lent to the [`Hub`](crate::Hub) for the
@@ -50,6 +62,13 @@ pub trait Outbox {
     /// `false` for it and is `true` now. Whoever reads its connection should be woken. (With the
     /// memory engine this never happens.)
     fn resume(&mut self, to: SessionId);
+
+    /// What the client of a session is told to name in requests beside its connection: goes into
+    /// the result of its connect command. `None` where commands come by the connection itself.
+    fn address(&self, to: SessionId) -> Option<SessionAddress> {
+        let _ = to;
+        None
+    }
 
     /// Ends a session's connection, after what is queued was written when `flush` is set, at once
     /// otherwise. The session is gone from the hub when this is called.

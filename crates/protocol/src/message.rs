@@ -429,6 +429,18 @@ pub struct Subscribe {
     pub data: Option<Payload>,
 }
 
+/// Commands of a client whose connection carries messages in one direction only, in a request beside
+/// it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EmulationRequest<'a> {
+    /// The server process that holds the connection.
+    pub node: &'a str,
+    /// Secret handle of the connection.
+    pub session: &'a str,
+    /// A frame of commands.
+    pub data: &'a [u8],
+}
+
 /// The end of a connection, by the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disconnect {

@@ -12,6 +12,8 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
 use crate::door::WebSocketPolicy;
+use crate::door::address::AddressKey;
+use crate::door::entry::Doors;
 use crate::entropy::OsEntropy;
 use crate::node_api::NodeIdentity;
 use crate::worker::listener;
@@ -72,6 +74,8 @@ pub fn run(config: &Config, started: impl FnOnce(SocketAddr)) -> Result<(), Node
         "" => address.to_string(),
         name => name.to_owned(),
     };
+    let identity = NodeIdentity::new(name, &mut entropy()?);
+    let addresses = AddressKey::new(identity.uid(), &mut entropy()?);
     let shared = Arc::new(Shared {
         start: Instant::now(),
         hub: Arc::clone(&config.hub),
@@ -85,7 +89,12 @@ pub fn run(config: &Config, started: impl FnOnce(SocketAddr)) -> Result<(), Node
             limits: Limits::for_messages(config.websocket.message_size_limit),
         },
         http: Arc::clone(&config.http),
-        identity: NodeIdentity::new(name, &mut entropy()?),
+        doors: Arc::new(Doors::new(
+            config.doors.clone(),
+            config.http.origins.clone(),
+            addresses,
+        )),
+        identity,
         mailboxes: listeners.iter().map(|_| Arc::default()).collect(),
     });
     let (shutdown, stopping) = watch::channel(false);

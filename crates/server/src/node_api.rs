@@ -18,8 +18,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 
 use crate::door::{self, rewind::Rewind};
+use crate::http::line::HttpLine;
 use crate::http::node::{History, Node, NodeInfo, Presence, Publish};
-use crate::http::respond;
+use crate::http::respond::{self, ReplyBody};
 use crate::worker::connections::Link;
 use crate::worker::guests::Guests;
 use crate::worker::thread::Shared;
@@ -43,18 +44,31 @@ impl NodeIdentity {
             name,
         }
     }
+
+    /// What no other process has as its name.
+    pub(crate) fn uid(&self) -> &str {
+        &self.uid
+    }
 }
 
 /// The node, seen from one of its workers.
 pub(crate) struct WorkerNode {
+    index: u16,
     worker: Rc<Worker>,
     shared: Arc<Shared>,
     guests: Rc<Guests>,
 }
 
 impl WorkerNode {
-    pub(crate) fn new(worker: Rc<Worker>, shared: Arc<Shared>, guests: Rc<Guests>) -> Self {
+    /// The node as the worker of that index sees it.
+    pub(crate) fn new(
+        index: u16,
+        worker: Rc<Worker>,
+        shared: Arc<Shared>,
+        guests: Rc<Guests>,
+    ) -> Self {
         Self {
+            index,
             worker,
             shared,
             guests,
@@ -175,6 +189,21 @@ impl Node for WorkerNode {
             num_subs: load.subscriptions,
             uptime: self.shared.start.elapsed().as_secs(),
         }])
+    }
+
+    async fn enter(
+        &self,
+        request: Request<Incoming>,
+        line: &Rc<HttpLine>,
+    ) -> Result<Response<ReplyBody>, Request<Incoming>> {
+        let entry = door::entry::Entry {
+            worker: &self.worker,
+            index: self.index,
+            doors: &self.shared.doors,
+            mailboxes: &self.shared.mailboxes,
+            line,
+        };
+        door::entry::enter(entry, request).await
     }
 
     fn open_websocket(&self, mut request: Request<Incoming>) -> Option<Response<Full<Bytes>>> {

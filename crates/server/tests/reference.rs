@@ -44,6 +44,7 @@ const TABLES: &[Table] = &[
     table("engine.memory", MEMORY, "MemoryOptions"),
     table("http_api", SERVER, "HttpApiOptions"),
     table("websocket", SERVER, "WebSocketOptions"),
+    table("doors", SERVER, "DoorOptions"),
     table("health", SERVER, "HealthOptions"),
     table("shutdown", SERVER, "ShutdownOptions"),
     table("log", SERVER, "LogOptions"),

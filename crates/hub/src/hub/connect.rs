@@ -54,12 +54,19 @@ impl Hub {
         let interval = options.ping_interval;
         let first_ping = self.first_ping(now, interval);
         let options = &self.config.client;
+        let pongs = self
+            .sessions
+            .get(id)
+            .is_some_and(|session| session.transport.pongs);
+        let address = out.address(id);
         let result = ConnectResult {
             client: info.client.clone(),
             version: Cow::Borrowed(env!("CARGO_PKG_VERSION")),
             ttl,
             ping: u32::try_from(interval.as_secs()).unwrap_or(u32::MAX),
-            pong: first_ping.is_some() && !options.pong_timeout.is_zero(),
+            pong: pongs && first_ping.is_some() && !options.pong_timeout.is_zero(),
+            session: address.as_ref().map(|address| address.session.clone()),
+            node: address.and_then(|address| address.node),
             time: options
                 .connect_include_server_time
                 .then(|| i64::try_from(now.unix.as_millis()).unwrap_or(i64::MAX)),

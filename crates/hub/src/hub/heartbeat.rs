@@ -72,6 +72,7 @@ impl Hub {
         session.armed = 0;
         let is_due = |at: Option<Duration>| at.is_some_and(|at| now.monotonic >= at);
         let is_waiting = session.waiting.is_some();
+        let pongs = session.transport.pongs;
         // The ping may be behind much that a slow reader has still to read. As long as it reads it
         // is there.
         let written = out.written(id);
@@ -108,7 +109,7 @@ impl Hub {
             *next_ping = Some(now.monotonic + options.ping_interval);
             if pong_due.is_none() {
                 is_pinged = true;
-                let expects_pong = !options.pong_timeout.is_zero();
+                let expects_pong = pongs && !options.pong_timeout.is_zero();
                 *pong_due = expects_pong.then_some(now.monotonic + options.pong_timeout);
             }
         }

@@ -21,12 +21,27 @@ pub struct Transport {
     pub name: &'static str,
     /// How messages are written.
     pub encoding: Encoding,
+    /// Whether the client answers pings. One that can't, or has nobody to think of it, is noticed by
+    /// its connection's end.
+    pub pongs: bool,
 }
 
 impl Transport {
     /// A transport that carries messages both ways.
     pub fn new(name: &'static str, encoding: Encoding) -> Self {
-        Self { name, encoding }
+        Self {
+            name,
+            encoding,
+            pongs: true,
+        }
+    }
+
+    /// A transport by which clients listen, and answer no pings.
+    pub fn one_way(name: &'static str, encoding: Encoding) -> Self {
+        Self {
+            pongs: false,
+            ..Self::new(name, encoding)
+        }
     }
 }
 

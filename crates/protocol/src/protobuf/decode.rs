@@ -10,9 +10,9 @@ use std::sync::Arc;
 use super::wire::{DecodeError, Field, Reader};
 use crate::filter::RawFilter;
 use crate::message::{
-    Command, ConnectRequest, HistoryRequest, PresenceRequest, PresenceStatsRequest, PublishRequest,
-    RefreshRequest, Request, RpcRequest, SendRequest, StreamPosition, SubRefreshRequest,
-    SubscribeRequest, Text, UnsubscribeRequest,
+    Command, ConnectRequest, EmulationRequest, HistoryRequest, PresenceRequest,
+    PresenceStatsRequest, PublishRequest, RefreshRequest, Request, RpcRequest, SendRequest,
+    StreamPosition, SubRefreshRequest, SubscribeRequest, Text, UnsubscribeRequest,
 };
 
 /// Iterates over the commands of one frame.
@@ -50,6 +50,30 @@ impl<'a> Iterator for Commands<'a> {
             self.rest = Some(reader.rest()).filter(|rest| !rest.is_empty());
         }
         Some(command)
+    }
+}
+
+/// Reads a request that brings commands of a client whose connection carries messages in one
+/// direction only.
+///
+/// # Errors
+///
+/// [`DecodeError`] if it can't be read.
+pub fn decode_emulation(bytes: &[u8]) -> Result<EmulationRequest<'_>, DecodeError> {
+    let mut request = EmulationRequest::default();
+    read(&mut request, bytes)?;
+    Ok(request)
+}
+
+impl<'a> Message<'a> for EmulationRequest<'a> {
+    fn take(&mut self, field: Field<'a>) -> Result<(), DecodeError> {
+        match field.number {
+            1 => self.node = field.text()?,
+            2 => self.session = field.text()?,
+            3 => self.data = field.bytes()?,
+            _ => {}
+        }
+        Ok(())
     }
 }
 

@@ -29,7 +29,7 @@ mod decode;
 mod encode;
 mod wire;
 
-pub use decode::Commands;
+pub use decode::{Commands, decode_emulation};
 pub use encode::encode_reply;
 pub(crate) use wire::Reader;
 pub use wire::{DecodeError, MAX_GROUP_DEPTH};

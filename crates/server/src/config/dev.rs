@@ -9,8 +9,8 @@ use tautline_hub::config::{ChannelOptions, ClientOptions, HubConfig, NamespaceOp
 use tautline_hub::engine::memory::MemoryOptions;
 
 use super::{
-    Config, ConfigError, HttpApiOptions, LogOptions, NodeOptions, ShutdownOptions, TokenOptions,
-    WebSocketOptions,
+    Config, ConfigError, DoorOptions, HttpApiOptions, LogOptions, NodeOptions, ShutdownOptions,
+    TokenOptions, WebSocketOptions,
 };
 use crate::http::Settings;
 use crate::http::api::ErrorMode;
@@ -67,6 +67,7 @@ impl Config {
                 dev: Some(signer),
             }),
             websocket: WebSocketOptions::default(),
+            doors: DoorOptions::default(),
             token: TokenOptions {
                 hmac_secret_key: Some(secret),
                 ..TokenOptions::default()

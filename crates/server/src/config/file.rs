@@ -17,8 +17,8 @@ use toml::de::{DeTable, DeValue};
 use super::place::{self, Entry};
 use super::suggest;
 use super::{
-    Config, HealthOptions, HttpApiOptions, HttpServerOptions, LogOptions, NodeOptions, Problem,
-    ShutdownOptions, TokenOptions, WebSocketOptions,
+    Config, DoorOptions, HealthOptions, HttpApiOptions, HttpServerOptions, LogOptions, NodeOptions,
+    Problem, ShutdownOptions, TokenOptions, WebSocketOptions,
 };
 use crate::http::Settings;
 use crate::http::origin::OriginPolicy;
@@ -90,6 +90,7 @@ struct Tables {
     node: NodeOptions,
     http_api: HttpApiOptions,
     websocket: WebSocketOptions,
+    doors: DoorOptions,
     health: HealthOptions,
     shutdown: ShutdownOptions,
     log: LogOptions,
@@ -131,6 +132,7 @@ fn check(
         node,
         http_api,
         websocket,
+        doors,
         health,
         shutdown,
         log,
@@ -149,6 +151,7 @@ fn check(
     }
     check_size("http_api.max_body_size", http_api.max_body_size)?;
     check_size("websocket.message_size_limit", websocket.message_size_limit)?;
+    check_size("doors.request_size_limit", doors.request_size_limit)?;
     if engine.memory.max_channels == 0 {
         return Err(Unusable::new(
             "engine.memory.max_channels",
@@ -195,6 +198,7 @@ fn check(
             dev: None,
         }),
         websocket,
+        doors,
         token,
         keys,
         shutdown,

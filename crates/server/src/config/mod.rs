@@ -17,6 +17,7 @@
 //! | `[engine.memory]` | [`MemoryOptions`] | how much is kept |
 //! | `[http_api]` | [`HttpApiOptions`] | the application's backend |
 //! | `[websocket]` | [`WebSocketOptions`] | limits of messages |
+//! | `[doors]` | [`DoorOptions`] | the ways in beside the WebSocket |
 //! | `[health]` | [`HealthOptions`] | `/health` |
 //! | `[shutdown]` | [`ShutdownOptions`] | how a stop is spread over time |
 //! | `[log]` | [`LogOptions`] | what is told on standard error |
@@ -61,6 +62,8 @@ pub struct Config {
     pub http: Arc<Settings>,
     /// Limits of the WebSocket.
     pub websocket: WebSocketOptions,
+    /// The ways in beside it.
+    pub doors: DoorOptions,
     /// Keys of tokens, for `tautline token`.
     pub token: TokenOptions,
     /// Keys that are to be fetched; the verifier has them already.
@@ -208,6 +211,36 @@ impl Default for WebSocketOptions {
     fn default() -> Self {
         Self {
             message_size_limit: 64 * 1024,
+        }
+    }
+}
+
+/// `[doors]`: the ways in beside the WebSocket, for clients that can't open one or have no SDK.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DoorOptions {
+    /// `/connection/http_stream`, with `/emulation`. Default: yes.
+    pub http_stream: bool,
+    /// `/connection/sse`, with `/emulation`. Default: yes.
+    pub sse: bool,
+    /// `/connection/uni_websocket`, `/connection/uni_sse` and `/connection/uni_http_stream`.
+    /// Default: yes.
+    pub unidirectional: bool,
+    /// Longest body of a client's request, in bytes. Default: 64 KiB.
+    pub request_size_limit: usize,
+    /// How many sessions may be there at once whose messages leave in HTTP responses, on the whole
+    /// node. Default: 100,000.
+    pub max_sessions: usize,
+}
+
+impl Default for DoorOptions {
+    fn default() -> Self {
+        Self {
+            http_stream: true,
+            sse: true,
+            unidirectional: true,
+            request_size_limit: 64 * 1024,
+            max_sessions: 100_000,
         }
     }
 }

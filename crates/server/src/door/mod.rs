@@ -4,7 +4,14 @@
 //! a WebSocket is checked and answered here, and goes on in [`websocket`]; whatever else it is, the
 //! HTTP side gets the bytes as if nobody had read them.
 
+pub(crate) mod address;
+mod emulation;
+pub(crate) mod entry;
+mod gate;
+mod query;
 pub(crate) mod rewind;
+mod streams;
+mod uni;
 pub(crate) mod websocket;
 
 use std::future::{Future, poll_fn};

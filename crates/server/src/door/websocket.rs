@@ -9,14 +9,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tautline_hub::{Frame, Now, SessionId, Transport};
+use tautline_hub::{Frame, SessionId, Transport};
 use tautline_protocol::{Disconnect, Encoding};
 use tautline_websocket::conn::scratch;
 use tautline_websocket::proto::{CloseCode, Connection, Event, Limits, MAX_REASON, Role};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::worker::Worker;
 use crate::worker::connections::{Ending, Link};
-use crate::worker::{State, Worker};
 
 /// How many times a connection may fill the read buffer before others have their turn.
 const READS_PER_POLL: usize = 8;
@@ -183,7 +183,7 @@ impl Session<'_> {
             } else {
                 // A Close is queued, and nothing may follow it (RFC 6455, section 5.5.1): what this
                 // very turn has in store for the session must not find the connection any more.
-                leave(now, state, *id);
+                state.leave(now, *id);
             }
         });
     }
@@ -204,7 +204,7 @@ impl Session<'_> {
     async fn finish(mut self, end: End) {
         match end {
             // Closed connections have left already; doing so twice is harmless.
-            End::Closed | End::Gone => self.worker.turn(|now, state| leave(now, state, self.id)),
+            End::Closed | End::Gone => self.worker.turn(|now, state| state.leave(now, self.id)),
             End::Disconnected(Ending {
                 ref disconnect,
                 flush,
@@ -259,10 +259,4 @@ impl Session<'_> {
         })
         .await
     }
-}
-
-/// Ends a session whose connection is over, as far as worker and hub are concerned.
-fn leave(now: Now, state: &mut State, id: SessionId) {
-    state.connections.remove(id);
-    state.hub.transport_closed(now, id, &mut state.connections);
 }

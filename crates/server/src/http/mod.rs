@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `POST /api/<method>` | the application's backend: publish, presence, history … ([`api`]) |
 //! | `GET /health` | 200 and `{}` while the process serves |
+//! | `/connection/http_stream`, `/connection/sse`, `/emulation` … | the doors that are made of plain HTTP: what `Node::enter` answers |
 //! | `/connection/websocket` | an upgrade that comes behind other requests (the door handles those that come first); 426 for a plain request |
 //! | `GET /`, `/assets/…` | the chat page, in development only |
 //! | `POST /dev/token` | a token for anybody, in development only |
@@ -14,12 +15,13 @@
 
 pub mod api;
 mod assets;
-mod body;
+pub(crate) mod body;
 mod dev_token;
 pub mod host;
+pub mod line;
 pub mod node;
 pub mod origin;
-pub(crate) mod respond;
+pub mod respond;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -38,9 +40,10 @@ use tautline_auth::{Secret, Signer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::api::ErrorMode;
+use self::line::{End, HttpLine};
 use self::node::Node;
 use self::origin::OriginPolicy;
-use self::respond::Response;
+use self::respond::{ReplyBody, Response};
 
 /// Where clients open their WebSocket.
 pub const WEBSOCKET_PATH: &str = "/connection/websocket";
@@ -92,10 +95,17 @@ impl<N: Node> Service<N> {
         Self { settings, node }
     }
 
-    async fn respond(&self, request: Request<Incoming>) -> Response {
+    async fn respond(
+        &self,
+        request: Request<Incoming>,
+        line: &Rc<HttpLine>,
+    ) -> http::Response<ReplyBody> {
         let mut response = match self.refusal(&request) {
-            Some(refusal) => refusal,
-            None => self.route(request).await,
+            Some(refusal) => refusal.map(ReplyBody::Whole),
+            None => match self.node.enter(request, line).await {
+                Ok(response) => response,
+                Err(request) => self.route(request).await.map(ReplyBody::Whole),
+            },
         };
         respond::harden(response.headers_mut());
         response
@@ -161,9 +171,11 @@ pub async fn serve_connection<S, N>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     N: Node,
 {
+    let line = Rc::new(HttpLine::default());
+    let its_line = Rc::clone(&line);
     let answer = service_fn(move |request| {
-        let service = Rc::clone(&service);
-        async move { Ok::<_, Infallible>(service.respond(request).await) }
+        let (service, line) = (Rc::clone(&service), Rc::clone(&its_line));
+        async move { Ok::<_, Infallible>(service.respond(request, &line).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -176,7 +188,10 @@ pub async fn serve_connection<S, N>(
 
     let result = tokio::select! {
         result = connection.as_mut() => result,
-        () = either(shutdown, tokio::time::sleep(MAX_CONNECTION_AGE)) => {
+        end = either(shutdown, line.ended(MAX_CONNECTION_AGE)) => {
+            if end == End::Now {
+                return;
+            }
             connection.as_mut().graceful_shutdown();
             match tokio::time::timeout(CLOSING_TIME, connection).await {
                 Ok(result) => result,
@@ -190,10 +205,10 @@ pub async fn serve_connection<S, N>(
     }
 }
 
-async fn either(first: impl Future<Output = ()>, second: impl Future<Output = ()>) {
+async fn either(shutdown: impl Future<Output = ()>, ended: impl Future<Output = End>) -> End {
     tokio::select! {
-        () = first => {}
-        () = second => {}
+        () = shutdown => End::Soon,
+        end = ended => end,
     }
 }
 

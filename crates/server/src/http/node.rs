@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use http::Request;
@@ -9,6 +10,9 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tautline_hub::PresenceList;
 use tautline_protocol::message::{Error, HistoryResult, PresenceStatsResult, StreamPosition};
+
+use super::line::HttpLine;
+use super::respond::ReplyBody;
 
 /// The operations behind the HTTP API. Implemented by each worker over its hub; by a fake in the
 /// tests of this module.
@@ -47,6 +51,17 @@ pub trait Node: 'static {
     fn open_websocket(&self, request: Request<Incoming>) -> Option<http::Response<Full<Bytes>>> {
         drop(request);
         None
+    }
+
+    /// Answers a request for one of the doors that are made of plain HTTP. One that is for none of
+    /// them is given back. `line` is the connection that the answer goes over.
+    fn enter(
+        &self,
+        request: Request<Incoming>,
+        line: &Rc<HttpLine>,
+    ) -> impl Future<Output = Result<http::Response<ReplyBody>, Request<Incoming>>> {
+        let _ = line;
+        std::future::ready(Err(request))
     }
 }
 

@@ -33,6 +33,11 @@ impl OriginPolicy {
         })
     }
 
+    /// Whether pages of any site may connect.
+    pub fn allows_all(&self) -> bool {
+        self.allowed.iter().any(|pattern| pattern.0 == "*")
+    }
+
     /// Whether a request with these headers may pass. One without `Origin` may: it does not come
     /// from a page in a browser.
     ///

@@ -1,12 +1,63 @@
 //! Responses, in the few shapes that there are.
 
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use http_body_util::Full;
+use hyper::body::{Body, Frame, SizeHint};
 
 /// What every handler answers with: a body that is complete.
 pub(crate) type Response = http::Response<Full<Bytes>>;
+
+/// The body of whatever the server answers with.
+pub enum ReplyBody {
+    /// All of it.
+    Whole(Full<Bytes>),
+    /// What there is so far, and more as it comes.
+    Stream(Pin<Box<dyn Body<Data = Bytes, Error = io::Error>>>),
+}
+
+impl ReplyBody {
+    /// A body that goes on.
+    pub fn stream(body: impl Body<Data = Bytes, Error = io::Error> + 'static) -> Self {
+        Self::Stream(Box::pin(body))
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match self.get_mut() {
+            Self::Whole(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map_err(|never| match never {}),
+            Self::Stream(body) => body.as_mut().poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(body) => body.is_end_stream(),
+            Self::Stream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => body.size_hint(),
+            Self::Stream(body) => body.size_hint(),
+        }
+    }
+}
 
 /// Text for a person: one helpful line, or a few.
 pub(crate) fn text(status: StatusCode, body: impl Into<Bytes>) -> Response {

@@ -7,13 +7,15 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
-use tautline_hub::{Outbox, SessionId};
+use tautline_hub::{Outbox, SessionAddress, SessionId};
 use tautline_protocol::{Disconnect, Encoding};
 use tautline_websocket::conn::WriteQueue;
 use tautline_websocket::proto::frame;
 use tokio::net::TcpStream;
 use tokio::task::coop::unconstrained;
+
+use super::stream::Stream;
+use super::voice::{Framing, Prepared, Speech, Voice};
 
 /// A connection's socket and what waits to be written to it.
 ///
@@ -25,6 +27,8 @@ pub(crate) struct Link {
     pub(crate) queue: WriteQueue,
     /// How messages are written, which also says in what kind of frames.
     pub(crate) encoding: Encoding,
+    /// Puts what the hub says into the client's own words; `None` where these are the protocol's.
+    pub(crate) voice: Option<Box<dyn Voice>>,
     /// Set when the session is over: the task says goodbye and ends.
     pub(crate) ending: Option<Ending>,
     /// Why writing failed; the task ends the session.
@@ -52,6 +56,7 @@ impl Link {
             io,
             queue: WriteQueue::default(),
             encoding,
+            voice: None,
             ending: None,
             broken: None,
             waker: Waker::noop().clone(),
@@ -84,6 +89,15 @@ impl Link {
     }
 }
 
+/// What carries the messages of a session.
+#[derive(Clone)]
+enum Line {
+    /// A WebSocket.
+    Socket(Rc<RefCell<Link>>),
+    /// The bodies of HTTP responses.
+    Stream(Rc<RefCell<Stream>>),
+}
+
 /// The connections of one worker, by session.
 #[derive(Default)]
 pub(crate) struct Connections {
@@ -91,18 +105,37 @@ pub(crate) struct Connections {
     dirty: Vec<SessionId>,
     /// Connections of which the hub is to be told that their queue is empty.
     drained: Vec<SessionId>,
-    /// Kept for its capacity: where prepared messages are put together.
+    /// Sessions that their voices want ended.
+    over: Vec<(SessionId, Disconnect)>,
+    /// Kept for its capacity: where messages are put together.
     scratch: Vec<u8>,
 }
 
 impl Connections {
     /// Makes `link` the connection of session `id`.
     pub(crate) fn insert(&mut self, id: SessionId, link: Rc<RefCell<Link>>) {
+        self.put(id, Line::Socket(link));
+    }
+
+    /// Makes `stream` what carries the messages of session `id`.
+    pub(crate) fn insert_stream(&mut self, id: SessionId, stream: Rc<RefCell<Stream>>) {
+        self.put(id, Line::Stream(stream));
+    }
+
+    /// The stream of session `id`, if it is there and has one.
+    pub(crate) fn stream(&self, id: SessionId) -> Option<&Rc<RefCell<Stream>>> {
+        match lookup(&self.slots, id)? {
+            Line::Stream(stream) => Some(stream),
+            Line::Socket(_) => None,
+        }
+    }
+
+    fn put(&mut self, id: SessionId, line: Line) {
         let index = id.index as usize;
         if self.slots.len() <= index {
             self.slots.resize_with(index + 1, || None);
         }
-        self.slots[index] = Some((id.generation, link));
+        self.slots[index] = Some((id.generation, line));
     }
 
     /// Forgets the connection of session `id`, if it is still known.
@@ -114,7 +147,7 @@ impl Connections {
 
     /// Has the connection of session `id` flushed at the end of the turn.
     pub(crate) fn mark_dirty(&mut self, id: SessionId) {
-        self.with(id, |_| ());
+        self.with(id, |_, _| None, |_, _| None);
     }
 
     /// Writes to every connection for which something was queued since the last call.
@@ -139,6 +172,11 @@ impl Connections {
         drained.append(&mut self.drained);
     }
 
+    /// A session that is to be ended, and what to tell its client.
+    pub(crate) fn take_over(&mut self) -> Option<(SessionId, Disconnect)> {
+        self.over.pop()
+    }
+
     fn flush_all(&mut self) {
         let Self {
             slots,
@@ -147,46 +185,68 @@ impl Connections {
             ..
         } = self;
         for id in dirty.drain(..) {
-            let Some(link) = lookup(slots, id) else {
-                continue;
-            };
-            let mut link = link.borrow_mut();
-            link.dirty = false;
-            match link.poll_flush() {
-                Poll::Ready(Ok(())) => {
-                    if link.tell_drained && link.take_drained() {
-                        drained.push(id);
+            match lookup(slots, id) {
+                Some(Line::Socket(link)) => {
+                    let mut link = link.borrow_mut();
+                    link.dirty = false;
+                    match link.poll_flush() {
+                        Poll::Ready(Ok(())) => {
+                            if link.tell_drained && link.take_drained() {
+                                drained.push(id);
+                            }
+                        }
+                        Poll::Ready(Err(error)) => {
+                            link.broken = Some(error);
+                            link.waker.wake_by_ref();
+                        }
+                        Poll::Pending => {}
                     }
                 }
-                Poll::Ready(Err(error)) => {
-                    link.broken = Some(error);
-                    link.waker.wake_by_ref();
-                }
-                Poll::Pending => {}
+                Some(Line::Stream(stream)) if stream.borrow_mut().offer() => drained.push(id),
+                Some(Line::Stream(_)) | None => {}
             }
         }
     }
 
-    /// Lets `put` add to a connection's queue, and returns how much waits there.
-    fn with(&mut self, id: SessionId, put: impl FnOnce(&mut Link)) -> usize {
-        let Some(link) = lookup(&self.slots, id) else {
-            return 0;
+    /// Lets `put` add to a socket's queue, or to a stream's, and returns how much waits there.
+    fn with(
+        &mut self,
+        id: SessionId,
+        put_socket: impl FnOnce(&mut Link, &mut Vec<u8>) -> Option<Disconnect>,
+        put_stream: impl FnOnce(&mut Stream, &mut Vec<u8>) -> Option<Disconnect>,
+    ) -> usize {
+        let (queued, over) = match lookup(&self.slots, id) {
+            Some(Line::Socket(link)) => {
+                let mut link = link.borrow_mut();
+                if !std::mem::replace(&mut link.dirty, true) {
+                    self.dirty.push(id);
+                }
+                let over = put_socket(&mut link, &mut self.scratch);
+                (link.queue.len(), over)
+            }
+            Some(Line::Stream(stream)) => {
+                let mut stream = stream.borrow_mut();
+                if stream.mark_dirty() {
+                    self.dirty.push(id);
+                }
+                let over = put_stream(&mut stream, &mut self.scratch);
+                (stream.queued(), over)
+            }
+            None => return 0,
         };
-        let mut link = link.borrow_mut();
-        if !std::mem::replace(&mut link.dirty, true) {
-            self.dirty.push(id);
+        if let Some(disconnect) = over {
+            self.over.push((id, disconnect));
         }
-        put(&mut link);
-        link.queue.len()
+        queued
     }
 }
 
 /// The generation of the session that has the slot, and its link.
-type Slot = Option<(u32, Rc<RefCell<Link>>)>;
+type Slot = Option<(u32, Line)>;
 
-fn lookup(slots: &[Slot], id: SessionId) -> Option<&Rc<RefCell<Link>>> {
+fn lookup(slots: &[Slot], id: SessionId) -> Option<&Line> {
     match slots.get(id.index as usize) {
-        Some(Some((generation, link))) if *generation == id.generation => Some(link),
+        Some(Some((generation, line))) if *generation == id.generation => Some(line),
         _ => None,
     }
 }
@@ -199,45 +259,103 @@ fn op_code(encoding: Encoding) -> frame::OpCode {
     }
 }
 
+/// Has a socket's voice say something, and queues it.
+fn speak(
+    link: &mut Link,
+    scratch: &mut Vec<u8>,
+    say: impl FnOnce(&mut dyn Voice, &mut Speech<'_>) -> Option<Disconnect>,
+) -> Option<Disconnect> {
+    let voice = link.voice.as_deref_mut()?;
+    scratch.clear();
+    let over = say(voice, &mut Speech::new(Framing::Text, scratch));
+    tautline_websocket::proto::Output::put(&mut link.queue, scratch);
+    over
+}
+
 /// A message in a frame of its own. What goes to many is framed once and shared.
 impl Outbox for Connections {
-    type Prepared = Bytes;
+    type Prepared = Prepared;
 
-    fn prepare(&mut self, encoding: Encoding, message: &[u8]) -> Bytes {
+    fn prepare(&mut self, encoding: Encoding, message: &[u8]) -> Prepared {
         self.scratch.clear();
         frame::write_unmasked(op_code(encoding), message, &mut self.scratch);
-        Bytes::copy_from_slice(&self.scratch)
+        Prepared::new(&self.scratch, message.len())
     }
 
-    fn send_prepared(&mut self, to: SessionId, message: &Bytes) -> usize {
-        self.with(to, |link| link.queue.push_shared(message))
+    fn send_prepared(&mut self, to: SessionId, message: &Prepared) -> usize {
+        self.with(
+            to,
+            |link, scratch| {
+                if link.voice.is_some() {
+                    return speak(link, scratch, |voice, speech| {
+                        voice.prepared(message, speech)
+                    });
+                }
+                link.queue.push_shared(message.frame());
+                None
+            },
+            |stream, scratch| stream.push_prepared(message, scratch),
+        )
     }
 
     fn send(&mut self, to: SessionId, message: &[u8]) -> usize {
-        self.with(to, |link| {
-            frame::write_unmasked(op_code(link.encoding), message, &mut link.queue);
-        })
+        self.with(
+            to,
+            |link, scratch| {
+                if link.voice.is_some() {
+                    return speak(link, scratch, |voice, speech| {
+                        voice.message(message, speech)
+                    });
+                }
+                frame::write_unmasked(op_code(link.encoding), message, &mut link.queue);
+                None
+            },
+            |stream, scratch| stream.push(message, scratch),
+        )
     }
 
     fn queued(&self, to: SessionId) -> usize {
-        lookup(&self.slots, to).map_or(0, |link| link.borrow().queue.len())
-    }
-
-    fn written(&self, to: SessionId) -> u64 {
-        lookup(&self.slots, to).map_or(0, |link| link.borrow().written)
-    }
-
-    fn when_drained(&mut self, to: SessionId) {
-        // Flushing finds out, at the end of the turn or when the socket takes more.
-        self.with(to, |_| ());
-        if let Some(link) = lookup(&self.slots, to) {
-            link.borrow_mut().tell_drained = true;
+        match lookup(&self.slots, to) {
+            Some(Line::Socket(link)) => link.borrow().queue.len(),
+            Some(Line::Stream(stream)) => stream.borrow().queued(),
+            None => 0,
         }
     }
 
+    fn written(&self, to: SessionId) -> u64 {
+        match lookup(&self.slots, to) {
+            Some(Line::Socket(link)) => link.borrow().written,
+            Some(Line::Stream(stream)) => stream.borrow().written(),
+            None => 0,
+        }
+    }
+
+    fn when_drained(&mut self, to: SessionId) {
+        // Flushing finds out, at the end of the turn or when there is room for more.
+        self.with(
+            to,
+            |link, _| {
+                link.tell_drained = true;
+                None
+            },
+            |stream, _| {
+                stream.tell_drained();
+                None
+            },
+        );
+    }
+
     fn resume(&mut self, to: SessionId) {
-        if let Some(link) = lookup(&self.slots, to) {
+        // Commands for streams come one request at a time, and wait in the hub.
+        if let Some(Line::Socket(link)) = lookup(&self.slots, to) {
             link.borrow().waker.wake_by_ref();
+        }
+    }
+
+    fn address(&self, to: SessionId) -> Option<SessionAddress> {
+        match lookup(&self.slots, to)? {
+            Line::Stream(stream) => stream.borrow().address().cloned(),
+            Line::Socket(_) => None,
         }
     }
 
@@ -245,13 +363,27 @@ impl Outbox for Connections {
         if lookup(&self.slots, to).is_none() {
             return;
         }
-        if let Some((_, link)) = self.slots[to.index as usize].take() {
-            let mut link = link.borrow_mut();
-            link.ending = Some(Ending {
-                disconnect: disconnect.clone(),
-                flush,
-            });
-            link.waker.wake_by_ref();
+        let line = self.slots[to.index as usize].take();
+        let ending = Ending {
+            disconnect: disconnect.clone(),
+            flush,
+        };
+        match line {
+            Some((_, Line::Socket(link))) => {
+                let mut link = link.borrow_mut();
+                if flush {
+                    speak(&mut link, &mut self.scratch, |voice, speech| {
+                        voice.end(disconnect, speech);
+                        None
+                    });
+                }
+                link.ending = Some(ending);
+                link.waker.wake_by_ref();
+            }
+            Some((_, Line::Stream(stream))) => {
+                stream.borrow_mut().end(ending, &mut self.scratch);
+            }
+            None => {}
         }
     }
 }

@@ -10,7 +10,9 @@ pub(crate) mod connections;
 pub(crate) mod guests;
 pub(crate) mod listener;
 pub(crate) mod mailbox;
+pub(crate) mod stream;
 pub(crate) mod thread;
+pub(crate) mod voice;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -47,6 +49,14 @@ pub(crate) struct State {
     batch: Batch,
     /// Kept for its capacity.
     drained: Vec<SessionId>,
+}
+
+impl State {
+    /// Ends a session whose connection is over, as far as worker and hub are concerned.
+    pub(crate) fn leave(&mut self, now: Now, id: SessionId) {
+        self.connections.remove(id);
+        self.hub.transport_closed(now, id, &mut self.connections);
+    }
 }
 
 impl Worker {
@@ -133,6 +143,16 @@ impl Worker {
         any
     }
 
+    /// Ends the sessions whose voices have had enough.
+    fn end_over(now: Now, state: &mut State) {
+        let State {
+            hub, connections, ..
+        } = state;
+        while let Some((id, disconnect)) = connections.take_over() {
+            hub.disconnect(now, id, disconnect, connections);
+        }
+    }
+
     /// Takes what is in the mailbox, and writes what came of that and of the work before it.
     fn settle(&self, now: Now, state: &mut State) {
         for _ in 0..BATCHES_PER_TURN {
@@ -148,6 +168,7 @@ impl Worker {
                 batch.deliveries.clear();
             }
             state.batch = batch;
+            Self::end_over(now, state);
             state.connections.flush();
             if !any && !Self::read_on(now, state) {
                 return;

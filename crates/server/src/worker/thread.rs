@@ -20,6 +20,7 @@ use super::Worker;
 use super::clock::Clock;
 use super::guests::Guests;
 use super::mailbox::WorkerMailbox;
+use crate::door::entry::Doors;
 use crate::door::{self, WebSocketPolicy};
 use crate::entropy::OsEntropy;
 use crate::http::{self, Service, Settings};
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) hub: Arc<HubConfig>,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) websocket: WebSocketPolicy,
+    pub(crate) doors: Arc<Doors>,
     pub(crate) http: Arc<Settings>,
     pub(crate) identity: NodeIdentity,
     /// By worker.
@@ -120,7 +122,12 @@ impl Start {
         let guests = Rc::new(Guests::default());
         let service = Rc::new(Service::new(
             Arc::clone(&shared.http),
-            WorkerNode::new(Rc::clone(&worker), Arc::clone(&shared), Rc::clone(&guests)),
+            WorkerNode::new(
+                index,
+                Rc::clone(&worker),
+                Arc::clone(&shared),
+                Rc::clone(&guests),
+            ),
         ));
         let accept = async {
             loop {

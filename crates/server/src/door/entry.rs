@@ -1,0 +1,326 @@
+//! The doors that are made of plain HTTP: which request is for which of them, and what they share.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Request, StatusCode, Version};
+use hyper::body::{Body, Frame as BodyFrame, Incoming};
+use tautline_hub::{Frame, SessionId, Transport};
+use tautline_protocol::Encoding;
+
+use super::address::{AddressKey, Place};
+use super::gate;
+use super::{emulation, streams};
+use crate::config::DoorOptions;
+use crate::http::line::{HttpLine, StreamGuard};
+use crate::http::origin::OriginPolicy;
+use crate::http::respond::{self, ReplyBody};
+use crate::worker::Worker;
+use crate::worker::stream::Stream;
+
+pub(crate) type Response = http::Response<ReplyBody>;
+
+/// The answer to a request that comes to nothing.
+pub(crate) type Refused = Box<respond::Response>;
+
+/// What the doors of all workers have in common.
+pub(crate) struct Doors {
+    pub(crate) options: DoorOptions,
+    pub(crate) origins: OriginPolicy,
+    pub(crate) addresses: AddressKey,
+    /// How many sessions there are whose messages leave in the bodies of HTTP responses.
+    sessions: AtomicUsize,
+}
+
+impl Doors {
+    pub(crate) fn new(options: DoorOptions, origins: OriginPolicy, addresses: AddressKey) -> Self {
+        Self {
+            options,
+            origins,
+            addresses,
+            sessions: AtomicUsize::new(0),
+        }
+    }
+
+    /// A place for one more session, if there is one.
+    fn admit(self: &Arc<Self>) -> Option<Permit> {
+        let limit = self.options.max_sessions;
+        self.sessions
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                (count < limit).then_some(count + 1)
+            })
+            .ok()
+            .map(|_| Permit(Arc::clone(self)))
+    }
+}
+
+/// A session's place among all of the node's.
+struct Permit(Arc<Doors>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The way in from one request.
+pub(crate) struct Entry<'a> {
+    pub(crate) worker: &'a Rc<Worker>,
+    pub(crate) index: u16,
+    pub(crate) doors: &'a Arc<Doors>,
+    pub(crate) mailboxes: &'a [Arc<crate::worker::mailbox::WorkerMailbox>],
+    /// The connection below.
+    pub(crate) line: &'a Rc<HttpLine>,
+}
+
+/// The doors, by path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Door {
+    HttpStream,
+    Sse,
+    Emulation,
+    UniHttpStream,
+    UniSse,
+}
+
+impl Door {
+    fn at(path: &str, options: &DoorOptions) -> Option<Self> {
+        let (door, is_open) = match path {
+            "/connection/http_stream" => (Self::HttpStream, options.http_stream),
+            "/connection/sse" => (Self::Sse, options.sse),
+            "/emulation" => (Self::Emulation, options.http_stream || options.sse),
+            "/connection/uni_http_stream" => (Self::UniHttpStream, options.unidirectional),
+            "/connection/uni_sse" => (Self::UniSse, options.unidirectional),
+            _ => return None,
+        };
+        is_open.then_some(door)
+    }
+}
+
+/// Answers a request for one of the doors; gives back one that is for none.
+pub(crate) async fn enter(
+    entry: Entry<'_>,
+    request: Request<Incoming>,
+) -> Result<Response, Request<Incoming>> {
+    let Some(door) = Door::at(request.uri().path(), &entry.doors.options) else {
+        return Err(request);
+    };
+    let admitted = match gate::admit(&entry.doors.origins, request.headers()) {
+        Ok(admitted) => admitted,
+        Err(refusal) => return Ok((*refusal).map(ReplyBody::Whole)),
+    };
+    let answered = match door {
+        Door::HttpStream => streams::http_stream(&entry, request).await,
+        Door::Sse => streams::sse(&entry, request).await,
+        Door::UniHttpStream => streams::uni_http_stream(&entry, request).await,
+        Door::UniSse => streams::uni_sse(&entry, request).await,
+        Door::Emulation => emulation::respond(&entry, request).await,
+    };
+    let mut response = answered.unwrap_or_else(|refusal| (*refusal).map(ReplyBody::Whole));
+    admitted.mark(response.headers_mut());
+    Ok(response)
+}
+
+impl Entry<'_> {
+    /// Opens a session whose messages leave by `stream`, with the first frame of its commands.
+    ///
+    /// # Errors
+    ///
+    /// 503 when there are too many already.
+    pub(crate) fn open(
+        &self,
+        transport: Transport,
+        mut stream: Stream,
+        commands: Commands,
+        frame: Frame<'_>,
+    ) -> Result<Seat, Refused> {
+        let permit = self.doors.admit().ok_or_else(too_many)?;
+        let stream = self.worker.turn(|now, state| {
+            let id = state.hub.open(now, transport);
+            let place = Place {
+                worker: self.index,
+                id,
+            };
+            let mut address = self.doors.addresses.name(place);
+            if commands == Commands::None {
+                address.node = None;
+            }
+            stream.set_address(address, commands == Commands::Beside);
+            let stream = Rc::new(RefCell::new(stream));
+            state.connections.insert_stream(id, Rc::clone(&stream));
+            state.hub.receive(now, id, frame, &mut state.connections);
+            (id, stream)
+        });
+        let (id, stream) = stream;
+        Ok(Seat {
+            worker: Rc::clone(self.worker),
+            id,
+            stream,
+            _permit: permit,
+        })
+    }
+
+    /// The response whose body is what a session's client is told, for as long as it listens.
+    pub(crate) fn listen(
+        &self,
+        seat: Seat,
+        content_type: &'static str,
+        version: Version,
+    ) -> Response {
+        let body = StreamBody {
+            seat,
+            _guard: self.line.begin_stream(),
+        };
+        let mut response = Response::new(ReplyBody::stream(body));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if version < Version::HTTP_2 {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
+        }
+        for (name, value) in UNBUFFERED {
+            headers.insert(name, value);
+        }
+        response
+    }
+}
+
+/// How commands reach a session behind the first frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Commands {
+    /// In requests beside its connection.
+    Beside,
+    /// Not at all.
+    None,
+}
+
+/// A session that has no connection of its own; over when this is dropped.
+pub(crate) struct Seat {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) id: SessionId,
+    pub(crate) stream: Rc<RefCell<Stream>>,
+    _permit: Permit,
+}
+
+impl Seat {
+    /// Tells the hub if it waits for the queue to be empty, and it is.
+    pub(crate) fn tell_drained(&self) {
+        if self.stream.borrow_mut().take_drained() {
+            self.worker.turn(|now, state| {
+                state.hub.drained(now, self.id, &mut state.connections);
+            });
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.worker.turn(|now, state| state.leave(now, self.id));
+    }
+}
+
+/// What a session's client is told, as the body of a response.
+struct StreamBody {
+    seat: Seat,
+    _guard: StreamGuard,
+}
+
+impl Body for StreamBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<BodyFrame<Bytes>>>> {
+        let mut stream = self.seat.stream.borrow_mut();
+        stream.register(cx);
+        if let Some(chunk) = stream.take() {
+            drop(stream);
+            self.seat.tell_drained();
+            return Poll::Ready(Some(Ok(BodyFrame::data(chunk))));
+        }
+        if stream.is_ended() {
+            return Poll::Ready(None);
+        }
+        Poll::Pending
+    }
+}
+
+/// A whole body of commands in an encoding.
+///
+/// # Errors
+///
+/// 400 for JSON that isn't UTF-8.
+pub(crate) fn frame(encoding: Encoding, bytes: &[u8]) -> Result<Frame<'_>, Refused> {
+    match encoding {
+        Encoding::Json => std::str::from_utf8(bytes)
+            .map(Frame::Json)
+            .map_err(|_| bad_request("expected JSON, which is UTF-8; got bytes which aren't")),
+        _ => Ok(Frame::Protobuf(bytes)),
+    }
+}
+
+/// 400, with what was expected.
+pub(crate) fn bad_request(reason: &str) -> Refused {
+    respond::text(StatusCode::BAD_REQUEST, format!("Bad Request: {reason}\n")).into()
+}
+
+fn too_many() -> Refused {
+    let body = "The server has as many sessions over HTTP as it takes (doors.max_sessions). \
+                Try again later.\n";
+    respond::with_header(
+        respond::text(StatusCode::SERVICE_UNAVAILABLE, body),
+        header::RETRY_AFTER,
+        HeaderValue::from_static("10"),
+    )
+    .into()
+}
+
+/// What keeps caches and proxies from holding messages back.
+const UNBUFFERED: [(HeaderName, HeaderValue); 4] = [
+    (
+        HeaderName::from_static("x-accel-buffering"),
+        HeaderValue::from_static("no"),
+    ),
+    (
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("private, no-cache, no-store, must-revalidate, max-age=0"),
+    ),
+    (header::PRAGMA, HeaderValue::from_static("no-cache")),
+    // As the protocol's other servers spell it.
+    (
+        HeaderName::from_static("expire"),
+        HeaderValue::from_static("0"),
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_door_may_be_shut() {
+        let open = DoorOptions::default();
+        let shut = DoorOptions {
+            http_stream: false,
+            ..DoorOptions::default()
+        };
+        assert_eq!(
+            Door::at("/connection/http_stream", &open),
+            Some(Door::HttpStream)
+        );
+        assert_eq!(Door::at("/connection/http_stream", &shut), None);
+        // The other door needs it still.
+        assert_eq!(Door::at("/emulation", &shut), Some(Door::Emulation));
+        let both = DoorOptions { sse: false, ..shut };
+        assert_eq!(Door::at("/emulation", &both), None);
+        assert_eq!(Door::at("/connection/http_stream/", &open), None);
+    }
+}

@@ -1,0 +1,138 @@
+//! How what the hub says is put to a client: in whose words, and how messages are set apart.
+//!
+//! SDK clients get the protocol's messages as they are. Others have a [`Voice`], which makes of them
+//! what such a client wants to hear.
+
+use std::cell::OnceCell;
+
+use bytes::Bytes;
+use tautline_protocol::Disconnect;
+use tautline_websocket::proto::frame;
+
+/// How messages are set apart from each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// In text frames of a WebSocket.
+    Text,
+    /// A line each.
+    Lines,
+    /// As they are: they have their length before them.
+    Lengths,
+    /// Server-sent events (the HTML standard, section 9.2).
+    Events,
+}
+
+/// Puts what the hub says, in JSON, into a client's own words.
+pub(crate) trait Voice {
+    /// Says what the client is to know of a message. Returns why the session is to be ended, if it
+    /// is.
+    fn message(&mut self, message: &[u8], speech: &mut Speech<'_>) -> Option<Disconnect>;
+
+    /// The same for a message that others get as well.
+    fn prepared(&mut self, message: &Prepared, speech: &mut Speech<'_>) -> Option<Disconnect> {
+        self.message(message.message(), speech)
+    }
+
+    /// Says that the session is over.
+    fn end(&mut self, disconnect: &Disconnect, speech: &mut Speech<'_>);
+}
+
+/// What is being said.
+pub(crate) struct Speech<'a> {
+    framing: Framing,
+    out: &'a mut Vec<u8>,
+}
+
+impl<'a> Speech<'a> {
+    /// Appends to `out`.
+    pub(crate) fn new(framing: Framing, out: &'a mut Vec<u8>) -> Self {
+        Self { framing, out }
+    }
+
+    /// One message, which has no line break in it.
+    pub(crate) fn say(&mut self, message: &[u8]) {
+        match self.framing {
+            Framing::Text => frame::write_unmasked(frame::OpCode::Text, message, &mut *self.out),
+            Framing::Lines => self.put(&[message, b"\n"]),
+            Framing::Lengths => self.put(&[message]),
+            Framing::Events => self.put(&[b"data: ", message, b"\n\n"]),
+        }
+    }
+
+    fn put(&mut self, parts: &[&[u8]]) {
+        for part in parts {
+            self.out.extend_from_slice(part);
+        }
+    }
+}
+
+/// A message that is made ready for many receivers: framed once for each kind of them.
+pub(crate) struct Prepared {
+    /// For WebSockets.
+    frame: Bytes,
+    /// Where the message begins in it.
+    start: usize,
+    line: OnceCell<Bytes>,
+    event: OnceCell<Bytes>,
+}
+
+impl Prepared {
+    /// Takes a WebSocket frame whose last `len` bytes are the message.
+    pub(crate) fn new(frame: &[u8], len: usize) -> Self {
+        Self {
+            frame: Bytes::copy_from_slice(frame),
+            start: frame.len() - len,
+            line: OnceCell::new(),
+            event: OnceCell::new(),
+        }
+    }
+
+    /// The message in a WebSocket frame.
+    pub(crate) fn frame(&self) -> &Bytes {
+        &self.frame
+    }
+
+    /// The message itself.
+    pub(crate) fn message(&self) -> &[u8] {
+        &self.frame[self.start..]
+    }
+
+    /// The message, framed.
+    pub(crate) fn framed(&self, framing: Framing) -> Bytes {
+        let made = || {
+            let mut out = Vec::with_capacity(self.frame.len() + EVENT_OVERHEAD);
+            Speech::new(framing, &mut out).say(self.message());
+            Bytes::from(out)
+        };
+        match framing {
+            Framing::Text => self.frame.clone(),
+            Framing::Lengths => self.frame.slice(self.start..),
+            Framing::Lines => self.line.get_or_init(made).clone(),
+            Framing::Events => self.event.get_or_init(made).clone(),
+        }
+    }
+}
+
+/// What an event has more than its message: `data: ` and two line breaks.
+const EVENT_OVERHEAD: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn framings_set_messages_apart() {
+        let prepared = Prepared::new(b"\x81\x02{}", 2);
+        for (framing, expected) in [
+            (Framing::Text, &b"\x81\x02{}"[..]),
+            (Framing::Lines, b"{}\n"),
+            (Framing::Lengths, b"{}"),
+            (Framing::Events, b"data: {}\n\n"),
+        ] {
+            assert_eq!(&prepared.framed(framing)[..], expected, "{framing:?}");
+            let mut said = Vec::new();
+            Speech::new(framing, &mut said).say(b"{}");
+            assert_eq!(said, expected, "{framing:?}");
+        }
+    }
+}

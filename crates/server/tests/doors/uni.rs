@@ -1,0 +1,107 @@
+//! The unidirectional forms of the protocol.
+
+use serde_json::json;
+
+use crate::emulation::WORKERS;
+use crate::http::{emulate, get, post};
+use crate::process::{Server, wait_until};
+
+const KIND: &str = "application/json";
+
+#[test]
+fn pushes_come_alone() {
+    let server = Server::dev();
+    let request = br#"{"subs":{"uni":{}}}"#;
+    let mut stream = post(&server, "/connection/uni_http_stream", KIND, request);
+    assert_eq!(stream.status, 200);
+    let connect = stream.message();
+    let connect = &connect["connect"];
+    assert!(connect["client"].is_string(), "{connect}");
+    assert!(connect["subs"]["uni"].is_object(), "{connect}");
+    assert!(
+        connect["ping"].is_number() && connect["pong"].is_null(),
+        "{connect}"
+    );
+    assert!(
+        connect["session"].is_string() && connect["node"].is_null(),
+        "{connect}"
+    );
+    let session = connect["session"].as_str().expect("a name").to_owned();
+
+    let parameter = "%7B%22subs%22%3A%7B%22uni%22%3A%7B%7D%7D%7D";
+    let path = format!("/connection/uni_sse?cf_connect={parameter}");
+    let mut events = get(&server, &path);
+    assert_eq!(events.until(b"\r\n").as_deref(), Some(&b"\r\n"[..]));
+    assert!(events.data()["connect"]["client"].is_string());
+
+    server.api("publish", r#"{"channel":"uni","data":{"n":1}}"#);
+    let expected = json!({"channel": "uni", "pub": {"data": {"n": 1}, "offset": 1}});
+    let publication = |mut next: Box<dyn FnMut() -> serde_json::Value + '_>| {
+        wait_until("the publication", || {
+            let message = next();
+            message["pub"].is_object().then_some(message)
+        })
+    };
+    assert_eq!(publication(Box::new(|| stream.message())), expected);
+    assert_eq!(publication(Box::new(|| events.data())), expected);
+    // Nobody sends commands to what goes one way.
+    assert_eq!(emulate(&server, &session, "", "{}").status, 404);
+}
+
+#[test]
+fn an_empty_request_will_do() {
+    let server = Server::dev();
+    for body in ["", "null", "{}"] {
+        let mut stream = post(
+            &server,
+            "/connection/uni_http_stream",
+            KIND,
+            body.as_bytes(),
+        );
+        assert!(stream.message()["connect"].is_object(), "{body}");
+    }
+    let mut events = get(&server, "/connection/uni_sse");
+    events.until(b"\r\n");
+    assert!(events.data()["connect"].is_object());
+    for body in ["1", "{", "{}}\n{\"id\":2,\"rpc\":{}}"] {
+        let answer = post(
+            &server,
+            "/connection/uni_http_stream",
+            KIND,
+            body.as_bytes(),
+        );
+        assert_eq!(answer.status, 400, "{body}");
+    }
+}
+
+#[test]
+fn who_may_not_connect_is_told_so() {
+    let config = WORKERS.replace("allow_anonymous_connect_without_token = true", "");
+    let server = Server::serve("uni-refused", &config);
+    for (token, code) in [("", 3501), ("x", 3500)] {
+        let body = json!({"token": token}).to_string();
+        let mut stream = post(
+            &server,
+            "/connection/uni_http_stream",
+            KIND,
+            body.as_bytes(),
+        );
+        let disconnect = &stream.message()["disconnect"];
+        assert_eq!(disconnect["code"], code, "{disconnect}");
+        assert_eq!(stream.line(), None);
+    }
+}
+
+#[test]
+fn pings_need_no_answer() {
+    let config = WORKERS.replace(
+        "[client]",
+        "[client]\nping_interval = \"1s\"\npong_timeout = \"500ms\"",
+    );
+    let server = Server::serve("uni-pings", &config);
+    let mut stream = post(&server, "/connection/uni_http_stream", KIND, b"{}");
+    assert!(stream.message()["connect"].is_object());
+    for _ in 0..3 {
+        assert_eq!(stream.line(), Some(json!({})));
+    }
+}

@@ -1,0 +1,160 @@
+//! The whole server as a process.
+
+#![allow(dead_code, reason = "each test binary uses another part")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longer than anything here takes on the slowest of machines.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A running server, stopped when dropped.
+pub(crate) struct Server {
+    pub(crate) process: Child,
+    pub(crate) address: SocketAddr,
+    /// Kept open: the server writes there.
+    _output: Box<dyn Read + Send + Sync>,
+    config: Option<PathBuf>,
+}
+
+impl Server {
+    /// `tautline dev` on a free port.
+    pub(crate) fn dev() -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_tautline"))
+            .args(["dev", "--listen", "127.0.0.1:0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the server starts");
+        let mut output = BufReader::new(process.stdout.take().expect("stdout is piped"));
+        let address = find_address(&mut output, "ws://");
+        Self {
+            process,
+            address,
+            _output: Box::new(output),
+            config: None,
+        }
+    }
+
+    /// `tautline serve` with this configuration, on a free port.
+    pub(crate) fn serve(name: &str, config: &str) -> Self {
+        let path =
+            std::env::temp_dir().join(format!("tautline-{name}-{}.toml", std::process::id()));
+        let listen = "[http_server]\naddress = \"127.0.0.1\"\nport = 0\n";
+        std::fs::write(&path, format!("{listen}{config}")).expect("a temporary file");
+        let mut process = Command::new(env!("CARGO_BIN_EXE_tautline"))
+            .args(["serve", "--config"])
+            .arg(&path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        let mut output = BufReader::new(process.stderr.take().expect("stderr is piped"));
+        let address = find_address(&mut output, "listening");
+        Self {
+            process,
+            address,
+            _output: Box::new(output),
+            config: Some(path),
+        }
+    }
+
+    pub(crate) fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).expect("the server accepts");
+        stream
+            .set_read_timeout(Some(DEADLINE))
+            .expect("a time-out can be set");
+        stream
+            .set_nodelay(true)
+            .expect("the delay can be switched off");
+        stream
+    }
+
+    /// One call of the HTTP API, with the key of the development server.
+    pub(crate) fn api(&self, method: &str, body: &str) -> String {
+        let mut stream = self.connect();
+        write!(
+            stream,
+            "POST /api/{method} HTTP/1.1\r\nHost: {}\r\nX-API-Key: dev\r\n\
+             Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            self.address,
+            body.len()
+        )
+        .expect("the server takes a request");
+        let mut response = String::new();
+        stream
+            .read_to_string(&mut response)
+            .expect("the server answers");
+        assert!(
+            response.starts_with("HTTP/1.1 200 "),
+            "{method}: {response}"
+        );
+        response
+            .split_once("\r\n\r\n")
+            .expect("a response has a body")
+            .1
+            .to_owned()
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let status = Command::new("kill")
+            .args([signal, &self.process.id().to_string()])
+            .status()
+            .expect("kill is there");
+        assert!(status.success());
+    }
+
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        wait_until("the server ends", || {
+            self.process.try_wait().expect("it can be waited for")
+        })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if let Some(config) = &self.config {
+            let _ = std::fs::remove_file(config);
+        }
+    }
+}
+
+/// Reads lines until one has `mark`, and takes the address from it.
+fn find_address(output: &mut impl BufRead, mark: &str) -> SocketAddr {
+    let mut line = String::new();
+    loop {
+        line.clear();
+        let count = output
+            .read_line(&mut line)
+            .expect("the server's output can be read");
+        assert!(count > 0, "the server ended before it was up");
+        if !line.contains(mark) {
+            continue;
+        }
+        let from = line.find("127.0.0.1:").expect("the line names the address");
+        let text: String = line[from..]
+            .chars()
+            .take_while(|c| c.is_ascii_digit() || matches!(c, '.' | ':'))
+            .collect();
+        return text.trim_end_matches(':').parse().expect("an address");
+    }
+}
+
+/// Asks again and again until there is an answer, for as long as the deadline allows.
+pub(crate) fn wait_until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(start.elapsed() < DEADLINE, "waited too long until {what}");
+        std::thread::yield_now();
+    }
+}
