@@ -125,8 +125,9 @@ async fn broadcast(stream: TcpStream, options: Rc<AcceptOptions>, group: Group) 
     if websocket.join(&group).is_err() {
         return;
     }
+    // What is published is written by one task of this thread for all its connections.
     let _ = websocket
-        .serve(|message, replies| {
+        .serve_member(|message, replies| {
             // Only when all members together are too slow for what comes: then this one shall wait
             // for better times, and say so.
             if group.publish(message).is_err() {

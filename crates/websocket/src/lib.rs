@@ -52,7 +52,8 @@
 //! And from elsewhere, with no second task and no lock around the socket:
 //!
 //! - a `conn::Sender` sends on one connection from any task or thread, through a bounded queue;
-//! - a `conn::Group` sends one message to many connections, framed and compressed once;
+//! - a `conn::Group` sends one message to many connections, framed and compressed once, and for those
+//!   served with `serve_member` written in one burst;
 //! - a `conn::Tracker` closes all connections and waits until they are gone, to shut down.
 //!
 //! `WebSocket::with_keep_alive` finds peers that are gone without a word; a connection has one

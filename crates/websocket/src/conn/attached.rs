@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::codec;
 use super::driver::send;
 use super::error::Error;
-use super::group::{Form, Group, JoinError, Membership, Took};
+use super::group::{Enlisted, Form, Group, JoinError, Membership, Recipient, Took, Waiter};
 use super::inbox::{Inbox, Mail};
 use super::tracker::{Tracked, Tracker};
 use super::write_queue::WriteQueue;
@@ -122,6 +122,8 @@ pub(super) struct Attached {
     keep_alive: Option<Box<KeepAlive>>,
     /// Whether it is closed for not keeping up with a group.
     too_slow: bool,
+    /// The connection itself, where it can be written without its task.
+    recipient: Option<(Enlisted, Arc<dyn Recipient>)>,
 }
 
 impl Attached {
@@ -151,6 +153,12 @@ impl Attached {
         self.inbox.get_or_insert_default()
     }
 
+    /// Has what groups have written without the connection's task from now on, by the task that it is
+    /// enlisted with.
+    pub(super) fn set_recipient(&mut self, enlisted: Enlisted, recipient: Arc<dyn Recipient>) {
+        self.recipient = Some((enlisted, recipient));
+    }
+
     /// Has the connection tracked.
     pub(super) fn track(&mut self, tracker: &Tracker) {
         if !self.trackers.iter().any(|tracked| tracked.is_in(tracker)) {
@@ -174,8 +182,12 @@ impl Attached {
             return false;
         }
         let mut some = false;
+        let waiter = match &self.recipient {
+            Some((enlisted, recipient)) => Waiter::Recipient(enlisted, recipient),
+            None => Waiter::Task(cx.waker()),
+        };
         for membership in &mut self.groups {
-            match membership.take(cx, queue, MAX_DELIVERED) {
+            match membership.take(waiter, queue, MAX_DELIVERED) {
                 Took::Nothing => {}
                 Took::Plain => some = true,
                 Took::Compressed => {
@@ -257,7 +269,7 @@ fn send_with_codec(
 const MAX_BACKLOG: usize = 16 * 1024 * 1024;
 
 /// Bytes that wait to be written from which nothing more is taken from others.
-const MAX_DELIVERED: usize = 64 * 1024;
+pub(super) const MAX_DELIVERED: usize = 64 * 1024;
 
 /// What a member is told for whom a group had to drop messages.
 const TOO_SLOW: &str = "too slow for the messages of a group";

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::attached::Attachments;
+use super::attached::{Attachments, MAX_DELIVERED};
 #[cfg(feature = "deflate")]
 use super::codec;
 use super::error::Error;
@@ -264,6 +264,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             return write(&mut self.io, cx, &mut self.queue);
         }
         self.queue.poll_write(cx, &mut self.io)
+    }
+
+    /// Writes what others have for this connection, as long as its task rests, which is what `cx`
+    /// wakes. Returns whether it can rest on.
+    pub(super) fn deliver_for_task(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
+        if !self.queue.is_empty() || self.unflushed || self.ending.is_some() {
+            return Ok(false);
+        }
+        for _ in 0..ROUNDS_PER_POLL {
+            let Some(attached) = &mut self.attachments.attached else {
+                return Ok(true);
+            };
+            self.active |= attached.deliver(cx, &mut self.engine, &mut self.queue);
+            let all_taken = self.queue.len() < MAX_DELIVERED;
+            match self.poll_write(cx) {
+                Poll::Ready(result) => result?,
+                // The stream will wake the task when it takes more.
+                Poll::Pending => {
+                    self.has_grown_while_blocked();
+                    return Ok(self.engine.can_send());
+                }
+            }
+            // Closing runs against time, which the task has to see to.
+            if all_taken || !self.engine.can_send() {
+                return Ok(self.engine.can_send());
+            }
+        }
+        Ok(false)
     }
 
     /// Ready when all that was queued is written, or time has run out.

@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::attached::Attachments;
-use super::driver::send;
+use super::driver::{Driver, send};
 use super::error::Error;
 use super::group::{Group, JoinError};
 use super::stream::{Closed, WebSocket};
@@ -67,28 +68,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         };
         let ended = poll_fn(|cx| {
             let Serving { ws, handler, .. } = &mut serving;
-            ws.driver
-                .poll_drive(cx, |message, sender, queue, attachments| {
-                    handler.message(
-                        message,
-                        &mut Replies {
-                            sender,
-                            queue,
-                            attachments,
-                        },
-                    );
-                    None::<()>
-                })
+            poll_serve(&mut ws.driver, cx, handler)
         })
         .await;
         serving.ended = true;
         let closed = serving.ws.closed().cloned();
         serving.handler.ended(match &ended {
-            Ok(_) => Ended::Closed(closed.as_ref()),
+            Ok(()) => Ended::Closed(closed.as_ref()),
             Err(error) => Ended::Failed(error),
         });
-        ended.map(|_| closed)
+        ended.map(|()| closed)
     }
+}
+
+/// Goes on with a connection until it has ended.
+#[inline]
+pub(super) fn poll_serve<S: AsyncRead + AsyncWrite + Unpin>(
+    driver: &mut Driver<S>,
+    cx: &mut Context<'_>,
+    handler: &mut impl Handler,
+) -> Poll<Result<(), Error>> {
+    let ended = driver.poll_drive(cx, |message, sender, queue, attachments| {
+        handler.message(
+            message,
+            &mut Replies {
+                sender,
+                queue,
+                attachments,
+            },
+        );
+        None::<()>
+    });
+    ended.map_ok(|_| ())
 }
 
 /// Handles one connection, see [`WebSocket::serve_with`].
@@ -138,7 +149,7 @@ pub enum Ended<'a> {
 }
 
 /// A closure as a handler.
-struct FromFn<H>(H);
+pub(super) struct FromFn<H>(pub(super) H);
 
 impl<H: FnMut(MessageRef<'_>, &mut Replies<'_>)> Handler for FromFn<H> {
     #[inline]

@@ -18,6 +18,25 @@ fn member(group: &Group) -> (WebSocket<DuplexStream>, DuplexStream) {
     (ws, far)
 }
 
+/// How members are served.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Serve,
+    ServeMember,
+}
+
+const WAYS: [Way; 2] = [Way::Serve, Way::ServeMember];
+
+impl Way {
+    /// Serves a member that has nothing to say.
+    async fn serve(self, ws: WebSocket<DuplexStream>) -> Result<(), Error> {
+        match self {
+            Self::Serve => ws.serve(|_, _| ()).await.map(drop),
+            Self::ServeMember => ws.serve_member(|_, _| ()).await.map(drop),
+        }
+    }
+}
+
 async fn read(far: &mut DuplexStream, len: usize) -> Vec<u8> {
     let mut read = vec![0; len];
     far.read_exact(&mut read).await.expect("sent");
@@ -82,9 +101,9 @@ async fn all_members_get_all_messages_in_one_order() {
     const EACH: u16 = 500;
     let group = Group::new();
     let mut readers = Vec::new();
-    for _ in 0..20 {
+    for n in 0..20 {
         let (ws, mut far) = member(&group);
-        tokio::spawn(ws.serve(|_, _| ()));
+        tokio::spawn(WAYS[n % 2].serve(ws));
         readers.push(tokio::spawn(async move {
             read(&mut far, usize::from(PUBLISHERS) * usize::from(EACH) * 5).await
         }));
@@ -127,16 +146,16 @@ async fn all_members_get_all_messages_in_one_order() {
 }
 
 /// A peer that doesn't read, with a group that keeps 10,000 bytes.
-async fn slow(policy: SlowMember) -> (Result<(), Error>, Vec<u8>) {
+async fn slow(way: Way, policy: SlowMember) -> (Result<(), Error>, Vec<u8>) {
     let mut options = GroupOptions::default();
     (options.backlog, options.slow) = (10_000, policy);
     let group = Group::with_options(options);
     let (near, mut far) = duplex(1000);
     let mut ws = server(near).with_close_timeout(Duration::from_secs(1));
     ws.join(&group).expect("open");
-    let serving = tokio::spawn(ws.serve(|_, _| ()));
+    let serving = tokio::spawn(way.serve(ws));
     let (fast, mut fast_far) = member(&group);
-    tokio::spawn(fast.serve(|_, _| ()));
+    tokio::spawn(way.serve(fast));
     for n in 0..100u8 {
         group.publish(&[n; 1996][..]).expect("room");
         // The others are not affected.
@@ -154,7 +173,7 @@ async fn slow(policy: SlowMember) -> (Result<(), Error>, Vec<u8>) {
         assert!(len > 0);
     }
     drop(far);
-    (serving.await.expect("no panic").map(drop), got)
+    (serving.await.expect("no panic"), got)
 }
 
 /// The numbers of the messages of [`slow`] that came whole, and what came behind them.
@@ -171,47 +190,53 @@ fn numbers(bytes: &[u8]) -> (Vec<u8>, &[u8]) {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_member_is_disconnected_and_told() {
-    let (ended, got) = slow(SlowMember::Disconnect).await;
-    assert!(matches!(ended, Err(Error::TooSlow)), "{ended:?}");
-    let (numbers, rest) = numbers(&got);
-    assert!(
-        numbers.windows(2).all(|two| two[0] + 1 == two[1]),
-        "no gap before the end"
-    );
-    assert!(
-        rest.starts_with(&[0x88]) && rest[2..4] == 1013u16.to_be_bytes(),
-        "{rest:x?}"
-    );
+    for way in WAYS {
+        let (ended, got) = slow(way, SlowMember::Disconnect).await;
+        assert!(matches!(ended, Err(Error::TooSlow)), "{ended:?}");
+        let (numbers, rest) = numbers(&got);
+        assert!(
+            numbers.windows(2).all(|two| two[0] + 1 == two[1]),
+            "no gap before the end"
+        );
+        assert!(
+            rest.starts_with(&[0x88]) && rest[2..4] == 1013u16.to_be_bytes(),
+            "{rest:x?}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_member_may_miss_the_oldest() {
-    let (ended, got) = slow(SlowMember::DropOldest).await;
-    assert!(matches!(ended, Err(Error::CutOff)), "{ended:?}");
-    let (numbers, rest) = numbers(&got);
-    assert!(rest.is_empty());
-    let gaps = numbers
-        .windows(2)
-        .filter(|two| two[0] + 1 != two[1])
-        .count();
-    assert!(gaps >= 1 && numbers.is_sorted(), "{numbers:?}");
-    assert_eq!(numbers.last(), Some(&99));
-    // 4 pieces of 2,000 bytes and what they are charged with fit into the backlog.
-    assert!(numbers.ends_with(&[96, 97, 98, 99]), "{numbers:?}");
+    for way in WAYS {
+        let (ended, got) = slow(way, SlowMember::DropOldest).await;
+        assert!(matches!(ended, Err(Error::CutOff)), "{ended:?}");
+        let (numbers, rest) = numbers(&got);
+        assert!(rest.is_empty());
+        let gaps = numbers
+            .windows(2)
+            .filter(|two| two[0] + 1 != two[1])
+            .count();
+        assert!(gaps >= 1 && numbers.is_sorted(), "{numbers:?}");
+        assert_eq!(numbers.last(), Some(&99));
+        // 4 pieces of 2,000 bytes and what they are charged with fit into the backlog.
+        assert!(numbers.ends_with(&[96, 97, 98, 99]), "{numbers:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_member_may_skip_to_the_newest() {
-    let (ended, got) = slow(SlowMember::SkipToNewest).await;
-    assert!(matches!(ended, Err(Error::CutOff)), "{ended:?}");
-    let (numbers, rest) = numbers(&got);
-    assert!(rest.is_empty());
-    assert!(numbers.is_sorted() && numbers.len() < 50, "{numbers:?}");
-    // What had piled up was skipped, but for the last.
-    assert!(
-        numbers.ends_with(&[99]) && !numbers.contains(&98),
-        "{numbers:?}"
-    );
+    for way in WAYS {
+        let (ended, got) = slow(way, SlowMember::SkipToNewest).await;
+        assert!(matches!(ended, Err(Error::CutOff)), "{ended:?}");
+        let (numbers, rest) = numbers(&got);
+        assert!(rest.is_empty());
+        assert!(numbers.is_sorted() && numbers.len() < 50, "{numbers:?}");
+        // What had piled up was skipped, but for the last.
+        assert!(
+            numbers.ends_with(&[99]) && !numbers.contains(&98),
+            "{numbers:?}"
+        );
+    }
 }
 
 /// Who publishes without end before any member had its turn is told, and no member suffers.

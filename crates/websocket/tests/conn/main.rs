@@ -9,6 +9,7 @@ mod futures;
 mod group;
 mod keep_alive;
 mod sender;
+mod serve_member;
 mod stream;
 mod support;
 mod write_queue;

@@ -1,17 +1,22 @@
 //! [`Group`]: messages that go to many connections, encoded once.
 
+mod flusher;
 mod log;
+mod member;
+mod waiting;
 
 use std::fmt;
-use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Waker};
+use std::task::Waker;
 
 #[cfg(feature = "deflate")]
 use super::codec;
-use super::write_queue::WriteQueue;
 use crate::proto::{Connection, MessageRef, OpCode, frame};
-use log::{Cursor, Log};
+use flusher::Flusher;
+pub(super) use flusher::{Enlisted, Recipient};
+use log::Log;
+pub(super) use member::{Membership, Took, Waiter};
+use waiting::Waiting;
 
 /// Connections that are all sent the same messages: the subscribers of a topic, the people in a
 /// room.
@@ -28,7 +33,7 @@ use log::{Cursor, Log};
 /// async fn chat(stream: TcpStream, room: Group) -> Result<(), Box<dyn std::error::Error>> {
 ///     let mut ws = accept(stream, &AcceptOptions::default()).await?.websocket;
 ///     ws.join(&room)?;
-///     ws.serve(|message, _| {
+///     ws.serve_member(|message, _| {
 ///         if let Err(full) = room.publish(message) {
 ///             eprintln!("{full}");
 ///         }
@@ -43,9 +48,12 @@ use log::{Cursor, Log};
 /// All members get the same messages in the same order, in between whatever else is sent on their
 /// connection. Nothing is queued for each member by itself: the group keeps one log, of which each
 /// takes the rest whenever its connection is polled and what it was given before is nearly
-/// written. What was published in the meantime leaves in one write. Publishing wakes the
-/// connections that wait, and does nothing else; it may be done from any thread, in and outside of
-/// a runtime.
+/// written. What was published in the meantime leaves in one write. Publishing wakes those who
+/// write, and does nothing else; it may be done from any thread, in and outside of a runtime.
+///
+/// Who writes is the member's own task, or, where it is served with
+/// [`serve_member`](super::WebSocket::serve_member), one task for all such members of a thread. The
+/// latter costs much less where a group is large.
 ///
 /// A connection only gets on while it is polled: by [`serve`](super::WebSocket::serve), by
 /// [`recv`](super::WebSocket::recv), or as a stream. Dropping it leaves the group.
@@ -134,14 +142,20 @@ struct State {
     /// A log for each form in which frames are wanted.
     logs: Vec<(Form, Log)>,
     members: usize,
-    /// The members' tasks to be woken at the next publication.
-    waiting: Vec<Waker>,
-    /// Places in `waiting` whose members have left.
-    vacant: Vec<u32>,
-    /// Counts how often they were woken.
-    turn: u64,
-    /// Kept for its memory: what `waiting` was in the turn before.
-    spare: Vec<Waker>,
+    /// The tasks to be woken at the next publication.
+    tasks: Waiting<Waker>,
+    /// The connections to be written after the next publication, by thread.
+    shards: Vec<Shard>,
+}
+
+/// The members of one thread that can be written without their tasks.
+struct Shard {
+    /// Writes them.
+    flusher: Arc<Flusher>,
+    waiting: Waiting<Arc<dyn Recipient>>,
+    members: usize,
+    /// The flusher knows already that there is something for them.
+    marked: bool,
 }
 
 /// In which form frames are sent to a member.
@@ -216,7 +230,7 @@ impl Group {
         let limit = self.shared.options.backlog;
         // To compress takes time, and is done before the lock is taken.
         let mut deflated = self.deflate(opcode, payload);
-        let mut woken = {
+        let (mut tasks, left) = {
             let mut state = self.shared.lock();
             let waiting = state.logs.iter().map(|(_, log)| log.untaken()).max();
             if let Some(waiting) = waiting
@@ -240,13 +254,18 @@ impl Group {
                     }),
                 }
             }
-            state.next_turn()
+            (state.tasks.take_all(), state.mark(&self.shared))
         };
         // Without the lock: members on other threads take it as soon as they are woken.
-        for waker in woken.drain(..) {
-            waker.wake();
+        for task in tasks.drain(..).flatten() {
+            task.wake();
         }
-        self.shared.lock().keep(woken);
+        for recipient in left.into_iter().flatten() {
+            recipient.wake();
+        }
+        let mut state = self.shared.lock();
+        let members = state.members;
+        state.tasks.keep(tasks, members);
         Ok(())
     }
 
@@ -291,13 +310,8 @@ impl Group {
             }
         };
         state.members += 1;
-        Membership {
-            cursor: state.logs[log].1.join(),
-            log: log as u32,
-            slot: 0,
-            turn: NEVER,
-            shared: Arc::clone(&self.shared),
-        }
+        let cursor = state.logs[log].1.join();
+        Membership::new(&self.shared, log, cursor)
     }
 }
 
@@ -317,6 +331,26 @@ impl fmt::Debug for Group {
 }
 
 impl Shared {
+    /// Those whom `flusher` is to write now.
+    fn take_recipients(&self, flusher: &Arc<Flusher>) -> Vec<Option<Arc<dyn Recipient>>> {
+        match self.lock().shard(flusher) {
+            Some(shard) => {
+                shard.marked = false;
+                shard.waiting.take_all()
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// Keeps the emptied list of [`take_recipients`](Self::take_recipients) for its memory.
+    fn keep_recipients(&self, flusher: &Arc<Flusher>, list: Vec<Option<Arc<dyn Recipient>>>) {
+        let mut state = self.lock();
+        let members = state.members;
+        if let Some(shard) = state.shard(flusher) {
+            shard.waiting.keep(list, members);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing in here panics with the state half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -324,127 +358,26 @@ impl Shared {
 }
 
 impl State {
-    /// Begins the next turn, and returns whom to wake for it.
-    fn next_turn(&mut self) -> Vec<Waker> {
-        self.turn += 1;
-        self.vacant.clear();
-        let spare = mem::take(&mut self.spare);
-        mem::replace(&mut self.waiting, spare)
-    }
-
-    /// Puts a waker among those that wait, and returns where.
-    fn wait(&mut self, waker: Waker) -> u32 {
-        if let Some(slot) = self.vacant.pop() {
-            self.waiting[slot as usize] = waker;
-            return slot;
-        }
-        self.waiting.push(waker);
-        (self.waiting.len() - 1) as u32
-    }
-
-    /// Keeps an empty list for the memory that it has.
-    fn keep(&mut self, list: Vec<Waker>) {
-        if list.capacity() > self.spare.capacity() && list.capacity() <= 2 * self.members {
-            self.spare = list;
-        }
-    }
-}
-
-/// One connection's part in a group. Dropping it leaves.
-#[derive(Debug)]
-pub(super) struct Membership {
-    shared: Arc<Shared>,
-    cursor: Cursor,
-    /// Which of the group's logs it takes from.
-    log: u32,
-    /// Where its waker is among those that wait, if they have not been woken since `turn`.
-    slot: u32,
-    turn: u64,
-}
-
-/// What came of taking.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Took {
-    Nothing,
-    Plain,
-    /// The peer's window has moved on.
-    Compressed,
-    /// Something was dropped that this member should have had, and it is to be disconnected.
-    Outrun,
-}
-
-impl Membership {
-    /// Whether it is one in this group.
-    pub(super) fn is_in(&self, group: &Group) -> bool {
-        Arc::ptr_eq(&self.shared, &group.shared)
-    }
-
-    /// Takes what was published, as long as less than `until` bytes wait in `queue`; the task of
-    /// `cx` is woken at the next publication.
-    #[inline]
-    pub(super) fn take(&mut self, cx: &Context<'_>, queue: &mut WriteQueue, until: usize) -> Took {
-        // What drops a waker may run code of others, and not under the lock.
-        let replaced;
-        let mut took = Took::Nothing;
-        {
-            let mut state = self.shared.lock();
-            replaced = if self.turn == state.turn {
-                let slot = &mut state.waiting[self.slot as usize];
-                let moved = !slot.will_wake(cx.waker());
-                moved.then(|| mem::replace(slot, cx.waker().clone()))
-            } else {
-                self.turn = state.turn;
-                self.slot = state.wait(cx.waker().clone());
-                None
-            };
-            let log = &mut state.logs[self.log as usize].1;
-            if log.has_outrun(&self.cursor) {
-                match self.shared.options.slow {
-                    SlowMember::Disconnect => return Took::Outrun,
-                    // What is dropped is decided as late as it can be.
-                    _ if queue.len() >= until => 0,
-                    SlowMember::DropOldest => log.skip(&mut self.cursor, false),
-                    SlowMember::SkipToNewest => log.skip(&mut self.cursor, true),
-                };
+    /// Has those written who wait for that. Returns those for whom nobody does it.
+    fn mark(&mut self, group: &Arc<Shared>) -> Vec<Option<Arc<dyn Recipient>>> {
+        let mut left = Vec::new();
+        for shard in &mut self.shards {
+            if shard.marked || shard.waiting.is_empty() {
+                continue;
             }
-            while queue.len() < until {
-                let more = log.take(&mut self.cursor, |frames, compressed| {
-                    queue.push_shared(frames);
-                    if compressed {
-                        took = Took::Compressed;
-                    } else if took == Took::Nothing {
-                        took = Took::Plain;
-                    }
-                });
-                if !more {
-                    break;
-                }
+            shard.marked = shard.flusher.mark(group);
+            if !shard.marked {
+                left.append(&mut shard.waiting.take_all());
             }
         }
-        drop(replaced);
-        took
+        left
     }
-}
 
-impl Drop for Membership {
-    fn drop(&mut self) {
-        // What drops a waker may run code of others, and not under the lock.
-        let mut _waker = None;
-        let mut state = self.shared.lock();
-        state.members -= 1;
-        state.logs[self.log as usize].1.leave(&self.cursor);
-        if self.turn == state.turn {
-            let slot = &mut state.waiting[self.slot as usize];
-            _waker = Some(mem::replace(slot, Waker::noop().clone()));
-            state.vacant.push(self.slot);
-        }
-        if state.members == 0 {
-            // Nothing but vacant places is left.
-            state.turn += 1;
-            state.waiting = Vec::new();
-            state.vacant = Vec::new();
-            state.spare = Vec::new();
-        }
+    fn shard(&mut self, flusher: &Arc<Flusher>) -> Option<&mut Shard> {
+        let shards = &mut self.shards;
+        shards
+            .iter_mut()
+            .find(|shard| Arc::ptr_eq(&shard.flusher, flusher))
     }
 }
 
@@ -455,6 +388,3 @@ impl fmt::Debug for Shared {
             .finish_non_exhaustive()
     }
 }
-
-/// No turn.
-const NEVER: u64 = u64::MAX;

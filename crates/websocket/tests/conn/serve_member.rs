@@ -1,0 +1,337 @@
+//! `WebSocket::serve_member`: groups write to connections whose tasks rest.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use tautline_websocket::conn::{Error, Group};
+use tautline_websocket::proto::CloseCode;
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
+};
+use tokio::runtime;
+use tokio::task::yield_now;
+use tokio::time::timeout;
+
+use crate::support::{Did, Input, Scripted, frame, server};
+
+async fn read(far: &mut DuplexStream, len: usize) -> Vec<u8> {
+    let mut read = vec![0; len];
+    timeout(Duration::from_secs(30), far.read_exact(&mut read))
+        .await
+        .expect("in time")
+        .expect("sent");
+    read
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wakes {
+    fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A stream of which the test keeps a handle.
+#[derive(Clone)]
+struct Watched(Arc<Mutex<Scripted>>);
+
+impl Watched {
+    fn new(input: impl IntoIterator<Item = Input>) -> Self {
+        Self(Arc::new(Mutex::new(Scripted::new(input))))
+    }
+
+    fn did(&self) -> Vec<Did> {
+        self.0.lock().unwrap().did.clone()
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.lock().unwrap()).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0.lock().unwrap()).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.lock().unwrap()).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.lock().unwrap()).poll_shutdown(cx)
+    }
+}
+
+/// Messages reach the peer though the member's own task is never polled nor woken, and those of one
+/// turn in one write.
+#[tokio::test]
+async fn the_task_of_a_member_is_left_alone() {
+    let group = Group::new();
+    let io = Watched::new([Input::Never]);
+    let mut ws = server(io.clone());
+    ws.join(&group).unwrap();
+    let mut serving = pin!(ws.serve_member(|_, _| ()));
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(Arc::clone(&wakes));
+    assert!(
+        serving
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+    for text in ["a", "b"] {
+        group.publish(text).unwrap();
+    }
+    assert_eq!(io.did(), [], "at the end of the turn");
+    while io.did().is_empty() {
+        yield_now().await;
+    }
+    group.publish("c").unwrap();
+    while io.did().len() == 1 {
+        yield_now().await;
+    }
+    let did = [b"\x81\x01a\x81\x01b".to_vec(), b"\x81\x01c".to_vec()].map(Did::Wrote);
+    assert_eq!(io.did(), did);
+    assert_eq!(wakes.count(), 0);
+}
+
+/// What is sent for a message comes before what is published for it, and each group's messages in their
+/// order.
+#[tokio::test]
+async fn replies_and_publications_stay_in_order() {
+    let (one, two) = (Group::new(), Group::new());
+    let mut fars = Vec::new();
+    for _ in 0..3 {
+        let (near, far) = duplex(1000);
+        let mut ws = server(near);
+        ws.join(&one).unwrap();
+        ws.join(&two).unwrap();
+        let (one, two) = (one.clone(), two.clone());
+        tokio::spawn(ws.serve_member(move |message, replies| {
+            one.publish(message).unwrap();
+            replies.send("own").unwrap();
+            two.publish("2").unwrap();
+        }));
+        fars.push(far);
+    }
+    for round in 0..10 {
+        let speaker = round % 3;
+        let said = [frame(0x81, b"x"), frame(0x81, b"y")].concat();
+        fars[speaker].write_all(&said).await.unwrap();
+        for (n, far) in fars.iter_mut().enumerate() {
+            let expected: &[u8] = match n == speaker {
+                true => b"\x81\x03own\x81\x03own\x81\x01x\x81\x01y\x81\x012\x81\x012",
+                false => b"\x81\x01x\x81\x01y\x81\x012\x81\x012",
+            };
+            assert_eq!(read(far, expected.len()).await, expected);
+        }
+    }
+}
+
+/// One whose stream takes no more gets the rest by its own task, and nobody waits for it.
+#[tokio::test]
+async fn a_stream_that_is_full_keeps_nobody_waiting() {
+    let group = Group::new();
+    let (near, mut slow) = duplex(10);
+    let mut ws = server(near);
+    ws.join(&group).unwrap();
+    tokio::spawn(ws.serve_member(|_, _| ()));
+    let (near, mut fast) = duplex(10_000);
+    let mut ws = server(near);
+    ws.join(&group).unwrap();
+    tokio::spawn(ws.serve_member(|_, _| ()));
+    yield_now().await;
+    for n in 0..20u8 {
+        group.publish(&[n; 98][..]).unwrap();
+        assert_eq!(read(&mut fast, 100).await[2..], [n; 98]);
+    }
+    for n in 0..20u8 {
+        assert_eq!(read(&mut slow, 100).await[2..], [n; 98]);
+    }
+    group.publish("again").unwrap();
+    assert_eq!(read(&mut slow, 7).await, b"\x81\x05again");
+}
+
+/// A stream that can't be written, in one way or the other.
+struct Broken {
+    panics: bool,
+}
+
+impl AsyncRead for Broken {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Broken {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        assert!(!self.panics, "as the test wants it");
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The connection's own future tells how writing has failed, and the group goes on.
+#[tokio::test]
+async fn a_stream_that_fails_or_panics_is_its_own_affair() {
+    for panics in [false, true] {
+        let group = Group::new();
+        let mut ends = Vec::new();
+        for _ in 0..3 {
+            let (near, far) = duplex(1000);
+            let mut ws = server(near);
+            ws.join(&group).unwrap();
+            tokio::spawn(ws.serve_member(|_, _| ()));
+            ends.push(far);
+            let mut ws = server(Broken { panics });
+            ws.join(&group).unwrap();
+            let broken = tokio::spawn(ws.serve_member(|_, _| ()));
+            yield_now().await;
+            group.publish("hello").unwrap();
+            for far in &mut ends {
+                assert_eq!(read(far, 7).await, b"\x81\x05hello");
+            }
+            match broken.await {
+                Ok(Err(Error::Io(error))) if !panics => {
+                    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+                }
+                Err(error) if panics => assert!(error.is_panic()),
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(group.len(), ends.len());
+        }
+    }
+}
+
+/// When the runtime is gone on which the writing was to be done, a member that lives on somewhere else does
+/// it itself.
+#[test]
+fn a_member_may_outlive_its_runtime() {
+    let group = Group::new();
+    let (near, mut far) = duplex(1000);
+    let mut ws = server(near);
+    ws.join(&group).unwrap();
+    let mut serving = Box::pin(ws.serve_member(|_, _| ()));
+    let new_runtime = || {
+        runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let first = new_runtime();
+    first.block_on(poll_fn(|cx| {
+        assert!(serving.as_mut().poll(cx).is_pending());
+        Poll::Ready(())
+    }));
+    group.publish("one").unwrap();
+    drop(first);
+    new_runtime().block_on(async {
+        tokio::spawn(serving);
+        assert_eq!(read(&mut far, 5).await, b"\x81\x03one");
+        group.publish("two").unwrap();
+        assert_eq!(read(&mut far, 5).await, b"\x81\x03two");
+        // A new member of this thread finds the old one's writer gone.
+        let (near, mut other) = duplex(1000);
+        let mut ws = server(near);
+        ws.join(&group).unwrap();
+        tokio::spawn(ws.serve_member(|_, _| ()));
+        yield_now().await;
+        group.publish("all").unwrap();
+        for far in [&mut far, &mut other] {
+            assert_eq!(read(far, 5).await, b"\x81\x03all");
+        }
+    });
+}
+
+#[test]
+fn it_works_without_a_runtime() {
+    let group = Group::new();
+    let io = Watched::new([Input::Never]);
+    let mut ws = server(io.clone());
+    ws.join(&group).unwrap();
+    let mut serving = pin!(ws.serve_member(|_, _| ()));
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(Arc::clone(&wakes));
+    let mut cx = Context::from_waker(&waker);
+    for n in 1..4 {
+        assert!(serving.as_mut().poll(&mut cx).is_pending());
+        group.publish("x").unwrap();
+        assert_eq!((wakes.count(), io.did().len()), (n, n - 1));
+    }
+}
+
+/// Dropping the future drops the stream and leaves the group, also while a publication is under way.
+#[tokio::test]
+async fn a_future_that_is_dropped_keeps_nothing() {
+    let group = Group::new();
+    for publish in [false, true] {
+        let io = Watched::new([Input::Never]);
+        let handle = Arc::downgrade(&io.0);
+        let mut ws = server(io);
+        ws.join(&group).unwrap();
+        let mut serving = Box::pin(ws.serve_member(|_, _| ()));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(serving.as_mut().poll(&mut cx).is_pending());
+        if publish {
+            group.publish("x").unwrap();
+        }
+        drop(serving);
+        assert_eq!((group.len(), handle.strong_count()), (0, 0));
+    }
+}
+
+/// A close by the peer is answered and reported as with `serve`.
+#[tokio::test]
+async fn it_ends_as_serving_does() {
+    let group = Group::new();
+    let (near, mut far) = duplex(1000);
+    let mut ws = server(near);
+    ws.join(&group).unwrap();
+    let serving = tokio::spawn(ws.serve_member(|_, _| ()));
+    yield_now().await;
+    group.publish("x").unwrap();
+    assert_eq!(read(&mut far, 3).await, b"\x81\x01x");
+    far.write_all(&frame(0x88, b"\x03\xE9bye")).await.unwrap();
+    assert_eq!(read(&mut far, 4).await, b"\x88\x02\x03\xE9");
+    let closed = serving.await.unwrap().unwrap().unwrap();
+    assert_eq!(
+        (closed.code, &closed.reason[..]),
+        (CloseCode::GOING_AWAY, "bye")
+    );
+    assert!(group.is_empty());
+}
