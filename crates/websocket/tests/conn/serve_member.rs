@@ -4,11 +4,11 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tautline_websocket::conn::{Error, Group};
+use tautline_websocket::conn::{Error, Group, GroupOptions};
 use tautline_websocket::proto::CloseCode;
 use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
@@ -54,7 +54,11 @@ impl Watched {
     }
 
     fn did(&self) -> Vec<Did> {
-        self.0.lock().unwrap().did.clone()
+        self.lock().did.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Scripted> {
+        self.0.lock().expect("no panic")
     }
 }
 
@@ -64,7 +68,7 @@ impl AsyncRead for Watched {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0.lock().unwrap()).poll_read(cx, buffer)
+        Pin::new(&mut *self.lock()).poll_read(cx, buffer)
     }
 }
 
@@ -74,15 +78,15 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.0.lock().unwrap()).poll_write(cx, bytes)
+        Pin::new(&mut *self.lock()).poll_write(cx, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0.lock().unwrap()).poll_flush(cx)
+        Pin::new(&mut *self.lock()).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0.lock().unwrap()).poll_shutdown(cx)
+        Pin::new(&mut *self.lock()).poll_shutdown(cx)
     }
 }
 
@@ -150,6 +154,57 @@ async fn replies_and_publications_stay_in_order() {
             assert_eq!(read(far, expected.len()).await, expected);
         }
     }
+}
+
+/// What is published while a task is at work is not lost when it rests again: it is woken.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_is_at_work_is_woken() {
+    let group = Group::new();
+    let said = Input::Bytes(frame(0x81, b"x"));
+    let io = Watched::new([Input::Pending, said, Input::Never]);
+    let mut ws = server(io.clone());
+    ws.join(&group).unwrap();
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(Arc::clone(&wakes));
+    let mut serving = pin!(ws.serve_member(|message, _| {
+        let before = wakes.count();
+        group.publish(message).unwrap();
+        // By the task that writes, which finds nothing to be written to.
+        let begun = Instant::now();
+        while wakes.count() == before {
+            assert!(begun.elapsed() < Duration::from_secs(30), "not woken");
+            std::thread::yield_now();
+        }
+    }));
+    let mut cx = Context::from_waker(&waker);
+    assert!(serving.as_mut().poll(&mut cx).is_pending());
+    assert!(serving.as_mut().poll(&mut cx).is_pending());
+    assert_eq!(io.did(), [Did::Wrote(b"\x81\x01x".to_vec())]);
+}
+
+/// A member for whom messages were dropped before it could be written is told so, and given up when it
+/// doesn't answer.
+#[tokio::test(start_paused = true)]
+async fn one_that_was_outrun_while_it_rested_is_closed_in_time() {
+    let mut options = GroupOptions::default();
+    options.backlog = 1000;
+    let group = Group::with_options(options);
+    let (near, mut far) = duplex(10_000);
+    let mut ws = server(near).with_close_timeout(Duration::from_secs(1));
+    ws.join(&group).unwrap();
+    let serving = tokio::spawn(ws.serve_member(|_, _| ()));
+    yield_now().await;
+    let mut fast = server(Watched::new([Input::Never]));
+    fast.join(&group).unwrap();
+    for _ in 0..10 {
+        group.publish(&[7; 400][..]).unwrap();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(fast.poll_recv(&mut cx).is_pending());
+    }
+    let told = read(&mut far, 4).await;
+    assert_eq!((told[0], &told[2..]), (0x88, &1013u16.to_be_bytes()[..]));
+    let ended = serving.await.unwrap();
+    assert!(matches!(ended, Err(Error::TooSlow)), "{ended:?}");
 }
 
 /// One whose stream takes no more gets the rest by its own task, and nobody waits for it.
