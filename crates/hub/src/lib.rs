@@ -5,6 +5,9 @@
 //! socket, no thread and no clock, so a test drives a whole node by hand, and a server drives one
 //! hub on each core without a lock.
 //!
+//! What neither options nor tokens decide, an [`Application`](application::Application) may: code of
+//! whoever builds on this.
+//!
 //! What hubs share is an [`Engine`](engine::Engine): history, presence, and the feed of
 //! publications between workers (and, for engines that span nodes, between nodes).
 //!
@@ -78,6 +81,7 @@
 //! # Ok::<(), tautline_hub::config::ConfigError>(())
 //! ```
 
+pub mod application;
 pub mod config;
 pub mod engine;
 mod entropy;

@@ -247,10 +247,6 @@ impl Hub {
         } = request;
         let options = self.check_api(&channel)?;
         check_data(options.publication_data_format, &data)?;
-        let key = idempotency_key.filter(|key| !key.is_empty());
-        if key.as_ref().is_some_and(|key| key.len() > MAX_KEY) {
-            return Err(ErrorCode::BadRequest);
-        }
         if version_epoch.len() > MAX_KEY {
             return Err(ErrorCode::BadRequest);
         }
@@ -267,12 +263,21 @@ impl Hub {
                 number: version,
                 epoch: version_epoch.into(),
             }),
-            idempotency: key.map(|key| Idempotency {
-                key: key.into(),
-                ttl: IDEMPOTENCY_TTL,
-            }),
+            idempotency: idempotency(idempotency_key)?,
         })
     }
+}
+
+/// What makes a publish safe to repeat; an empty key is none.
+pub(super) fn idempotency(key: Option<String>) -> Result<Option<Idempotency>, ErrorCode> {
+    let key = key.filter(|key| !key.is_empty());
+    if key.as_ref().is_some_and(|key| key.len() > MAX_KEY) {
+        return Err(ErrorCode::BadRequest);
+    }
+    Ok(key.map(|key| Idempotency {
+        key: key.into(),
+        ttl: IDEMPOTENCY_TTL,
+    }))
 }
 
 impl Pending {

@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tautline_auth::{SubscriptionOptions, TokenError};
-use tautline_protocol::message::{ClientInfo, ConnectRequest, ConnectResult, SubscribeRequest};
+use tautline_auth::TokenError;
+use tautline_protocol::message::{
+    ClientInfo, ConnectRequest, ConnectResult, Payload, SubscribeRequest,
+};
 use tautline_protocol::{Disconnect, ErrorCode, Reply, Response};
 
+use super::ask::Guest;
 use super::channel_name::ChannelName;
 use super::dispatch::{Progress, Refusal};
 use super::sessions::{Connected, Heartbeat, State};
@@ -17,18 +20,36 @@ use super::users::Peers;
 use super::waiting::{Connecting, Waiting};
 use super::{Hub, SessionId};
 use crate::Now;
+use crate::application::Interests;
 use crate::entropy;
 use crate::outbox::Outbox;
 
-/// What authentication found out.
+/// What token, options and application say of who connects.
 #[derive(Default)]
-struct Identity {
-    user: String,
-    info: Option<Vec<u8>>,
+pub(crate) struct Identity {
+    pub(super) user: String,
+    pub(super) info: Option<Payload>,
+    pub(super) meta: Option<Payload>,
+    /// For the client.
+    pub(super) data: Option<Payload>,
     /// Unix seconds.
-    expire_at: Option<u64>,
+    pub(super) expire_at: Option<u64>,
+    /// The application is asked when the connection expires.
+    pub(super) refresh_by_server: bool,
     /// Server-side subscriptions.
-    subs: BTreeMap<String, SubscriptionOptions>,
+    pub(super) subs: BTreeMap<String, Grant>,
+}
+
+impl Identity {
+    /// As the application is told.
+    pub(super) fn to_public(&self) -> crate::application::Identity {
+        crate::application::Identity {
+            user: self.user.clone(),
+            info: self.info.clone(),
+            meta: self.meta.clone(),
+            expire_at: self.expire_at,
+        }
+    }
 }
 
 impl Hub {
@@ -40,14 +61,43 @@ impl Hub {
         request: &ConnectRequest<'_>,
         out: &mut O,
     ) -> Result<Progress, Refusal> {
+        self.check_capacity()?;
+        if self.asks(Interests::CONNECTING) {
+            return self.ask_connect(now, id, number, request, out);
+        }
         let identity = self.authenticate(now, &request.token)?;
+        let client = entropy::connection_id(&mut *self.entropy);
+        self.admit(now, id, number, request, identity, client, out)
+    }
+
+    /// Lets in who may come in.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "all of it is needed, and known in two places"
+    )]
+    pub(super) fn admit<O: Outbox>(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        number: u32,
+        request: &ConnectRequest<'_>,
+        identity: Identity,
+        client: Arc<str>,
+        out: &mut O,
+    ) -> Result<Progress, Refusal> {
         let ttl = time_to_live(now, identity.expire_at)?;
         let options = &self.config.client;
-        let expires_at = ttl.map(|ttl| deadline(now, ttl, options.expired_close_delay));
+        let by_server = identity.refresh_by_server;
+        let grace = if by_server {
+            Duration::ZERO
+        } else {
+            options.expired_close_delay
+        };
+        let expires_at = ttl.map(|ttl| deadline(now, ttl, grace));
         let info = Arc::new(ClientInfo {
             user: self.known_user(&identity.user),
-            client: entropy::connection_id(&mut *self.entropy),
-            conn_info: identity.info.map(Into::into),
+            client,
+            conn_info: identity.info,
             chan_info: None,
         });
         let options = &self.config.client;
@@ -62,7 +112,8 @@ impl Hub {
         let result = ConnectResult {
             client: info.client.clone(),
             version: Cow::Borrowed(env!("CARGO_PKG_VERSION")),
-            ttl,
+            ttl: ttl.filter(|_| !by_server),
+            data: identity.data,
             ping: u32::try_from(interval.as_secs()).unwrap_or(u32::MAX),
             pong: pongs && first_ping.is_some() && !options.pong_timeout.is_zero(),
             session: address.as_ref().map(|address| address.session.clone()),
@@ -95,6 +146,10 @@ impl Hub {
         let connecting = Connecting {
             command: number,
             result,
+            guest: Guest {
+                meta: identity.meta,
+                refresh_by_server: by_server,
+            },
             subscriptions,
         };
         if connecting.is_outstanding() {
@@ -118,6 +173,7 @@ impl Hub {
         let Connecting {
             command,
             mut result,
+            guest,
             subscriptions,
         } = connecting;
         let mut begun = Vec::with_capacity(subscriptions.len());
@@ -148,7 +204,7 @@ impl Hub {
             }
         }
         self.arm(id);
-        Ok(Progress::Done)
+        self.greet(now, id, guest, out)
     }
 
     /// Takes back that a session is connected.
@@ -169,26 +225,22 @@ impl Hub {
         &self,
         now: Now,
         info: &Arc<ClientInfo>,
-        granted: &'r BTreeMap<String, SubscriptionOptions>,
+        granted: &'r BTreeMap<String, Grant>,
         request: &'r ConnectRequest<'_>,
     ) -> Result<Vec<(SubscribeRequest<'r>, Plan)>, Refusal> {
         let mut plans = Vec::new();
         let options = &self.config.client;
         let personal = options.subscribe_to_user_personal_channel.name(&info.user);
         let personal = personal.filter(|channel| !granted.contains_key(channel));
-        let default = SubscriptionOptions::default();
+        let default = Grant::default();
         let granted = granted
             .iter()
-            .map(|(channel, options)| (Cow::Borrowed(&**channel), options))
+            .map(|(channel, grant)| (Cow::Borrowed(&**channel), grant))
             .chain(personal.map(|channel| (Cow::Owned(channel), &default)));
-        for (channel, options) in granted {
+        for (channel, grant) in granted {
             let request = server_side_request(channel, request);
             let name = ChannelName::parse(&self.config, &request.channel)?;
-            let grant = Grant {
-                ttl: None,
-                options: options.clone(),
-            };
-            let plan = self.plan(&request, &name, info, grant, true);
+            let plan = self.plan(&request, &name, info, grant.clone(), true);
             plans.push((request, plan));
         }
         for channel in request.subs.keys() {
@@ -212,7 +264,7 @@ impl Hub {
         Ok(plans)
     }
 
-    fn authenticate(&self, now: Now, token: &str) -> Result<Identity, Refusal> {
+    pub(super) fn authenticate(&self, now: Now, token: &str) -> Result<Identity, Refusal> {
         let options = &self.config.client;
         if token.is_empty() {
             if options.allow_anonymous_connect_without_token || options.insecure {
@@ -239,11 +291,21 @@ impl Hub {
             return Err(Disconnect::PERMISSION_DENIED.into());
         }
         let expire_at = claims.expire_at.filter(|_| !options.insecure);
+        let subs = claims.subs.into_iter();
+        let subs = subs.map(|(channel, options)| {
+            let grant = Grant {
+                options,
+                ..Grant::default()
+            };
+            (channel, grant)
+        });
         Ok(Identity {
             user: claims.user,
-            info: claims.info,
+            info: claims.info.map(Into::into),
+            meta: claims.meta.map(Into::into),
             expire_at,
-            subs: claims.subs,
+            subs: subs.collect(),
+            ..Identity::default()
         })
     }
 

@@ -257,6 +257,7 @@ impl Hub {
             let grant = Grant {
                 ttl,
                 options: options.clone(),
+                ..Grant::default()
             };
             let plan = self.plan(&command, &name, &info, grant, true);
             let subscribing = self.begin_plan(now, id, 0, &command, &info, plan);
@@ -379,7 +380,7 @@ impl Hub {
     }
 
     /// Shows a connection differently from now on, in the presence of its channels too.
-    fn change_info(&mut self, now: Now, id: SessionId, conn_info: &Payload) {
+    pub(super) fn change_info(&mut self, now: Now, id: SessionId, conn_info: &Payload) {
         let Some(connected) = self.sessions.connected_mut(id) else {
             return;
         };

@@ -1,6 +1,6 @@
 //! Frames to commands to replies, strictly one after the other.
 //!
-//! A command that has to wait for the engine stops its session: the rest of the frame, and frames
+//! A command that has to wait for the engine, or for the application, stops its session: the rest of the frame, and frames
 //! that come in meanwhile, wait in a bounded backlog, and are executed when the outcome is there.
 
 use tautline_protocol::message::Error;
@@ -12,6 +12,7 @@ use super::sessions::{Backlog, State};
 use super::waiting::{Pending, Waiting};
 use super::{Hub, SessionId};
 use crate::Now;
+pub(super) use crate::application::Refusal;
 use crate::engine::{EngineError, Outcome, Ticket};
 use crate::outbox::Outbox;
 
@@ -23,24 +24,6 @@ pub(super) enum Progress {
     Done,
     /// The engine answers later.
     Wait,
-}
-
-/// Why a command was not executed.
-pub(super) enum Refusal {
-    Error(Error),
-    Disconnect(Disconnect),
-}
-
-impl From<ErrorCode> for Refusal {
-    fn from(code: ErrorCode) -> Self {
-        Self::Error(code.into())
-    }
-}
-
-impl From<Disconnect> for Refusal {
-    fn from(disconnect: Disconnect) -> Self {
-        Self::Disconnect(disconnect)
-    }
 }
 
 impl From<EngineError> for Refusal {
@@ -58,7 +41,7 @@ pub(super) fn engine_failed(error: EngineError) -> Error {
 
 /// Whether a session goes on with its next command.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Flow {
+pub(super) enum Flow {
     Next,
     Stop,
     Wait,
@@ -153,24 +136,24 @@ impl Hub {
             }
             // Nothing else goes before a successful connect, and no second one after it.
             _ if !is_connected => Err(Disconnect::BAD_REQUEST.into()),
-            Some(Request::Send(_)) => Err(Disconnect::NOT_AVAILABLE.into()),
+            Some(Request::Send(request)) => self.message(now, id, &request, out),
             _ if number == 0 => self.pong(id),
             Some(Request::Subscribe(request)) => self.subscribe(now, id, number, &request, out),
             Some(Request::Unsubscribe(request)) => self.unsubscribe(now, id, number, &request),
-            Some(Request::Publish(request)) => self.publish(now, id, number, &request),
+            Some(Request::Publish(request)) => self.publish(now, id, number, &request, out),
             Some(Request::Presence(request)) => self.presence(now, id, number, &request),
             Some(Request::PresenceStats(request)) => self.presence_stats(now, id, number, &request),
             Some(Request::History(request)) => self.history(now, id, number, request),
-            Some(Request::Rpc(_)) => Err(ErrorCode::NotAvailable.into()),
-            Some(Request::Refresh(request)) => self.refresh(now, id, &request),
-            Some(Request::SubRefresh(request)) => self.sub_refresh(now, id, &request),
+            Some(Request::Rpc(request)) => self.rpc(now, id, number, &request, out),
+            Some(Request::Refresh(request)) => self.refresh(now, id, number, &request, out),
+            Some(Request::SubRefresh(request)) => self.sub_refresh(now, id, number, &request, out),
             _ => Err(Disconnect::BAD_REQUEST.into()),
         };
         self.finish(now, id, number, result, out)
     }
 
     /// Answers a command, if it is to be answered now.
-    fn finish<O: Outbox>(
+    pub(super) fn finish<O: Outbox>(
         &mut self,
         now: Now,
         id: SessionId,
@@ -338,7 +321,7 @@ impl Hub {
     }
 
     /// Executes what waited behind a command that is finished now.
-    fn run_backlog<O: Outbox>(&mut self, now: Now, id: SessionId, out: &mut O) {
+    pub(super) fn run_backlog<O: Outbox>(&mut self, now: Now, id: SessionId, out: &mut O) {
         loop {
             let Some(session) = self.sessions.get_mut(id) else {
                 return;

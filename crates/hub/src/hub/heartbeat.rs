@@ -35,6 +35,7 @@ impl Hub {
                     self.engine.maintain(now);
                     self.set_timer(now.monotonic + MAINTENANCE, Timer::Maintain);
                 }
+                Timer::Questions => self.on_questions_due(now, out),
             }
             self.settle(now, out);
         }
@@ -57,7 +58,7 @@ impl Hub {
         }
     }
 
-    fn set_timer(&mut self, deadline: Duration, timer: Timer) {
+    pub(super) fn set_timer(&mut self, deadline: Duration, timer: Timer) {
         self.wheel.insert(self.wheel.tick_of(deadline), timer);
     }
 
@@ -90,7 +91,11 @@ impl Hub {
             State::Connected(connected) => connected,
         };
         if is_due(connected.expires_at) {
-            return self.end(now, id, &Disconnect::EXPIRED, out);
+            if !self.ask_expired(now, id, out) {
+                self.end(now, id, &Disconnect::EXPIRED, out);
+            }
+            // What else is due has its turn with the next tick.
+            return self.arm(id);
         }
         let options = &self.config.client;
         let Heartbeat {
@@ -122,7 +127,9 @@ impl Hub {
             self.send(id, &Reply::Ping, out);
         }
         for channel in expired {
-            self.unsubscribe_with(now, id, channel, UnsubscribeCode::Expired, out);
+            if !self.ask_sub_expired(now, id, channel, out) {
+                self.unsubscribe_with(now, id, channel, UnsubscribeCode::Expired, out);
+            }
         }
         self.pump(now, id, out);
         self.arm(id);

@@ -4,6 +4,7 @@
 //!
 //! - `dispatch`: frames to commands to replies, one after the other; outcomes of the engine;
 //! - `connect`, `subscribe`, `unsubscribe`, `publish`, `presence`, `queries`, `refresh`: the commands;
+//! - `ask`, `answered`: what the application decides;
 //! - `class`: who gets publications filtered, or as patches;
 //! - `fanout`: deliveries to subscribers at the head; `cursor`: those behind it; `recovery`, `tail`:
 //!   where the two meet;
@@ -11,7 +12,9 @@
 //! - `api`: what operators ask for; `control`: what they do to connections;
 //! - `sessions`, `users`, `channels`, `waiting`: the state of all that; `channel_name`, `permission`: rules.
 
+mod answered;
 mod api;
+mod ask;
 mod channel_name;
 mod channels;
 mod class;
@@ -50,6 +53,7 @@ pub use self::presence::{ApiPresence, PresenceList};
 pub use self::sessions::Transport;
 pub use crate::outbox::SessionId;
 
+use self::ask::Asking;
 use self::channels::{ChannelKey, Channels};
 use self::control::Pushed;
 use self::sessions::{Connected, Session, Sessions, State};
@@ -57,6 +61,7 @@ use self::users::Users;
 use self::waiting::Pending;
 use self::wheel::{Tick, Wheel};
 use crate::Now;
+use crate::application::UnsubscribeEvent;
 use crate::config::HubConfig;
 use crate::engine::{Engine, Mailbox, Ticket, WorkerId};
 use crate::entropy::Entropy;
@@ -95,6 +100,8 @@ pub struct Hub {
     /// Subscriptions that operators make, and for which the engine has not answered yet, by session
     /// and channel.
     pushed: HashMap<(SessionId, u32), Pushed, foldhash::fast::RandomState>,
+    /// The application, if there is one.
+    asking: Option<Box<Asking>>,
     next_serial: u64,
     wheel: Wheel<Timer>,
     /// Sessions to be closed as too slow before the current call ends.
@@ -133,6 +140,8 @@ enum Timer {
     Channel(ChannelKey),
     /// Time for the engine to clean up.
     Maintain,
+    /// Patience with the application has come to an end.
+    Questions,
 }
 
 impl Hub {
@@ -160,6 +169,7 @@ impl Hub {
             pending: HashMap::default(),
             pending_api: 0,
             pushed: HashMap::default(),
+            asking: None,
             next_serial: 0,
             wheel,
             slow: Vec::new(),
@@ -192,7 +202,7 @@ impl Hub {
     /// Forgets a session whose connection is gone. Sessions that the hub has closed itself, and
     /// any other unknown id, are ignored.
     pub fn transport_closed<O: Outbox>(&mut self, now: Now, id: SessionId, _: &mut O) {
-        self.forget(now, id);
+        self.forget(now, id, &Disconnect::CONNECTION_CLOSED);
     }
 
     /// Ends all sessions, telling each client why: how a server shuts down.
@@ -260,7 +270,7 @@ impl Hub {
 
     /// Ends a session from this side.
     fn end<O: Outbox>(&mut self, now: Now, id: SessionId, disconnect: &Disconnect, out: &mut O) {
-        let Some(session) = self.forget(now, id) else {
+        let Some(session) = self.forget(now, id, disconnect) else {
             return;
         };
         tracing::debug!(
@@ -276,9 +286,11 @@ impl Hub {
     }
 
     /// Takes a session out of everything that knows it.
-    fn forget(&mut self, now: Now, id: SessionId) -> Option<Session> {
+    fn forget(&mut self, now: Now, id: SessionId, disconnect: &Disconnect) -> Option<Session> {
+        self.withdraw(id);
         // Channels first: they look the session up.
         self.drop_subscriptions(now, id);
+        self.say_goodbye(now, id, disconnect);
         let session = self.sessions.remove(id)?;
         if let Some(connected) = session.connected() {
             self.unregister(connected);
@@ -294,7 +306,7 @@ impl Hub {
             .and_then(|connected| connected.subscriptions.last())
         {
             let channel = subscription.channel;
-            self.drop_subscription(now, id, channel);
+            self.end_subscription(now, id, channel, UnsubscribeEvent::BY_DISCONNECT);
         }
     }
 

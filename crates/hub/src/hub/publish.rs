@@ -12,16 +12,19 @@ use super::permission::Permissions;
 use super::waiting::{Pending, Waiting};
 use super::{Hub, SessionId};
 use crate::Now;
+use crate::application::Interests;
 use crate::config::DataFormat;
 use crate::engine::{EngineError, Publish, Published, Started};
+use crate::outbox::Outbox;
 
 impl Hub {
-    pub(super) fn publish(
+    pub(super) fn publish<O: Outbox>(
         &mut self,
         now: Now,
         id: SessionId,
         number: u32,
         request: &PublishRequest<'_>,
+        out: &mut O,
     ) -> Result<Progress, Refusal> {
         if request.channel.is_empty() {
             return Err(Disconnect::BAD_REQUEST.into());
@@ -50,11 +53,13 @@ impl Hub {
         let user = &connected.info.user;
         let permissions =
             Permissions::new(&self.config, name.options, user, subscription.is_some());
-        if !permissions.may_publish() {
+        let permitted = permissions.may_publish();
+        let is_asked = self.asks(Interests::PUBLISH);
+        if !permitted && !is_asked {
             return Err(ErrorCode::PermissionDenied.into());
         }
         let history = self.config.channel.history(name.options);
-        let request = Publish {
+        let publish = Publish {
             channel: self.shared_name(name.full),
             data: Bytes::copy_from_slice(data),
             info: Some(connected.info_in(subscription).clone()),
@@ -64,8 +69,23 @@ impl Hub {
             idempotency: None,
             version: None,
         };
+        if is_asked {
+            let publish = (publish, permitted, subscription.is_some());
+            return self.ask_publish(now, id, number, publish, out);
+        }
+        self.start_publish(now, id, number, publish)
+    }
+
+    /// Publishes what may be published.
+    pub(super) fn start_publish(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        number: u32,
+        publish: Publish,
+    ) -> Result<Progress, Refusal> {
         let ticket = self.ticket();
-        match self.engine.publish(now, ticket, request) {
+        match self.engine.publish(now, ticket, publish) {
             Started::Done(result) => Self::finish_publish(result),
             Started::Later => {
                 self.wait(id, ticket, Waiting::Publish { command: number });

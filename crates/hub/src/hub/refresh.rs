@@ -8,20 +8,35 @@ use tautline_protocol::message::{
 };
 use tautline_protocol::{Disconnect, ErrorCode, Response};
 
+use super::ask::AskedCommand;
 use super::connect::{deadline, time_to_live};
 use super::dispatch::{Progress, Refusal};
 use super::{Hub, SessionId};
 use crate::Now;
+use crate::application::{Interests, Question, RefreshEvent, SubRefreshEvent};
+use crate::outbox::Outbox;
 
 impl Hub {
-    pub(super) fn refresh(
+    pub(super) fn refresh<O: Outbox>(
         &mut self,
         now: Now,
         id: SessionId,
+        number: u32,
         request: &RefreshRequest<'_>,
+        out: &mut O,
     ) -> Result<Progress, Refusal> {
-        if request.token.is_empty() {
+        let by_server = self.guest(id).is_some_and(|guest| guest.refresh_by_server);
+        if request.token.is_empty() || by_server {
             return Err(Disconnect::BAD_REQUEST.into());
+        }
+        if self.config.verifier.is_none()
+            && self.asks(Interests::REFRESH)
+            && let Some(client) = self.client(id)
+        {
+            let token = request.token.to_string();
+            let question = Question::Refresh(RefreshEvent { token });
+            let command = AskedCommand::Refresh { command: number };
+            return self.ask_for_command(now, id, client, question, command, out);
         }
         let verifier = self
             .config
@@ -64,11 +79,13 @@ impl Hub {
         Ok(Progress::Answer(Response::Refresh(RefreshResult { ttl })))
     }
 
-    pub(super) fn sub_refresh(
+    pub(super) fn sub_refresh<O: Outbox>(
         &mut self,
         now: Now,
         id: SessionId,
+        number: u32,
         request: &SubRefreshRequest<'_>,
+        out: &mut O,
     ) -> Result<Progress, Refusal> {
         if request.channel.is_empty() {
             return Err(Disconnect::BAD_REQUEST.into());
@@ -83,10 +100,29 @@ impl Hub {
         let channel = self.channels.find(&request.channel);
         let channel = channel.filter(|channel| connected.subscription(*channel).is_some());
         let channel = channel.ok_or(ErrorCode::PermissionDenied)?;
+        let subscription = connected.subscription(channel);
+        let extra = subscription.and_then(|subscription| subscription.extra.as_ref());
+        if extra.is_some_and(|extra| extra.refresh_by_server) {
+            return Err(Disconnect::BAD_REQUEST.into());
+        }
         if request.token.is_empty() {
             return Err(ErrorCode::BadRequest.into());
         }
         let info = connected.info.clone();
+        if self.config.verifier.is_none()
+            && self.asks(Interests::SUB_REFRESH)
+            && let Some(client) = self.client(id)
+        {
+            let question = Question::SubRefresh(SubRefreshEvent {
+                channel: self.shared_name(&request.channel),
+                token: request.token.to_string(),
+            });
+            let command = AskedCommand::SubRefresh {
+                command: number,
+                channel: self.channels.key(channel),
+            };
+            return self.ask_for_command(now, id, client, question, command, out);
+        }
         let claims =
             self.verify_subscription(now, &request.token)
                 .map_err(|error| match error {

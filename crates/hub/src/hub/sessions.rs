@@ -49,7 +49,7 @@ impl Transport {
 pub(crate) struct Session {
     pub(crate) transport: Transport,
     pub(crate) state: State,
-    /// The command that waits for the engine, if one does.
+    /// The command that waits for the engine or the application, if one does.
     pub(crate) waiting: Option<Box<Waiting>>,
     /// Commands that came behind it.
     pub(crate) backlog: Option<Box<Backlog>>,
@@ -112,6 +112,8 @@ pub(crate) struct SubscriptionExtra {
     pub(crate) info: Option<Arc<ClientInfo>>,
     /// When the subscription is ended unless it is refreshed.
     pub(crate) expires_at: Option<Duration>,
+    /// The application is asked when the subscription expires.
+    pub(crate) refresh_by_server: bool,
 }
 
 /// Frames of commands that wait for one before them.

@@ -6,6 +6,7 @@
 //! written, and only then does the session get anything of the channel.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tautline_auth::{Overrides, SubscriptionOptions, TokenError};
 use tautline_protocol::filter::{Filter, FilterLimits};
@@ -27,15 +28,18 @@ use super::sessions::{Subscription, SubscriptionExtra};
 use super::waiting::{Pending, Subscribing, Waiting, Wants};
 use super::{Hub, SessionId};
 use crate::Now;
+use crate::application::Interests;
 use crate::config::{DeltaType, RecoveryMode};
 use crate::engine::{HistoryOptions, HistoryRead, Outcome, Started, Ticket};
 use crate::outbox::Outbox;
 
 /// A subscription that is allowed.
-#[derive(Default)]
-pub(super) struct Grant {
+#[derive(Clone, Default)]
+pub(crate) struct Grant {
     pub(super) ttl: Option<u32>,
     pub(super) options: SubscriptionOptions,
+    /// The application is asked when the subscription expires.
+    pub(super) refresh_by_server: bool,
 }
 
 /// What a subscribe request comes to, once it is allowed.
@@ -54,6 +58,12 @@ pub(super) struct Plan {
     takes_patches: bool,
 }
 
+impl Plan {
+    pub(super) fn into_grant(self) -> Grant {
+        self.grant
+    }
+}
+
 impl Hub {
     pub(super) fn subscribe<O: Outbox>(
         &mut self,
@@ -63,11 +73,27 @@ impl Hub {
         request: &SubscribeRequest<'_>,
         out: &mut O,
     ) -> Result<Progress, Refusal> {
+        if self.asks(Interests::SUBSCRIBE) {
+            return self.ask_subscribe(now, id, number, request, out);
+        }
+        self.subscribe_granted(now, id, number, request, None, out)
+    }
+
+    /// Subscribes, by the application's leave if it was asked for.
+    pub(super) fn subscribe_granted<O: Outbox>(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        number: u32,
+        request: &SubscribeRequest<'_>,
+        grant: Option<Grant>,
+        out: &mut O,
+    ) -> Result<Progress, Refusal> {
         let Some(connected) = self.sessions.connected(id) else {
             return Ok(Progress::Done);
         };
         let info = connected.info.clone();
-        let plan = self.plan_subscription(now, id, request)?;
+        let plan = self.plan_subscription(now, id, request, grant)?;
         let subscribing = self.begin_plan(now, id, number, request, &info, plan);
         if subscribing.outstanding == 0 {
             return self.finish_subscribe(now, id, subscribing, out);
@@ -100,7 +126,7 @@ impl Hub {
             was_recovering: plan.is_recovering,
             is_cache: plan.is_cache,
             reject_unrecovered: request.flag & SUBSCRIBE_FLAG_REJECT_UNRECOVERED != 0,
-            ttl: plan.grant.ttl,
+            ttl: plan.grant.ttl.filter(|_| !plan.grant.refresh_by_server),
             data: plan.grant.options.data.map(Into::into),
             ended: None,
         };
@@ -108,12 +134,14 @@ impl Hub {
         subscribing
     }
 
-    /// Checks everything that can be checked without the engine, in the protocol's order.
-    fn plan_subscription(
+    /// Checks everything that can be checked without the engine, in the protocol's order. What was
+    /// granted already is not asked for again.
+    pub(super) fn plan_subscription(
         &self,
         now: Now,
         id: SessionId,
         request: &SubscribeRequest<'_>,
+        granted: Option<Grant>,
     ) -> Result<Plan, Refusal> {
         let connected = self.sessions.connected(id).ok_or(Disconnect::BAD_REQUEST)?;
         if request.channel.is_empty() {
@@ -138,7 +166,10 @@ impl Hub {
             return Err(ErrorCode::LimitExceeded.into());
         }
         let name = ChannelName::parse(&self.config, &request.channel)?;
-        let grant = self.grant_subscription(now, &connected.info, &name, &request.token)?;
+        let grant = match granted {
+            Some(grant) => grant,
+            None => self.grant_subscription(now, &connected.info, &name, &request.token)?,
+        };
         let mut plan = self.plan(request, &name, &connected.info, grant, false);
         if let Some(filter) = &request.tags_filter {
             if !name.options.allow_tags_filter {
@@ -218,6 +249,7 @@ impl Hub {
             return Ok(Grant {
                 ttl,
                 options: claims.options,
+                ..Grant::default()
             });
         }
         let permissions = Permissions::new(&self.config, name.options, &info.user, false);
@@ -231,10 +263,7 @@ impl Hub {
         if !is_allowed {
             return Err(ErrorCode::PermissionDenied.into());
         }
-        Ok(Grant {
-            ttl: None,
-            options: SubscriptionOptions::default(),
-        })
+        Ok(Grant::default())
     }
 
     /// Enters the subscription with session and channel. From here on it counts, but gets nothing.
@@ -247,7 +276,12 @@ impl Hub {
         plan: &Plan,
     ) -> u32 {
         let channel = self.channels.find_or_insert(name, now.monotonic);
-        let expired_delay = self.config.client.expired_sub_close_delay;
+        let by_server = plan.grant.refresh_by_server;
+        let expired_delay = if by_server {
+            Duration::ZERO
+        } else {
+            self.config.client.expired_sub_close_delay
+        };
         let expires_at = plan.grant.ttl.map(|ttl| deadline(now, ttl, expired_delay));
         let chan_info = plan.grant.options.info.clone();
         let chan_info = chan_info.map(|chan_info| {
@@ -261,6 +295,7 @@ impl Hub {
             Box::new(SubscriptionExtra {
                 info: chan_info,
                 expires_at,
+                refresh_by_server: by_server,
             })
         });
         let Some(session) = self.sessions.get_mut(id) else {

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use tautline_protocol::message::{ClientInfo, Unsubscribe, UnsubscribeRequest};
 use tautline_protocol::{Disconnect, Push, Reply, Response, UnsubscribeCode};
 
+use super::channels::Role;
 use super::dispatch::{Progress, Refusal};
 use super::waiting::Waiting;
 use super::{Hub, SessionId};
 use crate::Now;
+use crate::application::UnsubscribeEvent;
 use crate::engine::{EngineError, Started, Ticket};
 use crate::outbox::Outbox;
 
@@ -18,6 +20,8 @@ pub(super) struct Ended {
     info: Arc<ClientInfo>,
     in_presence: bool,
     was_announced: bool,
+    /// The client had been told that it is subscribed.
+    had_begun: bool,
 }
 
 impl Hub {
@@ -37,6 +41,9 @@ impl Hub {
         let Some(ended) = ended else {
             return Ok(Progress::Answer(Response::Unsubscribe));
         };
+        if ended.had_begun {
+            self.tell_unsubscribed(now, id, &ended.channel, UnsubscribeEvent::BY_CLIENT);
+        }
         let ticket = self.ticket();
         let removed = self.tell_ended(now, ticket, &ended);
         if let Started::Later = removed {
@@ -86,19 +93,31 @@ impl Hub {
         let Some(name) = entry.map(|channel| channel.name.clone()) else {
             return;
         };
-        self.drop_subscription(now, id, channel);
+        self.end_subscription(now, id, channel, unsubscribe.code);
         let push = Push::Unsubscribe(name, unsubscribe);
         self.send(id, &Reply::Push(push), out);
     }
 
     /// Ends a subscription without waiting for the engine.
-    pub(super) fn drop_subscription(&mut self, now: Now, id: SessionId, channel: u32) {
-        let Some(ended) = self.detach_subscription(now, id, channel) else {
-            return;
-        };
+    pub(super) fn end_subscription(&mut self, now: Now, id: SessionId, channel: u32, code: u32) {
+        let ended = self.drop_subscription(now, id, channel);
+        if let Some(ended) = ended.filter(|ended| ended.had_begun) {
+            self.tell_unsubscribed(now, id, &ended.channel, code);
+        }
+    }
+
+    /// The same for one that has come to nothing: the application is not told of it.
+    pub(super) fn drop_subscription(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        channel: u32,
+    ) -> Option<Ended> {
+        let ended = self.detach_subscription(now, id, channel)?;
         // Nobody waits for the outcome, so nobody is told of it.
         let ticket = self.ticket();
         let _ = self.tell_ended(now, ticket, &ended);
+        Some(ended)
     }
 
     /// Tells the engine that a subscription has ended. What it does about it takes effect in this
@@ -146,8 +165,10 @@ impl Hub {
         self.forget_lag(id, channel);
         let slot = subscription.slot as usize;
         let entry = self.channels.get_mut(channel)?;
+        let had_begun = entry.subscribers[slot].role != Role::Pending;
         entry.swap_remove(slot);
         let ended = Ended {
+            had_begun,
             channel: entry.name.clone(),
             info,
             in_presence: subscription.in_presence,

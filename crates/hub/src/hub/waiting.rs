@@ -1,4 +1,4 @@
-//! Commands and requests that wait for an engine which answers later.
+//! Commands and requests that wait for an engine, or for an application, which answers later.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use tautline_protocol::message::{
 
 use super::SessionId;
 use super::api::PublishOutcome;
+use super::ask::{AskedCommand, Guest};
 use super::channels::ChannelKey;
 use crate::engine::{EngineError, HistoryPage, Outcome, PresencePage};
 
@@ -20,12 +21,14 @@ pub(crate) enum Waiting {
     Unsubscribe { command: u32 },
     Subscribe(Subscribing),
     Connect(Connecting),
+    Application(AskedCommand),
 }
 
 /// A connect command: authenticated, but its server-side subscriptions have not begun yet.
 pub(crate) struct Connecting {
     pub(crate) command: u32,
     pub(crate) result: ConnectResult,
+    pub(crate) guest: Guest,
     pub(crate) subscriptions: Vec<Subscribing>,
 }
 
@@ -103,6 +106,7 @@ impl Waiting {
             | Self::Unsubscribe { command } => *command,
             Self::Subscribe(subscribing) => subscribing.command,
             Self::Connect(connecting) => connecting.command,
+            Self::Application(asked) => asked.command(),
         }
     }
 }

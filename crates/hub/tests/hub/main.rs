@@ -10,6 +10,7 @@
 mod support;
 
 mod api;
+mod application;
 mod classes;
 mod connect;
 mod control;
