@@ -27,7 +27,9 @@ pub struct SessionAddress {
 /// The outgoing side of all connections of one worker, lent to the [`Hub`](crate::Hub) for the
 /// length of a call.
 ///
-/// A message is one reply or push in the session's encoding, without any framing of the transport.
+/// A message is one reply or push in the session's encoding, without any framing of the transport;
+/// or several pushes, one behind the other as
+/// [`Encoding::append_reply`] puts them: publications of a channel that came together leave together.
 /// Messages to one session are written in the order of the calls. Implementations queue; they
 /// never block and never fail: what can't be written is known later by
 /// [`Hub::transport_closed`](crate::Hub::transport_closed).
@@ -35,8 +37,8 @@ pub trait Outbox {
     /// A message made ready for many receivers, framing included. Cheap to use again and again.
     type Prepared;
 
-    /// Makes a message in this encoding ready for many receivers. Called once for a publication and
-    /// encoding, however many subscribers there are.
+    /// Makes a message in this encoding ready for many receivers. Called once for a publication (or
+    /// some that came together) and encoding, however many subscribers there are.
     fn prepare(&mut self, encoding: Encoding, message: &[u8]) -> Self::Prepared;
 
     /// Queues a prepared message and returns the bytes now waiting to be written to that

@@ -360,8 +360,9 @@ impl Simulation {
     fn hear(&mut self, client: usize, messages: Vec<Arc<[u8]>>) {
         let fails = self.fails();
         for message in messages {
-            let message = serde_json::from_slice(&message).unwrap();
-            self.clients[client].hear(&message, &mut self.logs, fails);
+            for reply in support::replies(&message) {
+                self.clients[client].hear(&reply, &mut self.logs, fails);
+            }
         }
         let Some(link) = &self.links[client] else {
             return;
@@ -442,9 +443,10 @@ impl Simulation {
         let mut claims = Vec::new();
         for (index, worker) in self.node.workers.iter_mut().enumerate() {
             for (id, message) in worker.net.said.drain(..) {
-                let message = serde_json::from_slice(&message).unwrap();
                 let view = self.views.get_mut(&(index, id)).unwrap();
-                claims.extend(view.said(&message));
+                for reply in support::replies(&message) {
+                    claims.extend(view.said(&reply));
+                }
             }
             for id in worker.net.ended.drain(..) {
                 self.views.get_mut(&(index, id)).unwrap().end();

@@ -58,6 +58,15 @@ impl Encoding {
         }
     }
 
+    /// Appends `reply` to a message that may hold others already: a client reads them one after the
+    /// other, as if each had come by itself.
+    pub fn append_reply(self, reply: &Reply, message: &mut Vec<u8>) {
+        if self == Self::Json && !message.is_empty() {
+            message.push(b'\n');
+        }
+        self.encode_reply(reply, message);
+    }
+
     /// The `data` of a publication in a subscription with [`delta`], be it a patch or not: in JSON a
     /// string that holds `data`, in Protobuf `data` itself.
     ///

@@ -7,12 +7,14 @@
 
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use tautline_protocol::delta::Encoder;
 use tautline_protocol::filter::Filter;
 use tautline_protocol::message::{Payload, Publication};
 use tautline_protocol::{Encoding, Push, Reply};
 
 use super::channels::{Role, Subscriber};
+use super::run::Run;
 use crate::engine::Channel as Name;
 use crate::outbox::Outbox;
 
@@ -155,129 +157,160 @@ fn whole(encoding: Encoding, publication: &Publication) -> Arc<Publication> {
     })
 }
 
-/// How a message is to be written. The place in a table of what was made ready.
-#[derive(Clone, Copy)]
-enum Form {
-    Plain,
-    Whole,
-    Patch,
-}
-
-/// One publication on its way to the classes of a channel.
+/// Publications on their way to the classes of a channel, all of them to each that they are for.
 pub(crate) struct Assortment<'a, O: Outbox> {
     name: &'a Name,
-    publication: &'a Arc<Publication>,
+    run: &'a [Arc<Publication>],
     scratch: &'a mut Vec<u8>,
-    /// By class: whether it is for it.
-    passes: Vec<bool>,
-    /// By class: the patch against what it got last.
-    patches: Vec<Option<Payload>>,
-    /// By encoding, plain and whole.
-    ready: [[Option<O::Prepared>; 2]; Encoding::COUNT],
-    /// By encoding and class.
-    ready_patches: [Vec<Option<O::Prepared>>; Encoding::COUNT],
+    encoder: &'a mut Encoder,
+    makes_patches: bool,
+    /// By class: the number of its group.
+    group_of: Vec<u16>,
+    groups: Vec<Group<O>>,
+    /// Patches, by the address of what they are made against and their place in the run.
+    made: Vec<(*const u8, usize, Option<Payload>)>,
+}
+
+/// Classes which get the same of a run, and got the same before it.
+struct Group<O: Outbox> {
+    /// Which are for it: a bit for each of the run.
+    passes: u16,
+    /// What patches of the first one are made against.
+    base: Option<Payload>,
+    /// By encoding, and by what its subscribers have.
+    ready: [[Option<O::Prepared>; 3]; Encoding::COUNT],
 }
 
 impl<'a, O: Outbox> Assortment<'a, O> {
+    /// Asks each filter about each publication of `run`.
     pub(crate) fn new(
         name: &'a Name,
-        publication: &'a Arc<Publication>,
-        patch: bool,
+        run: &'a Run,
         classes: &mut Classes,
-        encoder: &mut Encoder,
+        encoder: &'a mut Encoder,
         scratch: &'a mut Vec<u8>,
     ) -> Self {
-        let count = classes.list.len();
-        let mut passes = Vec::with_capacity(count);
-        let mut patches: Vec<Option<Payload>> = Vec::with_capacity(count);
-        let makes_patches = patch && classes.patched > 0;
-        // Few bases: most classes got the same publication last.
-        let mut made: Vec<(*const u8, Option<Payload>)> = Vec::new();
+        let is_patched = classes.patched > 0;
+        let makes_patches = is_patched && run.makes_patches();
+        let run = run.publications();
+        let mut group_of = Vec::with_capacity(classes.list.len());
+        let mut groups: Vec<Group<O>> = Vec::new();
+        // Few: most classes got the same publication last. But there may be as many as classes.
+        let mut known = HashMap::<_, u16, foldhash::fast::RandomState>::default();
         for class in &mut classes.list {
-            let filter = class.filter.as_ref();
-            let is_for_it = class.subscribers > 0
-                && filter.is_none_or(|filter| filter.matches(&publication.tags));
-            passes.push(is_for_it);
-            let base = class.last.as_ref().filter(|_| is_for_it && makes_patches);
-            let patch = base.and_then(|base| {
-                let known = made.iter().find(|(made, _)| *made == base.as_ptr());
-                if let Some((_, patch)) = known {
-                    return patch.clone();
+            let mut passes = 0;
+            let mut last = None;
+            if class.subscribers > 0 {
+                for (place, publication) in run.iter().enumerate() {
+                    let filter = class.filter.as_ref();
+                    if filter.is_none_or(|filter| filter.matches(&publication.tags)) {
+                        passes |= 1 << place;
+                        last = Some(publication);
+                    }
                 }
-                let patch = encoder.encode(base, &publication.data);
-                let patch = patch.map(Payload::copy_from_slice);
-                made.push((base.as_ptr(), patch.clone()));
-                patch
-            });
-            patches.push(patch);
-            if is_for_it && classes.patched > 0 {
-                class.last = Some(publication.data.clone());
             }
+            let base = class.last.clone().filter(|_| makes_patches && passes != 0);
+            if let Some(last) = last
+                && is_patched
+            {
+                class.last = Some(last.data.clone());
+            }
+            let key = (passes, base.as_ref().map(|base| base.as_ptr()));
+            let group = *known.entry(key).or_insert_with(|| {
+                groups.push(Group {
+                    passes,
+                    base,
+                    ready: Default::default(),
+                });
+                // No more than `MAX_CLASSES`.
+                (groups.len() - 1) as u16
+            });
+            group_of.push(group);
         }
         Self {
             name,
-            publication,
+            run,
             scratch,
-            passes,
-            patches,
-            ready: Default::default(),
-            ready_patches: std::array::from_fn(|_| (0..count).map(|_| None).collect()),
+            encoder,
+            makes_patches,
+            group_of,
+            groups,
+            made: Vec::new(),
         }
     }
 
-    /// Whether the publication is for a subscriber that would get it by its place in the stream.
+    /// Whether any of it is for a subscriber that would get it by its place in the stream.
     pub(crate) fn is_for(&self, subscriber: &Subscriber) -> bool {
-        self.passes
-            .get(usize::from(subscriber.class))
-            .is_some_and(|passes| *passes)
+        self.groups[self.group(subscriber)].passes != 0
     }
 
-    /// The message for a subscriber, which has the publication with that.
+    /// The message for a subscriber, which has all that is for it with that.
     pub(crate) fn take(&mut self, subscriber: &mut Subscriber, out: &mut O) -> &O::Prepared {
-        let class = usize::from(subscriber.class);
-        let form = match subscriber.patching {
-            Patching::Off => Form::Plain,
-            Patching::Ready if self.patches[class].is_some() => Form::Patch,
-            Patching::Fresh | Patching::Ready => Form::Whole,
-        };
-        if subscriber.patching == Patching::Fresh && subscriber.role == Role::Live {
+        let patching = subscriber.patching;
+        if patching == Patching::Fresh && subscriber.role == Role::Live {
             subscriber.patching = Patching::Ready;
         }
-        self.get(subscriber.encoding, class, form, out)
+        let (group, encoding) = (self.group(subscriber), subscriber.encoding);
+        let place = patching as usize;
+        if self.groups[group].ready[encoding.index()][place].is_none() {
+            self.encode(group, encoding, patching);
+        }
+        let Self {
+            groups, scratch, ..
+        } = self;
+        groups[group].ready[encoding.index()][place]
+            .get_or_insert_with(|| out.prepare(encoding, scratch))
     }
 
-    fn get(&mut self, encoding: Encoding, class: usize, form: Form, out: &mut O) -> &O::Prepared {
-        let Self {
-            name,
-            publication,
-            scratch,
-            patches,
-            ready,
-            ready_patches,
-            ..
-        } = self;
-        let place = match form {
-            Form::Plain => &mut ready[encoding.index()][0],
-            Form::Whole => &mut ready[encoding.index()][1],
-            Form::Patch => &mut ready_patches[encoding.index()][class],
-        };
-        place.get_or_insert_with(|| {
-            let publication = match (form, &patches[class]) {
-                (Form::Plain, _) => (*publication).clone(),
-                (Form::Patch, Some(patch)) => {
-                    let data = encoding.delta_data(patch).unwrap_or_else(|| patch.clone());
-                    Arc::new(Publication {
-                        data,
-                        delta: true,
-                        ..(***publication).clone()
-                    })
-                }
-                (Form::Whole | Form::Patch, _) => whole(encoding, publication),
-            };
-            let push = Push::Publication((*name).clone(), publication);
-            scratch.clear();
-            encoding.encode_reply(&Reply::Push(push), scratch);
-            out.prepare(encoding, scratch)
-        })
+    fn group(&self, subscriber: &Subscriber) -> usize {
+        let group = self.group_of.get(usize::from(subscriber.class));
+        group.copied().unwrap_or_default().into()
     }
+
+    /// Puts the message of a group together, as those get it who have what `patching` says.
+    fn encode(&mut self, group: usize, encoding: Encoding, patching: Patching) {
+        let Group { passes, base, .. } = &self.groups[group];
+        let mut base = base.clone().filter(|_| patching == Patching::Ready);
+        self.scratch.clear();
+        for (place, publication) in self.run.iter().enumerate() {
+            if passes & 1 << place == 0 {
+                continue;
+            }
+            let dressed = match (patching, &base) {
+                (Patching::Off, _) => publication.clone(),
+                (_, None) => whole(encoding, publication),
+                (_, Some(base)) => {
+                    match patch(&mut self.made, self.encoder, base, place, publication) {
+                        None => whole(encoding, publication),
+                        Some(patch) => Arc::new(Publication {
+                            data: encoding.delta_data(&patch).unwrap_or(patch),
+                            delta: true,
+                            ..(**publication).clone()
+                        }),
+                    }
+                }
+            };
+            base = self.makes_patches.then(|| publication.data.clone());
+            let push = Push::Publication(self.name.clone(), dressed);
+            encoding.append_reply(&Reply::Push(push), self.scratch);
+        }
+    }
+}
+
+/// The patch that makes a publication of `base`, if there is one that is worth it. Each is made once.
+fn patch(
+    made: &mut Vec<(*const u8, usize, Option<Payload>)>,
+    encoder: &mut Encoder,
+    base: &Payload,
+    place: usize,
+    publication: &Publication,
+) -> Option<Payload> {
+    let mut known = made.iter();
+    if let Some((.., patch)) = known.find(|(made, at, _)| (*made, *at) == (base.as_ptr(), place)) {
+        return patch.clone();
+    }
+    let patch = encoder.encode(base, &publication.data);
+    let patch = patch.map(Payload::copy_from_slice);
+    made.push((base.as_ptr(), place, patch.clone()));
+    patch
 }

@@ -1,7 +1,8 @@
 //! Deliveries to subscribers.
 //!
 //! A publication is encoded and made ready once for each encoding, and then handed to one
-//! subscriber after the other. Nothing is looked up, allocated or written down for a subscriber:
+//! subscriber after the other. Those of a channel which came together (a *run*) are one message:
+//! what a subscriber costs then is paid once for all of them. Nothing is looked up, allocated or written down for a subscriber:
 //! how far the channel's feed has come is kept once, for all of them.
 
 use std::sync::Arc;
@@ -12,23 +13,16 @@ use tautline_protocol::{Encoding, Push, Reply, UnsubscribeCode};
 use super::channels::{Channel, Role, Subscriber};
 use super::class::Assortment;
 use super::cursor::park_mark;
+use super::run::Run;
 use super::sessions::Sessions;
 use super::{Hub, SessionId};
 use crate::Now;
 use crate::engine::{Channel as Name, Delivery, FeedId};
 use crate::outbox::Outbox;
 
-/// A publication of a stream, as the feed brings it.
-struct Arrival {
-    publication: Arc<Publication>,
-    epoch: Arc<str>,
-    previous: u64,
-    patch: bool,
-}
-
 /// A message on its way to many, made ready when it is first needed.
-struct Prepared<'a, O: Outbox> {
-    reply: &'a Reply,
+struct Prepared<'a, O: Outbox, E> {
+    encode: E,
     scratch: &'a mut Vec<u8>,
     /// By encoding.
     ready: [Option<O::Prepared>; Encoding::COUNT],
@@ -38,7 +32,8 @@ impl Hub {
     /// Passes on what an engine has put into the worker's mailbox, in its order. Leaves
     /// `deliveries` empty.
     pub fn deliver<O: Outbox>(&mut self, now: Now, deliveries: &mut Vec<Delivery>, out: &mut O) {
-        for delivery in deliveries.drain(..) {
+        let mut waiting = deliveries.drain(..).peekable();
+        while let Some(delivery) = waiting.next() {
             match delivery {
                 Delivery::Publication {
                     channel,
@@ -51,17 +46,25 @@ impl Hub {
                     let Some(index) = self.fed_channel(&channel, feed) else {
                         continue;
                     };
-                    if publication.offset == 0 {
-                        self.deliver_unpositioned(index, publication, out);
-                    } else {
-                        let arrival = Arrival {
-                            publication,
-                            epoch,
-                            previous,
-                            patch,
-                        };
-                        self.deliver_publication(now, index, arrival, out);
+                    if !self.take(now, index, &publication, &epoch, previous, out) {
+                        continue;
                     }
+                    let mut run = std::mem::take(&mut self.run);
+                    let end = match waiting.peek() {
+                        Some(_) => self.end_of_run(index, publication.offset),
+                        None => 0,
+                    };
+                    run.begin(publication, end, patch);
+                    while let Some(next) =
+                        waiting.next_if(|next| run.is_continued_by(next, &channel, feed, &epoch))
+                        && let Delivery::Publication { publication, .. } = next
+                    {
+                        self.follow(index, &publication);
+                        run.push(publication);
+                    }
+                    self.fan_out_publications(index, &run, out);
+                    run.clear();
+                    self.run = run;
                 }
                 Delivery::Doubt { channel, feed } => {
                     if let Some(index) = self.fed_channel(&channel, feed) {
@@ -106,98 +109,115 @@ impl Hub {
         Some(index)
     }
 
-    /// A publication that is not part of a stream: whoever is there gets it. (Who is behind gets it
-    /// before what it still has to read, and not at all while its connection has no room.)
-    fn deliver_unpositioned<O: Outbox>(
-        &mut self,
-        index: u32,
-        publication: Arc<Publication>,
-        out: &mut O,
-    ) {
-        let Some(channel) = self.channels.get(index) else {
-            return;
-        };
-        let is_held = channel.holding > 0;
-        let name = channel.name.clone();
-        if is_held {
-            self.hold_for_all(index, &publication);
-        }
-        let wants = |subscriber: &Subscriber, sessions: &Sessions| match subscriber.role {
-            Role::Live => true,
-            Role::Behind => has_room(sessions, subscriber),
-            Role::Pending | Role::Holding => false,
-        };
-        self.fan_out_publication(index, name, publication, false, out, wants);
-    }
-
-    fn deliver_publication<O: Outbox>(
+    /// Notes that the feed has brought a publication. Whether it is for anybody.
+    fn take<O: Outbox>(
         &mut self,
         now: Now,
         index: u32,
-        arrival: Arrival,
+        publication: &Arc<Publication>,
+        epoch: &Arc<str>,
+        previous: u64,
         out: &mut O,
-    ) {
-        let Arrival {
-            publication,
-            epoch,
-            previous,
-            patch,
-        } = arrival;
+    ) -> bool {
         let offset = publication.offset;
-        let Some(channel) = self.channels.get(index) else {
-            return;
-        };
-        if channel.epoch != epoch {
-            self.turn_epoch(now, index, epoch, previous, out);
-        } else if offset <= channel.seen {
-            // The feed has brought it before.
-            return;
-        } else if previous > channel.seen && channel.positioned > 0 {
-            self.fall_behind_all(index, previous);
+        if offset > 0 {
+            let Some(channel) = self.channels.get(index) else {
+                return false;
+            };
+            if channel.epoch != *epoch {
+                self.turn_epoch(now, index, epoch.clone(), previous, out);
+            } else if offset <= channel.seen {
+                // The feed has brought it before.
+                return false;
+            } else if previous > channel.seen && channel.positioned > 0 {
+                self.fall_behind_all(index, previous);
+            }
+            let Some(channel) = self.channels.get_mut(index) else {
+                return false;
+            };
+            if previous != channel.seen
+                && let Some(classes) = &mut channel.classes
+            {
+                classes.forget();
+            }
+            channel.seen = previous;
+            channel.checked_at = now.monotonic;
+            channel.suspected = false;
         }
+        self.follow(index, publication);
+        true
+    }
+
+    /// Notes a publication that follows right on what the feed has brought before.
+    fn follow(&mut self, index: u32, publication: &Arc<Publication>) {
         let Some(channel) = self.channels.get_mut(index) else {
             return;
         };
-        if previous != channel.seen
-            && let Some(classes) = &mut channel.classes
-        {
-            classes.forget();
+        if publication.offset > 0 {
+            if let Some(tail) = &mut channel.tail {
+                tail.push(publication, channel.seen);
+            }
+            channel.seen = publication.offset;
         }
-        channel.seen = offset;
-        channel.checked_at = now.monotonic;
-        channel.suspected = false;
-        if let Some(tail) = &mut channel.tail {
-            tail.push(&publication, previous);
+        if channel.holding > 0 {
+            self.hold_for_all(index, publication);
         }
-        let (name, is_held) = (channel.name.clone(), channel.holding > 0);
-        if is_held {
-            self.hold_for_all(index, &publication);
+    }
+
+    /// How far a run may go that begins with the publication at `offset`, so that each subscriber gets
+    /// all of it or nothing: who subscribed just now has a claim only to what came later.
+    fn end_of_run(&self, index: u32, offset: u64) -> u64 {
+        let subscribers = self.channels.get(index).map(|channel| &channel.subscribers);
+        let places = subscribers.into_iter().flatten().filter_map(|subscriber| {
+            (subscriber.role == Role::Live && subscriber.from >= offset && offset > 0)
+                .then_some(subscriber.from)
+        });
+        places.min().unwrap_or(u64::MAX)
+    }
+
+    /// Sends publications that came together to the subscribers of their channel who are to get them
+    /// now.
+    fn fan_out_publications<O: Outbox>(&mut self, index: u32, run: &Run, out: &mut O) {
+        let first = run.first_offset();
+        if first == 0 {
+            // Not part of a stream: whoever is there gets them. (Who is behind gets them before what it
+            // still has to read, and not at all while its connection has no room.)
+            self.fan_out_run(index, run, out, |subscriber, sessions| {
+                match subscriber.role {
+                    Role::Live => true,
+                    Role::Behind => has_room(sessions, subscriber),
+                    Role::Pending | Role::Holding => false,
+                }
+            });
+            return;
         }
-        self.fan_out_publication(index, name, publication, patch, out, |subscriber, _| {
-            subscriber.role == Role::Live && subscriber.from < offset
+        self.fan_out_run(index, run, out, |subscriber, _| {
+            subscriber.role == Role::Live && subscriber.from < first
         });
     }
 
-    /// Sends a publication to the subscribers of a channel that `wants` it, to each in its way; as a
-    /// `patch` to those who take them.
-    fn fan_out_publication<O: Outbox>(
+    /// Sends all of a run to the subscribers that `want` it, to each in its way.
+    fn fan_out_run<O: Outbox>(
         &mut self,
         index: u32,
-        name: Name,
-        publication: Arc<Publication>,
-        patch: bool,
+        run: &Run,
         out: &mut O,
         wants: impl Fn(&Subscriber, &Sessions) -> bool,
     ) {
-        if self
-            .channels
-            .get(index)
-            .is_some_and(|channel| channel.classes.is_some())
-        {
-            return self.fan_out_assorted(index, &name, &publication, patch, out, wants);
+        let Some(channel) = self.channels.get(index) else {
+            return;
+        };
+        let name = channel.name.clone();
+        if channel.classes.is_some() {
+            return self.fan_out_assorted(index, &name, run, out, wants);
         }
-        let reply = Reply::Push(Push::Publication(name, publication));
-        self.fan_out(index, &reply, out, Kind::Publication, wants);
+        let encode = |encoding: Encoding, message: &mut Vec<u8>| {
+            for publication in run.publications() {
+                let push = Push::Publication(name.clone(), publication.clone());
+                encoding.append_reply(&Reply::Push(push), message);
+            }
+        };
+        self.fan_out(index, encode, out, Kind::Publication, wants);
     }
 
     /// The same where some have filters or take patches.
@@ -205,8 +225,7 @@ impl Hub {
         &mut self,
         index: u32,
         name: &Name,
-        publication: &Arc<Publication>,
-        patch: bool,
+        run: &Run,
         out: &mut O,
         wants: impl Fn(&Subscriber, &Sessions) -> bool,
     ) {
@@ -229,7 +248,7 @@ impl Hub {
         };
         let mark = park_mark(config);
         let mut assortment: Assortment<'_, O> =
-            Assortment::new(name, publication, patch, classes, patches, scratch);
+            Assortment::new(name, run, classes, patches, scratch);
         for subscriber in subscribers {
             if !assortment.is_for(subscriber) {
                 continue;
@@ -376,7 +395,10 @@ impl Hub {
         out: &mut O,
     ) {
         let reply = Reply::Push(push);
-        self.fan_out(index, &reply, out, Kind::Event, |subscriber, _| {
+        let encode = |encoding: Encoding, message: &mut Vec<u8>| {
+            encoding.encode_reply(&reply, message);
+        };
+        self.fan_out(index, encode, out, Kind::Event, |subscriber, _| {
             subscriber.join_leave && Some(subscriber.session) != except
         });
     }
@@ -385,7 +407,7 @@ impl Hub {
     fn fan_out<O: Outbox>(
         &mut self,
         index: u32,
-        reply: &Reply,
+        encode: impl Fn(Encoding, &mut Vec<u8>),
         out: &mut O,
         kind: Kind,
         wants: impl Fn(&Subscriber, &Sessions) -> bool,
@@ -402,8 +424,8 @@ impl Hub {
             return;
         };
         let mark = park_mark(config);
-        let mut prepared: Prepared<'_, O> = Prepared {
-            reply,
+        let mut prepared: Prepared<'_, O, _> = Prepared {
+            encode,
             scratch,
             ready: Default::default(),
         };
@@ -465,11 +487,11 @@ enum Kind {
     Event,
 }
 
-impl<O: Outbox> Prepared<'_, O> {
+impl<O: Outbox, E: Fn(Encoding, &mut Vec<u8>)> Prepared<'_, O, E> {
     fn get(&mut self, encoding: Encoding, out: &mut O) -> &O::Prepared {
         self.ready[encoding.index()].get_or_insert_with(|| {
             self.scratch.clear();
-            encoding.encode_reply(self.reply, self.scratch);
+            (self.encode)(encoding, self.scratch);
             out.prepare(encoding, self.scratch)
         })
     }

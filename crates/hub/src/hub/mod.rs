@@ -6,8 +6,8 @@
 //! - `connect`, `subscribe`, `unsubscribe`, `publish`, `presence`, `queries`, `refresh`: the commands;
 //! - `ask`, `answered`: what the application decides;
 //! - `class`: who gets publications filtered, or as patches;
-//! - `fanout`: deliveries to subscribers at the head; `cursor`: those behind it; `recovery`, `tail`:
-//!   where the two meet;
+//! - `fanout`: deliveries to subscribers at the head, `run`: those that came together; `cursor`: those
+//!   behind it; `recovery`, `tail`: where the two meet;
 //! - `heartbeat`: everything that happens because time passes; `wheel`: its timers;
 //! - `api`: what operators ask for; `control`: what they do to connections;
 //! - `sessions`, `users`, `channels`, `waiting`: the state of all that; `channel_name`, `permission`: rules.
@@ -31,6 +31,7 @@ mod publish;
 mod queries;
 mod recovery;
 mod refresh;
+mod run;
 mod sessions;
 mod subscribe;
 mod tail;
@@ -56,6 +57,7 @@ pub use crate::outbox::SessionId;
 use self::ask::Asking;
 use self::channels::{ChannelKey, Channels};
 use self::control::Pushed;
+use self::run::Run;
 use self::sessions::{Connected, Session, Sessions, State};
 use self::users::Users;
 use self::waiting::Pending;
@@ -110,6 +112,8 @@ pub struct Hub {
     to_pump: Vec<SessionId>,
     /// Kept for its capacity: sessions without room for what was just fanned out.
     full: Vec<(SessionId, usize)>,
+    /// Kept for its capacity: publications that are fanned out together.
+    run: Run,
     counters: HubCounters,
     /// Kept for its capacity: the message being encoded.
     scratch: Vec<u8>,
@@ -175,6 +179,7 @@ impl Hub {
             slow: Vec::new(),
             to_pump: Vec::new(),
             full: Vec::new(),
+            run: Run::default(),
             counters: HubCounters::default(),
             scratch: Vec::new(),
             patches: delta::Encoder::default(),

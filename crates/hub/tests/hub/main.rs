@@ -24,6 +24,7 @@ mod presence;
 mod protobuf;
 mod publish;
 mod recovery;
+mod runs;
 mod server_side;
 mod slow;
 mod subscribe;

@@ -102,7 +102,7 @@ pub(crate) fn connect_command(request: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::worker::voice::Framing;
+    use crate::worker::voice::{Framing, Prepared};
 
     fn say(message: &str) -> (String, Option<u32>) {
         let mut said = Vec::new();
@@ -129,6 +129,17 @@ mod tests {
         ] {
             assert_eq!(say(message), (expected.to_owned(), None));
         }
+    }
+
+    #[test]
+    fn pushes_that_come_together_are_told_one_by_one() {
+        let (one, two) = (r#"{"push":{"a":1}}"#, r#"{"push":{"a":2}}"#);
+        let message = format!("{one}\n{two}");
+        let prepared = Prepared::new(message.as_bytes(), message.len());
+        let mut said = Vec::new();
+        let mut speech = Speech::new(Framing::Lines, &mut said);
+        assert_eq!(Uni::default().prepared(&prepared, &mut speech), None);
+        assert_eq!(said, b"{\"a\":1}\n{\"a\":2}\n");
     }
 
     #[test]

@@ -28,9 +28,10 @@ pub(crate) trait Voice {
     /// is.
     fn message(&mut self, message: &[u8], speech: &mut Speech<'_>) -> Option<Disconnect>;
 
-    /// The same for a message that others get as well.
+    /// The same for a message that others get as well, and which may hold several.
     fn prepared(&mut self, message: &Prepared, speech: &mut Speech<'_>) -> Option<Disconnect> {
-        self.message(message.message(), speech)
+        let mut messages = message.message().split(|byte| *byte == b'\n');
+        messages.find_map(|message| self.message(message, speech))
     }
 
     /// Says that the session is over.
@@ -49,13 +50,17 @@ impl<'a> Speech<'a> {
         Self { framing, out }
     }
 
-    /// One message, which has no line break in it.
+    /// One message, or several: a line each, where it is JSON.
     pub(crate) fn say(&mut self, message: &[u8]) {
         match self.framing {
             Framing::Text => frame::write_unmasked(frame::OpCode::Text, message, &mut *self.out),
             Framing::Lines => self.put(&[message, b"\n"]),
             Framing::Lengths => self.put(&[message]),
-            Framing::Events => self.put(&[b"data: ", message, b"\n\n"]),
+            Framing::Events => {
+                for line in message.split(|byte| *byte == b'\n') {
+                    self.put(&[b"data: ", line, b"\n\n"]);
+                }
+            }
         }
     }
 
@@ -113,7 +118,8 @@ impl Prepared {
     }
 }
 
-/// What an event has more than its message: `data: ` and two line breaks.
+/// What an event has more than its message: `data: ` and two line breaks. Those of several messages grow
+/// the buffer.
 const EVENT_OVERHEAD: usize = 8;
 
 #[cfg(test)]
@@ -133,6 +139,18 @@ mod tests {
             let mut said = Vec::new();
             Speech::new(framing, &mut said).say(b"{}");
             assert_eq!(said, expected, "{framing:?}");
+        }
+    }
+
+    #[test]
+    fn messages_that_come_together_are_set_apart_too() {
+        let prepared = Prepared::new(b"\x81\x05{}\n{}", 5);
+        for (framing, expected) in [
+            (Framing::Text, &b"\x81\x05{}\n{}"[..]),
+            (Framing::Lines, b"{}\n{}\n"),
+            (Framing::Events, b"data: {}\n\ndata: {}\n\n"),
+        ] {
+            assert_eq!(&prepared.framed(framing)[..], expected, "{framing:?}");
         }
     }
 }
