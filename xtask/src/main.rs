@@ -13,6 +13,7 @@ mod args;
 mod context;
 mod error;
 mod go;
+mod java;
 mod node;
 mod process;
 mod python;

@@ -49,6 +49,8 @@ pub(crate) enum Runner {
     Go,
     /// `node --test`, in its spec or TAP form.
     Node,
+    /// Maven's, for JUnit.
+    Surefire,
     /// Python's `unittest`.
     Unittest,
 }
@@ -109,6 +111,18 @@ impl Runner {
                     }
                 }
             }
+            Self::Surefire => {
+                // The others are of one class each, and say how long it took.
+                let total = output
+                    .lines()
+                    .rfind(|line| line.contains("Tests run: ") && !line.contains("Time elapsed"));
+                if let Some(line) = total {
+                    tally.failed = after(line, "Failures: ") + after(line, "Errors: ");
+                    tally.skipped = after(line, "Skipped: ");
+                    let ran = after(line, "Tests run: ");
+                    tally.passed = ran.saturating_sub(tally.failed + tally.skipped);
+                }
+            }
             Self::Unittest => {
                 let lines = output.lines();
                 let ran: u64 = lines
@@ -155,6 +169,11 @@ impl Runner {
                     .strip_prefix("✖ ")
                     .map(|line| line.rsplit_once(" (").map_or(line, |(name, _)| name))
                     .filter(|&line| line != "failing tests:"),
+                Self::Surefire => line
+                    .strip_prefix("[ERROR] ")
+                    .and_then(|line| line.split_once(" -- Time elapsed: "))
+                    .map(|(name, _)| name)
+                    .filter(|name| !name.starts_with("Tests run: ")),
                 Self::Unittest => line
                     .strip_prefix("FAIL: ")
                     .or_else(|| line.strip_prefix("ERROR: ")),
@@ -316,6 +335,19 @@ fn conclusion(reports: &[Report]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn surefire_ends_with_its_sum() {
+        let output = "\
+[ERROR] Tests run: 2, Failures: 1, Errors: 0, Skipped: 0, Time elapsed: 0.240 s <<< FAILURE! -- in sdk.ATest
+[ERROR] sdk.ATest.fails -- Time elapsed: 0.052 s <<< FAILURE!
+[INFO] Tests run: 4, Failures: 0, Errors: 0, Skipped: 1, Time elapsed: 1.708 s -- in sdk.BTest
+[ERROR]   ATest.fails:2 what ==> expected: <1> but was: <2>
+[ERROR] Tests run: 6, Failures: 1, Errors: 0, Skipped: 1
+";
+        assert_eq!(Runner::Surefire.count(output), Tally::new(4, 1, 1));
+        assert_eq!(Runner::Surefire.failures(output), ["sdk.ATest.fails"]);
+    }
 
     #[test]
     fn cargo_is_summed_over_its_binaries() {

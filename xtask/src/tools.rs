@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::context::Context;
 use crate::error::Error;
 use crate::go;
+use crate::java;
 use crate::node::{self, Node};
 use crate::process;
 use crate::python;
@@ -20,6 +21,7 @@ pub(crate) enum Need {
     Clippy,
     Go,
     Haproxy,
+    Java,
     Nginx,
     Node,
     Python,
@@ -32,6 +34,7 @@ pub(crate) struct Tools {
     chromium: Option<PathBuf>,
     go: Option<PathBuf>,
     haproxy: Option<PathBuf>,
+    maven: Option<PathBuf>,
     nginx: Option<PathBuf>,
     node: Option<Node>,
     python: Option<PathBuf>,
@@ -66,6 +69,7 @@ impl Tools {
             haproxy: find_daemon("haproxy", "HAPROXY"),
             nginx: find_daemon("nginx", "NGINX"),
             go: go::find(context),
+            maven: needs.contains(&Need::Java).then(java::find).flatten(),
             node: node::find(context),
             python: python::find(),
         };
@@ -113,6 +117,7 @@ impl Tools {
             Need::Haproxy => find_daemon("haproxy", "HAPROXY").is_some(),
             Need::Nginx => find_daemon("nginx", "NGINX").is_some(),
             Need::Go => go::find(context).is_some(),
+            Need::Java => java::find().is_some(),
             Need::Node => node::find(context).is_some(),
             Need::Python => python::find().is_some(),
             Need::Rustfmt => answers(context.cargo(["fmt", "--version"])),
@@ -140,6 +145,15 @@ impl Tools {
     /// When the suite did not say that it needs it.
     pub(crate) fn haproxy(&self) -> Result<&PathBuf, Error> {
         self.haproxy.as_ref().ok_or_else(|| not_prepared("HAProxy"))
+    }
+
+    /// Maven, with a JDK behind it.
+    ///
+    /// # Errors
+    ///
+    /// When the suite did not say that it needs it.
+    pub(crate) fn maven(&self) -> Result<&PathBuf, Error> {
+        self.maven.as_ref().ok_or_else(|| not_prepared("Java"))
     }
 
     /// # Errors
@@ -178,6 +192,10 @@ fn how_to_get(need: Need) -> &'static str {
         Need::Clippy => "Clippy: rustup component add clippy",
         Need::Haproxy => {
             "HAProxy: apt-get install haproxy, or your system's package; HAPROXY=/path/to/it names one"
+        }
+        Need::Java => {
+            "A JDK, 17 or newer, and Maven: apt-get install default-jdk-headless maven, or your system's \
+             packages; MAVEN=/path/to/mvn names one"
         }
         Need::Nginx => {
             "nginx: apt-get install nginx-light, or your system's package; NGINX=/path/to/it names one"
@@ -264,6 +282,7 @@ fn install(context: &Context, missing: &[Need]) {
             Need::Chromium => &["chromium", "fonts-liberation"][..],
             Need::Python => &["python3", "python3-venv"][..],
             Need::Haproxy => &["haproxy"],
+            Need::Java => &["default-jdk-headless", "maven"],
             Need::Nginx => &["nginx-light"],
             Need::Clippy | Need::Go | Need::Node | Need::Rustfmt => &[],
         })

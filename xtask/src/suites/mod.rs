@@ -79,7 +79,7 @@ impl Suite {
             ],
             Self::Page => &[Need::Node],
             Self::Quick | Self::Rust => &[Need::Rustfmt, Need::Clippy],
-            Self::Sdk => &[Need::Go, Need::Node, Need::Python],
+            Self::Sdk => &[Need::Go, Need::Java, Need::Node, Need::Python],
             Self::Supply => &[],
         }
     }

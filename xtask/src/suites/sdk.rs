@@ -1,4 +1,4 @@
-//! The unmodified SDKs of other people, in JavaScript, Python and Go, against two servers: one as
+//! The unmodified SDKs of other people, in JavaScript, Python, Go and Java, against two servers: one as
 //! `tautline dev` has it, and one that is configured for what they have to prove.
 
 use std::process::Command;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::add;
 use crate::context::Context;
 use crate::error::Error;
+use crate::java;
 use crate::python;
 use crate::server::Server;
 use crate::summary::{Report, Runner};
@@ -73,6 +74,19 @@ pub(crate) fn run(context: &Context, tools: &Tools, report: &mut Report) -> Resu
     }
     tell(&mut command);
     add(context, report, "Go SDK", Runner::Go, &mut command, LIMIT)?;
+
+    let mut command = java::maven(context, tools.maven()?, "tests/sdk/java")?;
+    // These two goals, and none of the life cycle that fetches a plugin for each of its phases.
+    command.args(["compiler:testCompile", "surefire:test"]);
+    tell(&mut command);
+    add(
+        context,
+        report,
+        "Java SDK",
+        Runner::Surefire,
+        &mut command,
+        LIMIT,
+    )?;
 
     report.check("SIGTERM ends the server", dev.stop());
     report.check("SIGTERM ends the configured server", configured.stop());
