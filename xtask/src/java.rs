@@ -27,7 +27,7 @@ pub(crate) fn maven(context: &Context, maven: &PathBuf, folder: &str) -> Result<
     let ours = context.scratch("java")?;
     let mut command = context.command(maven, folder);
     command
-        .args(["--batch-mode", "--no-transfer-progress", "--quiet"])
+        .args(["--batch-mode", "--no-transfer-progress"])
         .arg(format!(
             "-Dmaven.repo.local={}",
             ours.join("repository").display()
