@@ -19,6 +19,8 @@ use tokio::task::spawn_local;
 use super::Worker;
 use super::clock::Clock;
 use super::guests::Guests;
+#[cfg(not(target_os = "linux"))]
+use super::listener;
 use super::mailbox::WorkerMailbox;
 use crate::door::entry::Doors;
 use crate::door::{self, WebSocketPolicy};
@@ -28,10 +30,6 @@ use crate::node_api::{NodeIdentity, WorkerNode};
 
 /// How long accepting pauses when the system has no more descriptors or memory for it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// How many bytes of a connection the kernel takes that it can't send yet.
-#[cfg(target_os = "linux")]
-const UNSENT: u32 = 128 * 1024;
 
 /// What all workers of a node have in common.
 pub(crate) struct Shared {
@@ -172,12 +170,9 @@ async fn stopped(mut stopping: watch::Receiver<bool>) {
 async fn accept(listener: &tokio::net::TcpListener) -> Option<TcpStream> {
     match listener.accept().await {
         Ok((io, _)) => {
-            // Replies leave in whole batches, so there is nothing for the kernel to wait for.
-            let _ = io.set_nodelay(true);
-            // What the peer has no room for waits in our queue, where it is known, and not in megabytes
-            // of the kernel's: a slow reader's ping is not far behind what it was sent before.
-            #[cfg(target_os = "linux")]
-            let _ = socket2::SockRef::from(&io).set_tcp_notsent_lowat(UNSENT);
+            // On Linux it comes prepared.
+            #[cfg(not(target_os = "linux"))]
+            let _ = listener::prepare(&io);
             Some(io)
         }
         Err(error) if is_about_one_connection(&error) => None,
