@@ -4,6 +4,8 @@
 //! exact while a thread runs, and the scheduler's account of each thread in `/proc`. A third, the resource usage that
 //! the kernel reports when the child is reaped, is compared once at the end of each server's life.
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::thread;
@@ -58,20 +60,26 @@ impl CpuClock {
     }
 
     /// The sum of the scheduler's accounts of all threads that live.
+    #[cfg(test)]
     pub(crate) fn scheduled(&self) -> Result<Duration> {
-        let mut nanoseconds = 0;
+        Ok(self.threads()?.values().sum())
+    }
+
+    /// The scheduler's account of each thread that lives, by its id.
+    pub(crate) fn threads(&self) -> Result<HashMap<OsString, Duration>> {
+        let mut threads = HashMap::new();
         for task in fs::read_dir(format!("/proc/{}/task", self.pid))? {
-            let account = match fs::read_to_string(task?.path().join("schedstat")) {
+            let task = task?;
+            let account = match fs::read_to_string(task.path().join("schedstat")) {
                 Ok(account) => account,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error.into()),
             };
             let on_cpu = account.split(' ').next().unwrap_or_default();
-            nanoseconds += on_cpu
-                .parse::<u64>()
-                .context("schedstat has an unknown form")?;
+            let nanoseconds = on_cpu.parse().context("schedstat has an unknown form")?;
+            threads.insert(task.file_name(), Duration::from_nanos(nanoseconds));
         }
-        Ok(Duration::from_nanos(nanoseconds))
+        Ok(threads)
     }
 }
 

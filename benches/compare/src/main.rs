@@ -49,6 +49,7 @@ fn run(options: &Options) -> anyhow::Result<bool> {
         }
         Command::Slow(proof) => return proof.show(common).map(|()| true),
         Command::Behind(proof) => return proof.show(common).map(|()| true),
+        Command::Workers(proof) => return proof.show(common).map(|()| true),
         Command::Suite(suite) => return suite::run(suite, common),
         Command::Echo(load) => Load::Echo(load.clone()),
         Command::Deflate(load) => Load::Deflate(load.clone()),

@@ -9,7 +9,7 @@ use crate::load::{
     OpenLoad, StormLoad, SubscribedLoad,
 };
 use crate::peers::Peer;
-use crate::proof::{BehindProof, SlowProof};
+use crate::proof::{BehindProof, SlowProof, WorkersProof};
 
 /// Measures WebSocket servers side by side: CPU time per message, memory per connection
 #[derive(Debug, Parser)]
@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Slow(SlowProof),
     /// Tautline alone: a client catches up a million publications while others go on
     Behind(BehindProof),
+    /// Tautline alone: what two workers do against one
+    Workers(WorkersProof),
     /// All loads of the published table, or some of them
     Suite(SuiteOptions),
     /// Which servers there are, which were found, and why not

@@ -23,8 +23,12 @@ pub(crate) enum Service {
     Channels,
     /// The same in Protobuf.
     ChannelsProtobuf,
+    /// The same with patches in channels of `delta:` and filters in those of `filtered:`.
+    ChannelsExtra,
     /// The same with channels and clients in any number: what takes a server that knows the protocol.
     Clients,
+    /// The same with two workers.
+    TwoWorkers,
     /// The client protocol with long histories.
     Proof,
     /// Echo through axum.
@@ -119,6 +123,10 @@ const UWEBSOCKETS_PACKAGE: &str = include_str!("../peers/uwebsockets/requirement
 const CENTRIFUGE_MODULES: &str = include_str!("../peers/centrifuge/go.mod");
 const CENTRIFUGE: Program = Program::Foreign("peer-centrifuge", "it takes Go");
 const PROOFS: Program = Program::Serve(include_str!("../proofs.toml"));
+const TWO_WORKERS: Program = Program::Serve(concat!(
+    include_str!("../tautline.toml"),
+    "\n[node]\nworkers = 2\n"
+));
 const SERVE: Program = Program::Serve(include_str!("../tautline.toml"));
 /// Where the client protocol is spoken.
 const CLIENTS: &str = "/connection/websocket";
@@ -255,7 +263,9 @@ pub(crate) const PEERS: &[Peer] = &[
             ),
             start(Service::Channels, SERVE, &[], CLIENTS),
             start(Service::ChannelsProtobuf, SERVE, &[], CLIENTS),
+            start(Service::ChannelsExtra, SERVE, &[], CLIENTS),
             start(Service::Clients, SERVE, &[], CLIENTS),
+            start(Service::TwoWorkers, TWO_WORKERS, &[], CLIENTS),
             start(Service::Proof, PROOFS, &[], CLIENTS),
             start(
                 Service::Axum,
@@ -382,6 +392,7 @@ pub(crate) const PEERS: &[Peer] = &[
         starts: Cow::Borrowed(&[
             start(Service::Channels, CENTRIFUGE, &[], CLIENTS),
             start(Service::ChannelsProtobuf, CENTRIFUGE, &[], CLIENTS),
+            start(Service::ChannelsExtra, CENTRIFUGE, &[], CLIENTS),
             start(Service::Clients, CENTRIFUGE, &[], CLIENTS),
         ]),
         tells_its_heap: Some("/heap"),

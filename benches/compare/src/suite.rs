@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::client::session::Encoding;
 use crate::load::{
-    BroadcastLoad, DeflateLoad, EchoLoad, EngineLoad, FanoutLoad, IdleLoad, JoinLoad, Load,
+    BroadcastLoad, DeflateLoad, EchoLoad, EngineLoad, Extra, FanoutLoad, IdleLoad, JoinLoad, Load,
     ManyLoad, OpenLoad, StormLoad, SubscribedLoad, Way,
 };
 use crate::options::{Common, SuiteOptions};
@@ -139,6 +140,20 @@ fn rows() -> Vec<Row> {
         "channels-10k-16",
         fanout(10_000, 16),
         "3 x centrifuge, 1.25 of bun's CPU",
+    );
+    let channels = || FanoutLoad::new(1_000, 128, 16);
+    let protobuf = channels().encoded(Encoding::Protobuf);
+    let plain = "1.5 of channels-16's CPU";
+    row("channels-16-protobuf", Load::Fanout(protobuf), plain);
+    row(
+        "channels-16-delta",
+        Load::Fanout(channels().with(Extra::Delta)),
+        plain,
+    );
+    row(
+        "channels-16-filters",
+        Load::Fanout(channels().with(Extra::Filters)),
+        plain,
     );
     row("many", Load::Many(ManyLoad::new()), "3 x centrifuge");
     row(

@@ -3,6 +3,7 @@
 pub(crate) mod deflate;
 pub(crate) mod frame;
 pub(crate) mod http;
+pub(crate) mod patch;
 pub(crate) mod session;
 mod tls;
 pub(crate) mod upgrade;

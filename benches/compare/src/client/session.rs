@@ -24,8 +24,27 @@ pub(crate) enum Encoding {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Command<'a> {
     Connect,
-    Subscribe { channel: &'a str },
-    Publish { channel: &'a str, data: &'a str },
+    Subscribe {
+        channel: &'a str,
+    },
+    /// The same in a way of its own, in JSON.
+    SubscribeWith {
+        channel: &'a str,
+        feature: Feature,
+    },
+    Publish {
+        channel: &'a str,
+        data: &'a str,
+    },
+}
+
+/// How a subscriber wants publications.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Feature {
+    /// As patches.
+    Delta,
+    /// Those that lack the tag of this number: all, if nobody makes any.
+    Filter(u32),
 }
 
 /// What a server says.
@@ -236,6 +255,13 @@ fn json(id: u64, command: Command<'_>) -> String {
         Command::Subscribe { channel } => {
             format!(r#"{{"id":{id},"subscribe":{{"channel":"{channel}"}}}}"#)
         }
+        Command::SubscribeWith { channel, feature } => {
+            let wish = match feature {
+                Feature::Delta => r#""delta":"fossil""#.to_owned(),
+                Feature::Filter(tag) => format!(r#""tf":{{"key":"tag-{tag}","cmp":"nex"}}"#),
+            };
+            format!(r#"{{"id":{id},"subscribe":{{"channel":"{channel}",{wish}}}}}"#)
+        }
         Command::Publish { channel, data } => {
             format!(r#"{{"id":{id},"publish":{{"channel":"{channel}","data":{data}}}}}"#)
         }
@@ -264,7 +290,9 @@ fn read_json(line: &[u8]) -> Result<Reply<'_>> {
 fn protobuf(id: u64, command: Command<'_>) -> Vec<u8> {
     let (number, fields) = match command {
         Command::Connect => (4, vec![]),
-        Command::Subscribe { channel } => (5, vec![(1, channel)]),
+        Command::Subscribe { channel } | Command::SubscribeWith { channel, .. } => {
+            (5, vec![(1, channel)])
+        }
         Command::Publish { channel, data } => (7, vec![(1, channel), (2, data)]),
     };
     let mut request = Vec::new();

@@ -10,14 +10,15 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use memchr::memmem;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use super::{Work, metered};
 use crate::client::Random;
 use crate::client::frame::{Opcode, put_client, put_server};
-use crate::client::session::{Command, Encoding, Reply, Session};
+use crate::client::patch;
+use crate::client::session::{Command, Encoding, Feature, Reply, Session};
 use crate::client::upgrade::{Dialect, PATIENCE};
 use crate::cpu::CpuClock;
 use crate::peers::Service;
@@ -27,7 +28,8 @@ const EVENTS: usize = 1024;
 const PUBLISHER: u64 = u64::MAX;
 /// Nothing that is measured here takes longer.
 const PHASE_LIMIT: Duration = Duration::from_secs(300);
-const CHANNEL: &str = "bench";
+/// How many filters the subscribers have between them.
+const FILTERS: u32 = 10;
 
 /// The figures of a fan-out load.
 #[derive(Debug, Clone, Args)]
@@ -47,6 +49,18 @@ pub(crate) struct FanoutLoad {
     /// How commands and replies are written
     #[arg(long, value_enum, default_value_t = Encoding::Json)]
     encoding: Encoding,
+    /// What the subscribers ask for besides, in JSON
+    #[arg(long, value_enum)]
+    with: Option<Extra>,
+}
+
+/// What subscribers may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Extra {
+    /// Publications as patches. Of what is published half changes each time.
+    Delta,
+    /// Ten different filters by tags, all of which let everything through.
+    Filters,
 }
 
 impl FanoutLoad {
@@ -58,14 +72,35 @@ impl FanoutLoad {
             in_flight,
             publications: None,
             encoding: Encoding::Json,
+            with: None,
+        }
+    }
+
+    /// The same in another encoding.
+    pub(crate) fn encoded(self, encoding: Encoding) -> Self {
+        Self { encoding, ..self }
+    }
+
+    /// The same with subscribers that ask for more.
+    pub(crate) fn with(self, extra: Extra) -> Self {
+        let with = Some(extra);
+        Self { with, ..self }
+    }
+
+    fn channel(&self) -> &'static str {
+        match self.with {
+            None => "bench",
+            Some(Extra::Delta) => "delta:bench",
+            Some(Extra::Filters) => "filtered:bench",
         }
     }
 
     /// What the server must be able to do.
     pub(crate) fn service(&self) -> Service {
-        match self.encoding {
-            Encoding::Json => Service::Channels,
-            Encoding::Protobuf => Service::ChannelsProtobuf,
+        match (self.encoding, self.with) {
+            (_, Some(_)) => Service::ChannelsExtra,
+            (Encoding::Json, None) => Service::Channels,
+            (Encoding::Protobuf, None) => Service::ChannelsProtobuf,
         }
     }
 
@@ -78,9 +113,11 @@ impl FanoutLoad {
             ..
         } = self;
         let publications = self.publications();
-        let way = match self.encoding {
-            Encoding::Json => "",
-            Encoding::Protobuf => " in Protobuf",
+        let way = match (self.encoding, self.with) {
+            (_, Some(Extra::Delta)) => " as patches",
+            (_, Some(Extra::Filters)) => " through ten filters",
+            (Encoding::Json, None) => "",
+            (Encoding::Protobuf, None) => " in Protobuf",
         };
         format!(
             "fanout: {payload} B{way} to {subscribers} subscribers, {in_flight} in flight; \
@@ -98,6 +135,9 @@ impl FanoutLoad {
         dialect: Dialect,
         clock: &CpuClock,
     ) -> Result<Work> {
+        if self.with.is_some() && self.encoding != Encoding::Json {
+            bail!("--with goes with JSON");
+        }
         let mut run = Run::open(address, dialect, self)?;
         let burst = u64::from(self.in_flight);
         run.publish(
@@ -106,11 +146,15 @@ impl FanoutLoad {
                 .next_multiple_of(burst),
         )?;
         let publications = self.publications();
-        metered(clock, publications * u64::from(self.subscribers), || {
+        let work = metered(clock, publications * u64::from(self.subscribers), || {
             let start = Instant::now();
             run.publish(publications)?;
             Ok(start.elapsed())
-        })
+        })?;
+        if self.with == Some(Extra::Delta) && !run.has_patches {
+            bail!("the server made no patches");
+        }
+        Ok(work)
     }
 
     fn publications(&self) -> u64 {
@@ -130,10 +174,22 @@ struct Run {
     burst: usize,
     random: Random,
     buffer: Vec<u8>,
+    channel: &'static str,
+    is_patched: bool,
     /// Publications made so far.
     published: u64,
     /// The data of the burst that is under way.
-    expected: Vec<String>,
+    expected: Vec<Expected>,
+    /// A patch has come.
+    has_patches: bool,
+}
+
+struct Expected {
+    data: String,
+    /// What was published before it.
+    base: String,
+    /// A push which was found to bring it: most subscribers get the same bytes.
+    push: Vec<u8>,
 }
 
 struct Subscriber {
@@ -147,9 +203,19 @@ impl Run {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let mut random = Random::new(u64::from(load.subscribers));
         let is_raw = dialect == Dialect::Raw;
-        let subscribe = Command::Subscribe { channel: CHANNEL };
+        let channel = load.channel();
         let mut subscribers = Vec::new();
         for id in 0..u64::from(load.subscribers) {
+            let subscribe = match load.with {
+                None => Command::Subscribe { channel },
+                Some(extra) => {
+                    let feature = match extra {
+                        Extra::Delta => Feature::Delta,
+                        Extra::Filters => Feature::Filter(id as u32 % FILTERS),
+                    };
+                    Command::SubscribeWith { channel, feature }
+                }
+            };
             let mut session = Session::open(address, dialect, load.encoding)?;
             if !is_raw {
                 session
@@ -176,8 +242,11 @@ impl Run {
             burst: load.in_flight as usize,
             random,
             buffer: vec![0; READ_BUFFER],
+            channel,
+            is_patched: load.with == Some(Extra::Delta),
             published: 0,
             expected: Vec::new(),
+            has_patches: false,
         })
     }
 
@@ -192,29 +261,50 @@ impl Run {
     }
 
     fn send_burst(&mut self) -> Result<()> {
+        let last = self.expected.pop().map(|last| last.data);
+        let mut base = last.unwrap_or_default();
         self.expected.clear();
-        let mut out = Vec::new();
+        let (mut out, channel) = (Vec::new(), self.channel);
         let encoding = self.publisher.encoding;
         for _ in 0..self.burst {
             self.published += 1;
-            let data = self.random.object(self.published, self.payload);
+            let data = self.data();
             if self.is_raw {
                 let push =
-                    format!(r#"{{"push":{{"channel":"{CHANNEL}","pub":{{"data":{data}}}}}}}"#);
+                    format!(r#"{{"push":{{"channel":"{channel}","pub":{{"data":{data}}}}}}}"#);
                 put_server(&mut out, Opcode::Text, push.as_bytes());
             } else {
                 let mut command = Vec::new();
                 let publish = Command::Publish {
-                    channel: CHANNEL,
+                    channel,
                     data: &data,
                 };
                 encoding.put(&mut command, self.published + 1, publish);
                 put_client(&mut out, encoding.opcode(), &command, self.random.key());
             }
-            self.expected.push(data);
+            self.expected.push(Expected {
+                data: data.clone(),
+                base: std::mem::replace(&mut base, data),
+                push: Vec::new(),
+            });
         }
         self.publisher.stream.write_all(&out)?;
         Ok(())
+    }
+
+    /// What is published next.
+    fn data(&mut self) -> String {
+        if !self.is_patched {
+            return self.random.object(self.published, self.payload);
+        }
+        // The first half changes, the second never does.
+        let half = self.payload / 2;
+        let mut data = self.random.object(self.published, half);
+        data.truncate(data.len() - 2);
+        data.push_str(
+            &Random::new(0).object(0, self.payload - half)[r#"{"number":0,"text":""#.len()..],
+        );
+        data
     }
 
     fn collect_burst(&mut self, deadline: Instant) -> Result<()> {
@@ -248,16 +338,24 @@ impl Run {
     fn collect_deliveries(&mut self, id: usize) -> Result<usize> {
         let Subscriber { session, got } = &mut self.subscribers[id];
         let before = *got;
-        let expected = &self.expected;
+        let (is_patched, has_patches) = (self.is_patched, &mut self.has_patches);
+        let expected = &mut self.expected;
         session.receive(&mut self.buffer, |reply| {
             let Reply::Push(push) = reply else {
                 bail!("subscriber {id} got {reply:?}");
             };
-            match expected.get(*got) {
-                Some(data) if memmem::find(push, data.as_bytes()).is_some() => *got += 1,
-                Some(data) => bail!(
-                    "subscriber {id} got {}, not {data}",
-                    String::from_utf8_lossy(push)
+            match expected.get_mut(*got) {
+                Some(one) if is_patched => {
+                    *has_patches |= one.check(push).with_context(|| {
+                        format!("subscriber {id} got {}", String::from_utf8_lossy(push))
+                    })?;
+                    *got += 1;
+                }
+                Some(one) if memmem::find(push, one.data.as_bytes()).is_some() => *got += 1,
+                Some(one) => bail!(
+                    "subscriber {id} got {}, not {}",
+                    String::from_utf8_lossy(push),
+                    one.data
                 ),
                 None => bail!(
                     "subscriber {id} got one too many: {}",
@@ -276,7 +374,8 @@ impl Run {
         self.publisher
             .receive(&mut self.buffer, |reply| match (reply, is_raw) {
                 (Reply::Push(push), true) => {
-                    let data = expected.get(*acknowledged).map_or("", String::as_str);
+                    let expected = expected.get(*acknowledged);
+                    let data = expected.map_or("", |expected| &expected.data);
                     if memmem::find(push, data.as_bytes()).is_none() {
                         bail!("the publisher got {}", String::from_utf8_lossy(push));
                     }
@@ -290,6 +389,32 @@ impl Run {
                 _ => bail!("the publisher got {reply:?}"),
             })?;
         Ok(*acknowledged - before)
+    }
+}
+
+impl Expected {
+    /// Whether a push that brings it does so as a patch.
+    ///
+    /// # Errors
+    /// A push that brings something else.
+    fn check(&mut self, push: &[u8]) -> Result<bool> {
+        if self.push == push {
+            return Ok(false);
+        }
+        let publication: serde_json::Value = serde_json::from_slice(push)?;
+        let publication = &publication["push"]["pub"];
+        let data = publication["data"].as_str().context("there is no data")?;
+        let is_patch = publication["delta"] == true;
+        let whole = if is_patch {
+            patch::apply(self.base.as_bytes(), data.as_bytes())?
+        } else {
+            data.as_bytes().to_vec()
+        };
+        if whole != self.data.as_bytes() {
+            bail!("that is not {}", self.data);
+        }
+        self.push = push.to_vec();
+        Ok(is_patch)
     }
 }
 

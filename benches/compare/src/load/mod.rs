@@ -23,7 +23,7 @@ pub(crate) use clients::{JoinLoad, SubscribedLoad};
 pub(crate) use deflate::DeflateLoad;
 pub(crate) use echo::EchoLoad;
 pub(crate) use engine::{Engine, EngineLoad};
-pub(crate) use fanout::FanoutLoad;
+pub(crate) use fanout::{Extra, FanoutLoad};
 pub(crate) use idle::{Idle, IdleLoad, Way};
 pub(crate) use many::ManyLoad;
 pub(crate) use open_loop::OpenLoad;
@@ -66,6 +66,9 @@ pub(crate) struct Work {
     pub(crate) messages: u64,
     /// CPU time of the server.
     pub(crate) cpu: Duration,
+    /// The most that one of its threads had of that.
+    #[serde(default)]
+    pub(crate) busiest: Duration,
     /// Time on the wall.
     pub(crate) elapsed: Duration,
     /// Bytes of payload of each reply on the wire, where the server has a say in that.
@@ -189,16 +192,23 @@ fn metered(
     messages: u64,
     work: impl FnOnce() -> Result<Duration>,
 ) -> Result<Work> {
-    let (cpu_before, scheduled_before) = (clock.at_rest()?, clock.scheduled()?);
+    let (cpu_before, threads_before) = (clock.at_rest()?, clock.threads()?);
     let elapsed = work()?;
-    let (cpu, scheduled) = (clock.at_rest()? - cpu_before, clock.scheduled()?);
-    let scheduled = scheduled.saturating_sub(scheduled_before);
+    let (cpu, threads) = (clock.at_rest()? - cpu_before, clock.threads()?);
+    let of_each: Vec<Duration> = threads
+        .into_iter()
+        .map(|(thread, time)| {
+            time.saturating_sub(threads_before.get(&thread).copied().unwrap_or_default())
+        })
+        .collect();
+    let scheduled = of_each.iter().sum();
     if let Some(warning) = disagreement("clock and scheduler", cpu, scheduled) {
         eprintln!("compare: {warning}");
     }
     Ok(Work {
         messages,
         cpu,
+        busiest: of_each.into_iter().max().unwrap_or_default(),
         elapsed,
         reply_bytes: None,
         latency_us: None,

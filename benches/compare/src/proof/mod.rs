@@ -4,6 +4,7 @@
 
 mod behind;
 mod slow;
+mod workers;
 
 use std::io::Write as _;
 use std::time::Instant;
@@ -13,6 +14,7 @@ use memchr::memmem;
 
 pub(crate) use behind::BehindProof;
 pub(crate) use slow::SlowProof;
+pub(crate) use workers::WorkersProof;
 
 use crate::client::Random;
 use crate::client::frame::put_client;
