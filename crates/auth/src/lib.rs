@@ -51,6 +51,7 @@
 
 mod algorithm;
 mod claims;
+mod digest;
 mod error;
 mod jwks;
 mod key;
@@ -61,6 +62,7 @@ mod signer;
 mod verifier;
 
 pub use claims::{ConnectClaims, Overrides, SubscribeClaims, SubscriptionOptions};
+pub use digest::{DigestError, KeyDigest};
 pub use error::{InvalidToken, KeyError, SignError, TokenError};
 pub use jwks::{JwkSet, JwkSetError, MAX_JWK_SET_KEYS, MAX_JWK_SET_LEN};
 pub use public_key::PublicKey;

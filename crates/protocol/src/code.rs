@@ -152,6 +152,36 @@ impl Disconnect {
     /// The client made too many errors.
     pub const TOO_MANY_ERRORS: Self = Self::of(3509, "too many errors");
 
+    /// The protocol's own disconnect with this code.
+    pub fn from_code(code: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.code == code)
+    }
+
+    const ALL: [Self; 22] = [
+        Self::CONNECTION_CLOSED,
+        Self::SHUTDOWN,
+        Self::INTERNAL,
+        Self::EXPIRED,
+        Self::SUBSCRIPTION_EXPIRED,
+        Self::SLOW,
+        Self::WRITE_ERROR,
+        Self::INSUFFICIENT_STATE,
+        Self::FORCE_RECONNECT,
+        Self::NO_PONG,
+        Self::TOO_MANY_REQUESTS,
+        Self::STATE_INVALIDATED,
+        Self::INVALID_TOKEN,
+        Self::BAD_REQUEST,
+        Self::STALE,
+        Self::FORCE_DISCONNECT,
+        Self::CONNECTION_LIMIT,
+        Self::CHANNEL_LIMIT,
+        Self::INAPPROPRIATE_PROTOCOL,
+        Self::PERMISSION_DENIED,
+        Self::NOT_AVAILABLE,
+        Self::TOO_MANY_ERRORS,
+    ];
+
     const fn of(code: u32, reason: &'static str) -> Self {
         Self {
             code,

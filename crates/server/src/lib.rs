@@ -11,6 +11,7 @@ pub mod cli;
 pub mod config;
 mod door;
 pub mod entropy;
+pub mod glob;
 pub mod http;
 pub mod keys;
 pub mod node;

@@ -1,6 +1,6 @@
 //! The HTTP side's view of the node: its operations, run by the worker that got the request.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -10,14 +10,20 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::TokioIo;
-use tautline_hub::{ApiHistory, ApiPresence, ApiPublish, Entropy, Hub, Now, PresenceList};
-use tautline_protocol::message::{Error, HistoryResult, PresenceStatsResult, StreamPosition};
+use tautline_hub::{
+    ApiHistory, ApiPresence, ApiPublish, ApiRefresh, ApiSubscribe, Entropy, Hub, Now, PresenceList,
+    Target,
+};
+use tautline_protocol::message::{
+    Disconnect, Error, HistoryResult, PresenceStatsResult, StreamPosition, Unsubscribe,
+};
 use tautline_websocket::proto::handshake::Refusal;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 
 use crate::door::{self, rewind::Rewind};
+use crate::glob::Glob;
 use crate::http::line::HttpLine;
 use crate::http::node::{History, Node, NodeInfo, Presence, Publish};
 use crate::http::respond::{self, ReplyBody};
@@ -88,6 +94,52 @@ impl WorkerNode {
         answered
             .await
             .unwrap_or_else(|_| Err(tautline_protocol::ErrorCode::Internal.into()))
+    }
+
+    /// Looks at something on every worker.
+    async fn gather<T: Send + 'static>(
+        &self,
+        look: impl Fn(&State) -> T + Send + Sync + 'static,
+    ) -> Vec<T> {
+        let look = Arc::new(look);
+        let (answer, mut answers) = mpsc::unbounded_channel();
+        for mailbox in &self.shared.mailboxes {
+            let (answer, look) = (answer.clone(), Arc::clone(&look));
+            // Nobody to tell any more is nothing to tell.
+            mailbox.call(Box::new(move |_, state| drop(answer.send(look(state)))));
+        }
+        drop(answer);
+        let mut parts = Vec::with_capacity(self.shared.mailboxes.len());
+        while let Some(part) = answers.recv().await {
+            parts.push(part);
+        }
+        parts
+    }
+
+    /// Starts something in the hub of every worker, and waits for all of their callbacks. The
+    /// first failure is the whole call's.
+    async fn ask_all(
+        &self,
+        start: impl Fn(Now, &mut State, Box<dyn FnOnce(Result<(), Error>)>) + Send + Sync + 'static,
+    ) -> Result<(), Error> {
+        let start = Arc::new(start);
+        let (answer, mut answers) = mpsc::unbounded_channel();
+        for mailbox in &self.shared.mailboxes {
+            let (answer, start) = (answer.clone(), Arc::clone(&start));
+            mailbox.call(Box::new(move |now, state| {
+                start(
+                    now,
+                    state,
+                    Box::new(move |result| drop(answer.send(result))),
+                );
+            }));
+        }
+        drop(answer);
+        let mut outcome = Ok(());
+        while let Some(result) = answers.recv().await {
+            outcome = outcome.and(result);
+        }
+        outcome
     }
 }
 
@@ -165,17 +217,78 @@ impl Node for WorkerNode {
             .await
     }
 
-    async fn info(&self) -> Result<Vec<NodeInfo>, Error> {
-        let (answer, mut answers) = mpsc::unbounded_channel();
-        for mailbox in &self.shared.mailboxes {
-            let answer = answer.clone();
-            mailbox.call(Box::new(move |_, state| {
-                drop(answer.send(Load::of(&state.hub)));
-            }));
+    async fn subscribe(&self, target: Target, request: ApiSubscribe) -> Result<(), Error> {
+        self.ask_all(move |now, state, done| {
+            let State {
+                hub, connections, ..
+            } = state;
+            hub.api_subscribe(now, &target, request.clone(), done, connections);
+        })
+        .await
+    }
+
+    async fn unsubscribe(
+        &self,
+        target: Target,
+        channel: String,
+        unsubscribe: Unsubscribe,
+    ) -> Result<(), Error> {
+        self.ask_all(move |now, state, done| {
+            let State {
+                hub, connections, ..
+            } = state;
+            done(hub.api_unsubscribe(now, &target, &channel, &unsubscribe, connections));
+        })
+        .await
+    }
+
+    async fn disconnect(
+        &self,
+        target: Target,
+        spared: Vec<String>,
+        disconnect: Disconnect,
+    ) -> Result<(), Error> {
+        self.ask_all(move |now, state, done| {
+            let State {
+                hub, connections, ..
+            } = state;
+            hub.api_disconnect(now, &target, &spared, &disconnect, connections);
+            done(Ok(()));
+        })
+        .await
+    }
+
+    async fn refresh(&self, target: Target, request: ApiRefresh) -> Result<(), Error> {
+        self.ask_all(move |now, state, done| {
+            let State {
+                hub, connections, ..
+            } = state;
+            done(hub.api_refresh(now, &target, &request, connections));
+        })
+        .await
+    }
+
+    async fn channels(&self, pattern: Option<Glob>) -> Result<BTreeMap<Arc<str>, u64>, Error> {
+        let mut all = BTreeMap::new();
+        let parts = self.gather(move |state| {
+            let sizes = state.hub.channel_sizes();
+            let sizes = sizes.filter(|(name, _)| {
+                let pattern = pattern.as_ref();
+                pattern.is_none_or(|pattern| pattern.matches(name))
+            });
+            sizes
+                .map(|(name, size)| (name.clone(), size as u64))
+                .collect::<Vec<_>>()
+        });
+        for (name, size) in parts.await.into_iter().flatten() {
+            *all.entry(name).or_insert(0) += size;
         }
-        drop(answer);
+        Ok(all)
+    }
+
+    async fn info(&self) -> Result<Vec<NodeInfo>, Error> {
         let mut load = Load::default();
-        while let Some(part) = answers.recv().await {
+        for part in self.gather(|state| Load::of(&state.hub)).await {
             load.add(part);
         }
         let NodeIdentity { uid, name } = &self.shared.identity;

@@ -76,6 +76,7 @@ fn help_reads_as_it_was_written() {
         ("help-dev.txt", &["dev", "--help"]),
         ("help-serve.txt", &["serve", "--help"]),
         ("help-token.txt", &["token", "--help"]),
+        ("help-key.txt", &["key", "--help"]),
         ("help-config-check.txt", &["config", "check", "--help"]),
     ] {
         let output = run(arguments);
@@ -328,4 +329,25 @@ fn a_configuration_without_a_secret_makes_no_tokens() {
     let output = run(&["token", "--config", &file, "--user", "7"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("client.token.hmac_secret_key"));
+}
+
+#[test]
+fn a_key_comes_with_what_the_configuration_needs() {
+    let output = run(&["key", "--name", "a \"shop\""]);
+    assert!(output.status.success());
+    let key = text(&output.stdout).trim();
+    assert!(
+        key.len() >= 43 && !key.contains(char::is_whitespace),
+        "{key}"
+    );
+    let told = text(&output.stderr);
+    let table = told.find("[[http_api.keys]]").expect("a table");
+    let digest = tautline_auth::KeyDigest::of(key.as_bytes()).to_hex();
+    assert!(told.contains(&digest) && !told.contains(key), "{told}");
+    let directory = Directory::new("key");
+    let file = directory.file("tautline.toml", &told[table..]);
+    let output = run(&["config", "check", &file]);
+    assert_eq!(text(&output.stdout), format!("{file}: good\n"));
+    assert!(!text(&output.stderr).contains("http_api"), "{output:?}");
+    assert_ne!(text(&run(&["key"]).stdout).trim(), key);
 }

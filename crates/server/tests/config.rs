@@ -60,7 +60,7 @@ fn an_empty_file_is_all_defaults() {
     assert_eq!(config.websocket.message_size_limit, 65_536);
     assert_eq!(config.shutdown.timeout, Duration::from_secs(30));
     assert_eq!(config.log.level, LogLevel::Info);
-    assert!(config.http.api_key.is_none() && !config.http.api_insecure && config.http.health);
+    assert!(config.http.api_keys.is_empty() && config.http.health);
     assert!(config.http.dev.is_none());
     // Nobody can connect, and nobody can publish.
     assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
@@ -121,16 +121,9 @@ fn every_table_is_read() {
     let config = load(&text).unwrap();
     assert_eq!(config.listen, "[::1]:9000".parse::<SocketAddr>().unwrap());
     assert_eq!(config.engine.max_channels, 1000);
-    assert_eq!(
-        config
-            .http
-            .api_key
-            .as_ref()
-            .map(tautline_auth::Secret::expose),
-        Some(&b"k"[..])
-    );
+    assert!(!config.http.api_keys.is_empty());
     assert_eq!(config.http.api_error_mode, ErrorMode::Transport);
-    assert_eq!(config.http.api_max_body_len, 2048);
+    assert_eq!(config.http.api_limits.max_body_size, 2048);
     assert!(!config.http.health);
     assert_eq!(config.websocket.message_size_limit, 4096);
     assert_eq!(config.token.issuer.as_deref(), Some("https://example.org"));
@@ -376,7 +369,7 @@ fn files_that_can_not_be_read_are_named() {
 fn development_is_for_this_machine_only() {
     for address in ["127.0.0.1:8000", "127.9.9.9:0", "[::1]:8000"] {
         let config = Config::dev(address.parse().unwrap()).unwrap();
-        assert!(config.http.dev.is_some() && config.http.api_key.is_some());
+        assert!(config.http.dev.is_some() && !config.http.api_keys.is_empty());
     }
     for address in ["0.0.0.0:8000", "192.168.1.2:8000", "[::]:8000"] {
         let error = Config::dev(address.parse().unwrap())
@@ -477,4 +470,43 @@ fn public_keys_are_checked_when_they_are_configured() {
         problem.contains("client.token.leeway") && problem.contains("5m"),
         "{problem}"
     );
+}
+
+#[test]
+fn keys_of_the_api_are_checked() {
+    let key = |more: &str| format!("[[http_api.keys]]\nname = \"shop\"\n{more}\n");
+    let digest = format!("sha256 = \"{}\"", "0".repeat(64));
+    let good = key(&format!(
+        "{digest}\nmethods = [\"publish\", \"history_remove\"]\nchannels = [\"shop:*\"]"
+    ));
+    let config = load(&good).unwrap();
+    assert!(!config.http.api_keys.is_empty());
+    for (text, expected) in [
+        (key(""), "http_api.keys[0].sha256: is not a SHA-256 digest"),
+        (key("sha256 = \"my secret key\""), "64 hexadecimal digits"),
+        (
+            key(&format!("{digest}\nmethods = [\"publsh\"]")),
+            "http_api.keys[0].methods: `publsh` is no method of the API, did you mean `publish`?",
+        ),
+        (
+            key(&format!("{digest}\nchannels = [\"a[\"]")),
+            "http_api.keys[0].channels: `a[` can't be read",
+        ),
+        (
+            key(&digest) + &key(&digest),
+            "http_api.keys[1].name: must be there, and be another one for each key",
+        ),
+        (
+            key(&format!("{digest}\nscope = []")),
+            "unknown key `http_api.keys[0] (`shop`).scope`",
+        ),
+        (
+            "[http_api]\nmax_batch_commands = 0".to_owned(),
+            "must be at least 1",
+        ),
+    ] {
+        let error = load(&text).err().expect(&text).to_string();
+        assert!(error.contains(expected), "{error}");
+        assert!(!error.contains("my secret key"), "{error}");
+    }
 }

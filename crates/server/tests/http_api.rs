@@ -3,12 +3,12 @@
 mod support;
 
 use tautline::http::Settings;
-use tautline::http::api::ErrorMode;
+use tautline::http::api::{ApiKey, ApiKeys, ApiLimits, ErrorMode, Method, Scope};
 use tautline::http::node::History;
 use tautline_protocol::message::StreamPosition;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use self::support::server::{answer_status, settings, with_server};
+use self::support::server::{Answer, answer_status, settings, with_server};
 
 #[test]
 fn publish_hands_over_everything_and_answers_with_the_position() {
@@ -67,7 +67,7 @@ fn broadcast_answers_for_each_channel_in_order() {
 #[test]
 fn large_broadcasts_reach_every_channel() {
     let settings = Settings {
-        api_max_body_len: 1 << 20,
+        api_limits: ApiLimits::default(),
         ..settings()
     };
     with_server(settings, |server| async move {
@@ -308,5 +308,330 @@ fn bodies_have_a_limit() {
         let mut bytes = Vec::new();
         let _ = stream.read_to_end(&mut bytes).await;
         assert_eq!(answer_status(&bytes), 413);
+    });
+}
+
+#[test]
+fn connections_are_addressed_by_user_and_client() {
+    with_server(settings(), |server| async move {
+        for (method, body) in [
+            (
+                "subscribe",
+                r#"{"user":"7","channel":"promo","data":{"a":1}}"#,
+            ),
+            (
+                "unsubscribe",
+                r#"{"user":"7","channel":"promo","client":"c"}"#,
+            ),
+            ("disconnect", r#"{"user":"7","whitelist":["c"]}"#),
+            ("refresh", r#"{"client":"c","expire_at":1900000000}"#),
+        ] {
+            let answer = server.call(method, body).await;
+            assert_eq!(answer.body, r#"{"result":{}}"#, "{method}");
+        }
+        let done = server.node.done.borrow();
+        let expected = [
+            r#"subscribe Target { user: Some("7"), client: None, session: None }"#,
+            r#"unsubscribe Target { user: Some("7"), client: Some("c"), session: None } promo Unsub"#,
+            r#"disconnect Target { user: Some("7"), client: None, session: None } ["c"] Disconnect "#,
+            r#"refresh Target { user: None, client: Some("c"), session: None }"#,
+        ];
+        for (done, expected) in done.iter().zip(expected) {
+            assert!(done.starts_with(expected), "{done}");
+        }
+        assert!(done[2].contains("3503"), "{done:?}");
+        let custom = r#"{"user":"7","disconnect":{"code":42}}"#;
+        let answer = server.call("disconnect", custom).await;
+        let expected = "bad request: disconnect.code is 42, expected 3000 to 4999";
+        assert_eq!(
+            answer.body,
+            format!(r#"{{"error":{{"code":107,"message":"{expected}"}}}}"#)
+        );
+    });
+}
+
+#[test]
+fn channels_are_listed_by_pattern() {
+    with_server(settings(), |server| async move {
+        let answer = server.call("channels", r#"{"pattern":"chat:*"}"#).await;
+        let expected =
+            r#"{"result":{"channels":{"chat:7":{"num_clients":2},"chat:9":{"num_clients":1}}}}"#;
+        assert_eq!(answer.body, expected);
+        let answer = server.call("channels", "{}").await;
+        assert_eq!(answer.body.matches("num_clients").count(), 3);
+        let answer = server.call("channels", r#"{"pattern":"["}"#).await;
+        assert!(answer.body.contains(r#""code":107"#), "{answer:?}");
+    });
+}
+
+#[test]
+fn rpc_is_for_extensions() {
+    with_server(settings(), |server| async move {
+        let answer = server
+            .call("rpc", r#"{"method":"echo","params":{"a": 1}}"#)
+            .await;
+        assert_eq!(answer.body, r#"{"result":{"data":{"a": 1}}}"#);
+        let answer = server.call("rpc", r#"{"method":"none"}"#).await;
+        assert_eq!(
+            answer.body,
+            r#"{"error":{"code":104,"message":"not found"}}"#
+        );
+        let answer = server.call("rpc", r#"{"method":""}"#).await;
+        assert!(answer.body.contains(r#""code":107"#), "{answer:?}");
+    });
+}
+
+#[test]
+fn a_batch_answers_for_each_command_in_order() {
+    with_server(settings(), |server| async move {
+        for parallel in ["false", "true"] {
+            let body = format!(
+                r#"{{"commands":[{{"publish":{{"channel":"slow","data":1,"skip_history":true}}}},
+                {{"presence_stats":{{"channel":"chat"}}}},{{"presence":{{"channel":"nobody"}}}},
+                {{"publish":{{"data":1}}}},{{"nope":{{}}}},{{}},null,{{"batch":{{"commands":[]}}}},
+                {{"publish":null}},{{"info":{{}},"publish":{{}}}}],"parallel":{parallel}}}"#
+            );
+            let answer = server.call("batch", &body).await;
+            assert_eq!(answer.status, 200);
+            let expected = concat!(
+                r#"{"replies":[{"publish":{}},{"presence_stats":{"num_clients":2,"num_users":1}},"#,
+                r#"{"error":{"code":102,"message":"unknown channel"}},"#,
+                r#"{"error":{"code":107,"message":"bad request"}},"#,
+                r#"{"error":{"code":104,"message":"not found"}},"#,
+                r#"{"error":{"code":104,"message":"not found"}},"#,
+                r#"{"error":{"code":107,"message":"bad request"}},"#,
+                r#"{"error":{"code":104,"message":"not found"}},"#,
+                r#"{"error":{"code":104,"message":"not found"}},"#,
+                r#"{"error":{"code":107,"message":"bad request: a command has one key, the name of "#,
+                r#"its method"}}]}"#,
+            );
+            assert_eq!(answer.body, expected);
+        }
+        assert_eq!(server.call("batch", "{}").await.body, r#"{"replies":[]}"#);
+
+        // Nothing of a batch is done where something of it can't be read.
+        let before = server.node.published.borrow().len();
+        let body =
+            r#"{"commands":[{"publish":{"channel":"a","data":1}},{"publish":{"channel":5}}]}"#;
+        let answer = server.call("batch", body).await;
+        assert_eq!(answer.status, 400);
+        assert!(answer.body.contains("commands[1]: "), "{answer:?}");
+        assert_eq!(server.node.published.borrow().len(), before);
+    });
+}
+
+#[test]
+fn old_client_libraries_find_the_single_endpoint() {
+    with_server(settings(), |server| async move {
+        let head = "POST /api HTTP/1.1\r\nAuthorization: apikey k";
+        let body = concat!(
+            r#"{"id":1,"method":"publish","params":{"channel":"a","data":1}}"#,
+            "\n",
+            r#"{"method":"presence_stats","params":{"channel":"chat"}} {"method":"info","id":3}"#,
+            r#"{"method":"nope"}{"method":"presence","params":{"channel":"nobody"}}"#,
+        );
+        let answer = server.send(head, body).await;
+        assert_eq!(answer.status, 200);
+        let lines: Vec<_> = answer.body.lines().collect();
+        assert_eq!(
+            lines[0],
+            r#"{"id":1,"result":{"offset":1,"epoch":"hKqPwZbd"}}"#
+        );
+        assert_eq!(lines[1], r#"{"result":{"num_clients":2,"num_users":1}}"#);
+        assert!(
+            lines[2].starts_with(r#"{"id":3,"result":{"nodes":"#),
+            "{answer:?}"
+        );
+        assert_eq!(lines[3], r#"{"error":{"code":104,"message":"not found"}}"#);
+        assert_eq!(
+            lines[4],
+            r#"{"error":{"code":102,"message":"unknown channel"}}"#
+        );
+        assert_eq!(lines.len(), 5);
+        for body in ["", "[]", "{", r#"{"method":"publish","params":[]}"#] {
+            assert_eq!(server.send(head, body).await.status, 400, "{body}");
+        }
+        let wrong = "POST /api HTTP/1.1\r\nAuthorization: apikey x";
+        assert_eq!(server.send(wrong, "{}").await.status, 401);
+    });
+}
+
+#[test]
+fn what_a_call_may_ask_for_is_limited() {
+    let limits = ApiLimits {
+        max_batch_commands: 2,
+        max_broadcast_channels: 2,
+        max_listed_channels: 2,
+        ..ApiLimits::default()
+    };
+    let settings = Settings {
+        api_limits: limits,
+        ..settings()
+    };
+    with_server(settings, |server| async move {
+        let refused = |answer: &Answer, option: &str| {
+            assert!(
+                answer
+                    .body
+                    .contains(r#""code":106,"message":"limit exceeded: "#),
+                "{answer:?}"
+            );
+            assert!(answer.body.contains(option), "{answer:?}");
+        };
+        let body = r#"{"commands":[{"info":{}},{"info":{}},{"info":{}}]}"#;
+        refused(
+            &server.call("batch", body).await,
+            "http_api.max_batch_commands",
+        );
+        let body = r#"{"channels":["a","b","c"],"data":1}"#;
+        refused(
+            &server.call("broadcast", body).await,
+            "http_api.max_broadcast_channels",
+        );
+        refused(
+            &server.call("channels", "{}").await,
+            "http_api.max_listed_channels",
+        );
+        let head = "POST /api HTTP/1.1\r\nX-API-Key: k";
+        let body = r#"{"method":"info"}{"method":"info"}{"method":"info"}"#;
+        refused(
+            &server.send(head, body).await,
+            "http_api.max_batch_commands",
+        );
+
+        let body = r#"{"commands":[{"info":{}},{"info":{}}]}"#;
+        assert!(
+            server
+                .call("batch", body)
+                .await
+                .body
+                .starts_with(r#"{"replies":[{"info""#)
+        );
+    });
+}
+
+#[test]
+fn calls_at_a_time_are_limited() {
+    let settings = Settings {
+        api_limits: ApiLimits {
+            max_concurrent_calls: 2,
+            ..ApiLimits::default()
+        },
+        ..settings()
+    };
+    with_server(settings, |server| async move {
+        let wait = || async {
+            let mut stream = server.connect().await;
+            let body = r#"{"method":"wait"}"#;
+            let length = body.len();
+            let request = format!(
+                "POST /api/rpc HTTP/1.1\r\nHost: h\r\nX-API-Key: k\r\n\
+                 Content-Length: {length}\r\n\r\n{body}"
+            );
+            stream.write_all(request.as_bytes()).await.unwrap();
+            stream
+        };
+        let (first, second) = (wait().await, wait().await);
+        let answer = loop {
+            let answer = server.call("info", "{}").await;
+            // Until both are there.
+            if answer.status != 200 {
+                break answer;
+            }
+        };
+        assert_eq!(
+            (answer.status, answer.header("retry-after")),
+            (503, Some("1"))
+        );
+        assert!(
+            answer.body.contains("http_api.max_concurrent_calls"),
+            "{answer:?}"
+        );
+        drop((first, second));
+        // A call whose caller has gone is over.
+        while server.call("info", "{}").await.status != 200 {}
+    });
+}
+
+#[test]
+fn a_key_with_a_scope_is_good_for_that() {
+    let key = |name: &str, methods: Option<Vec<Method>>, channels: Option<&str>| {
+        let digest = tautline_auth::KeyDigest::of(name.as_bytes());
+        let channels = channels.map(|pattern| vec![pattern.parse().unwrap()]);
+        ApiKey::new(name, digest, Scope { methods, channels })
+    };
+    let keys = vec![
+        key("k", None, None),
+        key("shop", None, Some("chat:*")),
+        key("ops", Some(vec![Method::Info, Method::Batch]), None),
+    ];
+    let settings = Settings {
+        api_keys: ApiKeys::new(keys, false),
+        ..settings()
+    };
+    with_server(settings, |server| async move {
+        let call = |key: &str, method: &str, body: &str, transport: bool| {
+            let mode = if transport { "transport" } else { "body" };
+            let head = format!(
+                "POST /api/{method} HTTP/1.1\r\nX-API-Key: {key}\r\nX-Centrifugo-Error-Mode: {mode}"
+            );
+            let (server, body) = (&server, body.to_owned());
+            async move { server.send(&head, &body).await }
+        };
+        let publish = |channel: &str| format!(r#"{{"channel":"{channel}","data":1}}"#);
+        assert_eq!(
+            call("shop", "publish", &publish("chat:1"), true)
+                .await
+                .status,
+            200
+        );
+        assert_eq!(
+            call("shop", "publish", &publish("news"), true).await.status,
+            403
+        );
+        assert_eq!(call("shop", "disconnect", "{}", true).await.status, 403);
+        assert_eq!(call("ops", "info", "{}", true).await.status, 200);
+        assert_eq!(
+            call("ops", "publish", &publish("chat:1"), true)
+                .await
+                .status,
+            403
+        );
+        assert_eq!(
+            call("k", "publish", &publish("news"), true).await.status,
+            200
+        );
+        let answer = call("shop", "publish", &publish("news"), false).await;
+        let expected = "permission denied: the API key is not for the channel news (the key's name \
+                        is shop)";
+        assert_eq!(
+            answer.body,
+            format!(r#"{{"error":{{"code":103,"message":"{expected}"}}}}"#)
+        );
+
+        let body = r#"{"channels":["chat:1","news"],"data":1}"#;
+        let answer = call("shop", "broadcast", body, false).await.body;
+        assert!(answer.contains(r#"[{"result":{"offset":"#), "{answer}");
+        assert!(answer.contains(r#"},{"error":{"code":103,"#), "{answer}");
+        let answer = call("shop", "channels", "{}", false).await.body;
+        assert!(
+            answer.contains("chat:7") && !answer.contains("news"),
+            "{answer}"
+        );
+        let body = format!(
+            r#"{{"commands":[{{"publish":{}}},{{"info":{{}}}}]}}"#,
+            publish("chat:1")
+        );
+        let answer = call("shop", "batch", &body, false).await.body;
+        assert!(answer.contains(r#"[{"publish":{"offset":"#), "{answer}");
+        assert!(answer.contains(r#"},{"error":{"code":103,"#), "{answer}");
+        let channels: Vec<_> = server
+            .node
+            .published
+            .borrow()
+            .iter()
+            .map(|p| p.channel.clone())
+            .collect();
+        assert_eq!(channels, ["chat:1", "news", "chat:1", "chat:1"]);
     });
 }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tautline::http::api::{ApiKeys, ApiLimits};
 use tautline::http::{HEAD_TIMEOUT, Service, Settings, serve_connection};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::oneshot;
@@ -33,8 +34,11 @@ fn on_a_connection<F: Future<Output = ()>>(test: impl FnOnce(Connection) -> F) {
         .expect("a runtime");
     LocalSet::new().block_on(&runtime, async {
         let settings = Settings {
-            api_key: Some("k".into()),
-            api_max_body_len: 1024,
+            api_keys: ApiKeys::single(b"k"),
+            api_limits: ApiLimits {
+                max_body_size: 1024,
+                ..ApiLimits::default()
+            },
             health: true,
             ..Settings::default()
         };

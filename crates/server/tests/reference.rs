@@ -43,6 +43,7 @@ const TABLES: &[Table] = &[
     table("channel.without_namespace", CHANNEL, "NamespaceOptions"),
     table("engine.memory", MEMORY, "MemoryOptions"),
     table("http_api", SERVER, "HttpApiOptions"),
+    table("http_api.keys", SERVER, "ApiKeyOptions"),
     table("websocket", SERVER, "WebSocketOptions"),
     table("doors", SERVER, "DoorOptions"),
     table("health", SERVER, "HealthOptions"),
@@ -124,7 +125,11 @@ fn type_name(kind: &str) -> Option<&'static str> {
         "SlowConsumerOption" => "`auto`, `park`, `disconnect`, `drop_oldest` or `latest`",
         "ErrorMode" => "`body` or `transport`",
         "LogLevel" => "`none`, `error`, `warn`, `info`, `debug` or `trace`",
-        "NamespaceOptions" | "Vec<NamespaceOptions>" | "PersonalChannelOptions" => return None,
+        "Option<Vec<String>>" => "list of texts",
+        "Vec<ApiKeyOptions>"
+        | "NamespaceOptions"
+        | "Vec<NamespaceOptions>"
+        | "PersonalChannelOptions" => return None,
         other => panic!("tell the reference what to call the type {other}"),
     })
 }
@@ -140,7 +145,13 @@ fn reference() -> String {
          *Yes or no* is `true` or `false`. A *duration* is a text such as `\"25s\"`, `\"10m\"` or `\"1h30m\"`.\n",
     );
     for table in TABLES {
-        let _ = write!(text, "\n## `[{}]`\n\n", table.name);
+        let _ = write!(text, "\n## `{}`\n\n", heading(table.name));
+        if table.name == "http_api.keys" {
+            text.push_str(
+                "One table for each key. Several may be right at a time, so a key is changed by adding the new one, and \
+                 taking the old one out when nobody uses it any more.\n\n",
+            );
+        }
         if table.name == "channel.without_namespace" {
             text.push_str(
                 "Options of channels without a namespace. The same options, and a `name` of two or more letters, \
@@ -155,6 +166,14 @@ fn reference() -> String {
         }
     }
     text
+}
+
+/// A table, or one of many.
+fn heading(table: &str) -> String {
+    match table {
+        "http_api.keys" => format!("[[{table}]]"),
+        table => format!("[{table}]"),
+    }
 }
 
 /// Links into the code mean nothing in the book.

@@ -30,12 +30,12 @@ use crate::outbox::Outbox;
 /// Which connections a call is about: those that are all of what is set. With nothing set, none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Target {
-    /// User id; empty for anonymous connections. `None` for any user, which only makes sense where
-    /// one of the others is set.
+    /// User id; empty for anonymous connections. `None` for any user, where `client` is set.
     pub user: Option<String>,
     /// Id of the connection.
     pub client: Option<String>,
-    /// Secret handle of the connection. Only transports which carry messages one way have such.
+    /// What the client of the connection names in requests beside it
+    /// ([`SessionAddress`](crate::SessionAddress)); those which carry messages both ways have none.
     pub session: Option<String>,
 }
 
@@ -101,7 +101,7 @@ impl Hub {
         disconnect: &Disconnect,
         out: &mut O,
     ) {
-        for id in self.targets(target) {
+        for id in self.targets(target, out) {
             let connected = self.sessions.connected(id);
             let client = connected.map(|connected| &*connected.info.client);
             if client.is_some_and(|client| !spared.iter().any(|spared| spared == client)) {
@@ -113,6 +113,10 @@ impl Hub {
 
     /// Ends the subscriptions to a channel, whoever made them, and tells the clients. A subscription
     /// that is about to begin is ended once it has.
+    ///
+    /// # Errors
+    ///
+    /// 102 for an unknown namespace, 107 for a bad channel name.
     pub fn api_unsubscribe<O: Outbox>(
         &mut self,
         now: Now,
@@ -120,8 +124,9 @@ impl Hub {
         channel: &str,
         unsubscribe: &Unsubscribe,
         out: &mut O,
-    ) {
-        for id in self.targets(target) {
+    ) -> Result<(), Error> {
+        ChannelName::parse(&self.config, channel)?;
+        for id in self.targets(target, out) {
             // Looked up each time: with its last subscriber a channel is gone.
             let Some(index) = self.channels.find(channel) else {
                 break;
@@ -136,6 +141,7 @@ impl Hub {
             }
         }
         self.settle(now, out);
+        Ok(())
     }
 
     /// Gives connections another end, or none, and tells the clients.
@@ -155,7 +161,7 @@ impl Hub {
             .ok()
             .filter(|_| !request.expired);
         let grace = self.config.client.expired_close_delay;
-        for id in self.targets(target) {
+        for id in self.targets(target, out) {
             let Some(ttl) = ttl else {
                 self.end(now, id, &Disconnect::EXPIRED, out);
                 continue;
@@ -232,7 +238,7 @@ impl Hub {
             offset: since.map_or(0, |since| since.offset),
             ..SubscribeRequest::default()
         };
-        for id in self.targets(target) {
+        for id in self.targets(target, out) {
             let session = self.sessions.get(id);
             let waiting = session.and_then(|session| session.waiting.as_deref());
             if let Some(Waiting::Connect(_)) = waiting {
@@ -343,17 +349,13 @@ impl Hub {
     }
 
     /// The connected sessions that are meant.
-    fn targets(&self, target: &Target) -> Vec<SessionId> {
+    fn targets<O: Outbox>(&self, target: &Target, out: &O) -> Vec<SessionId> {
         let Target {
             user,
             client,
             session,
         } = target;
-        if session.is_some() {
-            // No transport here gives its connections such a handle.
-            return Vec::new();
-        }
-        match (client, user) {
+        let mut found = match (client, user) {
             (Some(client), user) => {
                 let id = self.clients.get(&**client).copied();
                 let id = id.filter(|id| {
@@ -367,7 +369,14 @@ impl Hub {
             }
             (None, Some(user)) => self.users.sessions_of(user, &self.sessions),
             (None, None) => Vec::new(),
+        };
+        if let Some(session) = session {
+            found.retain(|id| {
+                let address = out.address(*id);
+                address.is_some_and(|address| *address.session == **session)
+            });
         }
+        found
     }
 
     /// The subscription of a session to a channel, if it is about to begin.

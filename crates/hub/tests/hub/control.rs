@@ -46,7 +46,8 @@ fn unsubscribe(world: &mut World, target: &Target, channel: &str, code: u32) {
     };
     let now = world.now;
     for Worker { hub, out, .. } in &mut world.workers {
-        hub.api_unsubscribe(now, target, channel, &unsubscribe, out);
+        hub.api_unsubscribe(now, target, channel, &unsubscribe, out)
+            .unwrap();
     }
 }
 
@@ -236,7 +237,14 @@ fn subscriptions_of_either_kind_are_ended_with_a_push() {
         let heard = world.heard(bob);
         assert!(heard[0]["push"]["leave"].is_object(), "{heard:?}");
         assert_eq!(heard.len(), 1);
-        unsubscribe(&mut world, &user("ann"), "nobody:1", 2000);
+        unsubscribe(&mut world, &user("ann"), "room:nobody", 2000);
+        let now = world.now;
+        let Worker { hub, out, .. } = &mut world.workers[0];
+        for (channel, code) in [("nope:1", 102), ("", 107)] {
+            let nothing = tautline_protocol::UnsubscribeCode::Server.into();
+            let refused = hub.api_unsubscribe(now, &user("ann"), channel, &nothing, out);
+            assert_eq!(refused.unwrap_err().code, code);
+        }
     }
 }
 

@@ -76,6 +76,16 @@ pub(super) enum Command {
     #[command(verbatim_doc_comment, after_long_help = TOKEN_AFTER_HELP)]
     Token(TokenArgs),
 
+    /// Make a key for the HTTP API and print it
+    ///
+    /// The server needs its digest only, which is printed on standard error as the configuration has
+    /// it. Add `methods` and `channels` there to make it good for less than everything.
+    Key {
+        /// What the key is called in the configuration and in the audit log
+        #[arg(long, value_name = "NAME", default_value = "backend")]
+        name: String,
+    },
+
     /// Work with configuration files
     Config {
         #[command(subcommand)]

@@ -1,4 +1,4 @@
-//! The command line: `tautline dev`, `serve`, `token` and `config check`.
+//! The command line: `tautline dev`, `serve`, `token`, `key` and `config check`.
 //!
 //! What is meant for a program or a pipe goes to standard output, everything else to standard
 //! error. Exit status: 0 for success, 1 if the server could not do its work, 2 if the command line
@@ -7,6 +7,7 @@
 mod args;
 mod banner;
 mod error;
+mod key;
 mod logging;
 mod token;
 
@@ -41,6 +42,7 @@ pub fn main() -> ExitCode {
         Some(Command::Dev(args)) => dev(&args),
         Some(Command::Serve { config }) => serve(&config),
         Some(Command::Token(args)) => token::run(&args),
+        Some(Command::Key { name }) => key::run(&name),
         Some(Command::Config {
             command: ConfigCommand::Check { file },
         }) => check(&file),

@@ -9,11 +9,11 @@ use tautline_hub::config::{ChannelOptions, ClientOptions, HubConfig, NamespaceOp
 use tautline_hub::engine::memory::MemoryOptions;
 
 use super::{
-    Config, ConfigError, DoorOptions, HttpApiOptions, LogOptions, NodeOptions, ShutdownOptions,
-    TokenOptions, WebSocketOptions,
+    Config, ConfigError, DoorOptions, LogOptions, NodeOptions, ShutdownOptions, TokenOptions,
+    WebSocketOptions,
 };
 use crate::http::Settings;
-use crate::http::api::ErrorMode;
+use crate::http::api::{ApiKeys, ApiLimits, ErrorMode};
 use crate::http::origin::OriginPolicy;
 
 /// Key of the HTTP API in development. Everybody knows it, which is why the development server
@@ -58,10 +58,9 @@ impl Config {
             hub: Arc::new(hub.map_err(|error| failed(&error))?),
             engine: MemoryOptions::default(),
             http: Arc::new(Settings {
-                api_key: Some(DEV_API_KEY.into()),
-                api_insecure: false,
+                api_keys: ApiKeys::single(DEV_API_KEY.as_bytes()),
                 api_error_mode: ErrorMode::default(),
-                api_max_body_len: HttpApiOptions::default().max_body_size,
+                api_limits: ApiLimits::default(),
                 health: true,
                 origins: OriginPolicy::default(),
                 dev: Some(signer),

@@ -104,13 +104,13 @@ struct Engines {
 }
 
 /// An option that can't be as it is, wherever it stands.
-struct Unusable {
+pub(super) struct Unusable {
     option: String,
     problem: String,
 }
 
 impl Unusable {
-    fn new(option: &str, problem: impl Into<String>) -> Self {
+    pub(super) fn new(option: &str, problem: impl Into<String>) -> Self {
         Self {
             option: option.to_owned(),
             problem: problem.into(),
@@ -139,16 +139,8 @@ fn check(
     } = tables;
     let origins = OriginPolicy::new(allowed_origins)
         .map_err(|error| Unusable::new("client.allowed_origins", error.to_string()))?;
-    if http_api
-        .key
-        .as_ref()
-        .is_some_and(tautline_auth::Secret::is_empty)
-    {
-        return Err(Unusable::new(
-            "http_api.key",
-            "is empty; use a long random text, or leave it out",
-        ));
-    }
+    let api_keys = super::api::keys(&http_api)?;
+    let api_limits = super::api::limits(&http_api)?;
     check_size("http_api.max_body_size", http_api.max_body_size)?;
     check_size("websocket.message_size_limit", websocket.message_size_limit)?;
     check_size("doors.request_size_limit", doors.request_size_limit)?;
@@ -189,10 +181,9 @@ fn check(
         hub: Arc::new(hub),
         engine: engine.memory,
         http: Arc::new(Settings {
-            api_key: http_api.key,
-            api_insecure: http_api.insecure,
+            api_keys,
             api_error_mode: http_api.error_mode,
-            api_max_body_len: http_api.max_body_size,
+            api_limits,
             health: health.enabled,
             origins,
             dev: None,
@@ -331,8 +322,8 @@ fn warnings(
         "http_api.insecure is on: whoever reaches the server may publish",
     );
     warn(
-        http_api.key.is_none() && !http_api.insecure,
-        "http_api.key is not set: every call of the HTTP API will be refused",
+        http_api.key.is_none() && http_api.keys.is_empty() && !http_api.insecure,
+        "neither http_api.key nor http_api.keys is set: every call of the HTTP API will be refused",
     );
     warnings
 }

@@ -16,6 +16,7 @@
 //! | `[channel.without_namespace]`, `[[channel.namespaces]]` | [`NamespaceOptions`](tautline_hub::config::NamespaceOptions) | what channels keep, and who may do what |
 //! | `[engine.memory]` | [`MemoryOptions`] | how much is kept |
 //! | `[http_api]` | [`HttpApiOptions`] | the application's backend |
+//! | `[[http_api.keys]]` | [`ApiKeyOptions`] | what each of its keys is good for |
 //! | `[websocket]` | [`WebSocketOptions`] | limits of messages |
 //! | `[doors]` | [`DoorOptions`] | the ways in beside the WebSocket |
 //! | `[health]` | [`HealthOptions`] | `/health` |
@@ -24,6 +25,7 @@
 //!
 //! Durations are texts such as `"25s"`, `"10m"` or `"1h30m"`.
 
+mod api;
 mod dev;
 mod file;
 mod place;
@@ -43,7 +45,7 @@ use tautline_hub::engine::memory::MemoryOptions;
 use thiserror::Error;
 
 use crate::http::Settings;
-use crate::http::api::ErrorMode;
+use crate::http::api::{ApiLimits, ErrorMode};
 use crate::keys::KeySource;
 
 pub use self::dev::DEV_API_KEY;
@@ -176,7 +178,8 @@ pub struct TokenOptions {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpApiOptions {
-    /// What each call has to know. Without one, every call is refused.
+    /// What each call has to know, and good for everything. Without this or one of `http_api.keys`,
+    /// every call is refused.
     pub key: Option<Secret>,
     /// No key is needed. For experiments behind a closed door. Default: no.
     pub insecure: bool,
@@ -185,17 +188,48 @@ pub struct HttpApiOptions {
     pub error_mode: ErrorMode,
     /// Longest body of a call, in bytes. Default: 1 MiB.
     pub max_body_size: usize,
+    /// Most commands in a `batch`. Default: 1000.
+    pub max_batch_commands: usize,
+    /// Most channels in a `broadcast`. Default: 10,000.
+    pub max_broadcast_channels: usize,
+    /// Most channels in the result of `channels`. Default: 100,000.
+    pub max_listed_channels: usize,
+    /// Most calls at the same time, on each worker; what is beyond gets 503. Default: 256.
+    pub max_concurrent_calls: usize,
+    /// Keys that are good for a part, or that only their digest is known of.
+    pub keys: Vec<ApiKeyOptions>,
 }
 
 impl Default for HttpApiOptions {
     fn default() -> Self {
+        let limits = ApiLimits::default();
         Self {
             key: None,
             insecure: false,
             error_mode: ErrorMode::Body,
-            max_body_size: 1024 * 1024,
+            max_body_size: limits.max_body_size,
+            max_batch_commands: limits.max_batch_commands,
+            max_broadcast_channels: limits.max_broadcast_channels,
+            max_listed_channels: limits.max_listed_channels,
+            max_concurrent_calls: limits.max_concurrent_calls,
+            keys: Vec::new(),
         }
     }
+}
+
+/// `[[http_api.keys]]`: a key of the HTTP API.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApiKeyOptions {
+    /// What the key is called where people look, such as in the audit log. Required.
+    pub name: String,
+    /// SHA-256 of the key, 64 hexadecimal digits: `tautline key` makes both. Required.
+    pub sha256: String,
+    /// Methods that it is good for, such as `publish`. Default: all; with `channels`, all that are
+    /// about channels.
+    pub methods: Option<Vec<String>>,
+    /// Channels that it is good for: patterns such as `chat:*`. Default: all.
+    pub channels: Option<Vec<String>>,
 }
 
 /// `[websocket]`: limits of messages.

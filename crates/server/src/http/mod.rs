@@ -36,10 +36,10 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tautline_auth::{Secret, Signer};
+use tautline_auth::Signer;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use self::api::ErrorMode;
+use self::api::{Api, ApiKeys, ApiLimits, ErrorMode};
 use self::line::{End, HttpLine};
 use self::node::Node;
 use self::origin::OriginPolicy;
@@ -66,14 +66,12 @@ const CLOSING_TIME: Duration = Duration::from_secs(10);
 /// What decides how requests are answered.
 #[derive(Debug, Default)]
 pub struct Settings {
-    /// The key of the HTTP API; without one, every call is refused.
-    pub api_key: Option<Secret>,
-    /// No key is needed for the HTTP API.
-    pub api_insecure: bool,
+    /// The keys of the HTTP API; without any, every call is refused.
+    pub api_keys: ApiKeys,
     /// How errors of the HTTP API are told where the caller doesn't say.
     pub api_error_mode: ErrorMode,
-    /// Longest body of an HTTP API call, in bytes.
-    pub api_max_body_len: usize,
+    /// How much may be asked of the HTTP API.
+    pub api_limits: ApiLimits,
     /// Whether `/health` exists.
     pub health: bool,
     /// Whose pages may connect. Used here to keep other sites' pages from the development server.
@@ -86,13 +84,18 @@ pub struct Settings {
 /// Answers the requests of one worker's connections.
 pub struct Service<N> {
     settings: Arc<Settings>,
+    api: Api,
     node: N,
 }
 
 impl<N: Node> Service<N> {
     /// A service over `node`.
     pub fn new(settings: Arc<Settings>, node: N) -> Self {
-        Self { settings, node }
+        Self {
+            settings,
+            api: Api::default(),
+            node,
+        }
     }
 
     async fn respond(
@@ -136,9 +139,10 @@ impl<N: Node> Service<N> {
 
     async fn route(&self, request: Request<Incoming>) -> Response {
         let path = request.uri().path();
-        if let Some(name) = path.strip_prefix(api::PREFIX) {
-            let name = name.to_owned();
-            return api::respond(&name, request, &self.settings, &self.node).await;
+        if path == api::LEGACY_PATH || path.starts_with(api::PREFIX) {
+            let name = path.strip_prefix(api::PREFIX).map(ToOwned::to_owned);
+            let (name, settings) = (name.as_deref(), &self.settings);
+            return self.api.respond(name, request, settings, &self.node).await;
         }
         match (path, &self.settings.dev) {
             (WEBSOCKET_PATH, _) => self

@@ -3,16 +3,22 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use tautline_hub::PresenceList;
-use tautline_protocol::message::{Error, HistoryResult, PresenceStatsResult, StreamPosition};
+use tautline_hub::{ApiRefresh, ApiSubscribe, PresenceList, Target};
+use tautline_protocol::ErrorCode;
+use tautline_protocol::message::{
+    Disconnect, Error, HistoryResult, Payload, PresenceStatsResult, StreamPosition, Unsubscribe,
+};
 
 use super::line::HttpLine;
 use super::respond::ReplyBody;
+
+use crate::glob::Glob;
 
 /// The operations behind the HTTP API. Implemented by each worker over its hub; by a fake in the
 /// tests of this module.
@@ -41,6 +47,53 @@ pub trait Node: 'static {
 
     /// Drops what a channel's history holds. Its position goes on.
     fn history_remove(&self, channel: String) -> impl Future<Output = Result<(), Error>>;
+
+    /// Subscribes connections to a channel; done when all subscriptions have begun.
+    fn subscribe(
+        &self,
+        target: Target,
+        request: ApiSubscribe,
+    ) -> impl Future<Output = Result<(), Error>>;
+
+    /// Ends subscriptions to a channel.
+    fn unsubscribe(
+        &self,
+        target: Target,
+        channel: String,
+        unsubscribe: Unsubscribe,
+    ) -> impl Future<Output = Result<(), Error>>;
+
+    /// Ends connections, but for those whose ids are in `spared`.
+    fn disconnect(
+        &self,
+        target: Target,
+        spared: Vec<String>,
+        disconnect: Disconnect,
+    ) -> impl Future<Output = Result<(), Error>>;
+
+    /// Prolongs connections, or shortens them.
+    fn refresh(
+        &self,
+        target: Target,
+        request: ApiRefresh,
+    ) -> impl Future<Output = Result<(), Error>>;
+
+    /// The channels with subscribers whose names match, and how many each has.
+    fn channels(
+        &self,
+        pattern: Option<Glob>,
+    ) -> impl Future<Output = Result<BTreeMap<Arc<str>, u64>, Error>>;
+
+    /// Calls a method of an extension, with parameters that are JSON or nothing. Without
+    /// extensions, 104.
+    fn rpc(
+        &self,
+        method: String,
+        params: Bytes,
+    ) -> impl Future<Output = Result<Option<Payload>, Error>> {
+        drop((method, params));
+        std::future::ready(Err(ErrorCode::MethodNotFound.into()))
+    }
 
     /// All server processes and what they carry.
     fn info(&self) -> impl Future<Output = Result<Vec<NodeInfo>, Error>>;

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use tautline::glob::Glob;
 use tautline::http::node::{History, Node, NodeInfo, Presence, Publish};
-use tautline_hub::PresenceList;
+use tautline_hub::{ApiRefresh, ApiSubscribe, PresenceList, Target};
 use tautline_protocol::ErrorCode;
 use tautline_protocol::message::{
-    ClientInfo, Error, HistoryResult, PresenceStatsResult, Publication, StreamPosition,
+    ClientInfo, Disconnect, Error, HistoryResult, PresenceStatsResult, Publication, StreamPosition,
+    Unsubscribe,
 };
 
 /// Remembers what was published; knows every channel but those that begin with `nobody`.
@@ -20,6 +23,14 @@ pub(crate) struct FakeNode {
     pub(crate) presences: Rc<RefCell<Vec<Presence>>>,
     /// Channels whose history was removed.
     pub(crate) removed: Rc<RefCell<Vec<String>>>,
+    /// What was done to connections.
+    pub(crate) done: Rc<RefCell<Vec<String>>>,
+}
+
+impl FakeNode {
+    fn note(&self, what: std::fmt::Arguments<'_>) {
+        self.done.borrow_mut().push(what.to_string());
+    }
 }
 
 fn known(channel: &str) -> Result<(), Error> {
@@ -107,6 +118,60 @@ impl Node for FakeNode {
         known(&channel)?;
         self.removed.borrow_mut().push(channel);
         Ok(())
+    }
+
+    async fn subscribe(&self, target: Target, request: ApiSubscribe) -> Result<(), Error> {
+        known(&request.channel)?;
+        self.note(format_args!("subscribe {target:?} {request:?}"));
+        Ok(())
+    }
+
+    async fn unsubscribe(
+        &self,
+        target: Target,
+        channel: String,
+        unsubscribe: Unsubscribe,
+    ) -> Result<(), Error> {
+        known(&channel)?;
+        self.note(format_args!(
+            "unsubscribe {target:?} {channel} {unsubscribe:?}"
+        ));
+        Ok(())
+    }
+
+    async fn disconnect(
+        &self,
+        target: Target,
+        spared: Vec<String>,
+        disconnect: Disconnect,
+    ) -> Result<(), Error> {
+        self.note(format_args!(
+            "disconnect {target:?} {spared:?} {disconnect:?}"
+        ));
+        Ok(())
+    }
+
+    async fn refresh(&self, target: Target, request: ApiRefresh) -> Result<(), Error> {
+        self.note(format_args!("refresh {target:?} {request:?}"));
+        Ok(())
+    }
+
+    async fn channels(&self, pattern: Option<Glob>) -> Result<BTreeMap<Arc<str>, u64>, Error> {
+        let all = [("chat:7", 2), ("chat:9", 1), ("news", 5)];
+        let all = all.into_iter().filter(|(name, _)| {
+            let pattern = pattern.as_ref();
+            pattern.is_none_or(|pattern| pattern.matches(name))
+        });
+        Ok(all.map(|(name, size)| (name.into(), size)).collect())
+    }
+
+    async fn rpc(&self, method: String, params: Bytes) -> Result<Option<Bytes>, Error> {
+        match method.as_str() {
+            "echo" => Ok(Some(params)),
+            // Never answers.
+            "wait" => std::future::pending().await,
+            _ => Err(ErrorCode::MethodNotFound.into()),
+        }
     }
 
     async fn info(&self) -> Result<Vec<NodeInfo>, Error> {

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tautline::http::api::{ApiKeys, ApiLimits};
 use tautline::http::{Service, Settings, serve_connection};
 use tautline_auth::{Secret, Signer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -24,8 +25,11 @@ pub(crate) struct Server {
 
 pub(crate) fn settings() -> Settings {
     Settings {
-        api_key: Some("k".into()),
-        api_max_body_len: 1024,
+        api_keys: ApiKeys::single(b"k"),
+        api_limits: ApiLimits {
+            max_body_size: 1024,
+            ..ApiLimits::default()
+        },
         health: true,
         ..Settings::default()
     }

@@ -1,53 +1,169 @@
-//! The API key: three ways to give it, one constant-time comparison.
+//! API keys: three ways to give one, several to be right, and what each is good for.
+
+use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use subtle::ConstantTimeEq as _;
-use tautline_auth::Secret;
+use tautline_auth::KeyDigest;
 
+use super::command::Command;
+use super::method::Method;
+use crate::glob::Glob;
 use crate::http::respond::{self, Response};
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// What a call has to know.
-pub(super) struct ApiKey<'a> {
-    key: Option<&'a Secret>,
-    insecure: bool,
+/// The keys that a server knows. Without any, nobody is admitted.
+#[derive(Clone, Debug, Default)]
+pub struct ApiKeys {
+    keys: Vec<ApiKey>,
+    /// For calls without a key, where none is needed.
+    open: Option<ApiKey>,
 }
 
-impl<'a> ApiKey<'a> {
-    /// Without a key nobody is admitted, unless `insecure` admits everybody.
-    pub(super) fn new(key: Option<&'a Secret>, insecure: bool) -> Self {
-        Self { key, insecure }
+/// A key, as far as the server knows it: its digest, and what it is good for.
+#[derive(Clone, Debug)]
+pub struct ApiKey {
+    name: String,
+    digest: KeyDigest,
+    scope: Scope,
+}
+
+/// What a key is good for. The default is everything.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    /// Methods; `None` for all, or, if there are `channels`, for all that are about channels.
+    pub methods: Option<Vec<Method>>,
+    /// Patterns of channels; `None` for all.
+    pub channels: Option<Vec<Glob>>,
+}
+
+/// Why a key isn't enough.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ScopeError {
+    Method(Method),
+    Channel(String),
+}
+
+impl ApiKey {
+    /// A key of this name, with which people find it in logs.
+    pub fn new(name: impl Into<String>, digest: KeyDigest, scope: Scope) -> Self {
+        Self {
+            name: name.into(),
+            digest,
+            scope,
+        }
     }
 
-    /// Whether a request may use the API. The key is taken from `X-API-Key: <key>`; if that is
-    /// absent, from `Authorization: apikey <key>`; and if neither is right, from the query's
-    /// `api_key`.
-    pub(super) fn admits(&self, headers: &HeaderMap, query: Option<&str>) -> bool {
-        if self.insecure {
-            return true;
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn scope(&self) -> &Scope {
+        &self.scope
+    }
+}
+
+impl ApiKeys {
+    /// All of them. `insecure` admits calls without a key, to everything.
+    pub fn new(keys: Vec<ApiKey>, insecure: bool) -> Self {
+        let open = || ApiKey::new("(none needed)", KeyDigest::of(b""), Scope::default());
+        Self {
+            keys,
+            open: insecure.then(open),
         }
-        let Some(key) = self.key.filter(|key| !key.is_empty()) else {
-            return false;
-        };
-        let matches = |given: &[u8]| bool::from(key.expose().ct_eq(given));
+    }
+
+    /// One key, good for everything.
+    pub fn single(key: &[u8]) -> Self {
+        let digest = KeyDigest::of(key);
+        Self::new(
+            vec![ApiKey::new("http_api.key", digest, Scope::default())],
+            false,
+        )
+    }
+
+    /// Whether nobody is admitted.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.open.is_none()
+    }
+
+    /// The key of a request, if it is right. It is taken from `X-API-Key: <key>`; if that is absent,
+    /// from `Authorization: apikey <key>`; and if neither is right, from the query's `api_key`.
+    pub(super) fn of_request(&self, headers: &HeaderMap, query: Option<&str>) -> Option<&ApiKey> {
+        if self.open.is_some() {
+            return self.open.as_ref();
+        }
         let from_headers = match headers.get(X_API_KEY) {
             Some(value) => Some(value.as_bytes()),
             None => headers
                 .get(header::AUTHORIZATION)
                 .and_then(authorization_key),
         };
-        from_headers.is_some_and(matches)
-            || query
-                .and_then(query_key)
-                .is_some_and(|given| matches(&given))
+        from_headers
+            .and_then(|given| self.find(given))
+            .or_else(|| self.find(&query.and_then(query_key)?))
+    }
+
+    /// Compares with all of them, so that the time tells nothing about which it is.
+    fn find(&self, given: &[u8]) -> Option<&ApiKey> {
+        if given.is_empty() {
+            return None;
+        }
+        let mut found = None;
+        for key in &self.keys {
+            if key.digest.matches(given) {
+                found = Some(key);
+            }
+        }
+        found
+    }
+}
+
+impl Scope {
+    /// Whether a command may be executed. Channels of a broadcast and of a list are looked at one by
+    /// one, by [`check_channel`](Self::check_channel).
+    pub(super) fn check(&self, command: &Command) -> Result<(), ScopeError> {
+        let method = command.method();
+        let is_about_channels =
+            command.channel().is_some() || matches!(method, Method::Broadcast | Method::Channels);
+        let is_allowed = match (&self.methods, &self.channels) {
+            (Some(methods), _) => methods.contains(&method),
+            (None, Some(_)) => is_about_channels,
+            (None, None) => true,
+        };
+        if !is_allowed {
+            return Err(ScopeError::Method(method));
+        }
+        command
+            .channel()
+            .map_or(Ok(()), |channel| self.check_channel(channel))
+    }
+
+    pub(super) fn check_channel(&self, channel: &str) -> Result<(), ScopeError> {
+        let Some(patterns) = &self.channels else {
+            return Ok(());
+        };
+        if patterns.iter().any(|pattern| pattern.matches(channel)) {
+            return Ok(());
+        }
+        Err(ScopeError::Channel(channel.to_owned()))
+    }
+}
+
+impl fmt::Display for ScopeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Method(method) => write!(f, "the API key may not use the method {method}"),
+            Self::Channel(channel) => write!(f, "the API key is not for the channel {channel}"),
+        }
     }
 }
 
 /// 401; RFC 9110 §15.5.2 wants it to name a scheme.
 pub(super) fn unauthorized() -> Response {
     let body = "The API key is missing or wrong: send it as `X-API-Key: <key>` or \
-                `Authorization: apikey <key>`. The server has it in http_api.key.\n";
+                `Authorization: apikey <key>`. The server has it in http_api.key, or its digest in \
+                http_api.keys.\n";
     let response = respond::text(StatusCode::UNAUTHORIZED, body);
     respond::with_header(
         response,
@@ -94,18 +210,17 @@ fn hex(digit: u8) -> Option<u8> {
 mod tests {
     use super::*;
 
-    fn admits(headers: &[(&'static str, &str)], query: Option<&str>) -> bool {
-        let secret = Secret::from("k+ 1");
-        let headers = headers
-            .iter()
-            .map(|(name, value)| {
-                (
-                    HeaderName::from_static(name),
-                    HeaderValue::from_str(value).unwrap(),
-                )
-            })
-            .collect();
-        ApiKey::new(Some(&secret), false).admits(&headers, query)
+    fn headers(given: &[(&'static str, &str)]) -> HeaderMap {
+        let given = given.iter().map(|(name, value)| {
+            let value = HeaderValue::from_str(value).expect("a header's value");
+            (HeaderName::from_static(name), value)
+        });
+        given.collect()
+    }
+
+    fn admits(given: &[(&'static str, &str)], query: Option<&str>) -> bool {
+        let keys = ApiKeys::single(b"k+ 1");
+        keys.of_request(&headers(given), query).is_some()
     }
 
     #[test]
@@ -142,13 +257,82 @@ mod tests {
 
     #[test]
     fn without_a_key_nobody_is_admitted() {
-        let none = HeaderMap::new();
-        let mut empty = HeaderMap::new();
-        empty.insert(X_API_KEY, HeaderValue::from_static(""));
-        for headers in [&none, &empty] {
-            assert!(!ApiKey::new(None, false).admits(headers, Some("api_key=")));
-            assert!(!ApiKey::new(Some(&"".into()), false).admits(headers, Some("api_key=")));
-            assert!(ApiKey::new(None, true).admits(headers, None));
+        for given in [headers(&[]), headers(&[("x-api-key", "")])] {
+            let admits = |keys: &ApiKeys| keys.of_request(&given, Some("api_key=")).is_some();
+            assert!(!admits(&ApiKeys::default()));
+            assert!(!admits(&ApiKeys::single(b"")));
+            assert!(admits(&ApiKeys::new(Vec::new(), true)));
+        }
+    }
+
+    #[test]
+    fn any_of_several_keys_will_do() {
+        let key = |name: &str| ApiKey::new(name, KeyDigest::of(name.as_bytes()), Scope::default());
+        let keys = ApiKeys::new(vec![key("old"), key("new")], false);
+        for name in ["old", "new"] {
+            let found = keys.of_request(&headers(&[("x-api-key", name)]), None);
+            assert_eq!(found.map(ApiKey::name), Some(name));
+        }
+        assert!(
+            keys.of_request(&headers(&[("x-api-key", "older")]), None)
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn a_key_is_good_for_what_its_scope_says() {
+        let patterns = || Some(vec!["chat:*".parse().expect("a pattern")]);
+        let channels = Scope {
+            methods: None,
+            channels: patterns(),
+        };
+        let methods = Scope {
+            methods: Some(vec![Method::Disconnect, Method::Presence]),
+            channels: patterns(),
+        };
+        let limits = super::super::ApiLimits::default();
+        for (method, body, by_channels, by_methods) in [
+            (
+                Method::Publish,
+                r#"{"channel":"chat:1","data":1}"#,
+                true,
+                false,
+            ),
+            (
+                Method::Publish,
+                r#"{"channel":"news","data":1}"#,
+                false,
+                false,
+            ),
+            (Method::Presence, r#"{"channel":"chat:1"}"#, true, true),
+            (Method::Presence, r#"{"channel":"news"}"#, false, false),
+            (Method::Subscribe, r#"{"channel":"chat:1"}"#, true, false),
+            (Method::Subscribe, r#"{"channel":"news"}"#, false, false),
+            (Method::Disconnect, "{}", false, true),
+            (Method::Refresh, "{}", false, false),
+            (Method::Info, "{}", false, false),
+            (Method::Rpc, r#"{"method":"m"}"#, false, false),
+            // Looked at one by one.
+            (
+                Method::Broadcast,
+                r#"{"channels":["news"],"data":1}"#,
+                true,
+                false,
+            ),
+            (Method::Channels, "{}", true, false),
+        ] {
+            let command = Command::parse(method, body.as_bytes(), &limits).expect("it is right");
+            assert!(Scope::default().check(&command).is_ok());
+            assert_eq!(
+                channels.check(&command).is_ok(),
+                by_channels,
+                "{method} {body}"
+            );
+            assert_eq!(
+                methods.check(&command).is_ok(),
+                by_methods,
+                "{method} {body}"
+            );
         }
     }
 }

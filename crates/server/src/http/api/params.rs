@@ -13,7 +13,9 @@ use serde_json::value::RawValue;
 use tautline_protocol::ErrorCode;
 use tautline_protocol::message::StreamPosition;
 
-use super::Failure;
+use super::ApiLimits;
+use super::command::Command;
+use super::error::{Failure, explained};
 use crate::http::node::{History, Presence, Publish};
 
 /// `publish`.
@@ -27,17 +29,24 @@ pub(super) fn publish(body: &[u8]) -> Result<Publish, Failure> {
 }
 
 /// `broadcast`: the same publication for each of the channels.
-pub(super) fn broadcast(body: &[u8]) -> Result<impl Iterator<Item = Publish>, Failure> {
+pub(super) fn broadcast(body: &[u8], limits: &ApiLimits) -> Result<Command, Failure> {
     let mut params: PublishParams<'_> = parse(body)?;
     let channels = params.channels.take().unwrap_or_default();
     if channels.is_empty() {
         return Err(ErrorCode::BadRequest.into());
     }
-    let publish = params.into_publish()?;
-    Ok(channels.into_iter().map(move |channel| Publish {
-        channel,
-        ..publish.clone()
-    }))
+    let (count, most) = (channels.len(), limits.max_broadcast_channels);
+    if count > most {
+        let text = format!(
+            "{count} channels, at most {most} are accepted in one call \
+             (http_api.max_broadcast_channels); send them in several"
+        );
+        return Err(explained(ErrorCode::LimitExceeded, text).into());
+    }
+    Ok(Command::Broadcast {
+        channels,
+        publish: params.into_publish()?,
+    })
 }
 
 /// `presence`: a channel, and how many of those in it; whether a part of them is asked for.
@@ -77,10 +86,7 @@ pub(super) fn history(body: &[u8]) -> Result<History, Failure> {
         since,
         reverse,
     } = parse(body)?;
-    let since = since.map(|since| StreamPosition {
-        offset: since.offset.unwrap_or_default(),
-        epoch: since.epoch.unwrap_or_default().into(),
-    });
+    let since = since.map(Since::into_position);
     Ok(History {
         channel: required(channel)?,
         // A negative number stands for all.
@@ -136,10 +142,24 @@ struct HistoryParams {
     reverse: Option<bool>,
 }
 
+/// A position in a channel's stream.
 #[derive(Deserialize)]
-struct Since {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "StreamPosition"))]
+pub(super) struct Since {
+    /// Offset of a publication.
     offset: Option<u64>,
+    /// Incarnation of the stream.
     epoch: Option<String>,
+}
+
+impl Since {
+    pub(super) fn into_position(self) -> StreamPosition {
+        StreamPosition {
+            offset: self.offset.unwrap_or_default(),
+            epoch: self.epoch.unwrap_or_default().into(),
+        }
+    }
 }
 
 impl PublishParams<'_> {
@@ -168,7 +188,7 @@ impl PublishParams<'_> {
 
 /// Reads a body as the parameters `T`. Only an object will do: serde would take a list as well,
 /// for the values of the fields.
-fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
     if body.trim_ascii_start().first() != Some(&b'{') {
         let came = if body.is_empty() {
             "an empty body"
@@ -181,13 +201,15 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
     serde_json::from_slice(body).map_err(|error| Failure::Malformed(error.to_string()))
 }
 
-fn required(channel: Option<String>) -> Result<String, Failure> {
+pub(super) fn required(channel: Option<String>) -> Result<String, Failure> {
     channel
         .filter(|channel| !channel.is_empty())
         .ok_or_else(|| ErrorCode::BadRequest.into())
 }
 
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+pub(super) fn present<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'de RawValue>, D::Error> {
     Deserialize::deserialize(deserializer).map(Some)
 }
 
@@ -279,12 +301,22 @@ mod tests {
     #[test]
     fn broadcasts_need_channels() {
         let channels = |body: &str| {
-            let all = broadcast(body.as_bytes()).map_err(code)?;
-            Ok::<_, u32>(all.map(|publish| publish.channel).collect::<Vec<_>>())
+            let limits = ApiLimits {
+                max_broadcast_channels: 3,
+                ..ApiLimits::default()
+            };
+            match broadcast(body.as_bytes(), &limits).map_err(code)? {
+                Command::Broadcast { channels, .. } => Ok::<_, u32>(channels),
+                other => panic!("{other:?}"),
+            }
         };
         assert_eq!(
             channels(r#"{"channels":["a","b","a"],"data":1}"#).unwrap(),
             ["a", "b", "a"]
+        );
+        assert_eq!(
+            channels(r#"{"channels":["a","b","c","d"],"data":1}"#),
+            Err(106)
         );
         assert_eq!(channels(r#"{"channels":[],"data":1}"#), Err(107));
         assert_eq!(channels(r#"{"channel":"a","data":1}"#), Err(107));

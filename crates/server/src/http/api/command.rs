@@ -1,0 +1,131 @@
+//! A command: a method with its parameters, read and checked.
+
+use bytes::Bytes;
+use tautline_hub::{ApiRefresh, ApiSubscribe, Target};
+use tautline_protocol::message::{Disconnect, Unsubscribe};
+
+use super::ApiLimits;
+use super::control;
+use super::error::Failure;
+use super::method::Method;
+use super::params;
+use crate::glob::Glob;
+use crate::http::node::{History, Presence, Publish};
+
+/// What is to be done. A batch is several of these.
+#[derive(Debug)]
+pub(super) enum Command {
+    Broadcast {
+        channels: Vec<String>,
+        /// For a channel that is still to be filled in.
+        publish: Publish,
+    },
+    Channels {
+        pattern: Option<Glob>,
+    },
+    Disconnect {
+        target: Target,
+        spared: Vec<String>,
+        disconnect: Disconnect,
+    },
+    History(History),
+    HistoryRemove(String),
+    Info,
+    Presence {
+        request: Presence,
+        /// A page was asked for.
+        is_page: bool,
+    },
+    PresenceStats(String),
+    Publish(Publish),
+    Refresh {
+        target: Target,
+        request: ApiRefresh,
+    },
+    Rpc {
+        method: String,
+        params: Bytes,
+    },
+    Subscribe {
+        target: Target,
+        request: ApiSubscribe,
+    },
+    Unsubscribe {
+        target: Target,
+        channel: String,
+        unsubscribe: Unsubscribe,
+    },
+}
+
+impl Command {
+    /// Reads the parameters of a method. A batch is no command: error 104.
+    pub(super) fn parse(method: Method, body: &[u8], limits: &ApiLimits) -> Result<Self, Failure> {
+        Ok(match method {
+            Method::Batch => return Err(tautline_protocol::ErrorCode::MethodNotFound.into()),
+            Method::Broadcast => params::broadcast(body, limits)?,
+            Method::Channels => control::channels(body)?,
+            Method::Disconnect => control::disconnect(body)?,
+            Method::History => Self::History(params::history(body)?),
+            Method::HistoryRemove => Self::HistoryRemove(params::channel(body)?),
+            Method::Info => params::none(body).map(|()| Self::Info)?,
+            Method::Presence => {
+                let (request, is_page) = params::presence(body)?;
+                Self::Presence { request, is_page }
+            }
+            Method::PresenceStats => Self::PresenceStats(params::channel(body)?),
+            Method::Publish => Self::Publish(params::publish(body)?),
+            Method::Refresh => control::refresh(body)?,
+            Method::Rpc => control::rpc(body)?,
+            Method::Subscribe => control::subscribe(body)?,
+            Method::Unsubscribe => control::unsubscribe(body)?,
+        })
+    }
+
+    pub(super) fn method(&self) -> Method {
+        match self {
+            Self::Broadcast { .. } => Method::Broadcast,
+            Self::Channels { .. } => Method::Channels,
+            Self::Disconnect { .. } => Method::Disconnect,
+            Self::History(_) => Method::History,
+            Self::HistoryRemove(_) => Method::HistoryRemove,
+            Self::Info => Method::Info,
+            Self::Presence { .. } => Method::Presence,
+            Self::PresenceStats(_) => Method::PresenceStats,
+            Self::Publish(_) => Method::Publish,
+            Self::Refresh { .. } => Method::Refresh,
+            Self::Rpc { .. } => Method::Rpc,
+            Self::Subscribe { .. } => Method::Subscribe,
+            Self::Unsubscribe { .. } => Method::Unsubscribe,
+        }
+    }
+
+    /// The one channel that it is about, if it is about one.
+    pub(super) fn channel(&self) -> Option<&str> {
+        match self {
+            Self::History(History { channel, .. })
+            | Self::Publish(Publish { channel, .. })
+            | Self::HistoryRemove(channel)
+            | Self::PresenceStats(channel)
+            | Self::Unsubscribe { channel, .. } => Some(channel),
+            Self::Presence { request, .. } => Some(&request.channel),
+            Self::Subscribe { request, .. } => Some(&request.channel),
+            Self::Broadcast { .. }
+            | Self::Channels { .. }
+            | Self::Disconnect { .. }
+            | Self::Info
+            | Self::Refresh { .. }
+            | Self::Rpc { .. } => None,
+        }
+    }
+
+    /// The connections that it changes, if it changes any.
+    pub(super) fn target(&self) -> Option<&Target> {
+        match self {
+            Self::Disconnect { target, .. }
+            | Self::Refresh { target, .. }
+            | Self::Subscribe { target, .. }
+            | Self::Unsubscribe { target, .. } => Some(target),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Does what a command says, and writes its result.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+use tautline_protocol::ErrorCode;
+use tautline_protocol::json::encode_result;
+use tautline_protocol::message::{Error, Response as ProtocolResult, StreamPosition};
+
+use super::ApiLimits;
+use super::audit::Audit;
+use super::command::Command;
+use super::error::{explained, write_error};
+use super::join::join_all;
+use super::key::ApiKey;
+use super::presence;
+use crate::http::node::{Node, NodeInfo, Publish};
+
+/// How many of a call's operations are under way at a time. Between two lots, other work of the
+/// thread has its turn.
+pub(super) const AT_ONCE: usize = 1024;
+
+/// Who calls, and within what.
+pub(super) struct Caller<'a> {
+    pub(super) key: &'a ApiKey,
+    pub(super) audit: &'a Audit,
+    pub(super) limits: &'a ApiLimits,
+}
+
+/// Does it, and returns the result, without the `result` around it.
+pub(super) async fn execute<N: Node>(
+    command: Command,
+    caller: &Caller<'_>,
+    node: &N,
+) -> Result<Vec<u8>, Error> {
+    if let Err(refusal) = caller.key.scope().check(&command) {
+        let method = command.method().name();
+        caller
+            .audit
+            .refused(Some(caller.key.name()), method, command.channel(), &refusal);
+        let text = format!("{refusal} (the key's name is {})", caller.key.name());
+        return Err(explained(ErrorCode::PermissionDenied, text));
+    }
+    caller.audit.executed(caller.key.name(), &command);
+    match command {
+        Command::Broadcast { channels, publish } => {
+            Ok(broadcast(channels, &publish, caller, node).await)
+        }
+        Command::Channels { pattern } => {
+            let channels = node.channels(pattern).await?;
+            channels_json(channels, caller)
+        }
+        Command::Disconnect {
+            target,
+            spared,
+            disconnect,
+        } => done(node.disconnect(target, spared, disconnect).await),
+        Command::History(request) => {
+            let result = node.history(request).await?;
+            Ok(protocol_result(&ProtocolResult::History(result)))
+        }
+        Command::HistoryRemove(channel) => done(node.history_remove(channel).await),
+        Command::Info => {
+            let nodes = node.info().await?;
+            let nodes = nodes.iter().map(NodeView::from).collect();
+            json(&InfoResult { nodes })
+        }
+        Command::Presence { request, is_page } => {
+            let list = node.presence(request).await?;
+            Ok(presence::result(list, is_page))
+        }
+        Command::PresenceStats(channel) => {
+            let result = node.presence_stats(channel).await?;
+            Ok(protocol_result(&ProtocolResult::PresenceStats(result)))
+        }
+        Command::Publish(request) => {
+            let mut out = Vec::new();
+            write_position(node.publish(request).await?.as_ref(), &mut out);
+            Ok(out)
+        }
+        Command::Refresh { target, request } => done(node.refresh(target, request).await),
+        Command::Rpc { method, params } => {
+            let data = node.rpc(method, params).await?;
+            let result = tautline_protocol::message::RpcResult { data };
+            Ok(protocol_result(&ProtocolResult::Rpc(result)))
+        }
+        Command::Subscribe { target, request } => done(node.subscribe(target, request).await),
+        Command::Unsubscribe {
+            target,
+            channel,
+            unsubscribe,
+        } => done(node.unsubscribe(target, channel, unsubscribe).await),
+    }
+}
+
+/// Publishes into each channel, and writes one response each, in the same order. Failures stay with
+/// their channel: the call as a whole succeeds.
+async fn broadcast<N: Node>(
+    channels: Vec<String>,
+    publish: &Publish,
+    caller: &Caller<'_>,
+    node: &N,
+) -> Vec<u8> {
+    let publish = |channel: String| async move {
+        let scope = caller.key.scope();
+        if let Err(refusal) = scope.check_channel(&channel) {
+            let (key, method) = (Some(caller.key.name()), "broadcast");
+            caller.audit.refused(key, method, Some(&channel), &refusal);
+            let text = refusal.to_string();
+            return Err(explained(ErrorCode::PermissionDenied, text));
+        }
+        let publish = Publish {
+            channel,
+            ..publish.clone()
+        };
+        node.publish(publish).await
+    };
+    let mut out = br#"{"responses":["#.to_vec();
+    let mut first = true;
+    let mut channels = channels.into_iter().peekable();
+    while channels.peek().is_some() {
+        let lot = channels.by_ref().take(AT_ONCE).map(publish);
+        for outcome in join_all(lot).await {
+            if !std::mem::take(&mut first) {
+                out.push(b',');
+            }
+            match outcome {
+                Ok(position) => {
+                    out.extend_from_slice(br#"{"result":"#);
+                    write_position(position.as_ref(), &mut out);
+                    out.push(b'}');
+                }
+                Err(error) => write_error(&error, &mut out),
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+    out.extend_from_slice(b"]}");
+    out
+}
+
+fn done(result: Result<(), Error>) -> Result<Vec<u8>, Error> {
+    result.map(|()| b"{}".to_vec())
+}
+
+fn json(result: &impl Serialize) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(result).map_err(|_| ErrorCode::Internal.into())
+}
+
+pub(super) fn protocol_result(result: &ProtocolResult) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode_result(result, &mut out);
+    out
+}
+
+/// `{"offset":14,"epoch":"hKqPwZbd"}`, or `{}` for a publication that has no position.
+fn write_position(position: Option<&StreamPosition>, out: &mut Vec<u8>) {
+    let position = position.map(|StreamPosition { offset, epoch }| PositionView {
+        offset: *offset,
+        epoch,
+    });
+    match position.map(|position| serde_json::to_vec(&position)) {
+        Some(Ok(json)) => out.extend_from_slice(&json),
+        _ => out.extend_from_slice(b"{}"),
+    }
+}
+
+/// Of the channels those that the key may know of, within the limit.
+fn channels_json(
+    mut channels: BTreeMap<Arc<str>, u64>,
+    caller: &Caller<'_>,
+) -> Result<Vec<u8>, Error> {
+    let scope = caller.key.scope();
+    channels.retain(|channel, _| scope.check_channel(channel).is_ok());
+    let (most, found) = (caller.limits.max_listed_channels, channels.len());
+    if found > most {
+        let text = format!(
+            "{found} channels match, at most {most} are listed (http_api.max_listed_channels); \
+             ask with a narrower `pattern`"
+        );
+        return Err(explained(ErrorCode::LimitExceeded, text));
+    }
+    let channels = channels.iter();
+    let channels = channels.map(|(channel, count)| {
+        let num_clients = *count;
+        (&**channel, ChannelView { num_clients })
+    });
+    json(&ChannelsResult {
+        channels: channels.collect(),
+    })
+}
+
+#[derive(Serialize)]
+struct PositionView<'a> {
+    offset: u64,
+    epoch: &'a str,
+}
+
+#[derive(Serialize)]
+struct ChannelsResult<'a> {
+    channels: BTreeMap<&'a str, ChannelView>,
+}
+
+#[derive(Serialize)]
+struct ChannelView {
+    num_clients: u64,
+}
+
+#[derive(Serialize)]
+struct InfoResult<'a> {
+    nodes: Vec<NodeView<'a>>,
+}
+
+#[derive(Serialize)]
+struct NodeView<'a> {
+    uid: &'a str,
+    name: &'a str,
+    version: &'a str,
+    num_clients: u64,
+    num_users: u64,
+    num_channels: u64,
+    num_subs: u64,
+    uptime: u64,
+}
+
+impl<'a> From<&'a NodeInfo> for NodeView<'a> {
+    fn from(node: &'a NodeInfo) -> Self {
+        Self {
+            uid: &node.uid,
+            name: &node.name,
+            version: &node.version,
+            num_clients: node.num_clients,
+            num_users: node.num_users,
+            num_channels: node.num_channels,
+            num_subs: node.num_subs,
+            uptime: node.uptime,
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The methods of the API, by name.
+
+use std::fmt;
+
+/// What may be asked of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Method {
+    /// Several commands in one call.
+    Batch,
+    /// The same publication for several channels.
+    Broadcast,
+    /// The channels with subscribers.
+    Channels,
+    /// End connections.
+    Disconnect,
+    /// A page of a channel's history.
+    History,
+    /// Drop a channel's history.
+    HistoryRemove,
+    /// The servers, and what they carry.
+    Info,
+    /// Who is in a channel.
+    Presence,
+    /// How many are in a channel.
+    PresenceStats,
+    /// Publish into a channel.
+    Publish,
+    /// Prolong connections, or shorten them.
+    Refresh,
+    /// Call a method of an extension.
+    Rpc,
+    /// Subscribe connections to a channel.
+    Subscribe,
+    /// End subscriptions to a channel.
+    Unsubscribe,
+}
+
+impl Method {
+    /// All of them, in the order of their names.
+    pub const ALL: [Self; 14] = [
+        Self::Batch,
+        Self::Broadcast,
+        Self::Channels,
+        Self::Disconnect,
+        Self::History,
+        Self::HistoryRemove,
+        Self::Info,
+        Self::Presence,
+        Self::PresenceStats,
+        Self::Publish,
+        Self::Refresh,
+        Self::Rpc,
+        Self::Subscribe,
+        Self::Unsubscribe,
+    ];
+
+    /// The name by which it is called: `presence_stats`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Batch => "batch",
+            Self::Broadcast => "broadcast",
+            Self::Channels => "channels",
+            Self::Disconnect => "disconnect",
+            Self::History => "history",
+            Self::HistoryRemove => "history_remove",
+            Self::Info => "info",
+            Self::Presence => "presence",
+            Self::PresenceStats => "presence_stats",
+            Self::Publish => "publish",
+            Self::Refresh => "refresh",
+            Self::Rpc => "rpc",
+            Self::Subscribe => "subscribe",
+            Self::Unsubscribe => "unsubscribe",
+        }
+    }
+
+    /// The method of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|method| method.name() == name)
+    }
+
+    /// All names, for a person.
+    pub(crate) fn list() -> String {
+        Self::ALL.map(Self::name).join(", ")
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
