@@ -21,6 +21,9 @@ use crate::http::node::Node;
 /// How many commands of a sequence are executed before others of the thread have their turn.
 const IN_A_ROW: usize = 32;
 
+/// Parameters by the name of a method.
+type RawCommand<'a> = BTreeMap<Cow<'a, str>, Option<&'a RawValue>>;
+
 /// What a batch asks for.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -32,7 +35,7 @@ struct BatchParams<'a> {
         test,
         schemars(with = "Option<Vec<BTreeMap<String, serde_json::Value>>>")
     )]
-    commands: Option<Vec<Option<BTreeMap<Cow<'a, str>, Option<&'a RawValue>>>>>,
+    commands: Option<Vec<Option<RawCommand<'a>>>>,
     /// All at once, in no order, instead of one after the other.
     parallel: Option<bool>,
 }
@@ -130,8 +133,7 @@ pub(super) struct Legacy {
 impl Legacy {
     pub(super) fn parse(body: &Bytes, limits: &ApiLimits) -> Result<Self, Failure> {
         let mut commands = Vec::new();
-        let mut stream = serde_json::Deserializer::from_slice(body).into_iter();
-        while let Some(command) = stream.next() {
+        for command in serde_json::Deserializer::from_slice(body).into_iter() {
             let command: LegacyCommand<'_> =
                 command.map_err(|error| Failure::Malformed(error.to_string()))?;
             check_count(commands.len() + 1, limits)?;
