@@ -329,7 +329,7 @@ fn connections_are_addressed_by_user_and_client() {
             let answer = server.call(method, body).await;
             assert_eq!(answer.body, r#"{"result":{}}"#, "{method}");
         }
-        let done = server.node.done.borrow();
+        let done = server.node.done.borrow().clone();
         let expected = [
             r#"subscribe Target { user: Some("7"), client: None, session: None }"#,
             r#"unsubscribe Target { user: Some("7"), client: Some("c"), session: None } promo Unsub"#,
