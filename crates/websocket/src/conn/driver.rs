@@ -15,7 +15,9 @@ use super::attached::{Attachments, MAX_DELIVERED};
 #[cfg(feature = "deflate")]
 use super::codec;
 use super::error::Error;
+use super::long::{LONG, LongMessages, Stream};
 use super::scratch;
+use super::serve::Replies;
 use super::stream::Closed;
 use super::timer::Timer;
 use super::write_queue::WriteQueue;
@@ -104,7 +106,7 @@ impl<S> Driver<S> {
 
     /// Queues a message.
     #[inline]
-    pub(super) fn send(&mut self, message: MessageRef<'_>) -> Result<(), Misuse> {
+    pub(super) fn queue(&mut self, message: MessageRef<'_>) -> Result<(), Misuse> {
         self.attachments.check_backlog(&self.queue)?;
         self.active = true;
         #[cfg(feature = "deflate")]
@@ -119,6 +121,30 @@ impl<S> Driver<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
+    /// Sends a message: a long one is written as far as the stream takes it at once, all else is queued.
+    pub(super) fn send(
+        &mut self,
+        cx: &mut Context<'_>,
+        message: MessageRef<'_>,
+    ) -> Result<(), Misuse> {
+        if message.len() < LONG {
+            return self.queue(message);
+        }
+        self.attachments.check_backlog(&self.queue)?;
+        self.active = true;
+        let mut stream = Stream::of(&mut self.io, cx, &mut self.unflushed);
+        #[cfg(feature = "http2")]
+        stream.only_queue_if(self.writer.is_some());
+        #[cfg(feature = "deflate")]
+        if self.engine.extensions().deflate_agreement().is_some() {
+            return codec::with(|codec| {
+                let mut sender = self.engine.sender_with(codec);
+                stream.send_long(&mut sender, message, &mut self.queue)
+            });
+        }
+        stream.send_long(&mut self.engine.sender(), message, &mut self.queue)
+    }
+
     /// Reads, writes and closes as need be until `on_message` returns something for a message.
     /// `None` when the connection has ended in order.
     ///
@@ -159,7 +185,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 return self.poll_end(cx).map_ok(|()| None);
             }
             let read = if self.engine.has_held_input() {
-                Poll::Ready(Ok(Read::Some(self.handle(&mut [], on_message))))
+                Poll::Ready(Ok(Read::Some(self.handle(cx, &mut [], on_message))))
             } else {
                 scratch::with(|buffer| self.poll_read(cx, buffer, on_message))
             };
@@ -190,14 +216,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             Read::End
         } else {
             self.heard = true;
-            Read::Some(self.handle(&mut buffer[..len], on_message))
+            Read::Some(self.handle(cx, &mut buffer[..len], on_message))
         }))
     }
 
     /// Hands input to the engine and its messages to `on_message`, until that returns something.
-    fn handle<T>(&mut self, input: &mut [u8], on_message: &mut impl OnMessage<T>) -> Option<T> {
+    fn handle<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        input: &mut [u8],
+        on_message: &mut impl OnMessage<T>,
+    ) -> Option<T> {
         self.tell_time();
-        let found = self.receive(input, on_message);
+        let found = self.receive(cx, input, on_message);
         self.tell_time();
         found
     }
@@ -211,30 +242,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     #[inline]
-    fn receive<T>(&mut self, input: &mut [u8], on_message: &mut impl OnMessage<T>) -> Option<T> {
+    fn receive<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        input: &mut [u8],
+        on_message: &mut impl OnMessage<T>,
+    ) -> Option<T> {
+        let mut stream = Stream::of(&mut self.io, cx, &mut self.unflushed);
+        #[cfg(feature = "http2")]
+        stream.only_queue_if(self.writer.is_some());
+        let taking = Taking {
+            queue: &mut self.queue,
+            attachments: &mut self.attachments,
+            stream: &mut stream,
+            ending: &mut self.ending,
+            active: &mut self.active,
+        };
         #[cfg(feature = "deflate")]
         if self.engine.extensions().deflate_agreement().is_some() {
             return codec::with(|codec| {
                 let events = self.engine.receive_with(input, codec);
-                take_events(
-                    events,
-                    &mut self.queue,
-                    &mut self.attachments,
-                    &mut self.ending,
-                    &mut self.active,
-                    on_message,
-                )
+                taking.take(events, on_message)
             });
         }
-        let events = self.engine.receive(input);
-        take_events(
-            events,
-            &mut self.queue,
-            &mut self.attachments,
-            &mut self.ending,
-            &mut self.active,
-            on_message,
-        )
+        taking.take(self.engine.receive(input), on_message)
     }
 
     /// Ready when all that was queued is written.
@@ -444,15 +475,9 @@ impl<S> fmt::Debug for Driver<S> {
 }
 
 /// Something to call with each message; when it returns something, that's it for now.
-pub(super) trait OnMessage<T>:
-    FnMut(MessageRef<'_>, Sender<'_>, &mut WriteQueue, &mut Attachments) -> Option<T>
-{
-}
+pub(super) trait OnMessage<T>: FnMut(MessageRef<'_>, Replies<'_>) -> Option<T> {}
 
-impl<T, F> OnMessage<T> for F where
-    F: FnMut(MessageRef<'_>, Sender<'_>, &mut WriteQueue, &mut Attachments) -> Option<T>
-{
-}
+impl<T, F> OnMessage<T> for F where F: FnMut(MessageRef<'_>, Replies<'_>) -> Option<T> {}
 
 /// What came of a read.
 enum Read<T> {
@@ -462,45 +487,62 @@ enum Read<T> {
     End,
 }
 
-/// Hands messages to `on_message` until that returns something.
-#[inline]
-fn take_events<T>(
-    mut events: Events<'_>,
-    queue: &mut WriteQueue,
-    attachments: &mut Attachments,
-    ending: &mut Option<Box<Ending>>,
-    active: &mut bool,
-    on_message: &mut impl OnMessage<T>,
-) -> Option<T> {
-    while let Some((event, sender)) = events.next_with_sender(queue) {
-        let message = match event {
-            Event::Text(text) => MessageRef::Text(text),
-            Event::Binary(bytes) => MessageRef::Binary(bytes),
-            Event::Ping(_) => continue,
-            Event::Pong(payload) => {
-                attachments.pong(payload);
-                continue;
+/// What it takes to deal with events.
+struct Taking<'a> {
+    queue: &'a mut WriteQueue,
+    attachments: &'a mut Attachments,
+    stream: &'a mut dyn LongMessages,
+    ending: &'a mut Option<Box<Ending>>,
+    active: &'a mut bool,
+}
+
+impl Taking<'_> {
+    /// Hands messages to `on_message` until that returns something.
+    #[inline]
+    fn take<T>(self, mut events: Events<'_>, on_message: &mut impl OnMessage<T>) -> Option<T> {
+        let Self {
+            queue,
+            attachments,
+            stream,
+            ending,
+            active,
+        } = self;
+        while let Some((event, sender)) = events.next_with_sender(queue) {
+            let message = match event {
+                Event::Text(text) => MessageRef::Text(text),
+                Event::Binary(bytes) => MessageRef::Binary(bytes),
+                Event::Ping(_) => continue,
+                Event::Pong(payload) => {
+                    attachments.pong(payload);
+                    continue;
+                }
+                Event::Close(frame) => {
+                    let closed = frame.map(|frame| Closed {
+                        code: frame.code,
+                        reason: frame.reason.to_owned(),
+                    });
+                    *ending = Some(Box::new(Ending::Closed(closed)));
+                    continue;
+                }
+                Event::Failed(fault) => {
+                    *ending = Some(Box::new(Ending::Failed(fault)));
+                    continue;
+                }
+            };
+            *active = true;
+            let replies = Replies {
+                sender,
+                queue,
+                attachments,
+                stream,
+            };
+            let found = on_message(message, replies);
+            if found.is_some() {
+                return found;
             }
-            Event::Close(frame) => {
-                let closed = frame.map(|frame| Closed {
-                    code: frame.code,
-                    reason: frame.reason.to_owned(),
-                });
-                *ending = Some(Box::new(Ending::Closed(closed)));
-                continue;
-            }
-            Event::Failed(fault) => {
-                *ending = Some(Box::new(Ending::Failed(fault)));
-                continue;
-            }
-        };
-        *active = true;
-        let found = on_message(message, sender, queue, attachments);
-        if found.is_some() {
-            return found;
         }
+        None
     }
-    None
 }
 
 /// Sends a message of either kind.

@@ -31,6 +31,7 @@ mod http_types;
 #[cfg(feature = "hyper")]
 pub mod hyper;
 mod inbox;
+mod long;
 mod resting;
 pub mod scratch;
 mod sender;

@@ -10,6 +10,7 @@ use super::attached::Attachments;
 use super::driver::{Driver, send};
 use super::error::Error;
 use super::group::{Group, JoinError};
+use super::long::{LONG, LongMessages};
 use super::stream::{Closed, WebSocket};
 use super::write_queue::WriteQueue;
 use crate::proto::{CloseCode, MessageRef, Misuse, Sender};
@@ -88,15 +89,8 @@ pub(super) fn poll_serve<S: AsyncRead + AsyncWrite + Unpin>(
     cx: &mut Context<'_>,
     handler: &mut impl Handler,
 ) -> Poll<Result<(), Error>> {
-    let ended = driver.poll_drive(cx, |message, sender, queue, attachments| {
-        handler.message(
-            message,
-            &mut Replies {
-                sender,
-                queue,
-                attachments,
-            },
-        );
+    let ended = driver.poll_drive(cx, |message, mut replies| {
+        handler.message(message, &mut replies);
         None::<()>
     });
     ended.map_ok(|_| ())
@@ -175,13 +169,15 @@ impl<S, H: Handler> Drop for Serving<S, H> {
 
 /// Where a [`serve`](WebSocket::serve) handler puts its answers.
 pub struct Replies<'a> {
-    sender: Sender<'a>,
-    queue: &'a mut WriteQueue,
-    attachments: &'a mut Attachments,
+    pub(super) sender: Sender<'a>,
+    pub(super) queue: &'a mut WriteQueue,
+    pub(super) attachments: &'a mut Attachments,
+    pub(super) stream: &'a mut dyn LongMessages,
 }
 
 impl Replies<'_> {
-    /// Sends a message: it leaves when the messages of this read have been handled.
+    /// Sends a message: it leaves when the messages of this read have been handled. One of 64 KiB or
+    /// more is written at once, behind what waits, as far as the stream takes it; only the rest is copied.
     ///
     /// # Errors
     ///
@@ -190,7 +186,11 @@ impl Replies<'_> {
     #[inline]
     pub fn send<'m>(&mut self, message: impl Into<MessageRef<'m>>) -> Result<(), Misuse> {
         self.attachments.check_backlog(self.queue)?;
-        send(&mut self.sender, message.into(), self.queue)
+        let message = message.into();
+        if message.len() >= LONG {
+            return self.stream.send_long(&mut self.sender, message, self.queue);
+        }
+        send(&mut self.sender, message, self.queue)
     }
 
     /// Begins to close, with a reason of at most 123 bytes. Messages that are under way are still

@@ -146,7 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// Those of [`recv`](Self::recv).
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, Error>> {
         self.driver
-            .poll_drive(cx, |message, _, _, _| Some(message.to_owned()))
+            .poll_drive(cx, |message, _| Some(message.to_owned()))
     }
 
     /// Sends a message, and whatever was queued before it, and waits until it was written.
@@ -162,7 +162,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// Dropped at any point, the message stays queued as a whole and leaves with the next flush:
     /// don't send it again.
     pub async fn send(&mut self, message: impl Into<MessageRef<'_>>) -> Result<(), Error> {
-        self.queue(message)?;
+        let message = message.into();
+        poll_fn(|cx| Poll::Ready(self.driver.send(cx, message))).await?;
         self.flush().await
     }
 
@@ -174,7 +175,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// [`Misuse::Closing`] once a Close frame was sent; [`Misuse::BacklogFull`] when too much waits
     /// already, see [`with_max_backlog`](Self::with_max_backlog).
     pub fn queue<'m>(&mut self, message: impl Into<MessageRef<'m>>) -> Result<(), Misuse> {
-        self.driver.send(message.into())
+        self.driver.queue(message.into())
     }
 
     /// Queues a ping with at most 125 bytes of payload. The pong is received and dropped by
@@ -225,7 +226,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             Ok(()) | Err(Misuse::Closing) => {}
             Err(misuse) => return Err(misuse.into()),
         }
-        while poll_fn(|cx| self.driver.poll_drive(cx, |_, _, _, _| Some(())))
+        while poll_fn(|cx| self.driver.poll_drive(cx, |_, _| Some(())))
             .await?
             .is_some()
         {}

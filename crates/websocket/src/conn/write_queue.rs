@@ -109,6 +109,45 @@ impl WriteQueue {
         Poll::Ready(Ok(()))
     }
 
+    /// Writes what waits, and `bytes` behind it, as far as `io` takes it at once; only what is left of
+    /// `bytes` is copied. How writing fails shows at the next [`poll_write`](Self::poll_write).
+    pub(super) fn write_through(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut (impl AsyncWrite + Unpin + ?Sized),
+        mut bytes: &[u8],
+    ) {
+        if !io.is_write_vectored() && !self.poll_write(cx, io).is_ready() {
+            return self.put(bytes);
+        }
+        while !bytes.is_empty() {
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let mut count = 0;
+            // Where too many wait, those alone are written.
+            let all = self.slices().chain(std::iter::once(bytes));
+            for (place, slice) in slices.iter_mut().zip(all) {
+                *place = IoSlice::new(slice);
+                count += 1;
+            }
+            let io = Pin::new(&mut *io);
+            let written = match &slices[..count] {
+                [one] => io.poll_write(cx, one),
+                several => io.poll_write_vectored(cx, several),
+            };
+            let Poll::Ready(Ok(written @ 1..)) = written else {
+                break;
+            };
+            let waited = written.min(self.len);
+            if waited > 0 {
+                self.advance(waited);
+            }
+            bytes = &bytes[written - waited..];
+        }
+        if !bytes.is_empty() {
+            self.put(bytes);
+        }
+    }
+
     /// Takes bytes out to hand them on to somebody who wants to own them: `max` at the most, and none
     /// only when nothing waits. What is shared or long is not copied, what is short is copied to just
     /// its length.

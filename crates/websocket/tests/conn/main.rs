@@ -8,6 +8,7 @@ mod deflate;
 mod futures;
 mod group;
 mod keep_alive;
+mod long;
 mod sender;
 mod serve_member;
 mod stream;
