@@ -51,8 +51,9 @@ pub trait Outbox {
     /// How many bytes wait to be written to a session.
     fn queued(&self, to: SessionId) -> usize;
 
-    /// How many bytes were ever written to a session: what tells a slow reader from a dead one. May
-    /// count anything that grows as the connection takes bytes.
+    /// How many bytes were ever written to a session, in the measure of [`queued`](Self::queued):
+    /// together they say where in the stream the last message ends. It is what tells a slow reader from a
+    /// dead one, and how a ping is known to have been written.
     fn written(&self, to: SessionId) -> u64;
 
     /// Asks for one call of [`Hub::drained`](crate::Hub::drained) as soon as nothing waits to be

@@ -14,6 +14,7 @@ use super::dispatch::{Flow, Progress, Refusal};
 use super::publish::check_data;
 use super::subscribe::Grant;
 use super::waiting::Waiting;
+use super::wheel::Deadline;
 use super::{Hub, SessionId};
 use crate::Now;
 use crate::application::{
@@ -361,7 +362,7 @@ impl Hub {
 
     fn set_expiry(&mut self, id: SessionId, expires_at: Option<Duration>) {
         if let Some(connected) = self.sessions.connected_mut(id) {
-            connected.expires_at = expires_at;
+            connected.expires_at = expires_at.map(Deadline::at);
         }
     }
 

@@ -9,6 +9,7 @@ use tautline_protocol::filter::Filter;
 
 use super::SessionId;
 use super::class::{Classes, Patching};
+use super::slab::Slab;
 use super::tail::Tail;
 use crate::engine::{Channel as ChannelArc, FeedId};
 
@@ -118,6 +119,10 @@ impl Channel {
 impl Channel {
     pub(crate) fn push(&mut self, subscriber: Subscriber) {
         self.count(&subscriber, 1);
+        if self.subscribers.is_empty() {
+            // Most channels of a user's own have no more than this one.
+            self.subscribers.reserve_exact(1);
+        }
         self.subscribers.push(subscriber);
         self.keep_tail();
     }
@@ -188,8 +193,7 @@ impl Channel {
 #[derive(Default)]
 pub(crate) struct Channels {
     index: HashMap<ChannelArc, u32, foldhash::fast::RandomState>,
-    slots: Vec<(u32, Option<Channel>)>,
-    free: Vec<u32>,
+    slots: Slab<Channel>,
 }
 
 impl Channels {
@@ -202,9 +206,7 @@ impl Channels {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Channel> {
-        self.slots
-            .iter()
-            .filter_map(|(_, channel)| channel.as_ref())
+        self.slots.iter()
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<u32> {
@@ -218,52 +220,33 @@ impl Channels {
         }
         let name = ChannelArc::from(name);
         let channel = Channel::new(name.clone(), now);
-        let index = match self.free.pop() {
-            Some(index) => {
-                self.slots[index as usize].1 = Some(channel);
-                index
-            }
-            None => {
-                self.slots.push((0, Some(channel)));
-                // As many channels as there are subscriptions at the most, which are fewer.
-                (self.slots.len() - 1) as u32
-            }
-        };
+        let (index, _) = self.slots.insert(channel);
         self.index.insert(name, index);
         index
     }
 
     pub(crate) fn remove(&mut self, index: u32) {
-        let Some((generation, slot)) = self.slots.get_mut(index as usize) else {
-            return;
-        };
-        if let Some(channel) = slot.take() {
+        if let Some(channel) = self.slots.remove(index) {
             self.index.remove(&channel.name);
-            *generation = generation.wrapping_add(1);
-            self.free.push(index);
         }
     }
 
     pub(crate) fn key(&self, index: u32) -> ChannelKey {
-        let generation = self
-            .slots
-            .get(index as usize)
-            .map_or(0, |(generation, _)| *generation);
-        ChannelKey { index, generation }
+        ChannelKey {
+            index,
+            generation: self.slots.generation(index),
+        }
     }
 
     pub(crate) fn get(&self, index: u32) -> Option<&Channel> {
-        self.slots.get(index as usize)?.1.as_ref()
+        self.slots.at(index)
     }
 
     pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut Channel> {
-        self.slots.get_mut(index as usize)?.1.as_mut()
+        self.slots.at_mut(index)
     }
 
     pub(crate) fn by_key(&mut self, key: ChannelKey) -> Option<&mut Channel> {
-        match self.slots.get_mut(key.index as usize) {
-            Some((generation, Some(channel))) if *generation == key.generation => Some(channel),
-            _ => None,
-        }
+        self.slots.get_mut(key.index, key.generation)
     }
 }

@@ -14,10 +14,12 @@ use tautline_protocol::{Disconnect, ErrorCode, Reply, Response};
 use super::ask::Guest;
 use super::channel_name::ChannelName;
 use super::dispatch::{Progress, Refusal};
-use super::sessions::{Connected, Heartbeat, State};
+use super::liveness::Heartbeat;
+use super::sessions::{Connected, State};
 use super::subscribe::{Grant, Plan};
 use super::users::Peers;
 use super::waiting::{Connecting, Waiting};
+use super::wheel::Deadline;
 use super::{Hub, SessionId};
 use crate::Now;
 use crate::application::Interests;
@@ -130,11 +132,8 @@ impl Hub {
         session.state = State::Connected(Connected {
             info: info.clone(),
             subscriptions: Vec::new(),
-            heartbeat: Heartbeat {
-                next_ping: first_ping,
-                pong_due: None,
-            },
-            expires_at,
+            heartbeat: Heartbeat::new(first_ping),
+            expires_at: expires_at.map(Deadline::at),
             peers: Peers::default(),
         });
         self.clients.insert(info.client.clone(), id);

@@ -22,6 +22,7 @@ use super::connect::{deadline, time_to_live};
 use super::dispatch::Refusal;
 use super::subscribe::Grant;
 use super::waiting::{Done, Subscribing, Waiting};
+use super::wheel::Deadline;
 use super::{Hub, SessionId};
 use crate::Now;
 use crate::engine::Outcome;
@@ -170,7 +171,7 @@ impl Hub {
                 self.change_info(now, id, info);
             }
             if let Some(connected) = self.sessions.connected_mut(id) {
-                connected.expires_at = ttl.map(|ttl| deadline(now, ttl, grace));
+                connected.expires_at = ttl.map(|ttl| Deadline::at(deadline(now, ttl, grace)));
             }
             let session = self.sessions.get_mut(id);
             match session.and_then(|session| session.waiting.as_deref_mut()) {

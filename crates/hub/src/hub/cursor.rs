@@ -39,8 +39,6 @@ pub(crate) struct Lag {
     waits: bool,
     /// The engine was in trouble; when to ask it again.
     pub(crate) retry_at: Option<Duration>,
-    /// How much was written when the last pong was due.
-    pub(crate) written: u64,
 }
 
 /// Publications of one channel that wait until the session has room.

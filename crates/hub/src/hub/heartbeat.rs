@@ -8,9 +8,10 @@ use tautline_protocol::{Disconnect, Reply, UnsubscribeCode};
 use super::channel_name::ChannelName;
 use super::channels::{ChannelKey, Role, Subscriber};
 use super::dispatch::{Progress, Refusal};
-use super::sessions::{Heartbeat, State, Subscription};
+use super::liveness::{Beat, Flow};
+use super::sessions::{State, Subscription};
 use super::waiting::Pending;
-use super::wheel::Tick;
+use super::wheel::{Deadline, Tick};
 use super::{Hub, SessionId, Timer};
 use crate::Now;
 use crate::engine::{EngineError, HistoryPage, HistoryRead, Started};
@@ -73,13 +74,6 @@ impl Hub {
         session.armed = 0;
         let is_due = |at: Option<Duration>| at.is_some_and(|at| now.monotonic >= at);
         let is_waiting = session.waiting.is_some();
-        let pongs = session.transport.pongs;
-        // The ping may be behind much that a slow reader has still to read. As long as it reads it
-        // is there.
-        let written = out.written(id);
-        let is_moving = session.lag.as_deref_mut().is_some_and(|lag| {
-            lag.waits() && std::mem::replace(&mut lag.written, written) != written
-        });
         let connected = match &mut session.state {
             State::Opened { stale_at } | State::Refused { stale_at } => {
                 if is_due(Some(*stale_at)) {
@@ -90,7 +84,7 @@ impl Hub {
             }
             State::Connected(connected) => connected,
         };
-        if is_due(connected.expires_at) {
+        if is_due(connected.expires_at.map(Deadline::time)) {
             if !self.ask_expired(now, id, out) {
                 self.end(now, id, &Disconnect::EXPIRED, out);
             }
@@ -98,33 +92,24 @@ impl Hub {
             return self.arm(id);
         }
         let options = &self.config.client;
-        let Heartbeat {
-            next_ping,
-            pong_due,
-        } = &mut connected.heartbeat;
-        if is_due(*pong_due) {
-            if !is_waiting && !is_moving {
-                return self.end(now, id, &Disconnect::NO_PONG, out);
-            }
-            // The answer may be among the input that we don't read: not the client's fault.
-            *pong_due = Some(now.monotonic + options.pong_timeout);
-        }
-        let mut is_pinged = false;
-        if is_due(*next_ping) {
-            *next_ping = Some(now.monotonic + options.ping_interval);
-            if pong_due.is_none() {
-                is_pinged = true;
-                let expects_pong = pongs && !options.pong_timeout.is_zero();
-                *pong_due = expects_pong.then_some(now.monotonic + options.pong_timeout);
-            }
+        let beat = connected.heartbeat.beat(
+            now.monotonic,
+            options.ping_interval,
+            options.pong_timeout,
+            flow(id, out),
+            // The answer may be among the input that isn't read: not the client's fault.
+            is_waiting,
+        );
+        if beat == Beat::Dead {
+            return self.end(now, id, &Disconnect::NO_PONG, out);
         }
         let subscriptions = connected.subscriptions.iter();
         let expired = subscriptions.filter(|subscription| is_due(subscription.expires_at()));
         let expired: Vec<u32> = expired
             .map(|Subscription { channel, .. }| *channel)
             .collect();
-        if is_pinged {
-            self.send(id, &Reply::Ping, out);
+        if beat == Beat::Ping {
+            self.ping(now, id, out);
         }
         for channel in expired {
             if !self.ask_sub_expired(now, id, channel, out) {
@@ -135,13 +120,26 @@ impl Hub {
         self.arm(id);
     }
 
+    fn ping<O: Outbox>(&mut self, now: Now, id: SessionId, out: &mut O) {
+        let waited = out.queued(id);
+        self.send(id, &Reply::Ping, out);
+        let timeout = self.config.client.pong_timeout;
+        if let Some(session) = self.sessions.get_mut(id)
+            && session.transport.pongs
+            && let Some(connected) = session.connected_mut()
+        {
+            let heartbeat = &mut connected.heartbeat;
+            heartbeat.pinged(now.monotonic, timeout, flow(id, out), waited);
+        }
+    }
+
     /// Each ping allows one pong. What needs no answer must not be answered.
     pub(super) fn pong(&mut self, id: SessionId) -> Result<Progress, Refusal> {
         let connected = self.sessions.connected_mut(id);
-        let pong_due = connected.and_then(|connected| connected.heartbeat.pong_due.take());
-        pong_due
-            .map(|_| Progress::Done)
-            .ok_or(Disconnect::BAD_REQUEST.into())
+        match connected.map(|connected| connected.heartbeat.answered()) {
+            Some(true) => Ok(Progress::Done),
+            _ => Err(Disconnect::BAD_REQUEST.into()),
+        }
     }
 
     /// Makes sure that the position of a channel with positioned subscribers is checked.
@@ -239,5 +237,13 @@ impl Hub {
             channel.checked_at = now.monotonic;
             self.set_timer(now.monotonic + delay, Timer::Channel(key));
         }
+    }
+}
+
+/// How a connection takes what is written to it.
+fn flow<O: Outbox>(id: SessionId, out: &O) -> Flow {
+    Flow {
+        written: out.written(id),
+        queued: out.queued(id),
     }
 }

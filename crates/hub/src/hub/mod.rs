@@ -8,9 +8,11 @@
 //! - `class`: who gets publications filtered, or as patches;
 //! - `fanout`: deliveries to subscribers at the head, `run`: those that came together; `cursor`: those
 //!   behind it; `recovery`, `tail`: where the two meet;
-//! - `heartbeat`: everything that happens because time passes; `wheel`: its timers;
+//! - `heartbeat`: everything that happens because time passes; `liveness`: pings and their answers;
+//!   `wheel`: the timers of all that;
 //! - `api`: what operators ask for; `control`: what they do to connections;
-//! - `sessions`, `users`, `channels`, `waiting`: the state of all that; `channel_name`, `permission`: rules.
+//! - `sessions`, `users`, `channels`, `waiting`: the state of all that, `slab`: its tables;
+//!   `channel_name`, `permission`: rules.
 
 mod answered;
 mod api;
@@ -25,6 +27,7 @@ mod dispatch;
 mod fanout;
 mod frame;
 mod heartbeat;
+mod liveness;
 mod permission;
 mod presence;
 mod publish;
@@ -33,6 +36,7 @@ mod recovery;
 mod refresh;
 mod run;
 mod sessions;
+mod slab;
 mod subscribe;
 mod tail;
 mod unsubscribe;

@@ -11,6 +11,7 @@ use tautline_protocol::{Disconnect, ErrorCode, Response};
 use super::ask::AskedCommand;
 use super::connect::{deadline, time_to_live};
 use super::dispatch::{Progress, Refusal};
+use super::wheel::Deadline;
 use super::{Hub, SessionId};
 use crate::Now;
 use crate::application::{Interests, Question, RefreshEvent, SubRefreshEvent};
@@ -74,7 +75,7 @@ impl Hub {
             return Err(Disconnect::INSUFFICIENT_STATE.into());
         }
         let ttl = time_to_live(now, expire_at)?;
-        connected.expires_at = ttl.map(|ttl| deadline(now, ttl, grace));
+        connected.expires_at = ttl.map(|ttl| Deadline::at(deadline(now, ttl, grace)));
         self.arm(id);
         Ok(Progress::Answer(Response::Refresh(RefreshResult { ttl })))
     }

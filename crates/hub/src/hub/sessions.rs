@@ -10,9 +10,11 @@ use tautline_protocol::message::ClientInfo;
 use super::SessionId;
 use super::cursor::Lag;
 use super::frame::KeptFrame;
+use super::liveness::Heartbeat;
+use super::slab::Slab;
 use super::users::Peers;
 use super::waiting::Waiting;
-use super::wheel::Tick;
+use super::wheel::{Deadline, Tick};
 
 /// What a hub must know of a connection's transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,18 +78,9 @@ pub(crate) struct Connected {
     pub(crate) subscriptions: Vec<Subscription>,
     pub(crate) heartbeat: Heartbeat,
     /// When the connection is closed unless it is refreshed.
-    pub(crate) expires_at: Option<Duration>,
+    pub(crate) expires_at: Option<Deadline>,
     /// Its place among its user's.
     pub(crate) peers: Peers,
-}
-
-/// Pings and their answers.
-#[derive(Clone, Copy)]
-pub(crate) struct Heartbeat {
-    /// When the next ping is sent; `None` for never.
-    pub(crate) next_ping: Option<Duration>,
-    /// Until when the last ping has to be answered; `None` if it was.
-    pub(crate) pong_due: Option<Duration>,
 }
 
 /// A session's subscription to a channel.
@@ -143,14 +136,11 @@ impl Session {
         match &self.state {
             State::Opened { stale_at } | State::Refused { stale_at } => Some(*stale_at),
             State::Connected(connected) => {
-                let Heartbeat {
-                    next_ping,
-                    pong_due,
-                } = connected.heartbeat;
                 let subscriptions = connected.subscriptions.iter();
                 let subscriptions = subscriptions.filter_map(Subscription::expires_at);
                 let retry = self.lag.as_ref().and_then(|lag| lag.retry_at);
-                [next_ping, pong_due, connected.expires_at, retry]
+                let expires_at = connected.expires_at.map(Deadline::time);
+                [connected.heartbeat.deadline(), expires_at, retry]
                     .into_iter()
                     .flatten()
                     .chain(subscriptions)
@@ -191,53 +181,25 @@ impl Subscription {
 
 /// All sessions of a hub.
 #[derive(Default)]
-pub(crate) struct Sessions {
-    slots: Vec<(u32, Option<Session>)>,
-    free: Vec<u32>,
-}
+pub(crate) struct Sessions(Slab<Session>);
 
 impl Sessions {
     pub(crate) fn insert(&mut self, session: Session) -> SessionId {
-        match self.free.pop() {
-            Some(index) => {
-                let (generation, slot) = &mut self.slots[index as usize];
-                *slot = Some(session);
-                SessionId {
-                    index,
-                    generation: *generation,
-                }
-            }
-            None => {
-                self.slots.push((0, Some(session)));
-                // Each is a socket, of which no process has so many.
-                SessionId {
-                    index: (self.slots.len() - 1) as u32,
-                    generation: 0,
-                }
-            }
-        }
+        let (index, generation) = self.0.insert(session);
+        SessionId { index, generation }
     }
 
     pub(crate) fn remove(&mut self, id: SessionId) -> Option<Session> {
         self.get(id)?;
-        let (generation, slot) = &mut self.slots[id.index as usize];
-        *generation = generation.wrapping_add(1);
-        self.free.push(id.index);
-        slot.take()
+        self.0.remove(id.index)
     }
 
     pub(crate) fn get(&self, id: SessionId) -> Option<&Session> {
-        match self.slots.get(id.index as usize) {
-            Some((generation, Some(session))) if *generation == id.generation => Some(session),
-            _ => None,
-        }
+        self.0.get(id.index, id.generation)
     }
 
     pub(crate) fn get_mut(&mut self, id: SessionId) -> Option<&mut Session> {
-        match self.slots.get_mut(id.index as usize) {
-            Some((generation, Some(session))) if *generation == id.generation => Some(session),
-            _ => None,
-        }
+        self.0.get_mut(id.index, id.generation)
     }
 
     pub(crate) fn connected(&self, id: SessionId) -> Option<&Connected> {
@@ -246,17 +208,15 @@ impl Sessions {
 
     /// The connected session in a slot of the table, whoever that is.
     pub(crate) fn connected_at(&self, index: u32) -> Option<(SessionId, &Connected)> {
-        let (generation, session) = self.slots.get(index as usize)?;
         let id = SessionId {
             index,
-            generation: *generation,
+            generation: self.0.generation(index),
         };
-        Some((id, session.as_ref()?.connected()?))
+        Some((id, self.0.at(index)?.connected()?))
     }
 
     pub(crate) fn connected_at_mut(&mut self, index: u32) -> Option<&mut Connected> {
-        let (_, session) = self.slots.get_mut(index as usize)?;
-        session.as_mut()?.connected_mut()
+        self.0.at_mut(index)?.connected_mut()
     }
 
     pub(crate) fn connected_mut(&mut self, id: SessionId) -> Option<&mut Connected> {
@@ -264,13 +224,8 @@ impl Sessions {
     }
 
     pub(crate) fn ids(&self) -> Vec<SessionId> {
-        let slots = self.slots.iter().enumerate();
-        slots
-            .filter(|(_, (_, session))| session.is_some())
-            .map(|(index, (generation, _))| SessionId {
-                index: index as u32,
-                generation: *generation,
-            })
+        let keys = self.0.keys();
+        keys.map(|(index, generation)| SessionId { index, generation })
             .collect()
     }
 }
@@ -283,7 +238,7 @@ mod tests {
     #[test]
     fn a_session_is_small() {
         assert!(
-            size_of::<(u32, Option<Session>)>() <= 168,
+            size_of::<crate::hub::slab::Slot<Session>>() <= 136,
             "a slot of the table"
         );
         assert!(size_of::<Subscription>() <= 24);

@@ -311,6 +311,10 @@ impl Hub {
                 Patching::Off
             };
             let class = entry.classify(plan.filter.clone(), patching);
+            if connected.subscriptions.is_empty() {
+                // Most connections have no more than this one.
+                connected.subscriptions.reserve_exact(1);
+            }
             connected.subscriptions.push(Subscription {
                 channel,
                 slot: entry.subscribers.len() as u32,

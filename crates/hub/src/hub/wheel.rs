@@ -5,6 +5,7 @@
 //! one. So a deadline that keeps moving away (the usual kind) costs one entry a turn, and setting
 //! it costs nothing.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// Deadlines are kept to this, always on the late side.
@@ -16,6 +17,23 @@ const SLOTS: usize = 512;
 
 /// Number of a tick since the start of the monotonic clock. 32 bits last for thirteen years.
 pub(crate) type Tick = u32;
+
+/// A point of time in the future, to the tick and in four bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Deadline(NonZeroU32);
+
+impl Deadline {
+    /// The first tick that is not before `time`.
+    pub(crate) fn at(time: Duration) -> Self {
+        let tick = time.as_millis().div_ceil(TICK.as_millis());
+        let tick = u32::try_from(tick).unwrap_or(u32::MAX);
+        Self(NonZeroU32::new(tick).unwrap_or(NonZeroU32::MIN))
+    }
+
+    pub(crate) fn time(self) -> Duration {
+        TICK * self.0.get()
+    }
+}
 
 pub(crate) struct Wheel<T> {
     slots: Box<[Vec<T>]>,

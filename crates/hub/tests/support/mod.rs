@@ -62,10 +62,8 @@ pub(crate) struct Recorder {
     pub(crate) prepared: usize,
     /// Sessions of which the hub wants to know when they are drained.
     pub(crate) asked: BTreeSet<SessionId>,
-    pub(crate) written: u64,
-    /// Stalled sessions whose connection takes a little all the time.
-    pub(crate) trickling: BTreeSet<SessionId>,
-    clock: std::cell::Cell<u64>,
+    /// All that was ever queued, in bytes.
+    sent: BTreeMap<SessionId, u64>,
 }
 
 impl Recorder {
@@ -75,7 +73,7 @@ impl Recorder {
             "a message for a session that is closed"
         );
         let length = message.len();
-        self.written += length as u64;
+        *self.sent.entry(to).or_default() += length as u64;
         self.messages.entry(to).or_default().push(message);
         self.stalled.get_mut(&to).map_or(length, |waiting| {
             *waiting += length;
@@ -105,12 +103,7 @@ impl Outbox for Recorder {
     }
 
     fn written(&self, to: SessionId) -> u64 {
-        self.clock.set(self.clock.get() + 1);
-        match (self.stalled.contains_key(&to), self.trickling.contains(&to)) {
-            (true, false) => 0,
-            (true, true) => self.clock.get(),
-            (false, _) => self.written,
-        }
+        self.sent.get(&to).map_or(0, |sent| *sent) - self.queued(to) as u64
     }
 
     fn when_drained(&mut self, to: SessionId) {

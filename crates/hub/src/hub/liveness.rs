@@ -1,0 +1,254 @@
+//! Pings, and how long their answers may take.
+//!
+//! A client has [`pong_timeout`](crate::config::ClientOptions::pong_timeout) from when its ping was
+//! written to its connection, not from when it was queued: before a slow reader's ping there may be much
+//! that it has still to read. And as long as it is seen to read, it is there. It is given up when its
+//! connection has taken nothing for that long, or when it had the ping for that long and nothing else
+//! to read.
+//!
+//! Pure: what the connection has taken and what waits for it go in, what to do comes out. Every idle
+//! connection has one, so it is small.
+
+use std::time::Duration;
+
+use super::wheel::Deadline;
+
+/// The pings of one connection.
+#[derive(Clone, Copy)]
+pub(crate) struct Heartbeat {
+    /// When the next ping is sent; `None` for never.
+    next_ping: Option<Deadline>,
+    /// The answer that is waited for.
+    pong: Option<Pong>,
+}
+
+/// An answer that is waited for. Places in the stream of written bytes are known by their low 32
+/// bits: what waits is much less.
+#[derive(Clone, Copy)]
+struct Pong {
+    /// When it should be there, unless there is a reason to wait on.
+    due: Deadline,
+    /// The end of the ping in the stream.
+    ping_ends: u32,
+    /// How far the stream was written when that was last looked at.
+    seen: u32,
+}
+
+/// What a connection has taken, and what waits for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flow {
+    /// Bytes written since it was opened.
+    pub(crate) written: u64,
+    /// Bytes that wait to be written.
+    pub(crate) queued: usize,
+}
+
+/// What is to be done now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beat {
+    Nothing,
+    /// Send a ping, and say so by [`Heartbeat::pinged`].
+    Ping,
+    /// Nobody is there.
+    Dead,
+}
+
+impl Heartbeat {
+    pub(crate) fn new(first_ping: Option<Duration>) -> Self {
+        Self {
+            next_ping: first_ping.map(Deadline::at),
+            pong: None,
+        }
+    }
+
+    /// When [`beat`](Self::beat) has something to do.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        let due = self.pong.map(|pong| pong.due);
+        [self.next_ping, due]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(Deadline::time)
+    }
+
+    /// Time has passed. `is_deaf` where nothing is read from the connection at the moment: the answer
+    /// may be there.
+    pub(crate) fn beat(
+        &mut self,
+        now: Duration,
+        interval: Duration,
+        timeout: Duration,
+        flow: Flow,
+        is_deaf: bool,
+    ) -> Beat {
+        if let Some(pong) = &mut self.pong
+            && now >= pong.due.time()
+        {
+            let written = low(flow.written);
+            let had_the_ping = reaches(pong.seen, pong.ping_ends);
+            let has_the_ping = reaches(written, pong.ping_ends);
+            let is_reading = written != pong.seen && (flow.queued > 0 || !has_the_ping);
+            let waits_on = is_deaf || is_reading || has_the_ping && !had_the_ping;
+            if !waits_on {
+                return Beat::Dead;
+            }
+            pong.seen = written;
+            pong.due = Deadline::at(now + timeout);
+        }
+        if let Some(next) = self.next_ping
+            && now >= next.time()
+        {
+            self.next_ping = Some(Deadline::at(now + interval));
+            // One at a time.
+            if self.pong.is_none() {
+                return Beat::Ping;
+            }
+        }
+        Beat::Nothing
+    }
+
+    /// A ping was queued, which is the last that `flow` tells of; `waited` bytes were before it. It is to
+    /// be answered within `timeout`, zero for never.
+    pub(crate) fn pinged(&mut self, now: Duration, timeout: Duration, flow: Flow, waited: usize) {
+        let ping_ends = low(flow.written.wrapping_add(flow.queued as u64));
+        self.pong = (!timeout.is_zero()).then(|| Pong {
+            due: Deadline::at(now + timeout),
+            ping_ends,
+            // With nothing before it, it is written at once.
+            seen: if waited == 0 {
+                ping_ends
+            } else {
+                low(flow.written)
+            },
+        });
+    }
+
+    /// An answer has come. Returns whether one was waited for.
+    pub(crate) fn answered(&mut self) -> bool {
+        self.pong.take().is_some()
+    }
+}
+
+fn low(place: u64) -> u32 {
+    place as u32
+}
+
+/// Whether what is written up to `written` includes what is before `place`.
+fn reaches(written: u32, place: u32) -> bool {
+    written.wrapping_sub(place) < 1 << 31
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(25);
+    const TIMEOUT: Duration = Duration::from_secs(8);
+
+    /// A connection that takes some bytes a second, with a ping behind others in its queue.
+    struct Line {
+        heartbeat: Heartbeat,
+        now: Duration,
+        flow: Flow,
+    }
+
+    impl Line {
+        /// Pinged at once, with so many bytes before the ping.
+        fn pinged(written: u64, waited: usize) -> Self {
+            let mut heartbeat = Heartbeat::new(Some(Duration::ZERO));
+            let mut flow = Flow {
+                written,
+                queued: waited,
+            };
+            let now = Duration::from_secs(1);
+            assert_eq!(beat(&mut heartbeat, now, flow), Beat::Ping);
+            flow.queued += 4;
+            heartbeat.pinged(now, TIMEOUT, flow, waited);
+            Self {
+                heartbeat,
+                now,
+                flow,
+            }
+        }
+
+        /// Takes up to `rate` bytes in each second; after how many seconds it is given up, if within
+        /// `seconds`.
+        fn run(&mut self, seconds: u64, rate: usize) -> Option<u64> {
+            for second in 1..=seconds {
+                let taken = rate.min(self.flow.queued);
+                self.flow.queued -= taken;
+                self.flow.written += taken as u64;
+                self.now += Duration::from_secs(1);
+                match beat(&mut self.heartbeat, self.now, self.flow) {
+                    Beat::Dead => return Some(second),
+                    Beat::Ping => panic!("pinged while one is not answered"),
+                    Beat::Nothing => {}
+                }
+            }
+            None
+        }
+    }
+
+    fn beat(heartbeat: &mut Heartbeat, now: Duration, flow: Flow) -> Beat {
+        heartbeat.beat(now, INTERVAL, TIMEOUT, flow, false)
+    }
+
+    #[test]
+    fn who_has_the_ping_and_says_nothing_is_given_up_in_time() {
+        assert_eq!(Line::pinged(0, 0).run(100, 1000), Some(8));
+    }
+
+    #[test]
+    fn who_takes_nothing_is_given_up_in_time() {
+        assert_eq!(Line::pinged(5, 1000).run(100, 0), Some(8));
+    }
+
+    #[test]
+    fn the_time_counts_from_when_the_ping_was_written() {
+        let mut line = Line::pinged(0, 100_000);
+        assert_eq!(line.run(14, 10_000), None, "still reading what came before");
+        assert!(line.heartbeat.answered());
+        // Written in the tenth second, noticed in the sixteenth, and waited for after that.
+        assert_eq!(Line::pinged(0, 100_000).run(100, 10_000), Some(24));
+    }
+
+    #[test]
+    fn who_stops_reading_is_given_up() {
+        let mut line = Line::pinged(0, 100_000);
+        assert_eq!(line.run(9, 1000), None);
+        assert_eq!(line.run(100, 0), Some(15), "looked at every eight seconds");
+    }
+
+    #[test]
+    fn who_reads_all_the_time_is_there() {
+        let mut line = Line::pinged(0, 0);
+        for _ in 0..100 {
+            line.flow.queued += 5000;
+            assert_eq!(line.run(1, 1000), None);
+        }
+    }
+
+    #[test]
+    fn a_line_that_died_with_nothing_before_the_ping_has_one_more_turn_at_the_most() {
+        // What is sent to it fills up buffers on the way before it waits.
+        let mut line = Line::pinged(0, 0);
+        line.flow.written += 4;
+        line.flow.queued = 9000;
+        assert_eq!(line.run(7, 100), None);
+        assert_eq!(line.run(100, 0), Some(9));
+    }
+
+    #[test]
+    fn places_may_wrap() {
+        for start in [u64::from(u32::MAX) - 50_000, u64::from(u32::MAX), 1 << 40] {
+            assert_eq!(Line::pinged(start, 0).run(100, 1000), Some(8));
+            assert_eq!(Line::pinged(start, 100_000).run(100, 10_000), Some(24));
+            assert_eq!(Line::pinged(start, 100_000).run(100, 0), Some(8));
+        }
+    }
+
+    #[test]
+    fn it_is_small() {
+        assert!(size_of::<Heartbeat>() <= 20);
+    }
+}
