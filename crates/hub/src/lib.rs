@@ -87,7 +87,10 @@ pub mod engine;
 mod entropy;
 mod hub;
 mod outbox;
+pub mod rate;
 mod time;
+
+pub use hub::{Operation, OverLimit};
 
 pub use config::HubConfig;
 pub use entropy::Entropy;

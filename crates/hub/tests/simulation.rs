@@ -44,7 +44,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tautline_auth::{Verifier, VerifierConfig};
-use tautline_hub::config::{ChannelOptions, ClientOptions, NamespaceOptions, SlowConsumerOption};
+use tautline_hub::config::{
+    ChannelOptions, ClientOptions, NamespaceOptions, RateLimitOptions, SlowConsumerOption,
+};
 use tautline_hub::engine::memory::{MemoryEngine, MemoryOptions};
 use tautline_hub::engine::testkit::{DelayOptions, DelayedEngine, Seeded};
 use tautline_hub::engine::{Delivery, Engine, HistoryOptions, Started, Ticket, WorkerId};
@@ -102,7 +104,11 @@ struct Simulation {
 }
 
 fn config() -> Arc<HubConfig> {
+    // The buckets of users are with the configuration, which all runs share, each with a clock of its own.
+    let mut rate_limit = RateLimitOptions::default();
+    rate_limit.user_command.enabled = false;
     let client = ClientOptions {
+        rate_limit,
         ping_interval: Duration::ZERO,
         queue_max_size: QUEUE,
         recovery_max_publication_limit: 5,

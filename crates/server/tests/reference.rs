@@ -26,6 +26,7 @@ const fn table(name: &'static str, source: &'static str, structure: &'static str
 
 const SERVER: &str = "crates/server/src/config/mod.rs";
 const CLIENT: &str = "crates/hub/src/config/client.rs";
+const RATES: &str = "crates/hub/src/config/rate_limit.rs";
 const CHANNEL: &str = "crates/hub/src/config/channel.rs";
 const MEMORY: &str = "crates/hub/src/engine/memory/mod.rs";
 
@@ -39,6 +40,13 @@ const TABLES: &[Table] = &[
         CLIENT,
         "PersonalChannelOptions",
     ),
+    table(
+        "client.rate_limit.client_command",
+        RATES,
+        "ClientCommandRates",
+    ),
+    table("client.rate_limit.user_command", RATES, "UserCommandRates"),
+    table("client.rate_limit.client_error", RATES, "ErrorRate"),
     table("channel", CHANNEL, "ChannelOptions"),
     table("channel.without_namespace", CHANNEL, "NamespaceOptions"),
     table("engine.memory", MEMORY, "MemoryOptions"),
@@ -118,6 +126,7 @@ fn type_name(kind: &str) -> Option<&'static str> {
         "Duration" => "duration",
         "String" | "Option<String>" => "text",
         "Option<Secret>" => "secret text",
+        "Option<Rate>" => "rate",
         "IpAddr" => "IP address",
         "DataFormat" => "`json` or `json_object`",
         "RecoveryMode" => "`stream` or `cache`",
@@ -129,8 +138,31 @@ fn type_name(kind: &str) -> Option<&'static str> {
         "Vec<ApiKeyOptions>"
         | "NamespaceOptions"
         | "Vec<NamespaceOptions>"
-        | "PersonalChannelOptions" => return None,
+        | "PersonalChannelOptions"
+        | "RateLimitOptions" => return None,
         other => panic!("tell the reference what to call the type {other}"),
+    })
+}
+
+/// What has to be said of a table before its options.
+fn introduction(table: &str) -> Option<&'static str> {
+    Some(match table {
+        "client.rate_limit.client_command" => {
+            "What each connection may do. A command beyond its rate is answered with error 111 and does nothing; \
+             clients try again where it makes sense. `unsubscribe` is carried out in any case, and counts as an error \
+             beyond its rate. `send`, which has no answer, ends the connection with code 3013. As many subscriptions as \
+             `client.channel_limit` allows may always be made at once, as clients do that come back."
+        }
+        "client.rate_limit.user_command" => {
+            "What all connections of a user together may do on this node. Not for anonymous ones, who have no user in \
+             common. Beyond its rate a command fares as above; a connection is refused with error 111, after which \
+             clients try again later."
+        }
+        "client.rate_limit.client_error" => {
+            "How many errors a connection may cause. Every command that is answered with an error counts, but for \
+             those that are the server's fault (100)."
+        }
+        _ => return None,
     })
 }
 
@@ -142,10 +174,14 @@ fn reference() -> String {
          Every option of the file that `tautline serve --config FILE` reads. The file is TOML; an option that \
          is left out has its default, and one that is not in this list is an error which names the nearest \
          one that is. `tautline config check FILE` says what is wrong with a file.\n\n\
-         *Yes or no* is `true` or `false`. A *duration* is a text such as `\"25s\"`, `\"10m\"` or `\"1h30m\"`.\n",
+         *Yes or no* is `true` or `false`. A *duration* is a text such as `\"25s\"`, `\"10m\"` or `\"1h30m\"`. A *rate* is a text \
+         such as `\"100/s\"`, `\"20/5s\"` or `\"100/s, burst 500\"` (which many at once), or `\"off\"` for no limit.\n",
     );
     for table in TABLES {
         let _ = write!(text, "\n## `{}`\n\n", heading(table.name));
+        if let Some(docs) = introduction(table.name) {
+            let _ = write!(text, "{docs}\n\n");
+        }
         if table.name == "http_api.keys" {
             text.push_str(
                 "One table for each key. Several may be right at a time, so a key is changed by adding the new one, and \

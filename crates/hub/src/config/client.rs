@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{ConfigError, duration};
+use super::{ConfigError, RateLimitOptions, duration};
 
 /// What connections may do and how long they may take. Every field has a default.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -61,6 +61,8 @@ pub struct ClientOptions {
     pub recovery_max_publication_limit: usize,
     /// Whether users are subscribed to a channel of their own.
     pub subscribe_to_user_personal_channel: PersonalChannelOptions,
+    /// How often clients may do what.
+    pub rate_limit: RateLimitOptions,
 }
 
 /// The channel of each user, to which all connections of that user are subscribed by the server.
@@ -104,6 +106,7 @@ impl Default for ClientOptions {
             history_max_publication_limit: 300,
             recovery_max_publication_limit: 300,
             subscribe_to_user_personal_channel: PersonalChannelOptions::default(),
+            rate_limit: RateLimitOptions::default(),
         }
     }
 }

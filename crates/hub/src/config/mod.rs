@@ -7,6 +7,7 @@
 mod channel;
 mod client;
 pub mod duration;
+mod rate_limit;
 
 use std::sync::Arc;
 
@@ -18,12 +19,17 @@ pub use channel::{
     SlowConsumerOption,
 };
 pub use client::{ClientOptions, PersonalChannelOptions};
+pub use rate_limit::{ClientCommandRates, ErrorRate, RateLimitOptions, UserCommandRates};
+
+use crate::hub::Limits;
 
 /// What all hubs of a process go by. Checked, and fixed for the life of the process.
 pub struct HubConfig {
     pub(crate) client: ClientOptions,
     pub(crate) channel: ChannelOptions,
     pub(crate) verifier: Option<Arc<Verifier>>,
+    /// How often clients may do what; and how often users did, whatever hub they are with.
+    pub(crate) limits: Limits,
     /// Where in `channel.namespaces` a namespace is.
     namespaces: HashMap<Box<str>, usize, foldhash::fast::RandomState>,
 }
@@ -58,6 +64,7 @@ impl HubConfig {
         let namespaces = namespaces.map(|(index, options)| (options.name.as_str().into(), index));
         Ok(Self {
             namespaces: namespaces.collect(),
+            limits: Limits::new(&client),
             client,
             channel,
             verifier,

@@ -87,6 +87,8 @@ impl Hub {
         client: Arc<str>,
         out: &mut O,
     ) -> Result<Progress, Refusal> {
+        let user = self.known_user(&identity.user);
+        self.charge_connection(now, &user)?;
         let ttl = time_to_live(now, identity.expire_at)?;
         let options = &self.config.client;
         let by_server = identity.refresh_by_server;
@@ -97,7 +99,7 @@ impl Hub {
         };
         let expires_at = ttl.map(|ttl| deadline(now, ttl, grace));
         let info = Arc::new(ClientInfo {
-            user: self.known_user(&identity.user),
+            user,
             client,
             conn_info: identity.info,
             chan_info: None,
@@ -135,6 +137,7 @@ impl Hub {
             heartbeat: Heartbeat::new(first_ping),
             expires_at: expires_at.map(Deadline::at),
             peers: Peers::default(),
+            buckets: None,
         });
         self.clients.insert(info.client.clone(), id);
         self.users.enter(&info.user, id, &mut self.sessions);

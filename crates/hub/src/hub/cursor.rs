@@ -18,6 +18,7 @@ use tautline_protocol::{Push, Reply, UnsubscribeCode};
 use super::channel_name::ChannelName;
 use super::channels::{ChannelKey, Role};
 use super::class::dress;
+use super::limit::OverLimit;
 use super::recovery::is_at_head;
 use super::waiting::Pending;
 use super::{Hub, SessionId};
@@ -62,6 +63,8 @@ pub struct HubCounters {
     pub dropped: u64,
     /// Connections that were closed because too much waited for them.
     pub slow: u64,
+    /// What was done too often.
+    pub over_limit: OverLimit,
 }
 
 impl Hub {

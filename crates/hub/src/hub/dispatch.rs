@@ -8,6 +8,7 @@ use tautline_protocol::{Command, Disconnect, ErrorCode, Reply, Request, Response
 
 use super::channels::FeedState;
 use super::frame::{Commands, Frame};
+use super::limit::Operation;
 use super::sessions::{Backlog, State};
 use super::waiting::{Pending, Waiting};
 use super::{Hub, SessionId};
@@ -130,6 +131,12 @@ impl Hub {
             request,
         } = command;
         let is_connected = self.sessions.connected(id).is_some();
+        let operation = request.as_ref().and_then(Operation::of);
+        if let Some(operation) = operation.filter(|_| is_connected)
+            && let Err(refusal) = self.charge(now, id, operation)
+        {
+            return self.finish(now, id, number, Err(refusal), out);
+        }
         let result = match request {
             Some(Request::Connect(request)) if number != 0 && !is_connected => {
                 self.connect(now, id, number, &request, out)
@@ -169,12 +176,17 @@ impl Hub {
             Ok(Progress::Done) => Flow::Next,
             Ok(Progress::Wait) => Flow::Wait,
             Err(Refusal::Error(error)) => {
+                let is_own_fault = error.code != ErrorCode::Internal.number();
                 self.send(id, &Reply::Answer(number, Err(error)), out);
                 if let Some(session) = self.sessions.get_mut(id)
                     && let State::Opened { stale_at } = session.state
                 {
                     // Only a connect command gets this far before the session is connected.
                     session.state = State::Refused { stale_at };
+                    return Flow::Stop;
+                }
+                if is_own_fault && !self.may_err(now.monotonic, id) {
+                    self.end(now, id, &Disconnect::TOO_MANY_ERRORS, out);
                     return Flow::Stop;
                 }
                 Flow::Next

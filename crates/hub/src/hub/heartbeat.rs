@@ -34,6 +34,7 @@ impl Hub {
                 Timer::Channel(key) => self.on_channel_timer(now, key, out),
                 Timer::Maintain => {
                     self.engine.maintain(now);
+                    self.config.limits.sweep(now.monotonic);
                     self.set_timer(now.monotonic + MAINTENANCE, Timer::Maintain);
                 }
                 Timer::Questions => self.on_questions_due(now, out),

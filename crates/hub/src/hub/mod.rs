@@ -12,7 +12,7 @@
 //!   `wheel`: the timers of all that;
 //! - `api`: what operators ask for; `control`: what they do to connections;
 //! - `sessions`, `users`, `channels`, `waiting`: the state of all that, `slab`: its tables;
-//!   `channel_name`, `permission`: rules.
+//!   `channel_name`, `permission`: rules; `limit`: how often is too often.
 
 mod answered;
 mod api;
@@ -27,6 +27,7 @@ mod dispatch;
 mod fanout;
 mod frame;
 mod heartbeat;
+mod limit;
 mod liveness;
 mod permission;
 mod presence;
@@ -54,6 +55,8 @@ pub use self::api::{ApiHistory, ApiPublish, PublishOutcome};
 pub use self::control::{ApiRefresh, ApiSubscribe, Target};
 pub use self::cursor::HubCounters;
 pub use self::frame::Frame;
+pub(crate) use self::limit::Limits;
+pub use self::limit::{Operation, OverLimit};
 pub use self::presence::{ApiPresence, PresenceList};
 pub use self::sessions::Transport;
 pub use crate::outbox::SessionId;

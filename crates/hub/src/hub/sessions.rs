@@ -10,6 +10,7 @@ use tautline_protocol::message::ClientInfo;
 use super::SessionId;
 use super::cursor::Lag;
 use super::frame::KeptFrame;
+use super::limit::SessionBuckets;
 use super::liveness::Heartbeat;
 use super::slab::Slab;
 use super::users::Peers;
@@ -79,6 +80,8 @@ pub(crate) struct Connected {
     pub(crate) heartbeat: Heartbeat,
     /// When the connection is closed unless it is refreshed.
     pub(crate) expires_at: Option<Deadline>,
+    /// How often it does things, once it has done any.
+    pub(crate) buckets: Option<Box<SessionBuckets>>,
     /// Its place among its user's.
     pub(crate) peers: Peers,
 }

@@ -23,6 +23,7 @@ mod later;
 mod presence;
 mod protobuf;
 mod publish;
+mod rates;
 mod recovery;
 mod runs;
 mod server_side;

@@ -1,0 +1,241 @@
+//! Who does things too often, and what becomes of it.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tautline_hub::Operation;
+use tautline_hub::engine::testkit::DelayOptions;
+use tautline_hub::rate::Rate;
+
+use crate::support::{Client, Setup, World};
+
+fn setup() -> Setup {
+    let mut setup = Setup::default();
+    setup.client.ping_interval = Duration::ZERO;
+    setup
+}
+
+fn rate(text: &str) -> Option<Rate> {
+    Some(Rate::parse(text).unwrap())
+}
+
+/// Sends a command some times in one frame, and returns the codes of the answers; 0 for a result.
+fn codes(world: &mut World, client: Client, times: usize, command: &Value) -> Vec<u64> {
+    let commands = (0..times).map(|index| {
+        let mut command = command.clone();
+        command["id"] = json!(index + 10);
+        command.to_string()
+    });
+    let frame = commands.collect::<Vec<_>>().join("\n");
+    world.send(client, &frame);
+    let heard = world.heard(client);
+    let answers = heard.iter().filter(|message| message["id"].is_u64());
+    answers
+        .map(|answer| answer["error"]["code"].as_u64().unwrap_or(0))
+        .collect()
+}
+
+fn publish() -> Value {
+    json!({"publish": {"channel": "news", "data": 1}})
+}
+
+#[test]
+fn a_connection_is_refused_what_it_does_too_often_and_served_again_later() {
+    let mut setup = setup();
+    setup.client.rate_limit.client_command.publish = rate("2/s");
+    let mut world = World::with(setup);
+    let (one, other) = (world.connect(0), world.connect(0));
+    assert_eq!(codes(&mut world, one, 4, &publish()), [0, 0, 111, 111]);
+    assert_eq!(codes(&mut world, other, 1, &publish()), [0], "its own");
+    let history = json!({"presence_stats": {"channel": "vault:x"}});
+    assert_eq!(codes(&mut world, one, 1, &history), [108], "another kind");
+    world.pass(Duration::from_millis(500));
+    assert_eq!(codes(&mut world, one, 2, &publish()), [0, 111]);
+    let over = world.workers[0].hub.counters().over_limit;
+    assert_eq!(over.client_command[Operation::Publish.index()], 3);
+    assert_eq!(over.client_command.iter().sum::<u64>(), 3);
+    assert_eq!(over.user_command, [0; Operation::COUNT]);
+}
+
+#[test]
+fn an_error_for_too_many_requests_is_temporary() {
+    let mut setup = setup();
+    setup.client.rate_limit.client_command.publish = rate("1/s");
+    let mut world = World::with(setup);
+    let client = world.connect(0);
+    world.tell(
+        client,
+        json!({"id": 2, "publish": {"channel": "news", "data": 1}}),
+    );
+    let heard = world.tell(
+        client,
+        json!({"id": 3, "publish": {"channel": "news", "data": 1}}),
+    );
+    let error = json!({"code": 111, "message": "too many requests", "temporary": true});
+    assert_eq!(heard, [json!({"id": 3, "error": error})]);
+}
+
+#[test]
+fn all_commands_together_have_a_rate_and_refused_ones_do_not_count() {
+    let mut setup = setup();
+    setup.client.channel_limit = 2;
+    let rates = &mut setup.client.rate_limit.client_command;
+    rates.total = rate("5/s");
+    rates.publish = rate("2/s");
+    let mut world = World::with(setup);
+    let client = world.connect(0);
+    assert_eq!(codes(&mut world, client, 10, &publish())[..3], [0, 0, 111]);
+    let stats = json!({"presence_stats": {"channel": "news"}});
+    assert_eq!(codes(&mut world, client, 4, &stats), [108, 108, 108, 111]);
+}
+
+#[test]
+fn a_users_connections_share_a_rate_whatever_their_worker() {
+    let mut setup = setup();
+    setup.client.rate_limit.user_command.publish = rate("3/s");
+    let mut world = World::with(setup);
+    let tabs = [world.connect_as(0, "42"), world.connect_as(1, "42")];
+    let (other, nobody) = (world.connect_as(0, "43"), world.connect(0));
+    assert_eq!(codes(&mut world, tabs[0], 2, &publish()), [0, 0]);
+    assert_eq!(codes(&mut world, tabs[1], 2, &publish()), [0, 111]);
+    assert_eq!(codes(&mut world, tabs[0], 1, &publish()), [111]);
+    assert_eq!(codes(&mut world, other, 1, &publish()), [0]);
+    assert_eq!(
+        codes(&mut world, nobody, 9, &publish()),
+        [0; 9],
+        "the anonymous ones have no user in common"
+    );
+    // Coming anew gives nobody a new bucket.
+    for tab in tabs {
+        world.drop_connection(tab);
+    }
+    let again = world.connect_as(1, "42");
+    assert_eq!(codes(&mut world, again, 1, &publish()), [111]);
+    let over = |worker: usize| world.workers[worker].hub.counters().over_limit;
+    assert_eq!(over(0).user_command[Operation::Publish.index()], 1);
+    assert_eq!(over(1).user_command[Operation::Publish.index()], 2);
+    world.seconds(1);
+    assert_eq!(codes(&mut world, again, 4, &publish()), [0, 0, 0, 111]);
+}
+
+#[test]
+fn a_users_connections_have_a_rate() {
+    let mut setup = setup();
+    setup.client.rate_limit.user_command.connect = rate("2/s");
+    let mut world = World::with(setup);
+    let token = crate::support::token("42", None);
+    world.connect_with(0, &token);
+    world.connect_with(1, &token);
+    let client = world.open(0);
+    let heard = world.tell(client, json!({"id": 1, "connect": {"token": token}}));
+    assert_eq!(heard[0]["error"]["code"], json!(111));
+    assert_eq!(heard[0]["error"]["temporary"], json!(true));
+    world.connect_as(0, "43");
+    world.connect(0);
+    world.seconds(1);
+    world.connect_with(0, &token);
+}
+
+#[test]
+fn a_dry_run_counts_and_refuses_nothing() {
+    let mut setup = setup();
+    let rates = &mut setup.client.rate_limit;
+    rates.client_command.publish = rate("1/s");
+    rates.client_command.dry_run = true;
+    rates.user_command.publish = rate("2/s");
+    rates.user_command.connect = rate("1/s");
+    rates.user_command.dry_run = true;
+    rates.client_error.total = rate("1/s");
+    rates.client_error.dry_run = true;
+    setup.client.channel_limit = 0;
+    let mut world = World::with(setup);
+    let client = world.connect_as(0, "42");
+    world.connect_as(0, "42");
+    assert_eq!(codes(&mut world, client, 5, &publish()), [0; 5]);
+    let denied = json!({"publish": {"channel": "vault:x", "data": 1}});
+    assert_eq!(codes(&mut world, client, 3, &denied), [103; 3]);
+    let over = world.workers[0].hub.counters().over_limit;
+    assert_eq!(over.client_command[Operation::Publish.index()], 7);
+    assert_eq!(over.user_command[Operation::Publish.index()], 6);
+    assert_eq!(over.user_command[Operation::Connect.index()], 1);
+    assert_eq!(over.client_error, 2);
+    assert_eq!(world.closed(client), None);
+}
+
+#[test]
+fn who_causes_too_many_errors_is_sent_away_for_good() {
+    let mut setup = setup();
+    setup.client.channel_limit = 2;
+    setup.client.rate_limit.client_error.total = rate("3/s");
+    let mut world = World::with(setup);
+    let client = world.connect(0);
+    let denied = json!({"publish": {"channel": "vault:x", "data": 1}});
+    assert_eq!(codes(&mut world, client, 3, &denied), [103; 3]);
+    world.seconds(1);
+    assert_eq!(codes(&mut world, client, 5, &denied)[..3], [103; 3]);
+    assert_eq!(world.closed(client), Some((3509, true)));
+    assert_eq!(world.workers[0].hub.counters().over_limit.client_error, 1);
+}
+
+#[test]
+fn leaving_is_never_refused_and_still_counts() {
+    let mut setup = setup();
+    setup.client.channel_limit = 1;
+    setup.client.rate_limit.client_command.unsubscribe = rate("2/s");
+    setup.client.rate_limit.client_error.total = rate("3/s");
+    let mut world = World::with(setup);
+    let client = world.connect(0);
+    let leave = json!({"unsubscribe": {"channel": "news"}});
+    assert_eq!(codes(&mut world, client, 5, &leave), [0; 5]);
+    let over = world.workers[0].hub.counters().over_limit;
+    assert_eq!(over.client_command[Operation::Unsubscribe.index()], 3);
+    assert_eq!(codes(&mut world, client, 1, &leave).len(), 0);
+    assert_eq!(world.closed(client), Some((3509, true)));
+}
+
+#[test]
+fn a_message_that_can_not_be_refused_ends_the_connection() {
+    let mut setup = setup();
+    setup.client.rate_limit.client_command.send = rate("1/h");
+    let mut world = World::with(setup);
+    let client = world.connect(0);
+    world.send(client, "{\"send\":{\"data\":1}}\n{\"send\":{\"data\":1}}");
+    // The first one because there is nobody to take it.
+    assert_eq!(world.closed(client), Some((3508, true)));
+}
+
+#[test]
+fn a_client_may_subscribe_to_all_it_may_have_at_once() {
+    let mut setup = setup();
+    setup.client.channel_limit = 300;
+    let rates = &mut setup.client.rate_limit;
+    rates.client_command.subscribe = rate("1/s");
+    rates.client_command.total = rate("1/s");
+    rates.client_error.total = rate("1/s");
+    let mut world = World::with(setup);
+    let client = world.connect(0);
+    let commands = (0..300).map(|index| {
+        json!({"id": index + 2, "subscribe": {"channel": format!("vault:{index}")}}).to_string()
+    });
+    world.send(client, &commands.collect::<Vec<_>>().join("\n"));
+    let heard = world.heard(client);
+    assert_eq!(heard.len(), 300);
+    let is_denied = |answer: &Value| answer["error"]["code"] == json!(103);
+    assert!(heard.iter().all(is_denied), "refused, but not for the rate");
+    assert_eq!(world.closed(client), None);
+}
+
+#[test]
+fn the_servers_own_errors_are_nobodys_fault() {
+    let mut setup = setup();
+    setup.client.channel_limit = 0;
+    setup.client.rate_limit.client_error.total = rate("1/s");
+    setup.delays = Some(DelayOptions {
+        at_once: 0,
+        failures: 100,
+    });
+    let mut world = World::with(setup);
+    let client = world.connect(0);
+    assert_eq!(codes(&mut world, client, 5, &publish()), [100; 5]);
+    assert_eq!(world.closed(client), None);
+}
