@@ -92,6 +92,8 @@ class ClientEvents(ClientEventHandler):
 
     def __init__(self):
         self.connecting, self.connected, self.disconnected = [], [], []
+        # Of server-side subscriptions.
+        self.subscribed, self.unsubscribed, self.publications = [], [], []
 
     async def on_connecting(self, ctx):
         self.connecting.append(ctx)
@@ -101,6 +103,15 @@ class ClientEvents(ClientEventHandler):
 
     async def on_disconnected(self, ctx):
         self.disconnected.append(ctx)
+
+    async def on_subscribed(self, ctx):
+        self.subscribed.append(ctx)
+
+    async def on_unsubscribed(self, ctx):
+        self.unsubscribed.append(ctx)
+
+    async def on_publication(self, ctx):
+        self.publications.append(ctx)
 
 
 class SubscriptionEvents(SubscriptionEventHandler):
