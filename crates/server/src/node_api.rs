@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 
-use crate::door::{self, rewind::Rewind};
+use crate::door::{self, Opened, rewind::Rewind};
 use crate::glob::Glob;
 use crate::http::line::HttpLine;
 use crate::http::node::{History, Node, NodeInfo, Presence, Publish};
@@ -337,7 +337,12 @@ impl Node for WorkerNode {
                 let (mut leftover, io) = io.into_inner().into_parts();
                 // What hyper has read comes before what it has not.
                 leftover.splice(..0, read_buf);
-                door::websocket::serve(&worker, Link::new(io, encoding), limits, leftover).await;
+                let opened = Opened {
+                    link: Link::new(io, encoding),
+                    leftover,
+                    limits,
+                };
+                door::websocket::serve(&worker, opened).await;
             }
             drop(guest);
         });

@@ -14,9 +14,11 @@ mod streams;
 mod uni;
 pub(crate) mod websocket;
 
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Poll, ready};
 
 use http::Request;
@@ -33,7 +35,6 @@ use self::rewind::Rewind;
 use crate::http::host::{HostRefusal, check_loopback_host_values};
 use crate::http::origin::{OriginPolicy, OriginRefusal};
 use crate::http::{HEAD_TIMEOUT, MAX_HEAD_LEN, MAX_HEADERS, WEBSOCKET_PATH};
-use crate::worker::Worker;
 use crate::worker::connections::Link;
 
 /// The subprotocols that a client may ask for.
@@ -119,38 +120,59 @@ fn asks_for_protobuf(query: &str) -> bool {
         .any(|parameter| matches!(parameter, "format=protobuf" | "cf_protocol=protobuf"))
 }
 
-/// Serves a new connection: as a WebSocket, or with `http` when it isn't one.
-pub(crate) async fn serve<F: Future<Output = ()>>(
-    worker: &Worker,
+/// A connection that is a WebSocket now.
+pub(crate) struct Opened {
+    /// What it has queued is the response to the upgrade.
+    pub(crate) link: Rc<RefCell<Link>>,
+    /// What came behind the request.
+    pub(crate) leftover: Vec<u8>,
+    pub(crate) limits: Limits,
+}
+
+/// Finds out what a new connection is. Returns it if it is a WebSocket; otherwise it was served with
+/// `http`, or refused.
+pub(crate) async fn admit<F: Future<Output = ()>>(
     policy: &WebSocketPolicy,
     mut io: TcpStream,
     http: impl FnOnce(Rewind<TcpStream>) -> F,
-) {
+) -> Option<Opened> {
     let mut received = Vec::new();
     let head = match tokio::time::timeout(HEAD_TIMEOUT, read_head(&mut io, &mut received)).await {
         Ok(Ok(head)) => head,
         // Gone, or too slow to be told anything.
-        Ok(Err(HeadFailure::Io)) | Err(_) => return,
-        Ok(Err(HeadFailure::Refused(refusal))) => return refuse(io, &refusal).await,
+        Ok(Err(HeadFailure::Io)) | Err(_) => return None,
+        Ok(Err(HeadFailure::Refused(refusal))) => {
+            refuse(io, &refusal).await;
+            return None;
+        }
     };
     if head.path() != WEBSOCKET_PATH {
-        return http(Rewind::new(received, io)).await;
+        http(Rewind::new(received, io)).await;
+        return None;
     }
     let accepted = match head.opening() {
-        Err(OpeningError::NoUpgrade) => return http(Rewind::new(received, io)).await,
+        Err(OpeningError::NoUpgrade) => {
+            http(Rewind::new(received, io)).await;
+            return None;
+        }
         Err(error) => Err(error.refusal()),
         Ok(opening) => policy.accept(&opening, head.query()),
     };
     match accepted {
         Ok((acceptance, encoding)) => {
             let leftover = received.split_off(head.len());
-            drop(received);
             let link = Link::new(io, encoding);
             acceptance.write_http1(&mut link.borrow_mut().queue);
-            drop(head);
-            websocket::serve(worker, link, policy.limits, leftover).await;
+            Some(Opened {
+                link,
+                leftover,
+                limits: policy.limits,
+            })
         }
-        Err(refusal) => refuse(io, &refusal).await,
+        Err(refusal) => {
+            refuse(io, &refusal).await;
+            None
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! goodbye.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -12,9 +12,10 @@ use std::time::Duration;
 use tautline_hub::{Frame, SessionId, Transport};
 use tautline_protocol::{Disconnect, Encoding};
 use tautline_websocket::conn::scratch;
-use tautline_websocket::proto::{CloseCode, Connection, Event, Limits, MAX_REASON, Role};
+use tautline_websocket::proto::{CloseCode, Connection, Event, MAX_REASON, Role};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::Opened;
 use crate::worker::Worker;
 use crate::worker::connections::{Ending, Link};
 
@@ -34,35 +35,14 @@ enum End {
     Gone,
 }
 
-/// Serves a connection from behind its upgrade until it is closed. What the link has queued is
-/// the response to the upgrade; `leftover` is what came behind the request.
-pub(crate) async fn serve(
-    worker: &Worker,
-    link: Rc<RefCell<Link>>,
-    limits: Limits,
-    mut leftover: Vec<u8>,
-) {
-    let encoding = link.borrow().encoding;
-    let id = worker.turn(|now, state| {
-        let transport = Transport::new("websocket", encoding);
-        let id = state.hub.open(now, transport);
-        state.connections.insert(id, Rc::clone(&link));
-        state.connections.mark_dirty(id);
-        id
-    });
-    let mut session = Session {
-        worker,
-        link,
-        id,
-        encoding,
-        engine: Connection::new(Role::Server, limits),
-    };
-    if !leftover.is_empty() {
-        session.receive(&mut leftover);
+/// Begins the session of a connection, and serves it until it is closed.
+pub(crate) fn serve(worker: &Worker, opened: Opened) -> impl Future<Output = ()> {
+    let mut session = Session::begin(worker, opened);
+    async move {
+        let end = poll_fn(|cx| session.poll(cx)).await;
+        // In a box: idle connections, of which there are many, have no room reserved for their end.
+        Box::pin(session.finish(end)).await;
     }
-    drop(leftover);
-    let end = poll_fn(|cx| session.poll(cx)).await;
-    session.finish(end).await;
 }
 
 /// A session as its connection's task sees it.
@@ -74,7 +54,34 @@ struct Session<'a> {
     engine: Connection,
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
+    fn begin(worker: &'a Worker, opened: Opened) -> Self {
+        let Opened {
+            link,
+            mut leftover,
+            limits,
+        } = opened;
+        let encoding = link.borrow().encoding;
+        let id = worker.turn(|now, state| {
+            let transport = Transport::new("websocket", encoding);
+            let id = state.hub.open(now, transport);
+            state.connections.insert(id, Rc::clone(&link));
+            state.connections.mark_dirty(id);
+            id
+        });
+        let mut session = Self {
+            worker,
+            link,
+            id,
+            encoding,
+            engine: Connection::new(Role::Server, limits),
+        };
+        if !leftover.is_empty() {
+            session.receive(&mut leftover);
+        }
+        session
+    }
+
     /// Reads, and has what was read worked on, until there is nothing to read.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.link.borrow_mut().register(cx);
@@ -258,5 +265,29 @@ impl Session<'_> {
             })
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Idle connections are what a server has most of. Whoever makes their tasks larger should know it.
+    #[test]
+    fn an_idle_connection_is_small() {
+        fn size_of_result<A, B, R>(_: impl FnOnce(A, B) -> R) -> usize {
+            size_of::<R>()
+        }
+        let engine = size_of::<Connection>();
+        assert!(
+            size_of_result(serve) <= engine + 64,
+            "{} with an engine of {engine}",
+            size_of_result(serve)
+        );
+        assert!(
+            size_of::<RefCell<Link>>() <= 240,
+            "{}",
+            size_of::<RefCell<Link>>()
+        );
     }
 }

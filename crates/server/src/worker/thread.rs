@@ -132,16 +132,21 @@ impl Start {
                 let Some(io) = accept(&listener).await else {
                     continue;
                 };
-                let guest = guests.enter();
-                let (worker, service, shared) =
-                    (Rc::clone(&worker), Rc::clone(&service), Arc::clone(&shared));
+                let (worker, guest) = (Rc::clone(&worker), guests.enter());
+                let (service, shared) = (Rc::clone(&service), Arc::clone(&shared));
                 let stopping = stopping.clone();
-                spawn_local(async move {
-                    door::serve(&worker, &shared.websocket, io, |stream| {
-                        // In a box, so that a WebSocket's task has no room reserved for it.
+                // In boxes, so that the task of a WebSocket has no room reserved for what comes before
+                // it, and that has none for HTTP.
+                let admission = Box::pin(async move {
+                    let http = |stream| {
                         Box::pin(http::serve_connection(stream, service, stopped(stopping)))
-                    })
-                    .await;
+                    };
+                    door::admit(&shared.websocket, io, http).await
+                });
+                spawn_local(async move {
+                    if let Some(opened) = admission.await {
+                        door::websocket::serve(&worker, opened).await;
+                    }
                     drop(guest);
                 });
             }
