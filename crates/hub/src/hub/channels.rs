@@ -6,6 +6,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use tautline_protocol::Encoding;
 use tautline_protocol::filter::Filter;
+use tautline_protocol::message::Payload;
 
 use super::SessionId;
 use super::class::{Classes, Patching};
@@ -147,6 +148,13 @@ impl Channel {
         match &mut self.classes {
             None => 0,
             Some(classes) => classes.enter(filter, patching),
+        }
+    }
+
+    /// A subscriber has got something that wasn't fanned out, `last` at last.
+    pub(crate) fn meet(&mut self, slot: usize, last: Option<&Payload>) {
+        if let (Some(last), Some(classes)) = (last, &mut self.classes) {
+            classes.meet(&mut self.subscribers[slot], last);
         }
     }
 

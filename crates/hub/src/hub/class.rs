@@ -119,6 +119,27 @@ impl Classes {
         filter.is_none_or(|filter| filter.matches(&publication.tags))
     }
 
+    /// A subscriber has got something from history, `last` at last: the next patch of its class is for
+    /// it if that is what the class got last, too.
+    pub(crate) fn meet(&mut self, subscriber: &mut Subscriber, last: &Payload) {
+        if subscriber.patching == Patching::Off {
+            return;
+        }
+        let class = self.list.get_mut(usize::from(subscriber.class));
+        let has_it = class.is_some_and(|class| {
+            if class.subscribers == 1 {
+                // It is all there is of the class.
+                class.last = Some(last.clone());
+            }
+            class.last.as_ref() == Some(last)
+        });
+        subscriber.patching = if has_it {
+            Patching::Ready
+        } else {
+            Patching::Fresh
+        };
+    }
+
     /// Publications went by that the subscribers may not have got: patches begin anew.
     pub(crate) fn forget(&mut self) {
         for class in &mut self.list {
@@ -131,28 +152,27 @@ impl Classes {
 /// each publication.
 const MAX_CLASSES: usize = 10_000;
 
-/// What a subscriber gets of a publication that it reads from history, or got late. Whole: a reader
-/// may have anything before it. `None` if it isn't for it.
-pub(crate) fn dress(
-    classes: Option<&Classes>,
-    subscriber: &Subscriber,
-    publication: &Arc<Publication>,
-) -> Option<Arc<Publication>> {
-    if classes.is_some_and(|classes| !classes.passes(subscriber.class, publication)) {
-        return None;
-    }
-    if subscriber.patching == Patching::Off {
-        return Some(publication.clone());
-    }
-    Some(whole(subscriber.encoding, publication))
-}
-
 /// A publication as those get it who take patches, where it is no patch.
-fn whole(encoding: Encoding, publication: &Publication) -> Arc<Publication> {
+pub(crate) fn whole(encoding: Encoding, publication: &Publication) -> Arc<Publication> {
     let data = encoding.delta_data(&publication.data);
     Arc::new(Publication {
         // What isn't UTF-8 is no JSON either, and is never published where JSON is spoken.
         data: data.unwrap_or_else(|| publication.data.clone()),
+        ..publication.clone()
+    })
+}
+
+/// A publication as those get it who take patches, where it is one.
+pub(crate) fn as_patch(
+    encoding: Encoding,
+    publication: &Publication,
+    patch: &Payload,
+) -> Arc<Publication> {
+    let data = encoding.delta_data(patch);
+    Arc::new(Publication {
+        // A patch between what is UTF-8 is UTF-8.
+        data: data.unwrap_or_else(|| patch.clone()),
+        delta: true,
         ..publication.clone()
     })
 }
@@ -282,11 +302,7 @@ impl<'a, O: Outbox> Assortment<'a, O> {
                 (_, Some(base)) => {
                     match patch(&mut self.made, self.encoder, base, place, publication) {
                         None => whole(encoding, publication),
-                        Some(patch) => Arc::new(Publication {
-                            data: encoding.delta_data(&patch).unwrap_or(patch),
-                            delta: true,
-                            ..(**publication).clone()
-                        }),
+                        Some(patch) => as_patch(encoding, publication, &patch),
                     }
                 }
             };

@@ -17,8 +17,8 @@ use tautline_protocol::{Push, Reply, UnsubscribeCode};
 
 use super::channel_name::ChannelName;
 use super::channels::{ChannelKey, Role};
-use super::class::dress;
 use super::limit::OverLimit;
+use super::patches::Sequence;
 use super::recovery::is_at_head;
 use super::waiting::Pending;
 use super::{Hub, SessionId};
@@ -128,6 +128,7 @@ impl Hub {
             .map(|subscription| subscription.slot as usize);
         if let (Some(slot), Some(channel)) = (slot, self.channels.get_mut(index)) {
             channel.subscribers[slot].from = from;
+            channel.subscribers[slot].miss();
             channel.set_role(slot, Role::Behind);
             let lag = session.lag.get_or_insert_default();
             lag.behind.push_back(key);
@@ -230,10 +231,13 @@ impl Hub {
         if let Some(channel) = self.channels.by_key(held.channel) {
             let (name, subscriber) = (channel.name.clone(), channel.subscribers[slot]);
             let classes = channel.classes.as_deref();
+            let mut sequence = Sequence::new(classes, subscriber, &mut self.patches);
             let publications = held.publications.iter();
             let publications: Vec<_> = publications
-                .filter_map(|publication| dress(classes, &subscriber, publication))
+                .filter_map(|publication| sequence.dress(publication))
                 .collect();
+            let last = sequence.last();
+            channel.meet(slot, last.as_ref());
             for publication in publications {
                 let push = Push::Publication(name.clone(), publication);
                 self.send_page(id, &Reply::Push(push), out);
@@ -403,10 +407,13 @@ impl Hub {
         }
         let (from, seen) = (channel.subscribers[slot].from, channel.seen);
         let (classes, subscriber) = (channel.classes.as_deref(), channel.subscribers[slot]);
+        let mut sequence = Sequence::new(classes, subscriber, &mut self.patches);
         let publications: Vec<_> = publications
             .iter()
-            .filter_map(|publication| dress(classes, &subscriber, publication))
+            .filter_map(|publication| sequence.dress(publication))
             .collect();
+        let last = sequence.last();
+        channel.meet(slot, last.as_ref());
         for publication in publications {
             let push = Push::Publication(name.clone(), publication);
             self.send_page(id, &Reply::Push(push), out);

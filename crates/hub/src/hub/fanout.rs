@@ -135,7 +135,10 @@ impl Hub {
             let Some(channel) = self.channels.get_mut(index) else {
                 return false;
             };
+            // With the first of a feed nothing is known to be missed: who needs what comes before it has
+            // fallen behind.
             if previous != channel.seen
+                && channel.seen > 0
                 && let Some(classes) = &mut channel.classes
             {
                 classes.forget();
@@ -248,7 +251,7 @@ impl Hub {
         };
         let mark = park_mark(config);
         let mut assortment: Assortment<'_, O> =
-            Assortment::new(name, run, classes, patches, scratch);
+            Assortment::new(name, run, classes, &mut patches.encoder, scratch);
         for subscriber in subscribers {
             if !assortment.is_for(subscriber) {
                 continue;

@@ -5,7 +5,7 @@
 //! - `dispatch`: frames to commands to replies, one after the other; outcomes of the engine;
 //! - `connect`, `subscribe`, `unsubscribe`, `publish`, `presence`, `queries`, `refresh`: the commands;
 //! - `ask`, `answered`: what the application decides;
-//! - `class`: who gets publications filtered, or as patches;
+//! - `class`: who gets publications filtered, or as patches; `patches`: those of who reads history;
 //! - `fanout`: deliveries to subscribers at the head, `run`: those that came together; `cursor`: those
 //!   behind it; `recovery`, `tail`: where the two meet;
 //! - `heartbeat`: everything that happens because time passes; `liveness`: pings and their answers;
@@ -29,6 +29,7 @@ mod frame;
 mod heartbeat;
 mod limit;
 mod liveness;
+mod patches;
 mod permission;
 mod presence;
 mod publish;
@@ -49,7 +50,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use tautline_protocol::{Disconnect, Reply, delta};
+use tautline_protocol::{Disconnect, Reply};
 
 pub use self::api::{ApiHistory, ApiPublish, PublishOutcome};
 pub use self::control::{ApiRefresh, ApiSubscribe, Target};
@@ -64,6 +65,7 @@ pub use crate::outbox::SessionId;
 use self::ask::Asking;
 use self::channels::{ChannelKey, Channels};
 use self::control::Pushed;
+use self::patches::Patches;
 use self::run::Run;
 use self::sessions::{Connected, Session, Sessions, State};
 use self::users::Users;
@@ -125,7 +127,7 @@ pub struct Hub {
     /// Kept for its capacity: the message being encoded.
     scratch: Vec<u8>,
     /// Makes patches.
-    patches: delta::Encoder,
+    patches: Patches,
     /// Kept for its capacity: timers being handled.
     fired: Vec<(Tick, Timer)>,
 }
@@ -189,7 +191,7 @@ impl Hub {
             run: Run::default(),
             counters: HubCounters::default(),
             scratch: Vec::new(),
-            patches: delta::Encoder::default(),
+            patches: Patches::default(),
             fired: Vec::new(),
         }
     }

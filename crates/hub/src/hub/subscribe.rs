@@ -17,10 +17,11 @@ use tautline_protocol::{Disconnect, ErrorCode, Reply, Response};
 
 use super::channel_name::ChannelName;
 use super::channels::{FeedState, Role, Subscriber};
-use super::class::{Patching, dress};
+use super::class::Patching;
 use super::connect::{deadline, time_to_live};
 use super::cursor::{PAGE_PUBLICATIONS, page_bytes};
 use super::dispatch::{Progress, Refusal};
+use super::patches::Sequence;
 use super::permission::Permissions;
 use super::recovery;
 use super::refresh::check_bearer;
@@ -540,19 +541,23 @@ impl Hub {
         let connected = self.sessions.connected(id);
         let subscription = connected.and_then(|connected| connected.subscription(index));
         let slot = subscription.map(|subscription| subscription.slot as usize);
+        let mut last = None;
         if let (Some(slot), Some(channel)) = (slot, self.channels.get(index)) {
             let (classes, subscriber) = (channel.classes.as_deref(), &channel.subscribers[slot]);
             result.delta = subscriber.patching != Patching::Off;
             if classes.is_some() {
+                let mut sequence = Sequence::new(classes, *subscriber, &mut self.patches);
                 let publications = result.publications.iter();
                 result.publications = publications
-                    .filter_map(|publication| dress(classes, subscriber, publication))
+                    .filter_map(|publication| sequence.dress(publication))
                     .collect();
+                last = sequence.last();
             }
         }
         if let (Some(slot), Some(channel)) = (slot, self.channels.get_mut(index)) {
             channel.subscribers[slot].from = from;
             channel.subscribers[slot].join_leave = wants.join_leave;
+            channel.meet(slot, last.as_ref());
             if is_at_head {
                 channel.set_role(slot, Role::Live);
                 if wants.positioned {

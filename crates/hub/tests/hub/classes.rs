@@ -229,6 +229,125 @@ fn patches_are_what_others_get_whole() {
     assert!(world.workers[0].out.prepared <= 2 * 20 + 10);
 }
 
+/// So many of these are patches, and put together they are the readings with these numbers.
+fn assemble(patched: &mut Patched, publications: &[Value], numbers: std::ops::Range<u64>) -> usize {
+    let before = patched.patches;
+    let got: Vec<Value> = publications.iter().map(|one| patched.apply(one)).collect();
+    assert_eq!(got, numbers.map(reading).collect::<Vec<_>>());
+    patched.patches - before
+}
+
+#[test]
+fn what_is_recovered_comes_as_patches_and_so_does_what_follows() {
+    let mut world = World::with(setup());
+    for number in 0..10 {
+        publish(&mut world, "room:a", &reading(number), &[]);
+    }
+    // Whether or not somebody was there before.
+    let other = world.connect(1);
+    subscribe(&mut world, other, json!({"delta": "fossil"}));
+    publish(&mut world, "room:a", &reading(10), &[]);
+    for client in [world.connect(0), world.connect(1)] {
+        recovers_patches(&mut world, client);
+    }
+}
+
+fn recovers_patches(world: &mut World, client: Client) {
+    let next = if client.worker == 0 { 11 } else { 14 };
+    let request = json!({"delta": "fossil", "recover": true, "offset": 4});
+    let result = subscribe(world, client, request)["subscribe"].clone();
+    assert_eq!(result["recovered"], json!(true));
+    let recovered = result["publications"].as_array().unwrap();
+    let mut patched = Patched::default();
+    let patches = assemble(&mut patched, recovered, 4..next);
+    assert_eq!(patches, recovered.len() - 1, "the first is whole");
+    for number in next..next + 3 {
+        publish(world, "room:a", &reading(number), &[]);
+    }
+    let live = publications(&world.heard(client));
+    assert_eq!(
+        assemble(&mut patched, &live, next..next + 3),
+        3,
+        "has the base"
+    );
+}
+
+#[test]
+fn who_recovers_nothing_has_no_base_yet() {
+    let mut world = World::with(setup());
+    let other = world.connect(1);
+    subscribe(&mut world, other, json!({"delta": "fossil"}));
+    publish(&mut world, "room:a", &reading(0), &[]);
+    let client = world.connect(1);
+    let request = json!({"delta": "fossil", "recover": true, "offset": 1});
+    let result = subscribe(&mut world, client, request)["subscribe"].clone();
+    assert!(result["recovered"] == json!(true) && result["publications"].is_null());
+    publish(&mut world, "room:a", &reading(1), &[]);
+    publish(&mut world, "room:a", &reading(2), &[]);
+    let mut patched = Patched::default();
+    let live = publications(&world.heard(client));
+    assert_eq!(assemble(&mut patched, &live, 1..3), 1);
+}
+
+#[test]
+fn pages_are_patches_of_what_this_subscriber_got_before() {
+    let mut setup = setup();
+    setup.client.recovery_max_publication_limit = 5;
+    let mut world = World::with(setup);
+    for number in 0..900 {
+        let tag = if number % 3 == 0 { "en" } else { "de" };
+        publish_only(&mut world, "room:a", &reading(number), &[("lang", tag)]);
+    }
+    world.settle();
+    for filter in [None, Some("en")] {
+        let client = world.connect(0);
+        let before = world.workers[0].hub.counters().pages;
+        let mut request = json!({"delta": "fossil", "recover": true, "offset": 0});
+        if let Some(lang) = filter {
+            request["tf"] = self::lang(lang);
+        }
+        request["channel"] = json!("room:a");
+        let heard = world.tell(client, json!({"id": 2, "subscribe": request}));
+        let result = &heard[0]["subscribe"];
+        let mut all = result["publications"].as_array().unwrap().clone();
+        all.extend(publications(&heard));
+        let step = if filter.is_some() { 3 } else { 1 };
+        let mut patched = Patched::default();
+        let got: Vec<Value> = all.iter().map(|one| patched.apply(one)).collect();
+        let expected: Vec<Value> = (0..900).step_by(step).map(reading).collect();
+        assert_eq!(got, expected);
+        let pages = (world.workers[0].hub.counters().pages - before) as usize;
+        assert!(pages < 10);
+        let whole = all.len() - patched.patches;
+        assert!((1..=pages + 1).contains(&whole), "{whole} in {pages} pages");
+    }
+}
+
+#[test]
+fn who_was_parked_gets_patches_again_as_soon_as_it_has_caught_up() {
+    let mut setup = setup();
+    setup.client.queue_max_size = 8000;
+    let mut world = World::with(setup);
+    let client = world.connect(0);
+    subscribe(&mut world, client, json!({"delta": "fossil"}));
+    world.workers[0].out.stalled.insert(client.id, 0);
+    for number in 0..300 {
+        publish(&mut world, "room:a", &reading(number), &[]);
+    }
+    assert!(world.workers[0].hub.counters().parked > 0);
+    world.workers[0].out.stalled.remove(&client.id);
+    world.settle();
+    publish(&mut world, "room:a", &reading(300), &[]);
+    let heard = publications(&world.heard(client));
+    let mut patched = Patched::default();
+    assemble(&mut patched, &heard, 0..301);
+    assert_eq!(
+        heard[300]["delta"],
+        json!(true),
+        "the class got the same last"
+    );
+}
+
 #[test]
 fn the_publisher_may_ask_for_a_patch_where_the_namespace_does_not() {
     let mut setup = setup();

@@ -59,6 +59,45 @@ for (const protobuf of [false, true]) {
       assert.deepEqual(seen.map(value), [...Array(9).keys()].map(document));
     });
 
+    test('what was missed comes as patches, and so does what follows it', async (t) => {
+      const channel = `delta:${freshChannel()}`;
+      const client = await ann(t);
+      const { seen, active } = await watched(client, channel, { delta: 'fossil' });
+      await publish(channel, document(0));
+      await until(() => seen.length === 1, 'the first');
+      client.disconnect();
+      for (let n = 1; n < 13; n += 1) await publish(channel, document(n));
+      const sizes = [];
+      client.once('connecting', () => {
+        const { live } = client.line;
+        setImmediate(() => (client.line.live ?? live).on('message', (frame) => sizes.push(frame.length ?? frame.byteLength)));
+      });
+      client.connect();
+      await until(() => seen.length === 13, 'what was missed');
+      await publish(channel, document(13));
+      await until(() => seen.length === 14, 'what follows');
+      assert.equal(active[1].recovered, true);
+      assert.deepEqual(seen.map(value), [...Array(14).keys()].map(document));
+      const bytes = sizes.reduce((sum, size) => sum + size, 0);
+      const whole = Buffer.byteLength(JSON.stringify(document(0)));
+      assert.ok(bytes > whole && bytes < 5 * whole, `13 publications of ${whole} bytes in frames of ${sizes}`);
+    });
+
+    test('the publisher may ask for a patch', async (t) => {
+      const channel = `asked:${freshChannel()}`;
+      const client = await ann(t);
+      const sizes = [];
+      client.line.live.on('message', (frame) => sizes.push(frame.length ?? frame.byteLength));
+      const { seen } = await watched(client, channel, { delta: 'fossil' });
+      for (const [n, delta] of [true, true, false, true].entries()) {
+        sizes.length = 0;
+        await apiResult('publish', { channel, data: document(n), delta }, CONFIGURED);
+        await until(() => seen.length > n, `publication ${n}`);
+        assert.equal(Math.max(...sizes) < 300, delta && n > 0, `publication ${n} in ${sizes} bytes`);
+      }
+      assert.deepEqual(seen.map(value), [...Array(4).keys()].map(document));
+    });
+
     test('a filter lets through what it names, live and recovered', async (t) => {
       const channel = `filtered:${freshChannel()}`;
       const client = await ann(t);
