@@ -176,12 +176,34 @@ pub(crate) fn run(
     if io::stdout().is_terminal() {
         command.env("CARGO_TERM_COLOR", "always");
     }
+    run_with(children, command, limit, |line| show(&[line]))
+}
+
+/// The same for a command that runs beside another: `name` stands before each of its lines.
+///
+/// # Errors
+///
+/// As for [`run`].
+pub(crate) fn run_beside(
+    children: &Children,
+    command: &mut Command,
+    limit: Duration,
+    name: &str,
+) -> Result<Finished, Error> {
+    println!("$ {}", describe(command));
     run_with(children, command, limit, |line| {
-        let mut stdout = io::stdout().lock();
-        // Nobody reads it any more: the exit status still tells.
-        let _ = stdout.write_all(line);
-        let _ = stdout.flush();
+        show(&[name.as_bytes(), b" | ", line]);
     })
+}
+
+/// Prints a line in its parts.
+fn show(parts: &[&[u8]]) {
+    let mut stdout = io::stdout().lock();
+    for part in parts {
+        // Nobody reads it any more: the exit status still tells.
+        let _ = stdout.write_all(part);
+    }
+    let _ = stdout.flush();
 }
 
 /// The same, showing nothing.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::context::Context;
 use crate::error::Error;
-use crate::process;
+use crate::process::{self, Finished};
 use crate::summary::{Report, Runner};
 use crate::tools::{Need, Tools};
 
@@ -140,6 +140,12 @@ fn add(
     limit: Duration,
 ) -> Result<(), Error> {
     let finished = process::run(&context.children, command, limit)?;
+    add_finished(report, what, runner, &finished);
+    Ok(())
+}
+
+/// The same for one that has run already.
+fn add_finished(report: &mut Report, what: &str, runner: Runner, finished: &Finished) {
     report.add(
         what,
         runner,
@@ -147,5 +153,4 @@ fn add(
         finished.success,
         &finished.ending,
     );
-    Ok(())
 }
