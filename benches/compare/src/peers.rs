@@ -441,10 +441,7 @@ impl Peer {
     pub(crate) fn version(&self) -> Option<&'static str> {
         match self.version {
             Version::None => None,
-            Version::Crate(name) => {
-                let (_, behind) = LOCK.split_once(&format!("name = \"{name}\"\nversion = \""))?;
-                behind.split('"').next()
-            }
+            Version::Crate(name) => locked(LOCK, name),
             Version::In(text, before) => {
                 let (_, behind) = text.split_once(before)?;
                 behind.split(['"', '\n', ' ']).next()
@@ -505,6 +502,19 @@ impl Start {
     }
 }
 
+/// The version of a crate in `lock`. Where there are several, because one peer uses a crate that is another
+/// peer by itself, it is the one that a program of ours names.
+fn locked<'l>(lock: &'l str, name: &str) -> Option<&'l str> {
+    let ours = lock
+        .split("[[package]]\n")
+        .filter(|package| package.starts_with("name = \"peer-"));
+    let named = format!("\n \"{name} ");
+    let version = ours.filter_map(|package| package.split_once(&named)).next();
+    let only = || lock.split_once(&format!("name = \"{name}\"\nversion = \""));
+    let (_, behind) = version.or_else(only)?;
+    behind.split('"').next()
+}
+
 /// The directory of this program, where cargo puts the peers too.
 pub(crate) fn own_dir() -> PathBuf {
     let own = env::current_exe().unwrap_or_default();
@@ -546,5 +556,36 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_peer_has_the_version_that_its_program_uses() {
+        let lock = "\
+[[package]]
+name = \"axum\"
+version = \"0.8.9\"
+dependencies = [
+ \"tokio-tungstenite 0.29.0\",
+]
+
+[[package]]
+name = \"peer-tokio-tungstenite\"
+version = \"0.0.0\"
+dependencies = [
+ \"peer-kit\",
+ \"tokio-tungstenite 0.30.0\",
+]
+
+[[package]]
+name = \"tokio-tungstenite\"
+version = \"0.29.0\"
+
+[[package]]
+name = \"tokio-tungstenite\"
+version = \"0.30.0\"
+";
+        assert_eq!(locked(lock, "tokio-tungstenite"), Some("0.30.0"));
+        assert_eq!(locked(lock, "axum"), Some("0.8.9"));
+        assert_eq!(locked(lock, "yawc"), None);
     }
 }
