@@ -46,6 +46,7 @@ impl Default for ServerConfig {
             server_no_context_takeover: false,
             client_no_context_takeover: false,
             server_max_window_bits: 15,
+            //= rfc7692 7.3-1
             client_max_window_bits: 10,
         }
     }
@@ -126,6 +127,7 @@ impl ServerConfig {
             None => (15, self.client_max_window_bits == 15),
         };
         Some(Agreement {
+            //= rfc7692 7.1.1.1-4
             server_no_context_takeover: self.server_no_context_takeover
                 || offer.server_no_context_takeover,
             //= rfc7692 7.1.1.2-3
@@ -358,7 +360,7 @@ mod tests {
             .map(|agreement| agreement.to_string())
     }
 
-    //= rfc7692 5-2, 5-4, 7-1, 7-2, 7-3, 7-4, 7.1.1.1-2, 7.1.2.1-1, 7.1.2.1-3
+    //= rfc7692 5-2, 5-4, 7-1, 7-2, 7-3, 7-4, 7.1.1.1-2, 7.1.1.1-4, 7.1.2.1-1, 7.1.2.1-3
     #[test]
     fn a_server_answers_offers() {
         let open = ServerConfig {

@@ -73,6 +73,7 @@ impl MessageCodec {
                 codec: Codec::new(level),
                 compressed: Vec::new(),
                 threshold: 128,
+                //= rfc7692 7.3-1
                 memory: 1024,
             },
             inflated: Vec::new(),
@@ -145,6 +146,7 @@ impl Packer {
         context: &mut Context,
         message: &[u8],
     ) -> Option<&[u8]> {
+        //= rfc7692 7.3-2
         if message.len() < self.threshold || !self.codec.can_compress(outgoing.window_bits) {
             return None;
         }

@@ -64,6 +64,7 @@ impl Extensions {
     }
 
     /// How the messages of the server, or of the client, may be compressed.
+    //= rfc7692 5-6
     #[inline]
     pub(super) fn messages_of(self, server: bool) -> Option<Direction> {
         #[cfg(feature = "deflate")]

@@ -148,6 +148,7 @@ fn a_misplaced_compressed_bit_fails() {
 }
 
 /// §8.1 of RFC 6455, on the inflated text: in one frame, in fragments, and with no codec lent.
+//= rfc7692 6-3
 #[test]
 fn compressed_text_that_is_not_utf8_fails() {
     for side in DEFLATING {
@@ -363,6 +364,40 @@ fn the_window_of_the_direction_is_kept() {
                 send_all(&mut engine, &mut codec, &mut Peer::new(), message, false).1
             };
             assert!(size(12) > size(13) + 2000, "{} {}", size(12), size(13));
+        }
+    }
+}
+
+/// §7.2.1, from the other end: a peer is held to the window of its own direction, within a message and
+/// from one to the next.
+//= rfc7692 5-6
+#[test]
+fn a_peer_that_reaches_beyond_its_window_fails() {
+    let noise = noise(&mut 1, 700);
+    let twice = format!("{noise}{noise}");
+    for side in DEFLATING {
+        for (bits, reaches) in [(9, false), (10, true), (15, true)] {
+            let agreement = Agreement {
+                server_max_window_bits: if side.is_server() { 15 } else { bits },
+                client_max_window_bits: if side.is_server() { bits } else { 15 },
+                ..AGREEMENT
+            };
+            for messages in [&[&twice][..], &[&noise, &noise]] {
+                let mut engine = side.engine_with(agreement, Limits::default());
+                // One that knows of no smaller window than 2^15.
+                let mut peer = Peer::new();
+                for (at, message) in messages.iter().enumerate() {
+                    let input = side.frame(0xC1, &peer.compress(message.as_bytes()));
+                    let got = echo(&mut engine, [&input[..]], &mut Vec::new());
+                    let refers_back = messages.len() == 1 || at == 1;
+                    let expected = if reaches || !refers_back {
+                        text(message)
+                    } else {
+                        Got::Failed(PeerFault::Inflate(InflateError::Corrupt))
+                    };
+                    assert_eq!(got, [expected], "{side:?}, 2^{bits}, message {at}");
+                }
+            }
         }
     }
 }

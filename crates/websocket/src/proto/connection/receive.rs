@@ -466,7 +466,7 @@ impl Receiving {
     }
 
     /// The event of a compressed message, all of which is here.
-    //= rfc7692 6.2-1
+    //= rfc7692 6.2-1, 6-3
     fn compressed_message<'i>(
         &'i mut self,
         opcode: OpCode,
