@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::support::{Input, Scripted};
+use crate::support::{Input, Scripted, in_a_day, in_time};
 
 /// The key is "AAAAAAAAAAAAAAAAAAAAAA==" with the randomness of `options`.
 const ANSWER: &str = "HTTP/1.1 101 Switching Protocols\r\n\
@@ -54,253 +54,286 @@ fn script(parts: &[&str]) -> Scripted {
 //= rfc6455 4.1-1, 4.1-31
 #[tokio::test]
 async fn a_response_and_the_frames_behind_it() {
-    let bytes = [ANSWER.as_bytes(), b"\x81\x05early\x81\x04bird"].concat();
-    let scripts = (1..bytes.len()).map(|cut| {
-        let (first, second) = bytes.split_at(cut);
-        Scripted::new([
-            Input::Bytes(first.into()),
-            Input::Pending,
-            Input::Bytes(second.into()),
-        ])
-    });
-    for io in scripts.chain([Scripted::one_by_one(&bytes)]) {
-        let messages = opened(io).await.unwrap();
-        let expected = ["early", "bird"].map(|text| Message::Text(text.into()));
-        assert_eq!(messages, expected);
-    }
+    in_time(async {
+        let bytes = [ANSWER.as_bytes(), b"\x81\x05early\x81\x04bird"].concat();
+        let scripts = (1..bytes.len()).map(|cut| {
+            let (first, second) = bytes.split_at(cut);
+            Scripted::new([
+                Input::Bytes(first.into()),
+                Input::Pending,
+                Input::Bytes(second.into()),
+            ])
+        });
+        for io in scripts.chain([Scripted::one_by_one(&bytes)]) {
+            let messages = opened(io).await.unwrap();
+            let expected = ["early", "bird"].map(|text| Message::Text(text.into()));
+            assert_eq!(messages, expected);
+        }
+    })
+    .await;
 }
 
 //= rfc6455 4.1-13, 4.1-23, 4.1-29, 4.1-30
 #[tokio::test]
 async fn the_request_is_what_was_asked_for() {
-    let options = ConnectOptions {
-        subprotocols: vec!["v2".to_owned(), "v1".to_owned()],
-        headers: vec![("Cookie".to_owned(), "a=b".to_owned())],
-        ..options()
-    };
-    let answer = ANSWER.replace("\r\n\r\n", "\r\nSec-WebSocket-Protocol: v1\r\nX: y\r\n\r\n");
-    let connected = client(script(&[&answer]), "ws://example.com:81/chat?a=1", &options);
-    let connected = connected.await.unwrap();
-    assert_eq!(connected.subprotocol.as_deref(), Some("v1"));
-    assert_eq!(connected.response.header("x"), Some(b"y".as_slice()));
-    let request = connected.websocket.get_ref().written();
-    assert_eq!(
-        str::from_utf8(&request).unwrap(),
-        "GET /chat?a=1 HTTP/1.1\r\n\
-         Host: example.com:81\r\n\
-         Upgrade: websocket\r\n\
-         Connection: Upgrade\r\n\
-         Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
-         Sec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Protocol: v2, v1\r\n\
-         Cookie: a=b\r\n\r\n"
-    );
+    in_time(async {
+        let options = ConnectOptions {
+            subprotocols: vec!["v2".to_owned(), "v1".to_owned()],
+            headers: vec![("Cookie".to_owned(), "a=b".to_owned())],
+            ..options()
+        };
+        let answer = ANSWER.replace("\r\n\r\n", "\r\nSec-WebSocket-Protocol: v1\r\nX: y\r\n\r\n");
+        let connected = client(script(&[&answer]), "ws://example.com:81/chat?a=1", &options);
+        let connected = connected.await.unwrap();
+        assert_eq!(connected.subprotocol.as_deref(), Some("v1"));
+        assert_eq!(connected.response.header("x"), Some(b"y".as_slice()));
+        let request = connected.websocket.get_ref().written();
+        assert_eq!(
+            str::from_utf8(&request).unwrap(),
+            "GET /chat?a=1 HTTP/1.1\r\n\
+             Host: example.com:81\r\n\
+             Upgrade: websocket\r\n\
+             Connection: Upgrade\r\n\
+             Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
+             Sec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Protocol: v2, v1\r\n\
+             Cookie: a=b\r\n\r\n"
+        );
+    })
+    .await;
 }
 
 /// §5.1, §5.3: each frame is masked with the next key of the source.
 //= rfc6455 5.1-1, 5.3-2, 5.5.1-5, 6.1-6, 10.3-1
 #[tokio::test]
 async fn frames_are_masked_with_the_keys_that_were_given() {
-    let options = ConnectOptions {
-        mask_keys: Box::new(|| {
-            let mut calls = 0;
-            Box::new(move || {
-                calls += 1;
-                [calls; 4]
-            })
-        }),
-        ..ConnectOptions::default()
-    };
-    let (ours, mut theirs) = duplex(4096);
-    let answered = tokio::spawn(async move {
-        let request = read_until(&mut theirs, "\r\n\r\n").await;
-        let key = request.split("Sec-WebSocket-Key: ").nth(1).expect("a key");
-        assert_eq!(&key[..24], "AQEBAQICAgIDAwMDBAQEBA==");
-        let accept = AcceptKey::answer(&key[..24]);
-        let answer = ANSWER.replace("ICX+Yqv66kxgM0FcWaLWlFLwTAI=", accept.as_str());
-        theirs.write_all(answer.as_bytes()).await.expect("written");
-        let mut frames = [0; 14];
-        theirs.read_exact(&mut frames).await.expect("two frames");
-        frames
-    });
-    let mut ws = client(ours, "ws://a", &options).await.unwrap().websocket;
-    ws.send("\0").await.unwrap();
-    ws.send("\0").await.unwrap();
-    assert_eq!(
-        answered.await.unwrap(),
-        [0x81, 0x81, 5, 5, 5, 5, 5, 0x81, 0x81, 6, 6, 6, 6, 6]
-    );
+    in_time(async {
+        let options = ConnectOptions {
+            mask_keys: Box::new(|| {
+                let mut calls = 0;
+                Box::new(move || {
+                    calls += 1;
+                    [calls; 4]
+                })
+            }),
+            ..ConnectOptions::default()
+        };
+        let (ours, mut theirs) = duplex(4096);
+        let answered = tokio::spawn(async move {
+            let request = read_until(&mut theirs, "\r\n\r\n").await;
+            let key = request.split("Sec-WebSocket-Key: ").nth(1).expect("a key");
+            assert_eq!(&key[..24], "AQEBAQICAgIDAwMDBAQEBA==");
+            let accept = AcceptKey::answer(&key[..24]);
+            let answer = ANSWER.replace("ICX+Yqv66kxgM0FcWaLWlFLwTAI=", accept.as_str());
+            theirs.write_all(answer.as_bytes()).await.expect("written");
+            let mut frames = [0; 14];
+            theirs.read_exact(&mut frames).await.expect("two frames");
+            frames
+        });
+        let mut ws = client(ours, "ws://a", &options).await.unwrap().websocket;
+        ws.send("\0").await.unwrap();
+        ws.send("\0").await.unwrap();
+        assert_eq!(
+            answered.await.unwrap(),
+            [0x81, 0x81, 5, 5, 5, 5, 5, 0x81, 0x81, 6, 6, 6, 6, 6]
+        );
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn interim_responses_are_passed_over() {
-    let hint = "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n";
-    let answer = format!("{hint}{hint}{ANSWER}");
-    assert_eq!(opened(script(&[&answer])).await.unwrap(), []);
-    let without_end = hint.repeat(100);
-    let refused = opened(script(&[&without_end])).await;
-    assert!(
-        matches!(&refused, Err(ConnectError::Refused(rejection)) if rejection.head.status() == 103),
-        "{refused:?}"
-    );
+    in_time(async {
+        let hint = "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n";
+        let answer = format!("{hint}{hint}{ANSWER}");
+        assert_eq!(opened(script(&[&answer])).await.unwrap(), []);
+        let without_end = hint.repeat(100);
+        let refused = opened(script(&[&without_end])).await;
+        assert!(
+            matches!(&refused, Err(ConnectError::Refused(rejection)) if rejection.head.status() == 103),
+            "{refused:?}"
+        );
+    })
+    .await;
 }
 
 //= rfc6455 7.2.1-1
 #[tokio::test]
 async fn bad_responses_are_errors() {
-    let wrong = ANSWER.replace("ICX+", "icx+");
-    let result = opened(script(&[&wrong])).await;
-    assert!(matches!(
-        result,
-        Err(ConnectError::Response(ResponseError::WrongAccept))
-    ));
-    let result = opened(script(&["SSH-2.0-x\r\n"])).await;
-    assert!(matches!(
-        result,
-        Err(ConnectError::Head(ResponseHeadError::Malformed))
-    ));
-    let result = opened(script(&["HTTP/1.1 101 Swi"])).await;
-    assert!(matches!(result, Err(ConnectError::CutOff)));
-    let options = ConnectOptions {
-        head: HeadLimits {
-            max_bytes: 100,
-            max_headers: 10,
-        },
-        ..options()
-    };
-    let result = client(script(&[ANSWER]), "ws://a", &options).await;
-    assert!(matches!(
-        result,
-        Err(ConnectError::Head(ResponseHeadError::TooLarge(100)))
-    ));
+    in_time(async {
+        let wrong = ANSWER.replace("ICX+", "icx+");
+        let result = opened(script(&[&wrong])).await;
+        assert!(matches!(
+            result,
+            Err(ConnectError::Response(ResponseError::WrongAccept))
+        ));
+        let result = opened(script(&["SSH-2.0-x\r\n"])).await;
+        assert!(matches!(
+            result,
+            Err(ConnectError::Head(ResponseHeadError::Malformed))
+        ));
+        let result = opened(script(&["HTTP/1.1 101 Swi"])).await;
+        assert!(matches!(result, Err(ConnectError::CutOff)));
+        let options = ConnectOptions {
+            head: HeadLimits {
+                max_bytes: 100,
+                max_headers: 10,
+            },
+            ..options()
+        };
+        let result = client(script(&[ANSWER]), "ws://a", &options).await;
+        assert!(matches!(
+            result,
+            Err(ConnectError::Head(ResponseHeadError::TooLarge(100)))
+        ));
+    })
+    .await;
 }
 
 /// What cannot be sent is found before anybody is bothered.
 #[tokio::test]
 async fn bad_requests_are_not_sent() {
-    let injected = ConnectOptions {
-        headers: vec![("X".to_owned(), "a\r\nEvil: 1".to_owned())],
-        ..options()
-    };
-    // The discard port of a reserved address: nothing would come of a try.
-    let result = connect("ws://192.0.2.1:9/", &injected).await;
-    let Err(ConnectError::Request(error)) = result else {
-        panic!("{result:?}");
-    };
-    assert_eq!(error, RequestError::HeaderValue("X".to_owned()));
-    let result = connect("ws://me:secret@192.0.2.1:9/", &options()).await;
-    assert!(matches!(result, Err(ConnectError::Url(UrlError::UserInfo))));
+    in_time(async {
+        let injected = ConnectOptions {
+            headers: vec![("X".to_owned(), "a\r\nEvil: 1".to_owned())],
+            ..options()
+        };
+        // The discard port of a reserved address: nothing would come of a try.
+        let result = connect("ws://192.0.2.1:9/", &injected).await;
+        let Err(ConnectError::Request(error)) = result else {
+            panic!("{result:?}");
+        };
+        assert_eq!(error, RequestError::HeaderValue("X".to_owned()));
+        let result = connect("ws://me:secret@192.0.2.1:9/", &options()).await;
+        assert!(matches!(result, Err(ConnectError::Url(UrlError::UserInfo))));
+    })
+    .await;
 }
 
 /// Status, headers and the beginning of the body, whatever says where that ends.
 #[tokio::test(start_paused = true)]
 async fn a_refusal_is_readable() {
-    let long = "x".repeat(5000);
-    let endless = Scripted::new([
-        Input::Bytes(b"HTTP/1.1 503 Busy\r\n\r\nlater".to_vec()),
-        Input::Never,
-    ]);
-    for (io, status, body) in [
-        (
-            script(&[
-                "HTTP/1.1 401 No\r\nContent-Length: 5\r\n\r\n",
-                "token, please",
-            ]),
-            401,
-            "token",
-        ),
-        (script(&["HTTP/1.1 403 No\r\n\r\nbecause"]), 403, "because"),
-        (
-            script(&[&format!(
-                "HTTP/1.1 500 No\r\nContent-Length: 99999\r\n\r\n{long}"
-            )]),
-            500,
-            &long[..1024],
-        ),
-        (
-            script(&[
-                "HTTP/1.1 404 No\r\nTransfer-Encoding: chunked\r\n\r\n",
-                "4\r\nnot \r\nA;x=y\r\nfound here\r\n0\r\n\r\n",
-            ]),
-            404,
-            "not found here",
-        ),
-        (
-            script(&["HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"]),
-            200,
-            "",
-        ),
-        (endless, 503, "later"),
-    ] {
-        let start = Instant::now();
-        let result = opened(io).await;
-        assert!(start.elapsed() < Duration::from_millis(1100), "{status}");
-        let Err(ConnectError::Refused(rejection)) = result else {
-            panic!("{result:?}");
+    in_a_day(async {
+        let long = "x".repeat(5000);
+        let endless = Scripted::new([
+            Input::Bytes(b"HTTP/1.1 503 Busy\r\n\r\nlater".to_vec()),
+            Input::Never,
+        ]);
+        for (io, status, body) in [
+            (
+                script(&[
+                    "HTTP/1.1 401 No\r\nContent-Length: 5\r\n\r\n",
+                    "token, please",
+                ]),
+                401,
+                "token",
+            ),
+            (script(&["HTTP/1.1 403 No\r\n\r\nbecause"]), 403, "because"),
+            (
+                script(&[&format!(
+                    "HTTP/1.1 500 No\r\nContent-Length: 99999\r\n\r\n{long}"
+                )]),
+                500,
+                &long[..1024],
+            ),
+            (
+                script(&[
+                    "HTTP/1.1 404 No\r\nTransfer-Encoding: chunked\r\n\r\n",
+                    "4\r\nnot \r\nA;x=y\r\nfound here\r\n0\r\n\r\n",
+                ]),
+                404,
+                "not found here",
+            ),
+            (
+                script(&["HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"]),
+                200,
+                "",
+            ),
+            (endless, 503, "later"),
+        ] {
+            let start = Instant::now();
+            let result = opened(io).await;
+            assert!(start.elapsed() < Duration::from_millis(1100), "{status}");
+            let Err(ConnectError::Refused(rejection)) = result else {
+                panic!("{result:?}");
+            };
+            assert_eq!(rejection.head.status(), status);
+            assert_eq!(str::from_utf8(&rejection.body), Ok(body), "{status}");
+        }
+        let redirect =
+            script(&["HTTP/1.1 307 There\r\nLocation: ws://b/\r\nContent-Length: 0\r\n\r\n"]);
+        let Err(ConnectError::Refused(rejection)) = opened(redirect).await else {
+            panic!("a redirect is a refusal");
         };
-        assert_eq!(rejection.head.status(), status);
-        assert_eq!(str::from_utf8(&rejection.body), Ok(body), "{status}");
-    }
-    let redirect =
-        script(&["HTTP/1.1 307 There\r\nLocation: ws://b/\r\nContent-Length: 0\r\n\r\n"]);
-    let Err(ConnectError::Refused(rejection)) = opened(redirect).await else {
-        panic!("a redirect is a refusal");
-    };
-    assert_eq!(
-        rejection.head.header("location"),
-        Some(b"ws://b/".as_slice())
-    );
+        assert_eq!(
+            rejection.head.header("location"),
+            Some(b"ws://b/".as_slice())
+        );
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_server_is_left() {
-    let start = Instant::now();
-    let result = opened(Scripted::new([Input::Never])).await;
-    assert!(matches!(result, Err(ConnectError::HandshakeTimedOut(_))));
-    assert_eq!(start.elapsed().as_secs(), 10);
+    in_a_day(async {
+        let start = Instant::now();
+        let result = opened(Scripted::new([Input::Never])).await;
+        assert!(matches!(result, Err(ConnectError::HandshakeTimedOut(_))));
+        assert_eq!(start.elapsed().as_secs(), 10);
+    })
+    .await;
 }
 
 /// It listens, and that is all it does.
 #[tokio::test(start_paused = true)]
 async fn a_silent_proxy_is_left() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let start = Instant::now();
-    let options = ConnectOptions {
-        proxy: Some(Proxy::http("127.0.0.1", port)),
-        connect_timeout: Duration::from_secs(3),
-        ..options()
-    };
-    let result = connect("ws://example.com/", &options).await;
-    assert!(
-        matches!(result, Err(ConnectError::TimedOut(_))),
-        "{result:?}"
-    );
-    assert_eq!(start.elapsed().as_secs(), 3);
+    in_a_day(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let start = Instant::now();
+        let options = ConnectOptions {
+            proxy: Some(Proxy::http("127.0.0.1", port)),
+            connect_timeout: Duration::from_secs(3),
+            ..options()
+        };
+        let result = connect("ws://example.com/", &options).await;
+        assert!(
+            matches!(result, Err(ConnectError::TimedOut(_))),
+            "{result:?}"
+        );
+        assert_eq!(start.elapsed().as_secs(), 3);
+    })
+    .await;
 }
 
 #[cfg(not(feature = "rustls"))]
 #[tokio::test]
 async fn wss_without_the_feature_says_so() {
-    let result = connect("wss://127.0.0.1:9/", &options()).await;
-    assert!(matches!(result, Err(ConnectError::NoTls)), "{result:?}");
+    in_time(async {
+        let result = connect("wss://127.0.0.1:9/", &options()).await;
+        assert!(matches!(result, Err(ConnectError::NoTls)), "{result:?}");
+    })
+    .await;
 }
 
 //= rfc6455 4.1-8
 #[tokio::test]
 async fn nobody_there_is_an_error() {
-    // A socket that has the port, and doesn't listen.
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let port = socket.local_addr().unwrap().port();
-    let result = connect(&format!("ws://127.0.0.1:{port}/"), &options()).await;
-    let Err(ConnectError::Unreachable { host, source, .. }) = &result else {
-        panic!("{result:?}");
-    };
-    assert_eq!(
-        (host.as_str(), source.kind()),
-        ("127.0.0.1", io::ErrorKind::ConnectionRefused)
-    );
+    in_time(async {
+        // A socket that has the port, and doesn't listen.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let result = connect(&format!("ws://127.0.0.1:{port}/"), &options()).await;
+        let Err(ConnectError::Unreachable { host, source, .. }) = &result else {
+            panic!("{result:?}");
+        };
+        assert_eq!(
+            (host.as_str(), source.kind()),
+            ("127.0.0.1", io::ErrorKind::ConnectionRefused)
+        );
+    })
+    .await;
 }
 
 /// A server for one connection, which echoes; and its port.
@@ -331,39 +364,45 @@ async fn start_echo_server() -> (u16, JoinHandle<()>) {
 //= rfc6455 4.1-6
 #[tokio::test]
 async fn both_ends_are_ours() {
-    let (port, server) = start_echo_server().await;
-    let url = format!("ws://localhost:{port}/");
-    let connected = connect(&url, &ConnectOptions::default()).await;
-    let mut ws = connected.unwrap().websocket;
-    assert!(ws.get_ref().tcp_stream().nodelay().unwrap());
-    assert!(!ws.get_ref().is_tls());
-    for text in ["", "a", &"\u{e9}".repeat(100_000)] {
-        ws.send(text).await.unwrap();
-        assert_eq!(ws.recv().await.unwrap(), Some(Message::Text(text.into())));
-    }
-    ws.send(&[0xFF; 300][..]).await.unwrap();
-    let echoed = ws.recv().await.unwrap();
-    assert!(matches!(echoed, Some(Message::Binary(bytes)) if bytes[..] == [0xFF; 300]));
-    ws.close(CloseCode::NORMAL, "done").await.unwrap();
-    server.await.unwrap();
+    in_time(async {
+        let (port, server) = start_echo_server().await;
+        let url = format!("ws://localhost:{port}/");
+        let connected = connect(&url, &ConnectOptions::default()).await;
+        let mut ws = connected.unwrap().websocket;
+        assert!(ws.get_ref().tcp_stream().nodelay().unwrap());
+        assert!(!ws.get_ref().is_tls());
+        for text in ["", "a", &"\u{e9}".repeat(100_000)] {
+            ws.send(text).await.unwrap();
+            assert_eq!(ws.recv().await.unwrap(), Some(Message::Text(text.into())));
+        }
+        ws.send(&[0xFF; 300][..]).await.unwrap();
+        let echoed = ws.recv().await.unwrap();
+        assert!(matches!(echoed, Some(Message::Binary(bytes)) if bytes[..] == [0xFF; 300]));
+        ws.close(CloseCode::NORMAL, "done").await.unwrap();
+        server.await.unwrap();
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn our_servers_refusal_is_read() {
-    let (port, server) = start_echo_server().await;
-    let result = connect(
-        &format!("ws://127.0.0.1:{port}/secret"),
-        &ConnectOptions::default(),
-    )
+    in_time(async {
+        let (port, server) = start_echo_server().await;
+        let result = connect(
+            &format!("ws://127.0.0.1:{port}/secret"),
+            &ConnectOptions::default(),
+        )
+        .await;
+        let Err(ConnectError::Refused(rejection)) = result else {
+            panic!("{result:?}");
+        };
+        assert_eq!(
+            (rejection.head.status(), &rejection.body[..]),
+            (403, &b"not for you\n"[..])
+        );
+        server.await.unwrap();
+    })
     .await;
-    let Err(ConnectError::Refused(rejection)) = result else {
-        panic!("{result:?}");
-    };
-    assert_eq!(
-        (rejection.head.status(), &rejection.body[..]),
-        (403, &b"not for you\n"[..])
-    );
-    server.await.unwrap();
 }
 
 async fn read_until(io: &mut (impl AsyncReadExt + Unpin), end: &str) -> String {
@@ -427,124 +466,139 @@ async fn through_proxy(
 //= rfc6455 4.1-5
 #[tokio::test]
 async fn http_proxies_open_tunnels() {
-    let echoed = through_proxy(
-        "chat.test",
-        |port| Proxy::http("127.0.0.1", port).with_credentials("Aladdin", "open sesame"),
-        &[(
-            b"CONNECT chat.test:80 HTTP/1.1\r\nHost: chat.test:80\r\n\
-              Proxy-Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n\r\n",
-            b"HTTP/1.1 200 Connection established\r\n\r\n",
-        )],
-    )
+    in_time(async {
+        let echoed = through_proxy(
+            "chat.test",
+            |port| Proxy::http("127.0.0.1", port).with_credentials("Aladdin", "open sesame"),
+            &[(
+                b"CONNECT chat.test:80 HTTP/1.1\r\nHost: chat.test:80\r\n\
+                  Proxy-Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n\r\n",
+                b"HTTP/1.1 200 Connection established\r\n\r\n",
+            )],
+        )
+        .await;
+        assert_eq!(echoed.unwrap(), Message::Text("hello".into()));
+        let refused = through_proxy(
+            "[::1]:81",
+            |port| Proxy::http("127.0.0.1", port),
+            &[(
+                b"CONNECT [::1]:81 HTTP/1.1\r\nHost: [::1]:81\r\n\r\n",
+                b"HTTP/1.1 407 Who?\r\nContent-Length: 0\r\n\r\n",
+            )],
+        );
+        let refused = refused.await;
+        assert!(
+            matches!(refused, Err(ConnectError::Proxy(ProxyError::Refused(407)))),
+            "{refused:?}"
+        );
+    })
     .await;
-    assert_eq!(echoed.unwrap(), Message::Text("hello".into()));
-    let refused = through_proxy(
-        "[::1]:81",
-        |port| Proxy::http("127.0.0.1", port),
-        &[(
-            b"CONNECT [::1]:81 HTTP/1.1\r\nHost: [::1]:81\r\n\r\n",
-            b"HTTP/1.1 407 Who?\r\nContent-Length: 0\r\n\r\n",
-        )],
-    );
-    let refused = refused.await;
-    assert!(
-        matches!(refused, Err(ConnectError::Proxy(ProxyError::Refused(407)))),
-        "{refused:?}"
-    );
 }
 
 /// Bytes behind a proxy's answer would become the server's.
 #[tokio::test]
 async fn an_http_proxy_that_speaks_for_the_server_is_refused() {
-    let refused = through_proxy(
-        "a",
-        |port| Proxy::http("127.0.0.1", port),
-        &[(
-            b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n",
-            b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 101 Switching Protocols\r\n",
-        )],
-    );
-    let refused = refused.await;
-    assert!(
-        matches!(refused, Err(ConnectError::Proxy(ProxyError::Protocol))),
-        "{refused:?}"
-    );
+    in_time(async {
+        let refused = through_proxy(
+            "a",
+            |port| Proxy::http("127.0.0.1", port),
+            &[(
+                b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n",
+                b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 101 Switching Protocols\r\n",
+            )],
+        );
+        let refused = refused.await;
+        assert!(
+            matches!(refused, Err(ConnectError::Proxy(ProxyError::Protocol))),
+            "{refused:?}"
+        );
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn socks_proxies_open_tunnels() {
-    let echoed = through_proxy(
-        "chat.test:81",
-        |port| Proxy::socks5("127.0.0.1", port).with_credentials("me", "secret"),
-        &[
-            (b"\x05\x01\x02", b"\x05\x02"),
-            (b"\x01\x02me\x06secret", b"\x01\x00"),
-            (
-                b"\x05\x01\x00\x03\x09chat.test\x00\x51",
-                b"\x05\x00\x00\x01\x7f\x00\x00\x01\x12\x34",
-            ),
-        ],
-    );
-    assert_eq!(echoed.await.unwrap(), Message::Text("hello".into()));
-    let echoed = through_proxy(
-        "192.0.2.1",
-        |port| Proxy::socks5("127.0.0.1", port),
-        &[
-            (b"\x05\x01\x00", b"\x05\x00"),
-            (
-                b"\x05\x01\x00\x01\xc0\x00\x02\x01\x00\x50",
-                b"\x05\x00\x00\x03\x04name\x12\x34",
-            ),
-        ],
-    );
-    assert_eq!(echoed.await.unwrap(), Message::Text("hello".into()));
+    in_time(async {
+        let echoed = through_proxy(
+            "chat.test:81",
+            |port| Proxy::socks5("127.0.0.1", port).with_credentials("me", "secret"),
+            &[
+                (b"\x05\x01\x02", b"\x05\x02"),
+                (b"\x01\x02me\x06secret", b"\x01\x00"),
+                (
+                    b"\x05\x01\x00\x03\x09chat.test\x00\x51",
+                    b"\x05\x00\x00\x01\x7f\x00\x00\x01\x12\x34",
+                ),
+            ],
+        );
+        assert_eq!(echoed.await.unwrap(), Message::Text("hello".into()));
+        let echoed = through_proxy(
+            "192.0.2.1",
+            |port| Proxy::socks5("127.0.0.1", port),
+            &[
+                (b"\x05\x01\x00", b"\x05\x00"),
+                (
+                    b"\x05\x01\x00\x01\xc0\x00\x02\x01\x00\x50",
+                    b"\x05\x00\x00\x03\x04name\x12\x34",
+                ),
+            ],
+        );
+        assert_eq!(echoed.await.unwrap(), Message::Text("hello".into()));
+    })
+    .await;
 }
 
 //= rfc6455 4.1-8
 #[tokio::test]
 async fn socks_refusals_are_told() {
-    let socks = |port| Proxy::socks5("127.0.0.1", port);
-    let refused = through_proxy("a", socks, &[(b"\x05\x01\x00", b"\x05\xff")]).await;
-    assert!(
-        matches!(refused, Err(ConnectError::Proxy(ProxyError::Credentials))),
-        "{refused:?}"
-    );
-    let refused = through_proxy(
-        "a",
-        socks,
-        &[
-            (b"\x05\x01\x00", b"\x05\x00"),
-            (
-                b"\x05\x01\x00\x03\x01a\x00\x50",
-                b"\x05\x05\x00\x01\0\0\0\0\0\0",
-            ),
-        ],
-    );
-    let refused = refused.await;
-    assert!(
-        matches!(refused, Err(ConnectError::Proxy(ProxyError::Socks(5)))),
-        "{refused:?}"
-    );
-    let refused = through_proxy("a", socks, &[(b"\x05\x01\x00", b"HTTP")]).await;
-    assert!(
-        matches!(refused, Err(ConnectError::Proxy(ProxyError::Protocol))),
-        "{refused:?}"
-    );
+    in_time(async {
+        let socks = |port| Proxy::socks5("127.0.0.1", port);
+        let refused = through_proxy("a", socks, &[(b"\x05\x01\x00", b"\x05\xff")]).await;
+        assert!(
+            matches!(refused, Err(ConnectError::Proxy(ProxyError::Credentials))),
+            "{refused:?}"
+        );
+        let refused = through_proxy(
+            "a",
+            socks,
+            &[
+                (b"\x05\x01\x00", b"\x05\x00"),
+                (
+                    b"\x05\x01\x00\x03\x01a\x00\x50",
+                    b"\x05\x05\x00\x01\0\0\0\0\0\0",
+                ),
+            ],
+        );
+        let refused = refused.await;
+        assert!(
+            matches!(refused, Err(ConnectError::Proxy(ProxyError::Socks(5)))),
+            "{refused:?}"
+        );
+        let refused = through_proxy("a", socks, &[(b"\x05\x01\x00", b"HTTP")]).await;
+        assert!(
+            matches!(refused, Err(ConnectError::Proxy(ProxyError::Protocol))),
+            "{refused:?}"
+        );
+    })
+    .await;
 }
 
 /// A stream of any kind will do, and a connect that is given up leaves nothing behind.
 #[tokio::test]
 async fn giving_up_closes_the_stream() {
-    let (ours, mut theirs): (DuplexStream, DuplexStream) = duplex(4096);
-    let options = options();
-    {
-        let mut opening = std::pin::pin!(client(ours, "ws://a", &options));
-        tokio::select! {
-            biased;
-            _ = &mut opening => panic!("nobody has answered"),
-            _ = read_until(&mut theirs, "\r\n\r\n") => {}
+    in_time(async {
+        let (ours, mut theirs): (DuplexStream, DuplexStream) = duplex(4096);
+        let options = options();
+        {
+            let mut opening = std::pin::pin!(client(ours, "ws://a", &options));
+            tokio::select! {
+                biased;
+                _ = &mut opening => panic!("nobody has answered"),
+                _ = read_until(&mut theirs, "\r\n\r\n") => {}
+            }
         }
-    }
-    // The stream was dropped with the future it had moved into.
-    assert_eq!(theirs.read(&mut [0; 8]).await.unwrap(), 0);
+        // The stream was dropped with the future it had moved into.
+        assert_eq!(theirs.read(&mut [0; 8]).await.unwrap(), 0);
+    })
+    .await;
 }

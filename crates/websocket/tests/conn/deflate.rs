@@ -6,7 +6,7 @@ use tautline_websocket::conn::{
 use tautline_websocket::proto::deflate::{AnswerError, ClientConfig, MessageCodec, ServerConfig};
 use tautline_websocket::proto::{Connection, Event, Extensions, Limits, Message, Role};
 
-use crate::support::{Scripted, frame};
+use crate::support::{Scripted, frame, in_time};
 
 /// "Hello", compressed (RFC 7692, 7.2.3.1).
 const HELLO: &[u8] = &[0xF2, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00];
@@ -58,84 +58,96 @@ fn split(written: &[u8]) -> (String, Vec<String>) {
 
 #[tokio::test]
 async fn agreed_and_spoken() {
-    let io = request(OFFER, &[frame(0xC1, HELLO), frame(0x81, b"plain")]);
-    let mut ws = accept(io, &deflating()).await.unwrap().websocket;
-    let long = "Hello, hello, hello. ".repeat(20);
-    for expected in ["Hello", "plain"] {
-        assert_eq!(
-            ws.recv().await.unwrap(),
-            Some(Message::Text(expected.into()))
-        );
-        ws.queue(&long).unwrap();
-    }
-    ws.flush().await.unwrap();
-    let written = ws.into_parts().0.written();
-    let (head, texts) = split(&written);
-    assert!(head.contains(ANSWER), "{head}");
-    assert_eq!(texts, [&long[..], &long]);
-    assert!(written.len() - head.len() < long.len() / 3);
+    in_time(async {
+        let io = request(OFFER, &[frame(0xC1, HELLO), frame(0x81, b"plain")]);
+        let mut ws = accept(io, &deflating()).await.unwrap().websocket;
+        let long = "Hello, hello, hello. ".repeat(20);
+        for expected in ["Hello", "plain"] {
+            assert_eq!(
+                ws.recv().await.unwrap(),
+                Some(Message::Text(expected.into()))
+            );
+            ws.queue(&long).unwrap();
+        }
+        ws.flush().await.unwrap();
+        let written = ws.into_parts().0.written();
+        let (head, texts) = split(&written);
+        assert!(head.contains(ANSWER), "{head}");
+        assert_eq!(texts, [&long[..], &long]);
+        assert!(written.len() - head.len() < long.len() / 3);
+    })
+    .await;
 }
 
 /// What the thread compresses with can be set. (Each test has a thread of its own.)
 #[tokio::test]
 async fn the_codec_of_the_thread_is_set() {
-    let text = "short, short, short, short";
-    let mut lengths = Vec::new();
-    for codec in [
-        MessageCodec::default(),
-        MessageCodec::default().with_threshold(0),
-    ] {
-        set_thread_codec(codec);
-        let io = request(OFFER, &[frame(0x81, b"go")]);
-        let mut ws = accept(io, &deflating()).await.unwrap().websocket;
-        ws.recv().await.unwrap();
-        ws.queue(text).unwrap();
-        ws.flush().await.unwrap();
-        let written = ws.into_parts().0.written();
-        let (head, texts) = split(&written);
-        assert_eq!(texts, [text]);
-        lengths.push(written.len() - head.len() - 2);
-    }
-    assert_eq!(lengths[0], text.len());
-    assert!(lengths[1] < text.len(), "{lengths:?}");
+    in_time(async {
+        let text = "short, short, short, short";
+        let mut lengths = Vec::new();
+        for codec in [
+            MessageCodec::default(),
+            MessageCodec::default().with_threshold(0),
+        ] {
+            set_thread_codec(codec);
+            let io = request(OFFER, &[frame(0x81, b"go")]);
+            let mut ws = accept(io, &deflating()).await.unwrap().websocket;
+            ws.recv().await.unwrap();
+            ws.queue(text).unwrap();
+            ws.flush().await.unwrap();
+            let written = ws.into_parts().0.written();
+            let (head, texts) = split(&written);
+            assert_eq!(texts, [text]);
+            lengths.push(written.len() - head.len() - 2);
+        }
+        assert_eq!(lengths[0], text.len());
+        assert!(lengths[1] < text.len(), "{lengths:?}");
+    })
+    .await;
 }
 
 /// The handler's answers are compressed too, and may refer to those before.
 #[tokio::test]
 async fn replies_are_compressed() {
-    let long = "ticks and tocks ".repeat(10);
-    let masked = frame(0x81, long.as_bytes());
-    let close = frame(0x88, &[3, 0xE8]);
-    let mut io = request(OFFER, &[masked.clone(), masked, close]);
-    let accepted = accept(&mut io, &deflating()).await.unwrap();
-    accepted
-        .websocket
-        .serve(|message, replies| replies.send(message).unwrap())
-        .await
-        .unwrap();
-    let written = io.written();
-    let (head, texts) = split(&written);
-    assert_eq!(texts, [&long[..], &long]);
-    assert!(written.len() - head.len() < long.len() / 2);
+    in_time(async {
+        let long = "ticks and tocks ".repeat(10);
+        let masked = frame(0x81, long.as_bytes());
+        let close = frame(0x88, &[3, 0xE8]);
+        let mut io = request(OFFER, &[masked.clone(), masked, close]);
+        let accepted = accept(&mut io, &deflating()).await.unwrap();
+        accepted
+            .websocket
+            .serve(|message, replies| replies.send(message).unwrap())
+            .await
+            .unwrap();
+        let written = io.written();
+        let (head, texts) = split(&written);
+        assert_eq!(texts, [&long[..], &long]);
+        assert!(written.len() - head.len() < long.len() / 2);
+    })
+    .await;
 }
 
 /// Who doesn't want it, or isn't asked, goes without, and compressed frames are a fault.
 #[tokio::test]
 async fn not_agreed() {
-    for (options, more) in [
-        (AcceptOptions::default(), OFFER),
-        (deflating(), ""),
-        (deflating(), "Sec-WebSocket-Extensions: foo\r\n"),
-    ] {
-        let io = request(more, &[frame(0x81, b"good"), frame(0xC1, HELLO)]);
-        let mut ws = accept(io, &options).await.unwrap().websocket;
-        assert_eq!(ws.recv().await.unwrap(), Some(Message::Text("good".into())));
-        ws.queue(&"x".repeat(200)).unwrap();
-        assert!(ws.recv().await.is_err());
-        let written = String::from_utf8_lossy(&ws.into_parts().0.written()).into_owned();
-        assert!(!written.contains("Extensions"), "{written}");
-        assert!(written.contains(&"x".repeat(200)));
-    }
+    in_time(async {
+        for (options, more) in [
+            (AcceptOptions::default(), OFFER),
+            (deflating(), ""),
+            (deflating(), "Sec-WebSocket-Extensions: foo\r\n"),
+        ] {
+            let io = request(more, &[frame(0x81, b"good"), frame(0xC1, HELLO)]);
+            let mut ws = accept(io, &options).await.unwrap().websocket;
+            assert_eq!(ws.recv().await.unwrap(), Some(Message::Text("good".into())));
+            ws.queue(&"x".repeat(200)).unwrap();
+            assert!(ws.recv().await.is_err());
+            let written = String::from_utf8_lossy(&ws.into_parts().0.written()).into_owned();
+            assert!(!written.contains("Extensions"), "{written}");
+            assert!(written.contains(&"x".repeat(200)));
+        }
+    })
+    .await;
 }
 
 fn offering() -> ConnectOptions {
@@ -150,57 +162,65 @@ fn offering() -> ConnectOptions {
 /// Both ends are ours, and what goes between them is a fraction of what they say.
 #[tokio::test]
 async fn a_client_offers_and_compresses() {
-    let (near, far) = tokio::io::duplex(1024);
-    let server = tokio::spawn(async move {
-        let websocket = accept(far, &deflating()).await.unwrap().websocket;
-        websocket
-            .serve(|message, replies| replies.send(message).unwrap())
+    in_time(async {
+        let (near, far) = tokio::io::duplex(1024);
+        let server = tokio::spawn(async move {
+            let websocket = accept(far, &deflating()).await.unwrap().websocket;
+            websocket
+                .serve(|message, replies| replies.send(message).unwrap())
+                .await
+                .unwrap();
+        });
+        let mut ws = client(near, "ws://example.com/", &offering())
             .await
-            .unwrap();
-    });
-    let mut ws = client(near, "ws://example.com/", &offering())
-        .await
-        .unwrap()
-        .websocket;
-    for number in 0..20 {
-        let text = format!("the same words every time, but for the number {number}. ").repeat(20);
-        ws.queue(&text).unwrap();
-        // A thousand bytes and more, for which the stream has no room as they are.
-        assert!(
-            ws.backlog() < text.len() / 3,
-            "{} of {}",
-            ws.backlog(),
-            text.len()
-        );
-        assert_eq!(ws.recv().await.unwrap(), Some(Message::from(text)));
-    }
-    ws.close(1000.into(), "").await.unwrap();
-    server.await.unwrap();
+            .unwrap()
+            .websocket;
+        for number in 0..20 {
+            let text =
+                format!("the same words every time, but for the number {number}. ").repeat(20);
+            ws.queue(&text).unwrap();
+            // A thousand bytes and more, for which the stream has no room as they are.
+            assert!(
+                ws.backlog() < text.len() / 3,
+                "{} of {}",
+                ws.backlog(),
+                text.len()
+            );
+            assert_eq!(ws.recv().await.unwrap(), Some(Message::from(text)));
+        }
+        ws.close(1000.into(), "").await.unwrap();
+        server.await.unwrap();
+    })
+    .await;
 }
 
 /// RFC 7692, section 7.1: an answer that doesn't fit the offer fails the connection.
 #[tokio::test]
 async fn a_client_checks_the_answer() {
-    let answer = |extensions: &str| {
-        format!(
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Accept: ICX+Yqv66kxgM0FcWaLWlFLwTAI=\r\n\
-             Sec-WebSocket-Extensions: {extensions}\r\n\r\n"
-        )
-    };
-    let io =
-        Scripted::one_by_one(answer("permessage-deflate; client_max_window_bits=9").as_bytes());
-    assert!(client(io, "ws://example.com/", &offering()).await.is_ok());
-    let io =
-        Scripted::one_by_one(answer("permessage-deflate; server_max_window_bits=99").as_bytes());
-    let error = client(io, "ws://example.com/", &offering())
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(
-            error,
-            ConnectError::Deflate(AnswerError::InvalidParameter(_))
-        ),
-        "{error}"
-    );
+    in_time(async {
+        let answer = |extensions: &str| {
+            format!(
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                 Sec-WebSocket-Accept: ICX+Yqv66kxgM0FcWaLWlFLwTAI=\r\n\
+                 Sec-WebSocket-Extensions: {extensions}\r\n\r\n"
+            )
+        };
+        let io =
+            Scripted::one_by_one(answer("permessage-deflate; client_max_window_bits=9").as_bytes());
+        assert!(client(io, "ws://example.com/", &offering()).await.is_ok());
+        let io = Scripted::one_by_one(
+            answer("permessage-deflate; server_max_window_bits=99").as_bytes(),
+        );
+        let error = client(io, "ws://example.com/", &offering())
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(
+                error,
+                ConnectError::Deflate(AnswerError::InvalidParameter(_))
+            ),
+            "{error}"
+        );
+    })
+    .await;
 }

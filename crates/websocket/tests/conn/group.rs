@@ -8,7 +8,7 @@ use tautline_websocket::conn::{
 use tautline_websocket::proto::{CloseCode, Message, Misuse};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
-use crate::support::{Did, Input, Scripted, frame, server};
+use crate::support::{Did, Input, Scripted, frame, in_a_day, in_time, server};
 
 /// A member, and the other end of its stream.
 fn member(group: &Group) -> (WebSocket<DuplexStream>, DuplexStream) {
@@ -45,104 +45,113 @@ async fn read(far: &mut DuplexStream, len: usize) -> Vec<u8> {
 
 #[tokio::test]
 async fn what_one_says_all_hear_the_speaker_too() {
-    let group = Group::new();
-    let mut fars = Vec::new();
-    for _ in 0..3 {
-        let (ws, far) = member(&group);
-        let room = group.clone();
-        tokio::spawn(ws.serve(move |message, _| room.publish(message).expect("room")));
-        fars.push(far);
-    }
-    fars[1].write_all(&frame(0x81, b"hi")).await.unwrap();
-    fars[1].write_all(&frame(0x82, b"\x07")).await.unwrap();
-    for far in &mut fars {
-        assert_eq!(read(far, 7).await, b"\x81\x02hi\x82\x01\x07");
-    }
-    assert_eq!(group.len(), 3);
-    // A member leaves with its connection.
-    drop(fars.remove(0));
-    while group.len() > 2 {
-        tokio::task::yield_now().await;
-    }
-    group.publish("still here").unwrap();
-    for far in &mut fars {
-        assert_eq!(read(far, 12).await, b"\x81\x0Astill here");
-    }
+    in_time(async {
+        let group = Group::new();
+        let mut fars = Vec::new();
+        for _ in 0..3 {
+            let (ws, far) = member(&group);
+            let room = group.clone();
+            tokio::spawn(ws.serve(move |message, _| room.publish(message).expect("room")));
+            fars.push(far);
+        }
+        fars[1].write_all(&frame(0x81, b"hi")).await.unwrap();
+        fars[1].write_all(&frame(0x82, b"\x07")).await.unwrap();
+        for far in &mut fars {
+            assert_eq!(read(far, 7).await, b"\x81\x02hi\x82\x01\x07");
+        }
+        assert_eq!(group.len(), 3);
+        // A member leaves with its connection.
+        drop(fars.remove(0));
+        while group.len() > 2 {
+            tokio::task::yield_now().await;
+        }
+        group.publish("still here").unwrap();
+        for far in &mut fars {
+            assert_eq!(read(far, 12).await, b"\x81\x0Astill here");
+        }
+    })
+    .await;
 }
 
 /// However many messages came between two polls: one write.
 #[tokio::test]
 async fn what_was_published_meanwhile_leaves_in_one_write() {
-    let group = Group::new();
-    let mut io = Scripted::new([Input::Never]);
-    let mut ws = server(&mut io);
-    ws.join(&group).unwrap();
-    ws.queue("own").unwrap();
-    for text in ["a", "b", "c"] {
-        group.publish(text).unwrap();
-    }
-    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-    assert!(ws.poll_recv(&mut cx).is_pending());
-    assert!(ws.leave(&group) && !ws.leave(&group));
-    group.publish("d").unwrap();
-    assert!(ws.poll_recv(&mut cx).is_pending());
-    drop(ws);
-    assert_eq!(
-        io.did,
-        [Did::Wrote(b"\x81\x03own\x81\x01a\x81\x01b\x81\x01c".into())]
-    );
+    in_time(async {
+        let group = Group::new();
+        let mut io = Scripted::new([Input::Never]);
+        let mut ws = server(&mut io);
+        ws.join(&group).unwrap();
+        ws.queue("own").unwrap();
+        for text in ["a", "b", "c"] {
+            group.publish(text).unwrap();
+        }
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(ws.poll_recv(&mut cx).is_pending());
+        assert!(ws.leave(&group) && !ws.leave(&group));
+        group.publish("d").unwrap();
+        assert!(ws.poll_recv(&mut cx).is_pending());
+        drop(ws);
+        assert_eq!(
+            io.did,
+            [Did::Wrote(b"\x81\x03own\x81\x01a\x81\x01b\x81\x01c".into())]
+        );
+    })
+    .await;
 }
 
 /// Members on several threads, publishers too: each gets everything once, those of one publisher
 /// in order, and all in the same order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn all_members_get_all_messages_in_one_order() {
-    const PUBLISHERS: u8 = 4;
-    const EACH: u16 = 500;
-    let group = Group::new();
-    let mut readers = Vec::new();
-    for n in 0..20 {
-        let (ws, mut far) = member(&group);
-        tokio::spawn(WAYS[n % 2].serve(ws));
-        readers.push(tokio::spawn(async move {
-            read(&mut far, usize::from(PUBLISHERS) * usize::from(EACH) * 5).await
-        }));
-    }
-    let publishers: Vec<_> = (0..PUBLISHERS)
-        .map(|publisher| {
-            let group = group.clone();
-            tokio::spawn(async move {
-                for n in 0..EACH {
-                    let [high, low] = n.to_be_bytes();
-                    group.publish(&[publisher, high, low][..]).unwrap();
-                    if n % 7 == 0 {
-                        tokio::task::yield_now().await;
+    in_time(async {
+        const PUBLISHERS: u8 = 4;
+        const EACH: u16 = 500;
+        let group = Group::new();
+        let mut readers = Vec::new();
+        for n in 0..20 {
+            let (ws, mut far) = member(&group);
+            tokio::spawn(WAYS[n % 2].serve(ws));
+            readers.push(tokio::spawn(async move {
+                read(&mut far, usize::from(PUBLISHERS) * usize::from(EACH) * 5).await
+            }));
+        }
+        let publishers: Vec<_> = (0..PUBLISHERS)
+            .map(|publisher| {
+                let group = group.clone();
+                tokio::spawn(async move {
+                    for n in 0..EACH {
+                        let [high, low] = n.to_be_bytes();
+                        group.publish(&[publisher, high, low][..]).unwrap();
+                        if n % 7 == 0 {
+                            tokio::task::yield_now().await;
+                        }
                     }
-                }
+                })
             })
-        })
-        .collect();
-    for publisher in publishers {
-        publisher.await.unwrap();
-    }
-    let mut first: Option<Vec<u8>> = None;
-    for reader in readers {
-        let read = reader.await.unwrap();
-        if let Some(first) = &first {
-            assert!(*first == read, "two members saw different orders");
-            continue;
+            .collect();
+        for publisher in publishers {
+            publisher.await.unwrap();
         }
-        let mut next = [0; PUBLISHERS as usize];
-        for message in read.chunks(5) {
-            let [0x82, 3, publisher, high, low] = *message else {
-                panic!("{message:x?}");
-            };
-            let n = u16::from_be_bytes([high, low]);
-            assert_eq!(n, next[usize::from(publisher)]);
-            next[usize::from(publisher)] += 1;
+        let mut first: Option<Vec<u8>> = None;
+        for reader in readers {
+            let read = reader.await.unwrap();
+            if let Some(first) = &first {
+                assert!(*first == read, "two members saw different orders");
+                continue;
+            }
+            let mut next = [0; PUBLISHERS as usize];
+            for message in read.chunks(5) {
+                let [0x82, 3, publisher, high, low] = *message else {
+                    panic!("{message:x?}");
+                };
+                let n = u16::from_be_bytes([high, low]);
+                assert_eq!(n, next[usize::from(publisher)]);
+                next[usize::from(publisher)] += 1;
+            }
+            first = Some(read);
         }
-        first = Some(read);
-    }
+    })
+    .await;
 }
 
 /// A peer that doesn't read, with a group that keeps 10,000 bytes.
@@ -190,196 +199,217 @@ fn numbers(bytes: &[u8]) -> (Vec<u8>, &[u8]) {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_member_is_disconnected_and_told() {
-    for way in WAYS {
-        let (ended, got) = slow(way, SlowMember::Disconnect).await;
-        assert!(matches!(ended, Err(Error::TooSlow)), "{ended:?}");
-        let (numbers, rest) = numbers(&got);
-        assert!(
-            numbers.windows(2).all(|two| two[0] + 1 == two[1]),
-            "no gap before the end"
-        );
-        assert!(
-            rest.starts_with(&[0x88]) && rest[2..4] == 1013u16.to_be_bytes(),
-            "{rest:x?}"
-        );
-    }
+    in_a_day(async {
+        for way in WAYS {
+            let (ended, got) = slow(way, SlowMember::Disconnect).await;
+            assert!(matches!(ended, Err(Error::TooSlow)), "{ended:?}");
+            let (numbers, rest) = numbers(&got);
+            assert!(
+                numbers.windows(2).all(|two| two[0] + 1 == two[1]),
+                "no gap before the end"
+            );
+            assert!(
+                rest.starts_with(&[0x88]) && rest[2..4] == 1013u16.to_be_bytes(),
+                "{rest:x?}"
+            );
+        }
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_member_may_miss_the_oldest() {
-    for way in WAYS {
-        let (ended, got) = slow(way, SlowMember::DropOldest).await;
-        assert!(matches!(ended, Err(Error::CutOff)), "{ended:?}");
-        let (numbers, rest) = numbers(&got);
-        assert!(rest.is_empty());
-        let gaps = numbers
-            .windows(2)
-            .filter(|two| two[0] + 1 != two[1])
-            .count();
-        assert!(gaps >= 1 && numbers.is_sorted(), "{numbers:?}");
-        assert_eq!(numbers.last(), Some(&99));
-        // 4 pieces of 2,000 bytes and what they are charged with fit into the backlog.
-        assert!(numbers.ends_with(&[96, 97, 98, 99]), "{numbers:?}");
-    }
+    in_a_day(async {
+        for way in WAYS {
+            let (ended, got) = slow(way, SlowMember::DropOldest).await;
+            assert!(matches!(ended, Err(Error::CutOff)), "{ended:?}");
+            let (numbers, rest) = numbers(&got);
+            assert!(rest.is_empty());
+            let gaps = numbers
+                .windows(2)
+                .filter(|two| two[0] + 1 != two[1])
+                .count();
+            assert!(gaps >= 1 && numbers.is_sorted(), "{numbers:?}");
+            assert_eq!(numbers.last(), Some(&99));
+            // 4 pieces of 2,000 bytes and what they are charged with fit into the backlog.
+            assert!(numbers.ends_with(&[96, 97, 98, 99]), "{numbers:?}");
+        }
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_member_may_skip_to_the_newest() {
-    for way in WAYS {
-        let (ended, got) = slow(way, SlowMember::SkipToNewest).await;
-        assert!(matches!(ended, Err(Error::CutOff)), "{ended:?}");
-        let (numbers, rest) = numbers(&got);
-        assert!(rest.is_empty());
-        assert!(numbers.is_sorted() && numbers.len() < 50, "{numbers:?}");
-        // What had piled up was skipped, but for the last.
-        assert!(
-            numbers.ends_with(&[99]) && !numbers.contains(&98),
-            "{numbers:?}"
-        );
-    }
+    in_a_day(async {
+        for way in WAYS {
+            let (ended, got) = slow(way, SlowMember::SkipToNewest).await;
+            assert!(matches!(ended, Err(Error::CutOff)), "{ended:?}");
+            let (numbers, rest) = numbers(&got);
+            assert!(rest.is_empty());
+            assert!(numbers.is_sorted() && numbers.len() < 50, "{numbers:?}");
+            // What had piled up was skipped, but for the last.
+            assert!(
+                numbers.ends_with(&[99]) && !numbers.contains(&98),
+                "{numbers:?}"
+            );
+        }
+    })
+    .await;
 }
 
 /// Who publishes without end before any member had its turn is told, and no member suffers.
 #[tokio::test]
 async fn a_group_is_bounded_though_nobody_is_polled() {
-    let mut options = GroupOptions::default();
-    options.backlog = 1000;
-    let group = Group::with_options(options);
-    let (mut ws, mut far) = member(&group);
-    let mut published = 0;
-    let full = loop {
-        match group.publish(&[7; 96][..]) {
-            Ok(()) => published += 1,
-            Err(full) => break full,
-        }
-        assert!(published < 100);
-    };
-    assert_eq!((published, full.waiting, full.limit), (10, 980, 1000));
-    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-    assert!(ws.poll_recv(&mut cx).is_pending());
-    assert_eq!(read(&mut far, 980).await.len(), 980);
-    // One that is too large by itself goes when nothing else waits.
-    group.publish(&[7; 5000][..]).unwrap();
-    assert!(ws.poll_recv(&mut cx).is_pending());
-    assert_eq!(read(&mut far, 5004).await.len(), 5004);
+    in_time(async {
+        let mut options = GroupOptions::default();
+        options.backlog = 1000;
+        let group = Group::with_options(options);
+        let (mut ws, mut far) = member(&group);
+        let mut published = 0;
+        let full = loop {
+            match group.publish(&[7; 96][..]) {
+                Ok(()) => published += 1,
+                Err(full) => break full,
+            }
+            assert!(published < 100);
+        };
+        assert_eq!((published, full.waiting, full.limit), (10, 980, 1000));
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(ws.poll_recv(&mut cx).is_pending());
+        assert_eq!(read(&mut far, 980).await.len(), 980);
+        // One that is too large by itself goes when nothing else waits.
+        group.publish(&[7; 5000][..]).unwrap();
+        assert!(ws.poll_recv(&mut cx).is_pending());
+        assert_eq!(read(&mut far, 5004).await.len(), 5004);
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn who_can_not_be_a_member() {
-    let group = Group::new();
-    let (mut ws, far) = member(&group);
-    ws.join(&group).unwrap();
-    assert_eq!(group.len(), 1, "once is enough");
-    let (client_end, server_end) = duplex(1000);
-    let accepting = tokio::spawn(async move {
-        let options = tautline_websocket::conn::AcceptOptions::default();
-        tautline_websocket::conn::accept(server_end, &options).await
-    });
-    let options = ConnectOptions::default();
-    let mut connected = client(client_end, "ws://localhost/", &options)
-        .await
-        .unwrap()
-        .websocket;
-    assert_eq!(connected.join(&group), Err(JoinError::Client));
-    accepting.await.unwrap().unwrap();
-    drop(far);
-    // Nothing follows a Close.
-    let (mut ws, mut far) = member(&group);
-    far.write_all(&frame(0x88, b"\x03\xE8")).await.unwrap();
-    far.shutdown().await.unwrap();
-    assert_eq!(ws.recv().await.unwrap(), None);
-    assert_eq!(ws.join(&group), Err(JoinError::Closing));
-    assert!(matches!(ws.queue("x"), Err(Misuse::Closing)));
-    group.publish("too late").unwrap();
-    drop(ws);
-    let mut all = Vec::new();
-    far.read_to_end(&mut all).await.unwrap();
-    assert_eq!(all, b"\x88\x02\x03\xE8");
+    in_time(async {
+        let group = Group::new();
+        let (mut ws, far) = member(&group);
+        ws.join(&group).unwrap();
+        assert_eq!(group.len(), 1, "once is enough");
+        let (client_end, server_end) = duplex(1000);
+        let accepting = tokio::spawn(async move {
+            let options = tautline_websocket::conn::AcceptOptions::default();
+            tautline_websocket::conn::accept(server_end, &options).await
+        });
+        let options = ConnectOptions::default();
+        let mut connected = client(client_end, "ws://localhost/", &options)
+            .await
+            .unwrap()
+            .websocket;
+        assert_eq!(connected.join(&group), Err(JoinError::Client));
+        accepting.await.unwrap().unwrap();
+        drop(far);
+        // Nothing follows a Close.
+        let (mut ws, mut far) = member(&group);
+        far.write_all(&frame(0x88, b"\x03\xE8")).await.unwrap();
+        far.shutdown().await.unwrap();
+        assert_eq!(ws.recv().await.unwrap(), None);
+        assert_eq!(ws.join(&group), Err(JoinError::Closing));
+        assert!(matches!(ws.queue("x"), Err(Misuse::Closing)));
+        group.publish("too late").unwrap();
+        drop(ws);
+        let mut all = Vec::new();
+        far.read_to_end(&mut all).await.unwrap();
+        assert_eq!(all, b"\x88\x02\x03\xE8");
+    })
+    .await;
 }
 
 /// A handler may join and leave; what it is sent for one message comes behind that.
 #[tokio::test]
 async fn rooms_can_be_entered_and_left_while_serving() {
-    let group = Group::new();
-    let room = group.clone();
-    let (near, mut far) = duplex(1000);
-    tokio::spawn(server(near).serve(move |message, replies| {
-        let answer = match message {
-            tautline_websocket::proto::MessageRef::Text("in") => replies.join(&room).is_ok(),
-            _ => replies.leave(&room),
-        };
-        replies.send(if answer { "yes" } else { "no" }).unwrap();
-    }));
-    for (asked, answered) in [
-        ("in", &b"\x81\x03yes"[..]),
-        ("out", b"\x81\x03yes"),
-        ("out", b"\x81\x02no"),
-    ] {
-        far.write_all(&frame(0x81, asked.as_bytes())).await.unwrap();
-        assert_eq!(read(&mut far, answered.len()).await, answered);
-        assert_eq!(group.len(), usize::from(asked == "in"));
-        group.publish("x").unwrap();
-        if asked == "in" {
-            assert_eq!(read(&mut far, 3).await, b"\x81\x01x");
+    in_time(async {
+        let group = Group::new();
+        let room = group.clone();
+        let (near, mut far) = duplex(1000);
+        tokio::spawn(server(near).serve(move |message, replies| {
+            let answer = match message {
+                tautline_websocket::proto::MessageRef::Text("in") => replies.join(&room).is_ok(),
+                _ => replies.leave(&room),
+            };
+            replies.send(if answer { "yes" } else { "no" }).unwrap();
+        }));
+        for (asked, answered) in [
+            ("in", &b"\x81\x03yes"[..]),
+            ("out", b"\x81\x03yes"),
+            ("out", b"\x81\x02no"),
+        ] {
+            far.write_all(&frame(0x81, asked.as_bytes())).await.unwrap();
+            assert_eq!(read(&mut far, answered.len()).await, answered);
+            assert_eq!(group.len(), usize::from(asked == "in"));
+            group.publish("x").unwrap();
+            if asked == "in" {
+                assert_eq!(read(&mut far, 3).await, b"\x81\x01x");
+            }
         }
-    }
+    })
+    .await;
 }
 
 /// Everybody gets the form that was agreed on: plain, or compressed once for the window.
 #[cfg(feature = "deflate")]
 #[tokio::test]
 async fn each_member_gets_its_form() {
-    use tautline_websocket::conn::{AcceptOptions, accept};
-    use tautline_websocket::proto::deflate::{ClientConfig, ServerConfig};
+    in_time(async {
+        use tautline_websocket::conn::{AcceptOptions, accept};
+        use tautline_websocket::proto::deflate::{ClientConfig, ServerConfig};
 
-    let group = Group::new();
-    let text = "a text that repeats, and ".repeat(40);
-    // Another one: what a connection's own messages refer to must not be looked for in it.
-    let told = (0..150).map(|n| format!("{n}, ")).collect::<String>();
-    let mut ends = Vec::new();
-    for bits in [None, Some(15), Some(10), Some(9), Some(8)] {
-        let (near, far) = duplex(1 << 16);
-        let room = group.clone();
-        tokio::spawn(async move {
-            let options = AcceptOptions {
-                deflate: Some(ServerConfig::default()),
-                ..AcceptOptions::default()
+        let group = Group::new();
+        let text = "a text that repeats, and ".repeat(40);
+        // Another one: what a connection's own messages refer to must not be looked for in it.
+        let told = (0..150).map(|n| format!("{n}, ")).collect::<String>();
+        let mut ends = Vec::new();
+        for bits in [None, Some(15), Some(10), Some(9), Some(8)] {
+            let (near, far) = duplex(1 << 16);
+            let room = group.clone();
+            tokio::spawn(async move {
+                let options = AcceptOptions {
+                    deflate: Some(ServerConfig::default()),
+                    ..AcceptOptions::default()
+                };
+                let mut ws = accept(near, &options).await.unwrap().websocket;
+                ws.join(&room).unwrap();
+                // Messages of its own before and behind: their context must fit.
+                ws.serve(|message, replies| replies.send(message).unwrap())
+                    .await
+            });
+            let options = ConnectOptions {
+                deflate: bits.map(|bits| ClientConfig {
+                    server_max_window_bits: Some(bits),
+                    ..ClientConfig::default()
+                }),
+                ..ConnectOptions::default()
             };
-            let mut ws = accept(near, &options).await.unwrap().websocket;
-            ws.join(&room).unwrap();
-            // Messages of its own before and behind: their context must fit.
-            ws.serve(|message, replies| replies.send(message).unwrap())
-                .await
-        });
-        let options = ConnectOptions {
-            deflate: bits.map(|bits| ClientConfig {
-                server_max_window_bits: Some(bits),
-                ..ClientConfig::default()
-            }),
-            ..ConnectOptions::default()
-        };
-        ends.push(
-            client(far, "ws://localhost/", &options)
-                .await
-                .unwrap()
-                .websocket,
-        );
-    }
-    for _ in 0..3 {
-        for end in &mut ends {
-            end.send(&text).await.unwrap();
-            assert_eq!(end.recv().await.unwrap(), Some(Message::from(&text[..])));
+            ends.push(
+                client(far, "ws://localhost/", &options)
+                    .await
+                    .unwrap()
+                    .websocket,
+            );
         }
-        group.publish(&told).unwrap();
-        group.publish(&told).unwrap();
-        group.publish("short").unwrap();
-        for end in &mut ends {
-            for expected in [&told[..], &told[..], "short"] {
-                assert_eq!(end.recv().await.unwrap(), Some(Message::from(expected)));
+        for _ in 0..3 {
+            for end in &mut ends {
+                end.send(&text).await.unwrap();
+                assert_eq!(end.recv().await.unwrap(), Some(Message::from(&text[..])));
+            }
+            group.publish(&told).unwrap();
+            group.publish(&told).unwrap();
+            group.publish("short").unwrap();
+            for end in &mut ends {
+                for expected in [&told[..], &told[..], "short"] {
+                    assert_eq!(end.recv().await.unwrap(), Some(Message::from(expected)));
+                }
             }
         }
-    }
-    for mut end in ends {
-        end.close(CloseCode::NORMAL, "").await.unwrap();
-    }
+        for mut end in ends {
+            end.close(CloseCode::NORMAL, "").await.unwrap();
+        }
+    })
+    .await;
 }

@@ -17,7 +17,7 @@ use tokio::runtime;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use crate::support::{Did, Input, Scripted, frame, server};
+use crate::support::{Did, Input, Scripted, frame, in_a_day, in_time, server};
 
 async fn read(far: &mut DuplexStream, len: usize) -> Vec<u8> {
     let mut read = vec![0; len];
@@ -94,141 +94,156 @@ impl AsyncWrite for Watched {
 /// turn in one write.
 #[tokio::test]
 async fn the_task_of_a_member_is_left_alone() {
-    let group = Group::new();
-    let io = Watched::new([Input::Never]);
-    let mut ws = server(io.clone());
-    ws.join(&group).unwrap();
-    let mut serving = pin!(ws.serve_member(|_, _| ()));
-    let wakes = Arc::new(Wakes::default());
-    let waker = Waker::from(Arc::clone(&wakes));
-    assert!(
-        serving
-            .as_mut()
-            .poll(&mut Context::from_waker(&waker))
-            .is_pending()
-    );
-    for text in ["a", "b"] {
-        group.publish(text).unwrap();
-    }
-    assert_eq!(io.did(), [], "at the end of the turn");
-    while io.did().is_empty() {
-        yield_now().await;
-    }
-    group.publish("c").unwrap();
-    while io.did().len() == 1 {
-        yield_now().await;
-    }
-    let did = [b"\x81\x01a\x81\x01b".to_vec(), b"\x81\x01c".to_vec()].map(Did::Wrote);
-    assert_eq!(io.did(), did);
-    assert_eq!(wakes.count(), 0);
+    in_time(async {
+        let group = Group::new();
+        let io = Watched::new([Input::Never]);
+        let mut ws = server(io.clone());
+        ws.join(&group).unwrap();
+        let mut serving = pin!(ws.serve_member(|_, _| ()));
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&wakes));
+        assert!(
+            serving
+                .as_mut()
+                .poll(&mut Context::from_waker(&waker))
+                .is_pending()
+        );
+        for text in ["a", "b"] {
+            group.publish(text).unwrap();
+        }
+        assert_eq!(io.did(), [], "at the end of the turn");
+        while io.did().is_empty() {
+            yield_now().await;
+        }
+        group.publish("c").unwrap();
+        while io.did().len() == 1 {
+            yield_now().await;
+        }
+        let did = [b"\x81\x01a\x81\x01b".to_vec(), b"\x81\x01c".to_vec()].map(Did::Wrote);
+        assert_eq!(io.did(), did);
+        assert_eq!(wakes.count(), 0);
+    })
+    .await;
 }
 
 /// What is sent for a message comes before what is published for it, and each group's messages in their
 /// order.
 #[tokio::test]
 async fn replies_and_publications_stay_in_order() {
-    let (one, two) = (Group::new(), Group::new());
-    let mut fars = Vec::new();
-    for _ in 0..3 {
-        let (near, far) = duplex(1000);
-        let mut ws = server(near);
-        ws.join(&one).unwrap();
-        ws.join(&two).unwrap();
-        let (one, two) = (one.clone(), two.clone());
-        tokio::spawn(ws.serve_member(move |message, replies| {
-            one.publish(message).unwrap();
-            replies.send("own").unwrap();
-            two.publish("2").unwrap();
-        }));
-        fars.push(far);
-    }
-    for round in 0..10 {
-        let speaker = round % 3;
-        let said = [frame(0x81, b"x"), frame(0x81, b"y")].concat();
-        fars[speaker].write_all(&said).await.unwrap();
-        for (n, far) in fars.iter_mut().enumerate() {
-            let expected: &[u8] = match n == speaker {
-                true => b"\x81\x03own\x81\x03own\x81\x01x\x81\x01y\x81\x012\x81\x012",
-                false => b"\x81\x01x\x81\x01y\x81\x012\x81\x012",
-            };
-            assert_eq!(read(far, expected.len()).await, expected);
+    in_time(async {
+        let (one, two) = (Group::new(), Group::new());
+        let mut fars = Vec::new();
+        for _ in 0..3 {
+            let (near, far) = duplex(1000);
+            let mut ws = server(near);
+            ws.join(&one).unwrap();
+            ws.join(&two).unwrap();
+            let (one, two) = (one.clone(), two.clone());
+            tokio::spawn(ws.serve_member(move |message, replies| {
+                one.publish(message).unwrap();
+                replies.send("own").unwrap();
+                two.publish("2").unwrap();
+            }));
+            fars.push(far);
         }
-    }
+        for round in 0..10 {
+            let speaker = round % 3;
+            let said = [frame(0x81, b"x"), frame(0x81, b"y")].concat();
+            fars[speaker].write_all(&said).await.unwrap();
+            for (n, far) in fars.iter_mut().enumerate() {
+                let expected: &[u8] = match n == speaker {
+                    true => b"\x81\x03own\x81\x03own\x81\x01x\x81\x01y\x81\x012\x81\x012",
+                    false => b"\x81\x01x\x81\x01y\x81\x012\x81\x012",
+                };
+                assert_eq!(read(far, expected.len()).await, expected);
+            }
+        }
+    })
+    .await;
 }
 
 /// What is published while a task is at work is not lost when it rests again: it is woken.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_that_is_at_work_is_woken() {
-    let group = Group::new();
-    let said = Input::Bytes(frame(0x81, b"x"));
-    let io = Watched::new([Input::Pending, said, Input::Never]);
-    let mut ws = server(io.clone());
-    ws.join(&group).unwrap();
-    let wakes = Arc::new(Wakes::default());
-    let waker = Waker::from(Arc::clone(&wakes));
-    let mut serving = pin!(ws.serve_member(|message, _| {
-        let before = wakes.count();
-        group.publish(message).unwrap();
-        // By the task that writes, which finds nothing to be written to.
-        let begun = Instant::now();
-        while wakes.count() == before {
-            assert!(begun.elapsed() < Duration::from_secs(30), "not woken");
-            std::thread::yield_now();
-        }
-    }));
-    let mut cx = Context::from_waker(&waker);
-    assert!(serving.as_mut().poll(&mut cx).is_pending());
-    assert!(serving.as_mut().poll(&mut cx).is_pending());
-    assert_eq!(io.did(), [Did::Wrote(b"\x81\x01x".to_vec())]);
+    in_time(async {
+        let group = Group::new();
+        let said = Input::Bytes(frame(0x81, b"x"));
+        let io = Watched::new([Input::Pending, said, Input::Never]);
+        let mut ws = server(io.clone());
+        ws.join(&group).unwrap();
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&wakes));
+        let mut serving = pin!(ws.serve_member(|message, _| {
+            let before = wakes.count();
+            group.publish(message).unwrap();
+            // By the task that writes, which finds nothing to be written to.
+            let begun = Instant::now();
+            while wakes.count() == before {
+                assert!(begun.elapsed() < Duration::from_secs(30), "not woken");
+                std::thread::yield_now();
+            }
+        }));
+        let mut cx = Context::from_waker(&waker);
+        assert!(serving.as_mut().poll(&mut cx).is_pending());
+        assert!(serving.as_mut().poll(&mut cx).is_pending());
+        assert_eq!(io.did(), [Did::Wrote(b"\x81\x01x".to_vec())]);
+    })
+    .await;
 }
 
 /// A member for whom messages were dropped before it could be written is told so, and given up when it
 /// doesn't answer.
 #[tokio::test(start_paused = true)]
 async fn one_that_was_outrun_while_it_rested_is_closed_in_time() {
-    let mut options = GroupOptions::default();
-    options.backlog = 1000;
-    let group = Group::with_options(options);
-    let (near, mut far) = duplex(10_000);
-    let mut ws = server(near).with_close_timeout(Duration::from_secs(1));
-    ws.join(&group).unwrap();
-    let serving = tokio::spawn(ws.serve_member(|_, _| ()));
-    yield_now().await;
-    let mut fast = server(Watched::new([Input::Never]));
-    fast.join(&group).unwrap();
-    for _ in 0..10 {
-        group.publish(&[7; 400][..]).unwrap();
-        let mut cx = Context::from_waker(Waker::noop());
-        assert!(fast.poll_recv(&mut cx).is_pending());
-    }
-    let told = read(&mut far, 4).await;
-    assert_eq!((told[0], &told[2..]), (0x88, &1013u16.to_be_bytes()[..]));
-    let ended = serving.await.unwrap();
-    assert!(matches!(ended, Err(Error::TooSlow)), "{ended:?}");
+    in_a_day(async {
+        let mut options = GroupOptions::default();
+        options.backlog = 1000;
+        let group = Group::with_options(options);
+        let (near, mut far) = duplex(10_000);
+        let mut ws = server(near).with_close_timeout(Duration::from_secs(1));
+        ws.join(&group).unwrap();
+        let serving = tokio::spawn(ws.serve_member(|_, _| ()));
+        yield_now().await;
+        let mut fast = server(Watched::new([Input::Never]));
+        fast.join(&group).unwrap();
+        for _ in 0..10 {
+            group.publish(&[7; 400][..]).unwrap();
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(fast.poll_recv(&mut cx).is_pending());
+        }
+        let told = read(&mut far, 4).await;
+        assert_eq!((told[0], &told[2..]), (0x88, &1013u16.to_be_bytes()[..]));
+        let ended = serving.await.unwrap();
+        assert!(matches!(ended, Err(Error::TooSlow)), "{ended:?}");
+    })
+    .await;
 }
 
 /// One whose stream takes no more gets the rest by its own task, and nobody waits for it.
 #[tokio::test]
 async fn a_stream_that_is_full_keeps_nobody_waiting() {
-    let group = Group::new();
-    let (near, mut slow) = duplex(10);
-    let mut ws = server(near);
-    ws.join(&group).unwrap();
-    tokio::spawn(ws.serve_member(|_, _| ()));
-    let (near, mut fast) = duplex(10_000);
-    let mut ws = server(near);
-    ws.join(&group).unwrap();
-    tokio::spawn(ws.serve_member(|_, _| ()));
-    yield_now().await;
-    for n in 0..20u8 {
-        group.publish(&[n; 98][..]).unwrap();
-        assert_eq!(read(&mut fast, 100).await[2..], [n; 98]);
-    }
-    for n in 0..20u8 {
-        assert_eq!(read(&mut slow, 100).await[2..], [n; 98]);
-    }
-    group.publish("again").unwrap();
-    assert_eq!(read(&mut slow, 7).await, b"\x81\x05again");
+    in_time(async {
+        let group = Group::new();
+        let (near, mut slow) = duplex(10);
+        let mut ws = server(near);
+        ws.join(&group).unwrap();
+        tokio::spawn(ws.serve_member(|_, _| ()));
+        let (near, mut fast) = duplex(10_000);
+        let mut ws = server(near);
+        ws.join(&group).unwrap();
+        tokio::spawn(ws.serve_member(|_, _| ()));
+        yield_now().await;
+        for n in 0..20u8 {
+            group.publish(&[n; 98][..]).unwrap();
+            assert_eq!(read(&mut fast, 100).await[2..], [n; 98]);
+        }
+        for n in 0..20u8 {
+            assert_eq!(read(&mut slow, 100).await[2..], [n; 98]);
+        }
+        group.publish("again").unwrap();
+        assert_eq!(read(&mut slow, 7).await, b"\x81\x05again");
+    })
+    .await;
 }
 
 /// A stream that can't be written, in one way or the other.
@@ -264,33 +279,36 @@ impl AsyncWrite for Broken {
 /// The connection's own future tells how writing has failed, and the group goes on.
 #[tokio::test]
 async fn a_stream_that_fails_or_panics_is_its_own_affair() {
-    for panics in [false, true] {
-        let group = Group::new();
-        let mut ends = Vec::new();
-        for _ in 0..3 {
-            let (near, far) = duplex(1000);
-            let mut ws = server(near);
-            ws.join(&group).unwrap();
-            tokio::spawn(ws.serve_member(|_, _| ()));
-            ends.push(far);
-            let mut ws = server(Broken { panics });
-            ws.join(&group).unwrap();
-            let broken = tokio::spawn(ws.serve_member(|_, _| ()));
-            yield_now().await;
-            group.publish("hello").unwrap();
-            for far in &mut ends {
-                assert_eq!(read(far, 7).await, b"\x81\x05hello");
-            }
-            match broken.await {
-                Ok(Err(Error::Io(error))) if !panics => {
-                    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    in_time(async {
+        for panics in [false, true] {
+            let group = Group::new();
+            let mut ends = Vec::new();
+            for _ in 0..3 {
+                let (near, far) = duplex(1000);
+                let mut ws = server(near);
+                ws.join(&group).unwrap();
+                tokio::spawn(ws.serve_member(|_, _| ()));
+                ends.push(far);
+                let mut ws = server(Broken { panics });
+                ws.join(&group).unwrap();
+                let broken = tokio::spawn(ws.serve_member(|_, _| ()));
+                yield_now().await;
+                group.publish("hello").unwrap();
+                for far in &mut ends {
+                    assert_eq!(read(far, 7).await, b"\x81\x05hello");
                 }
-                Err(error) if panics => assert!(error.is_panic()),
-                other => panic!("{other:?}"),
+                match broken.await {
+                    Ok(Err(Error::Io(error))) if !panics => {
+                        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+                    }
+                    Err(error) if panics => assert!(error.is_panic()),
+                    other => panic!("{other:?}"),
+                }
+                assert_eq!(group.len(), ends.len());
             }
-            assert_eq!(group.len(), ends.len());
         }
-    }
+    })
+    .await;
 }
 
 /// When the runtime is gone on which the writing was to be done, a member that lives on somewhere else does
@@ -353,40 +371,46 @@ fn it_works_without_a_runtime() {
 /// Dropping the future drops the stream and leaves the group, also while a publication is under way.
 #[tokio::test]
 async fn a_future_that_is_dropped_keeps_nothing() {
-    let group = Group::new();
-    for publish in [false, true] {
-        let io = Watched::new([Input::Never]);
-        let handle = Arc::downgrade(&io.0);
-        let mut ws = server(io);
-        ws.join(&group).unwrap();
-        let mut serving = Box::pin(ws.serve_member(|_, _| ()));
-        let mut cx = Context::from_waker(Waker::noop());
-        assert!(serving.as_mut().poll(&mut cx).is_pending());
-        if publish {
-            group.publish("x").unwrap();
+    in_time(async {
+        let group = Group::new();
+        for publish in [false, true] {
+            let io = Watched::new([Input::Never]);
+            let handle = Arc::downgrade(&io.0);
+            let mut ws = server(io);
+            ws.join(&group).unwrap();
+            let mut serving = Box::pin(ws.serve_member(|_, _| ()));
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(serving.as_mut().poll(&mut cx).is_pending());
+            if publish {
+                group.publish("x").unwrap();
+            }
+            drop(serving);
+            assert_eq!((group.len(), handle.strong_count()), (0, 0));
         }
-        drop(serving);
-        assert_eq!((group.len(), handle.strong_count()), (0, 0));
-    }
+    })
+    .await;
 }
 
 /// A close by the peer is answered and reported as with `serve`.
 #[tokio::test]
 async fn it_ends_as_serving_does() {
-    let group = Group::new();
-    let (near, mut far) = duplex(1000);
-    let mut ws = server(near);
-    ws.join(&group).unwrap();
-    let serving = tokio::spawn(ws.serve_member(|_, _| ()));
-    yield_now().await;
-    group.publish("x").unwrap();
-    assert_eq!(read(&mut far, 3).await, b"\x81\x01x");
-    far.write_all(&frame(0x88, b"\x03\xE9bye")).await.unwrap();
-    assert_eq!(read(&mut far, 4).await, b"\x88\x02\x03\xE9");
-    let closed = serving.await.unwrap().unwrap().unwrap();
-    assert_eq!(
-        (closed.code, &closed.reason[..]),
-        (CloseCode::GOING_AWAY, "bye")
-    );
-    assert!(group.is_empty());
+    in_time(async {
+        let group = Group::new();
+        let (near, mut far) = duplex(1000);
+        let mut ws = server(near);
+        ws.join(&group).unwrap();
+        let serving = tokio::spawn(ws.serve_member(|_, _| ()));
+        yield_now().await;
+        group.publish("x").unwrap();
+        assert_eq!(read(&mut far, 3).await, b"\x81\x01x");
+        far.write_all(&frame(0x88, b"\x03\xE9bye")).await.unwrap();
+        assert_eq!(read(&mut far, 4).await, b"\x88\x02\x03\xE9");
+        let closed = serving.await.unwrap().unwrap().unwrap();
+        assert_eq!(
+            (closed.code, &closed.reason[..]),
+            (CloseCode::GOING_AWAY, "bye")
+        );
+        assert!(group.is_empty());
+    })
+    .await;
 }

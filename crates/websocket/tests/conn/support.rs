@@ -4,10 +4,25 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tautline_websocket::conn::WebSocket;
 use tautline_websocket::proto::{Connection, Limits, Role};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::timeout;
+
+/// Fails where nothing happens any more, which is what a forgotten wake looks like. Far more time than it
+/// takes.
+pub(crate) async fn in_time(test: impl Future<Output = ()>) {
+    let ended = timeout(Duration::from_secs(60), test).await;
+    assert!(ended.is_ok(), "nothing has happened for a minute");
+}
+
+/// The same on a paused clock, on which hours pass at once, but none while there is something to do.
+pub(crate) async fn in_a_day(test: impl Future<Output = ()>) {
+    let ended = timeout(Duration::from_secs(24 * 60 * 60), test).await;
+    assert!(ended.is_ok(), "nothing has happened for a day");
+}
 
 /// A masked frame; `first` is its first byte.
 pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
