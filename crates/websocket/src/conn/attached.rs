@@ -7,15 +7,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-#[cfg(feature = "deflate")]
-use super::codec;
-use super::driver::send;
+use super::driver::send_owned;
 use super::error::Error;
 use super::group::{Enlisted, Form, Group, JoinError, Membership, Recipient, Took, Waiter};
 use super::inbox::{Inbox, Mail};
 use super::tracker::{Tracked, Tracker};
 use super::write_queue::WriteQueue;
-use crate::proto::{CloseCode, Connection, KeepAlive, KeepAliveOptions, Message, Misuse};
+use crate::proto::{CloseCode, Connection, KeepAlive, KeepAliveOptions, Misuse};
 
 /// Where attachments are kept; there are none on most connections.
 pub(super) struct Attachments {
@@ -240,7 +238,7 @@ fn open_mail(inbox: &Inbox, engine: &mut Connection, queue: &mut WriteQueue) -> 
             None => break,
             Some(Mail::Message(message)) => {
                 // Can't fail as long as nothing was closed.
-                let _ = send_with_codec(engine, &message, queue);
+                let _ = send_owned(engine, &message, queue);
                 some = true;
             }
             Some(Mail::Goodbye(goodbye)) => {
@@ -251,18 +249,6 @@ fn open_mail(inbox: &Inbox, engine: &mut Connection, queue: &mut WriteQueue) -> 
         }
     }
     some
-}
-
-fn send_with_codec(
-    engine: &mut Connection,
-    message: &Message,
-    queue: &mut WriteQueue,
-) -> Result<(), Misuse> {
-    #[cfg(feature = "deflate")]
-    if engine.extensions().deflate_agreement().is_some() {
-        return codec::with(|codec| send(&mut engine.sender_with(codec), message.as_ref(), queue));
-    }
-    send(&mut engine.sender(), message.as_ref(), queue)
 }
 
 /// Bytes that wait to be written beyond which this side is refused more.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -15,14 +15,17 @@ use super::attached::{Attachments, MAX_DELIVERED};
 #[cfg(feature = "deflate")]
 use super::codec;
 use super::error::Error;
+use super::halves::Halves;
 use super::long::{LONG, LongMessages, Stream};
+use super::owned::Owned;
 use super::scratch;
 use super::serve::Replies;
 use super::stream::Closed;
 use super::timer::Timer;
 use super::write_queue::WriteQueue;
 use crate::proto::{
-    CloseCode, Connection, Event, Events, KeepAliveDue, MessageRef, Misuse, PeerFault, Sender,
+    CloseCode, Connection, Event, Events, KeepAliveDue, Message, MessageRef, Misuse, PeerFault,
+    Sender,
 };
 
 /// A connection, with all that is remembered between two polls.
@@ -46,8 +49,7 @@ pub(super) struct Driver<S> {
     #[cfg(feature = "http2")]
     pub(super) writer: Option<Writer<S>>,
     timer: Timer,
-    /// Who waits in a flush, and may be another task than the one that receives and writes too.
-    flusher: Option<Waker>,
+    pub(super) halves: Halves,
     /// Whether the last message was received.
     pub(super) is_over: bool,
     /// Whether something came from the peer since keep-alive looked last, or the peer has made
@@ -84,7 +86,7 @@ impl<S> Driver<S> {
             writer: None,
             close_timeout: CLOSE_TIMEOUT,
             timer: Timer::default(),
-            flusher: None,
+            halves: Halves::default(),
             is_over: false,
             heard: false,
             active: false,
@@ -118,6 +120,13 @@ impl<S> Driver<S> {
         }
         send(&mut self.engine.sender(), message, &mut self.queue)
     }
+
+    /// Queues a message that somebody owns.
+    pub(super) fn send_owned(&mut self, message: &Message) -> Result<(), Misuse> {
+        self.attachments.check_backlog(&self.queue)?;
+        self.active = true;
+        send_owned(&mut self.engine, message, &mut self.queue)
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
@@ -145,6 +154,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         stream.send_long(&mut self.engine.sender(), message, &mut self.queue)
     }
 
+    /// [`poll_drive`](Self::poll_drive) for a task beside which another one may flush.
+    pub(super) fn poll_receive<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        on_message: impl OnMessage<T>,
+    ) -> Poll<Result<Option<T>, Error>> {
+        let both = self.halves.receiving(cx);
+        let mut cx = Context::from_waker(both.as_ref().unwrap_or(cx.waker()));
+        self.poll_drive(&mut cx, on_message)
+    }
+
+    /// Begins to close behind all that was queued, unless that has been done. Who receives has to
+    /// know, for time runs from here on.
+    pub(super) fn close(
+        &mut self,
+        cx: &Context<'_>,
+        code: CloseCode,
+        reason: &str,
+    ) -> Result<(), Misuse> {
+        match self.engine.close(code, reason, &mut self.queue) {
+            Ok(()) => self.halves.wake_receiver(cx),
+            Err(Misuse::Closing) => {}
+            Err(misuse) => return Err(misuse),
+        }
+        Ok(())
+    }
+
     /// Reads, writes and closes as need be until `on_message` returns something for a message.
     /// `None` when the connection has ended in order.
     ///
@@ -158,9 +194,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         Poll::Ready(match result {
             Ok(Some(found)) => Ok(Some(found)),
             end => {
-                if let Some(flusher) = self.flusher.take() {
-                    flusher.wake();
-                }
+                self.halves.wake_sender();
                 self.attachments.end(end)
             }
         })
@@ -228,8 +262,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         on_message: &mut impl OnMessage<T>,
     ) -> Option<T> {
         self.tell_time();
+        let before = self.queue.len();
         let found = self.receive(cx, input, on_message);
         self.tell_time();
+        if found.is_none() && self.queue.len() > self.attachments.max_backlog {
+            // A handler's answers, which it must not be asked to add to.
+            self.blocked_at = self.blocked_at.min(before);
+        }
         found
     }
 
@@ -281,9 +320,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         if self.unflushed {
             ready!(Pin::new(&mut self.io).poll_flush(cx))?;
             self.unflushed = false;
-            if let Some(flusher) = self.flusher.take() {
-                flusher.wake();
-            }
+            self.halves.wake_sender();
         }
         Poll::Ready(Ok(()))
     }
@@ -327,19 +364,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Ready when all that was queued is written, or time has run out.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.flusher = None;
-        match self.poll_write(cx) {
+        self.halves.forget_sender();
+        let was_blocked = self.blocked_at != NOT_BLOCKED;
+        let both = self.halves.sending(cx);
+        let mut with_both = Context::from_waker(both.as_ref().unwrap_or(cx.waker()));
+        let flushed = match self.poll_write(&mut with_both) {
             Poll::Ready(written) => Poll::Ready(written),
             Poll::Pending => {
                 // Sees whether the peer makes room at all.
                 self.has_grown_while_blocked();
-                let known = matches!(&self.flusher, Some(waker) if waker.will_wake(cx.waker()));
-                if !known {
-                    self.flusher = Some(cx.waker().clone());
-                }
-                self.pending_until_deadline(cx)
+                self.pending_until_deadline(&mut with_both)
             }
+        };
+        match flushed {
+            Poll::Pending => self.halves.wait_to_send(cx),
+            // Who receives may have waited for just this, or wants to know.
+            Poll::Ready(_) if was_blocked => self.halves.wake_receiver(cx),
+            Poll::Ready(_) => {}
         }
+        flushed
     }
 
     /// Whether too much was queued since the stream took no more: then no more is read, for the
@@ -352,7 +395,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         self.heard |= len < self.blocked_at && self.blocked_at != NOT_BLOCKED;
         let from = self.blocked_at.min(len);
         self.blocked_at = from;
-        len - from > MAX_GROWTH
+        len > from && (len - from > MAX_GROWTH || len > self.attachments.max_backlog)
     }
 
     /// The end, after the last event.
@@ -507,7 +550,15 @@ impl Taking<'_> {
             ending,
             active,
         } = self;
-        while let Some((event, sender)) = events.next_with_sender(queue) {
+        // What one read brings is mostly answered in one write. Where a few bytes were answered with
+        // many, as those of a compressed message may be, the rest of them is kept until that is written.
+        let waiting = queue.len();
+        let until = (waiting + MAX_ANSWERS)
+            .min(attachments.max_backlog)
+            .max(waiting);
+        while queue.len() <= until
+            && let Some((event, sender)) = events.next_with_sender(queue)
+        {
             let message = match event {
                 Event::Text(text) => MessageRef::Text(text),
                 Event::Binary(bytes) => MessageRef::Binary(bytes),
@@ -555,12 +606,30 @@ pub(super) fn send(
     sender.send(message, queue)
 }
 
+/// Sends a message that somebody owns: without a copy where it is long and leaves as it is.
+pub(super) fn send_owned(
+    engine: &mut Connection,
+    message: &Message,
+    queue: &mut WriteQueue,
+) -> Result<(), Misuse> {
+    let out = &mut Owned::new(queue, message);
+    #[cfg(feature = "deflate")]
+    if engine.extensions().deflate_agreement().is_some() {
+        return codec::with(|codec| engine.sender_with(codec).send(message.as_ref(), out));
+    }
+    engine.sender().send(message.as_ref(), out)
+}
+
 /// Bytes that wait to be written at which `recv` writes before it hands out the next message,
 /// though there are more to come.
 const FLUSH_FROM: usize = 16 * 1024;
 
 /// Bytes that may be queued for a peer that doesn't read before nothing more is read from it.
 const MAX_GROWTH: usize = 64 * 1024;
+
+/// Bytes of answers to what one read has brought before they are written, though there is more to be
+/// answered: as many as a read has.
+const MAX_ANSWERS: usize = scratch::SIZE;
 
 /// Reads in one poll before other tasks have their turn.
 const ROUNDS_PER_POLL: usize = 16;

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::error::Error;
 use super::stream::WebSocket;
-use crate::proto::{CloseCode, Message, Misuse};
+use crate::proto::{CloseCode, Message};
 
 /// The messages of the peer, as [`WebSocket::recv`] gives them. After an error, and when the
 /// connection was closed in order, comes `None`.
@@ -32,15 +32,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FusedStream for WebSocket<S> {
     }
 }
 
-/// Sends messages: `feed` is [`WebSocket::queue`], but waits while much is queued; `send` and
+/// Sends messages: `feed` is [`WebSocket::queue_owned`], but waits while much is queued; `send` and
 /// `flush` return when all is written.
 ///
 /// `close` sends a Close frame with 1000, behind all that was queued, and returns when it is
 /// written. The peer's answer, and messages that come before it, are the stream's affair: go on with that until its end,
 /// or call [`WebSocket::close`], which drops them.
 ///
-/// The two halves of a connection that was split may be used by two tasks. Pings are answered by the
-/// one that receives.
+/// The two halves of a connection that was split may be used by two tasks. Pings are answered, and
+/// the peer is watched, by the one that receives; one that waits to send watches too.
 impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Message> for WebSocket<S> {
     type Error = Error;
 
@@ -52,7 +52,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Message> for WebSocket<S> {
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
-        Ok(self.queue(&message)?)
+        Ok(self.queue_owned(message)?)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -61,13 +61,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Message> for WebSocket<S> {
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let driver = &mut self.driver;
-        match driver
-            .engine
-            .close(CloseCode::NORMAL, "", &mut driver.queue)
-        {
-            Ok(()) | Err(Misuse::Closing) => {}
-            Err(misuse) => return Poll::Ready(Err(misuse.into())),
-        }
+        driver.close(cx, CloseCode::NORMAL, "")?;
         driver.poll_flush(cx)
     }
 }

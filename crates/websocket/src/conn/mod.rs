@@ -24,6 +24,7 @@ mod driver;
 mod error;
 mod futures;
 mod group;
+mod halves;
 #[cfg(feature = "http2")]
 pub mod http2;
 #[cfg(any(feature = "http2", feature = "hyper"))]
@@ -32,6 +33,7 @@ mod http_types;
 pub mod hyper;
 mod inbox;
 mod long;
+mod owned;
 mod resting;
 pub mod scratch;
 mod sender;

@@ -20,7 +20,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// connection has ended. What the handler sends is gathered, and leaves in one write when the
     /// messages of one read have been handled. Nothing is allocated for a message.
     ///
-    /// When the peer doesn't read, no more is read from it once some 64 KiB of answers wait.
+    /// When the peer doesn't read, no more is read from it once some 64 KiB of answers wait, or
+    /// [as many as may](Self::with_max_backlog) if that is less, and the handler isn't called for what
+    /// was read before. Where few bytes are answered with many, as with compression, these are at most half a MiB and
+    /// the answers to one message.
     ///
     /// Returns what the peer's Close frame said.
     ///
@@ -181,8 +184,9 @@ impl Replies<'_> {
     ///
     /// # Errors
     ///
-    /// [`Misuse::Closing`] once a Close frame was sent; [`Misuse::BacklogFull`] when the peer is
-    /// too slow for what it is sent.
+    /// [`Misuse::Closing`] once a Close frame was sent; [`Misuse::BacklogFull`] when the answers to
+    /// one message are more than [may wait](WebSocket::with_max_backlog), or so much waited before this
+    /// side began to serve. (For a peer that is merely slow the handler isn't called.)
     #[inline]
     pub fn send<'m>(&mut self, message: impl Into<MessageRef<'m>>) -> Result<(), Misuse> {
         self.attachments.check_backlog(self.queue)?;

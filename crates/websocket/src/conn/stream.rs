@@ -146,7 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// Those of [`recv`](Self::recv).
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, Error>> {
         self.driver
-            .poll_drive(cx, |message, _| Some(message.to_owned()))
+            .poll_receive(cx, |message, _| Some(message.to_owned()))
     }
 
     /// Sends a message, and whatever was queued before it, and waits until it was written.
@@ -176,6 +176,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// already, see [`with_max_backlog`](Self::with_max_backlog).
     pub fn queue<'m>(&mut self, message: impl Into<MessageRef<'m>>) -> Result<(), Misuse> {
         self.driver.queue(message.into())
+    }
+
+    /// [`queue`](Self::queue) for a message that is given away, or shared: where it has
+    /// [`SHARE_FROM`](super::SHARE_FROM) bytes or more, a server sends it from where it is, without a copy. A client has to
+    /// mask what it sends, and what is compressed is another text, so these copy.
+    ///
+    /// ```
+    /// # use tautline_websocket::{conn::WebSocket, proto::{Message, Misuse}};
+    /// # use tokio::io::{AsyncRead, AsyncWrite};
+    /// # fn send_map<S: AsyncRead + AsyncWrite + Unpin>(ws: &mut WebSocket<S>, map: &bytes::Bytes) -> Result<(), Misuse> {
+    /// // Ten megabytes, of which each client gets the same ones.
+    /// ws.queue_owned(map.clone())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`queue`](Self::queue).
+    pub fn queue_owned(&mut self, message: impl Into<Message>) -> Result<(), Misuse> {
+        self.driver.send_owned(&message.into())
     }
 
     /// Queues a ping with at most 125 bytes of payload. The pong is received and dropped by
@@ -218,15 +238,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     ///
     /// Safe: call it again, or [`recv`](Self::recv), to go on waiting.
     pub async fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), Error> {
-        match self
-            .driver
-            .engine
-            .close(code, reason, &mut self.driver.queue)
-        {
-            Ok(()) | Err(Misuse::Closing) => {}
-            Err(misuse) => return Err(misuse.into()),
-        }
-        while poll_fn(|cx| self.driver.poll_drive(cx, |_, _| Some(())))
+        poll_fn(|cx| Poll::Ready(self.driver.close(cx, code, reason))).await?;
+        while poll_fn(|cx| self.driver.poll_receive(cx, |_, _| Some(())))
             .await?
             .is_some()
         {}

@@ -1,10 +1,18 @@
 //! permessage-deflate from the opening handshake to the messages.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tautline_deflate::Codec;
 use tautline_websocket::conn::{
-    AcceptOptions, ConnectError, ConnectOptions, accept, client, set_thread_codec,
+    AcceptOptions, ConnectError, ConnectOptions, WebSocket, accept, client, scratch,
+    set_thread_codec,
 };
 use tautline_websocket::proto::deflate::{AnswerError, ClientConfig, MessageCodec, ServerConfig};
 use tautline_websocket::proto::{Connection, Event, Extensions, Limits, Message, Role};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{Scripted, frame, in_time};
 
@@ -221,6 +229,70 @@ async fn a_client_checks_the_answer() {
             ),
             "{error}"
         );
+    })
+    .await;
+}
+
+/// A burst of tiny messages that inflate to long ones, to a server that echoes them in full to a peer which
+/// doesn't read: nothing is lost, the handler is never refused, and what waits is bounded.
+#[tokio::test]
+async fn answers_to_a_compressed_burst_wait_for_the_peer() {
+    in_time(async {
+        for (max_backlog, most_waiting) in [
+            (16 << 20, 2 * (scratch::SIZE + 20_004)),
+            (50_000, 50_000 + 20_004),
+        ] {
+            let (near, mut far) = tokio::io::duplex(4096);
+            let limits = Limits {
+                max_inflate_ratio: 2000,
+                ..Limits::default()
+            };
+            let engine =
+                Connection::new(Role::Server, limits).with_extensions(Extensions::deflate(
+                    // What the server sends isn't compressed: its thread's codec is told so.
+                    ServerConfig::default()
+                        .accept(["permessage-deflate; client_max_window_bits"])
+                        .expect("acceptable"),
+                ));
+            set_thread_codec(MessageCodec::default().with_threshold(usize::MAX));
+            // 20 KB each, 40 MB in all, of 50 bytes each.
+            let mut packed = Vec::new();
+            Codec::new(6).compress(9, None, &[b'x'; 20_000], &mut packed);
+            assert!(packed.len() < 60, "{} bytes", packed.len());
+            let burst = frame(0xC1, &packed).repeat(2000);
+            let (most, handled) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+            let seen = (Arc::clone(&most), Arc::clone(&handled));
+            let ws = WebSocket::new(near, engine).with_max_backlog(max_backlog);
+            let serving = tokio::spawn(ws.serve(move |message, replies| {
+                replies.send(message).expect("the peer is slow, no more");
+                seen.0.fetch_max(replies.backlog(), Ordering::Relaxed);
+                seen.1.fetch_add(1, Ordering::Relaxed);
+            }));
+            // As much as it takes from one that doesn't read.
+            let mut written = 0;
+            while let Ok(len) =
+                tokio::time::timeout(Duration::from_millis(200), far.write(&burst[written..])).await
+            {
+                written += len.unwrap();
+                if written == burst.len() {
+                    break;
+                }
+            }
+            let waiting = most.load(Ordering::Relaxed);
+            assert!(waiting <= most_waiting, "{waiting} bytes");
+            assert!(handled.load(Ordering::Relaxed) < 100);
+            // Then it does.
+            let (mut reader, mut writer) = tokio::io::split(far);
+            let rest = burst[written..].to_vec();
+            tokio::spawn(async move { writer.write_all(&rest).await });
+            let mut answer = vec![0; 20_004];
+            for number in 0..2000 {
+                reader.read_exact(&mut answer).await.unwrap();
+                assert!(answer[4..] == [b'x'; 20_000], "message {number}");
+            }
+            assert_eq!(handled.load(Ordering::Relaxed), 2000);
+            serving.abort();
+        }
     })
     .await;
 }

@@ -2,13 +2,23 @@
 
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
+use bytes::Bytes;
+use bytestring::ByteString;
+use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
-use tautline_websocket::conn::{Ended, Error, Handler, Replies};
-use tautline_websocket::proto::{Message, MessageRef, Misuse, PeerFault};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tautline_websocket::conn::{Ended, Error, Handler, Replies, SHARE_FROM, WebSocket};
+use tautline_websocket::proto::frame::{OpCode, write_unmasked};
+use tautline_websocket::proto::{
+    Connection, KeepAliveOptions, Limits, Message, MessageRef, Misuse, PeerFault, Role,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::sync::oneshot;
+use tokio::task::yield_now;
+use tokio::time::{Instant, timeout};
 
-use crate::support::{Did, Input, Scripted, frame, in_time, server};
+use crate::support::{Did, Input, Scripted, frame, in_a_day, in_time, server};
 
 #[tokio::test]
 async fn a_connection_is_a_stream_that_ends_once() {
@@ -101,6 +111,129 @@ async fn halves_may_be_in_two_tasks() {
         }
         let (sink, stream) = (sending.await.unwrap(), receiving.await.unwrap());
         assert!(sink.reunite(stream).is_ok());
+    })
+    .await;
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Waits in a flush, for a second, in a task that then is no more.
+async fn wait_in_a_flush(
+    mut sink: SplitSink<WebSocket<DuplexStream>, Message>,
+) -> SplitSink<WebSocket<DuplexStream>, Message> {
+    let (send, sink_back) = oneshot::channel();
+    let task = tokio::spawn(async move {
+        assert!(timeout(SECOND, SinkExt::flush(&mut sink)).await.is_err());
+        assert!(send.send(sink).is_ok());
+    });
+    task.await.expect("no panic");
+    sink_back.await.expect("no panic")
+}
+
+/// The last to look at the clock was the half that sends, and its task is gone: the other one finds the
+/// peer dead when it is.
+#[tokio::test(start_paused = true)]
+async fn a_half_that_receives_is_woken_though_the_other_waited_last() {
+    in_a_day(async {
+        let (near, mut far) = duplex(64);
+        let options = KeepAliveOptions {
+            ping_after: Some(10 * SECOND),
+            pong_timeout: 3 * SECOND,
+            idle_timeout: None,
+        };
+        let (mut sink, mut stream) = server(near).with_keep_alive(options).split();
+        sink.feed(vec![0; 1000].into()).await.unwrap();
+        let start = Instant::now();
+        let receiving = tokio::spawn(async move { (stream.next().await, start.elapsed()) });
+        yield_now().await;
+        let sink = wait_in_a_flush(sink).await;
+        // Something is read, which is a sign of life, and then nothing.
+        far.read_exact(&mut [0; 10]).await.unwrap();
+        let (end, after) = receiving.await.unwrap();
+        assert!(matches!(end, Some(Err(Error::PeerSilent))), "{end:?}");
+        assert!(after < 30 * SECOND, "{after:?}");
+        drop(sink);
+    })
+    .await;
+}
+
+/// Who receives reads no more while too many answers wait. When they don't, it is told, though the other half
+/// was the last to wait for that, in a task that is gone.
+#[tokio::test(start_paused = true)]
+async fn a_half_that_waits_for_room_is_woken_though_the_other_waited_last() {
+    in_a_day(async {
+        let (near, mut far) = duplex(64);
+        let (mut sink, mut stream) = server(near).split();
+        // Blocked, and then grown. (The half keeps the last that it was fed.)
+        sink.feed(vec![1; 100].into()).await.unwrap();
+        let mut sink = wait_in_a_flush(sink).await;
+        sink.feed(vec![1; 100_000].into()).await.unwrap();
+        sink.feed("x".into()).await.unwrap();
+        let receiving = tokio::spawn(async move { stream.next().await.unwrap().unwrap() });
+        yield_now().await;
+        let sink = wait_in_a_flush(sink).await;
+        tokio::spawn(async move {
+            far.write_all(&frame(0x81, b"at last")).await.unwrap();
+            while far.read(&mut [0; 1000]).await.unwrap() > 0 {}
+        });
+        assert_eq!(receiving.await.unwrap(), Message::from("at last"));
+        drop(sink);
+    })
+    .await;
+}
+
+/// One half closes, the other waits for the answer: no longer than it may take.
+#[tokio::test(start_paused = true)]
+async fn a_half_that_receives_does_not_wait_for_an_answer_without_end() {
+    in_a_day(async {
+        let (near, far) = duplex(1000);
+        let (mut sink, mut stream) = server(near).split();
+        let start = Instant::now();
+        let receiving = tokio::spawn(async move { (stream.next().await, start.elapsed()) });
+        yield_now().await;
+        SinkExt::close(&mut sink).await.unwrap();
+        let (end, after) = receiving.await.unwrap();
+        assert!(matches!(end, Some(Err(Error::TimedOut))), "{end:?}");
+        assert_eq!(after, 5 * SECOND);
+        drop(far);
+    })
+    .await;
+}
+
+/// A long message is sent from where it is; one that is masked, or short, is copied.
+#[tokio::test]
+async fn long_messages_that_are_given_away_are_not_copied() {
+    in_time(async {
+        for (len, refers) in [(SHARE_FROM, true), (1 << 20, true), (SHARE_FROM - 1, false)] {
+            for through_a_sink in [true, false] {
+                let (near, mut far) = duplex(1 << 21);
+                let mut ws = server(near);
+                let payload = Bytes::from(vec![b'x'; len]);
+                let text = ByteString::try_from(payload.clone()).unwrap();
+                ws.queue("before").unwrap();
+                if through_a_sink {
+                    ws.feed(text.into()).await.unwrap();
+                } else {
+                    ws.queue_owned(text).unwrap();
+                }
+                assert_eq!(!payload.is_unique(), refers, "{len} bytes");
+                ws.send("behind").await.unwrap();
+                assert!(payload.is_unique(), "kept though it was written");
+                let mut expected = Vec::new();
+                for text in [&b"before"[..], &payload, b"behind"] {
+                    write_unmasked(OpCode::Text, text, &mut expected);
+                }
+                let mut read = vec![0; expected.len()];
+                far.read_exact(&mut read).await.unwrap();
+                assert!(read == expected, "{len} bytes");
+            }
+        }
+        let client = Connection::new(Role::Client(Box::new(|| [1; 4])), Limits::default());
+        let mut ws = WebSocket::new(Scripted::new([]), client);
+        let payload = Bytes::from(vec![b'x'; SHARE_FROM]);
+        ws.queue_owned(payload.clone()).unwrap();
+        assert!(payload.is_unique(), "masked in a copy");
+        assert_eq!(ws.backlog(), SHARE_FROM + 8);
     })
     .await;
 }
