@@ -9,7 +9,9 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use serde_json::value::RawValue;
 
+use crate::capabilities::{Allowed, Capabilities, RawRule};
 use crate::error::{InvalidToken, TokenError};
+use crate::pattern::Pattern;
 
 /// What a connection token grants.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,6 +28,9 @@ pub struct ConnectClaims {
     pub subs: BTreeMap<String, SubscriptionOptions>,
     /// For the application's own backend, never shown to clients: one JSON value.
     pub meta: Option<Vec<u8>>,
+    /// What the user may do in channels (`caps`), beside what their namespaces say; `None` if the token
+    /// says nothing of it.
+    pub caps: Option<Capabilities>,
 }
 
 /// What a subscription token grants.
@@ -52,6 +57,11 @@ pub struct SubscriptionOptions {
     pub data: Option<Vec<u8>>,
     /// Options of the namespace that are different for this subscription.
     pub overrides: Overrides,
+    /// What the subscriber may do in the channel (`allow`), beside what its namespace says.
+    pub allow: Allowed,
+    /// Of which publications the subscriber may know (`server_tags_filter`): a tags filter, as the JSON
+    /// text that stood in the token. What it says is another crate's business.
+    pub tags_filter: Option<Box<str>>,
 }
 
 /// Namespace options that a token changes for one subscription; `None` leaves them as they are.
@@ -104,6 +114,12 @@ pub(crate) struct RawClaims {
     b64data: Option<String>,
     #[serde(default, rename = "override")]
     overrides: Option<RawOverrides>,
+    #[serde(default)]
+    caps: Option<Vec<RawRule>>,
+    #[serde(default)]
+    allow: Option<Vec<String>>,
+    #[serde(default)]
+    server_tags_filter: Option<Box<RawValue>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -118,6 +134,10 @@ struct RawSubscription {
     b64data: Option<String>,
     #[serde(default, rename = "override")]
     overrides: Option<RawOverrides>,
+    #[serde(default)]
+    allow: Option<Vec<String>>,
+    #[serde(default)]
+    server_tags_filter: Option<Box<RawValue>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -137,6 +157,22 @@ struct RawOverrides {
 #[derive(Deserialize)]
 struct RawOverride {
     value: bool,
+}
+
+/// What `iss` or `aud` has to be.
+#[derive(Clone, Debug)]
+pub(crate) enum Expected {
+    Text(String),
+    Pattern(Pattern),
+}
+
+impl Expected {
+    fn is(&self, text: &str) -> bool {
+        match self {
+            Self::Text(expected) => expected == text,
+            Self::Pattern(pattern) => pattern.is_match(text),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -180,21 +216,39 @@ impl RawClaims {
         })
     }
 
-    pub(crate) fn check_issuer(&self, expected: Option<&str>) -> Result<(), InvalidToken> {
-        match expected {
-            Some(issuer) if self.iss.as_deref() != Some(issuer) => Err(InvalidToken::Issuer),
-            _ => Ok(()),
+    /// Takes the user id from another claim than `sub`.
+    pub(crate) fn take_user_from(&mut self, claim: &str, json: &[u8]) -> Result<(), InvalidToken> {
+        let invalid = |problem: String| InvalidToken::Claims(problem);
+        let claims: BTreeMap<String, &RawValue> =
+            serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
+        let user = claims
+            .get(claim)
+            .map(|user| serde_json::from_str(user.get()));
+        let user = user.transpose();
+        self.sub = user.map_err(|_| invalid(format!("`{claim}` is not a text")))?;
+        Ok(())
+    }
+
+    pub(crate) fn check_issuer(&self, expected: Option<&Expected>) -> Result<(), InvalidToken> {
+        let is_fine = |expected: &Expected| {
+            let issuer = self.iss.as_deref();
+            issuer.is_some_and(|issuer| expected.is(issuer))
+        };
+        if expected.is_none_or(is_fine) {
+            Ok(())
+        } else {
+            Err(InvalidToken::Issuer)
         }
     }
 
-    pub(crate) fn check_audience(&self, expected: Option<&str>) -> Result<(), InvalidToken> {
+    pub(crate) fn check_audience(&self, expected: Option<&Expected>) -> Result<(), InvalidToken> {
         let Some(expected) = expected else {
             return Ok(());
         };
         let named = match &self.aud {
             None => false,
-            Some(Audience::One(one)) => one == expected,
-            Some(Audience::Many(many)) => many.iter().any(|one| one == expected),
+            Some(Audience::One(one)) => expected.is(one),
+            Some(Audience::Many(many)) => many.iter().any(|one| expected.is(one)),
         };
         if named {
             Ok(())
@@ -233,6 +287,7 @@ impl RawClaims {
             info: payload(self.info, self.b64info, "b64info")?,
             subs,
             meta: self.meta.map(into_bytes),
+            caps: self.caps.map(Capabilities::from_rules).transpose()?,
         };
         valid.map(|()| claims)
     }
@@ -256,6 +311,8 @@ impl RawClaims {
                 data: self.data,
                 b64data: self.b64data,
                 overrides: self.overrides,
+                allow: self.allow,
+                server_tags_filter: self.server_tags_filter,
             })?,
         };
         valid.map(|()| claims)
@@ -296,6 +353,8 @@ fn subscription_options(raw: RawSubscription) -> Result<SubscriptionOptions, Inv
             force_positioning: value(overrides.force_positioning),
             force_recovery: value(overrides.force_recovery),
         },
+        allow: Allowed::from_names(&raw.allow.unwrap_or_default()),
+        tags_filter: raw.server_tags_filter.map(Into::into),
     })
 }
 

@@ -50,21 +50,25 @@
 //! where the token's `kid` says which. The sets are fetched by somebody else ([`RemoteKeys`]).
 
 mod algorithm;
+mod capabilities;
 mod claims;
 mod digest;
 mod error;
 mod jwks;
 mod key;
+mod pattern;
 mod public_key;
 mod remote;
 mod secret;
 mod signer;
 mod verifier;
 
+pub use capabilities::{Allowed, Capabilities};
 pub use claims::{ConnectClaims, Overrides, SubscribeClaims, SubscriptionOptions};
 pub use digest::{DigestError, KeyDigest};
 pub use error::{InvalidToken, KeyError, SignError, TokenError};
 pub use jwks::{JwkSet, JwkSetError, MAX_JWK_SET_KEYS, MAX_JWK_SET_LEN};
+pub use pattern::{MAX_PATTERN_LEN, Pattern, PatternError};
 pub use public_key::PublicKey;
 pub use remote::RemoteKeys;
 pub use secret::Secret;

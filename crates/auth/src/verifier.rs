@@ -10,9 +10,10 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::algorithm::{Algorithm, Method};
-use crate::claims::{ConnectClaims, RawClaims, SubscribeClaims, is_object};
+use crate::claims::{ConnectClaims, Expected, RawClaims, SubscribeClaims, is_object};
 use crate::error::{InvalidToken, KeyError, TokenError};
 use crate::key::KeySet;
+use crate::pattern::Pattern;
 use crate::public_key::PublicKey;
 use crate::remote::RemoteKeys;
 use crate::secret::Secret;
@@ -36,8 +37,14 @@ pub struct VerifierConfig {
     pub leeway: Duration,
     /// If set, `aud` must be this, or a list that has it.
     pub audience: Option<String>,
+    /// If set, and `audience` isn't, it must be found in `aud`, or in one of the entries of its list.
+    pub audience_regex: Option<Pattern>,
     /// If set, `iss` must be this.
     pub issuer: Option<String>,
+    /// If set, and `issuer` isn't, it must be found in `iss`.
+    pub issuer_regex: Option<Pattern>,
+    /// The claim that has the user id, if that isn't `sub`.
+    pub user_id_claim: Option<String>,
 }
 
 /// Verifies tokens. See the [crate's documentation](crate) for what is checked and in which order.
@@ -45,8 +52,9 @@ pub struct Verifier {
     keys: KeySet,
     remote: Option<Arc<RemoteKeys>>,
     leeway: Duration,
-    audience: Option<String>,
-    issuer: Option<String>,
+    audience: Option<Expected>,
+    issuer: Option<Expected>,
+    user_id_claim: Option<String>,
 }
 
 impl Verifier {
@@ -65,8 +73,9 @@ impl Verifier {
             )?,
             remote: None,
             leeway: config.leeway,
-            audience: config.audience,
-            issuer: config.issuer,
+            audience: expected(config.audience, config.audience_regex),
+            issuer: expected(config.issuer, config.issuer_regex),
+            user_id_claim: config.user_id_claim,
         })
     }
 
@@ -142,9 +151,12 @@ impl Verifier {
         let payload = URL_SAFE_NO_PAD
             .decode(payload)
             .map_err(|_| InvalidToken::Encoding("the payload is not base64url without padding"))?;
-        let claims = RawClaims::from_json(&payload)?;
-        claims.check_issuer(self.issuer.as_deref())?;
-        claims.check_audience(self.audience.as_deref())?;
+        let mut claims = RawClaims::from_json(&payload)?;
+        if let Some(claim) = &self.user_id_claim {
+            claims.take_user_from(claim, &payload)?;
+        }
+        claims.check_issuer(self.issuer.as_ref())?;
+        claims.check_audience(self.audience.as_ref())?;
         Ok(claims)
     }
 
@@ -182,6 +194,10 @@ impl Verifier {
             (verified, _, _) => verified.map_err(TokenError::from),
         }
     }
+}
+
+fn expected(text: Option<String>, pattern: Option<Pattern>) -> Option<Expected> {
+    text.map(Expected::Text).or(pattern.map(Expected::Pattern))
 }
 
 impl fmt::Debug for Verifier {

@@ -7,8 +7,8 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::value::RawValue;
 use tautline_auth::{
-    ConnectClaims, InvalidToken, KeyError, MAX_TOKEN_LEN, Overrides, Secret, Signer,
-    SubscribeClaims, TokenClaims, TokenError, Verifier, VerifierConfig,
+    Allowed, ConnectClaims, InvalidToken, KeyError, MAX_TOKEN_LEN, Overrides, Pattern, Secret,
+    Signer, SubscribeClaims, TokenClaims, TokenError, Verifier, VerifierConfig,
 };
 
 const NOW: Duration = Duration::from_secs(1_800_000_000);
@@ -551,4 +551,65 @@ fn nothing_prints_a_key_or_a_token() {
     let user = "u".repeat(500);
     let error = connect(&format!(r#"{{"sub":"{user}","exp":"{user}"}}"#)).unwrap_err();
     assert!(error.to_string().len() < 250, "{error}");
+}
+
+#[test]
+fn issuer_and_audience_can_be_patterns() {
+    let pattern = |text: &str| Some(Pattern::new(text).unwrap());
+    let verifier = Verifier::new(VerifierConfig {
+        audience_regex: pattern("^app-[0-9]+$"),
+        issuer_regex: pattern("^https://[a-z]+\\.example\\.com$"),
+        ..config()
+    })
+    .unwrap();
+    let check = |claims: &str| verifier.verify_connect(&token(claims), NOW).map(|_| ());
+    let issuer = r#""iss":"https://eu.example.com""#;
+    for audience in [r#""app-1""#, r#"["other","app-22"]"#] {
+        assert_eq!(check(&format!(r#"{{{issuer},"aud":{audience}}}"#)), Ok(()));
+    }
+    for audience in [r#""app-x""#, r#"["other"]"#, "[]"] {
+        let result = check(&format!(r#"{{{issuer},"aud":{audience}}}"#));
+        assert_invalid(result, &InvalidToken::Audience);
+    }
+    assert_invalid(check(&format!("{{{issuer}}}")), &InvalidToken::Audience);
+    let forged = check(r#"{"iss":"https://eu.example.com.evil.org","aud":"app-1"}"#);
+    assert_invalid(forged, &InvalidToken::Issuer);
+    assert_invalid(check(r#"{"aud":"app-1"}"#), &InvalidToken::Issuer);
+}
+
+#[test]
+fn another_claim_can_have_the_user() {
+    let verifier = Verifier::new(VerifierConfig {
+        user_id_claim: Some("uid".into()),
+        ..config()
+    })
+    .unwrap();
+    let user = |claims: &str| {
+        let claims = verifier.verify_connect(&token(claims), NOW);
+        claims.map(|claims| claims.user)
+    };
+    assert_eq!(user(r#"{"sub":"7","uid":"42"}"#), Ok("42".into()));
+    assert_eq!(user(r#"{"sub":"7"}"#), Ok(String::new()), "nobody");
+    let error = user(r#"{"sub":"7","uid":42}"#).unwrap_err().to_string();
+    assert!(error.contains("`uid` is not a text"), "{error}");
+}
+
+#[test]
+fn what_a_token_allows_is_read() {
+    let claims = connect(r#"{"caps":[{"channels":["a"],"allow":["sub","hst"]}]}"#).unwrap();
+    let allowed = claims.caps.unwrap().of("a");
+    assert!(allowed.has(Allowed::SUBSCRIBE | Allowed::HISTORY) && !allowed.has(Allowed::PUBLISH));
+    assert_eq!(connect("{}").unwrap().caps, None);
+    let claims =
+        subscribe(r#"{"channel":"a","allow":["pub"],"server_tags_filter":{"key":"k","cmp":"ex"}}"#);
+    let options = claims.unwrap().options;
+    assert_eq!(options.allow, Allowed::PUBLISH);
+    assert_eq!(
+        options.tags_filter.as_deref(),
+        Some(r#"{"key":"k","cmp":"ex"}"#)
+    );
+    let claims = connect(r#"{"subs":{"a":{"allow":["prs"],"server_tags_filter":{}}}}"#).unwrap();
+    assert_eq!(claims.subs["a"].allow, Allowed::PRESENCE);
+    assert_eq!(claims.subs["a"].tags_filter.as_deref(), Some("{}"));
+    assert!(connect(r#"{"caps":[{"channels":["("],"match":"regex"}]}"#).is_err());
 }

@@ -15,6 +15,7 @@ use crate::door::WebSocketPolicy;
 use crate::door::address::AddressKey;
 use crate::door::entry::Doors;
 use crate::entropy::OsEntropy;
+use crate::keys::KeySource;
 use crate::node_api::NodeIdentity;
 use crate::worker::listener;
 use crate::worker::thread::{Ending, Shared, Start};
@@ -116,10 +117,9 @@ pub fn run(config: &Config, started: impl FnOnce(SocketAddr)) -> Result<(), Node
         let mut signals = Signals::new().map_err(system("signals"))?;
         started(address);
         let fetching = async {
-            match &config.keys {
-                Some(keys) => keys.run().await,
-                None => std::future::pending().await,
-            }
+            // One for each kind of token at the most.
+            let mut sources = config.keys.iter();
+            tokio::join!(fetch(sources.next()), fetch(sources.next()));
         };
         tokio::select! {
             () = signals.next() => {}
@@ -180,5 +180,13 @@ impl Signals {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending().await
         }
+    }
+}
+
+/// Fetches a key set whenever that is asked for. Never ends.
+async fn fetch(source: Option<&KeySource>) {
+    match source {
+        Some(source) => source.run().await,
+        None => std::future::pending().await,
     }
 }

@@ -510,3 +510,111 @@ fn keys_of_the_api_are_checked() {
         assert!(!error.contains("my secret key"), "{error}");
     }
 }
+
+#[test]
+fn subscription_tokens_can_have_keys_of_their_own() {
+    let text = "[client.token]\nhmac_secret_key = \"one\"\n\
+                [client.subscription_token]\nenabled = true\nhmac_secret_key = \"\"\n";
+    let problem_of = problem(text);
+    assert!(
+        problem_of.contains("5:1: client.subscription_token.hmac_secret_key"),
+        "{problem_of}"
+    );
+    let off = text.replace("enabled = true", "enabled = false");
+    assert!(load(&off).is_ok(), "not enabled: not looked at");
+    let text = "[client.subscription_token]\nenable = true\n";
+    assert!(problem(text).contains("did you mean `enabled`?"));
+    let text = "[client.subscription_token]\nenabled = 1\n";
+    assert!(
+        problem(text).contains("client.subscription_token.enabled"),
+        "{}",
+        problem(text)
+    );
+}
+
+#[test]
+fn patterns_of_tokens_are_checked() {
+    for (text, expected) in [
+        (
+            "audience = \"a\"\naudience_regex = \"a\"",
+            "audience_regex: can't be set beside audience",
+        ),
+        (
+            "issuer = \"a\"\nissuer_regex = \"a\"",
+            "issuer_regex: can't be set beside issuer",
+        ),
+        (
+            "issuer_regex = \"(\"",
+            "client.token.issuer_regex: `(` can't be used as a regular expression",
+        ),
+        (
+            "user_id_claim = \"user-id\"",
+            "user_id_claim: `user-id` must be one or more letters",
+        ),
+    ] {
+        let problem = problem(&format!("[client.token]\n{text}\n"));
+        assert!(problem.contains(expected), "{problem}");
+    }
+}
+
+#[test]
+fn names_of_channels_are_checked() {
+    for (text, expected) in [
+        (
+            "[channel]\nnamespace_boundary = \"\"",
+            "channel.namespace_boundary: must be at most",
+        ),
+        (
+            "[channel]\nuser_separator = \"x\"",
+            "channel.user_separator: must be at most",
+        ),
+        (
+            "[channel]\nuser_boundary = \":\"",
+            "channel.user_boundary: `:` means something else already",
+        ),
+        (
+            "[channel.without_namespace]\nchannel_regex = \"(?=a)\"",
+            "channel.without_namespace.channel_regex: `(?=a)` can't be used",
+        ),
+        (
+            "[channel.without_namespace]\npattern = \"/a\"",
+            "channel.without_namespace.pattern: must not be set",
+        ),
+        (
+            "[[channel.namespaces]]\nname = \"orders\"\npattern = \"/orders/:id\"",
+            "needs channel.patterns = true",
+        ),
+        (
+            "[[channel.namespaces]]\nname = \"orders\"\npattern = \"orders/:id\"",
+            "it must begin with a slash",
+        ),
+    ] {
+        let problem = problem(&format!("{text}\n"));
+        assert!(problem.contains(expected), "{problem}");
+    }
+    let namespaces = |patterns: &[&str]| {
+        let mut text = "[channel]\npatterns = true\n".to_owned();
+        for (index, pattern) in patterns.iter().enumerate() {
+            let namespace =
+                format!("[[channel.namespaces]]\nname = \"ns{index}\"\npattern = \"{pattern}\"\n");
+            text.push_str(&namespace);
+        }
+        text
+    };
+    assert!(
+        load(&namespaces(&[
+            "/users/:id",
+            "/users/me",
+            "/users/:id/orders"
+        ]))
+        .is_ok()
+    );
+    let problem_of = problem(&namespaces(&["/users/:id", "/:kind/me"]));
+    assert!(
+        problem_of.contains("the pattern of `ns0` (/users/:id) alike"),
+        "{problem_of}"
+    );
+    let listed = "[channel]\npatterns = true\n[[channel.namespaces]]\nname = \"orders\"\n\
+                  pattern = \"/orders/:id\"\nallow_user_limited_channels = true\n";
+    assert!(problem(listed).contains("needs the variable `:user`"));
+}

@@ -35,6 +35,7 @@ const TABLES: &[Table] = &[
     table("node", SERVER, "NodeOptions"),
     table("client", CLIENT, "ClientOptions"),
     table("client.token", SERVER, "TokenOptions"),
+    table("client.subscription_token", SERVER, "TokenOptions"),
     table(
         "client.subscribe_to_user_personal_channel",
         CLIENT,
@@ -113,8 +114,22 @@ fn fields(table: &Table) -> Vec<Field> {
             },
         );
     }
-    // A namespace has its name where it is one of many, and only there.
-    fields.retain(|field| !(table.name == "channel.without_namespace" && field.name == "name"));
+    if table.name == "client.subscription_token" {
+        fields.insert(
+            0,
+            Field {
+                name: "enabled".into(),
+                kind: "yes or no".into(),
+                docs: "Subscription tokens are believed by these keys only. Default: no, they are believed by \
+                       those of `client.token`."
+                    .into(),
+            },
+        );
+    }
+    // A namespace has a name and a pattern where it is one of many, and only there.
+    fields.retain(|field| {
+        !(table.name == "channel.without_namespace" && matches!(&*field.name, "name" | "pattern"))
+    });
     fields
 }
 
@@ -124,7 +139,8 @@ fn type_name(kind: &str) -> Option<&'static str> {
         "bool" => "yes or no",
         "usize" | "u64" | "u16" | "Option<u64>" => "number",
         "Duration" => "duration",
-        "String" | "Option<String>" => "text",
+        "String" | "Option<String>" | "Option<ChannelPattern>" => "text",
+        "Option<Pattern>" => "regular expression",
         "Option<Secret>" => "secret text",
         "Option<Rate>" => "rate",
         "IpAddr" => "IP address",

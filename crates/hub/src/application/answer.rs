@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use tautline_auth::Overrides;
+use tautline_auth::{Allowed, Capabilities, Overrides};
 use tautline_protocol::message::{Error, Payload};
 use tautline_protocol::{Disconnect, ErrorCode};
 
@@ -114,6 +114,9 @@ pub struct ConnectReply {
     pub expire_at: Option<u64>,
     /// Whose duty it is to prolong it.
     pub refresh: RefreshBy,
+    /// What the client may do in channels, beside what their namespaces allow. `None`: what the token
+    /// says.
+    pub capabilities: Option<Capabilities>,
     /// Channels to which the client is subscribed from the beginning, besides those of its token.
     pub subs: BTreeMap<String, SubscribeReply>,
 }
@@ -161,6 +164,8 @@ pub struct SubscribeReply {
     /// Options of the namespace that are different for this subscription. What is `None` here is as the
     /// token says.
     pub overrides: Overrides,
+    /// What the subscriber may do in the channel, beside what namespace and token allow.
+    pub allow: Allowed,
     /// When the subscription expires, in Unix seconds. `None`: when the token does.
     pub expire_at: Option<u64>,
     /// Whose duty it is to prolong it.

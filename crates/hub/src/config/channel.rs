@@ -5,9 +5,10 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+use tautline_auth::Pattern;
 
-use super::{ConfigError, duration};
+use super::{ChannelPattern, ConfigError, duration};
 use crate::engine::HistoryOptions;
 
 /// Namespaces, and what is common to them.
@@ -20,6 +21,19 @@ pub struct ChannelOptions {
     /// where the namespace says nothing else. Default: 720 h.
     #[serde(deserialize_with = "duration::deserialize")]
     pub history_meta_ttl: Duration,
+    /// What the names of channels begin with for which a token is needed, whatever else is allowed; empty
+    /// for none. Default: `$`.
+    pub private_prefix: String,
+    /// What ends the name of the namespace in the name of a channel. Default: `:`.
+    pub namespace_boundary: String,
+    /// What begins the list of users in the name of a channel that is for listed users only; empty for
+    /// no such channels. Default: `#`.
+    pub user_boundary: String,
+    /// What stands between those users. Default: `,`.
+    pub user_separator: String,
+    /// Channels whose names begin with `/` belong to the namespace whose `pattern` they match, and those
+    /// that match none are unknown. Default: no.
+    pub patterns: bool,
     /// Options of channels without a namespace.
     pub without_namespace: NamespaceOptions,
     /// Namespaces, each with a `name` of its own.
@@ -31,6 +45,11 @@ impl Default for ChannelOptions {
         Self {
             max_length: 255,
             history_meta_ttl: Duration::from_secs(720 * 3600),
+            private_prefix: "$".into(),
+            namespace_boundary: ":".into(),
+            user_boundary: "#".into(),
+            user_separator: ",".into(),
+            patterns: false,
             without_namespace: NamespaceOptions::default(),
             namespaces: Vec::new(),
         }
@@ -43,6 +62,17 @@ impl Default for ChannelOptions {
 pub struct NamespaceOptions {
     /// The part of a channel's name before the `:`. Not set in `channel.without_namespace`.
     pub name: String,
+    /// Names of channels such as `/users/:user/orders`, in which each `:name` stands for anything up to
+    /// the next `/`; instead of those that begin with the namespace's name. Needs `channel.patterns`. No two
+    /// patterns may have a name in common, but that a pattern without variables goes before one with
+    /// them. Not set in `channel.without_namespace`.
+    pub pattern: Option<ChannelPattern>,
+    /// What must be found in the names of channels: a regular expression (without look-around, and
+    /// without classes of Unicode). Of the name, that is what stands behind the namespace's name and its
+    /// boundary; all of it where there is a `pattern`. Names may then have more than ASCII in them. A whole
+    /// name is `^...$`.
+    #[serde(deserialize_with = "channel_regex")]
+    pub channel_regex: Option<Pattern>,
     /// It is known who is subscribed.
     pub presence: bool,
     /// Subscribers are told who comes and goes, if they ask and may read presence.
@@ -94,7 +124,8 @@ pub struct NamespaceOptions {
     pub allow_history_for_subscriber: bool,
     /// So may anonymous ones, where users may.
     pub allow_history_for_anonymous: bool,
-    /// Channels with a `#` are for the users who are listed behind it.
+    /// Channels with a `#` are for the users who are listed behind it. Where there is a `pattern`, those
+    /// who stand for its variable `:user`.
     pub allow_user_limited_channels: bool,
     /// What may be published.
     pub publication_data_format: DataFormat,
@@ -218,6 +249,13 @@ impl ChannelOptions {
                 "must not be set; name namespaces in channel.namespaces",
             ));
         }
+        self.check_names()?;
+        if self.without_namespace.pattern.is_some() {
+            return Err(ConfigError::new(
+                format!("{path}.pattern"),
+                "must not be set; channels with a pattern are a namespace in channel.namespaces",
+            ));
+        }
         self.check_namespace(path, &self.without_namespace)?;
         let mut names = HashSet::new();
         for (index, namespace) in self.namespaces.iter().enumerate() {
@@ -240,8 +278,70 @@ impl ChannelOptions {
                 ));
             }
             self.check_namespace(&path, namespace)?;
+            self.check_pattern(&path, index)?;
         }
         Ok(())
+    }
+
+    /// The characters that mean something in names.
+    fn check_names(&self) -> Result<(), ConfigError> {
+        let marks = [
+            ("private_prefix", &self.private_prefix),
+            ("namespace_boundary", &self.namespace_boundary),
+            ("user_boundary", &self.user_boundary),
+            ("user_separator", &self.user_separator),
+        ];
+        for (index, (option, mark)) in marks.iter().enumerate() {
+            let path = || format!("channel.{option}");
+            let is_mark = |byte: u8| byte.is_ascii_punctuation() && !b"-_./".contains(&byte);
+            let may_be_empty = matches!(*option, "private_prefix" | "user_boundary");
+            if mark.len() > MAX_MARK
+                || !mark.bytes().all(is_mark)
+                || mark.is_empty() && !may_be_empty
+            {
+                let problem = format!(
+                    "must be at most {MAX_MARK} punctuation characters, and not `-`, `_`, `.` or `/`"
+                );
+                return Err(ConfigError::new(path(), problem));
+            }
+            if marks[..index]
+                .iter()
+                .any(|(_, other)| other == mark && !mark.is_empty())
+            {
+                let problem = format!("`{mark}` means something else already; they must differ");
+                return Err(ConfigError::new(path(), problem));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_pattern(&self, path: &str, index: usize) -> Result<(), ConfigError> {
+        let namespace = &self.namespaces[index];
+        let Some(pattern) = &namespace.pattern else {
+            return Ok(());
+        };
+        let error = |problem: String| Err(ConfigError::new(format!("{path}.pattern"), problem));
+        if !self.patterns {
+            return error("needs channel.patterns = true: channels that begin with `/` are then all matched with patterns".into());
+        }
+        if namespace.allow_user_limited_channels && !pattern.has_variable("user") {
+            return Err(ConfigError::new(
+                format!("{path}.allow_user_limited_channels"),
+                "needs the variable `:user` in the pattern, which says whose channels these are",
+            ));
+        }
+        let others = self.namespaces[..index].iter();
+        let mut others = others.filter_map(|other| Some((&other.name, other.pattern.as_ref()?)));
+        let twin = others.find(|(_, other)| {
+            other.is_literal() == pattern.is_literal() && other.overlaps(pattern)
+        });
+        match twin {
+            Some((name, other)) => error(format!(
+                "there are channels which match this and the pattern of `{name}` ({}) alike",
+                other.as_str()
+            )),
+            None => Ok(()),
+        }
     }
 
     fn check_namespace(&self, path: &str, namespace: &NamespaceOptions) -> Result<(), ConfigError> {
@@ -342,12 +442,19 @@ fn check_ttl(option: &str, ttl: Duration) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// An empty text is none.
+fn channel_regex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Pattern>, D::Error> {
+    let pattern = Option::<Pattern>::deserialize(deserializer)?;
+    Ok(pattern.filter(|pattern| !pattern.as_str().is_empty()))
+}
+
 fn is_namespace_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     name.len() >= 2 && name.bytes().all(allowed)
 }
 
 const MAX_NAME: usize = 4096;
+const MAX_MARK: usize = 8;
 const MAX_HISTORY: usize = 1_000_000;
 /// Short enough to be added to any time without an overflow.
 const MAX_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 3600);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{ConfigError, RateLimitOptions, duration};
+use super::{ChannelOptions, ConfigError, RateLimitOptions, duration};
 
 /// What connections may do and how long they may take. Every field has a default.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -69,8 +69,8 @@ pub struct ClientOptions {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PersonalChannelOptions {
-    /// Every connection of a user (not of anonymous ones) is subscribed to the channel `#` and the
-    /// user's id. Default: no.
+    /// Every connection of a user (not of anonymous ones) is subscribed to the channel `#`
+    /// (`channel.user_boundary`) and the user's id. Default: no.
     pub enabled: bool,
     /// The namespace of that channel; empty for none.
     pub personal_channel_namespace: String,
@@ -78,10 +78,11 @@ pub struct PersonalChannelOptions {
 
 impl PersonalChannelOptions {
     /// The channel of a user; `None` if there is none.
-    pub(crate) fn name(&self, user: &str) -> Option<String> {
+    pub(crate) fn name(&self, user: &str, channel: &ChannelOptions) -> Option<String> {
+        let (boundary, mark) = (&channel.namespace_boundary, &channel.user_boundary);
         (self.enabled && !user.is_empty()).then(|| match &*self.personal_channel_namespace {
-            "" => format!("#{user}"),
-            namespace => format!("{namespace}:#{user}"),
+            "" => format!("{mark}{user}"),
+            namespace => format!("{namespace}{boundary}{mark}{user}"),
         })
     }
 }

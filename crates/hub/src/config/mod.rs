@@ -5,6 +5,7 @@
 //! way to a hub, so a hub never meets options that contradict each other.
 
 mod channel;
+mod channel_pattern;
 mod client;
 pub mod duration;
 mod rate_limit;
@@ -18,6 +19,7 @@ pub use channel::{
     ChannelOptions, DataFormat, DeltaType, NamespaceOptions, RecoveryMode, SlowConsumer,
     SlowConsumerOption,
 };
+pub use channel_pattern::{ChannelPattern, ChannelPatternError};
 pub use client::{ClientOptions, PersonalChannelOptions};
 pub use rate_limit::{ClientCommandRates, ErrorRate, RateLimitOptions, UserCommandRates};
 
@@ -28,10 +30,16 @@ pub struct HubConfig {
     pub(crate) client: ClientOptions,
     pub(crate) channel: ChannelOptions,
     pub(crate) verifier: Option<Arc<Verifier>>,
+    /// The same for subscription tokens.
+    pub(crate) subscription_verifier: Option<Arc<Verifier>>,
     /// How often clients may do what; and how often users did, whatever hub they are with.
     pub(crate) limits: Limits,
     /// Where in `channel.namespaces` a namespace is.
     namespaces: HashMap<Box<str>, usize, foldhash::fast::RandomState>,
+    /// The same of namespaces with a pattern that is a single name.
+    paths: HashMap<Box<str>, usize, foldhash::fast::RandomState>,
+    /// Of those with another pattern.
+    patterns: Vec<usize>,
 }
 
 impl HubConfig {
@@ -50,25 +58,47 @@ impl HubConfig {
         let personal = &client
             .subscribe_to_user_personal_channel
             .personal_channel_namespace;
-        let is_known = channel
-            .namespaces
-            .iter()
-            .any(|known| known.name == *personal);
+        let mut known = channel.namespaces.iter();
+        let is_known = known.any(|known| known.name == *personal && known.pattern.is_none());
         if !personal.is_empty() && !is_known {
             return Err(ConfigError::new(
                 "client.subscribe_to_user_personal_channel.personal_channel_namespace",
-                format!("`{personal}` is none of channel.namespaces"),
+                format!("`{personal}` is none of channel.namespaces, or has a pattern"),
             ));
         }
-        let namespaces = channel.namespaces.iter().enumerate();
-        let namespaces = namespaces.map(|(index, options)| (options.name.as_str().into(), index));
+        let mut namespaces = HashMap::default();
+        let mut paths = HashMap::default();
+        let mut patterns = Vec::new();
+        for (index, options) in channel.namespaces.iter().enumerate() {
+            match &options.pattern {
+                None => {
+                    namespaces.insert(options.name.as_str().into(), index);
+                }
+                Some(pattern) if pattern.is_literal() => {
+                    paths.insert(pattern.as_str().into(), index);
+                }
+                Some(_) => patterns.push(index),
+            }
+        }
         Ok(Self {
-            namespaces: namespaces.collect(),
+            namespaces,
+            paths,
+            patterns,
             limits: Limits::new(&client),
             client,
             channel,
+            subscription_verifier: verifier.clone(),
             verifier,
         })
+    }
+
+    /// Believes subscription tokens only by keys of their own.
+    #[must_use]
+    pub fn with_subscription_verifier(self, verifier: Arc<Verifier>) -> Self {
+        Self {
+            subscription_verifier: Some(verifier),
+            ..self
+        }
     }
 
     /// The options of a namespace; those of channels without one for `None`.
@@ -80,6 +110,19 @@ impl HubConfig {
                 .get(name)
                 .map(|&index| &self.channel.namespaces[index]),
         }
+    }
+
+    /// The options of the namespace whose pattern a channel matches.
+    pub(crate) fn namespace_of_path(&self, channel: &str) -> Option<&NamespaceOptions> {
+        let namespaces = &self.channel.namespaces;
+        if let Some(index) = self.paths.get(channel) {
+            return namespaces.get(*index);
+        }
+        let mut matching = self.patterns.iter().map(|index| &namespaces[*index]);
+        matching.find(|options| {
+            let pattern = options.pattern.as_ref();
+            pattern.is_some_and(|pattern| pattern.matches(channel))
+        })
     }
 }
 

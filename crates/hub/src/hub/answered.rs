@@ -1,5 +1,6 @@
 //! What the application's answers come to.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tautline_auth::{Overrides, SubscriptionOptions};
@@ -162,6 +163,7 @@ impl Hub {
             data,
             expire_at,
             refresh,
+            capabilities,
             subs,
         } = reply;
         check_json(info.as_ref(), true, "info of a connection")?;
@@ -178,6 +180,7 @@ impl Hub {
         identity.info = info.or(identity.info);
         identity.meta = meta.or(identity.meta);
         identity.data = data;
+        identity.capabilities = capabilities.map(Arc::new).or(identity.capabilities);
         identity.refresh_by_server = refresh == RefreshBy::Server;
         identity.expire_at = expire_at.or(identity.expire_at);
         for (channel, reply) in subs {
@@ -399,11 +402,14 @@ impl SubscribeReply {
             info: self.info.map(Into::into).or(known.options.info),
             data: self.data.map(Into::into).or(known.options.data),
             overrides: overlay(self.overrides, known.options.overrides),
+            allow: self.allow | known.options.allow,
+            tags_filter: known.options.tags_filter,
         };
         Ok(Grant {
-            ttl,
             options,
+            ttl,
             refresh_by_server: self.refresh == RefreshBy::Server,
+            ..known
         })
     }
 }

@@ -11,37 +11,56 @@ pub(crate) struct ChannelName<'n, 'c> {
     pub(crate) options: &'c NamespaceOptions,
     /// Starts with `$`: only for those with a token.
     pub(crate) is_private: bool,
-    /// Where the namespace allows it: the users behind the last `#`, the only ones who may
-    /// subscribe without a token.
+    /// Where the namespace allows it: the users behind the last `#`, or those who stand for a variable
+    /// of a pattern; the only ones who may subscribe without a token.
     users: Option<&'n str>,
+    separator: &'c str,
 }
 
 impl<'n, 'c> ChannelName<'n, 'c> {
     /// # Errors
     ///
-    /// Error 107 for a name that is too long or not in ASCII, 102 for an unknown namespace.
+    /// Error 107 for a name that is too long, not in ASCII, or not as the namespace wants it; 102 for an
+    /// unknown namespace.
     pub(crate) fn parse(config: &'c HubConfig, full: &'n str) -> Result<Self, ErrorCode> {
         Self::check_length(config, full)?;
-        let (is_private, name) = match full.strip_prefix(PRIVATE_PREFIX) {
-            Some(name) => (true, name),
-            None => (false, full),
+        let channel = &config.channel;
+        let prefix = &*channel.private_prefix;
+        let (is_private, name) = match full.strip_prefix(prefix) {
+            Some(name) if !prefix.is_empty() => (true, name),
+            _ => (false, full),
         };
-        let namespace = name
-            .split_once(NAMESPACE_BOUNDARY)
-            .map(|(namespace, _)| namespace);
-        let options = config
-            .namespace(namespace)
-            .ok_or(ErrorCode::UnknownChannel)?;
-        if !full.is_ascii() {
+        let is_path = channel.patterns && name.starts_with('/');
+        let (options, rest) = if is_path {
+            (config.namespace_of_path(name), name)
+        } else {
+            match name.split_once(&*channel.namespace_boundary) {
+                None => (config.namespace(None), name),
+                Some((namespace, rest)) => (config.namespace(Some(namespace)), rest),
+            }
+        };
+        let options = options.ok_or(ErrorCode::UnknownChannel)?;
+        let is_valid = match &options.channel_regex {
+            None => full.is_ascii(),
+            Some(regex) => regex.is_match(rest),
+        };
+        if !is_valid {
             return Err(ErrorCode::BadRequest);
         }
-        let users = full.rsplit_once(USER_BOUNDARY).map(|(_, users)| users);
-        let users = users.filter(|_| options.allow_user_limited_channels);
+        let users = match &options.pattern {
+            _ if !options.allow_user_limited_channels => None,
+            Some(pattern) => pattern.variable("user", name),
+            None if channel.user_boundary.is_empty() => None,
+            None => full
+                .rsplit_once(&*channel.user_boundary)
+                .map(|(_, users)| users),
+        };
         Ok(Self {
             full,
             options,
             is_private,
             users,
+            separator: &channel.user_separator,
         })
     }
 
@@ -59,20 +78,17 @@ impl<'n, 'c> ChannelName<'n, 'c> {
 
     /// Whether `user` is listed in the name. (The anonymous user never is: `x#` is for nobody.)
     pub(crate) fn lists(&self, user: &str) -> bool {
-        let mut users = self.users.unwrap_or_default().split(USER_SEPARATOR);
+        let mut users = self.users.unwrap_or_default().split(self.separator);
         !user.is_empty() && users.any(|listed| listed == user)
     }
 }
 
-const PRIVATE_PREFIX: char = '$';
-const NAMESPACE_BOUNDARY: char = ':';
-const USER_BOUNDARY: char = '#';
-const USER_SEPARATOR: char = ',';
-
 #[cfg(test)]
 mod tests {
+    use tautline_auth::Pattern;
+
     use super::*;
-    use crate::config::{ChannelOptions, ClientOptions};
+    use crate::config::{ChannelOptions, ChannelPattern, ClientOptions};
 
     fn config() -> HubConfig {
         let chat = NamespaceOptions {
@@ -144,5 +160,73 @@ mod tests {
                 .unwrap()
                 .is_user_limited()
         );
+    }
+
+    #[test]
+    fn names_can_be_what_a_namespace_wants_them_to_be() {
+        let mut channel = config().channel;
+        channel.namespaces[0].channel_regex = Some(Pattern::new("^[a-z\u{e9}]+$").unwrap());
+        let config = HubConfig::new(ClientOptions::default(), channel, None).unwrap();
+        let parse = |name| ChannelName::parse(&config, name).err();
+        assert_eq!(parse("chat:caf\u{e9}"), None, "ASCII is not asked for");
+        assert_eq!(parse("$chat:a"), None);
+        for name in ["chat:7", "chat:", "chat:a:b", "caf\u{e9}"] {
+            assert_eq!(parse(name), Some(ErrorCode::BadRequest), "{name}");
+        }
+    }
+
+    #[test]
+    fn paths_are_in_the_namespace_whose_pattern_they_match() {
+        let namespace = |name: &str, pattern: &str| NamespaceOptions {
+            name: name.into(),
+            pattern: Some(ChannelPattern::parse(pattern).unwrap()),
+            allow_user_limited_channels: pattern.contains(":user"),
+            ..NamespaceOptions::default()
+        };
+        let channel = ChannelOptions {
+            patterns: true,
+            namespaces: vec![
+                namespace("orders", "/users/:user/orders"),
+                namespace("user", "/users/:name"),
+                namespace("me", "/users/me"),
+            ],
+            ..ChannelOptions::default()
+        };
+        let config = HubConfig::new(ClientOptions::default(), channel, None).unwrap();
+        for (name, namespace) in [
+            ("/users/42/orders", "orders"),
+            ("/users/42", "user"),
+            ("/users/me", "me"),
+            ("$/users/42", "user"),
+            ("users", ""),
+        ] {
+            let parsed = ChannelName::parse(&config, name).ok().unwrap();
+            assert_eq!(parsed.options.name, namespace, "{name}");
+        }
+        for name in ["/", "/users", "/users/", "/users/1/2", "orders:1", "me:1"] {
+            let code = ChannelName::parse(&config, name).err();
+            assert_eq!(code, Some(ErrorCode::UnknownChannel), "{name}");
+        }
+        let orders = ChannelName::parse(&config, "/users/42/orders")
+            .ok()
+            .unwrap();
+        assert!(orders.is_user_limited() && orders.lists("42") && !orders.lists("4"));
+        let user = ChannelName::parse(&config, "/users/42").ok().unwrap();
+        assert!(!user.is_user_limited());
+    }
+
+    #[test]
+    fn the_characters_that_mean_something_can_be_others() {
+        let mut channel = config().channel;
+        channel.private_prefix = String::new();
+        channel.namespace_boundary = "::".into();
+        channel.user_boundary = "@".into();
+        channel.user_separator = "|".into();
+        let config = HubConfig::new(ClientOptions::default(), channel, None).unwrap();
+        let name = ChannelName::parse(&config, "chat::a@42|43").ok().unwrap();
+        assert_eq!(name.options.name, "chat");
+        assert!(name.lists("42") && name.lists("43") && !name.lists("42|43"));
+        let name = ChannelName::parse(&config, "$a:b#42").ok().unwrap();
+        assert!(!name.is_private && !name.is_user_limited() && name.options.name.is_empty());
     }
 }

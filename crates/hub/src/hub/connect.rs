@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tautline_auth::TokenError;
+use tautline_auth::{Capabilities, TokenError};
 use tautline_protocol::message::{
     ClientInfo, ConnectRequest, ConnectResult, Payload, SubscribeRequest,
 };
@@ -40,6 +40,8 @@ pub(crate) struct Identity {
     pub(super) refresh_by_server: bool,
     /// Server-side subscriptions.
     pub(super) subs: BTreeMap<String, Grant>,
+    /// What else it may do.
+    pub(super) capabilities: Option<Arc<Capabilities>>,
 }
 
 impl Identity {
@@ -127,7 +129,14 @@ impl Hub {
                 .then(|| i64::try_from(now.unix.as_millis()).unwrap_or(i64::MAX)),
             ..ConnectResult::default()
         };
-        let plans = self.plan_server_subscriptions(now, &info, &identity.subs, request)?;
+        let capabilities = identity.capabilities;
+        let plans = self.plan_server_subscriptions(
+            now,
+            &info,
+            &identity.subs,
+            capabilities.as_deref(),
+            request,
+        )?;
         let Some(session) = self.sessions.get_mut(id) else {
             return Ok(Progress::Done);
         };
@@ -138,6 +147,7 @@ impl Hub {
             expires_at: expires_at.map(Deadline::at),
             peers: Peers::default(),
             buckets: None,
+            capabilities,
         });
         self.clients.insert(info.client.clone(), id);
         self.users.enter(&info.user, id, &mut self.sessions);
@@ -228,11 +238,13 @@ impl Hub {
         now: Now,
         info: &Arc<ClientInfo>,
         granted: &'r BTreeMap<String, Grant>,
+        capabilities: Option<&Capabilities>,
         request: &'r ConnectRequest<'_>,
     ) -> Result<Vec<(SubscribeRequest<'r>, Plan)>, Refusal> {
         let mut plans = Vec::new();
         let options = &self.config.client;
-        let personal = options.subscribe_to_user_personal_channel.name(&info.user);
+        let personal = &options.subscribe_to_user_personal_channel;
+        let personal = personal.name(&info.user, &self.config.channel);
         let personal = personal.filter(|channel| !granted.contains_key(channel));
         let default = Grant::default();
         let granted = granted
@@ -242,7 +254,7 @@ impl Hub {
         for (channel, grant) in granted {
             let request = server_side_request(channel, request);
             let name = ChannelName::parse(&self.config, &request.channel)?;
-            let plan = self.plan(&request, &name, info, grant.clone(), true);
+            let plan = self.plan(&request, &name, info, capabilities, grant.clone(), true);
             plans.push((request, plan));
         }
         for channel in request.subs.keys() {
@@ -255,8 +267,8 @@ impl Hub {
                 Err(ErrorCode::UnknownChannel) => return Err(Disconnect::BAD_REQUEST.into()),
                 Err(_) => continue,
             };
-            if let Ok(grant) = self.grant_subscription(now, info, &name, "") {
-                let plan = self.plan(&request, &name, info, grant, true);
+            if let Ok(grant) = self.grant_subscription(now, info, capabilities, &name, "") {
+                let plan = self.plan(&request, &name, info, capabilities, grant, true);
                 plans.push((request, plan));
             }
         }
@@ -307,6 +319,7 @@ impl Hub {
             meta: claims.meta.map(Into::into),
             expire_at,
             subs: subs.collect(),
+            capabilities: claims.caps.map(Arc::new),
             ..Identity::default()
         })
     }

@@ -229,6 +229,7 @@ impl Hub {
             info: request.info.map(Into::into),
             data: request.data.map(Into::into),
             overrides: request.overrides,
+            ..SubscriptionOptions::default()
         };
         let since = request.recover_since.as_ref();
         let command = SubscribeRequest {
@@ -261,12 +262,13 @@ impl Hub {
                 return Err(ErrorCode::TooManyRequests);
             }
             let info = connected.info.clone();
+            let capabilities = connected.capabilities.clone();
             let grant = Grant {
                 ttl,
                 options: options.clone(),
                 ..Grant::default()
             };
-            let plan = self.plan(&command, &name, &info, grant, true);
+            let plan = self.plan(&command, &name, &info, capabilities.as_deref(), grant, true);
             let subscribing = self.begin_plan(now, id, 0, &command, &info, plan);
             if subscribing.outstanding == 0 {
                 self.finish_pushed(now, id, subscribing, call, out);

@@ -1,4 +1,6 @@
-//! Who may do what in a channel, by the options of its namespace.
+//! Who may do what in a channel: by the options of its namespace, or by a token.
+
+use tautline_auth::Allowed;
 
 use crate::config::{HubConfig, NamespaceOptions};
 
@@ -11,6 +13,8 @@ pub(crate) struct Permissions<'a> {
     pub(crate) is_subscribed: bool,
     /// Everything is allowed.
     pub(crate) is_insecure: bool,
+    /// By a token, whatever the namespace says.
+    pub(crate) allowed: Allowed,
 }
 
 impl<'a> Permissions<'a> {
@@ -26,7 +30,19 @@ impl<'a> Permissions<'a> {
             is_anonymous: user.is_empty(),
             is_subscribed,
             is_insecure,
+            allowed: Allowed::NOTHING,
         }
+    }
+
+    /// With what a token allows.
+    #[must_use]
+    pub(crate) fn with(self, allowed: Allowed) -> Self {
+        Self { allowed, ..self }
+    }
+
+    /// By what the token of the connection allows.
+    pub(crate) fn may_subscribe_by_capability(&self) -> bool {
+        self.allowed.has(Allowed::SUBSCRIBE)
     }
 
     /// Without a token, and not by being listed in the channel's name.
@@ -43,6 +59,7 @@ impl<'a> Permissions<'a> {
             options.allow_publish_for_client,
             options.allow_publish_for_subscriber,
             options.allow_publish_for_anonymous,
+            Allowed::PUBLISH,
         )
     }
 
@@ -52,6 +69,7 @@ impl<'a> Permissions<'a> {
             options.allow_presence_for_client,
             options.allow_presence_for_subscriber,
             options.allow_presence_for_anonymous,
+            Allowed::PRESENCE,
         )
     }
 
@@ -61,12 +79,21 @@ impl<'a> Permissions<'a> {
             options.allow_history_for_client,
             options.allow_history_for_subscriber,
             options.allow_history_for_anonymous,
+            Allowed::HISTORY,
         )
     }
 
-    fn may(&self, for_client: bool, for_subscriber: bool, for_anonymous: bool) -> bool {
+    fn may(
+        &self,
+        for_client: bool,
+        for_subscriber: bool,
+        for_anonymous: bool,
+        what: Allowed,
+    ) -> bool {
         let by_role = for_client || for_subscriber && self.is_subscribed;
-        self.is_insecure || by_role && (!self.is_anonymous || for_anonymous)
+        self.is_insecure
+            || self.allowed.has(what)
+            || by_role && (!self.is_anonymous || for_anonymous)
     }
 }
 
@@ -90,6 +117,7 @@ mod tests {
                 is_anonymous: bit(3),
                 is_subscribed: bit(4),
                 is_insecure: bit(5),
+                allowed: Allowed::NOTHING,
             };
             let expected = if bit(5) {
                 true
@@ -124,6 +152,7 @@ mod tests {
                 is_anonymous,
                 is_subscribed: false,
                 is_insecure: false,
+                allowed: Allowed::NOTHING,
             };
             permissions.may_subscribe()
         };

@@ -52,7 +52,8 @@ impl Hub {
         let subscription = channel.filter(|channel| connected.subscription(*channel).is_some());
         let user = &connected.info.user;
         let permissions =
-            Permissions::new(&self.config, name.options, user, subscription.is_some());
+            Permissions::new(&self.config, name.options, user, subscription.is_some())
+                .with(connected.allowed(name.full, subscription));
         let permitted = permissions.may_publish();
         let is_asked = self.asks(Interests::PUBLISH);
         if !permitted && !is_asked {

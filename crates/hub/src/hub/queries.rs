@@ -125,7 +125,8 @@ impl Hub {
         let user = &connected.info.user;
         Ok((
             name,
-            Permissions::new(&self.config, name.options, user, is_subscribed),
+            Permissions::new(&self.config, name.options, user, is_subscribed)
+                .with(connected.allowed(channel, index)),
         ))
     }
 }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use tautline_auth::{SubscribeClaims, TokenError};
+use tautline_auth::{Allowed, Capabilities, SubscribeClaims, TokenError};
 use tautline_protocol::message::{
     ClientInfo, Error, RefreshRequest, RefreshResult, SubRefreshRequest,
 };
-use tautline_protocol::{Disconnect, ErrorCode, Response};
+use tautline_protocol::{Disconnect, ErrorCode, Response, UnsubscribeCode};
 
 use super::ask::AskedCommand;
 use super::connect::{deadline, time_to_live};
@@ -76,8 +76,32 @@ impl Hub {
         }
         let ttl = time_to_live(now, expire_at)?;
         connected.expires_at = ttl.map(|ttl| Deadline::at(deadline(now, ttl, grace)));
+        connected.capabilities = claims.caps.map(Arc::new);
         self.arm(id);
+        self.end_what_is_forbidden(now, id, out);
         Ok(Progress::Answer(Response::Refresh(RefreshResult { ttl })))
+    }
+
+    /// Ends the subscriptions that the session has because of what its last token let it do, and the new
+    /// one doesn't.
+    fn end_what_is_forbidden<O: Outbox>(&mut self, now: Now, id: SessionId, out: &mut O) {
+        let Some(connected) = self.sessions.connected(id) else {
+            return;
+        };
+        let capabilities = connected.capabilities.as_deref();
+        let subscriptions = connected.subscriptions.iter();
+        let forbidden = subscriptions.filter(|subscription| {
+            let channel = self.channels.get(subscription.channel);
+            let allows = |capabilities: &Capabilities| {
+                channel
+                    .is_some_and(|channel| capabilities.of(&channel.name).has(Allowed::SUBSCRIBE))
+            };
+            subscription.by_capability && !capabilities.is_some_and(allows)
+        });
+        let forbidden: Vec<u32> = forbidden.map(|subscription| subscription.channel).collect();
+        for channel in forbidden {
+            self.unsubscribe_with(now, id, channel, UnsubscribeCode::Server, out);
+        }
     }
 
     pub(super) fn sub_refresh<O: Outbox>(
@@ -110,7 +134,7 @@ impl Hub {
             return Err(ErrorCode::BadRequest.into());
         }
         let info = connected.info.clone();
-        if self.config.verifier.is_none()
+        if self.config.subscription_verifier.is_none()
             && self.asks(Interests::SUB_REFRESH)
             && let Some(client) = self.client(id)
         {
@@ -143,9 +167,11 @@ impl Hub {
         if let Some(connected) = self.sessions.connected_mut(id)
             && let Some(subscription) = connected.subscription_mut(channel)
         {
-            match (&mut subscription.extra, expires_at) {
-                (None, None) => {}
-                (extra, expires_at) => extra.get_or_insert_default().expires_at = expires_at,
+            let allow = claims.options.allow;
+            if subscription.extra.is_some() || expires_at.is_some() || allow != Allowed::NOTHING {
+                let extra = subscription.extra.get_or_insert_default();
+                extra.expires_at = expires_at;
+                extra.allow = allow;
             }
         }
         self.arm(id);
@@ -161,7 +187,7 @@ impl Hub {
         now: Now,
         token: &str,
     ) -> Result<SubscribeClaims, TokenError> {
-        let Some(verifier) = &self.config.verifier else {
+        let Some(verifier) = &self.config.subscription_verifier else {
             tracing::debug!("a client sent a token, but no key is configured to verify it with");
             return Err(tautline_auth::InvalidToken::Signature.into());
         };

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tautline_auth::{Allowed, Capabilities};
 use tautline_protocol::Encoding;
 use tautline_protocol::message::ClientInfo;
 
@@ -82,6 +83,8 @@ pub(crate) struct Connected {
     pub(crate) expires_at: Option<Deadline>,
     /// How often it does things, once it has done any.
     pub(crate) buckets: Option<Box<SessionBuckets>>,
+    /// What its token lets it do in channels.
+    pub(crate) capabilities: Option<Arc<Capabilities>>,
     /// Its place among its user's.
     pub(crate) peers: Peers,
 }
@@ -98,6 +101,8 @@ pub(crate) struct Subscription {
     pub(crate) was_announced: bool,
     /// Made by the server, when the client connected.
     pub(crate) server_side: bool,
+    /// Made because of what the session may do by its token, and ended when it may no more.
+    pub(crate) by_capability: bool,
     pub(crate) extra: Option<Box<SubscriptionExtra>>,
 }
 
@@ -110,6 +115,8 @@ pub(crate) struct SubscriptionExtra {
     pub(crate) expires_at: Option<Duration>,
     /// The application is asked when the subscription expires.
     pub(crate) refresh_by_server: bool,
+    /// What a token lets the subscriber do in the channel.
+    pub(crate) allow: Allowed,
 }
 
 /// Frames of commands that wait for one before them.
@@ -165,6 +172,16 @@ impl Connected {
         self.subscriptions
             .iter_mut()
             .find(|subscription| subscription.channel == channel)
+    }
+
+    /// What the session may do in a channel beside what the namespace says. `index` is that of the
+    /// channel, if it is subscribed.
+    pub(crate) fn allowed(&self, name: &str, index: Option<u32>) -> Allowed {
+        let subscription = index.and_then(|index| self.subscription(index));
+        let extra = subscription.and_then(|subscription| subscription.extra.as_deref());
+        let own = extra.map_or(Allowed::NOTHING, |extra| extra.allow);
+        let capabilities = self.capabilities.as_deref();
+        own | capabilities.map_or(Allowed::NOTHING, |capabilities| capabilities.of(name))
     }
 
     /// How the session shows itself in a channel.

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tautline_auth::{Overrides, SubscriptionOptions, TokenError};
+use tautline_auth::{Allowed, Capabilities, Overrides, SubscriptionOptions, TokenError};
 use tautline_protocol::filter::{Filter, FilterLimits};
 use tautline_protocol::message::{
     ClientInfo, SUBSCRIBE_FLAG_REJECT_UNRECOVERED, SubscribeRequest, SubscribeResult,
@@ -41,6 +41,18 @@ pub(crate) struct Grant {
     pub(super) options: SubscriptionOptions,
     /// The application is asked when the subscription expires.
     pub(super) refresh_by_server: bool,
+    /// It is allowed because the connection's token says so of the channel.
+    pub(super) by_capability: bool,
+}
+
+impl Grant {
+    pub(super) fn new(ttl: Option<u32>, options: SubscriptionOptions) -> Self {
+        Self {
+            ttl,
+            options,
+            ..Self::default()
+        }
+    }
 }
 
 /// What a subscribe request comes to, once it is allowed.
@@ -167,11 +179,15 @@ impl Hub {
             return Err(ErrorCode::LimitExceeded.into());
         }
         let name = ChannelName::parse(&self.config, &request.channel)?;
+        let capabilities = connected.capabilities.as_deref();
         let grant = match granted {
             Some(grant) => grant,
-            None => self.grant_subscription(now, &connected.info, &name, &request.token)?,
+            None => {
+                let (info, token) = (&connected.info, &*request.token);
+                self.grant_subscription(now, info, capabilities, &name, token)?
+            }
         };
-        let mut plan = self.plan(request, &name, &connected.info, grant, false);
+        let mut plan = self.plan(request, &name, &connected.info, capabilities, grant, false);
         if let Some(filter) = &request.tags_filter {
             if !name.options.allow_tags_filter {
                 return Err(ErrorCode::BadRequest.into());
@@ -196,11 +212,15 @@ impl Hub {
         request: &SubscribeRequest<'_>,
         name: &ChannelName<'_, '_>,
         info: &ClientInfo,
+        capabilities: Option<&Capabilities>,
         grant: Grant,
         server_side: bool,
     ) -> Plan {
+        let by_token = capabilities.map_or(Allowed::NOTHING, |all| all.of(name.full));
+        let allowed = grant.options.allow | by_token;
         // What a client may do as a subscriber counts: it is about to be one.
-        let permissions = Permissions::new(&self.config, name.options, &info.user, true);
+        let permissions =
+            Permissions::new(&self.config, name.options, &info.user, true).with(allowed);
         let history = self.config.channel.history(name.options);
         let wants = wants(
             request,
@@ -234,6 +254,7 @@ impl Hub {
         &self,
         now: Now,
         info: &Arc<ClientInfo>,
+        capabilities: Option<&Capabilities>,
         name: &ChannelName<'_, '_>,
         token: &str,
     ) -> Result<Grant, Refusal> {
@@ -247,13 +268,11 @@ impl Hub {
                 })?;
             check_bearer(&claims, info, name.full)?;
             let ttl = time_to_live(now, claims.expire_at)?;
-            return Ok(Grant {
-                ttl,
-                options: claims.options,
-                ..Grant::default()
-            });
+            return Ok(Grant::new(ttl, claims.options));
         }
-        let permissions = Permissions::new(&self.config, name.options, &info.user, false);
+        let allowed = capabilities.map_or(Allowed::NOTHING, |all| all.of(name.full));
+        let permissions =
+            Permissions::new(&self.config, name.options, &info.user, false).with(allowed);
         let is_allowed = if name.is_private {
             false
         } else if name.is_user_limited() {
@@ -261,10 +280,17 @@ impl Hub {
         } else {
             permissions.may_subscribe()
         };
-        if !is_allowed {
-            return Err(ErrorCode::PermissionDenied.into());
+        if is_allowed {
+            return Ok(Grant::default());
         }
-        Ok(Grant::default())
+        // What a token says of all channels doesn't open those which need one of their own.
+        if !name.is_private && permissions.may_subscribe_by_capability() {
+            return Ok(Grant {
+                by_capability: true,
+                ..Grant::default()
+            });
+        }
+        Err(ErrorCode::PermissionDenied.into())
     }
 
     /// Enters the subscription with session and channel. From here on it counts, but gets nothing.
@@ -291,12 +317,14 @@ impl Hub {
                 ..(**info).clone()
             })
         });
-        let has_extra = expires_at.is_some() || chan_info.is_some();
+        let allow = plan.grant.options.allow;
+        let has_extra = expires_at.is_some() || chan_info.is_some() || allow != Allowed::NOTHING;
         let extra = has_extra.then(|| {
             Box::new(SubscriptionExtra {
                 info: chan_info,
                 expires_at,
                 refresh_by_server: by_server,
+                allow,
             })
         });
         let Some(session) = self.sessions.get_mut(id) else {
@@ -322,6 +350,7 @@ impl Hub {
                 in_presence: plan.wants.presence,
                 was_announced: false,
                 server_side: plan.server_side,
+                by_capability: plan.grant.by_capability,
                 extra,
             });
             entry.push(Subscriber {

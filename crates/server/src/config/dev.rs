@@ -71,7 +71,7 @@ impl Config {
                 hmac_secret_key: Some(secret),
                 ..TokenOptions::default()
             },
-            keys: None,
+            keys: Vec::new(),
             // Somebody waits for the prompt to come back.
             shutdown: ShutdownOptions {
                 timeout: Duration::from_secs(3),

@@ -9,20 +9,18 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::IntoDeserializer as _;
-use tautline_auth::{KeyError, PublicKey, Verifier, VerifierConfig};
 use tautline_hub::config::{ChannelOptions, ClientOptions, HubConfig};
 use tautline_hub::engine::memory::MemoryOptions;
 use toml::de::{DeTable, DeValue};
 
 use super::place::{self, Entry};
-use super::suggest;
 use super::{
     Config, DoorOptions, HealthOptions, HttpApiOptions, HttpServerOptions, LogOptions, NodeOptions,
     Problem, ShutdownOptions, TokenOptions, WebSocketOptions,
 };
+use super::{suggest, token};
 use crate::http::Settings;
 use crate::http::origin::OriginPolicy;
-use crate::keys::KeySource;
 
 /// Reads a file that is at most [`MAX_FILE_LEN`] bytes long.
 pub(super) fn read(path: &Path) -> io::Result<String> {
@@ -48,9 +46,9 @@ pub(super) fn parse(text: &str) -> Result<Config, Problem> {
     let client = root.get_mut().get_mut("client").map(toml::Spanned::get_mut);
     let own = match client {
         Some(DeValue::Table(client)) => OWN_CLIENT_KEYS.map(|key| client.remove(key)),
-        _ => [const { None }; 2],
+        _ => [const { None }; 3],
     };
-    let [allowed_origins, token] = own;
+    let [allowed_origins, token, mut subscription_token] = own;
     let allowed_origins: Vec<String> = match allowed_origins {
         Some(value) => {
             Deserialize::deserialize(value.into_deserializer()).map_err(|e| explain(&e))?
@@ -63,20 +61,26 @@ pub(super) fn parse(text: &str) -> Result<Config, Problem> {
         }
         None => TokenOptions::default(),
     };
+    let subscription_token = match &mut subscription_token {
+        Some(value) => token::subscription_table(value).map_err(|e| explain(&e))?,
+        None => None,
+    };
     let tables = Tables::deserialize(toml::Deserializer::from(root)).map_err(|e| explain(&e))?;
 
-    check(tables, token, &allowed_origins).map_err(|Unusable { option, problem }| {
-        let offset = place::offset_of(&entries, &option);
-        let (line, column) = match offset.map(|offset| place::line_and_column(text, offset)) {
-            Some((line, column)) => (Some(line), column),
-            None => (None, 0),
-        };
-        Problem {
-            line,
-            column,
-            message: format!("{option}: {problem}"),
-        }
-    })
+    check(tables, token, subscription_token.as_ref(), &allowed_origins).map_err(
+        |Unusable { option, problem }| {
+            let offset = place::offset_of(&entries, &option);
+            let (line, column) = match offset.map(|offset| place::line_and_column(text, offset)) {
+                Some((line, column)) => (Some(line), column),
+                None => (None, 0),
+            };
+            Problem {
+                line,
+                column,
+                message: format!("{option}: {problem}"),
+            }
+        },
+    )
 }
 
 /// The file's tables, as they are written.
@@ -122,6 +126,7 @@ impl Unusable {
 fn check(
     tables: Tables,
     token: TokenOptions,
+    subscription_token: Option<&TokenOptions>,
     allowed_origins: &[String],
 ) -> Result<Config, Unusable> {
     let Tables {
@@ -157,24 +162,26 @@ fn check(
     if shutdown.timeout > MAX_SHUTDOWN {
         return Err(Unusable::new("shutdown.timeout", "must be at most 1h"));
     }
-    let keys = key_source(&token)?;
-    let mut verifier = verifier(&token)?;
-    if let Some(keys) = &keys {
-        verifier = verifier.with_remote_keys(keys.keys());
-    }
     let mut warnings = warnings(&client, &token, allowed_origins, &http_api);
-    if keys.as_ref().is_some_and(KeySource::is_open_to_forgery) {
-        warnings.push(
-            "client.token.jwks_public_endpoint is fetched over http://: whoever is on the way can \
-             put keys of his own in their place; use https://"
-                .to_owned(),
-        );
-    }
-    let hub =
-        HubConfig::new(client, channel, Some(Arc::new(verifier))).map_err(|error| Unusable {
-            option: error.option,
-            problem: error.problem,
-        })?;
+    let tables = [
+        (token::CONNECTION, Some(&token)),
+        (token::SUBSCRIPTION, subscription_token),
+    ];
+    let mut keys = Vec::new();
+    let mut verifiers = tables.map(|(table, options)| {
+        let options = options?;
+        Some(token::verifier(table, options, &mut keys, &mut warnings))
+    });
+    let verifier = verifiers[0].take().transpose()?.map(Arc::new);
+    let subscription_verifier = verifiers[1].take().transpose()?.map(Arc::new);
+    let hub = HubConfig::new(client, channel, verifier).map_err(|error| Unusable {
+        option: error.option,
+        problem: error.problem,
+    })?;
+    let hub = match subscription_verifier {
+        Some(verifier) => hub.with_subscription_verifier(verifier),
+        None => hub,
+    };
     Ok(Config {
         listen: SocketAddr::new(http_server.address, http_server.port),
         node,
@@ -204,75 +211,6 @@ fn check_size(option: &str, size: usize) -> Result<(), Unusable> {
     }
     let problem = format!("is {size} bytes, must be between {MIN_SIZE} and {MAX_SIZE}");
     Err(Unusable::new(option, problem))
-}
-
-fn key_source(token: &TokenOptions) -> Result<Option<KeySource>, Unusable> {
-    let source = token.jwks_public_endpoint.as_deref().map(KeySource::new);
-    source
-        .transpose()
-        .map_err(|error| Unusable::new("client.token.jwks_public_endpoint", error.to_string()))
-}
-
-fn verifier(token: &TokenOptions) -> Result<Verifier, Unusable> {
-    let valid_until = token.hmac_previous_secret_key_valid_until;
-    if token.leeway > MAX_LEEWAY {
-        let problem = "is more than 5m: clocks that far apart should be put right";
-        return Err(Unusable::new("client.token.leeway", problem));
-    }
-    let public_keys = [
-        (
-            "client.token.rsa_public_key",
-            &token.rsa_public_key,
-            "RS256",
-        ),
-        (
-            "client.token.ecdsa_public_key",
-            &token.ecdsa_public_key,
-            "ES",
-        ),
-        (
-            "client.token.eddsa_public_key",
-            &token.eddsa_public_key,
-            "EdDSA",
-        ),
-    ]
-    .into_iter()
-    .filter_map(|(option, pem, algorithm)| Some((option, pem.as_deref()?, algorithm)))
-    .map(|(option, pem, algorithm)| {
-        let key =
-            PublicKey::from_pem(pem).map_err(|error| Unusable::new(option, error.to_string()))?;
-        if key.algorithms().any(|name| name.starts_with(algorithm)) {
-            return Ok(key);
-        }
-        let found: Vec<_> = key.algorithms().collect();
-        let problem = format!(
-            "is a key of {}; it belongs into another option",
-            found.join(", ")
-        );
-        Err(Unusable::new(option, problem))
-    });
-    let public_keys = public_keys.collect::<Result<Vec<_>, _>>()?;
-    Verifier::new(VerifierConfig {
-        hmac_secret: token.hmac_secret_key.clone(),
-        hmac_previous_secret: token.hmac_previous_secret_key.clone(),
-        hmac_previous_secret_valid_until: valid_until.map(Duration::from_secs),
-        public_keys,
-        leeway: token.leeway,
-        audience: token.audience.clone(),
-        issuer: token.issuer.clone(),
-    })
-    .map_err(|error| {
-        let current_is_fine = token
-            .hmac_secret_key
-            .as_ref()
-            .is_some_and(|key| !key.is_empty());
-        let option = if current_is_fine || error == KeyError::PreviousWithoutCurrent {
-            "client.token.hmac_previous_secret_key"
-        } else {
-            "client.token.hmac_secret_key"
-        };
-        Unusable::new(option, error.to_string())
-    })
 }
 
 /// What may not be what was meant.
@@ -372,6 +310,9 @@ fn explanation(error: &toml::de::Error, entries: &[Entry]) -> String {
     if table == "client" {
         unknown.known.extend(OWN_CLIENT_KEYS);
     }
+    if table == token::SUBSCRIPTION {
+        unknown.known.push("enabled");
+    }
     let place = if table.is_empty() {
         "the file".to_owned()
     } else {
@@ -394,10 +335,8 @@ fn list(names: &[&str]) -> String {
 }
 
 /// Keys of `[client]` that the hub has nothing to do with.
-const OWN_CLIENT_KEYS: [&str; 2] = ["allowed_origins", "token"];
+const OWN_CLIENT_KEYS: [&str; 3] = ["allowed_origins", "token", "subscription_token"];
 const MAX_FILE_LEN: u64 = 1024 * 1024;
-/// More is no disagreement of clocks.
-const MAX_LEEWAY: Duration = Duration::from_secs(5 * 60);
 const MIN_SIZE: usize = 1024;
 const MAX_SIZE: usize = 64 * 1024 * 1024;
 const MAX_SHUTDOWN: Duration = Duration::from_secs(3600);

@@ -30,6 +30,7 @@ mod dev;
 mod file;
 mod place;
 mod suggest;
+mod token;
 
 use std::fmt;
 use std::io;
@@ -39,7 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tautline_auth::Secret;
+use tautline_auth::{Pattern, Secret};
 use tautline_hub::config::{HubConfig, duration};
 use tautline_hub::engine::memory::MemoryOptions;
 use thiserror::Error;
@@ -69,7 +70,7 @@ pub struct Config {
     /// Keys of tokens, for `tautline token`.
     pub token: TokenOptions,
     /// Keys that are to be fetched; the verifier has them already.
-    pub keys: Option<KeySource>,
+    pub keys: Vec<KeySource>,
     /// How a stop is spread over time.
     pub shutdown: ShutdownOptions,
     /// What is told on standard error.
@@ -170,8 +171,15 @@ pub struct TokenOptions {
     pub leeway: Duration,
     /// If set, tokens must have it as `aud`.
     pub audience: Option<String>,
+    /// If set, it must be found in `aud`: a regular expression such as `^app-[0-9]+$`. Not beside
+    /// `audience`.
+    pub audience_regex: Option<Pattern>,
     /// If set, tokens must have it as `iss`.
     pub issuer: Option<String>,
+    /// If set, it must be found in `iss`: a regular expression. Not beside `issuer`.
+    pub issuer_regex: Option<Pattern>,
+    /// The claim that has the user id: letters and `_`. Default: `sub`.
+    pub user_id_claim: Option<String>,
 }
 
 /// `[http_api]`: the application's backend.

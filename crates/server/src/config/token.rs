@@ -1,0 +1,135 @@
+//! The tables of keys: those of connection tokens, and those of subscription tokens where they are others.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::IntoDeserializer as _;
+use tautline_auth::{KeyError, PublicKey, Verifier, VerifierConfig};
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::TokenOptions;
+use super::file::Unusable;
+use crate::keys::KeySource;
+
+/// The table of connection tokens, and of subscription tokens that have none of their own.
+pub(super) const CONNECTION: &str = "client.token";
+/// The table of subscription tokens.
+pub(super) const SUBSCRIPTION: &str = "client.subscription_token";
+
+/// Reads the table of subscription tokens: whether it counts, and what is in the other one, too.
+pub(super) fn subscription_table(
+    value: &mut Spanned<DeValue<'_>>,
+) -> Result<Option<TokenOptions>, toml::de::Error> {
+    let enabled = match value.get_mut() {
+        DeValue::Table(table) => table.remove("enabled"),
+        _ => None,
+    };
+    let enabled = enabled.map(|enabled| bool::deserialize(enabled.into_deserializer()));
+    let options = TokenOptions::deserialize(value.clone().into_deserializer())?;
+    Ok(enabled.transpose()?.unwrap_or(false).then_some(options))
+}
+
+/// What believes the tokens of a table. Key sets that it needs are added to `keys`.
+pub(super) fn verifier(
+    table: &str,
+    token: &TokenOptions,
+    keys: &mut Vec<KeySource>,
+    warnings: &mut Vec<String>,
+) -> Result<Verifier, Unusable> {
+    let option = |name: &str| format!("{table}.{name}");
+    let unusable = |name: &str, problem: String| Unusable::new(&option(name), problem);
+    let valid_until = token.hmac_previous_secret_key_valid_until;
+    if token.leeway > MAX_LEEWAY {
+        let problem = "is more than 5m: clocks that far apart should be put right";
+        return Err(unusable("leeway", problem.into()));
+    }
+    for (one, other, is_both) in [
+        (
+            "audience",
+            "audience_regex",
+            token.audience.is_some() && token.audience_regex.is_some(),
+        ),
+        (
+            "issuer",
+            "issuer_regex",
+            token.issuer.is_some() && token.issuer_regex.is_some(),
+        ),
+    ] {
+        if is_both {
+            return Err(unusable(
+                other,
+                format!("can't be set beside {one}: leave one of them out"),
+            ));
+        }
+    }
+    if let Some(claim) = &token.user_id_claim {
+        let allowed = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
+        if claim.is_empty() || !claim.bytes().all(allowed) {
+            let problem = format!("`{claim}` must be one or more letters or `_`");
+            return Err(unusable("user_id_claim", problem));
+        }
+    }
+    let public_keys = [
+        ("rsa_public_key", &token.rsa_public_key, "RS256"),
+        ("ecdsa_public_key", &token.ecdsa_public_key, "ES"),
+        ("eddsa_public_key", &token.eddsa_public_key, "EdDSA"),
+    ]
+    .into_iter()
+    .filter_map(|(name, pem, algorithm)| Some((name, pem.as_deref()?, algorithm)))
+    .map(|(name, pem, algorithm)| {
+        let key = PublicKey::from_pem(pem).map_err(|error| unusable(name, error.to_string()))?;
+        if key.algorithms().any(|name| name.starts_with(algorithm)) {
+            return Ok(key);
+        }
+        let found: Vec<_> = key.algorithms().collect();
+        let problem = format!(
+            "is a key of {}; it belongs into another option",
+            found.join(", ")
+        );
+        Err(unusable(name, problem))
+    });
+    let public_keys = public_keys.collect::<Result<Vec<_>, _>>()?;
+    let verifier = Verifier::new(VerifierConfig {
+        hmac_secret: token.hmac_secret_key.clone(),
+        hmac_previous_secret: token.hmac_previous_secret_key.clone(),
+        hmac_previous_secret_valid_until: valid_until.map(Duration::from_secs),
+        public_keys,
+        leeway: token.leeway,
+        audience: token.audience.clone(),
+        audience_regex: token.audience_regex.clone(),
+        issuer: token.issuer.clone(),
+        issuer_regex: token.issuer_regex.clone(),
+        user_id_claim: token.user_id_claim.clone(),
+    })
+    .map_err(|error| {
+        let current_is_fine = token
+            .hmac_secret_key
+            .as_ref()
+            .is_some_and(|key| !key.is_empty());
+        let name = if current_is_fine || error == KeyError::PreviousWithoutCurrent {
+            "hmac_previous_secret_key"
+        } else {
+            "hmac_secret_key"
+        };
+        unusable(name, error.to_string())
+    })?;
+    let Some(url) = token.jwks_public_endpoint.as_deref() else {
+        return Ok(verifier);
+    };
+    let name = "jwks_public_endpoint";
+    let source = KeySource::new(url).map_err(|error| unusable(name, error.to_string()))?;
+    if source.is_open_to_forgery() {
+        warnings.push(format!(
+            "{} is fetched over http://: whoever is on the way can put keys of his own in their place; \
+             use https://",
+            option(name)
+        ));
+    }
+    let verifier = verifier.with_remote_keys(source.keys());
+    keys.push(source);
+    Ok(verifier)
+}
+
+/// More is no disagreement of clocks.
+const MAX_LEEWAY: Duration = Duration::from_secs(5 * 60);
