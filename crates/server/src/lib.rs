@@ -4,12 +4,53 @@
 //! line, and leaves what a message means to `tautline-hub`, and how a WebSocket works to
 //! `tautline-websocket`.
 //!
-//! It is a library so that its parts can be tested from outside. It makes no promise of stability:
-//! programs talk to a running server, and Rust programs build on the crates below.
+//! # A server of one's own
+//!
+//! It is a library as well: an application in Rust has the whole server in its own process, and decides in
+//! code what a configuration leaves open.
+//!
+//! ```no_run
+//! use tautline::{Client, Config, ConnectEvent, ConnectReply, Handler, Node, Publish, Refusal};
+//!
+//! struct Doorman;
+//!
+//! impl Handler for Doorman {
+//!     async fn on_connecting(
+//!         &self,
+//!         client: &Client,
+//!         _: ConnectEvent,
+//!     ) -> Result<ConnectReply, Refusal> {
+//!         match client.request().cookie("user") {
+//!             Some(user) => Ok(ConnectReply::user(user).subscribe("news")),
+//!             None => Err(Refusal::error(401, "log in first")),
+//!         }
+//!     }
+//! }
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let node = Node::builder(Config::from_toml("")?).handler(Doorman).start()?;
+//! let news = Publish {
+//!     channel: "news".into(),
+//!     data: r#"{"text":"hello"}"#.into(),
+//!     ..Publish::default()
+//! };
+//! node.handle().publish(news).await.map_err(|error| error.message)?;
+//! node.run().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Handler`] has what can be decided, [`NodeHandle`] what an application can do, and
+//! [`WebSocketService`] brings it into an HTTP server that the application has already. The chapter
+//! `docs/embedding.md` tells the rest, and `examples/` has a game and an application of axum.
+//!
+//! What is re-exported here keeps to semantic versioning; the modules [`cli`], [`http`] and [`node`] are
+//! public for the sake of tests, and promise nothing.
 
 pub mod cli;
 pub mod config;
 mod door;
+mod embed;
 pub mod entropy;
 pub mod glob;
 pub mod http;
@@ -17,6 +58,23 @@ pub mod keys;
 pub mod node;
 mod node_api;
 mod worker;
+
+pub use tautline_hub as hub;
+pub use tautline_protocol as protocol;
+
+pub use self::config::Config;
+pub use self::embed::{Client, Handler, Node, NodeBuilder, NodeHandle, Request, WebSocketService};
+pub use tautline_hub::application::{
+    ApplicationOptions as HandlerOptions, ConnectEvent, ConnectReply, DisconnectEvent, Identity,
+    Interests, MessageEvent, PublishEvent, PublishInstead, PublishReply, RefreshBy, RefreshEvent,
+    RefreshReply, Refusal, RpcEvent, RpcReply, SubRefreshEvent, SubscribeEvent, SubscribeReply,
+    UnsubscribeEvent,
+};
+pub use tautline_hub::{
+    ApiHistory as HistoryQuery, ApiPresence as PresenceQuery, ApiPublish as Publish,
+    ApiRefresh as RefreshCall, ApiSubscribe as SubscribeCall, PublishOutcome, Target,
+};
+pub use tautline_protocol::{Disconnect, ErrorCode, message::Error};
 
 /// Version of the server.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

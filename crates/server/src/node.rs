@@ -3,7 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
 
 use tautline_hub::engine::memory::MemoryEngine;
 use tautline_websocket::proto::Limits;
@@ -14,8 +15,9 @@ use crate::config::Config;
 use crate::door::WebSocketPolicy;
 use crate::door::address::AddressKey;
 use crate::door::entry::Doors;
+use crate::embed::desk::Handlers;
+use crate::embed::{Node, NodeHandle};
 use crate::entropy::OsEntropy;
-use crate::keys::KeySource;
 use crate::node_api::NodeIdentity;
 use crate::worker::listener;
 use crate::worker::thread::{Ending, Shared, Start};
@@ -55,28 +57,59 @@ pub enum NodeError {
 /// # Errors
 ///
 /// [`NodeError`], at the start, or when a worker fails.
-pub fn run(config: &Config, started: impl FnOnce(SocketAddr)) -> Result<(), NodeError> {
-    let listeners =
-        listener::listen(config.listen, config.node.worker_count()).map_err(|source| {
-            NodeError::Listen {
-                address: config.listen,
-                source,
-            }
-        })?;
-    let address = listeners[0]
-        .local_addr()
-        .map_err(system("address to listen on"))?;
+pub fn run(config: Config, started: impl FnOnce(SocketAddr)) -> Result<(), NodeError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(system("event loop"))?;
+    let node = Node::builder(config).start()?;
+    runtime.block_on(async {
+        if let Some(address) = node.address() {
+            started(address);
+        }
+        node.run().await
+    })
+}
+
+/// A node that was started.
+pub(crate) struct Running {
+    pub(crate) handle: NodeHandle,
+    pub(crate) address: Option<SocketAddr>,
+    /// Becomes true when the workers are to end.
+    pub(crate) shutdown: watch::Sender<bool>,
+    /// Hears of each worker that has ended, and ends with the last.
+    pub(crate) ended: mpsc::UnboundedReceiver<()>,
+}
+
+/// Starts the workers.
+pub(crate) fn start(
+    config: &Arc<Config>,
+    handlers: Option<&Handlers>,
+    listens: bool,
+) -> Result<Running, NodeError> {
+    let workers = config.node.worker_count();
+    let mut listeners = Vec::new();
+    if listens {
+        let listening = listener::listen(config.listen, workers);
+        listeners = listening.map_err(|source| NodeError::Listen {
+            address: config.listen,
+            source,
+        })?;
+    }
+    let address = listeners.first().map(std::net::TcpListener::local_addr);
+    let address = address
+        .transpose()
+        .map_err(system("address to listen on"))?;
     let entropy = || OsEntropy::new().map_err(|error| system("randomness")(error.into()));
-    let name = match config.node.name.as_str() {
-        "" => address.to_string(),
-        name => name.to_owned(),
+    let name = match (config.node.name.as_str(), address) {
+        ("", Some(address)) => address.to_string(),
+        ("", None) => "embedded".to_owned(),
+        (name, _) => name.to_owned(),
     };
     let identity = NodeIdentity::new(name, &mut entropy()?);
     let addresses = AddressKey::new(identity.uid(), &mut entropy()?);
+    let (visits, visitors): (Vec<_>, Vec<_>) =
+        (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
     let shared = Arc::new(Shared {
         start: Instant::now(),
         hub: Arc::clone(&config.hub),
@@ -96,14 +129,21 @@ pub fn run(config: &Config, started: impl FnOnce(SocketAddr)) -> Result<(), Node
             addresses,
         )),
         identity,
-        mailboxes: listeners.iter().map(|_| Arc::default()).collect(),
+        mailboxes: (0..workers).map(|_| Arc::default()).collect(),
+        visits,
+        next_visit: AtomicUsize::new(0),
     });
     let (shutdown, stopping) = watch::channel(false);
-    let (ending, mut ended) = mpsc::unbounded_channel();
-    for (index, listener) in (0..).zip(listeners) {
+    let (ending, ended) = mpsc::unbounded_channel();
+    let mut listeners = listeners.into_iter();
+    for (index, visitors) in (0..).zip(visitors) {
         let start = Start {
             index,
-            listener,
+            listener: listeners.next(),
+            visitors,
+            handlers: handlers.cloned(),
+            // One worker looks after the keys.
+            keys: (index == 0).then(|| Arc::clone(config)),
             entropy: entropy()?,
             shared: Arc::clone(&shared),
             stopping: stopping.clone(),
@@ -111,33 +151,36 @@ pub fn run(config: &Config, started: impl FnOnce(SocketAddr)) -> Result<(), Node
         };
         start.spawn().map_err(system("worker thread"))?;
     }
-    drop((ending, stopping));
-
-    runtime.block_on(async {
-        let mut signals = Signals::new().map_err(system("signals"))?;
-        started(address);
-        let fetching = async {
-            // One for each kind of token at the most.
-            let mut sources = config.keys.iter();
-            tokio::join!(fetch(sources.next()), fetch(sources.next()));
-        };
-        tokio::select! {
-            () = signals.next() => {}
-            _ = ended.recv() => return Err(NodeError::WorkerEnded),
-            () = fetching => {}
-        }
-        tracing::info!("shutting down; a second signal ends the process at once");
-        let _ = shutdown.send(true);
-        tokio::select! {
-            // Until the last worker has dropped its end of the channel.
-            () = async { while ended.recv().await.is_some() {} } => {}
-            () = signals.next() => tracing::warn!("ended at once by a second signal"),
-            () = tokio::time::sleep(config.shutdown.timeout) => {
-                tracing::warn!("some connections did not end within shutdown.timeout");
-            }
-        }
-        Ok(())
+    Ok(Running {
+        handle: NodeHandle::new(shared),
+        address,
+        shutdown,
+        ended,
     })
+}
+
+/// Waits for a signal, and ends the workers politely.
+pub(crate) async fn run_until_signal(
+    shutdown: &watch::Sender<bool>,
+    ended: &mut mpsc::UnboundedReceiver<()>,
+    patience: Duration,
+) -> Result<(), NodeError> {
+    let mut signals = Signals::new().map_err(system("signals"))?;
+    tokio::select! {
+        () = signals.next() => {}
+        _ = ended.recv() => return Err(NodeError::WorkerEnded),
+    }
+    tracing::info!("shutting down; a second signal ends the process at once");
+    let _ = shutdown.send(true);
+    tokio::select! {
+        // Until the last worker has dropped its end of the channel.
+        () = async { while ended.recv().await.is_some() {} } => {}
+        () = signals.next() => tracing::warn!("ended at once by a second signal"),
+        () = tokio::time::sleep(patience) => {
+            tracing::warn!("some connections did not end within shutdown.timeout");
+        }
+    }
+    Ok(())
 }
 
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> NodeError {
@@ -180,13 +223,5 @@ impl Signals {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending().await
         }
-    }
-}
-
-/// Fetches a key set whenever that is asked for. Never ends.
-async fn fetch(source: Option<&KeySource>) {
-    match source {
-        Some(source) => source.run().await,
-        None => std::future::pending().await,
     }
 }

@@ -14,6 +14,7 @@ use tautline_hub::{
     ApiHistory, ApiPresence, ApiPublish, ApiRefresh, ApiSubscribe, Entropy, Hub, Now, PresenceList,
     Target,
 };
+use tautline_protocol::Encoding;
 use tautline_protocol::message::{
     Disconnect, Error, HistoryResult, PresenceStatsResult, StreamPosition, Unsubscribe,
 };
@@ -23,12 +24,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 
 use crate::door::{self, Opened, rewind::Rewind};
+use crate::embed;
 use crate::glob::Glob;
 use crate::http::line::HttpLine;
 use crate::http::node::{History, Node, NodeInfo, Presence, Publish};
 use crate::http::respond::{self, ReplyBody};
 use crate::worker::connections::Link;
 use crate::worker::guests::Guests;
+use crate::worker::listener;
 use crate::worker::thread::Shared;
 use crate::worker::{State, Worker};
 
@@ -81,6 +84,38 @@ impl WorkerNode {
         }
     }
 
+    /// Serves a WebSocket whose opening another server has answered. `leftover` is what came behind the
+    /// request.
+    pub(crate) fn host(
+        &self,
+        io: std::net::TcpStream,
+        encoding: Encoding,
+        leftover: Vec<u8>,
+        request: Arc<embed::Request>,
+    ) {
+        let io = match TcpStream::from_std(io) {
+            Ok(io) => io,
+            Err(error) => {
+                tracing::debug!(%error, "a connection was lost on its way to a worker");
+                return;
+            }
+        };
+        let (worker, guest) = (Rc::clone(&self.worker), self.guests.enter());
+        let limits = self.shared.websocket.limits;
+        spawn_local(async move {
+            // One that can't be set up is served as it is.
+            let _ = listener::prepare(&io);
+            let opened = Opened {
+                link: Link::new(io, encoding),
+                leftover,
+                limits,
+                request: Some(request),
+            };
+            door::websocket::serve(&worker, opened).await;
+            drop(guest);
+        });
+    }
+
     /// Starts something in the hub, and waits for its callback.
     async fn ask<T: 'static>(
         &self,
@@ -101,19 +136,7 @@ impl WorkerNode {
         &self,
         look: impl Fn(&State) -> T + Send + Sync + 'static,
     ) -> Vec<T> {
-        let look = Arc::new(look);
-        let (answer, mut answers) = mpsc::unbounded_channel();
-        for mailbox in &self.shared.mailboxes {
-            let (answer, look) = (answer.clone(), Arc::clone(&look));
-            // Nobody to tell any more is nothing to tell.
-            mailbox.call(Box::new(move |_, state| drop(answer.send(look(state)))));
-        }
-        drop(answer);
-        let mut parts = Vec::with_capacity(self.shared.mailboxes.len());
-        while let Some(part) = answers.recv().await {
-            parts.push(part);
-        }
-        parts
+        gather(&self.shared, look).await
     }
 
     /// Starts something in the hub of every worker, and waits for all of their callbacks. The
@@ -287,21 +310,7 @@ impl Node for WorkerNode {
     }
 
     async fn info(&self) -> Result<Vec<NodeInfo>, Error> {
-        let mut load = Load::default();
-        for part in self.gather(|state| Load::of(&state.hub)).await {
-            load.add(part);
-        }
-        let NodeIdentity { uid, name } = &self.shared.identity;
-        Ok(vec![NodeInfo {
-            uid: uid.clone(),
-            name: name.clone(),
-            version: crate::VERSION.to_owned(),
-            num_clients: load.clients,
-            num_users: load.users.len() as u64,
-            num_channels: load.channels.len() as u64,
-            num_subs: load.subscriptions,
-            uptime: self.shared.start.elapsed().as_secs(),
-        }])
+        Ok(vec![info(&self.shared).await])
     }
 
     async fn enter(
@@ -314,6 +323,7 @@ impl Node for WorkerNode {
             index: self.index,
             doors: &self.shared.doors,
             mailboxes: &self.shared.mailboxes,
+            request: self.worker.has_handlers().then(|| kept(&request)),
             line,
         };
         door::entry::enter(entry, request).await
@@ -326,6 +336,7 @@ impl Node for WorkerNode {
             Some(Err(refusal)) => return Some(refused(&refusal)),
             Some(Ok(accepted)) => accepted,
         };
+        let kept = self.worker.has_handlers().then(|| kept(&request));
         let upgrade = hyper::upgrade::on(&mut request);
         let (worker, guest, limits) = (Rc::clone(&self.worker), self.guests.enter(), policy.limits);
         spawn_local(async move {
@@ -341,6 +352,7 @@ impl Node for WorkerNode {
                     link: Link::new(io, encoding),
                     leftover,
                     limits,
+                    request: kept,
                 };
                 door::websocket::serve(&worker, opened).await;
             }
@@ -353,15 +365,66 @@ impl Node for WorkerNode {
     }
 }
 
+/// Looks at something on every worker.
+async fn gather<T: Send + 'static>(
+    shared: &Shared,
+    look: impl Fn(&State) -> T + Send + Sync + 'static,
+) -> Vec<T> {
+    let look = Arc::new(look);
+    let (answer, mut answers) = mpsc::unbounded_channel();
+    for mailbox in &shared.mailboxes {
+        let (answer, look) = (answer.clone(), Arc::clone(&look));
+        // Nobody to tell any more is nothing to tell.
+        mailbox.call(Box::new(move |_, state| drop(answer.send(look(state)))));
+    }
+    drop(answer);
+    let mut parts = Vec::with_capacity(shared.mailboxes.len());
+    while let Some(part) = answers.recv().await {
+        parts.push(part);
+    }
+    parts
+}
+
+/// What the node carries, of all its workers.
+pub(crate) async fn info(shared: &Shared) -> NodeInfo {
+    let mut load = Load::default();
+    for part in gather(shared, |state| Load::of(&state.hub)).await {
+        load.add(part);
+    }
+    let NodeIdentity { uid, name } = &shared.identity;
+    NodeInfo {
+        uid: uid.clone(),
+        name: name.clone(),
+        version: crate::VERSION.to_owned(),
+        num_clients: load.clients,
+        num_users: load.users.len() as u64,
+        num_channels: load.channels.len() as u64,
+        num_subs: load.subscriptions,
+        uptime: shared.start.elapsed().as_secs(),
+    }
+}
+
+/// What handlers may want to know of a request.
+fn kept<B>(request: &Request<B>) -> Arc<embed::Request> {
+    Arc::new(embed::Request {
+        uri: request.uri().to_string(),
+        headers: request.headers().clone(),
+        ..embed::Request::default()
+    })
+}
+
 /// A refusal of the WebSocket library as a response of the HTTP library.
-fn refused(refusal: &Refusal) -> Response<Full<Bytes>> {
+pub(crate) fn refused(refusal: &Refusal) -> Response<Full<Bytes>> {
     let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
     let mut response = respond::text(status, format!("{}\n", refusal.body().trim_end()));
     set_headers(response.headers_mut(), refusal.headers());
     response
 }
 
-fn set_headers<'a>(to: &mut HeaderMap, headers: impl Iterator<Item = (&'static str, &'a str)>) {
+pub(crate) fn set_headers<'a>(
+    to: &mut HeaderMap,
+    headers: impl Iterator<Item = (&'static str, &'a str)>,
+) {
     for (name, value) in headers {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
             to.append(name, value);

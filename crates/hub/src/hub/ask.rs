@@ -11,7 +11,7 @@ use tautline_protocol::filter::RawFilter;
 use tautline_protocol::message::{
     ClientInfo, ConnectRequest, Payload, RpcRequest, SendRequest, SubscribeRequest,
 };
-use tautline_protocol::{Disconnect, ErrorCode};
+use tautline_protocol::{Disconnect, Encoding, ErrorCode, Push, Reply, json};
 
 use super::channels::ChannelKey;
 use super::connect::Identity;
@@ -235,6 +235,22 @@ impl Hub {
             self.on_answer(now, subject, answer, out);
             self.settle(now, out);
         }
+    }
+
+    /// Sends a message to one connected session, about no channel. An unknown id is ignored, as is one that is
+    /// not connected yet, and a payload that isn't JSON for a session that reads JSON.
+    pub fn send_message<O: Outbox>(&mut self, now: Now, id: SessionId, data: Payload, out: &mut O) {
+        let session = self.sessions.get(id);
+        let Some(session) = session.filter(|session| session.connected().is_some()) else {
+            return;
+        };
+        let is_json = session.transport.encoding == Encoding::Json;
+        if is_json && json::check_payload(&data).is_err() {
+            tracing::error!("a message for a client is not JSON");
+            return;
+        }
+        self.send(id, &Reply::Push(Push::Message(data)), out);
+        self.settle(now, out);
     }
 
     /// Whether the application wants to be asked.

@@ -64,7 +64,7 @@ fn dev(args: &DevArgs) -> Result<(), CliError> {
         // The server is up whether or not anybody reads this.
         let _ = io::stdout().write_all(banner::dev(address).as_bytes());
     };
-    node::run(&config, ready).map_err(|error| CliError::run(&error, "--listen"))
+    node::run(config, ready).map_err(|error| CliError::run(&error, "--listen"))
 }
 
 fn serve(file: &Path) -> Result<(), CliError> {
@@ -74,7 +74,7 @@ fn serve(file: &Path) -> Result<(), CliError> {
         tracing::warn!("{warning}");
     }
     let ready = |address: SocketAddr| tracing::info!(%address, "listening");
-    node::run(&config, ready).map_err(|error| CliError::run(&error, "http_server.port"))
+    node::run(config, ready).map_err(|error| CliError::run(&error, "http_server.port"))
 }
 
 fn check(file: &Path) -> Result<(), CliError> {

@@ -97,6 +97,29 @@ impl Config {
             problem,
         })
     }
+
+    /// Reads and checks the text of a TOML file, for servers that are built in code.
+    ///
+    /// ```
+    /// let config = tautline::Config::from_toml(
+    ///     r#"
+    ///     http_server.address = "127.0.0.1"
+    ///     client.allow_anonymous_connect_without_token = true
+    ///     channel.without_namespace.allow_subscribe_for_client = true
+    ///     "#,
+    /// )?;
+    /// # Ok::<(), tautline::config::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load), with `configuration` for the name of the file.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        file::parse(text).map_err(|problem| ConfigError::Invalid {
+            path: "configuration".into(),
+            problem,
+        })
+    }
 }
 
 /// `[http_server]`: where the server listens.

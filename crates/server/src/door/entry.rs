@@ -19,6 +19,7 @@ use super::address::{AddressKey, Place};
 use super::gate;
 use super::{emulation, streams};
 use crate::config::DoorOptions;
+use crate::embed;
 use crate::http::line::{HttpLine, StreamGuard};
 use crate::http::origin::OriginPolicy;
 use crate::http::respond::{self, ReplyBody};
@@ -76,6 +77,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) index: u16,
     pub(crate) doors: &'a Arc<Doors>,
     pub(crate) mailboxes: &'a [Arc<crate::worker::mailbox::WorkerMailbox>],
+    /// Kept for handlers, where there are any.
+    pub(crate) request: Option<Arc<embed::Request>>,
     /// The connection below.
     pub(crate) line: &'a Rc<HttpLine>,
 }
@@ -143,7 +146,7 @@ impl Entry<'_> {
     ) -> Result<Seat, Refused> {
         let permit = self.doors.admit().ok_or_else(too_many)?;
         let stream = self.worker.turn(|now, state| {
-            let id = state.hub.open(now, transport);
+            let id = state.open(now, transport, self.request.clone());
             let place = Place {
                 worker: self.index,
                 id,
@@ -222,6 +225,7 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.worker.turn(|now, state| state.leave(now, self.id));
+        self.worker.forget_request(self.id);
     }
 }
 

@@ -19,9 +19,10 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Poll, ready};
 
-use http::Request;
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use tautline_protocol::Encoding;
 use tautline_websocket::conn::scratch;
 use tautline_websocket::proto::Limits;
@@ -32,6 +33,7 @@ use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use self::rewind::Rewind;
+use crate::embed;
 use crate::http::host::{HostRefusal, check_loopback_host_values};
 use crate::http::origin::{OriginPolicy, OriginRefusal};
 use crate::http::{HEAD_TIMEOUT, MAX_HEAD_LEN, MAX_HEADERS, WEBSOCKET_PATH};
@@ -127,12 +129,15 @@ pub(crate) struct Opened {
     /// What came behind the request.
     pub(crate) leftover: Vec<u8>,
     pub(crate) limits: Limits,
+    /// What brought it here, where handlers want to know.
+    pub(crate) request: Option<Arc<embed::Request>>,
 }
 
 /// Finds out what a new connection is. Returns it if it is a WebSocket; otherwise it was served with
-/// `http`, or refused.
+/// `http`, or refused. The request is kept if anybody wants to know of it.
 pub(crate) async fn admit<F: Future<Output = ()>>(
     policy: &WebSocketPolicy,
+    keeps_request: bool,
     mut io: TcpStream,
     http: impl FnOnce(Rewind<TcpStream>) -> F,
 ) -> Option<Opened> {
@@ -161,18 +166,37 @@ pub(crate) async fn admit<F: Future<Output = ()>>(
     match accepted {
         Ok((acceptance, encoding)) => {
             let leftover = received.split_off(head.len());
+            let request = keeps_request.then(|| Arc::new(kept(&head, &io)));
             let link = Link::new(io, encoding);
             acceptance.write_http1(&mut link.borrow_mut().queue);
             Some(Opened {
                 link,
                 leftover,
                 limits: policy.limits,
+                request,
             })
         }
         Err(refusal) => {
             refuse(io, &refusal).await;
             None
         }
+    }
+}
+
+/// What handlers may want to know of a request.
+fn kept(head: &RequestHead, io: &TcpStream) -> embed::Request {
+    let mut headers = HeaderMap::new();
+    for (name, value) in head.headers() {
+        let name = HeaderName::try_from(name);
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
+            headers.append(name, value);
+        }
+    }
+    embed::Request {
+        uri: head.target().to_owned(),
+        headers,
+        remote: io.peer_addr().ok(),
+        extensions: http::Extensions::new(),
     }
 }
 

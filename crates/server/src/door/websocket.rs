@@ -41,7 +41,12 @@ pub(crate) fn serve(worker: &Worker, opened: Opened) -> impl Future<Output = ()>
     async move {
         let end = poll_fn(|cx| session.poll(cx)).await;
         // In a box: idle connections, of which there are many, have no room reserved for their end.
-        Box::pin(session.finish(end)).await;
+        Box::pin(async move {
+            let (worker, id) = (session.worker, session.id);
+            session.finish(end).await;
+            worker.forget_request(id);
+        })
+        .await;
     }
 }
 
@@ -60,11 +65,12 @@ impl<'a> Session<'a> {
             link,
             mut leftover,
             limits,
+            request,
         } = opened;
         let encoding = link.borrow().encoding;
         let id = worker.turn(|now, state| {
             let transport = Transport::new("websocket", encoding);
-            let id = state.hub.open(now, transport);
+            let id = state.open(now, transport, request);
             state.connections.insert(id, Rc::clone(&link));
             state.connections.mark_dirty(id);
             id

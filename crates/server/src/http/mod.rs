@@ -235,7 +235,7 @@ fn health(method: &Method) -> Response {
 }
 
 /// RFC 9110 §15.5.22: a plain request where only an upgrade makes sense.
-fn upgrade_required() -> Response {
+pub(crate) fn upgrade_required() -> Response {
     let body = "This is where clients open their WebSocket; a plain HTTP request gets nowhere \
                 here.\nUse a client SDK, such as the npm package `centrifuge`, with the address \
                 ws://<host>/connection/websocket.\n";

@@ -19,6 +19,8 @@ pub(crate) struct Batch {
     pub(crate) deliveries: Vec<Delivery>,
     /// From other workers.
     pub(crate) calls: Vec<Call>,
+    /// The worker has ended, and nothing is kept for it any more.
+    closed: bool,
 }
 
 impl Batch {
@@ -43,9 +45,29 @@ pub(crate) struct WorkerMailbox {
 
 impl WorkerMailbox {
     /// Has `call` run by the worker.
+    ///
+    /// A worker that has ended runs nothing any more: the call is dropped.
     pub(crate) fn call(&self, call: Call) {
-        self.lock().calls.push(call);
+        let mut waiting = self.lock();
+        if waiting.closed {
+            return;
+        }
+        waiting.calls.push(call);
+        drop(waiting);
         self.wake();
+    }
+
+    /// Drops what waits, and what will come: the worker has ended.
+    pub(super) fn close(&self) {
+        let mut waiting = self.lock();
+        waiting.closed = true;
+        let left = (
+            std::mem::take(&mut waiting.calls),
+            std::mem::take(&mut waiting.deliveries),
+        );
+        // What is dropped may call again.
+        drop(waiting);
+        drop(left);
     }
 
     /// Says that the worker begins a turn, at whose end it will look in.
@@ -91,7 +113,12 @@ impl WorkerMailbox {
 
 impl Mailbox for WorkerMailbox {
     fn push(&self, delivery: Delivery) {
-        self.lock().deliveries.push(delivery);
+        let mut waiting = self.lock();
+        if waiting.closed {
+            return;
+        }
+        waiting.deliveries.push(delivery);
+        drop(waiting);
         self.wake();
     }
 }

@@ -19,7 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tautline_hub::{Hub, Now, SessionId};
+use tautline_hub::{Hub, Now, SessionId, Transport};
 use tautline_protocol::Disconnect;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -27,6 +27,11 @@ use tokio::time::Instant;
 use self::clock::Clock;
 use self::connections::Connections;
 use self::mailbox::{Batch, WorkerMailbox};
+use crate::embed::Request;
+use crate::embed::desk::Files;
+
+/// How often a worker that ends looks whether its handlers are done.
+const GLANCE: Duration = Duration::from_millis(20);
 
 /// How many batches of the mailbox a turn takes before others have theirs.
 const BATCHES_PER_TURN: usize = 16;
@@ -45,6 +50,8 @@ pub(crate) struct Worker {
 pub(crate) struct State {
     pub(crate) hub: Hub,
     pub(crate) connections: Connections,
+    /// Where there are handlers: what is kept for them.
+    pub(crate) files: Option<Rc<RefCell<Files>>>,
     /// Kept for its capacity.
     batch: Batch,
     /// Kept for its capacity.
@@ -52,6 +59,21 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// Makes a session for a connection that is open now. `request` is what brought it here, where
+    /// handlers want to know.
+    pub(crate) fn open(
+        &mut self,
+        now: Now,
+        transport: Transport,
+        request: Option<Arc<Request>>,
+    ) -> SessionId {
+        let id = self.hub.open(now, transport);
+        if let (Some(files), Some(request)) = (&self.files, request) {
+            files.borrow_mut().keep(id, request);
+        }
+        id
+    }
+
     /// Ends a session whose connection is over, as far as worker and hub are concerned.
     pub(crate) fn leave(&mut self, now: Now, id: SessionId) {
         self.connections.remove(id);
@@ -60,10 +82,16 @@ impl State {
 }
 
 impl Worker {
-    pub(crate) fn new(hub: Hub, mailbox: Arc<WorkerMailbox>, clock: Clock) -> Rc<Self> {
+    pub(crate) fn new(
+        hub: Hub,
+        mailbox: Arc<WorkerMailbox>,
+        clock: Clock,
+        files: Option<Rc<RefCell<Files>>>,
+    ) -> Rc<Self> {
         let state = State {
             hub,
             connections: Connections::default(),
+            files,
             batch: Batch::default(),
             drained: Vec::new(),
         };
@@ -93,6 +121,25 @@ impl Worker {
     /// Whether the hub takes input of a session now.
     pub(crate) fn wants_input(&self, id: SessionId) -> bool {
         self.state.borrow().hub.wants_input(id)
+    }
+
+    /// Whether there are handlers, who want to know by which requests clients came.
+    pub(crate) fn has_handlers(&self) -> bool {
+        self.state.borrow().files.is_some()
+    }
+
+    /// Forgets by which request a client came: its session is over.
+    pub(crate) fn forget_request(&self, id: SessionId) {
+        if let Some(files) = &self.state.borrow().files {
+            files.borrow_mut().forget(id);
+        }
+    }
+
+    /// Resolves when no handler is at work any more.
+    pub(crate) async fn questions_answered(&self) {
+        while self.state.borrow().hub.questions() > 0 {
+            tokio::time::sleep(GLANCE).await;
+        }
     }
 
     /// Ends every session, and tells the clients why.

@@ -4,6 +4,7 @@ use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,10 +23,14 @@ use super::guests::Guests;
 #[cfg(not(target_os = "linux"))]
 use super::listener;
 use super::mailbox::WorkerMailbox;
+use crate::config::Config;
 use crate::door::entry::Doors;
 use crate::door::{self, WebSocketPolicy};
+use crate::embed::NodeHandle;
+use crate::embed::desk::{Desk, Handlers};
 use crate::entropy::OsEntropy;
 use crate::http::{self, Service, Settings};
+use crate::keys::KeySource;
 use crate::node_api::{NodeIdentity, WorkerNode};
 
 /// How long accepting pauses when the system has no more descriptors or memory for it.
@@ -43,12 +48,25 @@ pub(crate) struct Shared {
     pub(crate) identity: NodeIdentity,
     /// By worker.
     pub(crate) mailboxes: Vec<Arc<WorkerMailbox>>,
+    /// By worker: where connections come in that another server has accepted.
+    pub(crate) visits: Vec<mpsc::UnboundedSender<Visit>>,
+    /// Counts them, so that each worker has its turn.
+    pub(crate) next_visit: AtomicUsize,
 }
+
+/// Something that somebody else wants done on a worker, in no turn.
+pub(crate) type Visit = Box<dyn FnOnce(&WorkerNode) + Send>;
 
 /// A worker that is to be started.
 pub(crate) struct Start {
     pub(crate) index: u16,
-    pub(crate) listener: TcpListener,
+    /// `None` where the worker has no port of its own.
+    pub(crate) listener: Option<TcpListener>,
+    pub(crate) visitors: mpsc::UnboundedReceiver<Visit>,
+    /// Who decides what the options leave open.
+    pub(crate) handlers: Option<Handlers>,
+    /// Set for the worker that fetches the keys of tokens.
+    pub(crate) keys: Option<Arc<Config>>,
     pub(crate) entropy: OsEntropy,
     pub(crate) shared: Arc<Shared>,
     /// Becomes true when the worker is to end.
@@ -96,12 +114,15 @@ impl Start {
         let Self {
             index,
             listener,
+            mut visitors,
+            handlers,
+            keys,
             entropy,
             shared,
             stopping,
             ending,
         } = self;
-        let listener = match tokio::net::TcpListener::from_std(listener) {
+        let listener = match listener.map(tokio::net::TcpListener::from_std).transpose() {
             Ok(listener) => listener,
             Err(error) => {
                 tracing::error!(%error, "the listening socket can't be used");
@@ -109,39 +130,61 @@ impl Start {
             }
         };
         let mailbox = Arc::clone(&shared.mailboxes[usize::from(index)]);
-        let hub = Hub::new(
+        let mut hub = Hub::new(
             Arc::clone(&shared.hub),
             Arc::clone(&shared.engine),
             WorkerId(index),
             Arc::clone(&mailbox) as _,
             Box::new(entropy),
         );
-        let worker = Worker::new(hub, mailbox, Clock::new(shared.start));
+        let files = handlers.map(|handlers| {
+            let (files, options) = (Rc::default(), handlers.options);
+            let node = NodeHandle::new(Arc::clone(&shared));
+            let desk = Desk::new(handlers, Rc::clone(&files), Arc::clone(&mailbox), node);
+            hub.set_application(Box::new(desk), options);
+            files
+        });
+        let worker = Worker::new(hub, Arc::clone(&mailbox), Clock::new(shared.start), files);
         let guests = Rc::new(Guests::default());
-        let service = Rc::new(Service::new(
-            Arc::clone(&shared.http),
+        let node = || {
             WorkerNode::new(
                 index,
                 Rc::clone(&worker),
                 Arc::clone(&shared),
                 Rc::clone(&guests),
-            ),
-        ));
+            )
+        };
+        let service = Rc::new(Service::new(Arc::clone(&shared.http), node()));
+        let receive = async {
+            let node = node();
+            while let Some(visit) = visitors.recv().await {
+                visit(&node);
+            }
+        };
+        let fetching = async {
+            // One for each kind of token at the most.
+            let mut sources = keys.iter().flat_map(|config| &config.keys);
+            tokio::join!(fetch(sources.next()), fetch(sources.next()));
+        };
         let accept = async {
+            let Some(listener) = &listener else {
+                return std::future::pending().await;
+            };
             loop {
-                let Some(io) = accept(&listener).await else {
+                let Some(io) = accept(listener).await else {
                     continue;
                 };
                 let (worker, guest) = (Rc::clone(&worker), guests.enter());
                 let (service, shared) = (Rc::clone(&service), Arc::clone(&shared));
                 let stopping = stopping.clone();
+                let keeps_request = worker.has_handlers();
                 // In boxes, so that the task of a WebSocket has no room reserved for what comes before
                 // it, and that has none for HTTP.
                 let admission = Box::pin(async move {
                     let http = |stream| {
                         Box::pin(http::serve_connection(stream, service, stopped(stopping)))
                     };
-                    door::admit(&shared.websocket, io, http).await
+                    door::admit(&shared.websocket, keeps_request, io, http).await
                 });
                 spawn_local(async move {
                     if let Some(opened) = admission.await {
@@ -154,6 +197,8 @@ impl Start {
         tokio::select! {
             never = worker.run() => match never {},
             () = accept => {}
+            () = receive => {}
+            () = fetching => {}
             () = stopped(stopping.clone()) => {}
         }
         drop(listener);
@@ -162,7 +207,21 @@ impl Start {
             never = worker.run() => match never {},
             () = guests.gone() => {}
         }
+        // Handlers that hear of the last goodbyes have their time for it.
+        tokio::select! {
+            never = worker.run() => match never {},
+            () = worker.questions_answered() => {}
+        }
+        mailbox.close();
         drop(ending);
+    }
+}
+
+/// Fetches a key set whenever that is asked for. Never ends.
+async fn fetch(source: Option<&KeySource>) {
+    match source {
+        Some(source) => source.run().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,0 +1,154 @@
+//! From a configuration and a handler to a running node.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tautline_hub::application::ApplicationOptions;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+
+use super::desk::Handlers;
+use super::{Handler, NodeHandle};
+use crate::config::Config;
+use crate::node::{self, NodeError};
+
+/// A node that is to be started.
+#[must_use = "nothing runs before it is started"]
+pub struct NodeBuilder {
+    config: Config,
+    handlers: Option<Handlers>,
+    options: ApplicationOptions,
+    runtime: Option<Handle>,
+    listens: bool,
+}
+
+impl NodeBuilder {
+    pub(crate) fn new(config: Config) -> Self {
+        Self {
+            config,
+            handlers: None,
+            options: ApplicationOptions::default(),
+            runtime: None,
+            listens: true,
+        }
+    }
+
+    /// Who decides what options and tokens leave open. Without one, nobody does.
+    pub fn handler(mut self, handler: impl Handler) -> Self {
+        self.handlers = Some(Handlers {
+            handler: Arc::new(handler),
+            options: self.options,
+            runtime: None,
+        });
+        self
+    }
+
+    /// How long handlers may take, and how many may be at work. The limit on those at work is for the whole
+    /// node here; each worker has its share.
+    pub fn limits(mut self, options: ApplicationOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Has all handlers run on this runtime, instead of on the workers: for handlers that need much time
+    /// of a processor, or whose libraries want to stay on the runtime that they were made on. Costs a task and
+    /// a change of threads for each.
+    pub fn runtime(mut self, runtime: Handle) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// Opens no port: clients come by [`NodeHandle::websocket`] alone.
+    pub fn without_listener(mut self) -> Self {
+        self.listens = false;
+        self
+    }
+
+    /// Starts the node: its workers are threads of their own. Needs no runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError`]: the address can't be listened on, or the system lacks something.
+    pub fn start(self) -> Result<Node, NodeError> {
+        let Self {
+            config,
+            handlers,
+            options,
+            runtime,
+            listens,
+        } = self;
+        let workers = config.node.worker_count();
+        let handlers = handlers.map(|handlers| Handlers {
+            options: ApplicationOptions {
+                max_in_flight: options.max_in_flight.div_ceil(workers),
+                ..options
+            },
+            runtime,
+            ..handlers
+        });
+        let config = Arc::new(config);
+        let running = node::start(&config, handlers.as_ref(), listens)?;
+        Ok(Node {
+            patience: config.shutdown.timeout,
+            handle: running.handle,
+            address: running.address,
+            shutdown: running.shutdown,
+            ended: running.ended,
+        })
+    }
+}
+
+/// A running node. It ends when this is dropped, and politely by [`shutdown`](Self::shutdown).
+pub struct Node {
+    handle: NodeHandle,
+    address: Option<SocketAddr>,
+    patience: Duration,
+    shutdown: watch::Sender<bool>,
+    ended: mpsc::UnboundedReceiver<()>,
+}
+
+impl Node {
+    /// A node of this configuration.
+    pub fn builder(config: Config) -> NodeBuilder {
+        NodeBuilder::new(config)
+    }
+
+    /// What to publish with, and all the rest. Clones of it may outlive the node; they then get errors.
+    pub fn handle(&self) -> &NodeHandle {
+        &self.handle
+    }
+
+    /// The address that is listened on; `None` without a listener.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Runs until SIGTERM or SIGINT (Ctrl-C), and then shuts down.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError`]: signals can't be waited for, or a worker has failed.
+    pub async fn run(mut self) -> Result<(), NodeError> {
+        node::run_until_signal(&self.shutdown, &mut self.ended, self.patience).await
+    }
+
+    /// Ends the node: clients are told, and have `shutdown.timeout` to read what they were sent.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the node at once.
+    pub async fn shutdown(mut self) {
+        let _ = self.shutdown.send(true);
+        let all = async { while self.ended.recv().await.is_some() {} };
+        let _ = tokio::time::timeout(self.patience, all).await;
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,288 @@
+//! What an application does with a running node.
+
+use std::fmt;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tautline_hub::{
+    ApiHistory, ApiPresence, ApiPublish, ApiRefresh, ApiSubscribe, Now, PresenceList,
+    PublishOutcome, Target,
+};
+use tautline_protocol::message::{Error, HistoryResult, PresenceStatsResult, Unsubscribe};
+use tautline_protocol::{Disconnect, ErrorCode};
+use tokio::sync::oneshot;
+
+use super::mount::WebSocketService;
+use crate::http::node::NodeInfo;
+use crate::node_api;
+use crate::worker::State;
+use crate::worker::thread::Shared;
+
+/// A running node, from anywhere in the process: cheap to clone, for any thread and any runtime.
+///
+/// What is asked for has begun when a method returns, and happens whether or not the future is awaited to
+/// its end. Errors are the protocol's. These may come of each method, besides what it says itself: 102 for a
+/// namespace that isn't configured, 107 for a name that can't be a channel's, 100 (temporary) for an
+/// engine in trouble and for a node that has ended, 111 (temporary) for too many requests at a time.
+///
+/// Publications of one thread into one channel keep their order.
+#[derive(Clone)]
+pub struct NodeHandle {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl NodeHandle {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Publishes into a channel. Permissions are for clients: nobody asks for them here.
+    ///
+    /// # Errors
+    ///
+    /// 107 for a payload that isn't what the namespace takes, or an idempotency key that is too long.
+    pub fn publish(
+        &self,
+        request: ApiPublish,
+    ) -> impl Future<Output = Result<PublishOutcome, Error>> + Send + use<> {
+        let worker = self.worker_of(&request.channel);
+        self.ask(worker, move |now, state, done| {
+            state.hub.api_publish(now, request, done);
+        })
+    }
+
+    /// Publishes the same into several channels (that of `request` counts for nothing), and tells for each how
+    /// it went, in their order.
+    pub fn broadcast(
+        &self,
+        channels: Vec<String>,
+        request: &ApiPublish,
+    ) -> impl Future<Output = Vec<Result<PublishOutcome, Error>>> + Send + use<> {
+        let publishes: Vec<_> = channels
+            .into_iter()
+            .map(|channel| {
+                self.publish(ApiPublish {
+                    channel,
+                    ..request.clone()
+                })
+            })
+            .collect();
+        async move {
+            let mut outcomes = Vec::with_capacity(publishes.len());
+            for publish in publishes {
+                outcomes.push(publish.await);
+            }
+            outcomes
+        }
+    }
+
+    /// Who is in a channel, or some of them.
+    ///
+    /// # Errors
+    ///
+    /// 108 where the namespace has no presence; 106 if all are wanted and there are too many; 107 for a
+    /// limit of 0, and for a cursor with `sample`.
+    pub fn presence(
+        &self,
+        request: ApiPresence,
+    ) -> impl Future<Output = Result<PresenceList, Error>> + Send + use<> {
+        let worker = self.worker_of(&request.channel);
+        self.ask(worker, move |now, state, done| {
+            state.hub.api_presence(now, request, done);
+        })
+    }
+
+    /// How many are in a channel.
+    ///
+    /// # Errors
+    ///
+    /// 108 where the namespace has no presence.
+    pub fn presence_stats(
+        &self,
+        channel: &str,
+    ) -> impl Future<Output = Result<PresenceStatsResult, Error>> + Send + use<> {
+        let channel = channel.to_owned();
+        self.ask(self.worker_of(&channel), move |now, state, done| {
+            state.hub.api_presence_stats(now, &channel, done);
+        })
+    }
+
+    /// Reads a channel's history.
+    ///
+    /// # Errors
+    ///
+    /// 108 where the namespace keeps none; 112 for a position of another epoch; 107 for reading back from
+    /// offset 0.
+    pub fn history(
+        &self,
+        request: ApiHistory,
+    ) -> impl Future<Output = Result<HistoryResult, Error>> + Send + use<> {
+        let worker = self.worker_of(&request.channel);
+        self.ask(worker, move |now, state, done| {
+            state.hub.api_history(now, request, done);
+        })
+    }
+
+    /// Removes what is kept of a channel's publications. Its epoch and offsets go on.
+    ///
+    /// # Errors
+    ///
+    /// 108 where the namespace keeps none.
+    pub fn history_remove(
+        &self,
+        channel: &str,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let channel = channel.to_owned();
+        self.ask(self.worker_of(&channel), move |now, state, done| {
+            state.hub.api_history_remove(now, &channel, done);
+        })
+    }
+
+    /// Subscribes connections to a channel; those which are subscribed already stay as they are. That
+    /// there are none is no error.
+    ///
+    /// # Errors
+    ///
+    /// 107 for `info` or `data` that aren't JSON; 110 for an end in the past.
+    pub fn subscribe(
+        &self,
+        target: Target,
+        request: ApiSubscribe,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        all(self.ask_all(move |now, state, done| {
+            let (request, out) = (request.clone(), &mut state.connections);
+            state.hub.api_subscribe(now, &target, request, done, out);
+        }))
+    }
+
+    /// Ends the subscriptions of connections to a channel, and tells the clients why
+    /// ([`UnsubscribeCode`](tautline_protocol::UnsubscribeCode)`::into`).
+    ///
+    /// # Errors
+    ///
+    /// None but those of all methods.
+    pub fn unsubscribe(
+        &self,
+        target: Target,
+        channel: &str,
+        unsubscribe: Unsubscribe,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let channel = channel.to_owned();
+        all(self.ask_all(move |now, state, done| {
+            let (hub, out) = (&mut state.hub, &mut state.connections);
+            done(hub.api_unsubscribe(now, &target, &channel, &unsubscribe, out));
+        }))
+    }
+
+    /// Ends connections, but for those in `spared`, which has ids of connections.
+    ///
+    /// # Errors
+    ///
+    /// None but those of all methods.
+    pub fn disconnect(
+        &self,
+        target: Target,
+        spared: Vec<String>,
+        disconnect: Disconnect,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        all(self.ask_all(move |now, state, done| {
+            let (hub, out) = (&mut state.hub, &mut state.connections);
+            hub.api_disconnect(now, &target, &spared, &disconnect, out);
+            done(Ok(()));
+        }))
+    }
+
+    /// Gives connections another end, or none.
+    ///
+    /// # Errors
+    ///
+    /// 107 for an `info` that isn't JSON.
+    pub fn refresh(
+        &self,
+        target: Target,
+        request: ApiRefresh,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        all(self.ask_all(move |now, state, done| {
+            let (hub, out) = (&mut state.hub, &mut state.connections);
+            done(hub.api_refresh(now, &target, &request, out));
+        }))
+    }
+
+    /// What the node carries.
+    pub fn info(&self) -> impl Future<Output = NodeInfo> + Send + use<> {
+        let shared = Arc::clone(&self.shared);
+        async move { node_api::info(&shared).await }
+    }
+
+    /// The WebSocket endpoint as a service, for an HTTP server of the application's.
+    pub fn websocket(&self) -> WebSocketService {
+        WebSocketService::new(self.clone())
+    }
+
+    /// All that is asked of a channel is asked of one worker, so that it keeps its order.
+    fn worker_of(&self, channel: &str) -> usize {
+        let hasher = BuildHasherDefault::<DefaultHasher>::default();
+        let workers = self.shared.mailboxes.len() as u64;
+        (hasher.hash_one(channel) % workers) as usize
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        worker: usize,
+        start: impl FnOnce(Now, &mut State, Done<T>) + Send + 'static,
+    ) -> Answered<T> {
+        let (answer, answered) = oneshot::channel();
+        self.shared.mailboxes[worker].call(Box::new(move |now, state| {
+            // Nobody to tell any more is nothing to tell.
+            start(now, state, Box::new(|result| drop(answer.send(result))));
+        }));
+        Answered(answered)
+    }
+
+    /// Asks every worker; the first failure is that of all.
+    fn ask_all(
+        &self,
+        start: impl Fn(Now, &mut State, Done<()>) + Clone + Send + 'static,
+    ) -> Vec<Answered<()>> {
+        (0..self.shared.mailboxes.len())
+            .map(|worker| self.ask(worker, start.clone()))
+            .collect()
+    }
+}
+
+/// The result of what a worker was asked for.
+struct Answered<T>(oneshot::Receiver<Result<T, Error>>);
+
+impl<T> Future for Answered<T> {
+    type Output = Result<T, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // A worker that has ended drops what it is asked.
+        let gone = |_| Err(ErrorCode::Internal.into());
+        Pin::new(&mut self.0)
+            .poll(cx)
+            .map(|answer| answer.unwrap_or_else(gone))
+    }
+}
+
+/// The results of all; the first failure is that of all.
+async fn all<T>(answered: Vec<Answered<T>>) -> Result<(), Error> {
+    let mut outcome = Ok(());
+    for answer in answered {
+        outcome = outcome.and(answer.await.map(drop));
+    }
+    outcome
+}
+
+/// Takes the result of what a worker was asked for.
+type Done<T> = Box<dyn FnOnce(Result<T, Error>)>;
+
+impl fmt::Debug for NodeHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeHandle")
+            .field("workers", &self.shared.mailboxes.len())
+            .finish_non_exhaustive()
+    }
+}
