@@ -139,7 +139,9 @@ fn type_name(kind: &str) -> Option<&'static str> {
         "bool" => "yes or no",
         "usize" | "u64" | "u16" | "Option<u64>" => "number",
         "Duration" => "duration",
-        "String" | "Option<String>" | "Option<ChannelPattern>" => "text",
+        "String" | "Option<String>" | "Option<ChannelPattern>" | "Option<TagsFilterTemplate>" => {
+            "text"
+        }
         "Option<Pattern>" => "regular expression",
         "Option<Secret>" => "secret text",
         "Option<Rate>" => "rate",

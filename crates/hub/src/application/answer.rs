@@ -166,6 +166,9 @@ pub struct SubscribeReply {
     pub overrides: Overrides,
     /// What the subscriber may do in the channel, beside what namespace and token allow.
     pub allow: Allowed,
+    /// Of which publications the subscriber may know: a tags filter as JSON, beside those that namespace
+    /// and token impose. One that can't be read is error 103.
+    pub tags_filter: Option<String>,
     /// When the subscription expires, in Unix seconds. `None`: when the token does.
     pub expire_at: Option<u64>,
     /// Whose duty it is to prolong it.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 use tautline_auth::Pattern;
 
-use super::{ChannelPattern, ConfigError, duration};
+use super::{ChannelPattern, ConfigError, TagsFilterTemplate, duration};
 use crate::engine::HistoryOptions;
 
 /// Namespaces, and what is common to them.
@@ -129,6 +129,11 @@ pub struct NamespaceOptions {
     pub allow_user_limited_channels: bool,
     /// What may be published.
     pub publication_data_format: DataFormat,
+    /// Of which publications subscribers may know: a tags filter as JSON, such as
+    /// `{"key":"owner","cmp":"eq","val":"{{user}}"}`, in which `{{user}}` stands for the subscriber's user id
+    /// and `{{name}}` for the variable `:name` of the `pattern`. Where something is to be filled in and there
+    /// is nothing, nobody may subscribe. Clients may narrow it with a filter of their own, and never widen it.
+    pub server_tags_filter: Option<TagsFilterTemplate>,
     /// Clients may ask for publications with certain tags only.
     pub allow_tags_filter: bool,
     /// Ways in which clients may ask for publications as patches against the one before.
@@ -400,6 +405,18 @@ impl ChannelOptions {
             return Err(ConfigError::new(
                 option("slow_consumer_key_tag"),
                 "needs slow_consumer = \"latest\"",
+            ));
+        }
+        let pattern = namespace.pattern.as_ref();
+        let is_known = |name: &str| {
+            name == "user" || pattern.is_some_and(|pattern| pattern.has_variable(name))
+        };
+        let filter = namespace.server_tags_filter.as_ref();
+        let mut variables = filter.into_iter().flat_map(TagsFilterTemplate::variables);
+        if let Some(unknown) = variables.find(|name| !is_known(name)) {
+            return Err(ConfigError::new(
+                option("server_tags_filter"),
+                format!("`{{{{{unknown}}}}}` is neither the user nor a variable of the pattern"),
             ));
         }
         if namespace.force_push_join_leave && !namespace.join_leave {

@@ -9,6 +9,7 @@ mod channel_pattern;
 mod client;
 pub mod duration;
 mod rate_limit;
+mod tags_filter;
 
 use std::sync::Arc;
 
@@ -22,6 +23,8 @@ pub use channel::{
 pub use channel_pattern::{ChannelPattern, ChannelPatternError};
 pub use client::{ClientOptions, PersonalChannelOptions};
 pub use rate_limit::{ClientCommandRates, ErrorRate, RateLimitOptions, UserCommandRates};
+
+pub use tags_filter::{TagsFilterError, TagsFilterTemplate};
 
 use crate::hub::Limits;
 

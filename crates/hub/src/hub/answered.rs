@@ -403,7 +403,7 @@ impl SubscribeReply {
             data: self.data.map(Into::into).or(known.options.data),
             overrides: overlay(self.overrides, known.options.overrides),
             allow: self.allow | known.options.allow,
-            tags_filter: known.options.tags_filter,
+            tags_filter: both_filters(self.tags_filter, known.options.tags_filter),
         };
         Ok(Grant {
             options,
@@ -411,6 +411,16 @@ impl SubscribeReply {
             refresh_by_server: self.refresh == RefreshBy::Server,
             ..known
         })
+    }
+}
+
+/// The texts of two filters as that of one which lets through what passes both.
+fn both_filters(one: Option<String>, other: Option<Box<str>>) -> Option<Box<str>> {
+    match (one, other) {
+        (Some(one), Some(other)) => {
+            Some(format!(r#"{{"op":"and","nodes":[{one},{other}]}}"#).into())
+        }
+        (one, other) => one.map(Into::into).or(other),
     }
 }
 

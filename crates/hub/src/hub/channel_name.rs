@@ -64,6 +64,12 @@ impl<'n, 'c> ChannelName<'n, 'c> {
         })
     }
 
+    /// What stands for a variable of the namespace's pattern.
+    pub(crate) fn variable(&self, name: &str) -> Option<&'n str> {
+        let path = self.full.find('/').map(|start| &self.full[start..]);
+        self.options.pattern.as_ref()?.variable(name, path?)
+    }
+
     pub(crate) fn check_length(config: &HubConfig, full: &str) -> Result<(), ErrorCode> {
         if full.is_empty() || full.len() > config.channel.max_length {
             return Err(ErrorCode::BadRequest);

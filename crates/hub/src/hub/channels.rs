@@ -158,6 +158,19 @@ impl Channel {
         }
     }
 
+    /// Gives a subscriber another filter, from the next publication on.
+    pub(crate) fn reclassify(&mut self, slot: usize, filter: Filter) {
+        // So that there are classes, in which the subscriber has a place.
+        let class = self.classify(Some(filter), self.subscribers[slot].patching);
+        let before = self.subscribers[slot];
+        if let Some(classes) = &mut self.classes {
+            classes.leave(&before);
+        }
+        let subscriber = &mut self.subscribers[slot];
+        subscriber.class = class;
+        subscriber.miss();
+    }
+
     /// Takes a subscriber out. The last one gets its place.
     pub(crate) fn swap_remove(&mut self, slot: usize) {
         let subscriber = self.subscribers.swap_remove(slot);

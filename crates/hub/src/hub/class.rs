@@ -110,6 +110,11 @@ impl Classes {
         self.patched == 0 && filtered.all(|class| class.subscribers == 0)
     }
 
+    /// The filter of a class, if it has one.
+    pub(crate) fn filter(&self, class: u16) -> Option<&Filter> {
+        self.list.get(usize::from(class))?.filter.as_ref()
+    }
+
     /// Whether a publication is for the subscribers of a class.
     pub(crate) fn passes(&self, class: u16, publication: &Publication) -> bool {
         let filter = self

@@ -15,7 +15,7 @@ use super::ask::Guest;
 use super::channel_name::ChannelName;
 use super::dispatch::{Progress, Refusal};
 use super::liveness::Heartbeat;
-use super::sessions::{Connected, State};
+use super::sessions::{Conduct, Connected, State};
 use super::subscribe::{Grant, Plan};
 use super::users::Peers;
 use super::waiting::{Connecting, Waiting};
@@ -146,8 +146,12 @@ impl Hub {
             heartbeat: Heartbeat::new(first_ping),
             expires_at: expires_at.map(Deadline::at),
             peers: Peers::default(),
-            buckets: None,
-            capabilities,
+            conduct: capabilities.map(|capabilities| {
+                Box::new(Conduct {
+                    capabilities: Some(capabilities),
+                    buckets: None,
+                })
+            }),
         });
         self.clients.insert(info.client.clone(), id);
         self.users.enter(&info.user, id, &mut self.sessions);
@@ -254,7 +258,7 @@ impl Hub {
         for (channel, grant) in granted {
             let request = server_side_request(channel, request);
             let name = ChannelName::parse(&self.config, &request.channel)?;
-            let plan = self.plan(&request, &name, info, capabilities, grant.clone(), true);
+            let plan = self.plan(&request, &name, info, capabilities, grant.clone(), true)?;
             plans.push((request, plan));
         }
         for channel in request.subs.keys() {
@@ -268,7 +272,7 @@ impl Hub {
                 Err(_) => continue,
             };
             if let Ok(grant) = self.grant_subscription(now, info, capabilities, &name, "") {
-                let plan = self.plan(&request, &name, info, capabilities, grant, true);
+                let plan = self.plan(&request, &name, info, capabilities, grant, true)?;
                 plans.push((request, plan));
             }
         }

@@ -262,13 +262,21 @@ impl Hub {
                 return Err(ErrorCode::TooManyRequests);
             }
             let info = connected.info.clone();
-            let capabilities = connected.capabilities.clone();
+            let capabilities = connected.capabilities().cloned();
             let grant = Grant {
                 ttl,
                 options: options.clone(),
                 ..Grant::default()
             };
-            let plan = self.plan(&command, &name, &info, capabilities.as_deref(), grant, true);
+            let capabilities = capabilities.as_deref();
+            let plan = match self.plan(&command, &name, &info, capabilities, grant, true) {
+                Ok(plan) => plan,
+                Err(Refusal::Error(error)) => {
+                    call.failure.replace(Some(error));
+                    continue;
+                }
+                Err(Refusal::Disconnect(_)) => continue,
+            };
             let subscribing = self.begin_plan(now, id, 0, &command, &info, plan);
             if subscribing.outstanding == 0 {
                 self.finish_pushed(now, id, subscribing, call, out);

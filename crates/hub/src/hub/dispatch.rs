@@ -277,6 +277,10 @@ impl Hub {
             (Waiting::PresenceStats { command }, Outcome::PresenceStats(result)) => {
                 (command, Self::finish_presence_stats(result))
             }
+            (Waiting::FilteredHistory { command, read }, Outcome::History(result)) => {
+                let result = self.on_filtered(now, id, command, read, result);
+                (command, result)
+            }
             (Waiting::History { command, epoch }, Outcome::History(result)) => {
                 (command, Self::finish_history(&epoch, result))
             }

@@ -339,9 +339,11 @@ impl Hub {
         };
         let user = &connected.info.user;
         let buckets = connected
+            .conduct
+            .get_or_insert_default()
             .buckets
-            .get_or_insert_with(|| Box::new(SessionBuckets::new(limits, user)));
-        let SessionBuckets { own, user, .. } = &mut **buckets;
+            .get_or_insert_with(|| SessionBuckets::new(limits, user));
+        let SessionBuckets { own, user, .. } = buckets;
         let now = now.monotonic;
         let by_client = limits.client.take(operation, |place, rate| {
             own.get_mut(place)
@@ -412,8 +414,10 @@ impl Hub {
         };
         let user = &connected.info.user;
         let buckets = connected
+            .conduct
+            .get_or_insert_default()
             .buckets
-            .get_or_insert_with(|| Box::new(SessionBuckets::new(limits, user)));
+            .get_or_insert_with(|| SessionBuckets::new(limits, user));
         if buckets.errors.take(now, rate).is_ok() {
             return true;
         }

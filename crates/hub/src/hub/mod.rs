@@ -6,6 +6,7 @@
 //! - `connect`, `subscribe`, `unsubscribe`, `publish`, `presence`, `queries`, `refresh`: the commands;
 //! - `ask`, `answered`: what the application decides;
 //! - `class`: who gets publications filtered, or as patches; `patches`: those of who reads history;
+//!   `enforce`: filters that are imposed;
 //! - `fanout`: deliveries to subscribers at the head, `run`: those that came together; `cursor`: those
 //!   behind it; `recovery`, `tail`: where the two meet;
 //! - `heartbeat`: everything that happens because time passes; `liveness`: pings and their answers;
@@ -24,6 +25,7 @@ mod connect;
 mod control;
 mod cursor;
 mod dispatch;
+mod enforce;
 mod fanout;
 mod frame;
 mod heartbeat;

@@ -1,5 +1,6 @@
 //! The commands that ask for something and change nothing: presence stats, history.
 
+use tautline_protocol::filter::Filter;
 use tautline_protocol::message::{
     HistoryRequest, HistoryResult, PresenceStatsRequest, PresenceStatsResult, StreamPosition,
 };
@@ -7,6 +8,7 @@ use tautline_protocol::{Disconnect, ErrorCode, Response};
 
 use super::channel_name::ChannelName;
 use super::dispatch::{Progress, Refusal};
+use super::enforce::FilteredRead;
 use super::permission::Permissions;
 use super::waiting::Waiting;
 use super::{Hub, SessionId};
@@ -67,6 +69,11 @@ impl Hub {
             max_bytes: Some(answer_bytes(&self.config)),
             reverse: request.reverse,
         };
+        let filter = self.imposed_on(id, &name)?.filter(|_| limit > 0);
+        if let Some(filter) = filter {
+            let read = FilteredRead::new(filter, read, epoch);
+            return self.read_filtered(now, id, number, Box::new(read));
+        }
         let ticket = self.ticket();
         match self.engine.history(now, ticket, read) {
             Started::Done(result) => Self::finish_history(&epoch, result),
@@ -107,6 +114,24 @@ impl Hub {
             return Err(ErrorCode::PermissionDenied.into());
         }
         Ok(self.shared_name(name.full))
+    }
+
+    /// The filter that is imposed on a session in a channel. Without a subscription it is that of the
+    /// namespace.
+    fn imposed_on(
+        &self,
+        id: SessionId,
+        name: &ChannelName<'_, '_>,
+    ) -> Result<Option<Filter>, ErrorCode> {
+        let connected = self.sessions.connected(id);
+        let connected = connected.ok_or(ErrorCode::PermissionDenied)?;
+        let index = self.channels.find(name.full);
+        let subscription = index.and_then(|index| connected.subscription(index));
+        let extra = subscription.and_then(|subscription| subscription.extra.as_deref());
+        match extra.and_then(|extra| extra.filters.as_ref()) {
+            Some(filters) => Ok(Some(filters.imposed.clone())),
+            None => name.imposed_filter(&connected.info.user),
+        }
     }
 
     /// The channel of a command, and what the session may do there.

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use tautline_auth::{Allowed, Capabilities, SubscribeClaims, TokenError};
+use tautline_protocol::filter::Filter;
 use tautline_protocol::message::{
     ClientInfo, Error, RefreshRequest, RefreshResult, SubRefreshRequest,
 };
 use tautline_protocol::{Disconnect, ErrorCode, Response, UnsubscribeCode};
 
 use super::ask::AskedCommand;
+use super::channel_name::ChannelName;
 use super::connect::{deadline, time_to_live};
 use super::dispatch::{Progress, Refusal};
+use super::enforce::{self, Filters};
 use super::wheel::Deadline;
 use super::{Hub, SessionId};
 use crate::Now;
@@ -76,7 +79,7 @@ impl Hub {
         }
         let ttl = time_to_live(now, expire_at)?;
         connected.expires_at = ttl.map(|ttl| Deadline::at(deadline(now, ttl, grace)));
-        connected.capabilities = claims.caps.map(Arc::new);
+        connected.set_capabilities(claims.caps.map(Arc::new));
         self.arm(id);
         self.end_what_is_forbidden(now, id, out);
         Ok(Progress::Answer(Response::Refresh(RefreshResult { ttl })))
@@ -88,7 +91,7 @@ impl Hub {
         let Some(connected) = self.sessions.connected(id) else {
             return;
         };
-        let capabilities = connected.capabilities.as_deref();
+        let capabilities = connected.capabilities().map(Arc::as_ref);
         let subscriptions = connected.subscriptions.iter();
         let forbidden = subscriptions.filter(|subscription| {
             let channel = self.channels.get(subscription.channel);
@@ -162,6 +165,7 @@ impl Hub {
                 })?;
         check_bearer(&claims, &info, &request.channel)?;
         let ttl = time_to_live(now, claims.expire_at)?;
+        self.impose(id, channel, &claims)?;
         let expires_at =
             ttl.map(|ttl| deadline(now, ttl, self.config.client.expired_sub_close_delay));
         if let Some(connected) = self.sessions.connected_mut(id)
@@ -178,6 +182,55 @@ impl Hub {
         Ok(Progress::Answer(Response::SubRefresh(RefreshResult {
             ttl,
         })))
+    }
+
+    /// Imposes the filter of a new token on a subscriber, instead of the last one's. A token that says
+    /// nothing of it leaves it as it is.
+    fn impose(
+        &mut self,
+        id: SessionId,
+        channel: u32,
+        claims: &SubscribeClaims,
+    ) -> Result<(), Refusal> {
+        let granted = enforce::granted_filter(claims.options.tags_filter.as_deref())?;
+        let connected = self.sessions.connected(id);
+        let subscription = connected.and_then(|connected| connected.subscription(channel));
+        let (Some(granted), Some(subscription)) = (granted, subscription) else {
+            return Ok(());
+        };
+        let slot = subscription.slot as usize;
+        let known = subscription.extra.as_deref();
+        let known = known.and_then(|extra| extra.filters.as_ref());
+        let name = ChannelName::parse(&self.config, &claims.channel)?;
+        let Some(imposed) = enforce::all(name.imposed_filter(&claims.user)?, Some(granted)) else {
+            return Ok(());
+        };
+        if known.is_some_and(|known| known.imposed == imposed) {
+            return Ok(());
+        }
+        let own = match known {
+            Some(known) => known.own.clone(),
+            None => self.own_filter(channel, slot),
+        };
+        let filters = Filters { imposed, own };
+        let both = filters.both();
+        self.check_room_for(&both, name.full)?;
+        if let Some(channel) = self.channels.get_mut(channel) {
+            channel.reclassify(slot, both);
+        }
+        if let Some(connected) = self.sessions.connected_mut(id)
+            && let Some(subscription) = connected.subscription_mut(channel)
+        {
+            subscription.extra.get_or_insert_default().filters = Some(filters);
+        }
+        Ok(())
+    }
+
+    /// The filter of a subscriber on whom nothing is imposed.
+    fn own_filter(&self, channel: u32, slot: usize) -> Option<Filter> {
+        let channel = self.channels.get(channel)?;
+        let class = channel.subscribers.get(slot)?.class;
+        channel.classes.as_deref()?.filter(class).cloned()
     }
 
     /// What a subscription token says. Whether it is for this bearer and channel is another

@@ -10,6 +10,7 @@ use tautline_protocol::message::ClientInfo;
 
 use super::SessionId;
 use super::cursor::Lag;
+use super::enforce::Filters;
 use super::frame::KeptFrame;
 use super::limit::SessionBuckets;
 use super::liveness::Heartbeat;
@@ -81,12 +82,18 @@ pub(crate) struct Connected {
     pub(crate) heartbeat: Heartbeat,
     /// When the connection is closed unless it is refreshed.
     pub(crate) expires_at: Option<Deadline>,
-    /// How often it does things, once it has done any.
-    pub(crate) buckets: Option<Box<SessionBuckets>>,
-    /// What its token lets it do in channels.
-    pub(crate) capabilities: Option<Arc<Capabilities>>,
+    pub(crate) conduct: Option<Box<Conduct>>,
     /// Its place among its user's.
     pub(crate) peers: Peers,
+}
+
+/// What a session may do, and how often it does.
+#[derive(Default)]
+pub(crate) struct Conduct {
+    /// Once it has done anything.
+    pub(crate) buckets: Option<SessionBuckets>,
+    /// What its token lets it do in channels.
+    pub(crate) capabilities: Option<Arc<Capabilities>>,
 }
 
 /// A session's subscription to a channel.
@@ -117,6 +124,8 @@ pub(crate) struct SubscriptionExtra {
     pub(crate) refresh_by_server: bool,
     /// What a token lets the subscriber do in the channel.
     pub(crate) allow: Allowed,
+    /// Where something is imposed on the subscriber.
+    pub(crate) filters: Option<Filters>,
 }
 
 /// Frames of commands that wait for one before them.
@@ -174,13 +183,24 @@ impl Connected {
             .find(|subscription| subscription.channel == channel)
     }
 
+    /// What its token lets it do in channels.
+    pub(crate) fn capabilities(&self) -> Option<&Arc<Capabilities>> {
+        self.conduct.as_ref()?.capabilities.as_ref()
+    }
+
+    pub(crate) fn set_capabilities(&mut self, capabilities: Option<Arc<Capabilities>>) {
+        if self.conduct.is_some() || capabilities.is_some() {
+            self.conduct.get_or_insert_default().capabilities = capabilities;
+        }
+    }
+
     /// What the session may do in a channel beside what the namespace says. `index` is that of the
     /// channel, if it is subscribed.
     pub(crate) fn allowed(&self, name: &str, index: Option<u32>) -> Allowed {
         let subscription = index.and_then(|index| self.subscription(index));
         let extra = subscription.and_then(|subscription| subscription.extra.as_deref());
         let own = extra.map_or(Allowed::NOTHING, |extra| extra.allow);
-        let capabilities = self.capabilities.as_deref();
+        let capabilities = self.capabilities();
         own | capabilities.map_or(Allowed::NOTHING, |capabilities| capabilities.of(name))
     }
 

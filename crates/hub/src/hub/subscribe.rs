@@ -21,6 +21,7 @@ use super::class::Patching;
 use super::connect::{deadline, time_to_live};
 use super::cursor::{PAGE_PUBLICATIONS, page_bytes};
 use super::dispatch::{Progress, Refusal};
+use super::enforce::{self, Filters};
 use super::patches::Sequence;
 use super::permission::Permissions;
 use super::recovery;
@@ -67,6 +68,8 @@ pub(super) struct Plan {
     /// The server's doing, not the client's.
     server_side: bool,
     filter: Option<Filter>,
+    /// Where something is imposed: what, and what the client asked for.
+    filters: Option<Filters>,
     /// The subscriber takes patches.
     takes_patches: bool,
 }
@@ -179,7 +182,7 @@ impl Hub {
             return Err(ErrorCode::LimitExceeded.into());
         }
         let name = ChannelName::parse(&self.config, &request.channel)?;
-        let capabilities = connected.capabilities.as_deref();
+        let capabilities = connected.capabilities().map(Arc::as_ref);
         let grant = match granted {
             Some(grant) => grant,
             None => {
@@ -187,23 +190,7 @@ impl Hub {
                 self.grant_subscription(now, info, capabilities, &name, token)?
             }
         };
-        let mut plan = self.plan(request, &name, &connected.info, capabilities, grant, false);
-        if let Some(filter) = &request.tags_filter {
-            if !name.options.allow_tags_filter {
-                return Err(ErrorCode::BadRequest.into());
-            }
-            let filter = filter.parse(&FilterLimits::default()).map_err(|error| {
-                tracing::debug!(session = id.index, %error, "refusing a tags filter");
-                ErrorCode::BadRequest
-            })?;
-            let channel = known.and_then(|channel| self.channels.get(channel));
-            let classes = channel.and_then(|channel| channel.classes.as_deref());
-            if classes.is_some_and(|classes| classes.is_full(&filter)) {
-                return Err(ErrorCode::LimitExceeded.into());
-            }
-            plan.filter = Some(filter);
-        }
-        Ok(plan)
+        self.plan(request, &name, &connected.info, capabilities, grant, false)
     }
 
     /// What a request that is allowed comes to.
@@ -215,7 +202,7 @@ impl Hub {
         capabilities: Option<&Capabilities>,
         grant: Grant,
         server_side: bool,
-    ) -> Plan {
+    ) -> Result<Plan, Refusal> {
         let by_token = capabilities.map_or(Allowed::NOTHING, |all| all.of(name.full));
         let allowed = grant.options.allow | by_token;
         // What a client may do as a subscriber counts: it is about to be one.
@@ -232,7 +219,30 @@ impl Hub {
         let is_recovering = request.recover || name.options.auto_cache_recover;
         let recovers = is_recovering && wants.recoverable;
         let since = recovers.then(|| (request.offset, Arc::from(&*request.epoch)));
-        Plan {
+        let own = match &request.tags_filter {
+            None => None,
+            Some(_) if !name.options.allow_tags_filter => return Err(ErrorCode::BadRequest.into()),
+            Some(filter) => {
+                let filter = filter.parse(&FilterLimits::default()).map_err(|error| {
+                    tracing::debug!(%error, "refusing a tags filter");
+                    ErrorCode::BadRequest
+                })?;
+                Some(filter)
+            }
+        };
+        let imposed = enforce::all(
+            name.imposed_filter(&info.user)?,
+            enforce::granted_filter(grant.options.tags_filter.as_deref())?,
+        );
+        let filters = imposed.map(|imposed| Filters {
+            imposed,
+            own: own.clone(),
+        });
+        let filter = filters.as_ref().map(Filters::both).or(own);
+        if let Some(filter) = &filter {
+            self.check_room_for(filter, name.full)?;
+        }
+        Ok(Plan {
             wants,
             grant,
             history,
@@ -240,13 +250,25 @@ impl Hub {
             is_recovering,
             is_cache,
             server_side,
-            filter: None,
+            filter,
+            filters,
             takes_patches: request.delta == "fossil"
                 && name
                     .options
                     .allowed_delta_types
                     .contains(&DeltaType::Fossil),
+        })
+    }
+
+    /// Whether a channel has room for (another) subscriber with this filter.
+    pub(super) fn check_room_for(&self, filter: &Filter, channel: &str) -> Result<(), ErrorCode> {
+        let index = self.channels.find(channel);
+        let channel = index.and_then(|index| self.channels.get(index));
+        let classes = channel.and_then(|channel| channel.classes.as_deref());
+        if classes.is_some_and(|classes| classes.is_full(filter)) {
+            return Err(ErrorCode::LimitExceeded);
         }
+        Ok(())
     }
 
     /// The first rule that applies decides.
@@ -318,13 +340,18 @@ impl Hub {
             })
         });
         let allow = plan.grant.options.allow;
-        let has_extra = expires_at.is_some() || chan_info.is_some() || allow != Allowed::NOTHING;
+        let filters = plan.filters.clone();
+        let has_extra = expires_at.is_some()
+            || chan_info.is_some()
+            || filters.is_some()
+            || allow != Allowed::NOTHING;
         let extra = has_extra.then(|| {
             Box::new(SubscriptionExtra {
                 info: chan_info,
                 expires_at,
                 refresh_by_server: by_server,
                 allow,
+                filters,
             })
         });
         let Some(session) = self.sessions.get_mut(id) else {

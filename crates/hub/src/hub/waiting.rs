@@ -10,15 +10,31 @@ use super::SessionId;
 use super::api::PublishOutcome;
 use super::ask::{AskedCommand, Guest};
 use super::channels::ChannelKey;
+use super::enforce::FilteredRead;
 use crate::engine::{EngineError, HistoryPage, Outcome, PresencePage};
 
 /// The command of a session that waits. No other of the session is executed meanwhile.
 pub(crate) enum Waiting {
-    Publish { command: u32 },
-    Presence { command: u32 },
-    PresenceStats { command: u32 },
-    History { command: u32, epoch: Arc<str> },
-    Unsubscribe { command: u32 },
+    Publish {
+        command: u32,
+    },
+    Presence {
+        command: u32,
+    },
+    PresenceStats {
+        command: u32,
+    },
+    History {
+        command: u32,
+        epoch: Arc<str>,
+    },
+    FilteredHistory {
+        command: u32,
+        read: Box<FilteredRead>,
+    },
+    Unsubscribe {
+        command: u32,
+    },
     Subscribe(Subscribing),
     Connect(Connecting),
     Application(AskedCommand),
@@ -103,6 +119,7 @@ impl Waiting {
             | Self::Presence { command }
             | Self::PresenceStats { command }
             | Self::History { command, .. }
+            | Self::FilteredHistory { command, .. }
             | Self::Unsubscribe { command } => *command,
             Self::Subscribe(subscribing) => subscribing.command,
             Self::Connect(connecting) => connecting.command,

@@ -16,6 +16,7 @@ mod classes;
 mod connect;
 mod control;
 mod cursor;
+mod enforced;
 mod expiry;
 mod heartbeat;
 mod history;

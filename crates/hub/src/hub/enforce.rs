@@ -1,0 +1,208 @@
+//! Filters that are imposed on a subscriber: by the namespace, by a token, by the application.
+//!
+//! A client may narrow what it gets with a filter of its own. It never gets what an imposed one doesn't
+//! let through: not live, not recovered, not in a page of history.
+
+use std::sync::Arc;
+
+use tautline_protocol::filter::{Filter, FilterLimits, RawFilter};
+use tautline_protocol::message::{HistoryResult, Publication};
+use tautline_protocol::{ErrorCode, Response};
+
+use super::channel_name::ChannelName;
+use super::cursor::PAGE_PUBLICATIONS;
+use super::dispatch::{Progress, Refusal};
+use super::queries::{answer_bytes, history_result};
+use super::waiting::Waiting;
+use super::{Hub, SessionId};
+use crate::Now;
+use crate::engine::{EngineError, HistoryPage, HistoryRead, Started, weight};
+
+/// What is imposed on a subscriber, and what it asked for itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Filters {
+    pub(crate) imposed: Filter,
+    pub(crate) own: Option<Filter>,
+}
+
+impl Filters {
+    /// What passes both.
+    pub(crate) fn both(&self) -> Filter {
+        match &self.own {
+            Some(own) => self.imposed.and(own),
+            None => self.imposed.clone(),
+        }
+    }
+}
+
+impl ChannelName<'_, '_> {
+    /// The filter that the namespace imposes on a user.
+    ///
+    /// # Errors
+    ///
+    /// Error 103 where it asks for a user and there is none.
+    pub(super) fn imposed_filter(&self, user: &str) -> Result<Option<Filter>, ErrorCode> {
+        let Some(template) = &self.options.server_tags_filter else {
+            return Ok(None);
+        };
+        let filter = template.filter(|name| match name {
+            "user" => Some(user),
+            name => self.variable(name),
+        });
+        filter.map(Some).ok_or(ErrorCode::PermissionDenied)
+    }
+}
+
+/// The filter that a token or the application imposes.
+///
+/// # Errors
+///
+/// Error 103 for one that can't be read: then nobody knows what the subscriber may see.
+pub(super) fn granted_filter(text: Option<&str>) -> Result<Option<Filter>, ErrorCode> {
+    let Some(text) = text else {
+        return Ok(None);
+    };
+    let filter = RawFilter::Json(text).parse(&FilterLimits::default());
+    filter.map(Some).map_err(|error| {
+        tracing::debug!(%error, "refusing a subscription whose filter can't be read");
+        ErrorCode::PermissionDenied
+    })
+}
+
+/// What passes all of them.
+pub(super) fn all(one: Option<Filter>, other: Option<Filter>) -> Option<Filter> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.and(&other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// A page of history of which a session may know only a part: read on until there is enough of that.
+pub(crate) struct FilteredRead {
+    filter: Filter,
+    read: HistoryRead,
+    /// Epoch of the position that the client named; empty for any.
+    epoch: Arc<str>,
+    /// How many publications the client gets at the most.
+    wanted: usize,
+    found: Vec<Arc<Publication>>,
+    bytes: usize,
+    /// How many more are looked through.
+    left: usize,
+}
+
+impl FilteredRead {
+    pub(super) fn new(filter: Filter, read: HistoryRead, epoch: Arc<str>) -> Self {
+        Self {
+            filter,
+            epoch,
+            wanted: read.limit.unwrap_or(usize::MAX),
+            read: HistoryRead {
+                limit: Some(PAGE_PUBLICATIONS),
+                ..read
+            },
+            found: Vec::new(),
+            bytes: 0,
+            left: MAX_LOOKED_THROUGH,
+        }
+    }
+
+    /// Takes from a page what passes. Whether there may be more to come.
+    fn take(&mut self, page: &HistoryPage, most_bytes: usize) -> bool {
+        let Some(last) = page.publications.last() else {
+            return false;
+        };
+        self.read.since = Some(last.offset);
+        for publication in &page.publications {
+            if self.left == 0 {
+                return false;
+            }
+            self.left -= 1;
+            if !self.filter.matches(&publication.tags) {
+                continue;
+            }
+            let bytes = weight(publication);
+            if self.found.len() >= self.wanted
+                || !self.found.is_empty() && self.bytes + bytes > most_bytes
+            {
+                return false;
+            }
+            self.bytes += bytes;
+            self.found.push(publication.clone());
+        }
+        let is_end = if self.read.reverse {
+            last.offset <= 1
+        } else {
+            last.offset >= page.top.offset
+        };
+        !is_end && self.found.len() < self.wanted && self.left > 0
+    }
+}
+
+impl Hub {
+    /// Reads history for a session that may not know all of it.
+    pub(super) fn read_filtered(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        number: u32,
+        mut read: Box<FilteredRead>,
+    ) -> Result<Progress, Refusal> {
+        loop {
+            let ticket = self.ticket();
+            match self.engine.history(now, ticket, read.read.clone()) {
+                Started::Done(result) => {
+                    if let Some(progress) = self.take_filtered(&mut read, result)? {
+                        return Ok(progress);
+                    }
+                }
+                Started::Later => {
+                    let command = number;
+                    self.wait(id, ticket, Waiting::FilteredHistory { command, read });
+                    return Ok(Progress::Wait);
+                }
+            }
+        }
+    }
+
+    /// One page of it has come.
+    pub(super) fn on_filtered(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        number: u32,
+        mut read: Box<FilteredRead>,
+        result: Result<HistoryPage, EngineError>,
+    ) -> Result<Progress, Refusal> {
+        match self.take_filtered(&mut read, result)? {
+            Some(progress) => Ok(progress),
+            None => self.read_filtered(now, id, number, read),
+        }
+    }
+
+    /// The answer, if that was enough.
+    fn take_filtered(
+        &self,
+        read: &mut FilteredRead,
+        result: Result<HistoryPage, EngineError>,
+    ) -> Result<Option<Progress>, Refusal> {
+        let mut page = result?;
+        let more = read.take(&page, answer_bytes(&self.config));
+        page.publications = Vec::new();
+        let HistoryResult { position, .. } = history_result(&read.epoch, page)?;
+        // From here on it has to be this stream.
+        read.epoch.clone_from(&position.epoch);
+        if more {
+            return Ok(None);
+        }
+        let publications = std::mem::take(&mut read.found);
+        let result = HistoryResult {
+            publications,
+            position,
+        };
+        Ok(Some(Progress::Answer(Response::History(result))))
+    }
+}
+
+/// How many publications are looked through for one answer, however few of them pass.
+const MAX_LOOKED_THROUGH: usize = 10_000;
