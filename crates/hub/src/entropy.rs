@@ -15,16 +15,15 @@ pub(crate) fn connection_id(entropy: &mut dyn Entropy) -> std::sync::Arc<str> {
     entropy.fill(&mut bytes);
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
-    let mut text = String::with_capacity(36);
-    for (index, byte) in bytes.iter().enumerate() {
-        if matches!(index, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        for nibble in [byte >> 4, byte & 0xf] {
-            text.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
+    let mut text = [b'-'; 36];
+    let mut places = (0..text.len()).filter(|place| !matches!(place, 8 | 13 | 18 | 23));
+    for nibble in bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]) {
+        if let Some(place) = places.next() {
+            text[place] = b"0123456789abcdef"[usize::from(nibble)];
         }
     }
-    text.into()
+    // They are ASCII, all of them.
+    str::from_utf8(&text).unwrap_or_default().into()
 }
 
 /// An epoch: eight ASCII letters. (Never `_`, which a client uses for a position known to be bad.)

@@ -48,14 +48,7 @@ pub(crate) fn run(context: &Context, tools: &Tools, report: &mut Report) -> Resu
     command
         .current_dir(&folder)
         // The SDK closes its sockets after it has said that it has.
-        .args([
-            "-B",
-            "-W",
-            "ignore::ResourceWarning",
-            "-m",
-            "unittest",
-            "-v",
-        ]);
+        .args(["-B", "-W", "ignore::ResourceWarning", "side_by_side.py"]);
     tell(&mut command);
     add(
         context,

@@ -110,22 +110,22 @@ impl BehindProof {
         }
         let heap = |bytes: i64| mebibytes(bytes - empty.heap);
         println!(
-            "behind: {} publications missed, {} a second meanwhile: caught up after {:.1} s, at publication {}; \
-             all in order, none lost, none twice",
+            "| missed | a second meanwhile | caught up after | CPU of the server | its heap: history | at most more meanwhile |"
+        );
+        println!("|--:|--:|--:|--:|--:|--:|");
+        println!(
+            "| {} | {} | {:.1} s | {:.2} s, {:.0} ns a publication | {:.0} MiB | {:.2} MiB |",
             self.missed,
             self.rate,
             took.as_secs_f64(),
-            next - 1,
-        );
-        println!(
-            "  the server's CPU: {:.1} s, {:.0} ns a publication",
             cpu.as_secs_f64(),
-            cpu.as_nanos() as f64 / next as f64
-        );
-        println!(
-            "  the server's heap: {:.1} MiB of history before, {:.2} MiB more at its peak while it caught up",
+            cpu.as_nanos() as f64 / next as f64,
             heap(full.heap),
             mebibytes(peak - full.heap)
+        );
+        println!(
+            "\nAll of them, up to number {}, in order, none lost, none twice.",
+            next - 1
         );
         Ok(())
     }

@@ -12,8 +12,10 @@ use super::{Author, Stage, mebibytes, numbers, read_in_order};
 use crate::client::Random;
 use crate::client::session::{Command, Reply, Session};
 use crate::options::Common;
+use crate::stats::Spread;
 
 const EVENTS: usize = 256;
+const ROUNDS: u32 = 3;
 const AUTHOR: u64 = u64::MAX;
 /// A slow reader's share of its rate, and how often it takes that.
 const SIP: usize = 1_000;
@@ -33,7 +35,7 @@ pub(crate) struct SlowProof {
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     slow: u32,
     /// Seconds of each part: without the slow readers, and with them
-    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=120))]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=120))]
     seconds: u32,
     /// Publications a second
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
@@ -72,12 +74,75 @@ struct Play<'a> {
     delays: Vec<u64>,
 }
 
+/// What one round has shown.
+struct Seen {
+    /// Median, 99 % and the longest of the fast readers' delays, in microseconds.
+    without: [u64; 3],
+    with: [u64; 3],
+    /// How much larger the server's heap was at its peak.
+    heap: i64,
+    /// By how many publications the slow readers were behind at least.
+    behind: u64,
+}
+
 impl SlowProof {
-    /// Shows it, and prints what was seen.
+    /// Shows it, in some rounds with a fresh server each, and prints what was seen.
     ///
     /// # Errors
     /// A reader who is cut off, or gets something else than it must.
     pub(crate) fn show(&self, common: &Common) -> Result<()> {
+        let rounds = common.rounds.unwrap_or(ROUNDS);
+        let seen = (0..rounds)
+            .map(|_| self.round(common))
+            .collect::<Result<Vec<_>>>()?;
+        println!(
+            "{} readers at {} B/s beside {} fast ones, {} publications a second of {} B, {:?}; {rounds} rounds\n",
+            self.slow,
+            SIP * 10,
+            self.fast,
+            self.rate,
+            self.payload,
+            self.policy
+        );
+        println!(
+            "| fast readers' delay, ms: median of the rounds (least - most) | without slow ones | with them |"
+        );
+        println!("|---|--:|--:|");
+        for (index, name) in ["p50", "p99", "longest"].into_iter().enumerate() {
+            let figure = |part: fn(&Seen) -> [u64; 3]| {
+                let spread = Spread::of(seen.iter().map(|seen| part(seen)[index] as f64 / 1000.0));
+                spread.map_or(String::new(), |Spread { median, min, max }| {
+                    format!("{median:.1} ({min:.1} - {max:.1})")
+                })
+            };
+            println!(
+                "| {name} | {} | {} |",
+                figure(|seen| seen.without),
+                figure(|seen| seen.with)
+            );
+        }
+        let heap = seen.iter().map(|seen| seen.heap).max().unwrap_or_default();
+        let behind = seen
+            .iter()
+            .map(|seen| seen.behind)
+            .min()
+            .unwrap_or_default();
+        println!(
+            "\nThe server's heap was at most {:.1} MiB above where it began, {:.1} MiB of that history at most.",
+            mebibytes(heap),
+            mebibytes(
+                i64::from(self.seconds) * i64::from(self.rate) * (i64::from(self.payload) + 256)
+            ),
+        );
+        let end = match self.policy {
+            Policy::Park => "then read all of it, in order, none lost, none twice",
+            Policy::Latest => "then had the newest, and nothing older after something newer",
+        };
+        println!("Slow readers were {behind} publications behind or more, {end}.");
+        Ok(())
+    }
+
+    fn round(&self, common: &Common) -> Result<Seen> {
         let stage = Stage::set(common)?;
         let mut play = Play::begin(&stage, self)?;
         play.part(&stage)?;
@@ -96,33 +161,12 @@ impl SlowProof {
             bail!("a slow reader was not behind at all: raise --rate, --payload or --seconds");
         }
         play.let_slow_ones_catch_up()?;
-        println!(
-            "slow readers: {} at {} B/s beside {} fast ones, {} publications a second of {} B, {:?}",
-            self.slow,
-            SIP * 10,
-            self.fast,
-            self.rate,
-            self.payload,
-            self.policy
-        );
-        for (name, [p50, p99, most]) in [("without", without), ("with", with)] {
-            println!(
-                "  fast readers' delay {name} them: p50 {p50} us, p99 {p99} us, longest {most} us"
-            );
-        }
-        println!(
-            "  the server's heap: {:.2} MiB more at its peak, of which history {:.2} MiB at most",
-            mebibytes(peak - before.heap),
-            mebibytes(
-                i64::from(self.seconds) * i64::from(self.rate) * (i64::from(self.payload) + 256)
-            ),
-        );
-        let end = match self.policy {
-            Policy::Park => "then read all of it, in order, none lost, none twice",
-            Policy::Latest => "then had the newest, and nothing older after something newer",
-        };
-        println!("  slow readers were {least} publications behind or more, {end}");
-        Ok(())
+        Ok(Seen {
+            without,
+            with,
+            heap: peak - before.heap,
+            behind: least,
+        })
     }
 }
 
