@@ -1,13 +1,13 @@
 //! A worker's mailbox: what other threads have for it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tautline_hub::Now;
 use tautline_hub::engine::{Delivery, Mailbox};
 use tokio::sync::Notify;
 
-use super::State;
+use super::{State, wakes};
 
 /// Something that another thread wants done on a worker, in a turn of its own.
 pub(crate) type Call = Box<dyn FnOnce(Now, &mut State) + Send>;
@@ -40,7 +40,7 @@ pub(crate) struct WorkerMailbox {
     waiting: Mutex<Batch>,
     /// Whether the worker will look in without being woken.
     attended: AtomicBool,
-    notify: Notify,
+    notify: Arc<Notify>,
 }
 
 impl WorkerMailbox {
@@ -101,7 +101,7 @@ impl WorkerMailbox {
 
     fn wake(&self) {
         if !self.attended.swap(true, Ordering::SeqCst) {
-            self.notify.notify_one();
+            wakes::wake(&self.notify);
         }
     }
 

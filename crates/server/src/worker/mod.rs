@@ -13,6 +13,7 @@ pub(crate) mod mailbox;
 pub(crate) mod stream;
 pub(crate) mod thread;
 pub(crate) mod voice;
+mod wakes;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -27,6 +28,7 @@ use tokio::time::Instant;
 use self::clock::Clock;
 use self::connections::Connections;
 use self::mailbox::{Batch, WorkerMailbox};
+use self::wakes::Wakes;
 use crate::embed::Request;
 use crate::embed::desk::Files;
 
@@ -109,7 +111,9 @@ impl Worker {
         self.mailbox.attend();
         let now = self.clock.now();
         let state = &mut *self.state.borrow_mut();
+        let wakes = Wakes::later();
         let result = work(now, state);
+        drop(wakes);
         self.settle(now, state);
         let deadline = state.hub.next_deadline();
         if self.deadline.replace(deadline) != deadline {
@@ -206,6 +210,7 @@ impl Worker {
             let mut batch = std::mem::take(&mut state.batch);
             let any = self.mailbox.drain(&mut batch);
             if any {
+                let _wakes = Wakes::later();
                 state
                     .hub
                     .deliver(now, &mut batch.deliveries, &mut state.connections);
