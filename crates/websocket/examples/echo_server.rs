@@ -7,105 +7,48 @@
 //! Each thread has a runtime and a listening socket of its own, and the kernel spreads connections
 //! over them; a connection stays on the thread that accepted it.
 
-use std::io;
-use std::net::SocketAddr;
+#[path = "shared/workers.rs"]
+mod workers;
+
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::thread;
 
-use socket2::{Domain, Protocol, Socket, Type};
 use tautline_websocket::conn::{AcceptOptions, accept};
 use tautline_websocket::proto::Limits;
 use tautline_websocket::proto::deflate::ServerConfig;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime;
-use tokio::task::LocalSet;
+use tokio::net::TcpStream;
 
 fn main() -> ExitCode {
-    let options = match Options::parse(std::env::args().skip(1)) {
-        Ok(options) => options,
-        Err(problem) => {
-            eprintln!("{problem}\n\n{USAGE}");
-            return ExitCode::from(2);
-        }
-    };
-    match run(&options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("can't listen on {}: {error}", options.listen);
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Serves until the process is ended from outside.
-fn run(options: &Options) -> io::Result<()> {
-    // The first socket tells the port when the kernel is to choose it; the others join it.
-    let first = listen(options.listen)?;
-    let address = first.local_addr()?;
-    let mut listeners = vec![first];
-    for _ in 1..options.threads {
-        listeners.push(listen(address)?);
-    }
-    announce(address, options.threads);
-    let workers: Vec<_> = listeners
-        .into_iter()
-        .map(|listener| {
-            let options = options.accepting();
-            thread::spawn(move || serve(listener, options))
-        })
-        .collect();
-    for worker in workers {
-        match worker.join() {
-            Ok(result) => result?,
-            Err(_) => return Err(io::Error::other("a worker thread has panicked")),
-        }
-    }
-    Ok(())
-}
-
-#[expect(
-    clippy::print_stdout,
-    reason = "whoever starts this waits for the line"
-)]
-fn announce(address: SocketAddr, threads: usize) {
-    println!("echoing on ws://{address} with {threads} thread(s)");
-}
-
-fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(1024)?;
-    Ok(socket.into())
-}
-
-fn serve(listener: std::net::TcpListener, options: AcceptOptions) -> io::Result<()> {
-    let options = Rc::new(options);
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    LocalSet::new().block_on(&runtime, async {
-        let listener = TcpListener::from_std(listener)?;
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    tokio::task::spawn_local(echo(stream, Rc::clone(&options)));
-                }
-                // Out of descriptors, or the client is gone already: neither ends the server.
-                Err(error) => {
-                    eprintln!("can't accept: {error}");
-                    tokio::task::yield_now().await;
-                }
-            }
-        }
+    let options = Options::parse(std::env::args().skip(1));
+    workers::main_with(options, USAGE, |options| {
+        let Options {
+            shared,
+            max_message,
+        } = options;
+        let (max_message, deflate) = (*max_message, shared.deflate);
+        workers::serve(
+            shared,
+            |address| {
+                announce(&format!(
+                    "echoing on ws://{address} with {} thread(s)",
+                    shared.threads
+                ));
+            },
+            move || {
+                let accepting = Rc::new(accepting(max_message, deflate));
+                move |stream| echo(stream, Rc::clone(&accepting))
+            },
+        )
     })
+}
+
+/// How connections are accepted.
+fn accepting(max_message: usize, deflate: bool) -> AcceptOptions {
+    AcceptOptions {
+        limits: Limits::for_messages(max_message),
+        deflate: deflate.then(ServerConfig::default),
+        ..AcceptOptions::default()
+    }
 }
 
 /// One connection, from its handshake to its end. How it ends is the client's affair.
@@ -128,53 +71,34 @@ async fn echo(stream: TcpStream, options: Rc<AcceptOptions>) {
         .await;
 }
 
+#[expect(
+    clippy::print_stdout,
+    reason = "whoever starts this waits for the line"
+)]
+fn announce(line: &str) {
+    println!("{line}");
+}
+
 struct Options {
-    listen: SocketAddr,
-    threads: usize,
+    shared: workers::Options,
     max_message: usize,
-    deflate: bool,
 }
 
 impl Options {
-    /// How connections are accepted.
-    fn accepting(&self) -> AcceptOptions {
-        AcceptOptions {
-            limits: Limits::for_messages(self.max_message),
-            deflate: self.deflate.then(ServerConfig::default),
-            ..AcceptOptions::default()
-        }
-    }
-
-    fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
-        let (mut listen, mut threads, mut max_message) = (None, 1, 64 * 1024 * 1024);
-        let mut deflate = false;
-        while let Some(arg) = args.next() {
-            let mut value = || args.next().ok_or(format!("{arg} needs a value"));
-            match arg.as_str() {
-                "--listen" => listen = Some(parse(&arg, "an address and port", &value()?)?),
-                "--threads" => threads = parse(&arg, "a number from 1", &value()?)?,
-                "--max-message" => max_message = parse(&arg, "a number of bytes", &value()?)?,
-                "--deflate" => deflate = true,
-                _ => return Err(format!("there is no option {arg}")),
+    fn parse(args: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut max_message = 64 * 1024 * 1024;
+        let shared = workers::Options::parse(args, |option, value| {
+            if option != "--max-message" {
+                return Ok(false);
             }
-        }
-        let listen = listen.ok_or("--listen is missing")?;
-        if threads == 0 {
-            return Err("--threads must be 1 or more".to_owned());
-        }
+            max_message = value.parse("a number of bytes")?;
+            Ok(true)
+        })?;
         Ok(Self {
-            listen,
-            threads,
+            shared,
             max_message,
-            deflate,
         })
     }
-}
-
-fn parse<T: std::str::FromStr>(option: &str, expected: &str, value: &str) -> Result<T, String> {
-    value
-        .parse()
-        .map_err(|_| format!("{option} wants {expected}, not {value:?}"))
 }
 
 const USAGE: &str = "\
