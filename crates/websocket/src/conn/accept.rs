@@ -14,7 +14,9 @@ use super::scratch;
 use super::stream::WebSocket;
 #[cfg(feature = "deflate")]
 use crate::proto::deflate::ServerConfig;
-use crate::proto::handshake::{Acceptance, HeadLimits, Opening, Refusal, RequestHead};
+use crate::proto::handshake::{
+    Acceptance, HeadLimits, Opening, OpeningError, Refusal, RequestHead,
+};
 use crate::proto::{Connection, Extensions, Limits, Role};
 
 /// Reads an opening request from `io`, checks it and answers it.
@@ -46,7 +48,10 @@ where
 {
     // The handshake needs a kilobyte for as long as it takes. Within this future, and so within
     // the task, the connection would hold that for its whole life.
-    Box::pin(accept_rest(io, Vec::new(), options)).await
+    match Box::pin(accept_rest(io, Vec::new(), options, Plain::Refused)).await? {
+        Came::WebSocket(accepted) => Ok(accepted),
+        Came::Plain { .. } => Err(OpeningError::NoUpgrade.refusal().into()),
+    }
 }
 
 /// The same for a stream of which something was read already, though not all of the head.
@@ -55,13 +60,25 @@ pub(super) async fn accept_rest<S>(
     mut io: S,
     seen: Vec<u8>,
     options: &AcceptOptions,
-) -> Result<Accepted<S>, AcceptError>
+    plain: Plain,
+) -> Result<Came<S>, AcceptError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let handshake = timeout(options.head_timeout, handshake(&mut io, seen, options)).await;
+    let handshake = timeout(
+        options.head_timeout,
+        handshake(&mut io, seen, options, plain),
+    )
+    .await;
     match handshake.map_err(|_| AcceptError::TimedOut(options.head_timeout))? {
-        Ok((HeadAndRest { head, rest }, agreed)) => Ok(agreed.open(io, head, rest)),
+        Ok((HeadAndRest { head, rest }, Some(agreed))) => {
+            Ok(Came::WebSocket(agreed.open(io, head, rest)))
+        }
+        Ok((HeadAndRest { head, rest }, None)) => Ok(Came::Plain {
+            io,
+            head,
+            seen: rest,
+        }),
         //= rfc6455 7.2.2-1, 10.7-4
         Err(AcceptError::Refused(refusal)) => {
             // Whether the client hears it is its own affair.
@@ -70,6 +87,28 @@ where
         }
         Err(error) => Err(error),
     }
+}
+
+/// What is to become of a request that doesn't ask for a WebSocket.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Plain {
+    /// It is refused, as whatever else isn't an opening request.
+    Refused,
+    /// It is given back.
+    #[cfg(feature = "http2")]
+    GivenBack,
+}
+
+/// What a request was.
+pub(super) enum Came<S> {
+    WebSocket(Accepted<S>),
+    /// One that doesn't ask for a WebSocket, and all that was read of the stream: its head, and maybe more.
+    #[cfg_attr(not(feature = "http2"), allow(dead_code))]
+    Plain {
+        io: S,
+        head: RequestHead,
+        seen: Vec<u8>,
+    },
 }
 
 /// What comes of [`accept`].
@@ -233,22 +272,26 @@ impl Agreed {
     }
 }
 
-/// A request, and what came behind it.
+/// A request, and what came behind it; what came in all, if it is to be given back.
 struct HeadAndRest {
     head: RequestHead,
     rest: Vec<u8>,
 }
 
-/// Up to the response that opens the connection.
+/// Up to the response that opens the connection. Nothing is agreed with who has asked for something else.
 async fn handshake<S>(
     io: &mut S,
     seen: Vec<u8>,
     options: &AcceptOptions,
-) -> Result<(HeadAndRest, Agreed), AcceptError>
+    plain: Plain,
+) -> Result<(HeadAndRest, Option<Agreed>), AcceptError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let request = read_head(io, seen, &options.head).await?;
+    let request = read_head(io, seen, &options.head, plain).await?;
+    if plain.gives_back(&request.head) {
+        return Ok((request, None));
+    }
     let (response, agreed) = Agreed::on(&request.head, options, |acceptance| {
         let mut response = Vec::with_capacity(256);
         acceptance.write_http1(&mut response);
@@ -256,7 +299,13 @@ where
     })?;
     io.write_all(&response).await?;
     io.flush().await?;
-    Ok((request, agreed))
+    Ok((request, Some(agreed)))
+}
+
+impl Plain {
+    fn gives_back(self, head: &RequestHead) -> bool {
+        self != Self::Refused && head.opening() == Err(OpeningError::NoUpgrade)
+    }
 }
 
 /// Reads the head of a request, and maybe a part of what follows.
@@ -265,10 +314,12 @@ async fn read_head(
     // Empty as long as one read has brought the head, as it mostly does.
     mut seen: Vec<u8>,
     limits: &HeadLimits,
+    plain: Plain,
 ) -> Result<HeadAndRest, AcceptError> {
     loop {
-        let parsed =
-            poll_fn(|cx| scratch::with(|buffer| poll_head(cx, io, buffer, &mut seen, limits)));
+        let parsed = poll_fn(|cx| {
+            scratch::with(|buffer| poll_head(cx, io, buffer, &mut seen, limits, plain))
+        });
         if let Some(found) = parsed.await? {
             return Ok(found);
         }
@@ -281,6 +332,7 @@ fn poll_head(
     buffer: &mut [u8],
     seen: &mut Vec<u8>,
     limits: &HeadLimits,
+    plain: Plain,
 ) -> Poll<Result<Option<HeadAndRest>, AcceptError>> {
     let mut read = ReadBuf::new(buffer);
     ready!(Pin::new(io).poll_read(cx, &mut read))?;
@@ -297,7 +349,12 @@ fn poll_head(
     };
     let parsed = RequestHead::parse(bytes, limits).map_err(|error| error.refusal())?;
     let found = parsed.map(|head| {
-        let rest = bytes[head.len()..].to_vec();
+        let from = if plain.gives_back(&head) {
+            0
+        } else {
+            head.len()
+        };
+        let rest = bytes[from..].to_vec();
         HeadAndRest { head, rest }
     });
     if found.is_none() && all_in_one {
@@ -319,7 +376,16 @@ where
 {
     let mut response = Vec::new();
     refusal.write_http1(&mut response);
-    io.write_all(&response).await?;
+    say_last(io, &response).await
+}
+
+/// Writes a response behind which the connection ends. What the client still sends is read and dropped: were it
+/// not, its arrival at a closed socket would have the client's system throw the response away.
+pub(super) async fn say_last<S>(io: &mut S, response: &[u8]) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    io.write_all(response).await?;
     io.shutdown().await?;
     let mut dropped = [0; 512];
     while io.read(&mut dropped).await? > 0 {}

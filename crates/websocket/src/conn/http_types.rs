@@ -1,5 +1,7 @@
 //! Between the heads of the `http` crate, as HTTP libraries have them, and ours.
 
+#[cfg(feature = "http2")]
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
 
 use crate::proto::handshake::{Acceptance, HttpVersion, PseudoHeaders, Refusal, RequestHead};
@@ -83,6 +85,35 @@ pub(super) fn refusing(refusal: &Refusal, version: Version) -> Response<String> 
         );
     }
     response
+}
+
+/// A whole response for a raw connection of HTTP/1.1 that ends with it. What only says where the body ends, or how the
+/// connection goes on, is ours to say.
+#[cfg(feature = "http2")]
+pub(super) fn write_last(response: &Response<Bytes>, to_head: bool, out: &mut Vec<u8>) {
+    use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+
+    let status = response.status();
+    let reason = status.canonical_reason().unwrap_or_default();
+    out.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).as_bytes());
+    for (name, value) in response.headers() {
+        if ![CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING].contains(name) {
+            out.extend_from_slice(name.as_str().as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+    let body = response.body();
+    // RFC 9110 §8.6: these have no body, and say nothing of one.
+    let is_bodiless = matches!(status.as_u16(), 100..200 | 204 | 304);
+    if !is_bodiless {
+        out.extend_from_slice(format!("content-length: {}\r\n", body.len()).as_bytes());
+    }
+    out.extend_from_slice(b"connection: close\r\n\r\n");
+    if !is_bodiless && !to_head {
+        out.extend_from_slice(body);
+    }
 }
 
 /// Those that can be header lines; ours all can, and those of an application should.

@@ -43,19 +43,17 @@
 
 use std::any::Any;
 use std::fmt;
-use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::accept::{AcceptOptions, Accepted, Agreed};
+use super::delegate::{delegate_read, delegate_write};
 use super::http_types;
 use crate::proto::handshake::{Refusal, RequestHead};
 
@@ -226,58 +224,15 @@ impl<S> fmt::Debug for UpgradedStream<S> {
     }
 }
 
-/// Calls a poll function of whichever stream it is.
-macro_rules! delegate {
-    ($self:ident, $method:ident($($argument:expr),*)) => {
-        match &mut $self.get_mut().0 {
-            Kind::Direct(stream) => Pin::new(stream).$method($($argument),*),
-            Kind::Hyper(stream) => Pin::new(stream).$method($($argument),*),
-        }
-    };
-}
+delegate_read!({ S } UpgradedStream<S>, this => this.0, stream in {
+    Kind::Direct(stream),
+    Kind::Hyper(stream)
+});
 
-impl<S: AsyncRead + Unpin> AsyncRead for UpgradedStream<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        delegate!(self, poll_read(cx, buffer))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for UpgradedStream<S> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        delegate!(self, poll_write(cx, bytes))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        delegate!(self, poll_write_vectored(cx, slices))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match &self.0 {
-            Kind::Direct(stream) => stream.is_write_vectored(),
-            Kind::Hyper(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, poll_shutdown(cx))
-    }
-}
+delegate_write!({ S } UpgradedStream<S>, this => this.0, stream in {
+    Kind::Direct(stream),
+    Kind::Hyper(stream)
+});
 
 /// The head of a request as hyper has it.
 pub(super) fn request_head(

@@ -20,6 +20,7 @@ pub mod axum;
 mod client;
 #[cfg(feature = "deflate")]
 mod codec;
+mod delegate;
 mod driver;
 mod error;
 mod futures;

@@ -63,25 +63,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the connection, as it is the owner; the handler is told.
-    pub async fn serve_with<H: Handler>(self, handler: H) -> Result<Option<Closed>, Error> {
+    /// Dropping the future drops the connection, as it is the owner; the handler is told, also when the
+    /// future was never polled.
+    pub fn serve_with<H: Handler>(
+        self,
+        handler: H,
+    ) -> impl Future<Output = Result<Option<Closed>, Error>> {
+        // Made before the future is polled: nobody says that it will be.
         let mut serving = Serving {
             ws: self,
             handler,
             ended: false,
         };
-        let ended = poll_fn(|cx| {
-            let Serving { ws, handler, .. } = &mut serving;
-            poll_serve(&mut ws.driver, cx, handler)
-        })
-        .await;
-        serving.ended = true;
-        let closed = serving.ws.closed().cloned();
-        serving.handler.ended(match &ended {
-            Ok(()) => Ended::Closed(closed.as_ref()),
-            Err(error) => Ended::Failed(error),
-        });
-        ended.map(|()| closed)
+        async move {
+            let ended = poll_fn(|cx| {
+                let Serving { ws, handler, .. } = &mut serving;
+                poll_serve(&mut ws.driver, cx, handler)
+            })
+            .await;
+            serving.ended = true;
+            let closed = serving.ws.closed().cloned();
+            serving.handler.ended(match &ended {
+                Ok(()) => Ended::Closed(closed.as_ref()),
+                Err(error) => Ended::Failed(error),
+            });
+            ended.map(|()| closed)
+        }
     }
 }
 

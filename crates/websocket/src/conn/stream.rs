@@ -14,7 +14,9 @@ use super::group::{Group, JoinError};
 use super::sender::Sender;
 use super::tracker::Tracker;
 use super::write_queue::WriteQueue;
-use crate::proto::{CloseCode, Connection, KeepAliveOptions, Message, MessageRef, Misuse};
+use crate::proto::{
+    CloseCode, Connection, Extensions, KeepAliveOptions, Message, MessageRef, Misuse,
+};
 
 /// A WebSocket connection over any stream of bytes.
 ///
@@ -284,6 +286,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// What the peer's Close frame said, once it came; `None` also when it said nothing.
     pub fn closed(&self) -> Option<&Closed> {
         self.driver.closed()
+    }
+
+    /// The extensions that were agreed on: whether permessage-deflate is in use, and how.
+    pub fn extensions(&self) -> Extensions {
+        self.driver.engine.extensions()
     }
 
     /// Bytes that wait to be written.

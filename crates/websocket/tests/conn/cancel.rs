@@ -5,10 +5,17 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use futures_util::{SinkExt, StreamExt};
-use tautline_websocket::conn::Tracker;
-use tautline_websocket::proto::{CloseCode, Message};
+use tautline_websocket::conn::{
+    AcceptError, AcceptOptions, ConnectOptions, Ended, Handler, Proxy, Replies, Tracker, accept,
+    client, connect,
+};
+use tautline_websocket::proto::handshake::{AcceptKey, Refusal};
+use tautline_websocket::proto::{CloseCode, Message, MessageRef};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::yield_now;
 
-use crate::support::{Input, Scripted, frame, server};
+use crate::support::{Input, Scripted, frame, in_time, server};
 
 /// Polls once, then drops.
 fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
@@ -177,4 +184,222 @@ async fn a_shutdown_dropped_anywhere_goes_on() {
         }
     }
     panic!("no progress");
+}
+
+const REQUEST: &str = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+/// Polls a future `polls` times, then drops it; `None` when it had more to do.
+fn poll_times<F: Future>(polls: usize, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut cx = Context::from_waker(Waker::noop());
+    (0..polls).find_map(|_| match future.as_mut().poll(&mut cx) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    })
+}
+
+/// Runs what `begin` begins, given up after ever more polls, until it comes to its end. What was written is
+/// each time a beginning of what is written in the end.
+fn give_up_everywhere<T>(mut begin: impl FnMut(&mut Scripted, usize) -> Option<T>, input: &[u8]) {
+    let mut beginnings = Vec::new();
+    for polls in 0..10_000 {
+        let mut io = Scripted::one_by_one(input);
+        let ended = begin(&mut io, polls).is_some();
+        let written = io.written();
+        if !ended {
+            beginnings.push(written);
+            continue;
+        }
+        assert!(beginnings.len() > 40, "given up {} times", beginnings.len());
+        assert!(beginnings.iter().any(|beginning| !beginning.is_empty()));
+        for beginning in beginnings {
+            assert!(
+                written.starts_with(&beginning),
+                "something else was written"
+            );
+        }
+        return;
+    }
+    panic!("no progress");
+}
+
+/// An opening handshake that is given up leaves a stream with a part of the answer, and nothing else: the
+/// thread's buffers are there for the next one. A refusal is as good.
+#[tokio::test]
+async fn accept_dropped_anywhere_leaves_nothing_behind() {
+    let accepting = AcceptOptions::default();
+    give_up_everywhere(
+        |io, polls| {
+            let accepted = poll_times(polls, accept(io, &accepting))?;
+            assert!(accepted.is_ok());
+            Some(())
+        },
+        REQUEST.as_bytes(),
+    );
+    let refusing = AcceptOptions {
+        decide: Box::new(|_, _| Err(Refusal::new(403, "not you"))),
+        ..AcceptOptions::default()
+    };
+    give_up_everywhere(
+        |io, polls| {
+            let refused = poll_times(polls, accept(io, &refusing))?;
+            assert!(matches!(refused, Err(AcceptError::Refused(_))));
+            Some(())
+        },
+        REQUEST.as_bytes(),
+    );
+}
+
+/// The same for a client's side of it, over a stream.
+#[tokio::test]
+async fn client_dropped_anywhere_leaves_nothing_behind() {
+    let options = ConnectOptions {
+        // Zeros, so that the answer to the key can be written down.
+        mask_keys: Box::new(|| Box::new(|| [0; 4])),
+        ..ConnectOptions::default()
+    };
+    let answer = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                  Sec-WebSocket-Accept: ICX+Yqv66kxgM0FcWaLWlFLwTAI=\r\n\r\n";
+    give_up_everywhere(
+        |io, polls| {
+            let connected = poll_times(polls, client(io, "ws://a/", &options))?;
+            assert!(connected.is_ok());
+            Some(())
+        },
+        answer.as_bytes(),
+    );
+}
+
+/// An attempt to connect that is given up, at the address, in the proxy or in the handshake, closes its socket: the
+/// other end is not left with one that nobody has.
+#[tokio::test]
+async fn connect_dropped_anywhere_closes_the_socket() {
+    in_time(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let through_a_proxy = Proxy::http("127.0.0.1", address.port());
+        for proxy in [None, Some(through_a_proxy)] {
+            let options = ConnectOptions {
+                proxy,
+                ..ConnectOptions::default()
+            };
+            let url = format!("ws://{address}/");
+            let mut reached = 0;
+            for polls in 0.. {
+                assert!(polls < 1000, "no progress");
+                let mut connecting = Box::pin(connect(&url, &options));
+                let mut cx = Context::from_waker(Waker::noop());
+                let mut peer = None;
+                let mut done = false;
+                for _ in 0..polls {
+                    if connecting.as_mut().poll(&mut cx).is_ready() {
+                        done = true;
+                        break;
+                    }
+                    // One step of the other end: it takes the connection, then reads what comes, then answers.
+                    yield_now().await;
+                    match &mut peer {
+                        None => {
+                            if let Poll::Ready(Ok((stream, _))) = poll_once(listener.accept()) {
+                                peer = Some(stream);
+                            }
+                        }
+                        Some(stream) => answer_a_step(stream),
+                    }
+                }
+                drop(connecting);
+                if done {
+                    break;
+                }
+                let Some(mut peer) = peer else {
+                    // Nobody knows of it yet, or its end comes with it.
+                    while let Poll::Ready(Ok((mut stream, _))) = poll_once(listener.accept()) {
+                        let mut all = Vec::new();
+                        let _ = stream.read_to_end(&mut all).await;
+                    }
+                    continue;
+                };
+                reached += 1;
+                // An end or a reset, and no waiting without end.
+                let mut all = Vec::new();
+                let _ = peer.read_to_end(&mut all).await;
+            }
+            assert!(reached > 1, "the other end was reached {reached} times");
+        }
+    })
+    .await;
+}
+
+/// Answers what can be read at once: a request to the proxy, or the opening one.
+fn answer_a_step(stream: &mut TcpStream) {
+    let mut request = [0; 2048];
+    let Ok(len) = stream.try_read(&mut request) else {
+        return;
+    };
+    let request = String::from_utf8_lossy(&request[..len]);
+    let answer = if request.starts_with("CONNECT") {
+        "HTTP/1.1 200 OK\r\n\r\n".to_owned()
+    } else {
+        let key = request
+            .lines()
+            .find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
+        let Some(key) = key else { return };
+        let accept = AcceptKey::answer(key.trim());
+        format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {}\r\n\r\n",
+            accept.as_str()
+        )
+    };
+    let written = stream.try_write(answer.as_bytes());
+    assert_eq!(written.ok(), Some(answer.len()));
+}
+
+/// Notes what it handles, and how it ends.
+struct Noting<'a> {
+    handled: &'a mut Vec<Message>,
+    ends: &'a mut Vec<&'static str>,
+}
+
+impl Handler for Noting<'_> {
+    fn message(&mut self, message: MessageRef<'_>, replies: &mut Replies<'_>) {
+        self.handled.push(message.to_owned());
+        let _ = replies.send(message);
+    }
+
+    fn ended(&mut self, how: Ended<'_>) {
+        self.ends.push(match how {
+            Ended::Closed(_) => "closed",
+            Ended::Failed(_) => "failed",
+            Ended::Dropped => "dropped",
+        });
+    }
+}
+
+/// A handler has had a beginning of the messages, the peer a beginning of the answers, and the handler is told of the
+/// end, once.
+#[tokio::test]
+async fn serve_dropped_anywhere_tells_its_handler() {
+    let input = [
+        frame(0x81, b"one"),
+        frame(0x89, b"ping"),
+        frame(0x82, &[2; 130]),
+        frame(0x88, b"\x03\xE8"),
+    ];
+    let expected = [Message::from("one"), Message::from(vec![2; 130])];
+    give_up_everywhere(
+        |io, polls| {
+            let (mut handled, mut ends) = (Vec::new(), Vec::new());
+            let noting = Noting {
+                handled: &mut handled,
+                ends: &mut ends,
+            };
+            let ended = poll_times(polls, server(io).serve_with(noting));
+            assert!(expected.starts_with(&handled));
+            assert_eq!(ends, [if ended.is_some() { "closed" } else { "dropped" }]);
+            ended.map(|ended| assert!(ended.is_ok() && handled == expected))
+        },
+        &input.concat(),
+    );
 }

@@ -69,6 +69,11 @@ async fn agreed_and_spoken() {
     in_time(async {
         let io = request(OFFER, &[frame(0xC1, HELLO), frame(0x81, b"plain")]);
         let mut ws = accept(io, &deflating()).await.unwrap().websocket;
+        let agreed = ws.extensions().deflate_agreement().unwrap();
+        assert_eq!(
+            (agreed.client_max_window_bits, agreed.server_max_window_bits),
+            (10, 15)
+        );
         let long = "Hello, hello, hello. ".repeat(20);
         for expected in ["Hello", "plain"] {
             assert_eq!(

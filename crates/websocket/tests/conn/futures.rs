@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use futures_util::stream::SplitSink;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::stream::{self, SplitSink};
+use futures_util::{SinkExt, StreamExt, TryStreamExt};
 use tautline_websocket::conn::{Ended, Error, Handler, Replies, SHARE_FROM, WebSocket};
 use tautline_websocket::proto::frame::{OpCode, write_unmasked};
 use tautline_websocket::proto::{
-    Connection, KeepAliveOptions, Limits, Message, MessageRef, Misuse, PeerFault, Role,
+    CloseCode, Connection, KeepAliveOptions, Limits, Message, MessageRef, Misuse, PeerFault, Role,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::oneshot;
@@ -79,6 +79,31 @@ async fn a_sink_has_backpressure() {
         let mut read = vec![0; 17_000];
         let (flushed, _) = tokio::join!(SinkExt::flush(&mut ws), far.read_exact(&mut read));
         flushed.unwrap();
+    })
+    .await;
+}
+
+/// What `futures` can do with any stream and sink it can do with these.
+#[tokio::test]
+async fn a_stream_is_forwarded_into_a_sink() {
+    in_time(async {
+        let (near, far) = duplex(64);
+        let (sink, stream) = server(near).split();
+        let echo = tokio::spawn(stream.map_ok(|message| message).forward(sink));
+        let engine = Connection::new(Role::Client(Box::new(|| [7; 4])), Limits::default());
+        let mut ws = WebSocket::new(far, engine);
+        let mut texts = stream::iter((0..20).map(|n| Ok(Message::from(n.to_string()))));
+        ws.send_all(&mut texts).await.unwrap();
+        let echoed: Vec<_> = (&mut ws).take(20).try_collect().await.unwrap();
+        assert!(
+            echoed
+                .into_iter()
+                .eq((0..20).map(|n| Message::from(n.to_string())))
+        );
+        WebSocket::close(&mut ws, CloseCode::NORMAL, "")
+            .await
+            .unwrap();
+        echo.await.unwrap().unwrap();
     })
     .await;
 }

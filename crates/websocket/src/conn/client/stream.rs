@@ -1,11 +1,8 @@
 //! The stream below a connection that [`connect`](super::connect) has made.
 
-use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+
+use crate::conn::delegate::{delegate_read, delegate_write};
 
 /// TCP, or TLS over it.
 #[derive(Debug)]
@@ -43,57 +40,12 @@ impl ClientStream {
     }
 }
 
-/// Calls a poll function of whichever stream it is.
-macro_rules! delegate {
-    ($self:ident, $method:ident($($argument:expr),*)) => {
-        match &mut $self.get_mut().0 {
-            Kind::Tcp(stream) => Pin::new(stream).$method($($argument),*),
-            #[cfg(feature = "rustls")]
-            Kind::Tls(stream) => Pin::new(stream).$method($($argument),*),
-        }
-    };
-}
+delegate_read!({} ClientStream, this => this.0, stream in {
+    Kind::Tcp(stream),
+    #[cfg(feature = "rustls")] Kind::Tls(stream)
+});
 
-impl AsyncRead for ClientStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        delegate!(self, poll_read(cx, buffer))
-    }
-}
-
-impl AsyncWrite for ClientStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        delegate!(self, poll_write(cx, bytes))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        delegate!(self, poll_write_vectored(cx, slices))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match &self.0 {
-            Kind::Tcp(stream) => stream.is_write_vectored(),
-            #[cfg(feature = "rustls")]
-            Kind::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, poll_shutdown(cx))
-    }
-}
+delegate_write!({} ClientStream, this => this.0, stream in {
+    Kind::Tcp(stream),
+    #[cfg(feature = "rustls")] Kind::Tls(stream)
+});

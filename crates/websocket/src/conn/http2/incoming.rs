@@ -1,18 +1,19 @@
 //! Clients of both versions of HTTP on one listener.
 
 use std::fmt;
-use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::io;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::timeout;
 
 use super::options::Http2Options;
+use super::plain::{Http1Request, Rewound};
 use super::server::{Http2Request, Http2Server};
 use super::stream::Http2Stream;
-use crate::conn::accept::{AcceptError, AcceptOptions, Accepted, accept_rest};
+use crate::conn::accept::{AcceptError, AcceptOptions, Accepted, Came, Plain, accept_rest};
+use crate::conn::delegate::{delegate_read, delegate_write};
 use crate::conn::write_queue::WriteQueue;
 use crate::proto::handshake::{OpeningError, RequestHead};
 
@@ -23,11 +24,15 @@ use crate::proto::handshake::{OpeningError, RequestHead};
 /// looking at.
 pub struct Incoming<S> {
     kind: Kind<S>,
-    other: Box<Other>,
+    other: Option<Box<Other>>,
+    http1: Option<Box<TakeHttp1<S>>>,
 }
 
 /// See [`Incoming::with_other`].
 type Other = dyn Fn(&RequestHead) -> http::Response<Bytes> + Send + Sync;
+
+/// See [`Incoming::with_http1`].
+type TakeHttp1<S> = dyn Fn(Http1Request<S>) + Send + Sync;
 
 enum Kind<S> {
     /// What was read of the stream already.
@@ -51,25 +56,64 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
         let seen = read.map_err(|_| AcceptError::TimedOut(options.handshake_timeout))??;
         let kind = if seen == PREFACE {
             let seen = Bytes::from_static(PREFACE);
-            let server = Http2Server::new(Rewound { seen, io }, options).await?;
+            let server = Http2Server::new(Rewound::new(seen, io), options).await?;
             Kind::Http2(Box::new(server))
         } else {
             Kind::Http1(io, seen)
         };
         Ok(Self {
             kind,
-            other: Box::new(refuse_other),
+            other: None,
+            http1: None,
         })
     }
 
-    /// The same with an answer for requests over HTTP/2 that don't open a WebSocket, such as those
-    /// for a page. The default is a 405 which says so. Over HTTP/1.1 they are refused with a 426.
+    /// The same with an answer for requests that don't ask for a WebSocket, such as those for a page.
+    /// Their bodies are thrown away, and a connection of HTTP/1.1 ends with the answer. Without it they are refused,
+    /// with a status that says so: 426, or 405 over HTTP/2.
     #[must_use]
     pub fn with_other(
         mut self,
         respond: impl Fn(&RequestHead) -> http::Response<Bytes> + Send + Sync + 'static,
     ) -> Self {
-        self.other = Box::new(respond);
+        self.other = Some(Box::new(respond));
+        self
+    }
+
+    /// The same with somebody who takes such requests over HTTP/1.1, before [`with_other`](Self::with_other) is asked: with
+    /// their stream, of which nothing seems to have been read. So a library can serve all of HTTP beside
+    /// WebSocket, bodies and connections that are used again included. [`accept`](Self::accept) returns `None` then.
+    ///
+    /// The head was read within the limits of [`AcceptOptions::head`] and
+    /// [`head_timeout`](AcceptOptions::head_timeout). `take` must not block, so it mostly starts a task.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use tautline_websocket::conn::AcceptError;
+    /// # use tautline_websocket::conn::http2::{Http2Options, Incoming};
+    /// # use tokio::io::{AsyncRead, AsyncWrite};
+    /// use hyper::body::Incoming as Body;
+    /// use hyper::service::service_fn;
+    /// use hyper_util::rt::TokioIo;
+    ///
+    /// async fn page(_: http::Request<Body>) -> Result<http::Response<String>, Infallible> {
+    ///     Ok(http::Response::new("a page".to_owned()))
+    /// }
+    ///
+    /// # async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S) -> Result<(), AcceptError> {
+    /// let incoming = Incoming::new(stream, &Http2Options::default()).await?;
+    /// let incoming = incoming.with_http1(|request| {
+    ///     let io = TokioIo::new(request.into_stream());
+    ///     let serving = hyper::server::conn::http1::Builder::new().serve_connection(io, service_fn(page));
+    ///     tokio::spawn(serving);
+    /// });
+    /// # drop(incoming);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_http1(mut self, take: impl Fn(Http1Request<S>) + Send + Sync + 'static) -> Self {
+        self.http1 = Some(Box::new(take));
         self
     }
 
@@ -86,8 +130,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
     ///
     /// # Cancel safety
     ///
-    /// Over HTTP/2 it is safe. Over HTTP/1.1, dropping the future drops the stream, and the next call
-    /// returns `None`.
+    /// Over HTTP/2 it is safe. Over HTTP/1.1, dropping the future drops the stream, whatever of the answer was
+    /// written, and the next call returns `None`.
     pub async fn accept(
         &mut self,
         options: &AcceptOptions,
@@ -97,15 +141,44 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
                 return Ok(None);
             };
             // Not within this future, which lasts as long as the connection.
-            let accepting = Box::pin(accept_rest(ServerStream::Http1(io), seen, options));
-            return Ok(Some(accepting.await?));
+            return Box::pin(self.accept_http1(io, seen, options)).await;
         };
         while let Some(request) = server.next().await? {
-            if let Some(accepted) = answer(request, options, &*self.other) {
+            if let Some(accepted) = answer(request, options, self.other.as_deref()) {
                 return Ok(Some(accepted));
             }
         }
         self.kind = Kind::Done;
+        Ok(None)
+    }
+
+    async fn accept_http1(
+        &self,
+        io: S,
+        seen: Vec<u8>,
+        options: &AcceptOptions,
+    ) -> Result<Option<Accepted<ServerStream<S>>>, AcceptError> {
+        let plain = if self.http1.is_some() || self.other.is_some() {
+            Plain::GivenBack
+        } else {
+            Plain::Refused
+        };
+        let (stream, head, seen) =
+            match accept_rest(ServerStream::Http1(io), seen, options, plain).await? {
+                Came::WebSocket(accepted) => return Ok(Some(accepted)),
+                Came::Plain { io, head, seen } => (io, head, seen),
+            };
+        let ServerStream::Http1(io) = stream else {
+            return Ok(None);
+        };
+        let request = Http1Request::new(head, seen, io);
+        if let Some(take) = &self.http1 {
+            take(request);
+        } else if let Some(other) = &self.other {
+            let response = other(request.head());
+            // Whether the client hears it is its own affair.
+            let _ = timeout(options.close_timeout, request.respond(response)).await;
+        }
         Ok(None)
     }
 
@@ -128,14 +201,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
 fn answer<S>(
     request: Http2Request,
     options: &AcceptOptions,
-    other: &Other,
+    other: Option<&Other>,
 ) -> Option<Accepted<ServerStream<S>>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     if request.head().opening() == Err(OpeningError::NotConnect) {
-        let response = other(request.head());
-        request.respond(response);
+        match other {
+            Some(other) => {
+                let response = other(request.head());
+                request.respond(response);
+            }
+            None => request.refuse(&OpeningError::NotConnect.refusal()),
+        }
         return None;
     }
     let accepted = request.accept_as(options, ServerStream::Http2).ok()?;
@@ -145,11 +223,6 @@ where
             .with_writer(ServerStream::poll_write_queue),
         ..accepted
     })
-}
-
-fn refuse_other(_: &RequestHead) -> http::Response<Bytes> {
-    let refusal = OpeningError::NotConnect.refusal();
-    crate::conn::http_types::refusing(&refusal, http::Version::HTTP_2).map(Bytes::from)
 }
 
 /// Reads until it is clear whether this is HTTP/2. What was read is all of the preface then, or
@@ -199,110 +272,15 @@ impl<S: AsyncWrite + Unpin> ServerStream<S> {
     }
 }
 
-/// Calls a poll function of whichever stream it is.
-macro_rules! delegate {
-    ($self:ident, $method:ident($($argument:expr),*)) => {
-        match $self.get_mut() {
-            Self::Http1(stream) => Pin::new(stream).$method($($argument),*),
-            Self::Http2(stream) => Pin::new(stream).$method($($argument),*),
-        }
-    };
-}
+delegate_read!({ S } ServerStream<S>, this => *this, stream in {
+    Self::Http1(stream),
+    Self::Http2(stream)
+});
 
-impl<S: AsyncRead + Unpin> AsyncRead for ServerStream<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        delegate!(self, poll_read(cx, buffer))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for ServerStream<S> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        delegate!(self, poll_write(cx, bytes))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        delegate!(self, poll_write_vectored(cx, slices))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Http1(stream) => stream.is_write_vectored(),
-            Self::Http2(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, poll_shutdown(cx))
-    }
-}
-
-/// A stream of which the first bytes were read already, and are read again.
-struct Rewound<S> {
-    seen: Bytes,
-    io: S,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.seen.is_empty() {
-            return Pin::new(&mut self.io).poll_read(cx, buffer);
-        }
-        let len = self.seen.len().min(buffer.remaining());
-        buffer.put_slice(&self.seen[..len]);
-        self.seen.advance(len);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
+delegate_write!({ S } ServerStream<S>, this => *this, stream in {
+    Self::Http1(stream),
+    Self::Http2(stream)
+});
 
 /// What a client says first in HTTP/2 (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -1,7 +1,8 @@
 //! Many WebSocket connections over one of HTTP/2 (RFC 8441).
 //!
 //! As a server, [`Incoming`] takes both: a client that begins in HTTP/2 opens any number of
-//! connections, one that begins in HTTP/1.1 opens one.
+//! connections, one that begins in HTTP/1.1 opens one. What else they ask for is refused, or
+//! [answered](Incoming::with_other), or [handed on](Incoming::with_http1) to a library that serves pages.
 //!
 //! ```
 //! use tautline_websocket::conn::AcceptOptions;
@@ -50,6 +51,7 @@ mod client;
 mod error;
 mod incoming;
 mod options;
+mod plain;
 mod server;
 mod stream;
 mod unsent;
@@ -58,5 +60,6 @@ pub use client::Http2Client;
 pub use error::Http2Error;
 pub use incoming::{Incoming, ServerStream};
 pub use options::Http2Options;
+pub use plain::{Http1Request, Rewound};
 pub use server::{Http2Request, Http2Server};
 pub use stream::Http2Stream;
