@@ -6,6 +6,9 @@ mod engine;
 mod frames;
 #[path = "fuzzed/handshake.rs"]
 mod handshake;
+#[cfg(feature = "http2")]
+#[path = "fuzzed/http2_opening.rs"]
+mod http2_opening;
 #[path = "fuzzed/pair.rs"]
 mod pair;
 
@@ -30,6 +33,12 @@ fn the_corpus_of_the_pair() {
 #[test]
 fn the_corpus_of_the_handshake() {
     replay("handshake", handshake::check);
+}
+
+#[cfg(feature = "http2")]
+#[test]
+fn the_corpus_of_the_opening_over_http2() {
+    replay("http2_opening", http2_opening::check);
 }
 
 fn replay(target: &str, check: fn(&[u8])) {
