@@ -16,7 +16,8 @@ fn tautline(arguments: &[&str]) -> Command {
     command
         .args(arguments)
         .stdin(Stdio::null())
-        .env_remove("COLUMNS");
+        .env_remove("COLUMNS")
+        .env_remove("TAUTLINE_URL");
     command
 }
 
@@ -77,6 +78,10 @@ fn help_reads_as_it_was_written() {
         ("help-serve.txt", &["serve", "--help"]),
         ("help-token.txt", &["token", "--help"]),
         ("help-key.txt", &["key", "--help"]),
+        ("help-publish.txt", &["publish", "--help"]),
+        ("help-subscribe.txt", &["subscribe", "--help"]),
+        ("help-history.txt", &["history", "--help"]),
+        ("help-disconnect.txt", &["disconnect", "--help"]),
         ("help-config-check.txt", &["config", "check", "--help"]),
     ] {
         let output = run(arguments);

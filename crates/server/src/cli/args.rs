@@ -8,6 +8,8 @@ use clap::{Args, Parser, Subcommand};
 use serde_json::value::RawValue;
 use tautline_hub::config::duration;
 
+use super::client::args::ClientCommand;
+
 /// Tautline, a real-time server: channels with history, lossless resume and presence, over
 /// WebSocket.
 ///
@@ -38,6 +40,8 @@ Examples:
   tautline config check tautline.toml               is the configuration right?
   tautline serve --config tautline.toml             run it for real
   tautline token --config tautline.toml --user 7    a token for user 7
+  tautline subscribe lobby                          watch a channel of a running server
+  tautline publish lobby '{\"text\":\"hello\"}'      publish into it
 
 Exit status:
   0  done, or stopped by SIGINT or SIGTERM
@@ -85,6 +89,9 @@ pub(super) enum Command {
         #[arg(long, value_name = "NAME", default_value = "backend")]
         name: String,
     },
+
+    #[command(flatten)]
+    Client(ClientCommand),
 
     /// Work with configuration files
     Config {

@@ -17,6 +17,9 @@ pub(super) enum CliError {
     /// The work could not be done.
     #[error("{0}")]
     Failure(String),
+    /// Whoever read the output has gone, which is no failure.
+    #[error("nobody reads the output any more")]
+    NobodyReads,
 }
 
 impl CliError {
@@ -24,6 +27,7 @@ impl CliError {
         match self {
             Self::Usage(_) => ExitCode::from(2),
             Self::Failure(_) => ExitCode::FAILURE,
+            Self::NobodyReads => ExitCode::SUCCESS,
         }
     }
 

@@ -1,4 +1,5 @@
-//! The command line: `tautline dev`, `serve`, `token`, `key` and `config check`.
+//! The command line: `tautline dev`, `serve`, `token`, `key` and `config check`, and the commands that
+//! ask a running server ([`client`]).
 //!
 //! What is meant for a program or a pipe goes to standard output, everything else to standard
 //! error. Exit status: 0 for success, 1 if the server could not do its work, 2 if the command line
@@ -6,6 +7,7 @@
 
 mod args;
 mod banner;
+mod client;
 mod error;
 mod key;
 mod logging;
@@ -43,6 +45,7 @@ pub fn main() -> ExitCode {
         Some(Command::Serve { config }) => serve(&config),
         Some(Command::Token(args)) => token::run(&args),
         Some(Command::Key { name }) => key::run(&name),
+        Some(Command::Client(command)) => client::run(&command),
         Some(Command::Config {
             command: ConfigCommand::Check { file },
         }) => check(&file),

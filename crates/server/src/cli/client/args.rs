@@ -1,0 +1,187 @@
+//! What can be said to the commands that ask a running server.
+
+use clap::{Args, Subcommand};
+
+/// Which server to ask.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ServerArgs {
+    /// Where the server is
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "TAUTLINE_URL",
+        default_value = "http://127.0.0.1:8000"
+    )]
+    pub(super) url: String,
+
+    /// Print JSON, as happens anyway where the output isn't a terminal
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Which server to ask, and the key of its API.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ApiArgs {
+    #[command(flatten)]
+    pub(super) server: ServerArgs,
+
+    /// Key of the HTTP API; `dev` for a server on this machine
+    ///
+    /// Better given by the environment: the arguments of a program can be seen by every user of the
+    /// machine.
+    #[arg(
+        long,
+        value_name = "KEY",
+        env = "TAUTLINE_API_KEY",
+        hide_env_values = true
+    )]
+    pub(super) key: Option<String>,
+}
+
+/// The commands that ask a running server.
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum ClientCommand {
+    /// Publish a message into a channel
+    #[command(after_help = PUBLISH_AFTER_HELP)]
+    Publish(PublishArgs),
+
+    /// Watch what is published, until Ctrl-C
+    ///
+    /// As a client, over the client protocol: what it may subscribe to is what its token, or an
+    /// anonymous client, may. Comes back when the connection breaks, with what it has missed where the
+    /// channel keeps it.
+    #[command(after_help = SUBSCRIBE_AFTER_HELP)]
+    Subscribe(SubscribeArgs),
+
+    /// Tell who is in a channel
+    Presence {
+        /// The channel
+        channel: String,
+        /// Only how many
+        #[arg(long)]
+        stats: bool,
+        #[command(flatten)]
+        api: ApiArgs,
+    },
+
+    /// Read what a channel keeps
+    History(HistoryArgs),
+
+    /// List the channels with subscribers
+    Channels {
+        /// Only those whose names match, such as 'chat:*'
+        #[arg(value_name = "PATTERN", default_value = "")]
+        pattern: String,
+        #[command(flatten)]
+        api: ApiArgs,
+    },
+
+    /// End connections: all of a user, or one of them
+    Disconnect(DisconnectArgs),
+
+    /// Tell what the server carries
+    Info {
+        #[command(flatten)]
+        api: ApiArgs,
+    },
+}
+
+const PUBLISH_AFTER_HELP: &str = "\
+Examples:
+  tautline publish lobby '{\"text\":\"hello\"}'
+  tautline publish lobby --text hello
+  make-message | tautline publish lobby -";
+
+const SUBSCRIBE_AFTER_HELP: &str = "\
+Examples:
+  tautline subscribe lobby
+  tautline subscribe chat:1 chat:2 | jq .data
+  TAUTLINE_TOKEN=$(tautline token --config tautline.toml --user 7) tautline subscribe chat:1";
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct PublishArgs {
+    /// The channel
+    pub(super) channel: String,
+    /// The message, as JSON; `-` to read it from standard input
+    pub(super) data: String,
+    /// The message is plain text, and is published as a JSON string
+    #[arg(long)]
+    pub(super) text: bool,
+    /// A label that filters can use; may be given several times
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
+    pub(super) tags: Vec<(String, String)>,
+    /// Publish it once, however often this is repeated within five minutes
+    #[arg(long, value_name = "KEY")]
+    pub(super) idempotency_key: Option<String>,
+    /// Deliver it, but don't keep it
+    #[arg(long)]
+    pub(super) skip_history: bool,
+    #[command(flatten)]
+    pub(super) api: ApiArgs,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct SubscribeArgs {
+    /// The channels
+    #[arg(required = true, value_name = "CHANNEL")]
+    pub(super) channels: Vec<String>,
+    /// End after so many messages
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) count: Option<u64>,
+    /// Token of a user; without one, an anonymous client
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "TAUTLINE_TOKEN",
+        hide_env_values = true
+    )]
+    pub(super) token: Option<String>,
+    #[command(flatten)]
+    pub(super) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct HistoryArgs {
+    /// The channel
+    pub(super) channel: String,
+    /// How many messages at the most
+    #[arg(long, value_name = "NUMBER", default_value_t = 10)]
+    pub(super) limit: u32,
+    /// Begin behind this position
+    #[arg(long, value_name = "OFFSET:EPOCH", value_parser = position)]
+    pub(super) since: Option<(u64, String)>,
+    /// Newest first
+    #[arg(long)]
+    pub(super) reverse: bool,
+    #[command(flatten)]
+    pub(super) api: ApiArgs,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct DisconnectArgs {
+    /// Whose connections; an empty one for anonymous connections
+    #[arg(long, value_name = "ID", required_unless_present = "client")]
+    pub(super) user: Option<String>,
+    /// Only the connection with this id
+    #[arg(long, value_name = "ID")]
+    pub(super) client: Option<String>,
+    /// What clients are told: 3000 to 4999. They come back, except for 3500 to 3999 and 4500 to 4999
+    #[arg(long, value_name = "CODE", default_value_t = 3503)]
+    pub(super) code: u32,
+    /// Why, for developers
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(super) reason: String,
+    #[command(flatten)]
+    pub(super) api: ApiArgs,
+}
+
+fn tag(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn position(text: &str) -> Result<(u64, String), String> {
+    let expected = "expected OFFSET:EPOCH, such as 14:hKqPwZbd";
+    let (offset, epoch) = text.split_once(':').ok_or(expected)?;
+    Ok((offset.parse().map_err(|_| expected)?, epoch.to_owned()))
+}

@@ -1,0 +1,256 @@
+//! One call of a server's HTTP API.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tautline_websocket::conn::tls_config;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
+
+use super::args::ApiArgs;
+use crate::cli::error::CliError;
+use crate::config::DEV_API_KEY;
+
+/// Where a server is.
+pub(super) struct Server {
+    url: Uri,
+}
+
+impl Server {
+    /// # Errors
+    ///
+    /// For anything but an `http://` or `https://` URL.
+    pub(super) fn new(url: &str) -> Result<Self, CliError> {
+        let parsed = url.parse::<Uri>().ok();
+        let parsed = parsed.filter(|url| {
+            let is_known = matches!(url.scheme_str(), Some("http" | "https"));
+            is_known && url.host().is_some_and(|host| !host.is_empty()) && url.query().is_none()
+        });
+        let url = parsed.ok_or_else(|| {
+            CliError::Usage(format!(
+                "`{url}` is not where a server can be: expected a URL such as \
+                 http://127.0.0.1:8000 or https://live.example.org"
+            ))
+        })?;
+        Ok(Self { url })
+    }
+
+    fn is_https(&self) -> bool {
+        self.url.scheme_str() == Some("https")
+    }
+
+    fn host(&self) -> &str {
+        let host = self.url.host().unwrap_or_default();
+        host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    /// Whether it is on this machine.
+    fn is_loopback(&self) -> bool {
+        let host = self.host();
+        host == "localhost"
+            || host
+                .parse()
+                .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+    }
+
+    /// The path of something that the server has, behind a prefix that the URL may have.
+    fn path(&self, path: &str) -> String {
+        format!("{}{path}", self.url.path().trim_end_matches('/'))
+    }
+
+    fn authority(&self) -> &str {
+        let authority = self.url.authority().map_or("", |all| all.as_str());
+        // What stands before an @ is nobody's name.
+        authority.rsplit('@').next().unwrap_or_default()
+    }
+
+    /// Where its clients open their WebSocket.
+    pub(super) fn websocket_url(&self) -> String {
+        let scheme = if self.is_https() { "wss" } else { "ws" };
+        let path = self.path(crate::http::WEBSOCKET_PATH);
+        format!("{scheme}://{}{path}", self.authority())
+    }
+
+    /// A failure to reach it, in words.
+    pub(super) fn unreachable(&self, error: &dyn std::fmt::Display) -> CliError {
+        CliError::Failure(format!(
+            "can't reach a server at {}: {error}. Is it running? `tautline dev` starts one on this \
+             machine; --url (or TAUTLINE_URL) says where another one is",
+            self.url
+        ))
+    }
+}
+
+/// Calls a method, and gives its result.
+///
+/// # Errors
+///
+/// In words for the person at the terminal.
+pub(super) async fn call(
+    api: &ApiArgs,
+    method: &str,
+    parameters: &Value,
+) -> Result<Box<RawValue>, CliError> {
+    let server = Server::new(&api.server.url)?;
+    let key = match &api.key {
+        Some(key) => key.as_str(),
+        None if server.is_loopback() => DEV_API_KEY,
+        None => {
+            return Err(CliError::Usage(
+                "a server on another machine wants an API key: set TAUTLINE_API_KEY, or use --key"
+                    .into(),
+            ));
+        }
+    };
+    let request = Request::post(server.path(&format!("/api/{method}")))
+        .header(header::HOST, server.authority())
+        .header(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        )
+        .header("x-api-key", key)
+        .body(Full::new(Bytes::from(parameters.to_string())))
+        .map_err(|error| CliError::Usage(format!("the key can't be a header: {error}")))?;
+    let exchange = tokio::time::timeout(PATIENCE, exchange(&server, request));
+    let (status, body) = match exchange.await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => return Err(server.unreachable(&error)),
+        Err(_elapsed) => {
+            let seconds = PATIENCE.as_secs();
+            return Err(server.unreachable(&format!("no answer within {seconds} s")));
+        }
+    };
+    read(method, status, &body)
+}
+
+/// What the answer to a call comes to.
+fn read(method: &str, status: StatusCode, body: &[u8]) -> Result<Box<RawValue>, CliError> {
+    if status == StatusCode::UNAUTHORIZED {
+        return Err(CliError::Failure(
+            "the server knows no such API key: set TAUTLINE_API_KEY, or use --key".into(),
+        ));
+    }
+    if status == StatusCode::NOT_FOUND {
+        return Err(CliError::Failure(format!(
+            "the server has no method {method}; is it an older one, or something else than Tautline?"
+        )));
+    }
+    if status != StatusCode::OK {
+        let text = String::from_utf8_lossy(body);
+        return Err(CliError::Failure(format!(
+            "the server answered with status {status}: {}",
+            super::show::clean(text.trim())
+        )));
+    }
+    let answer: Answer = serde_json::from_slice(body).map_err(|error| {
+        CliError::Failure(format!(
+            "the answer is not one of a Tautline server: {error}"
+        ))
+    })?;
+    match answer {
+        Answer {
+            result: Some(result),
+            ..
+        } => Ok(result),
+        Answer {
+            error: Some(Refusal { code, message }),
+            ..
+        } => Err(CliError::Failure(format!(
+            "the server refused: {} (error {code}){}",
+            super::show::clean(&message),
+            hint(method, code)
+        ))),
+        _ => Err(CliError::Failure(
+            "the answer has neither a result nor an error".into(),
+        )),
+    }
+}
+
+/// What may help.
+fn hint(method: &str, code: u32) -> &'static str {
+    match (code, method) {
+        (102, _) => {
+            "; the part of a channel's name before the `:` is its namespace, which has to be configured"
+        }
+        (108, "history") => "; the channel's namespace keeps no history",
+        (108, _) => "; the channel's namespace has no presence",
+        (112, _) => "; the stream has begun anew since that position",
+        _ => "",
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    result: Option<Box<RawValue>>,
+    error: Option<Refusal>,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    code: u32,
+    message: String,
+}
+
+async fn exchange(
+    server: &Server,
+    request: Request<Full<Bytes>>,
+) -> io::Result<(StatusCode, Bytes)> {
+    let port = server
+        .url
+        .port_u16()
+        .unwrap_or(if server.is_https() { 443 } else { 80 });
+    let stream = TcpStream::connect((server.host(), port)).await?;
+    if !server.is_https() {
+        return exchange_over(stream, request).await;
+    }
+    let name = ServerName::try_from(server.host().to_owned()).map_err(io::Error::other)?;
+    let connector = TlsConnector::from(tls_config()?);
+    exchange_over(connector.connect(name, stream).await?, request).await
+}
+
+async fn exchange_over<S>(
+    stream: S,
+    request: Request<Full<Bytes>>,
+) -> io::Result<(StatusCode, Bytes)>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
+    let ask = async {
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(io::Error::other)?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect();
+        let body = body.await.map_err(io::Error::other)?;
+        Ok((status, body.to_bytes()))
+    };
+    // The connection has to be driven for the answer to come.
+    let mut ask = std::pin::pin!(ask);
+    tokio::select! {
+        biased;
+        answer = &mut ask => answer,
+        ended = connection => {
+            ended.map_err(io::Error::other)?;
+            ask.await
+        }
+    }
+}
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Longest answer, in bytes.
+const MAX_ANSWER: usize = 64 * 1024 * 1024;

@@ -1,0 +1,299 @@
+//! Showing results: to a person as text, to a program as JSON.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::args::ServerArgs;
+use crate::cli::error::CliError;
+
+/// Who reads the output.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reader {
+    Person,
+    Program,
+}
+
+impl Reader {
+    pub(super) fn of(args: &ServerArgs) -> Self {
+        if args.json || !io::stdout().is_terminal() {
+            Self::Program
+        } else {
+            Self::Person
+        }
+    }
+}
+
+/// A publication, as far as it is shown.
+#[derive(Deserialize, Serialize)]
+pub(super) struct Publication {
+    #[serde(default, skip_deserializing, skip_serializing_if = "String::is_empty")]
+    pub(super) channel: String,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) offset: u64,
+    data: Option<Box<RawValue>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    info: Option<Who>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    tags: BTreeMap<String, String>,
+}
+
+/// Who published, or is in a channel.
+#[derive(Deserialize, Serialize)]
+pub(super) struct Who {
+    user: String,
+    client: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conn_info: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chan_info: Option<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct History {
+    publications: Vec<Publication>,
+    epoch: String,
+    offset: u64,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Presence {
+    presence: BTreeMap<String, Who>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Stats {
+    num_clients: u64,
+    num_users: u64,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Channels {
+    channels: BTreeMap<String, Count>,
+}
+
+#[derive(Deserialize)]
+struct Count {
+    num_clients: u64,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Info {
+    nodes: Vec<Node>,
+}
+
+#[derive(Deserialize)]
+struct Node {
+    name: String,
+    version: String,
+    num_clients: u64,
+    num_users: u64,
+    num_channels: u64,
+    num_subs: u64,
+    #[serde(default)]
+    uptime: u64,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Position {
+    #[serde(default)]
+    offset: u64,
+    #[serde(default)]
+    epoch: String,
+}
+
+/// Something that can be shown to a person.
+pub(super) trait Show: for<'de> Deserialize<'de> {
+    fn show(&self) -> String;
+}
+
+impl Show for Position {
+    fn show(&self) -> String {
+        match self.offset {
+            0 => "published; the channel doesn't keep it\n".to_owned(),
+            offset => format!("published as {offset}:{}\n", clean(&self.epoch)),
+        }
+    }
+}
+
+impl Show for History {
+    fn show(&self) -> String {
+        let lines = self.publications.iter().map(Publication::line);
+        let mut text: String = lines.collect();
+        let position = format!("{}:{}", self.offset, clean(&self.epoch));
+        let _ = writeln!(text, "The channel stands at {position}.");
+        text
+    }
+}
+
+impl Show for Presence {
+    fn show(&self) -> String {
+        if self.presence.is_empty() {
+            return "Nobody is there.\n".to_owned();
+        }
+        let mut text = String::new();
+        for who in self.presence.values() {
+            let _ = write!(text, "{:<24} {}", named(&who.user), clean(&who.client));
+            for info in [&who.conn_info, &who.chan_info].into_iter().flatten() {
+                let _ = write!(text, "  {}", clean(info.get()));
+            }
+            text.push('\n');
+        }
+        text
+    }
+}
+
+impl Show for Stats {
+    fn show(&self) -> String {
+        format!(
+            "{} connections of {} users\n",
+            self.num_clients, self.num_users
+        )
+    }
+}
+
+impl Show for Channels {
+    fn show(&self) -> String {
+        if self.channels.is_empty() {
+            return "No channel has subscribers.\n".to_owned();
+        }
+        let lines = self.channels.iter();
+        lines
+            .map(|(channel, count)| format!("{:>8}  {}\n", count.num_clients, clean(channel)))
+            .collect()
+    }
+}
+
+impl Show for Info {
+    fn show(&self) -> String {
+        let nodes = self.nodes.iter().map(|node| {
+            let Node {
+                num_clients: clients,
+                num_users: users,
+                num_channels: channels,
+                num_subs: subs,
+                uptime,
+                ..
+            } = node;
+            let (name, version) = (clean(&node.name), clean(&node.version));
+            format!(
+                "{name}, version {version}, up for {uptime} s: {clients} connections of {users} users, \
+                 {subs} subscriptions to {channels} channels\n"
+            )
+        });
+        nodes.collect()
+    }
+}
+
+impl Publication {
+    /// `lobby #14 ann: {"text":"hi"}`, with a line's end.
+    pub(super) fn line(&self) -> String {
+        let mut line = String::new();
+        if !self.channel.is_empty() {
+            let _ = write!(line, "{} ", clean(&self.channel));
+        }
+        if self.offset > 0 {
+            let _ = write!(line, "#{} ", self.offset);
+        }
+        if let Some(who) = &self.info {
+            let _ = write!(line, "{}: ", named(&who.user));
+        }
+        line.push_str(&clean(self.data.as_ref().map_or("", |data| data.get())));
+        for (key, value) in &self.tags {
+            let _ = write!(line, "  {}={}", clean(key), clean(value));
+        }
+        line.push('\n');
+        line
+    }
+}
+
+/// Shows a result to whoever reads.
+pub(super) fn result<T: Show>(reader: Reader, json: &RawValue) -> Result<(), CliError> {
+    let text = match reader {
+        Reader::Program => format!("{}\n", json.get()),
+        Reader::Person => {
+            let read: T = serde_json::from_str(json.get()).map_err(|error| {
+                CliError::Failure(format!("the result is not what it should be: {error}"))
+            })?;
+            read.show()
+        }
+    };
+    print(&text)
+}
+
+/// Writes to standard output. That nobody reads on is no failure: `| head` does that.
+pub(super) fn print(text: &str) -> Result<(), CliError> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(CliError::NobodyReads),
+        written => Ok(written?),
+    }
+}
+
+/// What came from elsewhere must not move the terminal's cursor.
+pub(super) fn clean(text: &str) -> String {
+    let cleaned = text.chars().map(|char| {
+        let is_harmless = !char.is_control();
+        if is_harmless {
+            char
+        } else {
+            char::REPLACEMENT_CHARACTER
+        }
+    });
+    cleaned.collect()
+}
+
+fn named(user: &str) -> String {
+    if user.is_empty() {
+        "(anonymous)".to_owned()
+    } else {
+        clean(user)
+    }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands it over like that"
+)]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown<T: Show>(json: &str) -> String {
+        serde_json::from_str::<T>(json).expect(json).show()
+    }
+
+    #[test]
+    fn results_are_readable() {
+        let history = r#"{"publications":[{"data":{"a": 1},"offset":3,"tags":{"k":"v"},
+            "info":{"user":"ann","client":"c"}},{"data":"x"}],"epoch":"e","offset":3}"#;
+        let expected = "#3 ann: {\"a\": 1}  k=v\n\"x\"\nThe channel stands at 3:e.\n";
+        assert_eq!(shown::<History>(history), expected);
+        let presence = r#"{"presence":{"c":{"user":"","client":"c","conn_info":{"n":1}}}}"#;
+        let expected = "(anonymous)              c  {\"n\":1}\n";
+        assert_eq!(shown::<Presence>(presence), expected);
+        assert_eq!(
+            shown::<Presence>(r#"{"presence":{}}"#),
+            "Nobody is there.\n"
+        );
+        let channels = r#"{"channels":{"a\u001b[2J":{"num_clients":2}}}"#;
+        assert_eq!(shown::<Channels>(channels), "       2  a\u{fffd}[2J\n");
+        assert_eq!(
+            shown::<Position>(r#"{"offset":3,"epoch":"e"}"#),
+            "published as 3:e\n"
+        );
+        assert!(shown::<Position>("{}").contains("doesn't keep"));
+        let info = r#"{"nodes":[{"uid":"u","name":"n","version":"1","num_clients":2,"num_users":1,
+            "num_channels":3,"num_subs":4,"uptime":5}]}"#;
+        let expected =
+            "n, version 1, up for 5 s: 2 connections of 1 users, 4 subscriptions to 3 channels\n";
+        assert_eq!(shown::<Info>(info), expected);
+    }
+}

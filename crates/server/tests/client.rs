@@ -1,0 +1,284 @@
+//! The commands that ask a running server, as processes beside one.
+
+#[path = "support/process.rs"]
+mod process;
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+use self::process::Server;
+
+fn tautline(server: &Server, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tautline"));
+    command
+        .args(arguments)
+        .env("TAUTLINE_URL", format!("http://{}", server.address))
+        .env_remove("TAUTLINE_API_KEY")
+        .env_remove("TAUTLINE_TOKEN")
+        .stdin(Stdio::null());
+    command
+}
+
+fn run(server: &Server, arguments: &[&str]) -> Output {
+    tautline(server, arguments)
+        .output()
+        .expect("the binary runs")
+}
+
+/// The one line of JSON that a command printed.
+#[track_caller]
+fn result(server: &Server, arguments: &[&str]) -> Value {
+    let output = run(server, arguments);
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// What a command complained about, and its status.
+fn complaint(server: &Server, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = run(server, arguments);
+    assert!(output.stdout.is_empty(), "{output:?}");
+    (
+        output.status.code(),
+        String::from_utf8(output.stderr).expect("UTF-8"),
+    )
+}
+
+/// A `tautline subscribe`, ended when dropped.
+struct Watcher {
+    process: std::process::Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Watcher {
+    /// Waits until it is subscribed.
+    fn new(server: &Server, channel: &str, more: &[&str]) -> Self {
+        let arguments = [&["subscribe", channel], more].concat();
+        let mut process = tautline(server, &arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        let lines = BufReader::new(process.stdout.take().expect("piped")).lines();
+        let end = std::time::Instant::now() + process::DEADLINE;
+        while result(server, &["presence", channel, "--stats"])["num_clients"] == 0 {
+            assert!(std::time::Instant::now() < end, "it does not subscribe");
+        }
+        Self { process, lines }
+    }
+
+    fn next(&mut self) -> Value {
+        let line = self.lines.next().expect("a line").expect("it can be read");
+        serde_json::from_str(&line).expect("JSON")
+    }
+
+    fn finish(mut self) -> (Option<i32>, String) {
+        let status = self.process.wait().expect("it ends");
+        let mut text = String::new();
+        let mut errors = self.process.stderr.take().expect("piped");
+        std::io::Read::read_to_string(&mut errors, &mut text).expect("it can be read");
+        (status.code(), text)
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn messages_are_published_kept_and_read() {
+    let server = Server::dev();
+    let first = result(
+        &server,
+        &["publish", "lobby", r#"{"a":1}"#, "--tag", "lang=en"],
+    );
+    assert_eq!(first["offset"], 1);
+    let epoch = first["epoch"].as_str().expect("an epoch");
+    result(&server, &["publish", "lobby", "--text", "two words"]);
+    let again = ["publish", "lobby", "3", "--idempotency-key", "k"];
+    assert_eq!(result(&server, &again), result(&server, &again));
+    assert_eq!(
+        result(&server, &["publish", "lobby", "4", "--skip-history"]),
+        json!({})
+    );
+
+    let history = result(&server, &["history", "lobby"]);
+    let data = |history: &Value| -> Vec<Value> {
+        let all = history["publications"].as_array().expect("a list");
+        all.iter()
+            .map(|publication| publication["data"].clone())
+            .collect()
+    };
+    assert_eq!(
+        data(&history),
+        [json!({"a": 1}), json!("two words"), json!(3)]
+    );
+    assert_eq!(history["publications"][0]["tags"], json!({"lang": "en"}));
+    let since = format!("1:{epoch}");
+    let page = result(
+        &server,
+        &["history", "lobby", "--since", &since, "--limit", "1"],
+    );
+    assert_eq!(data(&page), [json!("two words")]);
+    let page = result(&server, &["history", "lobby", "--reverse", "--limit", "1"]);
+    assert_eq!(data(&page), [json!(3)]);
+}
+
+#[test]
+fn messages_come_from_standard_input_too() {
+    let server = Server::dev();
+    let mut process = tautline(&server, &["publish", "lobby", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the binary runs");
+    let mut input = process.stdin.take().expect("piped");
+    std::io::Write::write_all(&mut input, b"{\"from\": \"a pipe\"}\n").expect("it reads");
+    drop(input);
+    assert!(process.wait().expect("it ends").success());
+    let history = result(&server, &["history", "lobby"]);
+    assert_eq!(
+        history["publications"][0]["data"],
+        json!({"from": "a pipe"})
+    );
+}
+
+#[test]
+fn a_channel_is_watched_and_its_watcher_seen() {
+    let server = Server::dev();
+    let mut watcher = Watcher::new(&server, "lobby", &["--count", "2"]);
+    let presence = result(&server, &["presence", "lobby"]);
+    assert_eq!(
+        presence["presence"].as_object().map(serde_json::Map::len),
+        Some(1)
+    );
+    let channels = result(&server, &["channels", "lob*"]);
+    assert_eq!(channels, json!({"channels": {"lobby": {"num_clients": 1}}}));
+    assert_eq!(
+        result(&server, &["channels", "x*"]),
+        json!({"channels": {}})
+    );
+    assert_eq!(result(&server, &["info"])["nodes"][0]["num_clients"], 1);
+    result(
+        &server,
+        &["publish", "lobby", "{\"n\":1.0}", "--tag", "a=b"],
+    );
+    result(&server, &["publish", "lobby", "2"]);
+    let expected = json!({"channel": "lobby", "offset": 1, "data": {"n": 1.0}, "tags": {"a": "b"}});
+    assert_eq!(watcher.next(), expected);
+    assert_eq!(watcher.next()["data"], 2);
+    assert_eq!(watcher.finish(), (Some(0), String::new()));
+}
+
+#[test]
+fn a_watcher_comes_back_and_has_missed_nothing() {
+    let server = Server::dev();
+    let mut watcher = Watcher::new(&server, "lobby", &["--count", "3"]);
+    result(&server, &["publish", "lobby", "1"]);
+    assert_eq!(watcher.next()["data"], 1);
+    // 4000 reconnects; what is published meanwhile is recovered.
+    result(
+        &server,
+        &[
+            "disconnect",
+            "--user",
+            "",
+            "--code",
+            "4000",
+            "--reason",
+            "moving",
+        ],
+    );
+    result(&server, &["publish", "lobby", "2"]);
+    result(&server, &["publish", "lobby", "3"]);
+    assert_eq!(watcher.next()["data"], 2);
+    assert_eq!(watcher.next()["data"], 3);
+    let (status, told) = watcher.finish();
+    assert_eq!(status, Some(0));
+    assert!(told.contains("moving (4000)"), "{told}");
+}
+
+#[test]
+fn the_end_of_a_watcher_is_told() {
+    let server = Server::dev();
+    let watcher = Watcher::new(&server, "lobby", &[]);
+    let presence = result(&server, &["presence", "lobby"]);
+    let (client, _) = presence["presence"]
+        .as_object()
+        .and_then(|all| all.iter().next())
+        .expect("one");
+    assert_eq!(
+        result(&server, &["disconnect", "--client", client]),
+        json!({})
+    );
+    let (status, told) = watcher.finish();
+    assert_eq!(status, Some(1));
+    assert_eq!(
+        told,
+        "error: the server ended the connection: force disconnect (3503)\n"
+    );
+
+    let (status, told) = complaint(&server, &["subscribe", "nope:x"]);
+    assert_eq!(status, Some(1));
+    assert_eq!(
+        told,
+        "error: not subscribed to nope:x: unknown channel (error 102)\n"
+    );
+}
+
+#[test]
+fn failures_are_told_in_words() {
+    let server = Server::dev();
+    for (arguments, status, expected) in [
+        (
+            &["publish", "nope:x", "1"][..],
+            1,
+            "unknown channel (error 102); the part of",
+        ),
+        (
+            &["publish", "lobby", "hello"],
+            2,
+            "Use --text to publish plain text",
+        ),
+        (&["history", "typing:x"], 1, "keeps no history"),
+        (&["presence", "typing:x"], 1, "has no presence"),
+        (&["channels", "["], 1, "bad request: the pattern has a `[`"),
+        (&["info", "--key", "wrong"], 1, "knows no such API key"),
+        (&["info", "--url", "localhost"], 2, "expected a URL such as"),
+        (
+            &["info", "--url", "http://example.org"],
+            2,
+            "set TAUTLINE_API_KEY",
+        ),
+        (
+            &["disconnect", "--user", "7", "--code", "7"],
+            1,
+            "disconnect.code is 7",
+        ),
+        (&["disconnect"], 2, "--user"),
+        (&["history", "lobby", "--since", "x"], 2, "OFFSET:EPOCH"),
+        (&["subscribe"], 2, "CHANNEL"),
+        // Nothing listens on the port of "discard".
+        (
+            &["info", "--url", "http://127.0.0.1:9"],
+            1,
+            "can't reach a server at http://127.0.0.1:9",
+        ),
+        (
+            &["subscribe", "a", "--url", "http://127.0.0.1:9"],
+            1,
+            "`tautline dev` starts one",
+        ),
+    ] {
+        let (code, told) = complaint(&server, arguments);
+        assert_eq!(code, Some(status), "{arguments:?}: {told}");
+        assert!(
+            told.starts_with("error: ") && told.contains(expected),
+            "{arguments:?}: {told}"
+        );
+    }
+}
