@@ -41,7 +41,7 @@ Examples:
   tautline serve --config tautline.toml             run it for real
   tautline token --config tautline.toml --user 7    a token for user 7
   tautline subscribe lobby                          watch a channel of a running server
-  tautline publish lobby '{\"text\":\"hello\"}'      publish into it
+  tautline publish lobby '{\"text\":\"hello\"}'         publish into it
 
 Exit status:
   0  done, or stopped by SIGINT or SIGTERM
