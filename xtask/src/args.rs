@@ -16,6 +16,7 @@ usage: cargo xtask test [SUITE...] [--no-install]
                       rust         format, lints, docs, unit, integration and doc tests, requirements of the RFCs
                       supply       licences and lock files of what we depend on
                       page         the committed page is what its sources build
+                      openapi      the HTTP API, fuzzed from its own description by schemathesis
                       interop      the WebSocket library with ws, websockets and Chromium, and behind proxies
                       sdk          the real JavaScript and Python SDKs against a server
                       browser      the chat page in headless Chromium

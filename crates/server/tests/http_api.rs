@@ -635,3 +635,28 @@ fn a_key_with_a_scope_is_good_for_that() {
         assert_eq!(channels, ["chat:1", "news", "chat:1", "chat:1"]);
     });
 }
+
+#[test]
+fn the_api_describes_itself() {
+    with_server(settings(), |server| async move {
+        let answer = server.get("/api/openapi.json").await;
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (200, Some("application/json"))
+        );
+        let document: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(document["openapi"], "3.1.0");
+        for method in Method::ALL {
+            let path = format!("/api/{}", method.name());
+            assert_eq!(
+                document["paths"][&path]["post"]["operationId"],
+                method.name()
+            );
+        }
+        let answer = server.send("POST /api/openapi.json HTTP/1.1", "{}").await;
+        assert_eq!(
+            (answer.status, answer.header("allow")),
+            (405, Some("GET, HEAD"))
+        );
+    });
+}

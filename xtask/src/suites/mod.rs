@@ -3,6 +3,7 @@
 mod browser;
 mod conformance;
 mod interop;
+mod openapi;
 pub(crate) mod page;
 mod rust;
 mod sdk;
@@ -23,6 +24,7 @@ pub(crate) enum Suite {
     Browser,
     Conformance,
     Interop,
+    Openapi,
     Page,
     /// Part of `Rust`: what one runs all the time.
     Quick,
@@ -37,6 +39,7 @@ impl Suite {
         Self::Supply,
         Self::Rust,
         Self::Page,
+        Self::Openapi,
         Self::Interop,
         Self::Conformance,
         Self::Sdk,
@@ -53,6 +56,7 @@ impl Suite {
             Self::Browser => "browser",
             Self::Conformance => "conformance",
             Self::Interop => "interop",
+            Self::Openapi => "openapi",
             Self::Page => "page",
             Self::Quick => "quick",
             Self::Rust => "rust",
@@ -69,7 +73,7 @@ impl Suite {
     fn needs(self) -> &'static [Need] {
         match self {
             Self::Browser => &[Need::Node, Need::Chromium],
-            Self::Conformance => &[Need::Python],
+            Self::Conformance | Self::Openapi => &[Need::Python],
             Self::Interop => &[
                 Need::Node,
                 Need::Python,
@@ -111,6 +115,7 @@ pub(crate) fn run(context: &Context, suites: &[Suite], cases: &str) -> Vec<Repor
                 Suite::Browser => browser::run(context, &tools, &mut report),
                 Suite::Conformance => conformance::run(context, &tools, cases, &mut report),
                 Suite::Interop => interop::run(context, &tools, &mut report),
+                Suite::Openapi => openapi::run(context, &tools, &mut report),
                 Suite::Page => page::run(context, &tools, &mut report),
                 Suite::Quick => rust::quick(context, &mut report),
                 Suite::Rust => rust::run(context, &mut report),

@@ -27,7 +27,6 @@ type RawCommand<'a> = BTreeMap<Cow<'a, str>, Option<&'a RawValue>>;
 /// What a batch asks for.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[cfg_attr(test, schemars(rename = "BatchRequest"))]
 struct BatchParams<'a> {
     /// The commands: objects with one key, the name of a method, and its parameters as the value.
     #[serde(borrow)]
@@ -206,4 +205,10 @@ fn check_count(count: usize, limits: &ApiLimits) -> Result<(), Failure> {
         "a call has at most {most} commands (http_api.max_batch_commands); send them in several"
     );
     Err(explained(ErrorCode::LimitExceeded, text).into())
+}
+
+/// Schema of a batch, for the API's document.
+#[cfg(test)]
+pub(super) fn schema() -> schemars::Schema {
+    schemars::schema_for!(BatchParams<'_>)
 }

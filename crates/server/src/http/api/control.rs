@@ -16,7 +16,7 @@ use tautline_protocol::message::{Disconnect, Unsubscribe};
 
 use super::command::Command;
 use super::error::{Failure, explained};
-use super::params::{Since, parse, present, required};
+use super::params::{Since, integer, object, parse, present, required};
 
 pub(super) fn channels(body: &[u8]) -> Result<Command, Failure> {
     let ChannelsParams { pattern } = parse(body)?;
@@ -104,7 +104,6 @@ pub(super) fn subscribe(body: &[u8]) -> Result<Command, Failure> {
 /// Which channels to list.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[cfg_attr(test, schemars(rename = "ChannelsRequest"))]
 struct ChannelsParams {
     /// A pattern of channel names such as `chat:*`; `?`, `{a,b}` and `[a-z]` work too. All channels if
     /// it is empty.
@@ -114,9 +113,8 @@ struct ChannelsParams {
 /// A call to an extension of the server.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[cfg_attr(test, schemars(rename = "RpcRequest"))]
 struct RpcParams<'a> {
-    /// Name of the extension's method. Required.
+    /// Name of the extension's method.
     method: Option<String>,
     /// Its parameters, any JSON value.
     #[serde(borrow)]
@@ -127,7 +125,6 @@ struct RpcParams<'a> {
 /// Which connections to end, and how.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[cfg_attr(test, schemars(rename = "DisconnectRequest"))]
 struct DisconnectParams {
     /// User id. Empty for anonymous connections. May be absent where `client` is there.
     user: Option<String>,
@@ -139,6 +136,8 @@ struct DisconnectParams {
     /// Ids of connections that stay.
     whitelist: Option<Vec<String>>,
     /// What the clients are told. 3503 "force disconnect" if absent.
+    #[serde(default, deserialize_with = "object")]
+    #[cfg_attr(test, schemars(with = "Option<CustomDisconnect>"))]
     disconnect: Option<CustomDisconnect>,
 }
 
@@ -149,6 +148,8 @@ struct DisconnectParams {
 struct CustomDisconnect {
     /// 3000 to 4999; an application's own are 4000 to 4999. Clients come back, except for 3500 to 3999
     /// and 4500 to 4999.
+    #[serde(default, deserialize_with = "integer")]
+    #[cfg_attr(test, schemars(with = "Option<u32>"))]
     code: Option<u32>,
     /// For developers: at most 123 bytes, and no JSON, which client SDKs would misread.
     reason: Option<String>,
@@ -157,11 +158,10 @@ struct CustomDisconnect {
 /// Which subscriptions to end, and how.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[cfg_attr(test, schemars(rename = "UnsubscribeRequest"))]
 struct UnsubscribeParams {
     /// User id. Empty for anonymous connections. May be absent where `client` is there.
     user: Option<String>,
-    /// The channel. Required.
+    /// The channel.
     channel: Option<String>,
     /// Only the connection with this id.
     client: Option<String>,
@@ -169,6 +169,8 @@ struct UnsubscribeParams {
     /// WebSocket has none.
     session: Option<String>,
     /// What the clients are told. 2000 "server unsubscribe" if absent.
+    #[serde(default, deserialize_with = "object")]
+    #[cfg_attr(test, schemars(with = "Option<CustomUnsubscribe>"))]
     unsubscribe: Option<CustomUnsubscribe>,
 }
 
@@ -178,6 +180,8 @@ struct UnsubscribeParams {
 #[cfg_attr(test, schemars(rename = "Unsubscribe"))]
 struct CustomUnsubscribe {
     /// 2000 to 2499: the end. 2500 to 2999: the client subscribes again.
+    #[serde(default, deserialize_with = "integer")]
+    #[cfg_attr(test, schemars(with = "Option<u32>"))]
     code: Option<u32>,
     /// For developers.
     reason: Option<String>,
@@ -186,7 +190,6 @@ struct CustomUnsubscribe {
 /// How long which connections live on.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[cfg_attr(test, schemars(rename = "RefreshRequest"))]
 struct RefreshParams<'a> {
     /// User id. Empty for anonymous connections. May be absent where `client` is there.
     user: Option<String>,
@@ -198,6 +201,8 @@ struct RefreshParams<'a> {
     /// Not at all: they are closed with 3005.
     expired: Option<bool>,
     /// Until then, in Unix seconds; 0 or absent for ever.
+    #[serde(default, deserialize_with = "integer")]
+    #[cfg_attr(test, schemars(with = "Option<i64>"))]
     expire_at: Option<i64>,
     /// What others are shown about them from now on: any JSON value.
     #[serde(borrow, default, deserialize_with = "present")]
@@ -210,11 +215,10 @@ struct RefreshParams<'a> {
 /// A subscription to be made for connections that are there.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[cfg_attr(test, schemars(rename = "SubscribeRequest"))]
 struct SubscribeParams<'a> {
     /// User id. Empty for anonymous connections. May be absent where `client` is there.
     user: Option<String>,
-    /// The channel. Required.
+    /// The channel.
     channel: Option<String>,
     /// Only the connection with this id.
     client: Option<String>,
@@ -234,11 +238,16 @@ struct SubscribeParams<'a> {
     /// The same in base64.
     b64data: Option<String>,
     /// Position from which on the client gets what it has missed.
+    #[serde(default, deserialize_with = "object")]
+    #[cfg_attr(test, schemars(with = "Option<Since>"))]
     recover_since: Option<Since>,
     /// When the subscription ends, in Unix seconds; 0 or absent for never.
+    #[serde(default, deserialize_with = "integer")]
+    #[cfg_attr(test, schemars(with = "Option<i64>"))]
     expire_at: Option<i64>,
     /// Options of the namespace that are different for this subscription.
-    #[serde(rename = "override")]
+    #[serde(rename = "override", default, deserialize_with = "object")]
+    #[cfg_attr(test, schemars(with = "Option<OverrideParams>"))]
     overrides: Option<OverrideParams>,
 }
 
@@ -248,14 +257,24 @@ struct SubscribeParams<'a> {
 #[cfg_attr(test, schemars(rename = "SubscribeOptionOverride"))]
 struct OverrideParams {
     /// Whether the subscriber is listed in presence.
+    #[serde(default, deserialize_with = "object")]
+    #[cfg_attr(test, schemars(with = "Option<OverrideValue>"))]
     presence: Option<OverrideValue>,
     /// Whether it makes join and leave events.
+    #[serde(default, deserialize_with = "object")]
+    #[cfg_attr(test, schemars(with = "Option<OverrideValue>"))]
     join_leave: Option<OverrideValue>,
     /// Whether it gets those of others without asking.
+    #[serde(default, deserialize_with = "object")]
+    #[cfg_attr(test, schemars(with = "Option<OverrideValue>"))]
     force_push_join_leave: Option<OverrideValue>,
     /// Whether it is watched for gaps.
+    #[serde(default, deserialize_with = "object")]
+    #[cfg_attr(test, schemars(with = "Option<OverrideValue>"))]
     force_positioning: Option<OverrideValue>,
     /// Whether it may recover.
+    #[serde(default, deserialize_with = "object")]
+    #[cfg_attr(test, schemars(with = "Option<OverrideValue>"))]
     force_recovery: Option<OverrideValue>,
 }
 
@@ -366,6 +385,23 @@ fn copy(json: &RawValue) -> Bytes {
 
 /// What RFC 6455 leaves for a reason in a Close frame.
 const MAX_REASON: usize = 123;
+
+/// Schemas of the parameters, for the API's document.
+#[cfg(test)]
+pub(super) fn schema(method: super::method::Method) -> schemars::Schema {
+    use schemars::schema_for;
+
+    use super::method::Method;
+    match method {
+        Method::Channels => schema_for!(ChannelsParams),
+        Method::Disconnect => schema_for!(DisconnectParams),
+        Method::Refresh => schema_for!(RefreshParams<'_>),
+        Method::Rpc => schema_for!(RpcParams<'_>),
+        Method::Subscribe => schema_for!(SubscribeParams<'_>),
+        Method::Unsubscribe => schema_for!(UnsubscribeParams),
+        other => panic!("the parameters of {other} are not here"),
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -12,6 +12,8 @@
 //!   them, and what old client libraries send to `/api`;
 //! - `execute`: doing it, and writing the result; `error`: writing why not;
 //! - `audit`: log lines about what an operator may want to know afterwards.
+//!
+//! `openapi` describes all that to programs.
 
 mod audit;
 mod batch;
@@ -22,6 +24,7 @@ mod execute;
 mod join;
 mod key;
 mod method;
+mod openapi;
 mod params;
 mod presence;
 
@@ -107,6 +110,9 @@ impl Api {
         settings: &Settings,
         node: &N,
     ) -> Response {
+        if name == Some(openapi::NAME) {
+            return openapi::respond(request.method());
+        }
         let asked = match name.map(Method::from_name) {
             None => Asked::Legacy,
             Some(Some(method)) => Asked::Method(method),

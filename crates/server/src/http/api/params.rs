@@ -4,10 +4,14 @@
 //! and what can be read but makes no sense is error 107. The bytes of `data` are kept as they are.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use tautline_protocol::ErrorCode;
@@ -101,44 +105,81 @@ pub(super) fn none(body: &[u8]) -> Result<(), Failure> {
     parse(body).map(|NoParams {}| ())
 }
 
+/// Nothing.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct NoParams {}
 
+/// A channel.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct ChannelParams {
+    /// The channel.
     channel: Option<String>,
 }
 
+/// Who is in a channel, or a part of them.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct PresenceParams {
+    /// The channel.
     channel: Option<String>,
+    /// At most so many: a page, with the cursor of the next one.
+    #[serde(default, deserialize_with = "integer")]
+    #[cfg_attr(test, schemars(with = "Option<u32>"))]
     limit: Option<u32>,
+    /// The cursor with which the page before ended.
     cursor: Option<String>,
+    /// Anybody, not the first in order.
     sample: Option<bool>,
 }
 
-/// Of `publish`, which has `channel`, and of `broadcast`, which has `channels`.
+/// A publication, for the channel of `publish`, or for the channels of `broadcast`.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct PublishParams<'a> {
+    /// The channel.
     channel: Option<String>,
+    /// The channels.
     channels: Option<Vec<String>>,
-    /// `null` is a payload like any other, so it must be told from no payload.
+    /// The payload: any JSON value, `null` too. It is kept byte for byte.
+    // So `null` must be told from no payload.
     #[serde(borrow, default, deserialize_with = "present")]
+    #[cfg_attr(test, schemars(with = "serde_json::Value"))]
     data: Option<&'a RawValue>,
+    /// The payload in base64, instead of `data`.
     b64data: Option<String>,
+    /// Labels, delivered with the publication, and usable by filters.
     tags: Option<BTreeMap<String, String>>,
+    /// The same key in the same channel is published once in five minutes; at most 255 bytes.
     idempotency_key: Option<String>,
+    /// Deliver it, but don't keep it: it has no offset then.
     skip_history: Option<bool>,
+    /// Send it as a patch to those who take them.
     delta: Option<bool>,
+    /// Publish only if the channel's version is less; 0 for none.
+    #[serde(default, deserialize_with = "integer")]
+    #[cfg_attr(test, schemars(with = "Option<u64>"))]
     version: Option<u64>,
+    /// What the version counts in; versions of different epochs can't be compared.
     version_epoch: Option<String>,
 }
 
+/// A page of what a channel keeps.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct HistoryParams {
+    /// The channel.
     channel: Option<String>,
+    /// How many at the most: 0 for the position alone, -1 for all.
+    #[serde(default, deserialize_with = "integer")]
+    #[cfg_attr(test, schemars(with = "Option<i32>"))]
     limit: Option<i32>,
+    /// Where to begin, exclusive; the oldest that is kept (or the newest, in reverse) if absent.
+    #[serde(default, deserialize_with = "object")]
+    #[cfg_attr(test, schemars(with = "Option<Since>"))]
     since: Option<Since>,
+    /// Newest first.
     reverse: Option<bool>,
 }
 
@@ -148,6 +189,8 @@ struct HistoryParams {
 #[cfg_attr(test, schemars(rename = "StreamPosition"))]
 pub(super) struct Since {
     /// Offset of a publication.
+    #[serde(default, deserialize_with = "integer")]
+    #[cfg_attr(test, schemars(with = "Option<u64>"))]
     offset: Option<u64>,
     /// Incarnation of the stream.
     epoch: Option<String>,
@@ -186,6 +229,67 @@ impl PublishParams<'_> {
     }
 }
 
+/// An object that is read into the struct `T`, or nothing. Serde alone would take a list of the fields'
+/// values for it, too.
+pub(super) fn object<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Object<T>(T);
+
+    impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_map(ObjectVisitor(PhantomData))
+        }
+    }
+
+    struct ObjectVisitor<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+        type Value = Object<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+        }
+    }
+
+    let object = Option::<Object<T>>::deserialize(deserializer)?;
+    Ok(object.map(|Object(inner)| inner))
+}
+
+/// A whole number, however it is written: JSON knows no other kind than numbers, and `5.0` is 5. Or
+/// nothing.
+pub(super) fn integer<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<i128>,
+{
+    let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    let whole = number.as_i128().or_else(|| {
+        let float = number.as_f64()?;
+        // Beyond, a float has neighbours that were written differently.
+        (float.fract() == 0.0 && float.abs() <= EXACT).then_some(float as i128)
+    });
+    let fitting = whole.and_then(|whole| T::try_from(whole).ok());
+    let fitting = fitting.ok_or_else(|| {
+        let kind = std::any::type_name::<T>();
+        D::Error::custom(format_args!(
+            "the number {number} is not a whole one in the range of {kind}"
+        ))
+    });
+    fitting.map(Some)
+}
+
+/// Up to here a float is exact: 2^53.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
 /// Reads a body as the parameters `T`. Only an object will do: serde would take a list as well,
 /// for the values of the fields.
 pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
@@ -211,6 +315,23 @@ pub(super) fn present<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<&'de RawValue>, D::Error> {
     Deserialize::deserialize(deserializer).map(Some)
+}
+
+/// Schemas of the parameters, for the API's document.
+#[cfg(test)]
+pub(super) fn schema(method: super::method::Method) -> schemars::Schema {
+    use schemars::schema_for;
+
+    use super::method::Method;
+    match method {
+        Method::Publish | Method::Broadcast => schema_for!(PublishParams<'_>),
+        Method::History => schema_for!(HistoryParams),
+        Method::Presence => schema_for!(PresenceParams),
+        Method::HistoryRemove | Method::PresenceStats => schema_for!(ChannelParams),
+        Method::Batch => super::batch::schema(),
+        Method::Info => schema_for!(NoParams),
+        other => super::control::schema(other),
+    }
 }
 
 #[cfg(test)]
@@ -279,6 +400,8 @@ mod tests {
             (r#"{"channel":"c"}"#, 107),
             (r#"{"channel":"c","data":1,"version":-3}"#, 400),
             (r#"{"channel":"c","data":1,"version":1.5}"#, 400),
+            (r#"{"channel":"c","data":1,"version":1e40}"#, 400),
+            (r#"{"channel":"c","data":1,"version":"1"}"#, 400),
         ] {
             assert_eq!(data(body), Err(expected), "{body}");
         }
@@ -334,6 +457,11 @@ mod tests {
         };
         assert_eq!(page(r#"{"channel":"c"}"#).unwrap(), all);
         assert_eq!(page(r#"{"channel":"c","limit":-1}"#).unwrap().limit, None);
+        assert_eq!(
+            page(r#"{"channel":"c","limit":5.0}"#).unwrap().limit,
+            Some(5)
+        );
+        assert_eq!(page(r#"{"channel":"c","since":[3,"e"]}"#), Err(400));
         assert_eq!(page(r#"{"channel":"c","limit":5}"#).unwrap().limit, Some(5));
         let since = page(r#"{"channel":"c","since":{"offset":3,"epoch":"e"},"reverse":true}"#);
         let since = since.unwrap();
