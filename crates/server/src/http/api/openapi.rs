@@ -168,7 +168,7 @@ mod tests {
                         "epoch": "$response.body#/result/epoch",
                     },
                 })),
-                "history_remove": with("history_remove", channel.clone()),
+                "history_remove": with("history_remove", channel),
             }),
             Method::Subscribe => json!({
                 "presence": with("presence", channel.clone()),
@@ -197,7 +197,7 @@ mod tests {
                 Method::Broadcast => drop(properties.remove("channel")),
                 // A command that is nothing has an error of its own in the result.
                 Method::Batch => {
-                    properties["commands"]["items"]["type"] = json!(["object", "null"])
+                    properties["commands"]["items"]["type"] = json!(["object", "null"]);
                 }
                 _ => {}
             }
