@@ -140,7 +140,8 @@ impl<N: Node> Service<N> {
     async fn route(&self, request: Request<Incoming>) -> Response {
         let path = request.uri().path();
         if path == api::LEGACY_PATH || path.starts_with(api::PREFIX) {
-            let name = path.strip_prefix(api::PREFIX).map(ToOwned::to_owned);
+            let name = path.strip_prefix(api::PREFIX);
+            let name = name.filter(|name| !name.is_empty()).map(ToOwned::to_owned);
             let (name, settings) = (name.as_deref(), &self.settings);
             return self.api.respond(name, request, settings, &self.node).await;
         }
