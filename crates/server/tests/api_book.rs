@@ -43,7 +43,9 @@ fn examples(mut text: &str) -> Vec<Example> {
     while let Some((command, rest)) = between(text, "```sh\ncurl ", "\n```\n") {
         let (answer, behind) = between(rest, "```json\n", "\n```\n").expect("an answer");
         let url = command.split(' ').next().expect("a URL");
-        let path = url.strip_prefix("http://127.0.0.1:8000").expect("the development server");
+        let path = url
+            .strip_prefix("http://127.0.0.1:8000")
+            .expect("the development server");
         assert!(command.contains(&format!("-H '{KEY}'")), "{command}");
         let (body, _) = between(command, "-d '", "'").expect("a body");
         examples.push(Example {
@@ -80,7 +82,11 @@ fn normal(value: &Value) -> Value {
 }
 
 /// A client that is there while the examples are run.
-struct Watcher(std::process::Child);
+struct Watcher {
+    process: std::process::Child,
+    /// Kept open: the client writes there.
+    _lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
 
 impl Watcher {
     fn new(server: &Server) -> Self {
@@ -95,20 +101,30 @@ impl Watcher {
             .expect("the binary runs");
         let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines();
         // It is there once it hears something.
-        std::thread::scope(|scope| {
-            let heard = scope.spawn(move || lines.next());
-            while !heard.is_finished() {
-                server.api("publish", r#"{"channel":"lobby","data":0,"skip_history":true}"#);
+        let lines = std::thread::scope(|scope| {
+            let hearing = scope.spawn(move || {
+                lines.next();
+                lines
+            });
+            while !hearing.is_finished() {
+                server.api(
+                    "publish",
+                    r#"{"channel":"lobby","data":0,"skip_history":true}"#,
+                );
             }
+            hearing.join().expect("it hears something")
         });
-        Self(process)
+        Self {
+            process,
+            _lines: lines,
+        }
     }
 }
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
@@ -135,11 +151,16 @@ fn table(document: &Value, method: &str) -> String {
     let properties = schema["properties"].as_object().expect("parameters");
     let is_required = |name: &str| required.iter().any(|required| required == name);
     // What is needed comes first.
-    let (first, others): (Vec<_>, Vec<_>) = properties.iter().partition(|(name, _)| is_required(name));
+    let (first, others): (Vec<_>, Vec<_>) =
+        properties.iter().partition(|(name, _)| is_required(name));
     for (name, property) in first.into_iter().chain(others) {
         let description = property["description"].as_str().expect("a description");
         let needed = if is_required(name) { " Required." } else { "" };
-        let _ = writeln!(text, "| `{name}` | {} | {description}{needed} |", kind(property));
+        let _ = writeln!(
+            text,
+            "| `{name}` | {} | {description}{needed} |",
+            kind(property)
+        );
     }
     text
 }
@@ -174,7 +195,10 @@ fn the_tables_are_what_the_code_says() {
         let (method, behind) = behind.split_once(" -->\n").expect("a name");
         let (_, behind) = behind.split_once("<!-- end -->").expect("an end");
         let table = table(&document, method);
-        let _ = write!(expected, "{before}<!-- parameters of {method} -->\n{table}<!-- end -->");
+        let _ = write!(
+            expected,
+            "{before}<!-- parameters of {method} -->\n{table}<!-- end -->"
+        );
         rest = behind;
         methods += 1;
     }
