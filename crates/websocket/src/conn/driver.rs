@@ -148,10 +148,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         if self.engine.extensions().deflate_agreement().is_some() {
             return codec::with(|codec| {
                 let mut sender = self.engine.sender_with(codec);
-                stream.send_long(&mut sender, message, &mut self.queue)
+                stream.send_long(&mut sender, message.parts(), &mut self.queue)
             });
         }
-        stream.send_long(&mut self.engine.sender(), message, &mut self.queue)
+        stream.send_long(&mut self.engine.sender(), message.parts(), &mut self.queue)
     }
 
     /// [`poll_drive`](Self::poll_drive) for a task beside which another one may flush.
@@ -603,7 +603,7 @@ pub(super) fn send(
     message: MessageRef<'_>,
     queue: &mut WriteQueue,
 ) -> Result<(), Misuse> {
-    sender.send(message, queue)
+    sender.send(message.parts(), queue)
 }
 
 /// Sends a message that somebody owns: without a copy where it is long and leaves as it is.
@@ -615,9 +615,13 @@ pub(super) fn send_owned(
     let out = &mut Owned::new(queue, message);
     #[cfg(feature = "deflate")]
     if engine.extensions().deflate_agreement().is_some() {
-        return codec::with(|codec| engine.sender_with(codec).send(message.as_ref(), out));
+        return codec::with(|codec| {
+            engine
+                .sender_with(codec)
+                .send(message.as_ref().parts(), out)
+        });
     }
-    engine.sender().send(message.as_ref(), out)
+    engine.sender().send(message.as_ref().parts(), out)
 }
 
 /// Bytes that wait to be written at which `recv` writes before it hands out the next message,

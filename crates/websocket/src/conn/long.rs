@@ -6,7 +6,8 @@ use std::task::Context;
 use tokio::io::AsyncWrite;
 
 use super::write_queue::WriteQueue;
-use crate::proto::{MessageRef, Misuse, Output, Sender};
+use crate::proto::frame::OpCode;
+use crate::proto::{Misuse, Output, Sender};
 
 /// Sends messages that are better not copied.
 pub(super) trait LongMessages {
@@ -15,7 +16,7 @@ pub(super) trait LongMessages {
     fn send_long(
         &mut self,
         sender: &mut Sender<'_>,
-        message: MessageRef<'_>,
+        message: (OpCode, &[u8]),
         queue: &mut WriteQueue,
     ) -> Result<(), Misuse>;
 }
@@ -52,7 +53,7 @@ impl<S: AsyncWrite + Unpin> LongMessages for Stream<'_, '_, S> {
     fn send_long(
         &mut self,
         sender: &mut Sender<'_>,
-        message: MessageRef<'_>,
+        message: (OpCode, &[u8]),
         queue: &mut WriteQueue,
     ) -> Result<(), Misuse> {
         if self.only_queue {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::attached::Attachments;
-use super::driver::{Driver, send};
+use super::driver::Driver;
 use super::error::Error;
 use super::group::{Group, JoinError};
 use super::long::{LONG, LongMessages};
@@ -197,11 +197,11 @@ impl Replies<'_> {
     #[inline]
     pub fn send<'m>(&mut self, message: impl Into<MessageRef<'m>>) -> Result<(), Misuse> {
         self.attachments.check_backlog(self.queue)?;
-        let message = message.into();
-        if message.len() >= LONG {
+        let message = message.into().parts();
+        if message.1.len() >= LONG {
             return self.stream.send_long(&mut self.sender, message, self.queue);
         }
-        send(&mut self.sender, message, self.queue)
+        self.sender.send(message, self.queue)
     }
 
     /// Begins to close, with a reason of at most 123 bytes. Messages that are under way are still

@@ -210,7 +210,7 @@ impl Receiving {
     ///
     /// Here is the short way for what nearly all frames are: good, a message by itself, and whole.
     /// Everything else goes the long way, which would do for these too.
-    #[inline]
+    #[inline(always)]
     fn advance<'i>(
         &'i mut self,
         sending: &mut Sending,

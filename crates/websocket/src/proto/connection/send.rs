@@ -10,8 +10,6 @@ use super::super::frame::{
     FrameHeader, MAX_CONTROL_PAYLOAD, MAX_HEADER, OpCode, write_unmasked_with,
 };
 use super::super::mask::MaskKey;
-#[cfg(feature = "tokio")]
-use super::super::message::MessageRef;
 use super::super::output::Output;
 use super::{Connection, Role};
 
@@ -55,18 +53,14 @@ impl<'a> Sender<'a> {
             .send_message(OpCode::Binary, bytes, packer, out)
     }
 
-    /// [`send_text`](Self::send_text) or [`send_binary`](Self::send_binary), as the message wants.
+    /// [`send_text`](Self::send_text) or [`send_binary`](Self::send_binary), as the op code says.
     #[cfg(feature = "tokio")]
     #[inline]
     pub(crate) fn send(
         &mut self,
-        message: MessageRef<'_>,
+        (opcode, payload): (OpCode, &[u8]),
         out: &mut impl Output,
     ) -> Result<(), Misuse> {
-        let (opcode, payload) = match message {
-            MessageRef::Text(text) => (OpCode::Text, text.as_bytes()),
-            MessageRef::Binary(bytes) => (OpCode::Binary, bytes),
-        };
         let packer = self.packer.as_deref_mut();
         self.sending.send_message(opcode, payload, packer, out)
     }
