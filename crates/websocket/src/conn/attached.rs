@@ -1,6 +1,7 @@
 //! What is attached to some connections: senders, groups, a tracker. A connection without any of
 //! them has a pointer for it, and pays nothing else.
 
+use std::mem;
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
@@ -114,7 +115,7 @@ impl Attachments {
 /// What others may have for a connection.
 #[derive(Default)]
 pub(super) struct Attached {
-    groups: Vec<Membership>,
+    groups: Memberships,
     inbox: Option<Arc<Inbox>>,
     trackers: Vec<Tracked>,
     keep_alive: Option<Box<KeepAlive>>,
@@ -127,23 +128,14 @@ pub(super) struct Attached {
 impl Attached {
     /// Makes the connection a member of `group`, if it isn't one.
     pub(super) fn join(&mut self, group: &Group, form: Form) {
-        if !self.groups.iter().any(|membership| membership.is_in(group)) {
-            // Most are in one group and no more.
-            self.groups.reserve_exact(1);
-            self.groups.push(group.admit(form));
+        if !self.groups.iter_mut().any(|in_one| in_one.is_in(group)) {
+            self.groups.add(group.admit(form));
         }
     }
 
     /// Ends the membership, and says whether there was one.
     pub(super) fn leave(&mut self, group: &Group) -> bool {
-        let place = self
-            .groups
-            .iter()
-            .position(|membership| membership.is_in(group));
-        if let Some(place) = place {
-            self.groups.swap_remove(place);
-        }
-        place.is_some()
+        self.groups.remove(group).is_some()
     }
 
     /// The inbox, which is made now if there was none.
@@ -184,7 +176,7 @@ impl Attached {
             Some((enlisted, recipient)) => Waiter::Recipient(enlisted, recipient),
             None => Waiter::Task(cx.waker()),
         };
-        for membership in &mut self.groups {
+        for membership in self.groups.iter_mut() {
             match membership.take(waiter, queue, MAX_DELIVERED) {
                 Took::Nothing => {}
                 Took::Plain => some = true,
@@ -214,10 +206,42 @@ impl Attached {
 
     /// Takes nothing any more from anybody, for nothing more can be sent.
     pub(super) fn let_go(&mut self) {
-        self.groups = Vec::new();
+        self.groups = Memberships::default();
         if let Some(inbox) = &self.inbox {
             inbox.end();
         }
+    }
+}
+
+/// The groups of a connection. Most are in one and no more, which lies right here: with thousands of members,
+/// what a publication costs is the places in memory that are looked at for each.
+#[derive(Default)]
+struct Memberships {
+    first: Option<Membership>,
+    /// Empty as long as there is no first one.
+    more: Vec<Membership>,
+}
+
+impl Memberships {
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Membership> {
+        self.first.iter_mut().chain(&mut self.more)
+    }
+
+    fn add(&mut self, membership: Membership) {
+        if self.first.is_none() {
+            self.first = Some(membership);
+        } else {
+            self.more.push(membership);
+        }
+    }
+
+    fn remove(&mut self, group: &Group) -> Option<Membership> {
+        if self.first.as_ref()?.is_in(group) {
+            let next = self.more.pop();
+            return mem::replace(&mut self.first, next);
+        }
+        let place = self.more.iter().position(|in_one| in_one.is_in(group))?;
+        Some(self.more.swap_remove(place))
     }
 }
 
