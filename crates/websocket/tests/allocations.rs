@@ -3,11 +3,13 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use allocation_counter::{AllocationInfo, measure};
 use bytes::Bytes;
-use tautline_websocket::conn::{AcceptOptions, WebSocket, WriteQueue, accept, scratch};
+use tautline_websocket::conn::{AcceptOptions, Group, WebSocket, WriteQueue, accept, scratch};
 use tautline_websocket::proto::{Connection, Event, Limits, Output, Role};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -278,6 +280,74 @@ fn a_shared_write_to_an_empty_queue_allocates_nothing() {
         }
     }));
     assert_eq!(io.written, 20_000);
+}
+
+/// A stream that is never read from, and takes everything.
+struct Taking(Arc<AtomicUsize>);
+
+impl AsyncRead for Taking {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Taking {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.0.fetch_add(bytes.len(), Ordering::Relaxed);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// What a publication allocates doesn't depend on how many members it is written to.
+#[test]
+fn a_publication_allocates_nothing_for_a_member() {
+    let publishing = |members: usize| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime");
+        let (group, written) = (Group::new(), Arc::<AtomicUsize>::default());
+        let publish = |times: usize| {
+            for _ in 0..times {
+                let before = written.load(Ordering::Relaxed);
+                group.publish(&[7; 100][..]).expect("room");
+                runtime.block_on(async {
+                    while written.load(Ordering::Relaxed) < before + members * 102 {
+                        tokio::task::yield_now().await;
+                    }
+                });
+            }
+        };
+        runtime.block_on(async {
+            for _ in 0..members {
+                let mut ws = WebSocket::new(Taking(Arc::clone(&written)), server());
+                ws.join(&group).expect("open");
+                tokio::spawn(ws.serve_member(|_, _| ()));
+            }
+            while group.len() < members {
+                tokio::task::yield_now().await;
+            }
+        });
+        // What is kept from one to the next is made now.
+        publish(3);
+        measure(|| publish(10)).count_total
+    };
+    assert_eq!(publishing(10), publishing(1000));
 }
 
 /// Corks come from the thread's pool and go back to it.
