@@ -59,13 +59,38 @@ impl Server {
         Self::run(context, name, address, &arguments)
     }
 
+    /// The same with a server that has code behind it: an example of the crate, which is told where to
+    /// listen.
+    ///
+    /// # Errors
+    ///
+    /// When it does not build, or is not healthy in time.
+    pub(crate) fn example(context: &Context, example: &str) -> Result<Self, Error> {
+        let build = ["--example", example];
+        let program = format!("examples/{example}");
+        let address = free_address()?;
+        let arguments = [address.to_string()];
+        Self::run_program(context, example, address, (&build, &program), &arguments)
+    }
+
     fn run(
         context: &Context,
         name: &str,
         address: SocketAddr,
         arguments: &[String],
     ) -> Result<Self, Error> {
+        Self::run_program(context, name, address, (&[], "tautline"), arguments)
+    }
+
+    fn run_program(
+        context: &Context,
+        name: &str,
+        address: SocketAddr,
+        (wanted, program): (&[&str], &str),
+        arguments: &[String],
+    ) -> Result<Self, Error> {
         let mut build = context.cargo(["build", "--release", "--package", "tautline"]);
+        build.args(wanted);
         let built = process::run(&context.children, &mut build, BUILD_LIMIT)?;
         if !built.success {
             return Err(Error::new(format!("the server's build {}", built.ending)));
@@ -76,7 +101,7 @@ impl Server {
         let errors = output
             .try_clone()
             .map_err(Error::context("can't share a file"))?;
-        let mut command = Command::new(context.target.join("release").join("tautline"));
+        let mut command = Command::new(context.target.join("release").join(program));
         command
             .current_dir(&context.root)
             .args(arguments)

@@ -27,8 +27,10 @@ pub(crate) fn run(context: &Context, tools: &Tools, report: &mut Report) -> Resu
     let go = tools.go()?;
     let dev = Server::start(context, "sdk-dev")?;
     let configured = Server::configured(context, "sdk", "tests/sdk/server.toml")?;
+    let handlers = Server::example(context, "sdk_handlers")?;
     let tell = |command: &mut Command| {
         dev.tell(command);
+        command.env("TAUTLINE_HANDLERS_URL", handlers.url());
         command.env("TAUTLINE_CONFIGURED_URL", configured.url());
     };
 
@@ -83,5 +85,6 @@ pub(crate) fn run(context: &Context, tools: &Tools, report: &mut Report) -> Resu
 
     report.check("SIGTERM ends the server", dev.stop());
     report.check("SIGTERM ends the configured server", configured.stop());
+    report.check("SIGTERM ends the server with handlers", handlers.stop());
     Ok(())
 }

@@ -22,6 +22,8 @@ export const SERVER = server('TAUTLINE_URL');
 export const ENDPOINT = endpointOf(SERVER);
 /** A server with the options of ../../server.toml. */
 export const CONFIGURED = server('TAUTLINE_CONFIGURED_URL');
+/** A server with handlers in code, ../../../../crates/server/examples/sdk_handlers.rs. */
+export const HANDLERS = endpointOf(server('TAUTLINE_HANDLERS_URL'));
 /** What tokens for it are signed with; the file has the same. */
 const SECRET = 'the tests sign with this, and with nothing else';
 const AUDIENCE = 'sdk-tests';
