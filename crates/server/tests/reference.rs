@@ -147,6 +147,7 @@ fn type_name(kind: &str) -> Option<&'static str> {
         "Option<Rate>" => "rate",
         "IpAddr" => "IP address",
         "DataFormat" => "`json` or `json_object`",
+        "JoinLevel" => "`client` or `user`",
         "RecoveryMode" => "`stream` or `cache`",
         "Vec<DeltaType>" => "list of `fossil`",
         "SlowConsumerOption" => "`auto`, `park`, `disconnect`, `drop_oldest` or `latest`",

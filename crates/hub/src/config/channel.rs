@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use tautline_auth::Pattern;
 
 use super::{ChannelPattern, ConfigError, TagsFilterTemplate, duration};
-use crate::engine::HistoryOptions;
+use crate::engine::{HistoryOptions, JoinLevel};
 
 /// Namespaces, and what is common to them.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -77,6 +77,9 @@ pub struct NamespaceOptions {
     pub presence: bool,
     /// Subscribers are told who comes and goes, if they ask and may read presence.
     pub join_leave: bool,
+    /// Whose coming and going that is: each `client`'s, or each `user`'s, with the first of its connections
+    /// and the last. (Anonymous connections have no user in common.) Default: `client`.
+    pub join_leave_level: JoinLevel,
     /// They are told without asking.
     pub force_push_join_leave: bool,
     /// How many publications a channel keeps.

@@ -31,6 +31,10 @@
 //!   others may have: what follows what is told by `previous` and [`HistoryPage::follows`].
 //! - **What was acknowledged stays** for as long as the engine promises: for the memory engine,
 //!   the life of the process and the limits of the channel's history.
+//! - **A user joins once and leaves once**, whatever workers its connections are on, where joins and leaves
+//!   are those of users ([`JoinLevel::User`]): with the first [`join`](Engine::join) and the last
+//!   [`leave`](Engine::leave). An engine that spans nodes counts the connections of a node which died as
+//!   gone.
 //! - **Presence lives as long as its worker**: nobody refreshes entries. An engine that spans nodes
 //!   removes those of a node which died.
 //! - **Time is an argument.** Engines have no clock of their own.
@@ -48,6 +52,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::Deserialize;
 use tautline_protocol::message::{
     ClientInfo, Payload, PresenceStatsResult, Publication, StreamPosition,
 };
@@ -193,6 +198,19 @@ pub enum EngineError {
     /// operation took effect.
     #[error("the engine did not answer in time; whether the operation took effect is not known")]
     Unavailable,
+}
+
+/// Whose coming and going is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JoinLevel {
+    /// That of each connection.
+    #[default]
+    #[serde(alias = "")]
+    Client,
+    /// That of each user: with the first of its connections, and with the last. Anonymous connections have
+    /// no user in common, so each is told of.
+    User,
 }
 
 /// What a channel keeps.
@@ -378,11 +396,27 @@ pub trait Engine: Send + Sync {
         request: Publish,
     ) -> Started<Result<Published, EngineError>>;
 
-    /// Tells the workers attached that somebody subscribed. At most once, not kept.
-    fn join(&self, now: Now, worker: WorkerId, channel: &Channel, info: &Arc<ClientInfo>);
+    /// Tells the workers attached that somebody subscribed, if that is worth telling by `level`. At most
+    /// once, not kept.
+    fn join(
+        &self,
+        now: Now,
+        worker: WorkerId,
+        channel: &Channel,
+        info: &Arc<ClientInfo>,
+        level: JoinLevel,
+    );
 
-    /// Tells the workers attached that somebody left. At most once, not kept.
-    fn leave(&self, now: Now, worker: WorkerId, channel: &Channel, info: &Arc<ClientInfo>);
+    /// Tells the workers attached that somebody left. Called once for each [`join`](Self::join), with the
+    /// same level. At most once, not kept.
+    fn leave(
+        &self,
+        now: Now,
+        worker: WorkerId,
+        channel: &Channel,
+        info: &Arc<ClientInfo>,
+        level: JoinLevel,
+    );
 
     /// Reads stored publications, or just the position.
     fn history(

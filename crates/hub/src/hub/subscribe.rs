@@ -31,8 +31,8 @@ use super::waiting::{Pending, Subscribing, Waiting, Wants};
 use super::{Hub, SessionId};
 use crate::Now;
 use crate::application::Interests;
-use crate::config::{DeltaType, RecoveryMode};
-use crate::engine::{HistoryOptions, HistoryRead, Outcome, Started, Ticket};
+use crate::config::{DeltaType, HubConfig, RecoveryMode};
+use crate::engine::{HistoryOptions, HistoryRead, JoinLevel, Outcome, Started, Ticket};
 use crate::outbox::Outbox;
 
 /// A subscription that is allowed.
@@ -534,7 +534,8 @@ impl Hub {
             let info = connected.info_in(Some(index)).clone();
             if let Some(subscription) = connected.subscription_mut(index) {
                 subscription.was_announced = true;
-                self.engine.join(now, self.worker, &channel.name, &info);
+                let (name, level) = (&channel.name, join_level(&self.config, &channel.name));
+                self.engine.join(now, self.worker, name, &info, level);
             }
         }
     }
@@ -640,6 +641,12 @@ impl Hub {
             self.turn_epoch(now, index, epoch.clone(), 0, out);
         }
     }
+}
+
+/// Whose coming and going is told in a channel.
+pub(super) fn join_level(config: &HubConfig, channel: &str) -> JoinLevel {
+    ChannelName::parse(config, channel)
+        .map_or(JoinLevel::Client, |name| name.options.join_leave_level)
 }
 
 /// What is honoured of what a request asks for.

@@ -7,6 +7,7 @@ use tautline_protocol::{Disconnect, Push, Reply, Response, UnsubscribeCode};
 
 use super::channels::Role;
 use super::dispatch::{Progress, Refusal};
+use super::subscribe::join_level;
 use super::waiting::Waiting;
 use super::{Hub, SessionId};
 use crate::Now;
@@ -135,8 +136,9 @@ impl Hub {
                 .presence_remove(now, ticket, &ended.channel, &ended.info);
         }
         if ended.was_announced {
+            let level = join_level(&self.config, &ended.channel);
             self.engine
-                .leave(now, self.worker, &ended.channel, &ended.info);
+                .leave(now, self.worker, &ended.channel, &ended.info, level);
         }
         removed
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use serde_json::{Value, json};
+use tautline_hub::engine::JoinLevel;
 use tautline_hub::engine::testkit::DelayOptions;
 use tautline_hub::{ApiPresence, PresenceList};
 use tautline_protocol::message::Error;
@@ -321,4 +322,50 @@ fn too_many_for_one_answer_to_the_operator() {
     let page = list(&mut world, request).unwrap();
     assert_eq!(page.presence.len(), 10_000);
     assert_eq!(page.next.as_deref(), Some("09999"));
+}
+
+#[test]
+fn where_joins_are_those_of_users_more_tabs_are_no_news() {
+    for delays in [None, Some(DelayOptions::default())] {
+        let mut setup = Setup {
+            delays,
+            ..Setup::default()
+        };
+        setup.channel.namespaces[0].join_leave_level = JoinLevel::User;
+        let mut world = World::with(setup);
+        let watcher = world.connect_as(0, "eve");
+        join(&mut world, watcher);
+        world.heard(watcher);
+        let tabs = [0, 1, 1].map(|worker| world.connect_as(worker, "ann"));
+        let heard = join(&mut world, tabs[0]);
+        assert_eq!(events(&heard), ["+ann"], "the first tab hears of itself");
+        for tab in &tabs[1..] {
+            let heard = join(&mut world, *tab);
+            assert_eq!(events(&heard), [""; 0]);
+        }
+        assert_eq!(events(&world.heard(watcher)), ["+ann"]);
+        assert_eq!(
+            world.members("room:a").len(),
+            4,
+            "presence is of connections"
+        );
+        // By command, by a lost connection, by a last one.
+        world.tell(
+            tabs[0],
+            json!({"id": 3, "unsubscribe": {"channel": "room:a"}}),
+        );
+        world.drop_connection(tabs[1]);
+        world.settle();
+        assert_eq!(events(&world.heard(watcher)), [""; 0]);
+        world.drop_connection(tabs[2]);
+        world.settle();
+        assert_eq!(events(&world.heard(watcher)), ["-ann"]);
+        join(&mut world, tabs[0]);
+        assert_eq!(events(&world.heard(watcher)), ["+ann"], "anew");
+        let nobodies = [0, 1].map(|worker| world.connect(worker));
+        for nobody in nobodies {
+            join(&mut world, nobody);
+        }
+        assert_eq!(events(&world.heard(watcher)), ["+", "+"]);
+    }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tautline_hub::Now;
 use tautline_hub::engine::{
-    Channel, Engine, EngineError, HistoryPage, HistoryRead, Mailbox, PresencePage, PresenceRead,
-    Publish, Published, Started, Ticket, WorkerId,
+    Channel, Engine, EngineError, HistoryPage, HistoryRead, JoinLevel, Mailbox, PresencePage,
+    PresenceRead, Publish, Published, Started, Ticket, WorkerId,
 };
 use tautline_protocol::message::{ClientInfo, PresenceStatsResult};
 
@@ -84,13 +84,27 @@ impl Engine for FaultyEngine {
         self.inner.publish(now, ticket, request)
     }
 
-    fn join(&self, now: Now, worker: WorkerId, channel: &Channel, info: &Arc<ClientInfo>) {
-        self.inner.join(now, worker, channel, info);
+    fn join(
+        &self,
+        now: Now,
+        worker: WorkerId,
+        channel: &Channel,
+        info: &Arc<ClientInfo>,
+        level: JoinLevel,
+    ) {
+        self.inner.join(now, worker, channel, info, level);
     }
 
-    fn leave(&self, now: Now, worker: WorkerId, channel: &Channel, info: &Arc<ClientInfo>) {
+    fn leave(
+        &self,
+        now: Now,
+        worker: WorkerId,
+        channel: &Channel,
+        info: &Arc<ClientInfo>,
+        level: JoinLevel,
+    ) {
         if self.fault != Fault::ForgetLeave {
-            self.inner.leave(now, worker, channel, info);
+            self.inner.leave(now, worker, channel, info, level);
         }
     }
 

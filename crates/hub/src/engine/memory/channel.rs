@@ -24,6 +24,8 @@ pub(super) struct State {
     workers: Vec<(WorkerId, FeedId)>,
     stream: Option<Stream>,
     members: Option<Box<Presence>>,
+    /// Users who were announced, and how many of each one's connections are there.
+    company: Option<Box<HashMap<Arc<str>, u32, foldhash::fast::RandomState>>>,
     keys: Option<Box<Keys>>,
     /// The tick at which the engine looks after what has expired; 0 for never.
     pub(super) armed: u64,
@@ -35,6 +37,7 @@ impl State {
         self.workers.is_empty()
             && self.stream.is_none()
             && self.members.is_none()
+            && self.company.is_none()
             && self.keys.is_none()
     }
 
@@ -110,6 +113,33 @@ impl State {
         if let Some(stream) = &mut self.stream {
             stream.remove_entries();
         }
+    }
+
+    /// A connection of a user has come. Whether it is the first.
+    pub(super) fn enter(&mut self, user: &Arc<str>) -> bool {
+        let company = self.company.get_or_insert_default();
+        let connections = company.entry_ref(user).or_insert(0);
+        *connections += 1;
+        *connections == 1
+    }
+
+    /// A connection of a user has gone. Whether it was the last.
+    pub(super) fn exit(&mut self, user: &Arc<str>) -> bool {
+        let Some(company) = &mut self.company else {
+            return false;
+        };
+        let Some(connections) = company.get_mut(user) else {
+            return false;
+        };
+        *connections -= 1;
+        let is_last = *connections == 0;
+        if is_last {
+            company.remove(user);
+        }
+        if company.is_empty() {
+            self.company = None;
+        }
+        is_last
     }
 
     pub(super) fn add_member(&mut self, info: &Arc<ClientInfo>) {

@@ -26,7 +26,7 @@ use tautline_protocol::message::{ClientInfo, PresenceStatsResult, Publication};
 pub use self::channel::MAX_KEYS;
 use self::channel::State;
 use super::{
-    Channel, Delivery, Engine, EngineError, FeedId, HistoryPage, HistoryRead, Mailbox,
+    Channel, Delivery, Engine, EngineError, FeedId, HistoryPage, HistoryRead, JoinLevel, Mailbox,
     PresencePage, PresenceRead, Publish, Published, Started, Ticket, WorkerId,
 };
 use crate::Now;
@@ -333,8 +333,18 @@ impl Engine for MemoryEngine {
         Started::Done(result.and_then(|result| result))
     }
 
-    fn join(&self, _: Now, _: WorkerId, channel: &Channel, info: &Arc<ClientInfo>) {
+    fn join(
+        &self,
+        _: Now,
+        _: WorkerId,
+        channel: &Channel,
+        info: &Arc<ClientInfo>,
+        level: JoinLevel,
+    ) {
         self.with_known(channel, |state| {
+            if level == JoinLevel::User && !info.user.is_empty() && !state.enter(&info.user) {
+                return;
+            }
             self.feed(state.workers(), |feed| Delivery::Join {
                 channel: channel.clone(),
                 feed,
@@ -343,8 +353,18 @@ impl Engine for MemoryEngine {
         });
     }
 
-    fn leave(&self, _: Now, _: WorkerId, channel: &Channel, info: &Arc<ClientInfo>) {
+    fn leave(
+        &self,
+        _: Now,
+        _: WorkerId,
+        channel: &Channel,
+        info: &Arc<ClientInfo>,
+        level: JoinLevel,
+    ) {
         self.with_known(channel, |state| {
+            if level == JoinLevel::User && !info.user.is_empty() && !state.exit(&info.user) {
+                return;
+            }
             self.feed(state.workers(), |feed| Delivery::Leave {
                 channel: channel.clone(),
                 feed,

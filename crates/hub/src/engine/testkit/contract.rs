@@ -10,13 +10,15 @@ use tautline_protocol::message::ClientInfo;
 use super::Subject;
 use crate::Now;
 use crate::engine::{
-    Channel, Delivery, EngineError, HistoryOptions, HistoryPage, HistoryRead, Idempotency, Mailbox,
-    Members, Outcome, PresencePage, PresenceRead, Publish, Published, Started, Ticket, Version,
-    WorkerId, info_weight, weight,
+    Channel, Delivery, EngineError, HistoryOptions, HistoryPage, HistoryRead, Idempotency,
+    JoinLevel, Mailbox, Members, Outcome, PresencePage, PresenceRead, Publish, Published, Started,
+    Ticket, Version, WorkerId, info_weight, weight,
 };
 
 /// Something that every engine must do, with its name.
 pub type Rule = (&'static str, fn(&dyn Subject));
+
+const CLIENT: JoinLevel = JoinLevel::Client;
 
 /// All rules.
 pub const CONTRACT: &[Rule] = &[
@@ -86,6 +88,7 @@ pub const CONTRACT: &[Rule] = &[
         "joins and leaves reach those attached, in order",
         joins_and_leaves,
     ),
+    ("a user joins once and leaves once", users_join_once),
     ("channels know nothing of each other", channels_are_separate),
 ];
 
@@ -428,10 +431,10 @@ fn feeds_have_names(subject: &dyn Subject) {
         bench.publish("a", "x");
         subject
             .engine()
-            .join(bench.now(), WorkerId(0), &"a".into(), &info);
+            .join(bench.now(), WorkerId(0), &"a".into(), &info, CLIENT);
         subject
             .engine()
-            .leave(bench.now(), WorkerId(0), &"a".into(), &info);
+            .leave(bench.now(), WorkerId(0), &"a".into(), &info, CLIENT);
         // Also waits until the engine is done with what has no outcome.
         bench.publish("a", "y");
         subject
@@ -857,12 +860,54 @@ fn joins_and_leaves(subject: &dyn Subject) {
     let bench = Bench::new(subject);
     bench.attach(0, "a");
     let (engine, channel, ann) = (subject.engine(), Channel::from("a"), info("c1", "ann"));
-    engine.join(bench.now(), WorkerId(1), &channel, &ann);
+    engine.join(bench.now(), WorkerId(1), &channel, &ann, CLIENT);
     bench.publish_with(1, publish("a", "x"));
-    engine.leave(bench.now(), WorkerId(1), &channel, &ann);
+    engine.leave(bench.now(), WorkerId(1), &channel, &ann, CLIENT);
     bench.publish_with(1, publish("a", "y"));
     assert_eq!(bench.fed(0), ["a +c1", "a x 0>1", "a -c1", "a y 1>2"]);
     assert!(bench.fed(1).is_empty());
+}
+
+fn users_join_once(subject: &dyn Subject) {
+    const USER: JoinLevel = JoinLevel::User;
+    let bench = Bench::new(subject);
+    bench.attach(0, "a");
+    let (engine, channel) = (subject.engine(), Channel::from("a"));
+    let tabs = [info("c1", "ann"), info("c2", "ann"), info("c3", "bob")];
+    let join = |worker, tab: &Arc<ClientInfo>| {
+        engine.join(bench.now(), WorkerId(worker), &channel, tab, USER);
+        // Waits until the engine is done with what has no outcome.
+        bench.publish_with(worker, publish("a", "x"));
+    };
+    let leave = |worker, tab: &Arc<ClientInfo>| {
+        engine.leave(bench.now(), WorkerId(worker), &channel, tab, USER);
+        bench.publish_with(worker, publish("a", "x"));
+    };
+    let told = || {
+        let fed = bench.fed(0).into_iter();
+        fed.filter(|fed| !fed.contains('>')).collect::<Vec<_>>()
+    };
+    join(0, &tabs[0]);
+    join(1, &tabs[1]);
+    join(1, &tabs[2]);
+    assert_eq!(told(), ["a +c1", "a +c3"]);
+    leave(0, &tabs[0]);
+    assert!(told().is_empty(), "ann is still there");
+    leave(1, &tabs[2]);
+    leave(1, &tabs[1]);
+    assert_eq!(told(), ["a -c3", "a -c2"]);
+    join(1, &tabs[0]);
+    assert_eq!(told(), ["a +c1"], "anew");
+    let nobody = [info("n1", ""), info("n2", "")];
+    join(0, &nobody[0]);
+    join(1, &nobody[1]);
+    leave(0, &nobody[0]);
+    assert_eq!(told(), ["a +n1", "a +n2", "a -n1"], "no user in common");
+    // Another channel is another company.
+    bench.attach(0, "b");
+    engine.join(bench.now(), WorkerId(1), &"b".into(), &tabs[1], USER);
+    bench.publish_with(1, publish("b", "x"));
+    assert!(told().contains(&"b +c2".to_owned()));
 }
 
 fn channels_are_separate(subject: &dyn Subject) {

@@ -8,7 +8,7 @@ use tautline_protocol::message::{ClientInfo, PresenceStatsResult};
 use super::Seeded;
 use crate::Now;
 use crate::engine::{
-    Channel, Delivery, Engine, EngineError, HistoryPage, HistoryRead, Mailbox, Outcome,
+    Channel, Delivery, Engine, EngineError, HistoryPage, HistoryRead, JoinLevel, Mailbox, Outcome,
     PresencePage, PresenceRead, Publish, Published, Started, Ticket, WorkerId,
 };
 
@@ -222,17 +222,31 @@ impl Engine for DelayedEngine {
         self.start(now, ticket, &channel, Owed::No, run, Outcome::Published)
     }
 
-    fn join(&self, _: Now, worker: WorkerId, channel: &Channel, info: &Arc<ClientInfo>) {
+    fn join(
+        &self,
+        _: Now,
+        worker: WorkerId,
+        channel: &Channel,
+        info: &Arc<ClientInfo>,
+        level: JoinLevel,
+    ) {
         let (name, info) = (channel.clone(), info.clone());
         self.start_unanswered(worker, channel, move |engine, now| {
-            engine.join(now, worker, &name, &info);
+            engine.join(now, worker, &name, &info, level);
         });
     }
 
-    fn leave(&self, _: Now, worker: WorkerId, channel: &Channel, info: &Arc<ClientInfo>) {
+    fn leave(
+        &self,
+        _: Now,
+        worker: WorkerId,
+        channel: &Channel,
+        info: &Arc<ClientInfo>,
+        level: JoinLevel,
+    ) {
         let (name, info) = (channel.clone(), info.clone());
         self.start_unanswered(worker, channel, move |engine, now| {
-            engine.leave(now, worker, &name, &info);
+            engine.leave(now, worker, &name, &info, level);
         });
     }
 
