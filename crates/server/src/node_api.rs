@@ -27,6 +27,7 @@ use crate::door::{self, Opened, rewind::Rewind};
 use crate::embed;
 use crate::glob::Glob;
 use crate::http::line::HttpLine;
+use crate::http::metrics::{CallCounters, Snapshot};
 use crate::http::node::{History, Node, NodeInfo, Presence, Publish};
 use crate::http::respond::{self, ReplyBody};
 use crate::worker::connections::Link;
@@ -307,6 +308,33 @@ impl Node for WorkerNode {
             *all.entry(name).or_insert(0) += size;
         }
         Ok(all)
+    }
+
+    async fn snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot {
+            uptime: self.shared.start.elapsed(),
+            ..Snapshot::default()
+        };
+        let mut load = Load::default();
+        let parts = self.gather(|state| {
+            let State { hub, calls, .. } = state;
+            let disconnects = hub.disconnects().clone();
+            (Load::of(hub), hub.counters(), disconnects, calls.clone())
+        });
+        for (part, counters, disconnects, calls) in parts.await {
+            load.add(part);
+            snapshot.add_hub(&counters, &disconnects);
+            snapshot.calls.add(&calls);
+        }
+        snapshot.clients = load.clients;
+        snapshot.subscriptions = load.subscriptions;
+        snapshot.users = load.users.len() as u64;
+        snapshot.channels = load.channels.len() as u64;
+        snapshot
+    }
+
+    fn count_call(&self, count: impl FnOnce(&mut CallCounters)) {
+        self.worker.count_call(count);
     }
 
     async fn info(&self) -> Result<Vec<NodeInfo>, Error> {

@@ -56,6 +56,7 @@ const TABLES: &[Table] = &[
     table("websocket", SERVER, "WebSocketOptions"),
     table("doors", SERVER, "DoorOptions"),
     table("health", SERVER, "HealthOptions"),
+    table("prometheus", SERVER, "PrometheusOptions"),
     table("shutdown", SERVER, "ShutdownOptions"),
     table("log", SERVER, "LogOptions"),
 ];

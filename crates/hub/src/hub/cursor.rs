@@ -53,6 +53,8 @@ struct Held {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HubCounters {
+    /// Commands of clients that were executed, or refused.
+    pub commands: u64,
     /// How often a subscription was set behind because its connection had no room for more.
     pub parked: u64,
     /// Pages that were sent to subscriptions which are behind.

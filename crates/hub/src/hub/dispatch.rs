@@ -126,6 +126,7 @@ impl Hub {
         command: Command<'_>,
         out: &mut O,
     ) -> Flow {
+        self.counters.commands += 1;
         let Command {
             id: number,
             request,

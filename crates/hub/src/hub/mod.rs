@@ -48,6 +48,7 @@ mod users;
 mod waiting;
 mod wheel;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -126,6 +127,8 @@ pub struct Hub {
     /// Kept for its capacity: publications that are fanned out together.
     run: Run,
     counters: HubCounters,
+    /// How many sessions were ended from this side, by code.
+    disconnects: BTreeMap<u32, u64>,
     /// Kept for its capacity: the message being encoded.
     scratch: Vec<u8>,
     /// Makes patches.
@@ -192,6 +195,7 @@ impl Hub {
             full: Vec::new(),
             run: Run::default(),
             counters: HubCounters::default(),
+            disconnects: BTreeMap::new(),
             scratch: Vec::new(),
             patches: Patches::default(),
             fired: Vec::new(),
@@ -279,6 +283,11 @@ impl Hub {
         self.counters
     }
 
+    /// How many sessions were ended from this side since the hub was made, by code.
+    pub fn disconnects(&self) -> &BTreeMap<u32, u64> {
+        &self.disconnects
+    }
+
     /// When [`on_deadline`](Self::on_deadline) should be called next, on the monotonic clock.
     pub fn next_deadline(&self) -> Option<Duration> {
         self.wheel.next()
@@ -289,6 +298,8 @@ impl Hub {
         let Some(session) = self.forget(now, id, disconnect) else {
             return;
         };
+        // There are some two thousand codes at the most.
+        *self.disconnects.entry(disconnect.code).or_insert(0) += 1;
         tracing::debug!(
             session = id.index,
             transport = session.transport.name,

@@ -62,6 +62,7 @@ impl Config {
                 api_error_mode: ErrorMode::default(),
                 api_limits: ApiLimits::default(),
                 health: true,
+                metrics: true,
                 origins: OriginPolicy::default(),
                 dev: Some(signer),
             }),

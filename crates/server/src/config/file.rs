@@ -16,7 +16,7 @@ use toml::de::{DeTable, DeValue};
 use super::place::{self, Entry};
 use super::{
     Config, DoorOptions, HealthOptions, HttpApiOptions, HttpServerOptions, LogOptions, NodeOptions,
-    Problem, ShutdownOptions, TokenOptions, WebSocketOptions,
+    Problem, PrometheusOptions, ShutdownOptions, TokenOptions, WebSocketOptions,
 };
 use super::{suggest, token};
 use crate::http::Settings;
@@ -96,6 +96,7 @@ struct Tables {
     websocket: WebSocketOptions,
     doors: DoorOptions,
     health: HealthOptions,
+    prometheus: PrometheusOptions,
     shutdown: ShutdownOptions,
     log: LogOptions,
 }
@@ -139,6 +140,7 @@ fn check(
         websocket,
         doors,
         health,
+        prometheus,
         shutdown,
         log,
     } = tables;
@@ -192,6 +194,7 @@ fn check(
             api_error_mode: http_api.error_mode,
             api_limits,
             health: health.enabled,
+            metrics: prometheus.enabled,
             origins,
             dev: None,
         }),

@@ -20,6 +20,7 @@
 //! | `[websocket]` | [`WebSocketOptions`] | limits of messages |
 //! | `[doors]` | [`DoorOptions`] | the ways in beside the WebSocket |
 //! | `[health]` | [`HealthOptions`] | `/health` |
+//! | `[prometheus]` | [`PrometheusOptions`] | `/metrics` |
 //! | `[shutdown]` | [`ShutdownOptions`] | how a stop is spread over time |
 //! | `[log]` | [`LogOptions`] | what is told on standard error |
 //!
@@ -308,6 +309,15 @@ impl Default for DoorOptions {
             max_sessions: 100_000,
         }
     }
+}
+
+/// `[prometheus]`: whether what was counted can be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PrometheusOptions {
+    /// `GET /metrics` answers with what was counted, to everybody who reaches the server: let your
+    /// proxy keep strangers out. Default: no.
+    pub enabled: bool,
 }
 
 /// `[health]`: whether load balancers can ask.

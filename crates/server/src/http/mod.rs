@@ -3,6 +3,7 @@
 //! | path | what |
 //! |---|---|
 //! | `POST /api/<method>` | the application's backend: publish, presence, history … ([`api`]) |
+//! | `GET /metrics` | what was counted, for Prometheus ([`metrics`]), where it is switched on |
 //! | `GET /health` | 200 and `{}` while the process serves |
 //! | `/connection/http_stream`, `/connection/sse`, `/emulation` … | the doors that are made of plain HTTP: what `Node::enter` answers |
 //! | `/connection/websocket` | an upgrade that comes behind other requests (the door handles those that come first); 426 for a plain request |
@@ -19,6 +20,7 @@ pub(crate) mod body;
 mod dev_token;
 pub mod host;
 pub mod line;
+pub mod metrics;
 pub mod node;
 pub mod origin;
 pub mod respond;
@@ -74,6 +76,8 @@ pub struct Settings {
     pub api_limits: ApiLimits,
     /// Whether `/health` exists.
     pub health: bool,
+    /// Whether `/metrics` exists.
+    pub metrics: bool,
     /// Whose pages may connect. Used here to keep other sites' pages from the development server.
     pub origins: OriginPolicy,
     /// Set in development: signs tokens at `/dev/token`, serves the chat page at `/`, and answers
@@ -150,6 +154,10 @@ impl<N: Node> Service<N> {
                 .node
                 .open_websocket(request)
                 .unwrap_or_else(upgrade_required),
+            (metrics::PATH, _) if self.settings.metrics => {
+                let method = request.method().clone();
+                metrics::respond(&method, &self.node.snapshot().await)
+            }
             ("/health", _) if self.settings.health => health(request.method()),
             (dev_token::PATH, Some(signer)) => dev_token::respond(request, signer).await,
             (path, Some(_)) => match assets::find_chat(path) {

@@ -16,6 +16,7 @@ use tautline_protocol::message::{
 };
 
 use super::line::HttpLine;
+use super::metrics::{CallCounters, Snapshot};
 use super::respond::ReplyBody;
 
 use crate::glob::Glob;
@@ -93,6 +94,16 @@ pub trait Node: 'static {
     ) -> impl Future<Output = Result<Option<Payload>, Error>> {
         drop((method, params));
         std::future::ready(Err(ErrorCode::MethodNotFound.into()))
+    }
+
+    /// What the node has counted.
+    fn snapshot(&self) -> impl Future<Output = Snapshot> {
+        std::future::ready(Snapshot::default())
+    }
+
+    /// Lets the node count something about a call of the API.
+    fn count_call(&self, count: impl FnOnce(&mut CallCounters)) {
+        drop(count);
     }
 
     /// All server processes and what they carry.

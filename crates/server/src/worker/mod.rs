@@ -31,6 +31,7 @@ use self::mailbox::{Batch, WorkerMailbox};
 use self::wakes::Wakes;
 use crate::embed::Request;
 use crate::embed::desk::Files;
+use crate::http::metrics::CallCounters;
 
 /// How often a worker that ends looks whether its handlers are done.
 const GLANCE: Duration = Duration::from_millis(20);
@@ -54,6 +55,8 @@ pub(crate) struct State {
     pub(crate) connections: Connections,
     /// Where there are handlers: what is kept for them.
     pub(crate) files: Option<Rc<RefCell<Files>>>,
+    /// What was counted of calls of the HTTP API.
+    pub(crate) calls: CallCounters,
     /// Kept for its capacity.
     batch: Batch,
     /// Kept for its capacity.
@@ -94,6 +97,7 @@ impl Worker {
             hub,
             connections: Connections::default(),
             files,
+            calls: CallCounters::default(),
             batch: Batch::default(),
             drained: Vec::new(),
         };
@@ -120,6 +124,11 @@ impl Worker {
             self.rearm.notify_one();
         }
         result
+    }
+
+    /// Counts something about a call of the HTTP API. Not from within a turn.
+    pub(crate) fn count_call(&self, count: impl FnOnce(&mut CallCounters)) {
+        count(&mut self.state.borrow_mut().calls);
     }
 
     /// Whether the hub takes input of a session now.

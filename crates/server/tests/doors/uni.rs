@@ -105,3 +105,49 @@ fn pings_need_no_answer() {
         assert_eq!(stream.line(), Some(json!({})));
     }
 }
+
+/// What a backend knows of such a connection may be its session alone.
+#[test]
+fn a_backend_finds_a_connection_by_its_session() {
+    let server = Server::serve("uni-session", WORKERS);
+    let open = || {
+        let mut stream = post(&server, "/connection/uni_http_stream", KIND, b"{}");
+        let connect = stream.message();
+        let session = connect["connect"]["session"]
+            .as_str()
+            .expect("a name")
+            .to_owned();
+        (stream, session)
+    };
+    let ((mut meant, session), (mut other, _)) = (open(), open());
+    let target = |session: &str, more: serde_json::Value| {
+        let mut call = json!({"user": "", "session": session});
+        call.as_object_mut()
+            .expect("an object")
+            .extend(more.as_object().expect("another").clone());
+        call.to_string()
+    };
+    server.api("subscribe", &target(&session, json!({"channel": "uni"})));
+    let push = wait_until("the subscription", || {
+        let message = meant.message();
+        message["subscribe"].is_object().then_some(message)
+    });
+    assert_eq!(push["channel"], "uni");
+    server.api("disconnect", &target("nobody's", json!({})));
+    server.api(
+        "disconnect",
+        &target(&session, json!({"disconnect": {"code": 4501}})),
+    );
+    let end = wait_until("the end", || {
+        let message = meant.message();
+        message["disconnect"].is_object().then_some(message)
+    });
+    assert_eq!(
+        end["disconnect"],
+        json!({"code": 4501, "reason": "disconnect"})
+    );
+    // The other is there still, and hears nothing of it.
+    server.api("disconnect", r#"{"user":""}"#);
+    let message = other.message();
+    assert_eq!(message["disconnect"]["code"], 3503, "{message}");
+}

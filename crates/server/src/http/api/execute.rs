@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::Serialize;
 use tautline_protocol::ErrorCode;
@@ -28,8 +29,20 @@ pub(super) struct Caller<'a> {
     pub(super) limits: &'a ApiLimits,
 }
 
-/// Does it, and returns the result, without the `result` around it.
+/// Does it, and returns the result, without the `result` around it. It is counted.
 pub(super) async fn execute<N: Node>(
+    command: Command,
+    caller: &Caller<'_>,
+    node: &N,
+) -> Result<Vec<u8>, Error> {
+    let (method, start) = (command.method().name(), Instant::now());
+    let result = execute_uncounted(command, caller, node).await;
+    let code = result.as_ref().err().map_or(0, |error| error.code);
+    node.count_call(|calls| calls.executed(method, code, start.elapsed()));
+    result
+}
+
+async fn execute_uncounted<N: Node>(
     command: Command,
     caller: &Caller<'_>,
     node: &N,

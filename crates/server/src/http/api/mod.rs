@@ -110,6 +110,22 @@ impl Api {
         settings: &Settings,
         node: &N,
     ) -> Response {
+        let response = self.answer(name, request, settings, node).await;
+        // What comes to nothing has a text for a person. Errors of commands are counted with them.
+        let status = response.status();
+        if COUNTED.contains(&status) && is_text(&response) {
+            node.count_call(|calls| calls.refused(status));
+        }
+        response
+    }
+
+    async fn answer<N: Node>(
+        &self,
+        name: Option<&str>,
+        request: Request<Incoming>,
+        settings: &Settings,
+        node: &N,
+    ) -> Response {
         if name == Some(openapi::NAME) {
             return openapi::respond(request.method());
         }
@@ -183,6 +199,20 @@ async fn answer<N: Node>(
         }
     }
 }
+
+fn is_text(response: &Response) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/"))
+}
+
+/// Statuses of calls that come to nothing, and are counted.
+const COUNTED: [StatusCode; 5] = [
+    StatusCode::BAD_REQUEST,
+    StatusCode::UNAUTHORIZED,
+    StatusCode::REQUEST_TIMEOUT,
+    StatusCode::PAYLOAD_TOO_LARGE,
+    StatusCode::SERVICE_UNAVAILABLE,
+];
 
 fn too_many_calls(limits: &ApiLimits) -> Response {
     let most = limits.max_concurrent_calls;

@@ -1,0 +1,437 @@
+//! What the server counts, for Prometheus: `GET /metrics`.
+//!
+//! Every worker counts for itself, without atomics; the counts are added up when somebody asks. Names
+//! and labels are those of Centrifugo, behind a prefix of our own, so that dashboards need a search and
+//! replace. [`METRICS`] is what there is, and what the chapter about metrics is made from.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use http::{HeaderValue, Method, StatusCode};
+use tautline_hub::{HubCounters, Operation};
+
+use super::respond::{self, Response};
+
+/// Where they are.
+pub(crate) const PATH: &str = "/metrics";
+
+/// What a family of numbers is.
+pub struct Metric {
+    /// Its name, behind the prefix.
+    pub name: &'static str,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// What its numbers are told apart by.
+    pub labels: &'static [&'static str],
+    /// What is counted.
+    pub help: &'static str,
+    write: fn(&Snapshot, &mut Samples<'_>),
+}
+
+/// What stands before every name but those of the process.
+pub const METRICS_PREFIX: &str = "tautline_";
+
+/// All there is.
+pub const METRICS: &[Metric] = &[
+    Metric {
+        name: "node_num_clients",
+        kind: "gauge",
+        labels: &[],
+        help: "Connections that are authenticated.",
+        write: |all, out| out.number(all.clients),
+    },
+    Metric {
+        name: "node_num_users",
+        kind: "gauge",
+        labels: &[],
+        help: "Distinct users among them; all anonymous ones count as one.",
+        write: |all, out| out.number(all.users),
+    },
+    Metric {
+        name: "node_num_subscriptions",
+        kind: "gauge",
+        labels: &[],
+        help: "Subscriptions of all connections.",
+        write: |all, out| out.number(all.subscriptions),
+    },
+    Metric {
+        name: "node_num_channels",
+        kind: "gauge",
+        labels: &[],
+        help: "Channels with subscribers.",
+        write: |all, out| out.number(all.channels),
+    },
+    Metric {
+        name: "node_build",
+        kind: "gauge",
+        labels: &["version"],
+        help: "1, with the version of the server.",
+        write: |_, out| out.labelled(&[crate::VERSION], 1),
+    },
+    Metric {
+        name: "node_uptime_seconds",
+        kind: "gauge",
+        labels: &[],
+        help: "For how long the server has been running.",
+        write: |all, out| out.number(all.uptime.as_secs()),
+    },
+    Metric {
+        name: "client_commands_total",
+        kind: "counter",
+        labels: &[],
+        help: "Commands of clients, executed or refused.",
+        write: |all, out| out.number(all.hub.commands),
+    },
+    Metric {
+        name: "client_num_server_disconnects",
+        kind: "counter",
+        labels: &["code"],
+        help: "Connections that the server has ended.",
+        write: |all, out| {
+            for (code, count) in &all.disconnects {
+                out.labelled(&[&code.to_string()], *count);
+            }
+        },
+    },
+    Metric {
+        name: "client_over_limit_total",
+        kind: "counter",
+        labels: &["limit", "operation"],
+        help: "What connections and users did too often: `client` and `user` for commands, by kind; `errors` for \
+               commands that were refused.",
+        write: |all, out| {
+            let over = &all.hub.over_limit;
+            for operation in Operation::ALL {
+                let (name, index) = (operation.name(), operation.index());
+                out.labelled(&["client", name], over.client_command[index]);
+                out.labelled(&["user", name], over.user_command[index]);
+            }
+            out.labelled(&["errors", ""], over.client_error);
+        },
+    },
+    Metric {
+        name: "client_slow_disconnects_total",
+        kind: "counter",
+        labels: &[],
+        help: "Connections that were closed because too much waited for them.",
+        write: |all, out| out.number(all.hub.slow),
+    },
+    Metric {
+        name: "subscription_parked_total",
+        kind: "counter",
+        labels: &[],
+        help: "How often a subscription was set behind because its connection had no room.",
+        write: |all, out| out.number(all.hub.parked),
+    },
+    Metric {
+        name: "subscription_pages_total",
+        kind: "counter",
+        labels: &[],
+        help: "Pages of history that were sent to subscriptions which are behind.",
+        write: |all, out| out.number(all.hub.pages),
+    },
+    Metric {
+        name: "subscription_lost_total",
+        kind: "counter",
+        labels: &[],
+        help: "Subscriptions that were ended because what they need is not kept any more.",
+        write: |all, out| out.number(all.hub.lost),
+    },
+    Metric {
+        name: "subscription_dropped_publications_total",
+        kind: "counter",
+        labels: &[],
+        help: "Publications that were left out for readers which can't keep up, by their namespace's `slow_consumer`.",
+        write: |all, out| out.number(all.hub.dropped),
+    },
+    Metric {
+        name: "api_command_duration_seconds_histogram",
+        kind: "histogram",
+        labels: &["protocol", "method"],
+        help: "How long commands of the server API took. Those of a batch count one by one.",
+        write: |all, out| {
+            for (method, histogram) in &all.calls.durations {
+                out.histogram(&["http", method], histogram);
+            }
+        },
+    },
+    Metric {
+        name: "api_command_errors_total",
+        kind: "counter",
+        labels: &["protocol", "method", "error"],
+        help: "Commands of the server API that failed, by the error's code.",
+        write: |all, out| {
+            for ((method, code), count) in &all.calls.errors {
+                out.labelled(&["http", method, &code.to_string()], *count);
+            }
+        },
+    },
+    Metric {
+        name: "api_refused_total",
+        kind: "counter",
+        labels: &["status"],
+        help: "Calls of the server API that came to nothing: 400 can't be read, 401 no key, 408 too slow, 413 too \
+               long, 503 too many at a time.",
+        write: |all, out| {
+            for (status, count) in &all.calls.refused {
+                out.labelled(&[&status.to_string()], *count);
+            }
+        },
+    },
+];
+
+/// What the node has counted so far, and what it carries.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Connections.
+    pub clients: u64,
+    /// Distinct users.
+    pub users: u64,
+    /// Subscriptions.
+    pub subscriptions: u64,
+    /// Channels with subscribers.
+    pub channels: u64,
+    /// Time since the start.
+    pub uptime: Duration,
+    /// Of all hubs.
+    pub hub: HubCounters,
+    /// Connections ended, by code.
+    pub disconnects: BTreeMap<u32, u64>,
+    /// Calls of the API.
+    pub calls: CallCounters,
+}
+
+impl Snapshot {
+    /// Adds what another hub has counted.
+    pub(crate) fn add_hub(&mut self, hub: &HubCounters, disconnects: &BTreeMap<u32, u64>) {
+        let sum = &mut self.hub;
+        sum.commands += hub.commands;
+        sum.parked += hub.parked;
+        sum.pages += hub.pages;
+        sum.lost += hub.lost;
+        sum.dropped += hub.dropped;
+        sum.slow += hub.slow;
+        let (to, from) = (&mut sum.over_limit, &hub.over_limit);
+        to.client_error += from.client_error;
+        for index in 0..Operation::COUNT {
+            to.client_command[index] += from.client_command[index];
+            to.user_command[index] += from.user_command[index];
+        }
+        for (code, count) in disconnects {
+            *self.disconnects.entry(*code).or_insert(0) += count;
+        }
+    }
+}
+
+/// What is counted of calls of the API.
+#[derive(Clone, Debug, Default)]
+pub struct CallCounters {
+    durations: BTreeMap<&'static str, Histogram>,
+    errors: BTreeMap<(&'static str, u32), u64>,
+    refused: BTreeMap<u16, u64>,
+}
+
+impl CallCounters {
+    /// A command was executed; `error` is the code of its failure, 0 for none.
+    pub fn executed(&mut self, method: &'static str, error: u32, duration: Duration) {
+        self.durations.entry(method).or_default().add(duration);
+        if error != 0
+            && (self.errors.len() < MAX_SERIES || self.errors.contains_key(&(method, error)))
+        {
+            *self.errors.entry((method, error)).or_insert(0) += 1;
+        }
+    }
+
+    /// A call was answered with a status instead.
+    pub fn refused(&mut self, status: StatusCode) {
+        *self.refused.entry(status.as_u16()).or_insert(0) += 1;
+    }
+
+    /// Adds what another worker has counted.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (method, histogram) in &other.durations {
+            self.durations.entry(method).or_default().merge(histogram);
+        }
+        for (key, count) in &other.errors {
+            *self.errors.entry(*key).or_insert(0) += count;
+        }
+        for (status, count) in &other.refused {
+            *self.refused.entry(*status).or_insert(0) += count;
+        }
+    }
+}
+
+/// How many durations were at most as long as each bound.
+#[derive(Clone, Debug, Default)]
+struct Histogram {
+    /// By bound, not added up; the last is for what is longer than all.
+    counts: [u64; BOUNDS.len() + 1],
+    sum: Duration,
+}
+
+impl Histogram {
+    fn add(&mut self, duration: Duration) {
+        let seconds = duration.as_secs_f64();
+        let place = BOUNDS.partition_point(|bound| *bound < seconds);
+        self.counts[place] += 1;
+        self.sum += duration;
+    }
+
+    fn merge(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+        self.sum += other.sum;
+    }
+}
+
+/// Where the numbers of one metric go.
+struct Samples<'a> {
+    metric: &'a Metric,
+    out: &'a mut String,
+}
+
+impl Samples<'_> {
+    fn number(&mut self, value: u64) {
+        self.labelled(&[], value);
+    }
+
+    fn labelled(&mut self, values: &[&str], value: u64) {
+        self.line("", values, &[], value);
+    }
+
+    fn histogram(&mut self, values: &[&str], histogram: &Histogram) {
+        let mut total = 0;
+        let bounds = BOUNDS.iter().map(ToString::to_string);
+        let bounds = bounds.chain(["+Inf".to_owned()]);
+        for (count, bound) in histogram.counts.iter().zip(bounds) {
+            total += count;
+            self.line("_bucket", values, &[("le", &bound)], total);
+        }
+        self.line("_sum", values, &[], histogram.sum.as_secs_f64());
+        self.line("_count", values, &[], total);
+    }
+
+    fn line(
+        &mut self,
+        suffix: &str,
+        values: &[&str],
+        more: &[(&str, &str)],
+        value: impl std::fmt::Display,
+    ) {
+        let Metric { name, labels, .. } = self.metric;
+        let _ = write!(self.out, "{METRICS_PREFIX}{name}{suffix}");
+        let labels = labels.iter().copied().zip(values.iter().copied());
+        for (index, (label, text)) in labels.chain(more.iter().copied()).enumerate() {
+            let text = text
+                .replace('\\', "\\\\")
+                .replace('"', "\\\"")
+                .replace('\n', "\\n");
+            let open = if index == 0 { '{' } else { ',' };
+            let _ = write!(self.out, "{open}{label}=\"{text}\"");
+        }
+        if !values.is_empty() || !more.is_empty() {
+            self.out.push('}');
+        }
+        let _ = writeln!(self.out, " {value}");
+    }
+}
+
+/// The page, in the text format of Prometheus.
+pub(crate) fn page(snapshot: &Snapshot) -> String {
+    let mut out = String::new();
+    for metric in METRICS {
+        let Metric {
+            name, kind, help, ..
+        } = metric;
+        let _ = writeln!(out, "# HELP {METRICS_PREFIX}{name} {help}");
+        let _ = writeln!(out, "# TYPE {METRICS_PREFIX}{name} {kind}");
+        let mut samples = Samples {
+            metric,
+            out: &mut out,
+        };
+        (metric.write)(snapshot, &mut samples);
+    }
+    out
+}
+
+/// The answer to a request for it.
+pub(crate) fn respond(method: &Method, snapshot: &Snapshot) -> Response {
+    if method != Method::GET && method != Method::HEAD {
+        return respond::method_not_allowed("GET, HEAD");
+    }
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    respond::with_body(StatusCode::OK, kind, page(snapshot).into())
+}
+
+/// Bounds of durations, in seconds.
+const BOUNDS: [f64; 15] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// How many kinds of errors are told apart: extensions may have codes of their own.
+const MAX_SERIES: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_is_one_that_prometheus_reads() {
+        let mut snapshot = Snapshot {
+            clients: 2,
+            ..Snapshot::default()
+        };
+        snapshot.disconnects.insert(3503, 4);
+        let millis = Duration::from_millis;
+        let mut other = CallCounters::default();
+        other.executed("publish", 0, millis(1));
+        other.executed("publish", 102, millis(3));
+        other.refused(StatusCode::UNAUTHORIZED);
+        snapshot
+            .calls
+            .executed("publish", 0, Duration::from_secs(20));
+        snapshot.calls.add(&other);
+        let page = page(&snapshot);
+        let call = "tautline_api_command_duration_seconds_histogram";
+        let labels = "protocol=\"http\",method=\"publish\"";
+        for line in [
+            "# TYPE tautline_node_num_clients gauge".to_owned(),
+            "tautline_node_num_clients 2".to_owned(),
+            "tautline_client_num_server_disconnects{code=\"3503\"} 4".to_owned(),
+            format!("# TYPE {call} histogram"),
+            format!("{call}_bucket{{{labels},le=\"0.0005\"}} 0"),
+            format!("{call}_bucket{{{labels},le=\"0.001\"}} 1"),
+            format!("{call}_bucket{{{labels},le=\"0.005\"}} 2"),
+            format!("{call}_bucket{{{labels},le=\"10\"}} 2"),
+            format!("{call}_bucket{{{labels},le=\"+Inf\"}} 3"),
+            format!("{call}_sum{{{labels}}} 20.004"),
+            format!("{call}_count{{{labels}}} 3"),
+            format!("tautline_api_command_errors_total{{{labels},error=\"102\"}} 1"),
+            "tautline_api_refused_total{status=\"401\"} 1".to_owned(),
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line}\n{page}");
+        }
+        for line in page.lines().filter(|line| !line.starts_with('#')) {
+            let (_, value) = line.rsplit_once(' ').expect("a value");
+            assert!(value.parse::<f64>().is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn names_follow_the_conventions() {
+        for Metric {
+            name, kind, help, ..
+        } in METRICS
+        {
+            assert!(
+                name.chars()
+                    .all(|char| char.is_ascii_lowercase() || char == '_'),
+                "{name}"
+            );
+            assert!(help.ends_with('.') && !help.contains('\n'), "{name}");
+            assert!(["counter", "gauge", "histogram"].contains(kind), "{name}");
+        }
+    }
+}
