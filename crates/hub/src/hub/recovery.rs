@@ -95,8 +95,11 @@ pub(crate) fn begin_with_newest(
             is_at_head: true,
         };
     }
-    publications.retain(|publication| !is_current && passes(publication));
+    publications.retain(|publication| passes(publication));
     publications.truncate(1);
+    // With a filter, what the client has may be the newest for it though the stream went on.
+    let is_same = *epoch == *top.epoch;
+    publications.retain(|publication| !is_same || publication.offset > since);
     Beginning {
         recovered,
         publications,
@@ -178,6 +181,23 @@ mod tests {
         assert_eq!((begun.position.offset, begun.from), (1, 4));
         // Not if the feed is still about to bring the rest.
         assert!(begin(Some((1, "E")), page(900, 2..=4, true), 4).is_at_head);
+    }
+
+    #[test]
+    fn a_cache_does_not_repeat_what_the_client_has() {
+        let newest = |since, passing: u64| {
+            let mut page = page(5, [], false);
+            page.publications = self::page(5, 1..=5, true).publications;
+            page.publications.reverse();
+            let begun = begin_with_newest(since, page, 0, |one| one.offset <= passing);
+            assert!(begun.recovered && begun.from == 5);
+            offsets(&begun)
+        };
+        assert_eq!(newest((0, ""), 3), [3]);
+        assert_eq!(newest((2, "E"), 3), [3]);
+        assert_eq!(newest((3, "E"), 3), [0; 0], "the stream went on without it");
+        assert_eq!(newest((5, "E"), 5), [0; 0]);
+        assert_eq!(newest((3, "F"), 3), [3], "of another stream");
     }
 
     #[test]

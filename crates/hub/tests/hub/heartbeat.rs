@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 use tautline_hub::config::ClientOptions;
+use tautline_hub::engine::testkit::DelayOptions;
 
-use crate::support::{Setup, World};
+use crate::support::{Setup, World, sign_claims};
 
 #[test]
 fn pings_come_at_a_random_time_first_and_then_regularly() {
@@ -156,4 +157,29 @@ fn deadlines_out_of_turn_do_nothing() {
     world.send(client, "{}");
     world.seconds(10);
     assert_eq!(world.closed(client), None);
+}
+
+#[test]
+fn who_is_refused_because_the_engine_failed_is_gone_too() {
+    let token = sign_claims(&json!({"sub": "eve", "channels": ["room:a"]}));
+    for seed in 0..20 {
+        let delays = DelayOptions {
+            at_once: 0,
+            failures: 100,
+        };
+        let mut world = World::with(Setup {
+            delays: Some(delays),
+            seed,
+            ..Setup::default()
+        });
+        let client = world.open(0);
+        let connect = json!({"id": 1, "connect": {"token": token}});
+        world.send_only(client, &connect.to_string());
+        // The engine takes its time.
+        world.now.monotonic += Duration::from_secs(seed);
+        let heard = world.tell(client, json!({"id": 2, "presence": {"channel": "room:a"}}));
+        assert_eq!(heard[0]["error"]["code"], json!(100));
+        world.seconds(60);
+        assert_eq!(world.closed(client), Some((3502, true)), "seed {seed}");
+    }
 }

@@ -1,16 +1,24 @@
 //! What a client knows and does, as an SDK would.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use serde_json::{Value, json};
 use tautline_hub::engine::testkit::Seeded;
+use tautline_protocol::Encoding;
 
-use crate::CHANNELS;
 use crate::log::Log;
+use crate::payload;
+use crate::subscription::Subscription;
+use crate::{CACHE, CHANNELS, SERVER_SIDE};
 
 pub(crate) struct ClientModel {
     /// Whether there is a connection, as far as the client knows.
     pub(crate) is_connected: bool,
+    /// Its connect command was refused: the connection is good for nothing.
+    pub(crate) is_refused: bool,
+    pub(crate) encoding: Encoding,
+    /// Whether its token subscribes it to a channel.
+    pub(crate) is_subscribed_by_token: bool,
     /// Id of the connection.
     pub(crate) id: String,
     /// Commands that are not answered yet, in order.
@@ -20,7 +28,9 @@ pub(crate) struct ClientModel {
 }
 
 enum Command {
-    Connect,
+    Connect {
+        since: Option<(u64, String)>,
+    },
     Subscribe {
         channel: usize,
         since: Option<(u64, String)>,
@@ -40,7 +50,7 @@ enum Command {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-enum State {
+pub(crate) enum State {
     #[default]
     Off,
     /// A subscribe command is under way.
@@ -50,65 +60,53 @@ enum State {
     Ending,
 }
 
-#[derive(Default)]
-pub(crate) struct Subscription {
-    wanted: bool,
-    state: State,
-    /// The last position, kept over disconnections; an empty epoch is none.
-    pub(crate) epoch: String,
-    offset: u64,
-    /// Without history: place in the log of the last publication heard.
-    place: Option<usize>,
-    /// Without history: how long the log was when the subscription began.
-    began_at: usize,
-    /// Whom this client believes to be there, by join and leave.
-    company: BTreeMap<String, bool>,
-}
-
-impl Subscription {
-    pub(crate) fn is_live(&self) -> bool {
-        matches!(self.state, State::On | State::Ending)
-    }
-
-    fn end(&mut self) {
-        self.state = State::Off;
-        self.company.clear();
-        self.place = None;
-    }
-}
-
 impl ClientModel {
-    pub(crate) fn new(channels: usize) -> Self {
+    pub(crate) fn new(encoding: Encoding, is_subscribed_by_token: bool) -> Self {
+        let mut subscriptions: Vec<Subscription> = Vec::new();
+        subscriptions.resize_with(CHANNELS.len(), Subscription::default);
         Self {
             is_connected: false,
+            is_refused: false,
+            encoding,
+            is_subscribed_by_token,
             id: String::new(),
             pending: VecDeque::new(),
             next_id: 0,
-            subscriptions: (0..channels).map(|_| Subscription::default()).collect(),
+            subscriptions,
         }
     }
 
-    fn command(&mut self, command: Command, name: &str, request: Value) -> String {
+    fn command(&mut self, command: Command, name: &str, request: Value) -> Value {
         self.next_id += 1;
         self.pending.push_back((self.next_id, command));
-        json!({"id": self.next_id, name: request}).to_string()
+        json!({"id": self.next_id, name: request})
     }
 
     /// The first frame of a connection: connects, and subscribes to all that is wanted.
-    pub(crate) fn connect(&mut self, token: &str) -> String {
+    pub(crate) fn connect(&mut self, token: &str) -> Vec<Value> {
         self.is_connected = true;
-        let mut frame = self.command(Command::Connect, "connect", json!({"token": token}));
+        let mut request = json!({"token": token});
+        let mut since = None;
+        if self.is_subscribed_by_token {
+            let own = &mut self.subscriptions[SERVER_SIDE];
+            own.state = State::Begun;
+            since = own.since();
+            let mut had = json!({});
+            own.ask(&mut had);
+            request["subs"][CHANNELS[SERVER_SIDE]] = had;
+        }
+        let mut commands = vec![self.command(Command::Connect { since }, "connect", request)];
         for channel in 0..self.subscriptions.len() {
             if self.subscriptions[channel].wanted {
-                frame.push('\n');
-                frame.push_str(&self.subscribe(channel));
+                commands.push(self.subscribe(channel));
             }
         }
-        frame
+        commands
     }
 
     pub(crate) fn disconnected(&mut self) {
         self.is_connected = false;
+        self.is_refused = false;
         self.id.clear();
         self.pending.clear();
         for subscription in &mut self.subscriptions {
@@ -116,29 +114,31 @@ impl ClientModel {
         }
     }
 
-    fn subscribe(&mut self, channel: usize) -> String {
+    fn subscribe(&mut self, channel: usize) -> Value {
         let subscription = &mut self.subscriptions[channel];
         subscription.state = State::Begun;
         let mut request = json!({"channel": CHANNELS[channel]});
-        let has_position = !subscription.epoch.is_empty();
-        let since = has_position.then(|| (subscription.offset, subscription.epoch.clone()));
-        if let Some((offset, epoch)) = &since {
-            request["recover"] = json!(true);
-            request["epoch"] = json!(epoch);
-            request["offset"] = json!(offset);
-        }
+        subscription.ask(&mut request);
+        let since = subscription.since();
         self.command(Command::Subscribe { channel, since }, "subscribe", request)
     }
 
     /// Subscribes or unsubscribes, if nothing of the kind is under way.
-    pub(crate) fn toggle(&mut self, channel: usize, random: &mut Seeded) -> Option<String> {
+    pub(crate) fn toggle(&mut self, channel: usize, random: &mut Seeded) -> Option<Value> {
+        if channel == SERVER_SIDE {
+            return None;
+        }
         let subscription = &mut self.subscriptions[channel];
         match subscription.state {
             State::Off => {
                 subscription.wanted = true;
-                if random.chance(30) {
+                if subscription.epoch.is_empty() || random.chance(30) {
                     // Begins without a position, like an application that starts anew.
                     subscription.epoch.clear();
+                    subscription.patched = random.chance(50);
+                    subscription.filter = random
+                        .chance(40)
+                        .then(|| payload::KINDS[random.below(payload::KINDS.len())]);
                 }
                 Some(self.subscribe(channel))
             }
@@ -153,7 +153,7 @@ impl ClientModel {
     }
 
     /// Subscribes again to one channel which the server ended.
-    pub(crate) fn resubscribe(&mut self) -> Option<String> {
+    pub(crate) fn resubscribe(&mut self) -> Option<Value> {
         if self.id.is_empty() {
             return None;
         }
@@ -164,12 +164,12 @@ impl ClientModel {
         Some(self.subscribe(channel))
     }
 
-    pub(crate) fn publish(&mut self, channel: usize, number: u64) -> String {
-        let request = json!({"channel": CHANNELS[channel], "data": number});
+    pub(crate) fn publish(&mut self, channel: usize, number: u64) -> Value {
+        let request = json!({"channel": CHANNELS[channel], "data": payload::payload(number)});
         self.command(Command::Publish { channel, number }, "publish", request)
     }
 
-    pub(crate) fn ask(&mut self, channel: usize, history: bool, since: u64) -> String {
+    pub(crate) fn ask(&mut self, channel: usize, history: bool, since: u64) -> Value {
         let mut request = json!({"channel": CHANNELS[channel]});
         if history {
             request["since"] = json!({"offset": since});
@@ -180,24 +180,26 @@ impl ClientModel {
         }
     }
 
-    pub(crate) fn hear(&mut self, message: &Value, logs: &mut [Log], fails: bool) {
+    /// Hears one reply, and returns what it has to say to that at once.
+    pub(crate) fn hear(&mut self, message: &Value, logs: &mut [Log], fails: bool) -> Option<Value> {
         if let Some(id) = message["id"].as_u64() {
-            return self.hear_answer(id, message, logs, fails);
+            self.hear_answer(id, message, logs, fails);
+            return None;
         }
         let push = &message["push"];
-        let name = push["channel"].as_str().expect("a push without a channel");
-        let channel = CHANNELS
-            .iter()
-            .position(|channel| *channel == name)
-            .unwrap();
+        if push.is_null() {
+            assert_eq!(*message, json!({}), "neither an answer nor a push");
+            return Some(json!({}));
+        }
+        let channel = crate::index(&push["channel"]);
         let subscription = &mut self.subscriptions[channel];
         assert!(
             subscription.is_live(),
-            "a push for {name}, which is {:?}",
+            "a push for {push}, which is {:?}",
             subscription.state
         );
         if push["pub"].is_object() {
-            subscription.hear_publication(&push["pub"], &logs[channel]);
+            subscription.hear_publication(self.encoding, &push["pub"], &logs[channel]);
         } else if let Some(client) = push["join"]["info"]["client"].as_str() {
             let before = subscription.company.insert(client.to_owned(), true);
             assert!(
@@ -210,8 +212,10 @@ impl ClientModel {
             assert_ne!(before, Some(false), "{client} left twice");
         } else {
             assert_eq!(push["unsubscribe"]["code"], json!(2500), "{message}");
+            assert_ne!(channel, SERVER_SIDE, "ended with the connection");
             subscription.end();
         }
+        None
     }
 
     fn hear_answer(&mut self, id: u64, message: &Value, logs: &mut [Log], fails: bool) {
@@ -220,22 +224,29 @@ impl ClientModel {
         if !message["error"].is_null() {
             let is_temporary = message["error"]["temporary"] == json!(true);
             assert!(fails && is_temporary, "{message}");
-            if let Command::Subscribe { channel, .. } = command {
-                self.subscriptions[channel].end();
+            match command {
+                Command::Subscribe { channel, .. } => self.subscriptions[channel].end(),
+                Command::Connect { .. } => self.is_refused = true,
+                _ => {}
             }
             return;
         }
         match command {
-            Command::Connect => {
+            Command::Connect { since } => {
                 self.id = message["connect"]["client"].as_str().unwrap().to_owned();
+                assert_eq!(message["connect"]["pong"], json!(true));
+                let subs = &message["connect"]["subs"];
+                assert_eq!(subs.is_object(), self.is_subscribed_by_token);
+                if let Some(result) = subs.get(CHANNELS[SERVER_SIDE]) {
+                    self.begin(SERVER_SIDE, result, since.as_ref(), logs);
+                }
             }
             Command::Publish { channel, number } => {
                 assert_eq!(message["publish"], json!({}));
                 logs[channel].acknowledged.push(number);
             }
             Command::Subscribe { channel, since } => {
-                let result = &message["subscribe"];
-                self.subscriptions[channel].begin(result, since.as_ref(), &logs[channel]);
+                self.begin(channel, &message["subscribe"], since.as_ref(), logs);
             }
             Command::Unsubscribe { channel } => {
                 assert_eq!(message["unsubscribe"], json!({}));
@@ -244,21 +255,33 @@ impl ClientModel {
                     self.subscriptions[channel].end();
                 }
             }
-            Command::Presence => assert!(message["presence"]["presence"].is_object()),
+            Command::Presence => assert!(message["presence"].is_object()),
             Command::History { channel, since } => {
-                let epoch = message["history"]["epoch"].as_str().unwrap();
+                let page = &message["history"];
+                let epoch = page["epoch"].as_str().unwrap();
                 let mut before = since;
-                for publication in message["history"]["publications"].as_array().unwrap() {
+                for publication in page["publications"].as_array().into_iter().flatten() {
                     let offset = publication["offset"].as_u64().unwrap();
-                    assert_eq!(
-                        logs[channel].at(epoch, offset),
-                        publication["data"].as_u64()
-                    );
+                    let data = crate::wire::data(self.encoding, false, publication);
+                    let entry = logs[channel].at(epoch, offset).expect("never published");
+                    assert_eq!(entry.number, payload::number(&data));
                     assert!(offset == before + 1 || before == since, "a hole in a page");
                     before = offset;
                 }
             }
         }
+    }
+
+    fn begin(
+        &mut self,
+        channel: usize,
+        result: &Value,
+        since: Option<&(u64, String)>,
+        logs: &[Log],
+    ) {
+        let is_cache = channel == CACHE;
+        let subscription = &mut self.subscriptions[channel];
+        subscription.begin(self.encoding, result, since, is_cache, &logs[channel]);
     }
 
     pub(crate) fn is_settled(&self) -> bool {
@@ -269,103 +292,11 @@ impl ClientModel {
         self.pending.is_empty() && open.next().is_none()
     }
 
-    /// When all is quiet, whoever is subscribed has heard everything.
-    pub(crate) fn check_rest(&self, index: usize, channel: usize, log: &Log, lossy: bool) {
-        let subscription = &self.subscriptions[channel];
-        if !subscription.is_live() {
-            return;
-        }
-        if log.has_history {
-            let top = log.top(&subscription.epoch);
-            assert_eq!(
-                subscription.offset, top,
-                "client {index} is behind in {channel}"
-            );
-        } else if !lossy {
-            let heard = subscription
-                .place
-                .map_or(subscription.began_at, |place| place + 1);
-            assert_eq!(
-                heard,
-                log.entries.len(),
-                "client {index} is behind in {channel}"
-            );
-        }
-    }
-
     /// What joins and leaves said must be the truth in the end.
     pub(crate) fn check_company(&self, channel: usize, members: &BTreeSet<String>) {
         let subscription = &self.subscriptions[channel];
         for (client, is_there) in &subscription.company {
             assert_eq!(members.contains(client), *is_there, "{client} in {channel}");
         }
-    }
-}
-
-impl Subscription {
-    fn begin(&mut self, result: &Value, since: Option<&(u64, String)>, log: &Log) {
-        assert_eq!(self.state, State::Begun);
-        self.state = State::On;
-        self.began_at = log.entries.len();
-        let recovered = result["recovered"] == json!(true);
-        if !log.has_history {
-            assert!(result["epoch"].is_null() && result["publications"].is_null());
-            return;
-        }
-        let offset = result["offset"].as_u64().unwrap_or(0);
-        let epoch = result["epoch"].as_str().unwrap().to_owned();
-        assert_eq!(result["was_recovering"] == json!(true), since.is_some());
-        if recovered {
-            let (asked, epoch_asked) = since.expect("recovered without having asked");
-            assert_eq!(
-                (*asked, epoch_asked),
-                (offset, &epoch),
-                "the position asked for is told"
-            );
-        } else {
-            assert!(result["publications"].is_null());
-        }
-        assert!(
-            offset <= log.top(&epoch),
-            "a position that does not exist yet"
-        );
-        (self.offset, self.epoch) = (offset, epoch);
-        for publication in result["publications"].as_array().into_iter().flatten() {
-            self.hear_publication(publication, log);
-        }
-    }
-
-    fn hear_publication(&mut self, publication: &Value, log: &Log) {
-        let number = publication["data"]
-            .as_u64()
-            .expect("a number was published");
-        if !log.has_history {
-            assert!(publication["offset"].is_null());
-            let place = log.place(number).expect("never published");
-            assert!(
-                self.place.is_none_or(|before| place > before),
-                "out of order, or twice"
-            );
-            self.place = Some(place);
-            return;
-        }
-        let offset = publication["offset"].as_u64().unwrap();
-        if log.may_skip {
-            assert!(offset > self.offset, "{offset} after {}", self.offset);
-        } else {
-            assert_eq!(
-                offset,
-                self.offset + 1,
-                "{number} follows on {}",
-                self.offset
-            );
-        }
-        assert_eq!(
-            log.at(&self.epoch, offset),
-            Some(number),
-            "at {offset} of {}",
-            self.epoch
-        );
-        self.offset = offset;
     }
 }

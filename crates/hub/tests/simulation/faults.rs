@@ -7,7 +7,9 @@ use tautline_hub::engine::{
     Channel, Engine, EngineError, HistoryPage, HistoryRead, JoinLevel, Mailbox, PresencePage,
     PresenceRead, Publish, Published, Started, Ticket, WorkerId,
 };
-use tautline_protocol::message::{ClientInfo, PresenceStatsResult};
+use tautline_protocol::message::{ClientInfo, PresenceStatsResult, Publication};
+
+use crate::payload::{KINDS, TAG};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -27,10 +29,24 @@ pub(crate) enum Fault {
     ParkForEver,
     /// A publish is acknowledged and nothing else.
     LosePublish,
+    /// A patch is passed off as a whole publication.
+    DenyPatch,
+    /// A page has tags of its own, which let through what isn't wanted.
+    LeakThroughFilter,
+    /// A page has no tags, so that what is wanted isn't let through.
+    LoseTags,
+    /// A version is no matter.
+    ForgetVersion,
+    /// What is removed is still there.
+    KeepRemoved,
+    /// The newest that a cache has is the one before it.
+    StaleCache,
+    /// Whoever is gone seems to read.
+    SeemToRead,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::DropFromPage,
         Self::SwapTwo,
         Self::ForgetLeave,
@@ -39,6 +55,13 @@ impl Fault {
         Self::DenyTrimming,
         Self::ParkForEver,
         Self::LosePublish,
+        Self::DenyPatch,
+        Self::LeakThroughFilter,
+        Self::LoseTags,
+        Self::ForgetVersion,
+        Self::KeepRemoved,
+        Self::StaleCache,
+        Self::SeemToRead,
     ];
 }
 
@@ -76,10 +99,13 @@ impl Engine for FaultyEngine {
         &self,
         now: Now,
         ticket: Ticket,
-        request: Publish,
+        mut request: Publish,
     ) -> Started<Result<Published, EngineError>> {
         if self.fault == Fault::LosePublish && ticket.serial.is_multiple_of(7) {
             return Started::Done(Ok(Published::default()));
+        }
+        if self.fault == Fault::ForgetVersion {
+            request.version = None;
         }
         self.inner.publish(now, ticket, request)
     }
@@ -114,15 +140,28 @@ impl Engine for FaultyEngine {
         ticket: Ticket,
         request: HistoryRead,
     ) -> Started<Result<HistoryPage, EngineError>> {
-        let since = request.since;
+        let (since, reverse) = (request.since, request.reverse);
+        let request = HistoryRead {
+            limit: request
+                .limit
+                .map(|limit| limit + usize::from(reverse && self.fault == Fault::StaleCache)),
+            ..request
+        };
         let mut page = match self.inner.history(now, ticket, request) {
             Started::Done(Ok(page)) => page,
             other => return other,
         };
+        let publications = &mut page.publications;
+        if reverse && self.fault == Fault::StaleCache && publications.len() > 1 {
+            let newest = publications.remove(0);
+            publications[0] = Arc::new(Publication {
+                offset: newest.offset,
+                ..(*publications[0]).clone()
+            });
+        }
         let Some(since) = since else {
             return Started::Done(Ok(page));
         };
-        let publications = &mut page.publications;
         match self.fault {
             Fault::DropFromPage if publications.len() > 2 => {
                 publications.remove(1);
@@ -133,6 +172,16 @@ impl Engine for FaultyEngine {
                 page.top.offset = since;
             }
             Fault::DenyTrimming => page.follows = true,
+            Fault::LeakThroughFilter | Fault::LoseTags => {
+                for publication in publications {
+                    let is_leak = self.fault == Fault::LeakThroughFilter;
+                    let tag = is_leak.then(|| (TAG.to_owned(), KINDS[0].to_owned()));
+                    *publication = Arc::new(Publication {
+                        tags: tag.into_iter().collect(),
+                        ..(**publication).clone()
+                    });
+                }
+            }
             _ => {}
         }
         Started::Done(Ok(page))
@@ -144,6 +193,9 @@ impl Engine for FaultyEngine {
         ticket: Ticket,
         channel: &Channel,
     ) -> Started<Result<(), EngineError>> {
+        if self.fault == Fault::KeepRemoved {
+            return Started::Done(Ok(()));
+        }
         self.inner.remove_history(now, ticket, channel)
     }
 

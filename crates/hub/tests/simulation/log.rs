@@ -1,5 +1,6 @@
 //! What was published into a channel, as the checker knows it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tautline_hub::engine::HistoryOptions;
@@ -8,18 +9,34 @@ pub(crate) struct Log {
     pub(crate) has_history: bool,
     /// Readers that can't keep up may miss some, but never the newest.
     pub(crate) may_skip: bool,
-    /// How many publishes were begun.
+    /// How many publishes were begun that must be there in the end.
     pub(crate) started: usize,
     pub(crate) entries: Vec<Entry>,
-    /// Numbers of which a client was told that they are published.
+    /// Numbers of which a publisher was told that they are published.
     pub(crate) acknowledged: Vec<u64>,
+    /// By number: the version that it was published with.
+    pub(crate) versions: BTreeMap<u64, u64>,
+    /// Numbers of which the publisher was told that their version is old.
+    pub(crate) stale: BTreeSet<u64>,
+    /// Up to where the history was removed.
+    removed: (String, u64),
+    /// Removals of which it isn't known yet what they removed.
+    pub(crate) removals: usize,
 }
 
 pub(crate) struct Entry {
     pub(crate) epoch: String,
     pub(crate) offset: u64,
     pub(crate) number: u64,
+    pub(crate) kind: Option<String>,
     time: Duration,
+}
+
+impl Entry {
+    /// Whether a subscriber with this filter gets it.
+    pub(crate) fn passes(&self, filter: Option<&str>) -> bool {
+        filter.is_none_or(|filter| self.kind.as_deref() == Some(filter))
+    }
 }
 
 impl Log {
@@ -30,10 +47,20 @@ impl Log {
             started: 0,
             entries: Vec::new(),
             acknowledged: Vec::new(),
+            versions: BTreeMap::new(),
+            stale: BTreeSet::new(),
+            removed: (String::new(), 0),
+            removals: 0,
         }
     }
 
-    pub(crate) fn append(&mut self, epoch: &str, offset: u64, number: u64, time: Duration) {
+    pub(crate) fn append(
+        &mut self,
+        (epoch, offset): (&str, u64),
+        number: u64,
+        kind: Option<String>,
+        time: Duration,
+    ) {
         assert!(self.place(number).is_none(), "{number} was published twice");
         let before = self.entries.last().filter(|entry| entry.epoch == epoch);
         let expected = if self.has_history {
@@ -42,19 +69,44 @@ impl Log {
             0
         };
         assert_eq!(offset, expected, "offsets of a stream have no holes");
+        if let Some(version) = self.versions.get(&number)
+            && self.has_history
+            && let Some(last) = self.last_version(epoch)
+        {
+            assert!(
+                *version > last,
+                "version {version} was published after {last}"
+            );
+        }
         self.entries.push(Entry {
             epoch: epoch.into(),
             offset,
             number,
+            kind,
             time,
         });
     }
 
-    /// The number that was published at a position.
-    pub(crate) fn at(&self, epoch: &str, offset: u64) -> Option<u64> {
+    /// The version that a channel has.
+    pub(crate) fn last_version(&self, epoch: &str) -> Option<u64> {
+        let mut entries = self.entries.iter().rev();
+        entries
+            .by_ref()
+            .take_while(|entry| entry.epoch == epoch)
+            .find_map(|entry| self.versions.get(&entry.number).copied())
+    }
+
+    /// What is published so far is not kept any more.
+    pub(crate) fn remove(&mut self) {
+        let epoch = self.epoch().to_owned();
+        let top = self.top(&epoch);
+        self.removed = (epoch, top);
+    }
+
+    /// What was published at a position.
+    pub(crate) fn at(&self, epoch: &str, offset: u64) -> Option<&Entry> {
         let mut entries = self.entries.iter();
-        let entry = entries.find(|entry| entry.epoch == epoch && entry.offset == offset);
-        entry.map(|entry| entry.number)
+        entries.find(|entry| entry.epoch == epoch && entry.offset == offset)
     }
 
     /// Where a number stands in the log.
@@ -73,6 +125,42 @@ impl Log {
         entries.map(|entry| entry.offset).max().unwrap_or(0)
     }
 
+    /// The offset that follows on a position for a subscriber with this filter.
+    pub(crate) fn next(&self, epoch: &str, offset: u64, filter: Option<&str>) -> Option<u64> {
+        let mut entries = self.entries.iter();
+        let next = entries
+            .find(|entry| entry.epoch == epoch && entry.offset > offset && entry.passes(filter));
+        next.map(|entry| entry.offset)
+    }
+
+    /// What is kept of an epoch at a time.
+    pub(crate) fn kept(&self, epoch: &str, options: &HistoryOptions, now: Duration) -> &[Entry] {
+        let begin = self.entries.iter().position(|entry| entry.epoch == epoch);
+        let Some(begin) = begin else {
+            return &[];
+        };
+        let all = &self.entries[begin..];
+        let count = all.iter().take_while(|entry| entry.epoch == epoch).count();
+        let all = &all[..count];
+        // All entries go when nothing was published for the time to live.
+        let mut from = count.saturating_sub(options.size);
+        for (place, pair) in all.windows(2).enumerate() {
+            if pair[1].time >= pair[0].time + options.ttl {
+                from = from.max(place + 1);
+            }
+        }
+        if now >= all[count - 1].time + options.ttl {
+            from = count;
+        }
+        if self.removed.0 == epoch {
+            let removed = all
+                .iter()
+                .take_while(|entry| entry.offset <= self.removed.1);
+            from = from.max(removed.count());
+        }
+        &all[from..]
+    }
+
     /// Whether everything behind a position is still kept.
     pub(crate) fn keeps_all_behind(
         &self,
@@ -85,11 +173,7 @@ impl Log {
         if offset >= top {
             return offset == top;
         }
-        // All entries go when nothing was published for the time to live.
-        let missed = self.entries.iter();
-        let missed = missed.filter(|entry| entry.epoch == epoch && entry.offset > offset);
-        let times: Vec<Duration> = missed.map(|entry| entry.time).chain([now]).collect();
-        let is_fresh = times.windows(2).all(|pair| pair[1] < pair[0] + options.ttl);
-        is_fresh && offset + options.size as u64 >= top
+        let first = self.kept(epoch, options, now).first();
+        first.is_some_and(|first| first.offset <= offset + 1)
     }
 }

@@ -3,18 +3,21 @@
 //! A connection is a queue at the node (what the hub has written and the network hasn't taken), and
 //! a pipe each way. Each moves on when the simulation says so, and may break at any place.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use tautline_hub::engine::testkit::{DelayedEngine, Seeded};
 use tautline_hub::engine::{Engine, WorkerId};
-use tautline_hub::{Frame, Hub, HubConfig, Now, Outbox, SessionId, Transport};
+use tautline_hub::{Hub, HubConfig, Now, Outbox, SessionId, Transport};
 use tautline_protocol::{Disconnect, Encoding};
 
 use crate::QUEUE;
 use crate::faults::{Fault, FaultyEngine};
 use crate::support::{Inbox, START};
+use crate::wire::Up;
 
 /// One process: workers with a hub each, and an engine.
 pub(crate) struct Node {
@@ -34,9 +37,12 @@ pub(crate) struct Net {
     wires: BTreeMap<SessionId, Wire>,
     /// All that was said since the checker looked.
     pub(crate) said: Vec<(SessionId, Arc<[u8]>)>,
-    /// The sessions it ended since.
-    pub(crate) ended: Vec<SessionId>,
+    /// The sessions it ended since, and with which code.
+    pub(crate) ended: Vec<(SessionId, u32)>,
+    /// Sessions whose client is gone, which nobody has told the node.
+    abandoned: BTreeSet<SessionId>,
     fault: Option<Fault>,
+    looks: Cell<u64>,
 }
 
 #[derive(Default)]
@@ -52,7 +58,8 @@ struct Wire {
 pub(crate) struct Link {
     pub(crate) worker: usize,
     pub(crate) id: SessionId,
-    pub(crate) up: VecDeque<String>,
+    /// Frames of commands.
+    pub(crate) up: VecDeque<Vec<Value>>,
     pub(crate) down: VecDeque<Arc<[u8]>>,
     /// How many messages it takes at a time.
     pub(crate) speed: usize,
@@ -65,6 +72,10 @@ impl Net {
             wire.closed.is_none(),
             "a message for a session that is closed"
         );
+        let message = match self.fault {
+            Some(Fault::DenyPatch) => without_patches(&message),
+            _ => message,
+        };
         self.said.push((to, message.clone()));
         wire.bytes += message.len();
         wire.queue.push_back(message);
@@ -97,7 +108,15 @@ impl Outbox for Net {
     }
 
     fn written(&self, to: SessionId) -> u64 {
-        self.wires.get(&to).map_or(0, |wire| wire.written)
+        let wire = self.wires.get(&to);
+        let written = wire.map_or(0, |wire| wire.written);
+        if self.fault == Some(Fault::SeemToRead) && self.abandoned.contains(&to) {
+            // A little more whenever that is looked at.
+            let looks = self.looks.get();
+            self.looks.set(looks + 1);
+            return written + looks;
+        }
+        written
     }
 
     fn when_drained(&mut self, to: SessionId) {
@@ -123,7 +142,7 @@ impl Outbox for Net {
             wire.bytes = 0;
         }
         wire.closed = Some(disconnect.clone());
-        self.ended.push(to);
+        self.ended.push((to, disconnect.code));
     }
 }
 
@@ -151,7 +170,9 @@ impl Node {
                     wires: BTreeMap::new(),
                     said: Vec::new(),
                     ended: Vec::new(),
+                    abandoned: BTreeSet::new(),
                     fault,
+                    looks: Cell::default(),
                 },
             }
         };
@@ -165,8 +186,8 @@ impl Node {
         }
     }
 
-    pub(crate) fn open(&mut self, worker: usize, speed: usize) -> Link {
-        let transport = Transport::new("simulated", Encoding::Json);
+    pub(crate) fn open(&mut self, worker: usize, encoding: Encoding, speed: usize) -> Link {
+        let transport = Transport::new("simulated", encoding);
         let Worker { hub, net, .. } = &mut self.workers[worker];
         let id = hub.open(self.now, transport);
         net.wires.insert(id, Wire::default());
@@ -180,14 +201,14 @@ impl Node {
     }
 
     /// The next frame of a connection, if the node reads it.
-    pub(crate) fn next_frame(&self, link: &mut Link) -> Option<String> {
+    pub(crate) fn next_frame(&self, link: &mut Link) -> Option<Vec<Value>> {
         let hub = &self.workers[link.worker].hub;
         hub.wants_input(link.id).then(|| link.up.pop_front())?
     }
 
-    pub(crate) fn receive(&mut self, link: &Link, frame: &str) {
+    pub(crate) fn receive(&mut self, link: &Link, frame: &Up) {
         let Worker { hub, net, .. } = &mut self.workers[link.worker];
-        hub.receive(self.now, link.id, Frame::Json(frame), net);
+        hub.receive(self.now, link.id, frame.frame(), net);
     }
 
     /// The network takes what it can from the node's queue. Returns whether that was anything.
@@ -216,11 +237,17 @@ impl Node {
         (wire.queue.is_empty() && link.down.is_empty()).then_some(disconnect.code)
     }
 
+    /// A client is gone, and the node has to find that out.
+    pub(crate) fn abandon(&mut self, link: &Link) {
+        self.workers[link.worker].net.abandoned.insert(link.id);
+    }
+
     /// The node learns that a connection is gone, and forgets it.
     pub(crate) fn bury(&mut self, link: &Link) {
         let Worker { hub, net, .. } = &mut self.workers[link.worker];
         hub.transport_closed(self.now, link.id, net);
         net.wires.remove(&link.id);
+        net.abandoned.remove(&link.id);
     }
 
     /// Delivers a part of one mailbox, from the front.
@@ -240,5 +267,15 @@ impl Node {
         for Worker { hub, net, .. } in &mut self.workers {
             hub.on_deadline(self.now, net);
         }
+    }
+}
+
+/// Publications, and nobody is told which of them are patches.
+fn without_patches(message: &Arc<[u8]>) -> Arc<[u8]> {
+    match std::str::from_utf8(message) {
+        Ok(text) if text.starts_with("{\"push\"") => {
+            text.replace(",\"delta\":true", "").as_bytes().into()
+        }
+        _ => message.clone(),
     }
 }

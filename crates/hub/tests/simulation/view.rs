@@ -1,18 +1,24 @@
 //! What the node has said on one connection, in the order in which it said it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tautline_protocol::Encoding;
 
-use crate::CHANNELS;
+use crate::{CHANNELS, SERVER_SIDE};
 
 /// The connection's state as the node has told it; the client may learn of it later, or never.
-#[derive(Default)]
 pub(crate) struct View {
-    /// Id of the connection.
+    pub(crate) encoding: Encoding,
+    /// Id of the connection; empty until it is connected.
     pub(crate) client: String,
     /// Subscriptions, each with its position.
     pub(crate) subscribed: BTreeMap<usize, Position>,
+    /// When it was last pinged.
+    pub(crate) pinged_at: Option<Duration>,
+    /// The node has ended it, with this code.
+    pub(crate) ended: Option<u32>,
     /// Commands that the node has, in order.
     asked: VecDeque<Value>,
 }
@@ -22,12 +28,7 @@ pub(crate) type Position = (u64, String);
 /// Something that must be true when the node says it.
 pub(crate) enum Claim {
     /// A subscription was asked for with a position. Either all behind it is there, or not.
-    Recovery {
-        channel: usize,
-        since: Position,
-        epoch: String,
-        recovered: bool,
-    },
+    Recovery(Recovery),
     /// A subscription can't go on from its position.
     Lost { channel: usize, position: Position },
     /// Who is in a channel.
@@ -35,76 +36,125 @@ pub(crate) enum Claim {
         channel: usize,
         who: BTreeSet<String>,
     },
+    /// Nobody answers.
+    NoPong { pinged_at: Option<Duration> },
+}
+
+pub(crate) struct Recovery {
+    pub(crate) channel: usize,
+    pub(crate) since: Position,
+    pub(crate) filter: Option<String>,
+    pub(crate) epoch: String,
+    pub(crate) recovered: bool,
+    /// Offsets of what came with that.
+    pub(crate) offsets: Vec<u64>,
 }
 
 impl View {
-    /// The node gets a frame.
-    pub(crate) fn asked(&mut self, frame: &str) {
-        let commands = frame
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap());
-        self.asked.extend(commands);
+    pub(crate) fn new(encoding: Encoding) -> Self {
+        Self {
+            encoding,
+            client: String::new(),
+            subscribed: BTreeMap::new(),
+            pinged_at: None,
+            ended: None,
+            asked: VecDeque::new(),
+        }
+    }
+
+    /// The node gets commands.
+    pub(crate) fn asked(&mut self, commands: &[Value]) {
+        let commands = commands.iter().filter(|command| command["id"].is_u64());
+        self.asked.extend(commands.cloned());
     }
 
     /// The node ended the session.
-    pub(crate) fn end(&mut self) {
-        self.subscribed.clear();
+    pub(crate) fn end(&mut self, code: u32) -> Option<Claim> {
+        self.ended = Some(code);
+        let mut subscribed = std::mem::take(&mut self.subscribed);
+        match code {
+            // Only what the client can't subscribe to again by itself ends the connection.
+            3010 => Some(Claim::Lost {
+                channel: SERVER_SIDE,
+                position: subscribed.remove(&SERVER_SIDE).expect("subscribed"),
+            }),
+            3012 => Some(Claim::NoPong {
+                pinged_at: self.pinged_at,
+            }),
+            _ => None,
+        }
     }
 
-    /// The node says something.
-    pub(crate) fn said(&mut self, message: &Value) -> Option<Claim> {
+    /// The node says something at a time.
+    pub(crate) fn said(&mut self, now: Duration, message: &Value) -> Vec<Claim> {
         if message["id"].is_u64() {
             let asked = self.asked.pop_front().expect("an answer to nothing");
             return self.answered(&asked, message);
         }
         let push = &message["push"];
-        let channel = index(&push["channel"]);
+        if push.is_null() {
+            self.pinged_at = Some(now);
+            return Vec::new();
+        }
+        let channel = crate::index(&push["channel"]);
         let position = self.subscribed.get_mut(&channel).expect("not subscribed");
         if push["pub"].is_object() {
             position.0 = push["pub"]["offset"].as_u64().unwrap_or(0).max(position.0);
         } else if push["unsubscribe"].is_object() {
-            let position = self.subscribed.remove(&channel)?;
-            return Some(Claim::Lost { channel, position });
+            let position = self.subscribed.remove(&channel).expect("subscribed");
+            return vec![Claim::Lost { channel, position }];
         }
-        None
+        Vec::new()
     }
 
-    fn answered(&mut self, asked: &Value, message: &Value) -> Option<Claim> {
+    fn answered(&mut self, asked: &Value, message: &Value) -> Vec<Claim> {
         if let Some(client) = message["connect"]["client"].as_str() {
             self.client = client.to_owned();
+            let name = CHANNELS[SERVER_SIDE];
+            if let Some(result) = message["connect"]["subs"].get(name) {
+                let request = &asked["connect"]["subs"][name];
+                return self.subscribed(SERVER_SIDE, request, result);
+            }
         } else if message["unsubscribe"].is_object() {
             self.subscribed
-                .remove(&index(&asked["unsubscribe"]["channel"]));
-        } else if let Some(presence) = message["presence"]["presence"].as_object() {
-            return Some(Claim::Presence {
-                channel: index(&asked["presence"]["channel"]),
-                who: presence.keys().cloned().collect(),
-            });
+                .remove(&crate::index(&asked["unsubscribe"]["channel"]));
+        } else if message["presence"].is_object() {
+            let presence = message["presence"]["presence"].as_object();
+            return vec![Claim::Presence {
+                channel: crate::index(&asked["presence"]["channel"]),
+                who: presence
+                    .into_iter()
+                    .flat_map(|who| who.keys().cloned())
+                    .collect(),
+            }];
         } else if message["subscribe"].is_object() {
-            let (request, result) = (&asked["subscribe"], &message["subscribe"]);
-            let channel = index(&request["channel"]);
-            let last = result["publications"].as_array().and_then(|all| all.last());
-            let position = last.map_or(&result["offset"], |last| &last["offset"]);
-            let epoch = result["epoch"].as_str().unwrap_or_default().to_owned();
-            let position = (position.as_u64().unwrap_or(0), epoch.clone());
-            self.subscribed.insert(channel, position);
-            if request["recover"] == json!(true) {
-                let offset = request["offset"].as_u64().unwrap_or(0);
-                let since = (offset, request["epoch"].as_str().unwrap().to_owned());
-                let recovered = result["recovered"] == json!(true);
-                return Some(Claim::Recovery {
-                    channel,
-                    since,
-                    epoch,
-                    recovered,
-                });
-            }
+            let request = &asked["subscribe"];
+            let channel = crate::index(&request["channel"]);
+            return self.subscribed(channel, request, &message["subscribe"]);
         }
-        None
+        Vec::new()
     }
-}
 
-fn index(channel: &Value) -> usize {
-    let mut channels = CHANNELS.iter();
-    channels.position(|name| channel == name).unwrap()
+    fn subscribed(&mut self, channel: usize, request: &Value, result: &Value) -> Vec<Claim> {
+        let publications = result["publications"].as_array().into_iter().flatten();
+        let offsets: Vec<u64> = publications
+            .map(|publication| publication["offset"].as_u64().unwrap())
+            .collect();
+        let told = result["offset"].as_u64().unwrap_or(0);
+        let epoch = result["epoch"].as_str().unwrap_or_default().to_owned();
+        let position = offsets.last().copied().unwrap_or(told);
+        self.subscribed.insert(channel, (position, epoch.clone()));
+        if request["recover"] != json!(true) {
+            return Vec::new();
+        }
+        let since = request["offset"].as_u64().unwrap_or(0);
+        vec![Claim::Recovery(Recovery {
+            channel,
+            since: (since, request["epoch"].as_str().unwrap().to_owned()),
+            filter: request["tf"]["val"].as_str().map(str::to_owned),
+            epoch,
+            recovered: result["recovered"] == json!(true),
+            offsets,
+        })]
+    }
 }

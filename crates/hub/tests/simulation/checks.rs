@@ -1,0 +1,208 @@
+//! What must be true at every moment.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tautline_hub::engine::{Delivery, Started, Ticket, WorkerId};
+
+use crate::payload::{self, TAG};
+use crate::support;
+use crate::view::{Claim, Recovery};
+use crate::wire;
+use crate::world::{Simulation, Told};
+use crate::{CACHE, CHANNELS, HISTORY, PONG_TIMEOUT};
+
+/// How long somebody who is gone may be listed: the ping that finds out comes within its interval (25 s),
+/// is given its time (8 s), twice if it waited behind something, and clocks are coarse.
+const LEASE: Duration = Duration::from_secs(25 + 8 + 8 + 4);
+
+impl Simulation {
+    /// What the node has said just now must be true now.
+    pub(crate) fn check_node(&mut self) {
+        self.read_tap();
+        self.read_told();
+        let now = self.node.now.monotonic;
+        let mut claims = Vec::new();
+        for (index, worker) in self.node.workers.iter_mut().enumerate() {
+            for (id, message) in worker.net.said.drain(..) {
+                let view = self.views.get_mut(&(index, id)).unwrap();
+                for reply in wire::replies(view.encoding, &message) {
+                    claims.extend(view.said(now, &reply));
+                }
+            }
+            for (id, code) in worker.net.ended.drain(..) {
+                let view = self.views.get_mut(&(index, id)).unwrap();
+                claims.extend(view.end(code));
+            }
+        }
+        for claim in claims {
+            self.check_claim(claim);
+        }
+        if self.is_exact() {
+            for channel in 0..CHANNELS.len() {
+                let members = self.members(channel);
+                assert_eq!(members, self.subscribers(channel), "who is in {channel}");
+            }
+            for ghost in &self.ghosts {
+                let view = &self.views[&(ghost.link.worker, ghost.link.id)];
+                let is_late = now > ghost.died_at + LEASE;
+                assert!(
+                    view.ended.is_some() || !is_late,
+                    "{} is gone for {:?} and still there",
+                    view.client,
+                    now - ghost.died_at
+                );
+            }
+        }
+    }
+
+    fn read_tap(&mut self) {
+        for delivery in self.tap.take() {
+            if let Delivery::Publication {
+                channel,
+                publication,
+                epoch,
+                ..
+            } = delivery
+            {
+                let index = CHANNELS.iter().position(|name| **name == *channel).unwrap();
+                let number = payload::number(std::str::from_utf8(&publication.data).unwrap());
+                let kind = publication.tags.get(TAG).cloned();
+                let time = self.node.now.monotonic;
+                let position = (&*epoch, publication.offset);
+                self.logs[index].append(position, number, kind, time);
+            }
+        }
+    }
+
+    fn read_told(&mut self) {
+        let told = std::mem::take(&mut *self.told.borrow_mut());
+        for told in told {
+            match told {
+                Told::Published {
+                    channel,
+                    number,
+                    is_stale,
+                } => {
+                    let log = &mut self.logs[channel];
+                    assert_eq!(
+                        log.place(number).is_none(),
+                        is_stale,
+                        "{number} in {channel}"
+                    );
+                    if is_stale {
+                        let newest = log.last_version(log.epoch());
+                        let is_old = newest >= log.versions.get(&number).copied();
+                        // Otherwise it may have been old when that was decided.
+                        assert!(is_old || self.weather.delays.is_some());
+                        log.stale.insert(number);
+                    } else {
+                        log.acknowledged.push(number);
+                    }
+                }
+                Told::Removed { channel } => {
+                    let log = &mut self.logs[channel];
+                    log.removals -= 1;
+                    log.remove();
+                }
+            }
+        }
+    }
+
+    fn check_claim(&self, claim: Claim) {
+        let now = self.node.now.monotonic;
+        match claim {
+            Claim::Recovery(recovery) => {
+                let log = &self.logs[recovery.channel];
+                if log.has_history && self.is_exact() {
+                    self.check_recovery(&recovery);
+                }
+            }
+            Claim::Lost {
+                channel,
+                position: (offset, epoch),
+            } => {
+                let log = &self.logs[channel];
+                let is_kept =
+                    epoch == log.epoch() && log.keeps_all_behind(offset, &epoch, &HISTORY, now);
+                assert!(
+                    !is_kept || self.weather.forgetful || log.removals > 0,
+                    "position {offset} in {channel} is kept and was lost"
+                );
+            }
+            Claim::Presence { channel, who } => {
+                if self.is_exact() {
+                    assert_eq!(who, self.subscribers(channel), "who is in {channel}");
+                }
+            }
+            Claim::NoPong { pinged_at } => {
+                let pinged_at = pinged_at.expect("ended for want of a pong, and never pinged");
+                assert!(
+                    now >= pinged_at + PONG_TIMEOUT,
+                    "pinged {pinged_at:?}, at {now:?}"
+                );
+            }
+        }
+    }
+
+    fn check_recovery(&self, claim: &Recovery) {
+        let Recovery {
+            channel,
+            since: (offset, epoch),
+            filter,
+            epoch: current,
+            recovered,
+            offsets,
+        } = claim;
+        let log = &self.logs[*channel];
+        let now = self.node.now.monotonic;
+        let is_same = epoch == current;
+        if *channel != CACHE {
+            let is_kept = is_same && log.keeps_all_behind(*offset, epoch, &HISTORY, now);
+            assert_eq!(*recovered, is_kept, "recovery from {offset} in {channel}");
+            return;
+        }
+        let top = log.top(current);
+        let is_current = is_same && *offset > 0 && *offset == top;
+        let kept = log.kept(current, &HISTORY, now);
+        let has_newest = kept.last().is_some_and(|last| last.offset == top);
+        assert_eq!(
+            *recovered,
+            is_current || has_newest,
+            "the newest of {channel}"
+        );
+        let mut wanted = kept.iter().rev();
+        let newest = wanted
+            .find(|entry| entry.passes(filter.as_deref()))
+            .filter(|_| *recovered)
+            // Unless it has it.
+            .filter(|entry| !is_same || entry.offset > *offset);
+        let newest: Vec<u64> = newest.map(|entry| entry.offset).into_iter().collect();
+        assert_eq!(*offsets, newest, "the newest of {channel} for {filter:?}");
+    }
+
+    /// Connection ids of those whom the node holds to be subscribed.
+    pub(crate) fn subscribers(&self, channel: usize) -> BTreeSet<String> {
+        let views = self.views.values();
+        views
+            .filter(|view| view.subscribed.contains_key(&channel))
+            .map(|view| view.client.clone())
+            .collect()
+    }
+
+    /// Who the engine says is in a channel.
+    pub(crate) fn members(&self, channel: usize) -> BTreeSet<String> {
+        let ticket = Ticket {
+            worker: WorkerId(0),
+            serial: 0,
+        };
+        let everybody = support::everybody(CHANNELS[channel]);
+        match self.memory.presence(self.node.now, ticket, everybody) {
+            Started::Done(page) => {
+                let members = page.unwrap().members;
+                members.keys().map(ToString::to_string).collect()
+            }
+            Started::Later => panic!("the memory engine does everything at once"),
+        }
+    }
+}

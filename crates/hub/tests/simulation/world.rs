@@ -1,0 +1,425 @@
+//! A node with its clients, and everything that may happen to them.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tautline_hub::engine::memory::{MemoryEngine, MemoryOptions};
+use tautline_hub::engine::testkit::{DelayedEngine, Seeded};
+use tautline_hub::engine::{Delivery, Engine, Started, Ticket, WorkerId};
+use tautline_hub::{ApiPublish, HubConfig, SessionId};
+use tautline_protocol::Encoding;
+
+use crate::client::ClientModel;
+use crate::log::Log;
+use crate::network::{Link, Node};
+use crate::payload::{KINDS, TAG, payload};
+use crate::support::Inbox;
+use crate::view::View;
+use crate::wire::{self, Up};
+use crate::{CACHE, CHANNELS, CLIENTS, SERVER_SIDE, STEPS, WORKERS, Weather};
+
+pub(crate) struct Simulation {
+    pub(crate) node: Node,
+    pub(crate) memory: Arc<dyn Engine>,
+    pub(crate) weather: Weather,
+    pub(crate) random: Seeded,
+    pub(crate) clients: Vec<ClientModel>,
+    /// By client.
+    pub(crate) links: Vec<Option<Link>>,
+    /// Connections that are gone, of which the node doesn't know yet.
+    pub(crate) ghosts: Vec<Ghost>,
+    /// Of all connections that the node knows.
+    pub(crate) views: BTreeMap<(usize, SessionId), View>,
+    pub(crate) logs: Vec<Log>,
+    pub(crate) tap: Arc<Inbox>,
+    /// What operators were told since the checker looked.
+    pub(crate) told: Rc<RefCell<Vec<Told>>>,
+    next_number: u64,
+    tokens: Arc<[String]>,
+}
+
+pub(crate) struct Ghost {
+    pub(crate) link: Link,
+    pub(crate) died_at: Duration,
+}
+
+/// How something ended that an operator asked for.
+pub(crate) enum Told {
+    Published {
+        channel: usize,
+        number: u64,
+        is_stale: bool,
+    },
+    Removed {
+        channel: usize,
+    },
+}
+
+impl Simulation {
+    pub(crate) fn new(
+        seed: u64,
+        weather: Weather,
+        config: &Arc<HubConfig>,
+        tokens: Arc<[String]>,
+    ) -> Self {
+        let memory = MemoryEngine::new(MemoryOptions::default(), Box::new(Seeded::new(seed)));
+        let memory: Arc<dyn Engine> = Arc::new(memory);
+        let delayed = weather
+            .delays
+            .map(|delays| Arc::new(DelayedEngine::new(memory.clone(), delays, seed)));
+        let engine: Arc<dyn Engine> = match &delayed {
+            Some(delayed) => delayed.clone(),
+            None => memory.clone(),
+        };
+        let node = Node::new(WORKERS, config, engine, delayed, weather.fault, seed);
+        let tap = Arc::new(Inbox::default());
+        let worker = WorkerId(WORKERS as u16);
+        memory.register(worker, tap.clone());
+        for channel in CHANNELS {
+            let ticket = Ticket { worker, serial: 0 };
+            let started = memory.attach(node.now, ticket, &channel.into());
+            assert!(matches!(started, Started::Done(Ok(()))));
+        }
+        let log = |channel: &str| {
+            let has_history = !channel.starts_with("plain") && !channel.starts_with("newest");
+            let may_skip = !channel.starts_with("room") && channel != CHANNELS[SERVER_SIDE];
+            Log::new(has_history, may_skip && channel != CHANNELS[CACHE])
+        };
+        let client = |index: usize| {
+            let encoding = [Encoding::Json, Encoding::Protobuf][index / 2 % 2];
+            ClientModel::new(encoding, index % tokens.len() == tokens.len() - 1)
+        };
+        Self {
+            node,
+            memory,
+            weather,
+            random: Seeded::new(seed),
+            clients: (0..CLIENTS).map(client).collect(),
+            links: (0..CLIENTS).map(|_| None).collect(),
+            ghosts: Vec::new(),
+            views: BTreeMap::new(),
+            logs: CHANNELS.map(log).into(),
+            tap,
+            told: Rc::default(),
+            next_number: 0,
+            tokens,
+        }
+    }
+
+    pub(crate) fn run(&mut self) {
+        for _ in 0..STEPS {
+            self.step();
+            self.check_node();
+        }
+        self.come_to_rest();
+        self.check_rest();
+        self.everybody_leaves();
+    }
+
+    fn step(&mut self) {
+        let client = self.random.below(CLIENTS);
+        let channel = self.random.below(CHANNELS.len());
+        match self.random.below(100) {
+            0..3 => self.break_connection(client),
+            3..13 => self.toggle(client, channel),
+            13..35 => self.publish(client, channel),
+            35..38 => self.ask(client, channel),
+            38..39 => self.remove_history(channel),
+            39..54 => self.deliver(),
+            54..62 => self.let_engine_work(),
+            62..74 => {
+                let most = 1 + self.random.below(4);
+                self.forward(client, most);
+            }
+            74..94 => {
+                let speed = self.links[client].as_ref().map_or(1, |link| link.speed);
+                let (most, part) = (1 + self.random.below(speed), self.random.bits());
+                self.carry(client, most, |all| part as usize % (all + 1));
+            }
+            94..96 if self.weather.lossy => self.lose(),
+            96..97 => self.bury_one(),
+            _ => self.pass_time(),
+        }
+    }
+
+    /// Connects if need be; all that is wanted is subscribed to in the first frame.
+    fn toggle(&mut self, client: usize, channel: usize) {
+        let model = &mut self.clients[client];
+        let commands = if self.links[client].is_some() {
+            model
+                .toggle(channel, &mut self.random)
+                .into_iter()
+                .collect()
+        } else {
+            let worker = self.random.below(WORKERS);
+            let is_slow = self.weather.slow && self.random.chance(40);
+            let speed = if is_slow { 1 } else { 1000 };
+            let link = self.node.open(worker, model.encoding, speed);
+            let view = View::new(model.encoding);
+            self.views.insert((worker, link.id), view);
+            self.links[client] = Some(link);
+            model.connect(&self.tokens[client % self.tokens.len()])
+        };
+        self.send(client, commands);
+    }
+
+    fn send(&mut self, client: usize, commands: Vec<Value>) {
+        if let Some(link) = &mut self.links[client]
+            && !commands.is_empty()
+        {
+            link.up.push_back(commands);
+        }
+    }
+
+    /// The client's connection breaks; what is on its way is lost. The node may learn of it later.
+    pub(crate) fn break_connection(&mut self, client: usize) {
+        if let Some(link) = self.links[client].take() {
+            self.clients[client].disconnected();
+            self.node.abandon(&link);
+            let died_at = self.node.now.monotonic;
+            self.ghosts.push(Ghost { link, died_at });
+            if self.random.chance(70) {
+                self.bury_one();
+            }
+        }
+    }
+
+    pub(crate) fn bury_one(&mut self) {
+        if let Some(ghost) = self.ghosts.pop() {
+            self.bury(&ghost.link);
+        }
+    }
+
+    fn bury(&mut self, link: &Link) {
+        self.node.bury(link);
+        self.views.remove(&(link.worker, link.id));
+        self.check_node();
+    }
+
+    pub(crate) fn publish(&mut self, client: usize, channel: usize) {
+        // Now and then a lot at once.
+        let burst = if self.random.chance(8) { 30 } else { 1 };
+        for _ in 0..burst {
+            self.next_number += 1;
+            let number = self.next_number;
+            if self.clients[client].is_connected && burst == 1 && self.random.chance(60) {
+                let command = self.clients[client].publish(channel, number);
+                self.send(client, vec![command]);
+                continue;
+            }
+            self.publish_as_operator(channel, number);
+        }
+    }
+
+    /// With a tag or without, now and then with a version, or twice with a key.
+    fn publish_as_operator(&mut self, channel: usize, number: u64) {
+        let random = &mut self.random;
+        let kind = random.chance(70).then(|| KINDS[random.below(KINDS.len())]);
+        let version = random
+            .chance(20)
+            .then(|| 1 + random.below(number as usize + 5) as u64);
+        // Not where a key may be forgotten between the two.
+        let is_repeated = random.chance(10) && !self.weather.forgetful;
+        let request = ApiPublish {
+            channel: CHANNELS[channel].into(),
+            data: payload(number).to_string().into(),
+            tags: kind
+                .map(|kind| (TAG.into(), kind.into()))
+                .into_iter()
+                .collect(),
+            delta: random.chance(50),
+            version: version.unwrap_or_default(),
+            idempotency_key: is_repeated.then(|| format!("key {number}")),
+            ..ApiPublish::default()
+        };
+        let log = &mut self.logs[channel];
+        log.started += usize::from(version.is_none());
+        log.versions
+            .extend(version.map(|version| (number, version)));
+        for _ in 0..=usize::from(is_repeated) {
+            let (fails, told) = (self.fails(), self.told.clone());
+            let worker = self.random.below(WORKERS);
+            let now = self.node.now;
+            let hub = &mut self.node.workers[worker].hub;
+            hub.api_publish(now, request.clone(), move |result| {
+                assert!(fails || result.is_ok());
+                if let Ok(outcome) = result {
+                    let is_stale = outcome.stale;
+                    let outcome = Told::Published {
+                        channel,
+                        number,
+                        is_stale,
+                    };
+                    // The second of the same key is told what the first was, but not that it was old.
+                    if !is_repeated {
+                        told.borrow_mut().push(outcome);
+                    }
+                }
+            });
+        }
+    }
+
+    fn remove_history(&mut self, channel: usize) {
+        if !self.logs[channel].has_history {
+            return;
+        }
+        self.logs[channel].removals += 1;
+        let (fails, told) = (self.fails(), self.told.clone());
+        let worker = self.random.below(WORKERS);
+        let now = self.node.now;
+        let hub = &mut self.node.workers[worker].hub;
+        hub.api_history_remove(now, CHANNELS[channel], move |result| {
+            assert!(fails || result.is_ok());
+            told.borrow_mut().push(Told::Removed { channel });
+        });
+    }
+
+    /// Asks for presence or history.
+    fn ask(&mut self, client: usize, channel: usize) {
+        if self.clients[client].is_connected {
+            let history = self.random.chance(50) && self.logs[channel].has_history;
+            let since = self.random.below(20) as u64;
+            let command = self.clients[client].ask(channel, history, since);
+            self.send(client, vec![command]);
+        }
+    }
+
+    fn deliver(&mut self) {
+        let (worker, random) = (self.random.below(WORKERS), &mut self.random);
+        self.node.deliver(worker, |all| random.below(all + 1));
+    }
+
+    fn let_engine_work(&mut self) {
+        let Some(delayed) = self.node.delayed.clone() else {
+            return self.deliver();
+        };
+        for _ in 0..self.random.below(12) {
+            delayed.step(self.node.now);
+        }
+    }
+
+    /// Frames of a client reach the node.
+    pub(crate) fn forward(&mut self, client: usize, most: usize) -> bool {
+        let mut any = false;
+        for _ in 0..most {
+            let Some(link) = &mut self.links[client] else {
+                return any;
+            };
+            let Some(commands) = self.node.next_frame(link) else {
+                return any;
+            };
+            let view = self.views.get_mut(&(link.worker, link.id)).unwrap();
+            view.asked(&commands);
+            let frame = Up::new(view.encoding, &commands);
+            self.node.receive(link, &frame);
+            self.check_node();
+            any = true;
+        }
+        any
+    }
+
+    /// Messages of the node move on towards a client, and some arrive.
+    pub(crate) fn carry(
+        &mut self,
+        client: usize,
+        most: usize,
+        arrive: impl FnOnce(usize) -> usize,
+    ) -> bool {
+        let Some(link) = &mut self.links[client] else {
+            return false;
+        };
+        let mut any = self.node.write(link, most);
+        let arrived = arrive(link.down.len());
+        let arrived: Vec<_> = link.down.drain(..arrived).collect();
+        any |= !arrived.is_empty();
+        self.check_node();
+        self.hear(client, arrived);
+        any
+    }
+
+    fn hear(&mut self, client: usize, messages: Vec<Arc<[u8]>>) {
+        let fails = self.fails();
+        let model = &mut self.clients[client];
+        let mut answers = Vec::new();
+        for message in messages {
+            for reply in wire::replies(model.encoding, &message) {
+                answers.extend(model.hear(&reply, &mut self.logs, fails));
+            }
+        }
+        for answer in answers {
+            self.send(client, vec![answer]);
+        }
+        let Some(link) = &self.links[client] else {
+            return;
+        };
+        let model = &mut self.clients[client];
+        let ended = self.node.ended(link);
+        if let Some(code) = ended {
+            // What the code says was checked when it was said.
+            let is_late = code == 3502 && model.id.is_empty();
+            assert!(
+                matches!(code, 3008 | 3010 | 3012) || is_late,
+                "a session was ended for no good reason: {code}"
+            );
+        }
+        if ended.is_some() || model.is_refused {
+            let link = self.links[client].take().unwrap();
+            model.disconnected();
+            self.bury(&link);
+        } else if let Some(command) = model.resubscribe() {
+            self.send(client, vec![command]);
+        }
+    }
+
+    /// Loses one publication on its way to one worker.
+    fn lose(&mut self) {
+        let inbox = &self.node.workers[self.random.below(WORKERS)].inbox;
+        let mut batch = inbox.take();
+        let is_publication = |delivery: &Delivery| matches!(delivery, Delivery::Publication { .. });
+        if let Some(place) = batch.iter().position(is_publication) {
+            let lost = batch.remove(place);
+            // Some engines notice.
+            if self.random.chance(50)
+                && let Delivery::Publication { channel, feed, .. } = lost
+            {
+                batch.push(Delivery::Doubt { channel, feed });
+            }
+        }
+        inbox.put_back(batch);
+    }
+
+    fn pass_time(&mut self) {
+        let milliseconds = match self
+            .random
+            .below(if self.weather.forgetful { 40 } else { 38 })
+        {
+            // As long as pings and pongs take.
+            36..38 => 10_000,
+            38 => 61_000,
+            39 => 301_000,
+            _ => self.random.below(1000) as u64,
+        };
+        let mut rest = Duration::from_millis(milliseconds);
+        while !rest.is_zero() {
+            let step = rest.min(Duration::from_secs(1));
+            self.node.pass(step);
+            self.check_node();
+            rest -= step;
+        }
+    }
+
+    /// The engine does everything at once, so it is known what it had to say.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.weather.delays.is_none()
+    }
+
+    pub(crate) fn fails(&self) -> bool {
+        self.weather
+            .delays
+            .is_some_and(|delays| delays.failures > 0)
+    }
+}
