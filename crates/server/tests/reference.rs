@@ -147,7 +147,7 @@ fn type_name(kind: &str) -> Option<&'static str> {
         "Option<Secret>" => "secret text",
         "Option<Rate>" => "rate",
         "IpAddr" => "IP address",
-        "DataFormat" => "`json` or `json_object`",
+        "DataFormat" => "`json`, `json_object` or `binary`",
         "JoinLevel" => "`client` or `user`",
         "RecoveryMode" => "`stream` or `cache`",
         "Vec<DeltaType>" => "list of `fossil`",

@@ -130,7 +130,9 @@ pub struct NamespaceOptions {
     /// Channels with a `#` are for the users who are listed behind it. Where there is a `pattern`, those
     /// who stand for its variable `:user`.
     pub allow_user_limited_channels: bool,
-    /// What may be published.
+    /// What may be published. `binary` is for channels whose subscribers all speak Protobuf: a JSON
+    /// connection to which something else than JSON would have to be sent is closed (3506). Default:
+    /// `json`.
     pub publication_data_format: DataFormat,
     /// Of which publications subscribers may know: a tags filter as JSON, such as
     /// `{"key":"owner","cmp":"eq","val":"{{user}}"}`, in which `{{user}}` stands for the subscriber's user id
@@ -217,13 +219,17 @@ pub enum SlowConsumerOption {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub enum DataFormat {
-    /// Any JSON value. (Every connection is a JSON connection so far.)
+    /// Any JSON value.
     #[default]
     #[serde(rename = "json", alias = "")]
     Json,
     /// A JSON object.
     #[serde(rename = "json_object")]
     JsonObject,
+    /// Any bytes, none at all included. A JSON connection can't be sent what isn't JSON: it is closed
+    /// with 3506 instead.
+    #[serde(rename = "binary")]
+    Binary,
 }
 
 impl ChannelOptions {

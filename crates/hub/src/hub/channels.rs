@@ -39,6 +39,8 @@ pub(crate) struct Channel {
     pub(crate) tail: Option<Box<Tail>>,
     /// Only where somebody has a filter or takes patches.
     pub(crate) classes: Option<Box<Classes>>,
+    /// What is published here need not be JSON.
+    pub(crate) takes_bytes: bool,
     /// Pages being read for those who are behind: where each begins, and the serial of its ticket.
     pub(crate) reads: Vec<(u64, u64)>,
     /// What the engine calls the feed of this channel to this worker.
@@ -107,6 +109,7 @@ impl Channel {
             holding: 0,
             tail: None,
             classes: None,
+            takes_bytes: false,
             reads: Vec::new(),
             feed: 0,
             state: FeedState::Off,

@@ -233,6 +233,7 @@ impl Hub {
         if let Some(channel) = self.channels.by_key(held.channel) {
             let (name, subscriber) = (channel.name.clone(), channel.subscribers[slot]);
             let classes = channel.classes.as_deref();
+            let takes_bytes = channel.takes_bytes;
             let mut sequence = Sequence::new(classes, subscriber, &mut self.patches);
             let publications = held.publications.iter();
             let publications: Vec<_> = publications
@@ -240,6 +241,9 @@ impl Hub {
                 .collect();
             let last = sequence.last();
             channel.meet(slot, last.as_ref());
+            if !self.ensure_fit(now, id, takes_bytes, &publications, out) {
+                return;
+            }
             for publication in publications {
                 let push = Push::Publication(name.clone(), publication);
                 self.send_page(id, &Reply::Push(push), out);
@@ -409,6 +413,7 @@ impl Hub {
         }
         let (from, seen) = (channel.subscribers[slot].from, channel.seen);
         let (classes, subscriber) = (channel.classes.as_deref(), channel.subscribers[slot]);
+        let takes_bytes = channel.takes_bytes;
         let mut sequence = Sequence::new(classes, subscriber, &mut self.patches);
         let publications: Vec<_> = publications
             .iter()
@@ -416,6 +421,9 @@ impl Hub {
             .collect();
         let last = sequence.last();
         channel.meet(slot, last.as_ref());
+        if !self.ensure_fit(now, id, takes_bytes, &publications, out) {
+            return;
+        }
         for publication in publications {
             let push = Push::Publication(name.clone(), publication);
             self.send_page(id, &Reply::Push(push), out);

@@ -282,9 +282,14 @@ impl Hub {
                 let result = self.on_filtered(now, id, command, read, result);
                 (command, result)
             }
-            (Waiting::History { command, epoch }, Outcome::History(result)) => {
-                (command, Self::finish_history(&epoch, result))
-            }
+            (
+                Waiting::History {
+                    command,
+                    epoch,
+                    json_only,
+                },
+                Outcome::History(result),
+            ) => (command, Self::finish_history(&epoch, json_only, result)),
             // An engine that answers another question than it was asked is broken.
             (waiting, _) => (waiting.command(), Err(EngineError::Unavailable.into())),
         };

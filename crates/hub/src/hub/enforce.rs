@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use tautline_protocol::filter::{Filter, FilterLimits, RawFilter};
 use tautline_protocol::message::{HistoryResult, Publication};
-use tautline_protocol::{ErrorCode, Response};
+use tautline_protocol::{Disconnect, Encoding, ErrorCode, Response};
 
 use super::channel_name::ChannelName;
 use super::cursor::PAGE_PUBLICATIONS;
 use super::dispatch::{Progress, Refusal};
 use super::queries::{answer_bytes, history_result};
+use super::unfit::fit;
 use super::waiting::Waiting;
 use super::{Hub, SessionId};
 use crate::Now;
@@ -86,13 +87,15 @@ pub(crate) struct FilteredRead {
     /// How many publications the client gets at the most.
     wanted: usize,
     found: Vec<Arc<Publication>>,
+    /// The answer may have something in it that the connection can't be sent.
+    json_only: bool,
     bytes: usize,
     /// How many more are looked through.
     left: usize,
 }
 
 impl FilteredRead {
-    pub(super) fn new(filter: Filter, read: HistoryRead, epoch: Arc<str>) -> Self {
+    pub(super) fn new(filter: Filter, read: HistoryRead, epoch: Arc<str>, json_only: bool) -> Self {
         Self {
             filter,
             epoch,
@@ -102,6 +105,7 @@ impl FilteredRead {
                 ..read
             },
             found: Vec::new(),
+            json_only,
             bytes: 0,
             left: MAX_LOOKED_THROUGH,
         }
@@ -196,6 +200,9 @@ impl Hub {
             return Ok(None);
         }
         let publications = std::mem::take(&mut read.found);
+        if read.json_only && !fit(Encoding::Json, &publications) {
+            return Err(Disconnect::INAPPROPRIATE_PROTOCOL.into());
+        }
         let result = HistoryResult {
             publications,
             position,

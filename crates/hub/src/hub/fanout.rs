@@ -62,6 +62,7 @@ impl Hub {
                         self.follow(index, &publication);
                         run.push(publication);
                     }
+                    self.end_unfit(now, index, &run, out);
                     self.fan_out_publications(index, &run, out);
                     run.clear();
                     self.run = run;

@@ -7,6 +7,7 @@
 //! - `ask`, `answered`: what the application decides;
 //! - `class`: who gets publications filtered, or as patches; `patches`: those of who reads history;
 //!   `enforce`: filters that are imposed;
+//! - `unfit`: payloads that a connection can't be sent;
 //! - `fanout`: deliveries to subscribers at the head, `run`: those that came together; `cursor`: those
 //!   behind it; `recovery`, `tail`: where the two meet;
 //! - `heartbeat`: everything that happens because time passes; `liveness`: pings and their answers;
@@ -43,6 +44,7 @@ mod sessions;
 mod slab;
 mod subscribe;
 mod tail;
+mod unfit;
 mod unsubscribe;
 mod users;
 mod waiting;

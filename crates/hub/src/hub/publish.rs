@@ -34,8 +34,11 @@ impl Hub {
             return Err(ErrorCode::NotAvailable.into());
         }
         let name = ChannelName::parse(&self.config, &request.channel)?;
-        let data = request.data.ok_or(ErrorCode::BadRequest)?;
         let format = name.options.publication_data_format;
+        let data = match request.data {
+            None if format == DataFormat::Binary => &[],
+            data => data.ok_or(ErrorCode::BadRequest)?,
+        };
         let Some(session) = self.sessions.get(id) else {
             return Ok(Progress::Done);
         };
@@ -123,7 +126,7 @@ impl Hub {
 /// Whether a JSON value is what the namespace wants.
 pub(super) fn check_format(format: DataFormat, data: &[u8]) -> Result<(), ErrorCode> {
     match format {
-        DataFormat::Json => Ok(()),
+        DataFormat::Json | DataFormat::Binary => Ok(()),
         DataFormat::JsonObject if data.trim_ascii_start().first() == Some(&b'{') => Ok(()),
         DataFormat::JsonObject => Err(ErrorCode::BadRequest),
     }
@@ -131,6 +134,8 @@ pub(super) fn check_format(format: DataFormat, data: &[u8]) -> Result<(), ErrorC
 
 /// Whether bytes of unknown origin may be published.
 pub(super) fn check_data(format: DataFormat, data: &[u8]) -> Result<(), ErrorCode> {
-    json::check_payload(data).map_err(|_| ErrorCode::BadRequest)?;
+    if format != DataFormat::Binary {
+        json::check_payload(data).map_err(|_| ErrorCode::BadRequest)?;
+    }
     check_format(format, data)
 }

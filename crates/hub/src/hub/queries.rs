@@ -4,16 +4,17 @@ use tautline_protocol::filter::Filter;
 use tautline_protocol::message::{
     HistoryRequest, HistoryResult, PresenceStatsRequest, PresenceStatsResult, StreamPosition,
 };
-use tautline_protocol::{Disconnect, ErrorCode, Response};
+use tautline_protocol::{Disconnect, Encoding, ErrorCode, Response};
 
 use super::channel_name::ChannelName;
 use super::dispatch::{Progress, Refusal};
 use super::enforce::FilteredRead;
 use super::permission::Permissions;
+use super::unfit::fit;
 use super::waiting::Waiting;
 use super::{Hub, SessionId};
 use crate::Now;
-use crate::config::HubConfig;
+use crate::config::{DataFormat, HubConfig};
 use crate::engine::{Channel, EngineError, HistoryPage, HistoryRead, Started};
 
 impl Hub {
@@ -57,6 +58,8 @@ impl Hub {
         if !permissions.may_read_history() {
             return Err(ErrorCode::PermissionDenied.into());
         }
+        let json_only = name.options.publication_data_format == DataFormat::Binary
+            && self.encoding(id) == Some(Encoding::Json);
         let most = self.config.client.history_max_publication_limit;
         let limit = usize::try_from(request.limit).map_or(most, |limit| limit.min(most));
         let since = read_since(request.since.as_ref(), request.reverse)?;
@@ -71,12 +74,12 @@ impl Hub {
         };
         let filter = self.imposed_on(id, &name)?.filter(|_| limit > 0);
         if let Some(filter) = filter {
-            let read = FilteredRead::new(filter, read, epoch);
+            let read = FilteredRead::new(filter, read, epoch, json_only);
             return self.read_filtered(now, id, number, Box::new(read));
         }
         let ticket = self.ticket();
         match self.engine.history(now, ticket, read) {
-            Started::Done(result) => Self::finish_history(&epoch, result),
+            Started::Done(result) => Self::finish_history(&epoch, json_only, result),
             Started::Later => {
                 self.wait(
                     id,
@@ -84,6 +87,7 @@ impl Hub {
                     Waiting::History {
                         command: number,
                         epoch,
+                        json_only,
                     },
                 );
                 Ok(Progress::Wait)
@@ -91,13 +95,17 @@ impl Hub {
         }
     }
 
+    /// Where the answer is for JSON only, what isn't closes the connection.
     pub(super) fn finish_history(
         epoch: &str,
+        json_only: bool,
         result: Result<HistoryPage, EngineError>,
     ) -> Result<Progress, Refusal> {
-        Ok(Progress::Answer(Response::History(history_result(
-            epoch, result?,
-        )?)))
+        let result = history_result(epoch, result?)?;
+        if json_only && !fit(Encoding::Json, &result.publications) {
+            return Err(Disconnect::INAPPROPRIATE_PROTOCOL.into());
+        }
+        Ok(Progress::Answer(Response::History(result)))
     }
 
     /// The channel of a presence command, if the session may see who is there.

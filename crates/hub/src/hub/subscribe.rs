@@ -27,11 +27,12 @@ use super::permission::Permissions;
 use super::recovery;
 use super::refresh::check_bearer;
 use super::sessions::{Subscription, SubscriptionExtra};
+use super::unfit::fit;
 use super::waiting::{Pending, Subscribing, Waiting, Wants};
 use super::{Hub, SessionId};
 use crate::Now;
 use crate::application::Interests;
-use crate::config::{DeltaType, HubConfig, RecoveryMode};
+use crate::config::{DataFormat, DeltaType, HubConfig, RecoveryMode};
 use crate::engine::{HistoryOptions, HistoryRead, JoinLevel, Outcome, Started, Ticket};
 use crate::outbox::Outbox;
 
@@ -72,6 +73,8 @@ pub(super) struct Plan {
     filters: Option<Filters>,
     /// The subscriber takes patches.
     takes_patches: bool,
+    /// What is published need not be JSON.
+    takes_bytes: bool,
 }
 
 impl Plan {
@@ -252,6 +255,7 @@ impl Hub {
             server_side,
             filter,
             filters,
+            takes_bytes: name.options.publication_data_format == DataFormat::Binary,
             takes_patches: request.delta == "fossil"
                 && name
                     .options
@@ -366,6 +370,7 @@ impl Hub {
             } else {
                 Patching::Off
             };
+            entry.takes_bytes = plan.takes_bytes;
             let class = entry.classify(plan.filter.clone(), patching);
             if connected.subscriptions.is_empty() {
                 // Most connections have no more than this one.
@@ -610,6 +615,14 @@ impl Hub {
                     .collect();
                 last = sequence.last();
             }
+        }
+        let takes_bytes = self
+            .channels
+            .get(index)
+            .is_some_and(|channel| channel.takes_bytes);
+        let encoding = self.encoding(id);
+        if takes_bytes && !encoding.is_some_and(|encoding| fit(encoding, &result.publications)) {
+            return Err(Disconnect::INAPPROPRIATE_PROTOCOL.into());
         }
         if let (Some(slot), Some(channel)) = (slot, self.channels.get_mut(index)) {
             channel.subscribers[slot].from = from;

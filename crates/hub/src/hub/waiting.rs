@@ -27,6 +27,8 @@ pub(crate) enum Waiting {
     History {
         command: u32,
         epoch: Arc<str>,
+        /// The answer may have something in it that the connection can't be sent.
+        json_only: bool,
     },
     FilteredHistory {
         command: u32,

@@ -11,6 +11,7 @@ mod support;
 
 mod api;
 mod application;
+mod binary;
 mod capabilities;
 mod classes;
 mod connect;

@@ -208,12 +208,15 @@ impl Since {
 impl PublishParams<'_> {
     /// The publication, for a channel that is still to be filled in.
     fn into_publish(self) -> Result<Publish, Failure> {
+        let had_base64 = self.b64data.is_some();
         let data = match (self.b64data.filter(|text| !text.is_empty()), self.data) {
             (Some(base64), _) => {
                 Bytes::from(STANDARD.decode(base64).map_err(|_| ErrorCode::BadRequest)?)
             }
             // A copy, so that what is stored doesn't keep the whole body in memory.
             (None, Some(json)) => Bytes::copy_from_slice(json.get().as_bytes()),
+            // Nothing at all, said in so many words: for namespaces that take it.
+            (None, None) if had_base64 => Bytes::new(),
             (None, None) => return Err(ErrorCode::BadRequest.into()),
         };
         Ok(Publish {
