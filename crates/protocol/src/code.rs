@@ -224,3 +224,43 @@ impl From<UnsubscribeCode> for message::Unsubscribe {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SDKs believe a final code only with a reason, and take one that is JSON for something else.
+    #[test]
+    fn reasons_are_text_that_is_no_json() {
+        for disconnect in [
+            Disconnect::CONNECTION_CLOSED,
+            Disconnect::SHUTDOWN,
+            Disconnect::INTERNAL,
+            Disconnect::EXPIRED,
+            Disconnect::SUBSCRIPTION_EXPIRED,
+            Disconnect::SLOW,
+            Disconnect::WRITE_ERROR,
+            Disconnect::INSUFFICIENT_STATE,
+            Disconnect::FORCE_RECONNECT,
+            Disconnect::NO_PONG,
+            Disconnect::TOO_MANY_REQUESTS,
+            Disconnect::STATE_INVALIDATED,
+            Disconnect::INVALID_TOKEN,
+            Disconnect::BAD_REQUEST,
+            Disconnect::STALE,
+            Disconnect::FORCE_DISCONNECT,
+            Disconnect::CONNECTION_LIMIT,
+            Disconnect::CHANNEL_LIMIT,
+            Disconnect::INAPPROPRIATE_PROTOCOL,
+            Disconnect::PERMISSION_DENIED,
+            Disconnect::NOT_AVAILABLE,
+            Disconnect::TOO_MANY_ERRORS,
+        ] {
+            let reason = &*disconnect.reason;
+            assert!(!reason.trim().is_empty() && reason.len() <= 123);
+            assert!(serde_json::from_str::<serde::de::IgnoredAny>(reason).is_err());
+            let is_final = matches!(disconnect.code, 3500..=3999);
+            assert_eq!(disconnect.is_reconnectable(), !is_final, "{reason}");
+        }
+    }
+}

@@ -392,3 +392,32 @@ fn an_unsubscribe_with_a_reason_of_the_applications() {
         r#"{"push":{"channel":"c","unsubscribe":{"code":2100,"reason":"\"bye\""}}}"#
     );
 }
+
+#[test]
+fn a_history_may_hold_what_is_no_json() {
+    let result = HistoryResult {
+        publications: vec![
+            publication(r#"{"x":1}"#, 1),
+            Arc::new(Publication {
+                data: b"\x00\xff".as_slice().into(),
+                offset: 2,
+                ..Publication::default()
+            }),
+            publication("", 3),
+        ],
+        position: StreamPosition {
+            offset: 3,
+            epoch: "E".into(),
+        },
+    };
+    let mut out = Vec::new();
+    json::encode_history(&result, |bytes| format!("{bytes:?}"), &mut out);
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        concat!(
+            r#"{"publications":[{"data":{"x":1},"offset":1},"#,
+            r#"{"b64data":"[0, 255]","offset":2},{"data":null,"offset":3}],"#,
+            r#""epoch":"E","offset":3}"#
+        )
+    );
+}

@@ -4,6 +4,7 @@
 //! the user and client of a [`ClientInfo`], presence, the numbers of presence stats, and the
 //! fields of a history result.
 
+use super::decode::check_payload;
 use crate::message::{
     ClientInfo, ConnectResult, Disconnect, Error, HistoryResult, Payload, PresenceResult,
     PresenceStatsResult, Publication, Push, RefreshResult, Reply, Response, RpcResult, Subscribe,
@@ -46,6 +47,28 @@ pub fn encode_result(response: &Response, out: &mut Vec<u8>) {
     object.end();
 }
 
+/// Appends a history result to `out` as [`encode_result`] does, for readers of JSON who may have to be
+/// told payloads that aren't: those are written as `b64data`, in the text that `base64` makes of them,
+/// instead of as `data`.
+pub fn encode_history(result: &HistoryResult, base64: impl Fn(&[u8]) -> String, out: &mut Vec<u8>) {
+    let mut object = Object::new(out);
+    object.array(
+        "publications",
+        &result.publications,
+        |publication, object| {
+            let data = &publication.data;
+            if data.is_empty() || check_payload(data).is_ok() {
+                object.payload("data", data);
+            } else {
+                object.text("b64data", &base64(data));
+            }
+            encode_rest(publication, object);
+        },
+    );
+    encode_position(result, &mut object);
+    object.end();
+}
+
 /// A JSON string that holds `payload`, byte for byte; `None` if that isn't UTF-8.
 pub fn quote(payload: &[u8]) -> Option<Payload> {
     let text = std::str::from_utf8(payload).ok()?;
@@ -78,7 +101,7 @@ fn encode_response_fields(response: &Response, object: &mut Object<'_>) {
         Response::Unsubscribe | Response::Publish => {}
         Response::Presence(result) => encode_presence(result, object),
         Response::PresenceStats(result) => encode_presence_stats(*result, object),
-        Response::History(result) => encode_history(result, object),
+        Response::History(result) => encode_history_fields(result, object),
         Response::Rpc(RpcResult { data }) => object.payload_if_some("data", data.as_ref()),
         Response::Refresh(result) | Response::SubRefresh(result) => {
             encode_expiry(result.ttl, object);
@@ -139,8 +162,12 @@ fn encode_presence_stats(result: PresenceStatsResult, object: &mut Object<'_>) {
     object.number("num_users", u64::from(result.num_users));
 }
 
-fn encode_history(result: &HistoryResult, object: &mut Object<'_>) {
+fn encode_history_fields(result: &HistoryResult, object: &mut Object<'_>) {
     object.array("publications", &result.publications, encode_publication);
+    encode_position(result, object);
+}
+
+fn encode_position(result: &HistoryResult, object: &mut Object<'_>) {
     object.text("epoch", &result.position.epoch);
     object.number("offset", result.position.offset);
 }
@@ -204,6 +231,11 @@ fn encode_subscribe_push(subscribe: &Subscribe, object: &mut Object<'_>) {
 
 fn encode_publication(publication: &Publication, object: &mut Object<'_>) {
     object.payload("data", &publication.data);
+    encode_rest(publication, object);
+}
+
+/// All of a publication but its data.
+fn encode_rest(publication: &Publication, object: &mut Object<'_>) {
     if let Some(info) = &publication.info {
         object.object("info", |o| encode_client_info(info, o));
     }

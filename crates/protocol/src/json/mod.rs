@@ -28,4 +28,4 @@ mod encode;
 
 pub(crate) use decode::Str;
 pub use decode::{Commands, DecodeError, MAX_DEPTH, check_payload};
-pub use encode::{encode_push, encode_reply, encode_result, quote};
+pub use encode::{encode_history, encode_push, encode_reply, encode_result, quote};

@@ -82,7 +82,7 @@ pub(crate) fn prepare<'s>(socket: impl Into<SockRef<'s>>) -> io::Result<()> {
 
 /// How many bytes of a connection the kernel takes that it can't send yet.
 #[cfg(target_os = "linux")]
-const UNSENT: u32 = 128 * 1024;
+const UNSENT: u32 = 64 * 1024;
 
 #[cfg(test)]
 mod tests {

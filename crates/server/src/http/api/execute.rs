@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use tautline_protocol::ErrorCode;
-use tautline_protocol::json::encode_result;
-use tautline_protocol::message::{Error, Response as ProtocolResult, StreamPosition};
+use tautline_protocol::json::{encode_history, encode_result};
+use tautline_protocol::message::{
+    Error, HistoryResult, Response as ProtocolResult, StreamPosition,
+};
 
 use super::ApiLimits;
 use super::audit::Audit;
@@ -71,7 +75,7 @@ async fn execute_uncounted<N: Node>(
         } => done(node.disconnect(target, spared, disconnect).await),
         Command::History(request) => {
             let result = node.history(request).await?;
-            Ok(protocol_result(&ProtocolResult::History(result)))
+            Ok(history_result(&result))
         }
         Command::HistoryRemove(channel) => done(node.history_remove(channel).await),
         Command::Info => {
@@ -159,6 +163,13 @@ fn done(result: Result<(), Error>) -> Result<Vec<u8>, Error> {
 
 fn json(result: &impl Serialize) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(result).map_err(|_| ErrorCode::Internal.into())
+}
+
+/// A payload that isn't JSON is told as base64, the way it would be published.
+fn history_result(result: &HistoryResult) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode_history(result, |data| STANDARD.encode(data), &mut out);
+    out
 }
 
 pub(super) fn protocol_result(result: &ProtocolResult) -> Vec<u8> {
