@@ -109,6 +109,12 @@ impl Hub {
         let expired: Vec<u32> = expired
             .map(|Subscription { channel, .. }| *channel)
             .collect();
+        if let Some(conduct) = &mut connected.conduct
+            && conduct.rest(now.monotonic)
+        {
+            // Whoever does nothing for a while is mostly memory.
+            connected.conduct = None;
+        }
         if beat == Beat::Ping {
             self.ping(now, id, out);
         }

@@ -11,6 +11,7 @@ use hashbrown::HashMap;
 use tautline_protocol::{Disconnect, ErrorCode, Request};
 
 use super::dispatch::Refusal;
+use super::sessions::Conduct;
 use super::{Hub, SessionId};
 use crate::Now;
 use crate::config::{ClientCommandRates, ClientOptions, UserCommandRates};
@@ -264,6 +265,27 @@ impl SessionBuckets {
     }
 }
 
+impl SessionBuckets {
+    /// Whether new ones would do as well.
+    fn are_full(&self, now: Duration) -> bool {
+        self.errors.is_full(now) && self.own.iter().all(|bucket| bucket.is_full(now))
+    }
+}
+
+impl Conduct {
+    /// Lets go of what says nothing. Whether nothing is left.
+    pub(crate) fn rest(&mut self, now: Duration) -> bool {
+        if self
+            .buckets
+            .as_ref()
+            .is_some_and(|buckets| buckets.are_full(now))
+        {
+            self.buckets = None;
+        }
+        self.buckets.is_none() && self.capabilities.is_none()
+    }
+}
+
 /// The buckets of all users. They outlive their users' connections until they are full again, so that
 /// nobody gets new ones by connecting anew.
 #[derive(Debug)]
@@ -464,6 +486,21 @@ mod tests {
         assert_eq!(limits.error, None);
         assert!(limits.users.get(&"42".into(), 0).is_none());
         assert_eq!(limits.users.len(), 0);
+    }
+
+    #[test]
+    fn who_does_nothing_for_a_while_has_no_buckets() {
+        let limits = Limits::new(&ClientOptions::default());
+        let at = Duration::from_secs;
+        let mut conduct = Conduct {
+            buckets: Some(SessionBuckets::new(&limits, &"42".into())),
+            capabilities: None,
+        };
+        if let Some(SessionBuckets { own, .. }) = &mut conduct.buckets {
+            own[1].take(at(10), &Rate::per_second(1)).unwrap();
+        }
+        assert!(!conduct.rest(at(10)), "a token is missing");
+        assert!(conduct.rest(at(12)) && conduct.buckets.is_none());
     }
 
     #[test]

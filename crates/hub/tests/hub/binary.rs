@@ -151,7 +151,7 @@ fn bytes_are_published_where_they_may_be() {
             .any(|bytes| bytes == b"\x22\x02\x00\xff")
     );
     assert_eq!(
-        messages[4][4..6],
+        messages[4][3..5],
         *b"\x12\x0f",
         "an error: {:x?}",
         messages[4]
