@@ -16,7 +16,7 @@ use tautline_hub::engine::testkit::{DelayOptions, Seeded};
 use tautline_hub::engine::{Started, Ticket};
 use tautline_protocol::{Disconnect, ErrorCode};
 
-use crate::support::{Client, START, Setup, World, channel_token, token};
+use crate::support::{Client, START, Setup, World, channel_token, sign_claims, token};
 
 /// What the application was asked, and what it says at once.
 #[derive(Default)]
@@ -297,6 +297,19 @@ fn calls_of_a_connection_are_under_way_at_once_up_to_a_limit() {
     answer(&mut world, third, Answer::Rpc(Ok(().into())));
     assert_eq!(application.open(), 3, "the next three");
     assert_eq!(world.workers[0].hub.questions(), 3);
+
+    // One of those that the connection doesn't wait for has ended, so another may begin beside what is
+    // left.
+    let (first, second, third) = (
+        application.take().0,
+        application.take().0,
+        application.take().0,
+    );
+    answer(&mut world, third, Answer::Rpc(Ok(().into())));
+    answer(&mut world, first, Answer::Rpc(Ok(().into())));
+    world.send(client, r#"{"id":8,"rpc":{"method":"m"}}"#);
+    assert!(world.workers[0].hub.wants_input(client.id));
+    answer(&mut world, second, Answer::Rpc(Ok(().into())));
 }
 
 #[test]
@@ -656,6 +669,15 @@ fn comings_and_goings_are_told_once_and_in_order() {
     let stranger = world.open(0);
     world.tell(stranger, json!({"id": 1, "connect": {"token": "x"}}));
     assert_eq!(*told.borrow(), [""; 0], "it never came in");
+    // One that goes while the engine is still at the channels it begins with.
+    let hasty = world.open(0);
+    let claims = sign_claims(&json!({"sub": "7", "channels": ["room:a"]}));
+    let connect = json!({"id": 1, "connect": {"token": claims}});
+    world.send_only(hasty, &connect.to_string());
+    assert!(!world.workers[0].hub.wants_input(hasty.id));
+    world.drop_connection(hasty);
+    world.settle();
+    assert_eq!(*told.borrow(), [""; 0], "it was on its way in");
     let expiring = world.connect_with(0, &token("7", Some(5)));
     world.seconds(60);
     assert_eq!(world.closed(expiring).unwrap().0, 3005);
