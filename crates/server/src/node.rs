@@ -121,6 +121,8 @@ pub(crate) fn start(
             origins: config.http.origins.clone(),
             loopback_only: config.http.dev.is_some(),
             limits: Limits::for_messages(config.websocket.message_size_limit),
+            unidirectional: config.doors.unidirectional,
+            plain: config.doors.plain,
         },
         http: Arc::clone(&config.http),
         doors: Arc::new(Doors::new(

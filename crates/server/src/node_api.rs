@@ -14,7 +14,6 @@ use tautline_hub::{
     ApiHistory, ApiPresence, ApiPublish, ApiRefresh, ApiSubscribe, Entropy, Hub, Now, PresenceList,
     Target,
 };
-use tautline_protocol::Encoding;
 use tautline_protocol::message::{
     Disconnect, Error, HistoryResult, PresenceStatsResult, StreamPosition, Unsubscribe,
 };
@@ -23,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 
+use crate::door::websocket::Manner;
 use crate::door::{self, Opened, rewind::Rewind};
 use crate::embed;
 use crate::glob::Glob;
@@ -90,7 +90,7 @@ impl WorkerNode {
     pub(crate) fn host(
         &self,
         io: std::net::TcpStream,
-        encoding: Encoding,
+        manner: Manner,
         leftover: Vec<u8>,
         request: Arc<embed::Request>,
     ) {
@@ -107,10 +107,11 @@ impl WorkerNode {
             // One that can't be set up is served as it is.
             let _ = listener::prepare(&io);
             let opened = Opened {
-                link: Link::new(io, encoding),
+                link: Link::new(io, manner.transport.encoding),
                 leftover,
                 limits,
                 request: Some(request),
+                manner,
             };
             door::websocket::serve(&worker, opened).await;
             drop(guest);
@@ -357,9 +358,14 @@ impl Node for WorkerNode {
         door::entry::enter(entry, request).await
     }
 
+    fn opens_websockets_at(&self, path: &str) -> bool {
+        self.shared.websocket.caller(path).is_some()
+    }
+
     fn open_websocket(&self, mut request: Request<Incoming>) -> Option<Response<Full<Bytes>>> {
         let policy = &self.shared.websocket;
-        let (acceptance, encoding) = match policy.accept_request(&request) {
+        let caller = policy.caller(request.uri().path())?;
+        let (acceptance, manner) = match policy.accept_request(caller, &request) {
             None => return None,
             Some(Err(refusal)) => return Some(refused(&refusal)),
             Some(Ok(accepted)) => accepted,
@@ -377,10 +383,11 @@ impl Node for WorkerNode {
                 // What hyper has read comes before what it has not.
                 leftover.splice(..0, read_buf);
                 let opened = Opened {
-                    link: Link::new(io, encoding),
+                    link: Link::new(io, manner.transport.encoding),
                     leftover,
                     limits,
                     request: kept,
+                    manner,
                 };
                 door::websocket::serve(&worker, opened).await;
             }

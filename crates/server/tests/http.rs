@@ -59,7 +59,7 @@ fn unknown_paths_name_the_known_ones() {
             "/",
             "/index.html",
             "/dev/token",
-            "/api",
+            "/apis",
             "/health/",
             "/../etc/passwd",
         ] {

@@ -292,6 +292,8 @@ pub struct DoorOptions {
     /// `/connection/uni_websocket`, `/connection/uni_sse` and `/connection/uni_http_stream`.
     /// Default: yes.
     pub unidirectional: bool,
+    /// `/ws`, `/events`, `/lines`, `/history` and `/publish`, for clients with no SDK. Default: yes.
+    pub plain: bool,
     /// Longest body of a client's request, in bytes. Default: 64 KiB.
     pub request_size_limit: usize,
     /// How many sessions may be there at once whose messages leave in HTTP responses, on the whole
@@ -305,6 +307,7 @@ impl Default for DoorOptions {
             http_stream: true,
             sse: true,
             unidirectional: true,
+            plain: true,
             request_size_limit: 64 * 1024,
             max_sessions: 100_000,
         }

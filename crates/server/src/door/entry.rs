@@ -17,7 +17,7 @@ use tautline_protocol::Encoding;
 
 use super::address::{AddressKey, Place};
 use super::gate;
-use super::{emulation, streams};
+use super::{emulation, plain, streams};
 use crate::config::DoorOptions;
 use crate::embed;
 use crate::http::line::{HttpLine, StreamGuard};
@@ -91,6 +91,10 @@ enum Door {
     Emulation,
     UniHttpStream,
     UniSse,
+    Events,
+    Lines,
+    History,
+    Publish,
 }
 
 impl Door {
@@ -101,6 +105,10 @@ impl Door {
             "/emulation" => (Self::Emulation, options.http_stream || options.sse),
             "/connection/uni_http_stream" => (Self::UniHttpStream, options.unidirectional),
             "/connection/uni_sse" => (Self::UniSse, options.unidirectional),
+            "/events" => (Self::Events, options.plain),
+            "/lines" => (Self::Lines, options.plain),
+            "/history" => (Self::History, options.plain),
+            "/publish" => (Self::Publish, options.plain),
             _ => return None,
         };
         is_open.then_some(door)
@@ -125,6 +133,10 @@ pub(crate) async fn enter(
         Door::UniHttpStream => streams::uni_http_stream(&entry, request).await,
         Door::UniSse => streams::uni_sse(&entry, request).await,
         Door::Emulation => emulation::respond(&entry, request).await,
+        Door::Events => plain::events(&entry, request).await,
+        Door::Lines => plain::lines(&entry, request).await,
+        Door::History => plain::history(&entry, request).await,
+        Door::Publish => plain::publish(&entry, request).await,
     };
     let mut response = answered.unwrap_or_else(|refusal| (*refusal).map(ReplyBody::Whole));
     admitted.mark(response.headers_mut());
@@ -212,6 +224,16 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
+    /// Has the session execute a command, written in JSON.
+    pub(crate) fn command(&self, command: &str) {
+        self.worker.turn(|now, state| {
+            let frame = Frame::Json(command);
+            state
+                .hub
+                .receive(now, self.id, frame, &mut state.connections);
+        });
+    }
+
     /// Tells the hub if it waits for the queue to be empty, and it is.
     pub(crate) fn tell_drained(&self) {
         if self.stream.borrow_mut().take_drained() {

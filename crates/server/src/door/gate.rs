@@ -56,6 +56,17 @@ pub(crate) fn admit(origins: &OriginPolicy, headers: &HeaderMap) -> Result<Admit
     })
 }
 
+/// Whether what a browser sends along by itself counts: only from pages that are named, be it as the
+/// server's own or in the list, and not from those that a `*` lets in.
+pub(crate) fn cookies_count(origins: &OriginPolicy, headers: &HeaderMap) -> bool {
+    if headers.contains_key(header::ORIGIN) {
+        return origins.names(headers);
+    }
+    headers
+        .get(SEC_FETCH_SITE)
+        .is_none_or(|site| site == "same-origin" || site == "none")
+}
+
 impl Admitted {
     /// Lets the page read the answer.
     pub(crate) fn mark(self, headers: &mut HeaderMap) {

@@ -8,6 +8,7 @@ pub(crate) mod address;
 mod emulation;
 pub(crate) mod entry;
 mod gate;
+mod plain;
 mod query;
 pub(crate) mod rewind;
 mod streams;
@@ -33,10 +34,13 @@ use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use self::rewind::Rewind;
+use self::websocket::Manner;
 use crate::embed;
 use crate::http::host::{HostRefusal, check_loopback_host_values};
 use crate::http::origin::{OriginPolicy, OriginRefusal};
-use crate::http::{HEAD_TIMEOUT, MAX_HEAD_LEN, MAX_HEADERS, WEBSOCKET_PATH};
+use crate::http::{
+    HEAD_TIMEOUT, MAX_HEAD_LEN, MAX_HEADERS, PLAIN_PATH, UNI_WEBSOCKET_PATH, WEBSOCKET_PATH,
+};
 use crate::worker::connections::Link;
 
 /// The subprotocols that a client may ask for.
@@ -58,16 +62,43 @@ pub(crate) struct WebSocketPolicy {
     pub(crate) loopback_only: bool,
     /// Limits of the WebSocket connection.
     pub(crate) limits: Limits,
+    /// Whether there is `/connection/uni_websocket`.
+    pub(crate) unidirectional: bool,
+    /// Whether there is `/ws`.
+    pub(crate) plain: bool,
+}
+
+/// Who opens WebSockets at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// An SDK.
+    Sdk,
+    /// A client that listens only.
+    Uni,
+    /// A client with no SDK.
+    Plain,
 }
 
 impl WebSocketPolicy {
+    /// Who opens WebSockets at a path, if anybody does.
+    pub(crate) fn caller(&self, path: &str) -> Option<Caller> {
+        match path {
+            WEBSOCKET_PATH => Some(Caller::Sdk),
+            UNI_WEBSOCKET_PATH if self.unidirectional => Some(Caller::Uni),
+            PLAIN_PATH if self.plain => Some(Caller::Plain),
+            _ => None,
+        }
+    }
+
     /// Checks a request to open a WebSocket. Whose page it is comes first: who may not connect
     /// learns nothing else.
     fn accept<'h>(
         &self,
+        caller: Caller,
         opening: &Opening<'h>,
         query: Option<&str>,
-    ) -> Result<(Acceptance<'static>, Encoding), Refusal> {
+        cookies: Option<&[u8]>,
+    ) -> Result<(Acceptance<'static>, Manner), Refusal> {
         if self.loopback_only {
             check_loopback_host_values([opening.host().as_bytes()]).map_err(|refusal| {
                 Refusal::new(HostRefusal::STATUS.as_u16(), refusal.to_string())
@@ -79,6 +110,24 @@ impl WebSocketPolicy {
                 Some(opening.host().as_bytes()),
             )
             .map_err(|refusal| Refusal::new(OriginRefusal::STATUS.as_u16(), refusal.to_string()))?;
+        match caller {
+            Caller::Sdk => Ok(Self::accept_sdk(opening, query)),
+            Caller::Uni => uni::accept(opening, query),
+            Caller::Plain => {
+                let cookies = cookies.and_then(|cookies| std::str::from_utf8(cookies).ok());
+                plain::accept(opening, query, cookies.filter(|_| self.trusts(opening)))
+            }
+        }
+    }
+
+    /// Whether a page's cookies count: not those of one that only a `*` lets in.
+    fn trusts(&self, opening: &Opening<'_>) -> bool {
+        let origin = opening.origin().map(str::as_bytes);
+        self.origins
+            .names_values(origin, Some(opening.host().as_bytes()))
+    }
+
+    fn accept_sdk(opening: &Opening<'_>, query: Option<&str>) -> (Acceptance<'static>, Manner) {
         // What the query asks for counts, whatever is offered beside it.
         let by_query = query.is_some_and(asks_for_protobuf);
         let known = if by_query {
@@ -92,15 +141,17 @@ impl WebSocketPolicy {
         } else {
             Encoding::Json
         };
-        Ok((opening.accept(subprotocol), encoding))
+        (opening.accept(subprotocol), Manner::protocol(encoding))
     }
 
     /// The same for a request that an HTTP library has read; `None` when it doesn't ask for a
     /// WebSocket.
     pub(crate) fn accept_request<B>(
         &self,
+        caller: Caller,
         request: &Request<B>,
-    ) -> Option<Result<(Acceptance<'static>, Encoding), Refusal>> {
+    ) -> Option<Result<(Acceptance<'static>, Manner), Refusal>> {
+        let cookies = request.headers().get(http::header::COOKIE);
         let headers = request.headers().iter();
         let headers = headers.map(|(name, value)| (name.as_str(), value.as_bytes()));
         let version = match request.version() {
@@ -110,7 +161,12 @@ impl WebSocketPolicy {
         match Opening::from_request(request.method().as_str(), version, headers) {
             Err(OpeningError::NoUpgrade) => None,
             Err(error) => Some(Err(error.refusal())),
-            Ok(opening) => Some(self.accept(&opening, request.uri().query())),
+            Ok(opening) => Some(self.accept(
+                caller,
+                &opening,
+                request.uri().query(),
+                cookies.map(HeaderValue::as_bytes),
+            )),
         }
     }
 }
@@ -131,6 +187,7 @@ pub(crate) struct Opened {
     pub(crate) limits: Limits,
     /// What brought it here, where handlers want to know.
     pub(crate) request: Option<Arc<embed::Request>>,
+    pub(crate) manner: Manner,
 }
 
 /// Finds out what a new connection is. Returns it if it is a WebSocket; otherwise it was served with
@@ -151,29 +208,30 @@ pub(crate) async fn admit<F: Future<Output = ()>>(
             return None;
         }
     };
-    if head.path() != WEBSOCKET_PATH {
+    let Some(caller) = policy.caller(head.path()) else {
         http(Rewind::new(received, io)).await;
         return None;
-    }
+    };
     let accepted = match head.opening() {
         Err(OpeningError::NoUpgrade) => {
             http(Rewind::new(received, io)).await;
             return None;
         }
         Err(error) => Err(error.refusal()),
-        Ok(opening) => policy.accept(&opening, head.query()),
+        Ok(opening) => policy.accept(caller, &opening, head.query(), head.header("cookie")),
     };
     match accepted {
-        Ok((acceptance, encoding)) => {
+        Ok((acceptance, manner)) => {
             let leftover = received.split_off(head.len());
             let request = keeps_request.then(|| Arc::new(kept(&head, &io)));
-            let link = Link::new(io, encoding);
+            let link = Link::new(io, manner.transport.encoding);
             acceptance.write_http1(&mut link.borrow_mut().queue);
             Some(Opened {
                 link,
                 leftover,
                 limits: policy.limits,
                 request,
+                manner,
             })
         }
         Err(refusal) => {

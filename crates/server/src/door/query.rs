@@ -36,6 +36,11 @@ impl<'a> Query<'a> {
         let pairs = self.0.iter().filter(move |(other, _)| other == name);
         pairs.map(|(_, value)| &**value)
     }
+
+    /// The names of all parameters.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| &**name)
+    }
 }
 
 fn decode(text: &str) -> Option<Cow<'_, str>> {

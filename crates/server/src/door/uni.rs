@@ -4,9 +4,13 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tautline_hub::Transport;
 use tautline_protocol::message::Push;
-use tautline_protocol::{Disconnect, ErrorCode, json};
+use tautline_protocol::{Disconnect, Encoding, ErrorCode, json};
+use tautline_websocket::proto::handshake::{Acceptance, Opening, Refusal};
 
+use super::query::Query;
+use super::websocket::{Ear, Manner};
 use crate::worker::voice::{Speech, Voice};
 
 const ANSWER: &[u8] = b"{\"id\":1,";
@@ -75,6 +79,32 @@ pub(crate) fn disconnect_for(code: u32) -> Disconnect {
     }
 }
 
+/// Meets a client that listens only: what it has to say is in the address, or its first message.
+///
+/// # Errors
+///
+/// 400 for what is no request to connect.
+pub(super) fn accept(
+    opening: &Opening<'_>,
+    query: Option<&str>,
+) -> Result<(Acceptance<'static>, Manner), Refusal> {
+    let bad = |error: String| Refusal::new(400, format!("Bad Request: {error}\n"));
+    let query = Query::parse(query).map_err(bad)?;
+    let connect = query.first("cf_connect").map(connect_command);
+    let connect = connect.transpose().map_err(bad)?;
+    let manner = Manner {
+        transport: Transport::one_way("uni_websocket", Encoding::Json),
+        voice: Some(Box::new(Uni::default())),
+        ear: Some(Box::new(if connect.is_some() {
+            Ear::Deaf
+        } else {
+            Ear::Connect
+        })),
+        opening: connect,
+    };
+    Ok((opening.accept(None), manner))
+}
+
 /// Makes the command of a request to connect: a JSON object; nothing, or `null`, for an empty one.
 ///
 /// # Errors
@@ -102,7 +132,7 @@ pub(crate) fn connect_command(request: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::worker::voice::{Framing, Prepared};
+    use crate::worker::voice::Framing;
 
     fn say(message: &str) -> (String, Option<u32>) {
         let mut said = Vec::new();
@@ -135,10 +165,12 @@ mod tests {
     fn pushes_that_come_together_are_told_one_by_one() {
         let (one, two) = (r#"{"push":{"a":1}}"#, r#"{"push":{"a":2}}"#);
         let message = format!("{one}\n{two}");
-        let prepared = Prepared::new(message.as_bytes(), message.len());
         let mut said = Vec::new();
         let mut speech = Speech::new(Framing::Lines, &mut said);
-        assert_eq!(Uni::default().prepared(&prepared, &mut speech), None);
+        assert_eq!(
+            Uni::default().messages(message.as_bytes(), &mut speech),
+            None
+        );
         assert_eq!(said, b"{\"a\":1}\n{\"a\":2}\n");
     }
 

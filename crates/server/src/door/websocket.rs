@@ -16,8 +16,11 @@ use tautline_websocket::proto::{CloseCode, Connection, Event, MAX_REASON, Role};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Opened;
+use super::plain::Publisher;
+use super::uni::connect_command;
 use crate::worker::Worker;
 use crate::worker::connections::{Ending, Link};
+use crate::worker::voice::Voice;
 
 /// How many times a connection may fill the read buffer before others have their turn.
 const READS_PER_POLL: usize = 8;
@@ -33,6 +36,55 @@ enum End {
     Disconnected(Ending),
     /// The connection is gone.
     Gone,
+}
+
+/// How a client is met.
+pub(crate) struct Manner {
+    pub(crate) transport: Transport,
+    /// Puts what the hub says into its words, if they are not the protocol's.
+    pub(crate) voice: Option<Box<dyn Voice>>,
+    /// Commands that come with the request, in JSON.
+    pub(crate) opening: Option<String>,
+    /// `None` for one that speaks the protocol.
+    pub(crate) ear: Option<Box<Ear>>,
+}
+
+impl Manner {
+    /// For SDKs.
+    pub(crate) fn protocol(encoding: Encoding) -> Self {
+        Self {
+            transport: Transport::new("websocket", encoding),
+            voice: None,
+            opening: None,
+            ear: None,
+        }
+    }
+}
+
+/// What the messages of a client mean that doesn't speak the protocol.
+pub(crate) enum Ear {
+    /// The first is a request to connect.
+    Connect,
+    /// Nothing.
+    Deaf,
+    /// They are to be published.
+    Publish(Publisher),
+}
+
+impl Ear {
+    /// The commands that come of a message.
+    fn hear(&mut self, message: &[u8]) -> Option<Result<String, Disconnect>> {
+        match self {
+            Self::Deaf => None,
+            Self::Connect => {
+                *self = Self::Deaf;
+                let text = std::str::from_utf8(message).ok();
+                let command = text.and_then(|text| connect_command(text).ok());
+                Some(command.ok_or(Disconnect::BAD_REQUEST))
+            }
+            Self::Publish(publisher) => Some(publisher.command(message)),
+        }
+    }
 }
 
 /// Begins the session of a connection, and serves it until it is closed.
@@ -56,6 +108,7 @@ struct Session<'a> {
     link: Rc<RefCell<Link>>,
     id: SessionId,
     encoding: Encoding,
+    ear: Option<Box<Ear>>,
     engine: Connection,
 }
 
@@ -66,13 +119,24 @@ impl<'a> Session<'a> {
             mut leftover,
             limits,
             request,
+            manner,
         } = opened;
-        let encoding = link.borrow().encoding;
+        let Manner {
+            transport,
+            voice,
+            opening,
+            ear,
+        } = manner;
+        let encoding = transport.encoding;
+        link.borrow_mut().voice = voice;
         let id = worker.turn(|now, state| {
-            let transport = Transport::new("websocket", encoding);
             let id = state.open(now, transport, request);
             state.connections.insert(id, Rc::clone(&link));
             state.connections.mark_dirty(id);
+            if let Some(commands) = &opening {
+                let frame = Frame::Json(commands);
+                state.hub.receive(now, id, frame, &mut state.connections);
+            }
             id
         });
         let mut session = Self {
@@ -80,6 +144,7 @@ impl<'a> Session<'a> {
             link,
             id,
             encoding,
+            ear,
             engine: Connection::new(Role::Server, limits),
         };
         if !leftover.is_empty() {
@@ -154,37 +219,41 @@ impl<'a> Session<'a> {
             link,
             id,
             encoding,
+            ear,
             engine,
         } = self;
         worker.turn(|now, state| {
             let mut events = engine.receive(input);
             loop {
                 let event = events.next(&mut link.borrow_mut().queue);
+                let (bytes, text) = match event {
+                    Some(Event::Text(text)) => (text.as_bytes(), Some(text)),
+                    Some(Event::Binary(bytes)) => (bytes, None),
+                    // The engine has answered.
+                    Some(Event::Ping(_) | Event::Pong(_)) => continue,
+                    Some(Event::Close(_) | Event::Failed(_)) | None => break,
+                };
                 // JSON belongs into text frames and Protobuf into binary ones; but what counts is what
                 // is in them, and the protocol's other servers don't look at the frame either.
-                let frame = match (event, &*encoding) {
-                    (Some(Event::Text(text)), Encoding::Json) => Some(Frame::Json(text)),
-                    (Some(Event::Binary(bytes)), Encoding::Json) => {
-                        std::str::from_utf8(bytes).ok().map(Frame::Json)
+                let heard;
+                let frame = match (ear.as_deref_mut(), &*encoding) {
+                    (None, Encoding::Json) => text
+                        .or_else(|| std::str::from_utf8(bytes).ok())
+                        .map(Frame::Json)
+                        .ok_or(Disconnect::BAD_REQUEST),
+                    (None, _) => Ok(Frame::Protobuf(bytes)),
+                    (Some(ear), _) => {
+                        let Some(commands) = ear.hear(bytes) else {
+                            continue;
+                        };
+                        heard = commands;
+                        heard.as_deref().map(Frame::Json).map_err(Clone::clone)
                     }
-                    (Some(Event::Text(text)), _) => Some(Frame::Protobuf(text.as_bytes())),
-                    (Some(Event::Binary(bytes)), _) => Some(Frame::Protobuf(bytes)),
-                    // The engine has answered.
-                    (Some(Event::Ping(_) | Event::Pong(_)), _) => continue,
-                    (Some(Event::Close(_) | Event::Failed(_)) | None, _) => break,
                 };
+                let connections = &mut state.connections;
                 match frame {
-                    Some(frame) => {
-                        state.hub.receive(now, *id, frame, &mut state.connections);
-                    }
-                    None => {
-                        state.hub.disconnect(
-                            now,
-                            *id,
-                            Disconnect::BAD_REQUEST,
-                            &mut state.connections,
-                        );
-                    }
+                    Ok(frame) => state.hub.receive(now, *id, frame, connections),
+                    Err(disconnect) => state.hub.disconnect(now, *id, disconnect, connections),
                 }
                 if link.borrow().ending.is_some() {
                     break;

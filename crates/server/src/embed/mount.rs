@@ -13,11 +13,12 @@ use http_body_util::Full;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
-use tautline_protocol::Encoding;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
 use super::{NodeHandle, Request};
+use crate::door::Caller;
+use crate::door::websocket::Manner;
 use crate::http::upgrade_required;
 use crate::node_api::{refused, set_headers};
 
@@ -58,7 +59,7 @@ impl WebSocketService {
     /// Outside of a Tokio runtime.
     pub fn respond<B>(&self, request: http::Request<B>) -> http::Response<Full<Bytes>> {
         let policy = &self.node.shared.websocket;
-        let (acceptance, encoding) = match policy.accept_request(&request) {
+        let (acceptance, manner) = match policy.accept_request(Caller::Sdk, &request) {
             None => return upgrade_required(),
             Some(Err(refusal)) => return refused(&refusal),
             Some(Ok(accepted)) => accepted,
@@ -85,7 +86,7 @@ impl WebSocketService {
         let node = self.node.clone();
         tokio::spawn(async move {
             match tokio::time::timeout(UPGRADE_TIMEOUT, upgrade).await {
-                Ok(Ok(upgraded)) => node.admit(upgraded, encoding, request),
+                Ok(Ok(upgraded)) => node.admit(upgraded, manner, request),
                 Ok(Err(error)) => tracing::debug!(%error, "a connection was not upgraded"),
                 Err(_) => tracing::debug!("the response that opens a connection was not sent"),
             }
@@ -110,7 +111,7 @@ impl<B> Service<http::Request<B>> for WebSocketService {
 
 impl NodeHandle {
     /// Hands a connection to one of the workers.
-    fn admit(&self, upgraded: Upgraded, encoding: Encoding, mut request: Request) {
+    fn admit(&self, upgraded: Upgraded, manner: Manner, mut request: Request) {
         // Servers that take both versions of HTTP have it in another wrapping.
         let (io, leftover) = match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
             Ok(parts) => (parts.io, parts.read_buf),
@@ -139,7 +140,7 @@ impl NodeHandle {
         let request = Arc::new(request);
         // A worker that has ended drops the connection.
         let _ = workers[next % workers.len()].send(Box::new(move |node| {
-            node.host(io, encoding, leftover.to_vec(), request);
+            node.host(io, manner, leftover.to_vec(), request);
         }));
     }
 }

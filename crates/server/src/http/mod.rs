@@ -50,6 +50,12 @@ use self::respond::{ReplyBody, Response};
 /// Where clients open their WebSocket.
 pub const WEBSOCKET_PATH: &str = "/connection/websocket";
 
+/// Where those do that listen only.
+pub const UNI_WEBSOCKET_PATH: &str = "/connection/uni_websocket";
+
+/// Where those do that have no SDK.
+pub const PLAIN_PATH: &str = "/ws";
+
 /// How long a request's head may take to arrive, and how long a connection may idle before it.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -150,10 +156,15 @@ impl<N: Node> Service<N> {
             return self.api.respond(name, request, settings, &self.node).await;
         }
         match (path, &self.settings.dev) {
-            (WEBSOCKET_PATH, _) => self
-                .node
-                .open_websocket(request)
-                .unwrap_or_else(upgrade_required),
+            (WEBSOCKET_PATH | UNI_WEBSOCKET_PATH | PLAIN_PATH, dev) => {
+                let is_dev = dev.is_some();
+                let is_open = path == WEBSOCKET_PATH || self.node.opens_websockets_at(path);
+                if !is_open {
+                    return not_found(is_dev);
+                }
+                let open = self.node.open_websocket(request);
+                open.unwrap_or_else(upgrade_required)
+            }
             (metrics::PATH, _) if self.settings.metrics => {
                 let method = request.method().clone();
                 metrics::respond(&method, &self.node.snapshot().await)
@@ -262,8 +273,9 @@ pub(crate) fn upgrade_required() -> Response {
 fn not_found(dev: bool) -> Response {
     let page = if dev { "the page /, " } else { "" };
     let body = format!(
-        "Not Found: there is {page}the WebSocket endpoint {WEBSOCKET_PATH}, the HTTP API \
-         /api/<method>, and /health.\n"
+        "Not Found: there is {page}the WebSocket endpoint {WEBSOCKET_PATH}, {PLAIN_PATH}, /events, \
+         /lines, /history and /publish for clients with no SDK, the HTTP API /api/<method>, and \
+         /health.\n"
     );
     respond::text(StatusCode::NOT_FOUND, body)
 }

@@ -117,6 +117,12 @@ pub trait Node: 'static {
         None
     }
 
+    /// Whether WebSockets can be opened at a path other than the SDKs'.
+    fn opens_websockets_at(&self, path: &str) -> bool {
+        let _ = path;
+        false
+    }
+
     /// Answers a request for one of the doors that are made of plain HTTP. One that is for none of
     /// them is given back. `line` is the connection that the answer goes over.
     fn enter(

@@ -33,9 +33,35 @@ impl OriginPolicy {
         })
     }
 
+    /// [`names`](Self::names) for a door with its own head parser.
+    pub fn names_values<'a>(
+        &self,
+        origin: impl IntoIterator<Item = &'a [u8]>,
+        host: Option<&[u8]>,
+    ) -> bool {
+        let named = self.allowed.iter().filter(|pattern| pattern.0 != "*");
+        let named = Self {
+            allowed: named.cloned().collect(),
+        };
+        // A `*` alone is no list of names: what is left then is the server's own origin.
+        named.check_values(origin, host).is_ok()
+    }
+
     /// Whether pages of any site may connect.
     pub fn allows_all(&self) -> bool {
         self.allowed.iter().any(|pattern| pattern.0 == "*")
+    }
+
+    /// Whether a request comes from a page whose origin is the server's own, or is in the list by
+    /// more than `*`.
+    pub fn names(&self, headers: &HeaderMap) -> bool {
+        let values = |name| {
+            headers
+                .get_all(name)
+                .iter()
+                .map(http::HeaderValue::as_bytes)
+        };
+        self.names_values(values(header::ORIGIN), values(header::HOST).next())
     }
 
     /// Whether a request with these headers may pass. One without `Origin` may: it does not come

@@ -288,7 +288,7 @@ impl Outbox for Connections {
             |link, scratch| {
                 if link.voice.is_some() {
                     return speak(link, scratch, |voice, speech| {
-                        voice.prepared(message, speech)
+                        voice.messages(message.message(), speech)
                     });
                 }
                 link.queue.push_shared(message.frame());
@@ -304,7 +304,7 @@ impl Outbox for Connections {
             |link, scratch| {
                 if link.voice.is_some() {
                     return speak(link, scratch, |voice, speech| {
-                        voice.message(message, speech)
+                        voice.messages(message, speech)
                     });
                 }
                 frame::write_unmasked(op_code(link.encoding), message, &mut link.queue);

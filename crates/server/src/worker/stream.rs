@@ -106,7 +106,7 @@ impl Stream {
         scratch.clear();
         let mut speech = Speech::new(self.framing, scratch);
         let over = match &mut self.voice {
-            Some(voice) => voice.message(message, &mut speech),
+            Some(voice) => voice.messages(message, &mut speech),
             None => {
                 speech.say(message);
                 None
@@ -127,7 +127,8 @@ impl Stream {
             return None;
         };
         scratch.clear();
-        let over = voice.prepared(message, &mut Speech::new(self.framing, scratch));
+        let mut speech = Speech::new(self.framing, scratch);
+        let over = voice.messages(message.message(), &mut speech);
         self.push_raw(Bytes::copy_from_slice(scratch));
         over
     }
@@ -200,6 +201,14 @@ impl Stream {
         if !self.waker.will_wake(cx.waker()) {
             self.waker = cx.waker().clone();
         }
+    }
+
+    /// Takes one message out.
+    pub(crate) fn pop(&mut self) -> Option<Bytes> {
+        let message = self.queue.pop_front()?;
+        self.queued -= message.len();
+        self.written += message.len() as u64;
+        Some(message)
     }
 
     /// Takes whole messages out, as many as may leave together; `None` when there are none.

@@ -20,17 +20,19 @@ pub(crate) enum Framing {
     Lengths,
     /// Server-sent events (the HTML standard, section 9.2).
     Events,
+    /// Not at all: each is kept by itself.
+    Apart,
 }
 
 /// Puts what the hub says, in JSON, into a client's own words.
-pub(crate) trait Voice {
+pub(crate) trait Voice: Send {
     /// Says what the client is to know of a message. Returns why the session is to be ended, if it
     /// is.
     fn message(&mut self, message: &[u8], speech: &mut Speech<'_>) -> Option<Disconnect>;
 
-    /// The same for a message that others get as well, and which may hold several.
-    fn prepared(&mut self, message: &Prepared, speech: &mut Speech<'_>) -> Option<Disconnect> {
-        let mut messages = message.message().split(|byte| *byte == b'\n');
+    /// The same for messages that come together, a line each.
+    fn messages(&mut self, messages: &[u8], speech: &mut Speech<'_>) -> Option<Disconnect> {
+        let mut messages = messages.split(|byte| *byte == b'\n');
         messages.find_map(|message| self.message(message, speech))
     }
 
@@ -50,17 +52,47 @@ impl<'a> Speech<'a> {
         Self { framing, out }
     }
 
+    /// Whether messages have a kind and a position beside what is in them.
+    pub(crate) fn is_events(&self) -> bool {
+        self.framing == Framing::Events
+    }
+
     /// One message, or several: a line each, where it is JSON.
     pub(crate) fn say(&mut self, message: &[u8]) {
         match self.framing {
             Framing::Text => frame::write_unmasked(frame::OpCode::Text, message, &mut *self.out),
             Framing::Lines => self.put(&[message, b"\n"]),
-            Framing::Lengths => self.put(&[message]),
+            Framing::Lengths | Framing::Apart => self.put(&[message]),
             Framing::Events => {
                 for line in message.split(|byte| *byte == b'\n') {
                     self.put(&[b"data: ", line, b"\n\n"]);
                 }
             }
+        }
+    }
+
+    /// Nothing, but enough of it that nobody on the way takes the connection for dead.
+    pub(crate) fn keep_alive(&mut self) {
+        match self.framing {
+            Framing::Text => frame::write_unmasked(frame::OpCode::Ping, b"", &mut *self.out),
+            Framing::Lines => self.put(&[b"\n"]),
+            Framing::Events => self.put(&[b":\n\n"]),
+            Framing::Lengths | Framing::Apart => {}
+        }
+    }
+
+    /// A field of the event to come, whose value has no line break in it. Nothing where messages are no
+    /// events.
+    pub(crate) fn field(&mut self, name: &str, value: &[u8]) {
+        if self.is_events() {
+            self.put(&[name.as_bytes(), b": ", value, b"\n"]);
+        }
+    }
+
+    /// Ends an event that has fields only: one that sets the client's position, say.
+    pub(crate) fn end_fields(&mut self) {
+        if self.is_events() {
+            self.put(&[b"\n"]);
         }
     }
 
@@ -111,7 +143,7 @@ impl Prepared {
         };
         match framing {
             Framing::Text => self.frame.clone(),
-            Framing::Lengths => self.frame.slice(self.start..),
+            Framing::Lengths | Framing::Apart => self.frame.slice(self.start..),
             Framing::Lines => self.line.get_or_init(made).clone(),
             Framing::Events => self.event.get_or_init(made).clone(),
         }
@@ -133,6 +165,7 @@ mod tests {
             (Framing::Text, &b"\x81\x02{}"[..]),
             (Framing::Lines, b"{}\n"),
             (Framing::Lengths, b"{}"),
+            (Framing::Apart, b"{}"),
             (Framing::Events, b"data: {}\n\n"),
         ] {
             assert_eq!(&prepared.framed(framing)[..], expected, "{framing:?}");
@@ -151,6 +184,26 @@ mod tests {
             (Framing::Events, b"data: {}\n\ndata: {}\n\n"),
         ] {
             assert_eq!(&prepared.framed(framing)[..], expected, "{framing:?}");
+        }
+    }
+
+    #[test]
+    fn only_events_have_fields() {
+        for (framing, expected) in [
+            (
+                Framing::Events,
+                &b"event: gap\nid: 7\ndata: {}\n\nid: 8\n\n"[..],
+            ),
+            (Framing::Lines, b"{}\n"),
+        ] {
+            let mut said = Vec::new();
+            let mut speech = Speech::new(framing, &mut said);
+            speech.field("event", b"gap");
+            speech.field("id", b"7");
+            speech.say(b"{}");
+            speech.field("id", b"8");
+            speech.end_fields();
+            assert_eq!(said, expected, "{framing:?}");
         }
     }
 }

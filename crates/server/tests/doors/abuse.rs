@@ -7,7 +7,7 @@ use crate::http::{Session, get, post, send};
 use crate::process::{Server, wait_until};
 
 /// The doors, each with a request that would open something.
-const REQUESTS: [(&str, &str, &str); 7] = [
+const REQUESTS: [(&str, &str, &str); 11] = [
     (
         "POST",
         "/connection/http_stream",
@@ -23,6 +23,10 @@ const REQUESTS: [(&str, &str, &str); 7] = [
     ("POST", "/connection/uni_http_stream", "{}"),
     ("GET", "/connection/uni_sse", ""),
     ("POST", "/connection/uni_sse", "{}"),
+    ("GET", "/events?channel=a", ""),
+    ("GET", "/lines?channel=a", ""),
+    ("GET", "/history?channel=a", ""),
+    ("POST", "/publish?channel=a", "1"),
 ];
 
 fn clients(server: &Server) -> u64 {
@@ -74,8 +78,9 @@ fn sessions_have_a_limit() {
 
 #[test]
 fn doors_can_be_shut() {
-    let config =
-        format!("{WORKERS}\n[doors]\nhttp_stream = false\nsse = false\nunidirectional = false\n");
+    let config = format!(
+        "{WORKERS}\n[doors]\nhttp_stream = false\nsse = false\nunidirectional = false\nplain = false\n"
+    );
     let server = Server::serve("doors-shut", &config);
     for (method, path, body) in REQUESTS {
         let answer = send(

@@ -4,9 +4,12 @@
 #![cfg(unix)]
 
 mod abuse;
+mod docs;
 mod emulation;
 mod http;
+mod plain;
 #[path = "../support/process.rs"]
 mod process;
+mod socket;
 mod streams;
 mod uni;

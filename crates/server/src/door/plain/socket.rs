@@ -1,0 +1,112 @@
+//! `/ws?channel=…`: a browser's plain `WebSocket`.
+
+use http::HeaderMap;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tautline_hub::Transport;
+use tautline_protocol::{Disconnect, Encoding};
+use tautline_websocket::proto::handshake::{Acceptance, Opening, Refusal};
+
+use super::super::query::Query;
+use super::super::websocket::{Ear, Manner};
+use super::publish::publish_command;
+use super::voice::Plain;
+use super::wanted::{FIRST_SUBSCRIBE, Wanted, check_names, cookie, token};
+
+/// What a client asks for beside its token, and is given.
+const SUBPROTOCOL: &str = "tautline";
+
+/// A subprotocol that is a token: the one thing that a page can send along with a WebSocket.
+const TOKEN: &str = "tautline.token.";
+
+const PARAMETERS: [&str; 4] = ["channel", "since", "envelope", "token"];
+
+/// Meets a client with no SDK.
+///
+/// # Errors
+///
+/// 400 when it asks for what can't be.
+pub(crate) fn accept(
+    opening: &Opening<'_>,
+    query: Option<&str>,
+    cookies: Option<&str>,
+) -> Result<(Acceptance<'static>, Manner), Refusal> {
+    let bad = |error: String| Refusal::new(400, format!("Bad Request: {error}\n"));
+    let query = Query::parse(query).map_err(bad)?;
+    check_names(&query, &PARAMETERS).map_err(bad)?;
+    let wanted = Wanted::parse(&query, &HeaderMap::new()).map_err(bad)?;
+    let offered = opening.subprotocols().iter();
+    let token = token(&query, &HeaderMap::new(), false)
+        .or_else(|| {
+            let mut tokens = offered.filter_map(|offered| offered.strip_prefix(TOKEN));
+            tokens.next().map(str::to_owned)
+        })
+        .or_else(|| cookies.and_then(cookie));
+    let envelope = wanted.envelope_or(false);
+    let voice = Plain::new(&wanted, envelope, None);
+    let manner = Manner {
+        transport: Transport::one_way("ws", Encoding::Json),
+        voice: Some(Box::new(voice)),
+        opening: Some(wanted.commands(token.as_deref())),
+        ear: Some(Box::new(Ear::Publish(Publisher::new(&wanted, envelope)))),
+    };
+    let subprotocol = opening.select_subprotocol(&[SUBPROTOCOL]);
+    Ok((opening.accept(subprotocol), manner))
+}
+
+/// Makes commands of what such a client sends.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    /// The only channel that can be meant; `None` if a message has to say which.
+    channel: Option<String>,
+    next: u32,
+}
+
+/// A message that says where it goes.
+#[derive(Deserialize)]
+struct Addressed<'m> {
+    channel: Option<String>,
+    #[serde(borrow)]
+    data: &'m RawValue,
+}
+
+impl Publisher {
+    fn new(wanted: &Wanted, envelope: bool) -> Self {
+        let channel = match &*wanted.channels {
+            [channel] if !envelope => Some(channel.name.clone()),
+            _ => None,
+        };
+        let subscribes = u32::try_from(wanted.channels.len()).unwrap_or(u32::MAX / 2);
+        Self {
+            channel,
+            next: FIRST_SUBSCRIBE + subscribes,
+        }
+    }
+
+    /// The command to publish a message.
+    ///
+    /// # Errors
+    ///
+    /// The end of the connection, which says what was expected.
+    pub(crate) fn command(&mut self, message: &[u8]) -> Result<String, Disconnect> {
+        let number = self.next;
+        // Wraps around to numbers that mean publications still.
+        self.next = self.next.checked_add(1).unwrap_or(u32::MAX / 2);
+        let bad = |reason: &'static str| Disconnect {
+            code: BAD_MESSAGE,
+            reason: reason.into(),
+        };
+        if let Some(channel) = &self.channel {
+            return publish_command(number, channel, message)
+                .map_err(|_| bad("expected JSON to publish, such as {\"text\":\"hello\"}"));
+        }
+        let expected = || bad("expected {\"channel\":\"news\",\"data\":…} to publish");
+        let Addressed { channel, data } =
+            serde_json::from_slice(message).map_err(|_| expected())?;
+        let channel = channel.ok_or_else(expected)?;
+        publish_command(number, &channel, data.get().as_bytes()).map_err(|_| expected())
+    }
+}
+
+/// As error 107 of the protocol, behind 4000.
+const BAD_MESSAGE: u32 = 4107;

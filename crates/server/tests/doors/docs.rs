@@ -1,0 +1,58 @@
+//! The examples in the book, as they stand there.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use crate::process::Server;
+
+/// The blocks of commands of a page.
+fn blocks(page: &str) -> Vec<String> {
+    let path = format!("{}/../../docs/{page}", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).expect("the page is there");
+    let blocks = text.split("```sh\n").skip(1);
+    let blocks = blocks.map(|block| block.split("```").next().expect("a block ends"));
+    blocks.map(str::to_owned).collect()
+}
+
+/// Runs commands against a server of their own until they have printed all `parts`.
+fn run(commands: &str, parts: &[&str]) {
+    let mut server = Some(Server::dev());
+    let address = server.as_ref().map(|server| {
+        server.api("publish", r#"{"channel":"news","data":"first"}"#);
+        server.address.to_string()
+    });
+    let commands = commands.replace("localhost:8000", &address.expect("an address"));
+    let mut shell = Command::new("bash")
+        .args(["-e", "-c", &format!("{commands}\nwait\n")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("there is a shell");
+    let output = BufReader::new(shell.stdout.take().expect("its output"));
+    let mut printed = String::new();
+    for line in output.lines() {
+        printed.push_str(&line.expect("text"));
+        printed.push('\n');
+        if parts.iter().all(|part| printed.contains(part)) {
+            // What goes on listening ends with the server.
+            server = None;
+        }
+    }
+    shell.wait().expect("the shell ends");
+    assert!(server.is_none(), "expected {parts:?} in\n{printed}");
+}
+
+#[test]
+fn the_examples_with_curl_do_what_is_said() {
+    let blocks = blocks("transports.md");
+    let expected = [
+        // Whichever of the two comes first.
+        &[r#""event":"subscribed""#, r#""epoch""#][..],
+        &["id: 1,"],
+        &[r#""data":"first""#, r#""next":"1,"#, r#""more":false"#],
+    ];
+    assert_eq!(blocks.len(), expected.len(), "{blocks:?}");
+    for (commands, parts) in blocks.iter().zip(expected) {
+        run(commands, parts);
+    }
+}

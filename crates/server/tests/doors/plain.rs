@@ -1,0 +1,626 @@
+//! Clients with no SDK.
+
+use serde_json::{Value, json};
+
+use crate::emulation::WORKERS;
+use crate::http::{Response, get, post, send};
+use crate::process::{Server, wait_until};
+use crate::socket::{Said, Socket};
+
+fn publish(server: &Server, channel: &str, data: &Value) {
+    let body = json!({"channel": channel, "data": data});
+    server.api("publish", &body.to_string());
+}
+
+fn socket(server: &Server, path: &str) -> Socket {
+    Socket::open(server, path, "").expect("it opens")
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("{value}"))
+}
+
+#[test]
+fn a_plain_websocket_gets_data_alone() {
+    let server = Server::dev();
+    let mut ann = socket(&server, "/ws?channel=news");
+    let mut ben = socket(&server, "/ws?channel=news");
+    // Both are subscribed when they have their own.
+    ann.send(r#"{"hello":"from ann"}"#);
+    assert_eq!(ann.next(), Said::Text(r#"{"hello":"from ann"}"#.into()));
+    ben.send("[1,\n2]");
+    wait_until("ben's own", || {
+        (ben.next() == Said::Text("[1, 2]".into())).then_some(())
+    });
+    publish(&server, "news", &json!("grüße"));
+    assert_eq!(ben.next(), Said::Text("\"grüße\"".into()));
+    assert_eq!(ann.json(), json!([1, 2]));
+    assert_eq!(ann.json(), json!("grüße"));
+    ann.send("no JSON");
+    let (code, reason) = ann.closed();
+    assert_eq!(code, 4107);
+    assert!(reason.contains("expected JSON"), "{reason}");
+}
+
+#[test]
+fn an_envelope_has_the_position_to_resume_from() {
+    let server = Server::dev();
+    let mut first = socket(&server, "/ws?channel=a&envelope=1");
+    let told = first.json();
+    assert_eq!(
+        (&told["event"], &told["offset"]),
+        (&json!("subscribed"), &json!(0))
+    );
+    let epoch = told["epoch"].as_str().expect("an epoch").to_owned();
+    publish(&server, "a", &json!({"n": 1}));
+    let expected = json!({"channel": "a", "offset": 1, "epoch": epoch, "data": {"n": 1}});
+    assert_eq!(first.json(), expected);
+    drop(first);
+    for n in 2..=600 {
+        publish(&server, "a", &json!({"n": n}));
+    }
+    // More than one reply can hold.
+    let mut second = socket(
+        &server,
+        &format!("/ws?channel=a&envelope=1&since=1,{epoch}"),
+    );
+    assert_eq!(second.json()["event"], "subscribed");
+    for n in 2..=600 {
+        let told = second.json();
+        assert_eq!(
+            (number(&told["offset"]), number(&told["data"]["n"])),
+            (n, n)
+        );
+    }
+    // Data alone, from the same place.
+    let mut third = socket(&server, &format!("/ws?channel=a&since=599,{epoch}"));
+    assert_eq!(third.json(), json!({"n": 600}));
+}
+
+#[test]
+fn several_channels_come_by_one_socket() {
+    let server = Server::dev();
+    let mut socket = socket(&server, "/ws?channel=a&channel=b:no&channel=c");
+    // An unknown namespace: nothing at all, rather than a part in silence.
+    let (code, reason) = socket.closed();
+    assert_eq!(code, 4102);
+    assert!(reason.starts_with("b:no: "), "{reason}");
+    let mut socket = self::socket(&server, "/ws?channel=a&channel=typing:x");
+    let told = [socket.json(), socket.json()];
+    assert_eq!(told[0]["channel"], "a");
+    assert_eq!(
+        told[1],
+        json!({"event": "subscribed", "channel": "typing:x"})
+    );
+    socket.send(r#"{"channel":"typing:x","data":{"by":1}}"#);
+    let told = socket.json();
+    assert_eq!(
+        (&told["channel"], &told["data"]),
+        (&json!("typing:x"), &json!({"by": 1}))
+    );
+    assert_eq!(told["info"]["user"], "");
+    assert!(told["offset"].is_null());
+    socket.send(r#"{"channel":"other:x","data":1}"#);
+    let told = socket.json();
+    assert_eq!(
+        (&told["event"], &told["code"]),
+        (&json!("error"), &json!(102))
+    );
+    socket.send(r#"{"data":1}"#);
+    assert_eq!(socket.closed().0, 4107);
+}
+
+#[test]
+fn a_gap_is_told() {
+    let server = Server::dev();
+    publish(&server, "g", &json!(1));
+    let mut first = socket(&server, "/ws?channel=g&envelope");
+    let epoch = first.json()["epoch"].as_str().expect("an epoch").to_owned();
+    let gap =
+        json!({"event": "gap", "channel": "g", "since": "1,another", "offset": 1, "epoch": epoch});
+    let mut envelope = socket(&server, "/ws?channel=g&envelope&since=1,another");
+    assert_eq!(envelope.json(), gap);
+    publish(&server, "g", &json!(2));
+    assert_eq!(envelope.json()["data"], 2);
+    let (code, reason) = socket(&server, "/ws?channel=g&since=1,another").closed();
+    assert_eq!(code, 4112);
+    assert!(reason.contains("begin anew"), "{reason}");
+
+    let mut events = get(&server, "/events?channel=g&since=1,another");
+    let event = events.event().expect("an event");
+    let (head, data) = event.split_once("\ndata: ").expect("data");
+    assert_eq!(head, format!("event: gap\nid: 2,{epoch}"));
+    assert_eq!(
+        serde_json::from_str::<Value>(data).expect("JSON")["event"],
+        "gap"
+    );
+    assert_eq!(
+        get(&server, "/lines?channel=g&since=1,another").message()["event"],
+        "gap"
+    );
+    let refused = get(&server, "/lines?channel=g&since=1,another&envelope=0");
+    assert_eq!(refused.status, 410);
+    // A channel that keeps nothing can't say what was missed.
+    let mut lines = get(&server, "/lines?channel=typing:x&since=1,y");
+    assert_eq!(lines.message()["event"], "gap");
+}
+
+#[test]
+fn an_event_source_resumes_by_what_it_was_told() {
+    let server = Server::dev();
+    let mut events = get(&server, "/events?channel=e");
+    assert_eq!(events.status, 200);
+    assert_eq!(
+        events.header("content-type"),
+        Some("text/event-stream; charset=utf-8")
+    );
+    // Sets the position before there is anything.
+    let event = events.event().expect("a position");
+    let epoch = event.strip_prefix("id: 0,").expect("a position").to_owned();
+    publish(&server, "e", &json!({"a": 1}));
+    let expected = format!("id: 1,{epoch}\ndata: {{\"a\":1}}");
+    assert_eq!(events.event(), Some(expected));
+    drop(events);
+    publish(&server, "e", &json!(2));
+    let head =
+        format!("GET /events?channel=e&since=0,{epoch} HTTP/1.1\r\nLast-Event-ID: 1,{epoch}");
+    let mut events = send(&server, &head, b"");
+    assert_eq!(events.event(), Some(format!("id: 1,{epoch}")));
+    assert_eq!(events.event(), Some(format!("id: 2,{epoch}\ndata: 2")));
+
+    // Two channels have one position, of both.
+    let mut both = get(
+        &server,
+        &format!("/events?channel=e&channel=f&since=1,{epoch}"),
+    );
+    let id = wait_until("the position of both", || {
+        let event = both.event().expect("an event");
+        let id = event
+            .lines()
+            .next()
+            .expect("a line")
+            .strip_prefix("id: ")?
+            .to_owned();
+        (id.split(';').all(|part| !part.is_empty()) && id.starts_with('2')).then_some(id)
+    });
+    drop(both);
+    publish(&server, "f", &json!(3));
+    let head = format!("GET /events?channel=e&channel=f HTTP/1.1\r\nLast-Event-ID: {id}");
+    let mut both = send(&server, &head, b"");
+    let data = wait_until("what was missed", || {
+        let event = both.event().expect("an event");
+        let (_, data) = event.split_once("\ndata: ")?;
+        Some(data.to_owned())
+    });
+    let data: Value = serde_json::from_str(&data).expect("JSON");
+    assert_eq!((&data["channel"], &data["data"]), (&json!("f"), &json!(3)));
+}
+
+/// What a `curl` in a loop gets: cut anywhere, it goes on behind the last whole line it has.
+#[test]
+fn lines_that_are_cut_anywhere_have_no_gap() {
+    const COUNT: u64 = 900;
+    let server = Server::dev();
+    let mut told = get(&server, "/lines?channel=curl");
+    let epoch = told.message()["epoch"]
+        .as_str()
+        .expect("an epoch")
+        .to_owned();
+    let publisher = std::thread::spawn({
+        let address = server.address;
+        move || {
+            for n in 1..=COUNT {
+                use std::io::{Read as _, Write as _};
+                let body = json!({"channel": "curl", "data": {"n": n, "pad": "x".repeat(300)}})
+                    .to_string();
+                let mut stream = std::net::TcpStream::connect(address).expect("the server accepts");
+                write!(
+                    stream,
+                    "POST /api/publish HTTP/1.1\r\nHost: {address}\r\nX-API-Key: dev\r\n\
+                     Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+                    body.len()
+                )
+                .expect("a request");
+                stream.read_to_end(&mut Vec::new()).expect("an answer");
+            }
+        }
+    });
+    let (mut last, mut cuts) = (0, 0);
+    while last < COUNT {
+        let mut lines = get(
+            &server,
+            &format!("/lines?channel=curl&since={last},{epoch}"),
+        );
+        assert_eq!(lines.status, 200);
+        assert_eq!(lines.message()["event"], "subscribed");
+        // Some come whole, and what is on its way behind them is lost with the connection.
+        for _ in 0..1 + (cuts * 7) % 60 {
+            let line = lines.message();
+            assert_eq!(
+                number(&line["offset"]),
+                last + 1,
+                "no gap, and nothing twice"
+            );
+            assert_eq!(number(&line["data"]["n"]), last + 1);
+            last += 1;
+            if last == COUNT {
+                break;
+            }
+        }
+        cuts += 1;
+    }
+    assert!(cuts > 10, "{cuts}");
+    publisher.join().expect("all was published");
+}
+
+#[test]
+fn pages_are_read_by_a_cursor() {
+    let server = Server::dev();
+    for n in 1..=25 {
+        publish(&server, "p", &json!({"n": n}));
+    }
+    let read = |path: &str| -> (Value, Response) {
+        let response = get(&server, path);
+        assert_eq!(response.status, 200, "{path}: {}", response.head);
+        let again = get(&server, path);
+        (serde_json::from_str(&response.rest()).expect("JSON"), again)
+    };
+    let (mut since, mut seen) = (String::new(), Vec::new());
+    loop {
+        let (page, response) = read(&format!("/history?channel=p&limit=10{since}"));
+        for publication in page["publications"].as_array().expect("a list") {
+            seen.push(number(&publication["data"]["n"]));
+        }
+        let caching = response.header("cache-control").expect("a rule");
+        let next = page["next"].as_str().expect("a position").to_owned();
+        if page["more"] == false {
+            // A cache may answer all that poll within a second.
+            assert_eq!(caching, "public, max-age=1");
+            since = format!("&since={next}");
+            break;
+        }
+        let is_kept = caching == "public, max-age=3600, immutable";
+        assert_eq!(
+            is_kept,
+            !since.is_empty(),
+            "what has no beginning changes: {caching}"
+        );
+        since = format!("&since={next}");
+    }
+    assert_eq!(seen, (1..=25).collect::<Vec<_>>());
+
+    // Nothing new: the tag says so, and nothing else is sent.
+    let path = format!("/history?channel=p&limit=10{since}");
+    let (_, response) = read(&path);
+    let tag = response.header("etag").expect("a tag").to_owned();
+    for (named, status) in [
+        (&*tag, 304),
+        (&format!("\"x\", W/{tag}"), 304),
+        ("\"x\"", 200),
+    ] {
+        let head = format!("GET {path} HTTP/1.1\r\nIf-None-Match: {named}");
+        let answer = send(&server, &head, b"");
+        assert_eq!(answer.status, status, "{named}");
+        assert_eq!(answer.header("etag"), Some(&*tag));
+    }
+    publish(&server, "p", &json!({"n": 26}));
+    let answer = send(
+        &server,
+        &format!("GET {path} HTTP/1.1\r\nIf-None-Match: {tag}"),
+        b"",
+    );
+    assert_eq!(answer.status, 200);
+
+    let gone = get(&server, "/history?channel=p&since=3,another");
+    assert_eq!(gone.status, 410);
+    assert!(gone.rest().contains("begin anew"));
+}
+
+#[test]
+fn a_history_that_has_lost_what_comes_next_says_so() {
+    let config = WORKERS.replace(
+        "history_size = 1000",
+        "history_size = 5\nallow_history_for_client = true\nallow_history_for_anonymous = true",
+    );
+    let server = Server::serve("plain-lost", &config);
+    publish(&server, "l", &json!(1));
+    let page = get(&server, "/history?channel=l").rest();
+    let page: Value = serde_json::from_str(&page).expect("JSON");
+    let next = page["next"].as_str().expect("a position").to_owned();
+    let (_, epoch) = next.split_once(',').expect("an epoch");
+    for n in 2..=20 {
+        publish(&server, "l", &json!(n));
+    }
+    assert_eq!(
+        get(&server, &format!("/history?channel=l&since={next}")).status,
+        410
+    );
+    let whole = get(&server, &format!("/history?channel=l&since=15,{epoch}"));
+    assert_eq!(whole.status, 200);
+    let mut lines = get(&server, &format!("/lines?channel=l&since={next}"));
+    assert_eq!(lines.message()["event"], "gap");
+}
+
+#[test]
+fn a_poll_may_wait_for_what_comes() {
+    let server = Server::dev();
+    let page = get(&server, "/history?channel=w").rest();
+    let page: Value = serde_json::from_str(&page).expect("JSON");
+    let next = page["next"].as_str().expect("a position");
+    let path = format!("/history?channel=w&since={next}&wait=30");
+    let waiting = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| get(&server, &path));
+        wait_until("it waits", || {
+            let presence = server.api("presence_stats", r#"{"channel":"w"}"#);
+            presence.contains(r#""num_clients":1"#).then_some(())
+        });
+        publish(&server, "w", &json!("at last"));
+        waiting.join().expect("an answer")
+    });
+    assert_eq!(waiting.header("cache-control"), Some("no-store"));
+    let page: Value = serde_json::from_str(&waiting.rest()).expect("JSON");
+    assert_eq!(page["publications"][0]["data"], "at last");
+    let next = page["next"].as_str().expect("a position");
+    // What there is already is not waited for, and what doesn't come is given up.
+    let empty = get(&server, &format!("/history?channel=w&since={next}&wait=1"));
+    let page: Value = serde_json::from_str(&empty.rest()).expect("JSON");
+    assert_eq!(page["publications"], json!([]));
+    assert_eq!(page["next"], next);
+    wait_until("nobody is left behind", || {
+        let presence = server.api("presence_stats", r#"{"channel":"w"}"#);
+        presence.contains(r#""num_clients":0"#).then_some(())
+    });
+}
+
+#[test]
+fn whoever_may_publishes() {
+    let server = Server::dev();
+    let mut lines = get(&server, "/lines?channel=pub");
+    lines.message();
+    let answer = post(
+        &server,
+        "/publish?channel=pub",
+        "application/json",
+        b"{\n\"a\": 1\n}",
+    );
+    assert_eq!((answer.status, &*answer.rest()), (200, "{}"));
+    assert_eq!(lines.message()["data"], json!({"a": 1}));
+    for (path, body, status, part) in [
+        ("/publish?channel=pub", "hello", 400, "expected JSON"),
+        ("/publish", "1", 400, "channel"),
+        ("/publish?channel=no:x", "1", 404, "unknown channel"),
+        ("/publish?chanel=x", "1", 400, "`chanel`"),
+    ] {
+        let answer = post(&server, path, "text/plain", body.as_bytes());
+        assert_eq!(answer.status, status, "{path}");
+        let text = answer.rest();
+        assert!(text.contains(part), "{path}: {text}");
+    }
+}
+
+/// Made with the secret below, `{"sub":"ann"}`.
+const SECRET: &str = "a secret that is long enough for the tests";
+
+fn token(server: &str) -> String {
+    let _ = server;
+    let signer = tautline_auth::Signer::hs256(&SECRET.into()).expect("a key");
+    let claims = tautline_auth::TokenClaims {
+        user: "ann",
+        ..tautline_auth::TokenClaims::default()
+    };
+    signer.sign(&claims).expect("a token")
+}
+
+fn guarded(name: &str) -> Server {
+    let config = WORKERS
+        .replace("allow_anonymous_connect_without_token = true", "")
+        .replace(
+            "[http_api]",
+            &format!("[client.token]\nhmac_secret_key = \"{SECRET}\"\n[http_api]"),
+        )
+        .replace(
+            "history_ttl",
+            "allow_history_for_client = true\nhistory_ttl",
+        );
+    Server::serve(
+        name,
+        &format!("{config}\n[[channel.namespaces]]\nname = \"closed\"\n"),
+    )
+}
+
+#[test]
+fn a_token_opens_each_of_them() {
+    let server = guarded("plain-token");
+    let token = token("");
+    let paths = [
+        "/events?channel=t",
+        "/lines?channel=t",
+        "/history?channel=t",
+    ];
+    for path in paths {
+        let refused = get(&server, path);
+        assert_eq!(refused.status, 401, "{path}");
+        assert_eq!(refused.header("www-authenticate"), Some("Bearer"));
+        let text = refused.rest();
+        assert!(text.contains("tautline_token"), "{text}");
+        assert_eq!(
+            get(&server, &format!("{path}&token=x")).status,
+            401,
+            "{path}"
+        );
+        for (path, fields) in [
+            (format!("{path}&token={token}"), String::new()),
+            (
+                path.to_owned(),
+                format!("\r\nAuthorization: Bearer {token}"),
+            ),
+            (
+                path.to_owned(),
+                format!("\r\nCookie: a=b; tautline_token={token}"),
+            ),
+            (
+                path.to_owned(),
+                format!("\r\nCookie: tautline_token={token}\r\nSec-Fetch-Site: same-origin"),
+            ),
+        ] {
+            let answer = send(&server, &format!("GET {path} HTTP/1.1{fields}"), b"");
+            assert_eq!(answer.status, 200, "{path} {fields}");
+            if path.starts_with("/history") {
+                assert_eq!(answer.header("cache-control"), Some("private, no-cache"));
+            }
+        }
+    }
+    let (code, reason) = Socket::open(&server, "/ws?channel=t", "")
+        .expect("it opens")
+        .closed();
+    assert_eq!(code, 3501, "{reason}");
+    for (path, fields) in [
+        (
+            format!("/ws?channel=t&envelope&token={token}"),
+            String::new(),
+        ),
+        (
+            "/ws?channel=t&envelope".to_owned(),
+            format!("Sec-WebSocket-Protocol: tautline, tautline.token.{token}\r\n"),
+        ),
+        (
+            "/ws?channel=t&envelope".to_owned(),
+            format!("Cookie: tautline_token={token}\r\n"),
+        ),
+        (
+            "/ws?channel=t&envelope".to_owned(),
+            format!(
+                "Cookie: tautline_token={token}\r\nOrigin: http://{}\r\n",
+                server.address
+            ),
+        ),
+    ] {
+        let mut socket = Socket::open(&server, &path, &fields).expect("it opens");
+        assert_eq!(socket.json()["event"], "subscribed", "{fields}");
+    }
+    // Who is let in is not let in everywhere.
+    assert_eq!(
+        get(&server, &format!("/events?channel=closed:x&token={token}")).status,
+        403
+    );
+    let path = format!("/ws?channel=closed:x&token={token}");
+    let (code, reason) = socket(&server, &path).closed();
+    assert_eq!((code, &*reason), (4103, "closed:x: permission denied"));
+}
+
+#[test]
+fn a_cookie_does_nothing_for_other_sites() {
+    let token = token("");
+    // Every page may connect, but none by what its visitors' browsers know.
+    let config = "allowed_origins = [\"*\"]";
+    let config = WORKERS
+        .replace("allow_anonymous_connect_without_token = true", config)
+        .replace(
+            "[http_api]",
+            &format!("[client.token]\nhmac_secret_key = \"{SECRET}\"\n[http_api]"),
+        );
+    let server = Server::serve("plain-cookie", &config);
+    let cookie = format!("Cookie: tautline_token={token}");
+    let foreign = "Origin: https://evil.example";
+    for fields in [foreign, "Sec-Fetch-Site: cross-site"] {
+        let head = format!("GET /events?channel=t HTTP/1.1\r\n{cookie}\r\n{fields}");
+        assert_eq!(send(&server, &head, b"").status, 401, "{fields}");
+        let head = format!(
+            "POST /publish?channel=t HTTP/1.1\r\n{cookie}\r\n{fields}\r\nContent-Type: text/plain"
+        );
+        assert_eq!(send(&server, &head, b"1").status, 401, "{fields}");
+    }
+    let fields = format!("{cookie}\r\n{foreign}\r\n");
+    let mut socket = Socket::open(&server, "/ws?channel=t", &fields).expect("it opens");
+    assert_eq!(socket.closed().0, 3501);
+    // A form of an old browser, which says nothing of its page.
+    let head = format!("POST /publish?channel=t HTTP/1.1\r\n{cookie}\r\nContent-Type: text/plain");
+    assert_eq!(send(&server, &head, b"1").status, 401);
+    let head = head.replace("text/plain", "application/json");
+    assert_eq!(send(&server, &head, b"1").status, 200);
+}
+
+#[test]
+fn what_is_asked_for_wrongly_is_told() {
+    let server = Server::dev();
+    for (path, part) in [
+        ("/events", "channel"),
+        ("/events?chanel=a", "`chanel`"),
+        ("/lines?channel=a&since=5", "offset,epoch"),
+        ("/history?channel=a&limit=0", "limit"),
+        ("/history?channel=a&limit=9999", "1000"),
+        ("/history?channel=a&wait=900", "55"),
+        ("/ws?channel=a&since=x", "offset,epoch"),
+    ] {
+        let (status, text) = match path.strip_prefix("/ws") {
+            Some(_) => Socket::open(&server, path, "").err().expect("a refusal"),
+            None => {
+                let answer = get(&server, path);
+                (answer.status, answer.rest())
+            }
+        };
+        assert_eq!(status, 400, "{path}");
+        assert!(text.contains(part), "{path}: {text}");
+    }
+    assert_eq!(get(&server, "/ws?channel=a").status, 426);
+    let foreign = "Origin: https://evil.example\r\n";
+    for path in ["/ws?channel=a", "/connection/uni_websocket"] {
+        let refused = Socket::open(&server, path, foreign).err();
+        assert_eq!(refused.expect("a refusal").0, 403, "{path}");
+    }
+}
+
+#[test]
+fn a_listening_websocket_gets_pushes() {
+    let mut server = Server::dev();
+    let connect = "%7B%22subs%22%3A%7B%22u%22%3A%7B%7D%7D%7D";
+    let path = format!("/connection/uni_websocket?cf_connect={connect}");
+    let mut first = socket(&server, &path);
+    assert!(first.json()["connect"]["subs"]["u"].is_object());
+    let mut second = socket(&server, "/connection/uni_websocket");
+    second.send(r#"{"subs":{"u":{}}}"#);
+    assert!(second.json()["connect"]["client"].is_string());
+    // Whatever else it says is nothing.
+    second.send(r#"{"id":2,"publish":{"channel":"u","data":"no"}}"#);
+    publish(&server, "u", &json!("yes"));
+    for socket in [&mut first, &mut second] {
+        wait_until("the publication", || {
+            let push = socket.json();
+            (push["pub"]["data"] == "yes").then_some(())
+        });
+    }
+    let mut third = socket(&server, "/connection/uni_websocket");
+    third.send("nonsense");
+    assert_eq!(third.json()["disconnect"]["code"], 3501);
+    assert_eq!(third.closed().0, 3501);
+    server.signal("-TERM");
+    // The others leave before it.
+    let end = wait_until("the end", || {
+        let push = first.json();
+        push["leave"].is_null().then_some(push)
+    });
+    let shutdown = json!({"disconnect": {"code": 3001, "reason": "shutdown"}});
+    assert_eq!(end, shutdown);
+    assert_eq!(first.closed(), (3001, "shutdown".into()));
+    drop((second, third));
+    drop(first);
+    assert!(server.wait().success());
+}
+
+#[test]
+fn a_quiet_line_is_kept_alive() {
+    let config = WORKERS.replace(
+        "[client]",
+        "[client]\nping_interval = \"1s\"\npong_timeout = \"500ms\"",
+    );
+    let server = Server::serve("plain-quiet", &config);
+    let mut events = get(&server, "/events?channel=q");
+    let mut socket = socket(&server, "/ws?channel=q");
+    for _ in 0..4 {
+        let event = events.event().expect("a sign of life");
+        assert!(event == ":" || event.starts_with("id: 0,"), "{event}");
+    }
+    publish(&server, "q", &json!(1));
+    assert_eq!(socket.json(), json!(1));
+    assert!(socket.pings > 1, "{}", socket.pings);
+}

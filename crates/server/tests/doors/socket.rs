@@ -1,0 +1,134 @@
+//! A WebSocket of the simplest kind.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use serde_json::Value;
+
+use crate::process::Server;
+
+pub(crate) struct Socket {
+    stream: TcpStream,
+    received: Vec<u8>,
+    /// Control pings that came.
+    pub(crate) pings: usize,
+}
+
+/// What a server says on a WebSocket.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Said {
+    Text(String),
+    Close(u16, String),
+}
+
+impl Socket {
+    /// Opens one, with more fields in the request; or the status and body of the refusal.
+    pub(crate) fn open(server: &Server, path: &str, fields: &str) -> Result<Self, (u16, String)> {
+        let mut stream = server.connect();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}\r\n",
+            server.address
+        )
+        .expect("a request");
+        let mut socket = Self {
+            stream,
+            received: Vec::new(),
+            pings: 0,
+        };
+        let end = loop {
+            let head = &socket.received;
+            if let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n") {
+                break end + 4;
+            }
+            assert!(socket.read(), "no head");
+        };
+        let head: Vec<u8> = socket.received.drain(..end).collect();
+        let head = String::from_utf8(head).expect("a head is text");
+        if head.starts_with("HTTP/1.1 101") {
+            if fields.contains("Sec-WebSocket-Protocol") {
+                let chosen = head.to_ascii_lowercase();
+                assert!(
+                    chosen.contains("sec-websocket-protocol: tautline\r\n"),
+                    "{head}"
+                );
+            }
+            return Ok(socket);
+        }
+        while socket.read() {}
+        let body = String::from_utf8(socket.received).expect("text");
+        Err((head[9..12].parse().expect("a status"), body))
+    }
+
+    /// The next message, or the Close.
+    pub(crate) fn next(&mut self) -> Said {
+        loop {
+            let (opcode, payload) = self.frame();
+            match opcode {
+                1 => return Said::Text(String::from_utf8(payload).expect("UTF-8")),
+                8 => {
+                    let code = u16::from_be_bytes([payload[0], payload[1]]);
+                    return Said::Close(
+                        code,
+                        String::from_utf8(payload[2..].to_vec()).expect("UTF-8"),
+                    );
+                }
+                9 => self.pings += 1,
+                other => panic!("opcode {other}"),
+            }
+        }
+    }
+
+    /// The next message as JSON.
+    pub(crate) fn json(&mut self) -> Value {
+        match self.next() {
+            Said::Text(text) => serde_json::from_str(&text).expect("JSON"),
+            Said::Close(code, reason) => panic!("closed with {code} {reason}"),
+        }
+    }
+
+    /// Reads until the Close.
+    pub(crate) fn closed(&mut self) -> (u16, String) {
+        loop {
+            if let Said::Close(code, reason) = self.next() {
+                return (code, reason);
+            }
+        }
+    }
+
+    pub(crate) fn send(&mut self, text: &str) {
+        let len = u8::try_from(text.len()).expect("short");
+        assert!(len < 126);
+        let mut frame = vec![0x81, 0x80 | len, 0, 0, 0, 0];
+        frame.extend_from_slice(text.as_bytes());
+        self.stream
+            .write_all(&frame)
+            .expect("the server takes a frame");
+    }
+
+    fn frame(&mut self) -> (u8, Vec<u8>) {
+        loop {
+            if let [first, len, rest @ ..] = &*self.received {
+                let (head, len) = match (len, rest) {
+                    (126, [a, b, ..]) => (4, usize::from(u16::from_be_bytes([*a, *b]))),
+                    (126, _) => (usize::MAX / 2, 0),
+                    (len, _) => (2, usize::from(*len)),
+                };
+                if self.received.len() >= head + len {
+                    let opcode = first & 0xf;
+                    let frame: Vec<u8> = self.received.drain(..head + len).collect();
+                    return (opcode, frame[head..].to_vec());
+                }
+            }
+            assert!(self.read(), "cut off");
+        }
+    }
+
+    fn read(&mut self) -> bool {
+        let mut buffer = [0; 16 * 1024];
+        let count = self.stream.read(&mut buffer).expect("the server sends");
+        self.received.extend_from_slice(&buffer[..count]);
+        count > 0
+    }
+}
