@@ -359,8 +359,9 @@ mod tests {
             "{} with an engine of {engine}",
             size_of_result(serve)
         );
+        // Tokio's stream is larger where another crate of the build asks for its other runtime.
         assert!(
-            size_of::<RefCell<Link>>() <= 240,
+            size_of::<RefCell<Link>>() <= size_of::<tokio::net::TcpStream>() + 216,
             "{}",
             size_of::<RefCell<Link>>()
         );

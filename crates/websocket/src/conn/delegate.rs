@@ -2,7 +2,7 @@
 
 /// Implements `AsyncRead` for a type, by the stream that each of the patterns finds in a value of it.
 ///
-/// ```ignore
+/// ```text
 /// delegate_read!({ S } ServerStream<S>, this => *this, stream in { Self::Http1(stream), Self::Http2(stream) });
 /// ```
 macro_rules! delegate_read {
