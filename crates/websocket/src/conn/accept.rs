@@ -316,6 +316,12 @@ async fn read_head(
     limits: &HeadLimits,
     plain: Plain,
 ) -> Result<HeadAndRest, AcceptError> {
+    // A head can be shorter than what was read to tell the versions of HTTP apart.
+    if !seen.is_empty()
+        && let Some(found) = find_head(&seen, limits, plain)?
+    {
+        return Ok(found);
+    }
     loop {
         let parsed = poll_fn(|cx| {
             scratch::with(|buffer| poll_head(cx, io, buffer, &mut seen, limits, plain))
@@ -347,8 +353,20 @@ fn poll_head(
         seen.extend_from_slice(read);
         &seen[..]
     };
+    let found = find_head(bytes, limits, plain)?;
+    if found.is_none() && all_in_one {
+        seen.extend_from_slice(read);
+    }
+    Poll::Ready(Ok(found))
+}
+
+fn find_head(
+    bytes: &[u8],
+    limits: &HeadLimits,
+    plain: Plain,
+) -> Result<Option<HeadAndRest>, AcceptError> {
     let parsed = RequestHead::parse(bytes, limits).map_err(|error| error.refusal())?;
-    let found = parsed.map(|head| {
+    Ok(parsed.map(|head| {
         let from = if plain.gives_back(&head) {
             0
         } else {
@@ -356,11 +374,7 @@ fn poll_head(
         };
         let rest = bytes[from..].to_vec();
         HeadAndRest { head, rest }
-    });
-    if found.is_none() && all_in_one {
-        seen.extend_from_slice(read);
-    }
-    Poll::Ready(Ok(found))
+    }))
 }
 
 /// Keeps bytes that came with the opening handshake for the connection's first read.

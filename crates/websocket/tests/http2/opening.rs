@@ -345,6 +345,25 @@ async fn other_requests_over_http1_have_the_same_handler() {
     .await;
 }
 
+/// Requests that are shorter than what tells the versions of HTTP apart, good or not, have their answer, and no
+/// more is waited for.
+#[tokio::test(start_paused = true)]
+async fn the_shortest_requests_are_answered_at_once() {
+    let start = tokio::time::Instant::now();
+    let whole = "GET / HTTP/1.1\r\n\r\n";
+    let wrong = "\0\0\0\x04\r\n\r\n, and more of it";
+    for (request, status) in [(whole, 426), (&wrong[..24], 400)] {
+        let (answer, accepted) = over_http1(|incoming| incoming, request).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+        assert!(matches!(accepted, Err(AcceptError::Refused(_))));
+    }
+    // The client of this test waits for the end, as ours waits for its.
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
 /// Whoever serves all of HTTP gets the request from its first byte on, and all that comes behind it.
 #[tokio::test]
 async fn other_requests_over_http1_can_be_handed_on() {
