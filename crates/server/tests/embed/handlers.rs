@@ -10,7 +10,7 @@ use tautline::{
     HandlerOptions, Interests, MessageEvent, Node, PublishEvent, PublishReply, Refusal, RpcEvent,
     RpcReply, SubscribeEvent, SubscribeReply, UnsubscribeEvent,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::{config, run, start, url};
 use crate::peer::Peer;
@@ -46,8 +46,8 @@ impl Handler for Everything {
         match client.request().cookie("user") {
             Some("evil") => Err(Refusal::disconnect(4500, "go away")),
             Some(user) => {
-                // As if a database were asked.
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                // As if a database were asked: not answered at once.
+                tokio::task::yield_now().await;
                 Ok(ConnectReply {
                     data: Some(json!({"hello": user}).to_string().into()),
                     meta: Some("1".into()),
@@ -95,7 +95,7 @@ impl Handler for Everything {
         match &*call.method {
             "echo" => Ok(RpcReply { data: call.data }),
             "later" => {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                tokio::task::yield_now().await;
                 Ok(format!("{:?}", client.user()).into())
             }
             "busy" => Err(Refusal::temporary(1503, "later")),
@@ -123,10 +123,17 @@ impl Handler for Everything {
     }
 
     async fn on_disconnect(&self, client: &Client, event: DisconnectEvent) {
-        // After a while, so that a node that ends has to wait for it.
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        // Not at once, so that a node that ends has to wait for it.
+        turns(20).await;
         let code = event.disconnect.code;
         self.tell(format!("gone {:?} {code}", client.user()));
+    }
+}
+
+/// Lets the others of the thread have so many turns.
+async fn turns(number: usize) {
+    for _ in 0..number {
+        tokio::task::yield_now().await;
     }
 }
 
@@ -301,20 +308,27 @@ fn handlers_run_on_the_worker_or_where_they_are_told_to() {
 }
 
 /// Calls side by side, messages one after the other.
-struct Order(Arc<Mutex<Vec<String>>>);
+#[derive(Default)]
+struct Order {
+    quick: Notify,
+    heard: Arc<Mutex<Vec<String>>>,
+}
 
 impl Handler for Order {
     async fn on_rpc(&self, _: &Client, call: RpcEvent) -> Result<RpcReply, Refusal> {
-        let time = if call.method == "slow" { 100 } else { 0 };
-        tokio::time::sleep(Duration::from_millis(time)).await;
+        // The slow one ends by nothing but the quick one, which comes after it.
+        match &*call.method {
+            "slow" => self.quick.notified().await,
+            _ => self.quick.notify_one(),
+        }
         Ok(().into())
     }
 
     async fn on_message(&self, _: &Client, message: MessageEvent) -> Result<(), Disconnect> {
         let text = String::from_utf8(message.data.to_vec()).unwrap();
-        let time = 10 - text.parse::<u64>().unwrap();
-        tokio::time::sleep(Duration::from_millis(time)).await;
-        self.0.lock().unwrap().push(text);
+        // The later, the sooner: side by side they would end the other way round.
+        turns(10 * (10 - text.parse::<usize>().unwrap())).await;
+        self.heard.lock().unwrap().push(text);
         Ok(())
     }
 }
@@ -323,7 +337,10 @@ impl Handler for Order {
 fn calls_run_side_by_side_and_messages_one_after_the_other() {
     run(async {
         let heard = Arc::new(Mutex::new(Vec::new()));
-        let node = start(Order(Arc::clone(&heard)));
+        let node = start(Order {
+            heard: Arc::clone(&heard),
+            ..Order::default()
+        });
         let mut peer = Peer::connect(&url(&node)).await;
         let slow = peer.begin("rpc", json!({"method": "slow"})).await;
         let quick = peer.begin("rpc", json!({"method": "quick"})).await;
