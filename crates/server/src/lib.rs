@@ -57,6 +57,7 @@ pub mod http;
 pub mod keys;
 pub mod node;
 mod node_api;
+mod proxy;
 mod worker;
 
 pub use tautline_hub as hub;

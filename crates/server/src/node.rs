@@ -42,6 +42,12 @@ pub enum NodeError {
         /// What the system says.
         source: io::Error,
     },
+    /// Two were to decide the same.
+    #[error(
+        "there is a handler in code, and the configuration has proxies to a backend, which decide the same: \
+         leave one of them out"
+    )]
+    HandlerAndProxies,
     /// A worker ended although nobody asked it to.
     #[error(
         "a worker ended unexpectedly; this is a bug in Tautline, please report it with the log"
@@ -134,6 +140,7 @@ pub(crate) fn start(
         mailboxes: (0..workers).map(|_| Arc::default()).collect(),
         visits,
         next_visit: AtomicUsize::new(0),
+        proxies: handlers.and_then(|handlers| handlers.proxies.clone()),
     });
     let (shutdown, stopping) = watch::channel(false);
     let (ending, ended) = mpsc::unbounded_channel();

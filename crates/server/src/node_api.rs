@@ -327,6 +327,8 @@ impl Node for WorkerNode {
             snapshot.add_hub(&counters, &disconnects);
             snapshot.calls.add(&calls);
         }
+        let proxies = self.shared.proxies.as_ref();
+        snapshot.proxies = proxies.map_or_else(Vec::new, |proxies| proxies.numbers());
         snapshot.clients = load.clients;
         snapshot.subscriptions = load.subscriptions;
         snapshot.users = load.users.len() as u64;

@@ -618,3 +618,167 @@ fn names_of_channels_are_checked() {
                   pattern = \"/orders/:id\"\nallow_user_limited_channels = true\n";
     assert!(problem(listed).contains("needs the variable `:user`"));
 }
+
+#[test]
+fn proxies_that_cannot_work_are_told_with_their_place() {
+    for (text, place, parts) in [
+        (
+            "[client.proxy.connect]\nenabled = true\n",
+            "1:15:",
+            &["client.proxy.connect.endpoint", "must be set", "https://"][..],
+        ),
+        (
+            "[client.proxy.connect]\nendpoint = \"grpc://127.0.0.1:1\"\nenabled = true\n",
+            "2:1:",
+            &["client.proxy.connect.endpoint", "gRPC"],
+        ),
+        (
+            "[client.proxy.connect]\nendpoint = \"http://a:b@c/\"\nenabled = true\n",
+            "2:1:",
+            &["endpoint", "password", "hmac_secret_key"],
+        ),
+        (
+            "[client.proxy.connect]\nendpiont = \"http://a/\"\n",
+            "2:1:",
+            &["unknown key `client.proxy.connect.endpiont`", "`endpoint`"],
+        ),
+        (
+            "[client]\nproxi = 1\n",
+            "2:1:",
+            &["unknown key `client.proxi`, did you mean `proxy`?"],
+        ),
+        (
+            "[channel]\nproxi = 1\n",
+            "2:1:",
+            &["unknown key `channel.proxi`, did you mean `proxy`?"],
+        ),
+        (
+            "[channel.proxy]\npublsh = {}\n",
+            "2:1:",
+            &["unknown key `channel.proxy.publsh`, did you mean `publish`?"],
+        ),
+        (
+            "[rpc.proxy]\nendpoint = \"http://a\"\ntimeout = \"1m\"\n",
+            "3:1:",
+            &["rpc.proxy.timeout", "30s"],
+        ),
+        (
+            "[rpc.proxy]\nendpoint = \"http://a\"\nenabled = true\n",
+            "3:1:",
+            &["rpc.proxy.enabled", "belongs to client.proxy"],
+        ),
+        (
+            "[rpc.proxy]\nendpoint = \"http://a\"\nname = \"x\"\n",
+            "3:1:",
+            &["rpc.proxy.name", "[[proxies]]"],
+        ),
+        (
+            "[rpc]\nnamespaces = [{name = \"ab\", proxy_enabled = true}]\n",
+            "1:2:",
+            &["rpc.proxy.endpoint", "must be set"],
+        ),
+        (
+            "[rpc]\nnamespace_boundary = \"\"\n",
+            "2:1:",
+            &["rpc.namespace_boundary", "punctuation"],
+        ),
+        (
+            "[[channel.namespaces]]\nname = \"chat\"\nsubscribe_proxy_enabled = true\n\
+             subscribe_proxy_name = \"nobody\"\n",
+            "4:1:",
+            &[
+                "channel.namespaces[0] (`chat`).subscribe_proxy_name",
+                "`nobody`",
+                "proxies",
+            ],
+        ),
+        (
+            "[channel.without_namespace]\npublish_proxy_name = \"default\"\n",
+            "2:1:",
+            &[
+                "channel.without_namespace.publish_proxy_name",
+                "publish_proxy_enabled",
+            ],
+        ),
+        (
+            "[channel.without_namespace]\nsub_refresh_proxy_enabled = true\n",
+            "1:2:",
+            &["channel.proxy.sub_refresh.endpoint", "must be set"],
+        ),
+        (
+            "[[proxies]]\nendpoint = \"http://a\"\n",
+            "1:1:",
+            &["proxies[0].name", "two or more"],
+        ),
+        (
+            "[[proxies]]\nname = \"default\"\nendpoint = \"http://a\"\n",
+            "2:1:",
+            &["proxies[0] (`default`).name", "not `default`"],
+        ),
+        (
+            "[[proxies]]\nname = \"aa\"\nendpoint = \"http://a\"\n[[proxies]]\nname = \"aa\"\nendpoint = \"http://b\"\n",
+            "5:1:",
+            &["proxies[1] (`aa`).name", "twice"],
+        ),
+        (
+            "[rpc.proxy]\nendpoint = \"http://a\"\nhttp_headers = [\"Host\"]\n",
+            "3:1:",
+            &["rpc.proxy.http_headers", "`Host`", "writes its own"],
+        ),
+        (
+            "[rpc.proxy]\nendpoint = \"http://a\"\nemulated_headers = [\"Tautline-Signature\"]\n",
+            "3:1:",
+            &["rpc.proxy.emulated_headers", "writes its own"],
+        ),
+        (
+            "[rpc.proxy]\nendpoint = \"http://a\"\nhmac_previous_secret_key = \"x\"\n",
+            "3:1:",
+            &["hmac_previous_secret_key", "needs hmac_secret_key"],
+        ),
+        (
+            "[rpc.proxy]\nendpoint = \"http://a\"\nhttp.tls.server_ca_pem = \"x\"\n",
+            "3:6:",
+            &["rpc.proxy.http.tls", "https://"],
+        ),
+        (
+            "[rpc.proxy]\nendpoint = \"https://a\"\nhttp.tls.server_ca_pem = \"/nowhere.pem\"\n",
+            "3:10:",
+            &["rpc.proxy.http.tls.server_ca_pem", "no file"],
+        ),
+        (
+            "[rpc.proxy]\nendpoint = \"http://a\"\n[[rpc.proxy.http.status_to_code_transforms]]\nstatus_code = 200\n",
+            "4:1:",
+            &["status_to_code_transforms[0].status_code", "not 200"],
+        ),
+        (
+            "[rpc.proxy]\nendpoint = \"http://a\"\n[[rpc.proxy.http.status_to_code_transforms]]\nstatus_code = 404\n",
+            "3:1:",
+            &["status_to_code_transforms[0].to_error", "to_disconnect"],
+        ),
+        (
+            "[rpc.proxy]\nendpoint = \"http://a\"\n[[rpc.proxy.http.status_to_code_transforms]]\nstatus_code = 404\n\
+             to_error = {code = 3000}\n",
+            "5:1:",
+            &["status_to_code_transforms[0].to_error", "3000"],
+        ),
+    ] {
+        let problem = problem(text);
+        assert!(problem.starts_with(place), "{problem}\n{text}");
+        for part in parts {
+            assert!(problem.contains(part), "{part} is missing in: {problem}");
+        }
+    }
+}
+
+#[test]
+fn a_backend_that_says_who_comes_in_is_a_way_in() {
+    let text = "http_api.key = \"k\"\n[client.proxy.connect]\nendpoint = \"http://a/\"\n";
+    let warnings = load(text).unwrap().warnings;
+    assert!(
+        warnings.iter().any(|text| text.contains("is not enabled")),
+        "{warnings:?}"
+    );
+    assert_eq!(warnings.len(), 2, "nobody can connect either: {warnings:?}");
+    let warnings = load(&format!("{text}enabled = true\n")).unwrap().warnings;
+    assert_eq!(warnings, Vec::<String>::new());
+}

@@ -154,6 +154,19 @@ pub struct NamespaceOptions {
     /// For `slow_consumer = "latest"`: the tag by whose values publications replace each other; empty
     /// if each replaces all before it.
     pub slow_consumer_key_tag: String,
+    /// The application's backend decides who may subscribe without a token, instead of the `allow_subscribe`
+    /// options; not where a `#` lists users. The hub leaves that to its application.
+    pub subscribe_proxy_enabled: bool,
+    /// Which of `proxies` that is. Default: `default`, which is `channel.proxy.subscribe`.
+    pub subscribe_proxy_name: String,
+    /// It decides who may publish, and what, instead of the `allow_publish` options.
+    pub publish_proxy_enabled: bool,
+    /// Which of `proxies` that is. Default: `default`, which is `channel.proxy.publish`.
+    pub publish_proxy_name: String,
+    /// It is asked whether subscriptions that have expired live on; clients know nothing of it.
+    pub sub_refresh_proxy_enabled: bool,
+    /// Which of `proxies` that is. Default: `default`, which is `channel.proxy.sub_refresh`.
+    pub sub_refresh_proxy_name: String,
 }
 
 /// What recovery means.

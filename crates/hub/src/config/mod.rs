@@ -26,7 +26,7 @@ pub use rate_limit::{ClientCommandRates, ErrorRate, RateLimitOptions, UserComman
 
 pub use tags_filter::{TagsFilterError, TagsFilterTemplate};
 
-use crate::hub::Limits;
+use crate::hub::{ChannelName, Limits};
 
 /// What all hubs of a process go by. Checked, and fixed for the life of the process.
 pub struct HubConfig {
@@ -104,6 +104,16 @@ impl HubConfig {
         }
     }
 
+    /// What the options say of a channel; `None` for one that there can't be.
+    pub fn rules(&self, channel: &str) -> Option<ChannelRules<'_>> {
+        let name = ChannelName::parse(self, channel).ok()?;
+        Some(ChannelRules {
+            namespace: name.options,
+            needs_token: name.is_private,
+            is_user_limited: name.is_user_limited(),
+        })
+    }
+
     /// The options of a namespace; those of channels without one for `None`.
     pub(crate) fn namespace(&self, name: Option<&str>) -> Option<&NamespaceOptions> {
         match name {
@@ -127,6 +137,17 @@ impl HubConfig {
             pattern.is_some_and(|pattern| pattern.matches(channel))
         })
     }
+}
+
+/// What the options say of a channel.
+#[derive(Clone, Copy, Debug)]
+pub struct ChannelRules<'c> {
+    /// The options of its namespace.
+    pub namespace: &'c NamespaceOptions,
+    /// Nobody may subscribe without a token: its name begins with `private_prefix`.
+    pub needs_token: bool,
+    /// Its name lists the users who may subscribe.
+    pub is_user_limited: bool,
 }
 
 /// An option that can't be as it is.

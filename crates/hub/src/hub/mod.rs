@@ -58,6 +58,7 @@ use hashbrown::HashMap;
 use tautline_protocol::{Disconnect, Reply};
 
 pub use self::api::{ApiHistory, ApiPublish, PublishOutcome};
+pub(crate) use self::channel_name::ChannelName;
 pub use self::control::{ApiRefresh, ApiSubscribe, Target};
 pub use self::cursor::HubCounters;
 pub use self::frame::Frame;

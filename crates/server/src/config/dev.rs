@@ -73,6 +73,7 @@ impl Config {
                 ..TokenOptions::default()
             },
             keys: Vec::new(),
+            proxies: None,
             // Somebody waits for the prompt to come back.
             shutdown: ShutdownOptions {
                 timeout: Duration::from_secs(3),

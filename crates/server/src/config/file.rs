@@ -16,9 +16,10 @@ use toml::de::{DeTable, DeValue};
 use super::place::{self, Entry};
 use super::{
     Config, DoorOptions, HealthOptions, HttpApiOptions, HttpServerOptions, LogOptions, NodeOptions,
-    Problem, PrometheusOptions, ShutdownOptions, TokenOptions, WebSocketOptions,
+    Problem, PrometheusOptions, ProxyOptions, RpcOptions, ShutdownOptions, TokenOptions,
+    WebSocketOptions,
 };
-use super::{suggest, token};
+use super::{proxy, suggest, token};
 use crate::http::Settings;
 use crate::http::origin::OriginPolicy;
 
@@ -46,9 +47,22 @@ pub(super) fn parse(text: &str) -> Result<Config, Problem> {
     let client = root.get_mut().get_mut("client").map(toml::Spanned::get_mut);
     let own = match client {
         Some(DeValue::Table(client)) => OWN_CLIENT_KEYS.map(|key| client.remove(key)),
-        _ => [const { None }; 3],
+        _ => [const { None }; 4],
     };
-    let [allowed_origins, token, mut subscription_token] = own;
+    let [
+        allowed_origins,
+        token,
+        mut subscription_token,
+        client_proxies,
+    ] = own;
+    let channel = root
+        .get_mut()
+        .get_mut("channel")
+        .map(toml::Spanned::get_mut);
+    let channel_proxies = match channel {
+        Some(DeValue::Table(channel)) => channel.remove("proxy"),
+        _ => None,
+    };
     let allowed_origins: Vec<String> = match allowed_origins {
         Some(value) => {
             Deserialize::deserialize(value.into_deserializer()).map_err(|e| explain(&e))?
@@ -65,22 +79,36 @@ pub(super) fn parse(text: &str) -> Result<Config, Problem> {
         Some(value) => token::subscription_table(value).map_err(|e| explain(&e))?,
         None => None,
     };
+    let mut backend = proxy::Tables::default();
+    if let Some(value) = client_proxies {
+        let read = Deserialize::deserialize(value.into_deserializer());
+        backend.client = read.map_err(|e| explain(&e))?;
+    }
+    if let Some(value) = channel_proxies {
+        let read = Deserialize::deserialize(value.into_deserializer());
+        backend.channel = read.map_err(|e| explain(&e))?;
+    }
     let tables = Tables::deserialize(toml::Deserializer::from(root)).map_err(|e| explain(&e))?;
 
-    check(tables, token, subscription_token.as_ref(), &allowed_origins).map_err(
-        |Unusable { option, problem }| {
-            let offset = place::offset_of(&entries, &option);
-            let (line, column) = match offset.map(|offset| place::line_and_column(text, offset)) {
-                Some((line, column)) => (Some(line), column),
-                None => (None, 0),
-            };
-            Problem {
-                line,
-                column,
-                message: format!("{option}: {problem}"),
-            }
-        },
+    check(
+        tables,
+        token,
+        subscription_token.as_ref(),
+        &allowed_origins,
+        backend,
     )
+    .map_err(|Unusable { option, problem }| {
+        let offset = place::offset_of(&entries, &option);
+        let (line, column) = match offset.map(|offset| place::line_and_column(text, offset)) {
+            Some((line, column)) => (Some(line), column),
+            None => (None, 0),
+        };
+        Problem {
+            line,
+            column,
+            message: format!("{option}: {problem}"),
+        }
+    })
 }
 
 /// The file's tables, as they are written.
@@ -99,6 +127,8 @@ struct Tables {
     prometheus: PrometheusOptions,
     shutdown: ShutdownOptions,
     log: LogOptions,
+    rpc: RpcOptions,
+    proxies: Vec<ProxyOptions>,
 }
 
 /// `[engine]`, in which each engine has a table.
@@ -129,6 +159,7 @@ fn check(
     token: TokenOptions,
     subscription_token: Option<&TokenOptions>,
     allowed_origins: &[String],
+    mut backend: proxy::Tables,
 ) -> Result<Config, Unusable> {
     let Tables {
         client,
@@ -143,7 +174,10 @@ fn check(
         prometheus,
         shutdown,
         log,
+        rpc,
+        proxies,
     } = tables;
+    (backend.rpc, backend.named) = (rpc, proxies);
     let origins = OriginPolicy::new(allowed_origins)
         .map_err(|error| Unusable::new("client.allowed_origins", error.to_string()))?;
     let api_keys = super::api::keys(&http_api)?;
@@ -164,7 +198,9 @@ fn check(
     if shutdown.timeout > MAX_SHUTDOWN {
         return Err(Unusable::new("shutdown.timeout", "must be at most 1h"));
     }
-    let mut warnings = warnings(&client, &token, allowed_origins, &http_api);
+    let asks = backend.client.connect.enabled;
+    let mut warnings = warnings(&client, &token, asks, allowed_origins, &http_api);
+    let proxies = proxy::settings(&backend, &channel, &mut warnings)?;
     let tables = [
         (token::CONNECTION, Some(&token)),
         (token::SUBSCRIPTION, subscription_token),
@@ -202,6 +238,7 @@ fn check(
         doors,
         token,
         keys,
+        proxies,
         shutdown,
         log,
         warnings,
@@ -220,6 +257,7 @@ fn check_size(option: &str, size: usize) -> Result<(), Unusable> {
 fn warnings(
     client: &ClientOptions,
     token: &TokenOptions,
+    asks: bool,
     allowed_origins: &[String],
     http_api: &HttpApiOptions,
 ) -> Vec<String> {
@@ -237,7 +275,7 @@ fn warnings(
     ];
     let no_token = token.hmac_secret_key.is_none() && public_keys.iter().all(|key| key.is_none());
     warn(
-        no_token && !client.allow_anonymous_connect_without_token && !client.insecure,
+        no_token && !asks && !client.allow_anonymous_connect_without_token && !client.insecure,
         "nobody can connect: no key is set in client.token (such as hmac_secret_key), and \
          client.allow_anonymous_connect_without_token is off",
     );
@@ -313,6 +351,9 @@ fn explanation(error: &toml::de::Error, entries: &[Entry]) -> String {
     if table == "client" {
         unknown.known.extend(OWN_CLIENT_KEYS);
     }
+    if table == "channel" {
+        unknown.known.push("proxy");
+    }
     if table == token::SUBSCRIPTION {
         unknown.known.push("enabled");
     }
@@ -338,7 +379,7 @@ fn list(names: &[&str]) -> String {
 }
 
 /// Keys of `[client]` that the hub has nothing to do with.
-const OWN_CLIENT_KEYS: [&str; 3] = ["allowed_origins", "token", "subscription_token"];
+const OWN_CLIENT_KEYS: [&str; 4] = ["allowed_origins", "token", "subscription_token", "proxy"];
 const MAX_FILE_LEN: u64 = 1024 * 1024;
 const MIN_SIZE: usize = 1024;
 const MAX_SIZE: usize = 64 * 1024 * 1024;

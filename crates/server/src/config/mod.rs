@@ -19,6 +19,8 @@
 //! | `[[http_api.keys]]` | [`ApiKeyOptions`] | what each of its keys is good for |
 //! | `[websocket]` | [`WebSocketOptions`] | limits of messages |
 //! | `[doors]` | [`DoorOptions`] | the ways in beside the WebSocket |
+//! | `[client.proxy]`, `[channel.proxy]`, `[[proxies]]` | [`ProxyOptions`] | endpoints of the application's backend |
+//! | `[rpc]` | [`RpcOptions`] | who answers calls |
 //! | `[health]` | [`HealthOptions`] | `/health` |
 //! | `[prometheus]` | [`PrometheusOptions`] | `/metrics` |
 //! | `[shutdown]` | [`ShutdownOptions`] | how a stop is spread over time |
@@ -30,6 +32,7 @@ mod api;
 mod dev;
 mod file;
 mod place;
+mod proxy;
 mod suggest;
 mod token;
 
@@ -49,8 +52,13 @@ use thiserror::Error;
 use crate::http::Settings;
 use crate::http::api::{ApiLimits, ErrorMode};
 use crate::keys::KeySource;
+use crate::proxy::settings::Settings as ProxySettings;
 
 pub use self::dev::DEV_API_KEY;
+pub use self::proxy::{
+    ChannelProxies, ClientProxies, ProxyHttpOptions, ProxyOptions, ProxyTlsOptions,
+    RpcNamespaceOptions, RpcOptions, StatusTransform, ToDisconnect, ToError,
+};
 
 /// A configuration that has been checked.
 pub struct Config {
@@ -72,6 +80,8 @@ pub struct Config {
     pub token: TokenOptions,
     /// Keys that are to be fetched; the verifier has them already.
     pub keys: Vec<KeySource>,
+    /// What the application's backend is asked; `None` for nothing.
+    pub(crate) proxies: Option<ProxySettings>,
     /// How a stop is spread over time.
     pub shutdown: ShutdownOptions,
     /// What is told on standard error.

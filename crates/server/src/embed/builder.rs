@@ -12,6 +12,7 @@ use super::desk::Handlers;
 use super::{Handler, NodeHandle};
 use crate::config::Config;
 use crate::node::{self, NodeError};
+use crate::proxy::Proxies;
 
 /// A node that is to be started.
 #[must_use = "nothing runs before it is started"]
@@ -40,6 +41,8 @@ impl NodeBuilder {
             handler: Arc::new(handler),
             options: self.options,
             runtime: None,
+            emulated: Arc::default(),
+            proxies: None,
         });
         self
     }
@@ -69,16 +72,37 @@ impl NodeBuilder {
     ///
     /// # Errors
     ///
-    /// [`NodeError`]: the address can't be listened on, or the system lacks something.
+    /// [`NodeError`]: the address can't be listened on, the system lacks something, or there is a handler
+    /// and the configuration has proxies as well.
     pub fn start(self) -> Result<Node, NodeError> {
         let Self {
-            config,
+            mut config,
             handlers,
-            options,
+            mut options,
             runtime,
             listens,
         } = self;
         let workers = config.node.worker_count();
+        let handlers = match (config.proxies.take(), handlers) {
+            (None, handlers) => handlers,
+            (Some(_), Some(_)) => return Err(NodeError::HandlerAndProxies),
+            (Some(settings), None) => {
+                let proxies = Proxies::start(settings, Arc::clone(&config.hub));
+                let proxies = proxies.map_err(|source| NodeError::System {
+                    what: "thread for the application's backend",
+                    source,
+                })?;
+                let proxies = Arc::new(proxies);
+                options.timeout = proxies.patience();
+                Some(Handlers {
+                    handler: Arc::clone(&proxies) as _,
+                    options,
+                    runtime: None,
+                    emulated: proxies.emulated_headers(),
+                    proxies: Some(proxies),
+                })
+            }
+        };
         let handlers = handlers.map(|handlers| Handlers {
             options: ApplicationOptions {
                 max_in_flight: options.max_in_flight.div_ceil(workers),

@@ -9,15 +9,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tautline_hub::SessionId;
 use tautline_hub::application::{
-    self, Answer, Application, ApplicationOptions, Interests, Question,
+    self, Answer, Application, ApplicationOptions, ConnectEvent, Interests, Question,
 };
 use tautline_hub::engine::{Started, Ticket};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use super::{Client, Handler, NodeHandle, Request};
+use crate::proxy::Proxies;
 use crate::worker::mailbox::WorkerMailbox;
 
 type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
@@ -78,7 +80,15 @@ pub(crate) struct Handlers {
     pub(crate) options: ApplicationOptions,
     /// Where handlers run, if not on the workers.
     pub(crate) runtime: Option<Handle>,
+    /// Which header fields are kept of those that clients say they have.
+    pub(crate) emulated: Arc<[HeaderName]>,
+    /// The same handler, where it is the application's backend.
+    pub(crate) proxies: Option<Arc<Proxies>>,
 }
+
+/// Header fields that a client says it has, in the extensions of its request.
+#[derive(Clone, Debug)]
+pub(crate) struct Emulated(pub(crate) HeaderMap);
 
 /// What a worker keeps for handlers.
 #[derive(Default)]
@@ -98,6 +108,13 @@ impl Files {
     /// Forgets a session.
     pub(crate) fn forget(&mut self, id: SessionId) {
         self.requests.remove(&id);
+    }
+
+    /// Keeps header fields that a client says it has, with its request.
+    fn emulate(&mut self, id: SessionId, headers: HeaderMap) {
+        let request = self.requests.entry(id).or_default();
+        let extensions = &mut Arc::make_mut(request).extensions;
+        extensions.insert(Emulated(headers));
     }
 
     /// A handler is done.
@@ -131,6 +148,24 @@ impl Desk {
         }
     }
 
+    /// Keeps what is wanted of the header fields that a client says it has.
+    fn note_headers(&self, id: SessionId, event: &ConnectEvent) {
+        if event.headers.is_empty() || self.handlers.emulated.is_empty() {
+            return;
+        }
+        let mut headers = HeaderMap::new();
+        for (name, value) in &event.headers {
+            let wanted = self.handlers.emulated.iter();
+            let mut wanted = wanted.filter(|wanted| name.eq_ignore_ascii_case(wanted.as_str()));
+            if let (Some(name), Ok(value)) = (wanted.next(), HeaderValue::from_str(value)) {
+                headers.insert(name.clone(), value);
+            }
+        }
+        if !headers.is_empty() {
+            self.files.borrow_mut().emulate(id, headers);
+        }
+    }
+
     fn client(&self, view: application::Client) -> Client {
         let files = self.files.borrow();
         let request = files.requests.get(&view.session);
@@ -154,6 +189,9 @@ impl Application for Desk {
         client: application::Client,
         question: Question,
     ) -> Started<Answer> {
+        if let Question::Connecting(event) = &question {
+            self.note_headers(client.session, event);
+        }
         let client = self.client(client);
         let handler = Arc::clone(&self.handlers.handler);
         let mailbox = &self.mailbox;

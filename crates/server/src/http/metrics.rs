@@ -179,6 +179,62 @@ pub const METRICS: &[Metric] = &[
             }
         },
     },
+    Metric {
+        name: "proxy_duration_seconds_histogram",
+        kind: "histogram",
+        labels: &["protocol", "type", "name"],
+        help: "How long questions to the application's backend took, those without an answer too.",
+        write: |all, out| {
+            for proxy in &all.proxies {
+                out.histogram(&["http", proxy.kind, &proxy.name], &proxy.durations);
+            }
+        },
+    },
+    Metric {
+        name: "proxy_errors",
+        kind: "counter",
+        labels: &["protocol", "type", "name"],
+        help: "Questions to the application's backend that got no answer.",
+        write: |all, out| {
+            for proxy in &all.proxies {
+                out.labelled(&["http", proxy.kind, &proxy.name], proxy.errors);
+            }
+        },
+    },
+    Metric {
+        name: "proxy_retries_total",
+        kind: "counter",
+        labels: &["protocol", "type", "name"],
+        help: "Questions that were asked once more because the connection broke.",
+        write: |all, out| {
+            for proxy in &all.proxies {
+                out.labelled(&["http", proxy.kind, &proxy.name], proxy.retries);
+            }
+        },
+    },
+    Metric {
+        name: "proxy_inflight_requests",
+        kind: "gauge",
+        labels: &["protocol", "type", "name"],
+        help: "Questions that wait for the application's backend.",
+        write: |all, out| {
+            for proxy in &all.proxies {
+                out.labelled(&["http", proxy.kind, &proxy.name], proxy.in_flight);
+            }
+        },
+    },
+    Metric {
+        name: "proxy_breaker_state",
+        kind: "gauge",
+        labels: &["protocol", "type", "name"],
+        help: "Whether the application's backend is asked: 0 it is, 1 one question tries whether it is back, 2 it is \
+               left alone.",
+        write: |all, out| {
+            for proxy in &all.proxies {
+                out.labelled(&["http", proxy.kind, &proxy.name], proxy.breaker);
+            }
+        },
+    },
 ];
 
 /// What the node has counted so far, and what it carries.
@@ -200,6 +256,20 @@ pub struct Snapshot {
     pub disconnects: BTreeMap<u32, u64>,
     /// Calls of the API.
     pub calls: CallCounters,
+    /// Questions to the application's backend.
+    pub proxies: Vec<ProxyNumbers>,
+}
+
+/// What was counted of one kind of question to one endpoint of the application's backend.
+#[derive(Clone, Debug)]
+pub struct ProxyNumbers {
+    pub(crate) name: String,
+    pub(crate) kind: &'static str,
+    pub(crate) durations: Histogram,
+    pub(crate) errors: u64,
+    pub(crate) retries: u64,
+    pub(crate) in_flight: u64,
+    pub(crate) breaker: u64,
 }
 
 impl Snapshot {
@@ -264,18 +334,23 @@ impl CallCounters {
 
 /// How many durations were at most as long as each bound.
 #[derive(Clone, Debug, Default)]
-struct Histogram {
+pub(crate) struct Histogram {
     /// By bound, not added up; the last is for what is longer than all.
     counts: [u64; BOUNDS.len() + 1],
     sum: Duration,
 }
 
 impl Histogram {
-    fn add(&mut self, duration: Duration) {
+    pub(crate) fn add(&mut self, duration: Duration) {
         let seconds = duration.as_secs_f64();
         let place = BOUNDS.partition_point(|bound| *bound < seconds);
         self.counts[place] += 1;
         self.sum += duration;
+    }
+
+    /// Whether nothing was counted yet.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.counts.iter().all(|count| *count == 0)
     }
 
     fn merge(&mut self, other: &Self) {

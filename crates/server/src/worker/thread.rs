@@ -32,6 +32,7 @@ use crate::entropy::OsEntropy;
 use crate::http::{self, Service, Settings};
 use crate::keys::KeySource;
 use crate::node_api::{NodeIdentity, WorkerNode};
+use crate::proxy::Proxies;
 
 /// How long accepting pauses when the system has no more descriptors or memory for it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -52,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) visits: Vec<mpsc::UnboundedSender<Visit>>,
     /// Counts them, so that each worker has its turn.
     pub(crate) next_visit: AtomicUsize,
+    /// The application's backend, where it decides.
+    pub(crate) proxies: Option<Arc<Proxies>>,
 }
 
 /// Something that somebody else wants done on a worker, in no turn.

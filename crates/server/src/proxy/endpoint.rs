@@ -1,0 +1,337 @@
+//! One endpoint of the backend: its options, checked.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use tautline_auth::Secret;
+use tautline_hub::application::Refusal;
+use tautline_websocket::conn::tls_config;
+use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use super::{sign, wire};
+use crate::config::{ProxyHttpOptions, ProxyOptions, ProxyTlsOptions, StatusTransform};
+
+/// An endpoint, and how it is spoken to.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    /// As namespaces call it; `default` where nobody had to name it.
+    pub(super) name: String,
+    pub(super) url: Uri,
+    pub(super) timeout: Duration,
+    pub(super) http_headers: Vec<HeaderName>,
+    pub(super) emulated_headers: Vec<HeaderName>,
+    pub(super) static_headers: HeaderMap,
+    pub(super) is_binary: bool,
+    pub(super) has_meta: bool,
+    /// The current key and the one before it, as far as there are any.
+    pub(super) keys: Vec<hmac::Key>,
+    pub(super) max_in_flight: usize,
+    pub(super) max_response_size: usize,
+    pub(super) breaker_failures: usize,
+    pub(super) breaker_pause: Duration,
+    pub(super) transforms: HashMap<StatusCode, Refusal>,
+    /// `None` for `http://`.
+    pub(super) tls: Option<ClientConfig>,
+}
+
+/// An option that can't be as it is.
+#[derive(Debug)]
+pub(crate) struct EndpointError {
+    /// Its path, from the endpoint's table on.
+    pub(crate) option: String,
+    pub(crate) problem: String,
+}
+
+impl Endpoint {
+    pub(crate) fn new(name: &str, options: &ProxyOptions) -> Result<Self, EndpointError> {
+        let url = url(&options.endpoint)?;
+        check_range("timeout", options.timeout, MIN_TIME, MAX_TIMEOUT)?;
+        check_range("breaker_pause", options.breaker_pause, MIN_TIME, MAX_PAUSE)?;
+        check_number("max_in_flight", options.max_in_flight, 1, MAX_IN_FLIGHT)?;
+        let size = options.max_response_size;
+        check_number("max_response_size", size, MIN_SIZE, MAX_SIZE)?;
+        let ProxyHttpOptions {
+            static_headers,
+            status_to_code_transforms,
+            tls,
+        } = &options.http;
+        let mut headers = HeaderMap::new();
+        for (name, value) in static_headers {
+            let path = format!("http.static_headers.{name}");
+            let value = HeaderValue::from_str(value)
+                .map_err(|_| error(&path, "is no value of a header field"))?;
+            headers.insert(header_name(&path, name)?, value);
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            timeout: options.timeout,
+            http_headers: header_names("http_headers", &options.http_headers)?,
+            emulated_headers: header_names("emulated_headers", &options.emulated_headers)?,
+            static_headers: headers,
+            is_binary: options.binary_encoding,
+            has_meta: options.include_connection_meta,
+            keys: keys(options)?,
+            max_in_flight: options.max_in_flight,
+            max_response_size: size,
+            breaker_failures: options.breaker_failures,
+            breaker_pause: options.breaker_pause,
+            transforms: transforms(status_to_code_transforms)?,
+            tls: tls_of(&url, tls)?,
+            url,
+        })
+    }
+}
+
+fn error(option: &str, problem: impl Into<String>) -> EndpointError {
+    EndpointError {
+        option: option.to_owned(),
+        problem: problem.into(),
+    }
+}
+
+fn url(text: &str) -> Result<Uri, EndpointError> {
+    let no_url = || {
+        error(
+            "endpoint",
+            "must be set, to a URL such as https://app.example.com/tautline/connect; of gRPC there is none yet",
+        )
+    };
+    let url: Uri = text.parse().map_err(|_| no_url())?;
+    let is_known = matches!(url.scheme_str(), Some("http" | "https"));
+    if !is_known || url.host().is_none_or(str::is_empty) {
+        return Err(no_url());
+    }
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    if authority.contains('@') {
+        let problem = "must not have a password in it; send one by http.static_headers, or sign the \
+                       questions (hmac_secret_key)";
+        return Err(error("endpoint", problem));
+    }
+    Ok(url)
+}
+
+fn check_range(
+    option: &str,
+    value: Duration,
+    least: Duration,
+    most: Duration,
+) -> Result<(), EndpointError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    let (least, most) = (least.as_millis(), most.as_secs());
+    Err(error(
+        option,
+        format!("must be between {least}ms and {most}s"),
+    ))
+}
+
+fn check_number(
+    option: &str,
+    value: usize,
+    least: usize,
+    most: usize,
+) -> Result<(), EndpointError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(error(
+        option,
+        format!("is {value}, must be between {least} and {most}"),
+    ))
+}
+
+fn header_names(option: &str, names: &[String]) -> Result<Vec<HeaderName>, EndpointError> {
+    names.iter().map(|name| header_name(option, name)).collect()
+}
+
+/// The name of a field that may be passed on: not one of those which say how a body is to be read, or which
+/// are the server's own.
+fn header_name(option: &str, name: &str) -> Result<HeaderName, EndpointError> {
+    let parsed: HeaderName = name
+        .parse()
+        .map_err(|_| error(option, format!("`{name}` is no name of a header field")))?;
+    let is_reserved = RESERVED.contains(&parsed)
+        || [
+            sign::SIGNATURE,
+            sign::EVENT,
+            "keep-alive",
+            "proxy-connection",
+        ]
+        .contains(&parsed.as_str());
+    if is_reserved {
+        let problem =
+            format!("`{name}` is not one that can be passed on: the server writes its own");
+        return Err(error(option, problem));
+    }
+    Ok(parsed)
+}
+
+fn keys(options: &ProxyOptions) -> Result<Vec<hmac::Key>, EndpointError> {
+    let (current, previous) = (&options.hmac_secret_key, &options.hmac_previous_secret_key);
+    if current.is_none() && previous.is_some() {
+        let problem = "needs hmac_secret_key, the current one";
+        return Err(error("hmac_previous_secret_key", problem));
+    }
+    let named = [
+        ("hmac_secret_key", current),
+        ("hmac_previous_secret_key", previous),
+    ];
+    let named = named
+        .into_iter()
+        .filter_map(|(name, secret)| Some((name, secret.as_ref()?)));
+    named
+        .map(|(name, secret): (&str, &Secret)| {
+            if secret.is_empty() {
+                return Err(error(name, "is empty; use at least 32 random bytes"));
+            }
+            Ok(hmac::Key::new(hmac::HMAC_SHA256, secret.expose()))
+        })
+        .collect()
+}
+
+fn transforms(options: &[StatusTransform]) -> Result<HashMap<StatusCode, Refusal>, EndpointError> {
+    let mut transforms = HashMap::new();
+    for (index, transform) in options.iter().enumerate() {
+        let path = |option: &str| format!("http.status_to_code_transforms[{index}].{option}");
+        let code = transform.status_code;
+        let status = StatusCode::from_u16(code).ok();
+        let status = status.filter(|status| *status != StatusCode::OK && code < 600);
+        let Some(status) = status else {
+            let problem = format!("is {code}, must be a status between 100 and 599, and not 200");
+            return Err(error(&path("status_code"), problem));
+        };
+        let (option, refusal) = match (&transform.to_error, &transform.to_disconnect) {
+            (Some(to), None) => (
+                "to_error",
+                wire::error(to.code, to.message.clone(), to.temporary).map(Refusal::Error),
+            ),
+            (None, Some(to)) => (
+                "to_disconnect",
+                wire::disconnect(to.code, to.reason.clone()).map(Refusal::Disconnect),
+            ),
+            _ => {
+                let problem = "is needed, or to_disconnect, and not both";
+                return Err(error(&path("to_error"), problem));
+            }
+        };
+        let refusal = refusal.map_err(|problem| error(&path(option), problem))?;
+        if transforms.insert(status, refusal).is_some() {
+            let problem = format!("{code} is there twice");
+            return Err(error(&path("status_code"), problem));
+        }
+    }
+    Ok(transforms)
+}
+
+/// What TLS to the endpoint goes by.
+fn tls_of(url: &Uri, options: &ProxyTlsOptions) -> Result<Option<ClientConfig>, EndpointError> {
+    if url.scheme_str() == Some("http") {
+        if *options != ProxyTlsOptions::default() {
+            return Err(error("http.tls", "needs an endpoint with https://"));
+        }
+        return Ok(None);
+    }
+    let mut config = match &options.server_ca_pem {
+        None => {
+            let config = tls_config().map_err(|failed| error("endpoint", failed.to_string()))?;
+            Arc::unwrap_or_clone(config)
+        }
+        Some(pem) => with_authorities(pem)?,
+    };
+    // The connector says itself which versions of HTTP it speaks.
+    config.alpn_protocols.clear();
+    match (&options.cert_pem, &options.key_pem) {
+        (None, None) => {}
+        (Some(certificate), Some(key)) => {
+            let chain = certificates("http.tls.cert_pem", certificate)?;
+            let wrong = |problem: String| error("http.tls.key_pem", problem);
+            let text = String::from_utf8_lossy(key.expose());
+            let key = pem(&text).map_err(|failed| wrong(failed.to_string()))?;
+            let key = PrivateKeyDer::from_pem_slice(&key)
+                .map_err(|failed| wrong(format!("is no key in PEM: {failed}")))?;
+            let certified = CertifiedKey::from_der(chain, key, &default_provider())
+                .map_err(|failed| wrong(format!("does not belong to cert_pem: {failed}")))?;
+            config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
+        }
+        _ => {
+            let problem = "is needed with key_pem, and the other way round: set both, or neither";
+            return Err(error("http.tls.cert_pem", problem));
+        }
+    }
+    Ok(Some(config))
+}
+
+fn with_authorities(pem: &str) -> Result<ClientConfig, EndpointError> {
+    let option = "http.tls.server_ca_pem";
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(option, pem)? {
+        roots
+            .add(certificate)
+            .map_err(|failed| error(option, format!("is no authority's certificate: {failed}")))?;
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|failed| error(option, failed.to_string()))?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+fn certificates(option: &str, text: &str) -> Result<Vec<CertificateDer<'static>>, EndpointError> {
+    let text = pem(text).map_err(|failed| error(option, failed.to_string()))?;
+    let found = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => Err(error(option, "has no certificate in PEM in it")),
+        Err(failed) => Err(error(option, format!("can't be read as PEM: {failed}"))),
+    }
+}
+
+/// A text in PEM, or what the file of that name has.
+fn pem(text: &str) -> io::Result<Vec<u8>> {
+    if text.contains("-----BEGIN") {
+        return Ok(text.as_bytes().to_vec());
+    }
+    let mut read = Vec::new();
+    let file = File::open(text.trim()).map_err(|failed| {
+        io::Error::new(
+            failed.kind(),
+            format!("is no PEM, and no file either: {failed}"),
+        )
+    })?;
+    file.take(MAX_PEM).read_to_end(&mut read)?;
+    Ok(read)
+}
+
+/// Fields that the server writes itself, or that are about one connection only.
+const RESERVED: [HeaderName; 13] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::ACCEPT_ENCODING,
+    header::TRANSFER_ENCODING,
+    header::CONNECTION,
+    header::UPGRADE,
+    header::TE,
+    header::TRAILER,
+    header::EXPECT,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+];
+const MIN_TIME: Duration = Duration::from_millis(1);
+const MAX_TIMEOUT: Duration = Duration::from_secs(30);
+const MAX_PAUSE: Duration = Duration::from_secs(600);
+const MAX_IN_FLIGHT: usize = 100_000;
+const MIN_SIZE: usize = 1024;
+const MAX_SIZE: usize = 64 * 1024 * 1024;
+/// No certificates are longer.
+const MAX_PEM: u64 = 1024 * 1024;

@@ -1,0 +1,288 @@
+//! A backend that is slow, broken, mistaken or gone, and clients that don't wait.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::{Value, json};
+use tautline::{Config, Handler, Node};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+use super::backend::{Act, Asked, Backend, Say, troubled};
+use super::{run, start, url};
+use crate::peer::Peer;
+
+/// A node that asks about calls alone, with these options.
+fn for_calls(url: &str, options: &str) -> Node {
+    start(&format!(
+        "client.allow_anonymous_connect_without_token = true\nprometheus.enabled = true\n\
+         [rpc]\nwithout_namespace.proxy_enabled = true\n\
+         [rpc.proxy]\nendpoint = \"{url}/rpc\"\n{options}\n"
+    ))
+}
+
+async fn call(peer: &mut Peer, method: &str) -> Value {
+    peer.ask("rpc", json!({"method": method})).await
+}
+
+fn internal() -> Value {
+    json!({"code": 100, "message": "internal server error", "temporary": true})
+}
+
+#[test]
+fn who_answers_too_late_has_not_answered() {
+    run(async {
+        let (dropped, mut hear) = mpsc::unbounded_channel();
+        let backend = Backend::start(move |_: &Asked| Say::Never(dropped.clone())).await;
+        let node = for_calls(&backend.url, "timeout = \"50ms\"");
+        let mut peer = Peer::connect(&url(&node)).await;
+        assert_eq!(call(&mut peer, "m").await["error"], internal());
+        hear.recv().await.unwrap();
+    });
+}
+
+#[test]
+fn a_client_that_goes_takes_its_question_along() {
+    run(async {
+        let (dropped, mut hear) = mpsc::unbounded_channel();
+        let mut backend = Backend::start(move |_: &Asked| Say::Never(dropped.clone())).await;
+        let node = for_calls(&backend.url, "timeout = \"30s\"");
+        let mut peer = Peer::connect(&url(&node)).await;
+        peer.begin("rpc", json!({"method": "m"})).await;
+        backend.next().await;
+        drop(peer);
+        hear.recv().await.unwrap();
+    });
+}
+
+#[test]
+fn statuses_mean_what_the_operator_says() {
+    run(async {
+        let backend =
+            Backend::start(
+                |asked: &Asked| match asked.body["method"].as_str().unwrap() {
+                    "503" => Say::Text(503, "{\"result\":{}}".into()),
+                    "403" => Say::Text(403, String::new()),
+                    "204" => Say::Text(204, String::new()),
+                    "302" => Say::Text(302, String::new()),
+                    "html" => Say::Text(200, "<html>".into()),
+                    "long" => Say::Text(
+                        200,
+                        format!("{{\"result\":{{\"data\":\"{}\"}}}}", "x".repeat(2000)),
+                    ),
+                    "code" => Say::Json(json!({"error": {"code": 3000}})),
+                    "base64" => Say::Json(json!({"result": {"b64data": "*"}})),
+                    _ => Say::Json(json!({})),
+                },
+            )
+            .await;
+        let node = for_calls(
+            &backend.url,
+            "max_response_size = 1024\nhttp.status_to_code_transforms = [\n\
+             {status_code = 503, to_error = {code = 1503, message = \"later\", temporary = true}},\n\
+             {status_code = 403, to_disconnect = {code = 4503, reason = \"no\"}}]",
+        );
+        let mut peer = Peer::connect(&url(&node)).await;
+        let later = json!({"code": 1503, "message": "later", "temporary": true});
+        assert_eq!(call(&mut peer, "503").await["error"], later);
+        for method in ["204", "302", "html", "long", "code", "base64"] {
+            assert_eq!(
+                call(&mut peer, method).await["error"],
+                internal(),
+                "{method}"
+            );
+        }
+        assert!(call(&mut peer, "fine").await["rpc"].is_object());
+        peer.begin("rpc", json!({"method": "403"})).await;
+        assert_eq!(peer.closed().await, 4503);
+    });
+}
+
+#[test]
+fn who_only_asks_whether_something_may_be_asks_again() {
+    run(async {
+        for trouble in [Act::Drop, Act::Break] {
+            // The second time on a connection that was good the first time.
+            let (backend, mut asked) =
+                troubled(vec![trouble, Act::Answer, trouble, Act::Answer]).await;
+            let node = start(&format!(
+                "[client.proxy.connect]\nenabled = true\nendpoint = \"{backend}/connect\"\n"
+            ));
+            Peer::connect(&url(&node)).await;
+            Peer::connect(&url(&node)).await;
+            for _ in 0..4 {
+                assert_eq!(asked.recv().await.unwrap(), "/connect");
+            }
+            // Not for ever.
+            let (backend, mut asked) = troubled(vec![trouble, trouble]).await;
+            let node = start(&format!(
+                "[client.proxy.connect]\nenabled = true\nendpoint = \"{backend}/connect\"\n"
+            ));
+            let mut peer = Peer::open(&url(&node), &[]).await;
+            assert_eq!(peer.ask("connect", json!({})).await["error"], internal());
+            asked.recv().await.unwrap();
+            asked.recv().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn what_may_have_been_done_is_not_done_again() {
+    run(async {
+        for trouble in [Act::Drop, Act::Break] {
+            let (backend, mut asked) = troubled(vec![Act::Answer, trouble, Act::Answer]).await;
+            let node = for_calls(&backend, "");
+            let mut peer = Peer::connect(&url(&node)).await;
+            assert!(call(&mut peer, "a").await["rpc"].is_object());
+            assert_eq!(call(&mut peer, "b").await["error"], internal());
+            assert!(call(&mut peer, "c").await["rpc"].is_object());
+            for _ in 0..3 {
+                asked.recv().await.unwrap();
+            }
+            assert!(asked.try_recv().is_err());
+        }
+    });
+}
+
+#[test]
+fn no_more_are_asked_than_may_be() {
+    run(async {
+        let (dropped, _hear) = mpsc::unbounded_channel();
+        let mut backend = Backend::start(move |_: &Asked| Say::Never(dropped.clone())).await;
+        let node = for_calls(&backend.url, "max_in_flight = 2\ntimeout = \"30s\"");
+        let mut peer = Peer::connect(&url(&node)).await;
+        for _ in 0..2 {
+            peer.begin("rpc", json!({"method": "m"})).await;
+            backend.next().await;
+        }
+        let expected = json!({"code": 111, "message": "too many requests", "temporary": true});
+        assert_eq!(call(&mut peer, "one more").await["error"], expected);
+        let metrics = metrics(&node).await;
+        let labels = "{protocol=\"http\",type=\"rpc\",name=\"default\"}";
+        assert!(
+            metrics.contains(&format!("tautline_proxy_inflight_requests{labels} 2\n")),
+            "{metrics}"
+        );
+        assert!(
+            metrics.contains(&format!("tautline_proxy_errors{labels} 1\n")),
+            "{metrics}"
+        );
+        backend.assert_idle();
+        // Whoever goes makes room.
+        drop(peer);
+        let mut peer = Peer::connect(&url(&node)).await;
+        peer.begin("rpc", json!({"method": "m"})).await;
+        loop {
+            tokio::select! {
+                asked = backend.next() => {
+                    assert_eq!(asked.body["method"], json!("m"));
+                    break;
+                }
+                // Room is made by another thread, in its own time.
+                reply = peer.find(|message| message["error"]["code"] == json!(111)) => {
+                    drop(reply);
+                    peer.begin("rpc", json!({"method": "m"})).await;
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_backend_that_fails_again_and_again_is_left_alone() {
+    run(async {
+        let mut backend = Backend::start(|_: &Asked| Say::Text(500, String::new())).await;
+        let node = for_calls(
+            &backend.url,
+            "breaker_failures = 3\nbreaker_pause = \"10m\"",
+        );
+        let mut peer = Peer::connect(&url(&node)).await;
+        for _ in 0..3 {
+            assert_eq!(call(&mut peer, "m").await["error"], internal());
+            backend.next().await;
+        }
+        for _ in 0..3 {
+            assert_eq!(call(&mut peer, "m").await["error"], internal());
+        }
+        backend.assert_idle();
+        let metrics = metrics(&node).await;
+        let labels = "{protocol=\"http\",type=\"rpc\",name=\"default\"}";
+        for line in [
+            format!("tautline_proxy_breaker_state{labels} 2\n"),
+            format!("tautline_proxy_errors{labels} 6\n"),
+            format!("tautline_proxy_inflight_requests{labels} 0\n"),
+            format!("tautline_proxy_duration_seconds_histogram_count{labels} 6\n"),
+        ] {
+            assert!(metrics.contains(&line), "{line}{metrics}");
+        }
+    });
+}
+
+#[test]
+fn a_backend_that_is_back_is_asked_again() {
+    run(async {
+        let is_back = Arc::new(AtomicBool::new(false));
+        let look = Arc::clone(&is_back);
+        let backend = Backend::start(move |_: &Asked| {
+            if look.load(Ordering::SeqCst) {
+                Say::Json(json!({"result": {}}))
+            } else {
+                Say::Text(502, String::new())
+            }
+        })
+        .await;
+        let node = for_calls(
+            &backend.url,
+            "breaker_failures = 1\nbreaker_pause = \"1ms\"",
+        );
+        let mut peer = Peer::connect(&url(&node)).await;
+        for _ in 0..3 {
+            assert_eq!(call(&mut peer, "m").await["error"], internal());
+        }
+        is_back.store(true, Ordering::SeqCst);
+        while !call(&mut peer, "m").await["rpc"].is_object() {}
+        assert!(call(&mut peer, "m").await["rpc"].is_object());
+    });
+}
+
+#[test]
+fn a_backend_that_is_not_there_is_an_error() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let node = for_calls(&format!("http://{address}"), "");
+        let mut peer = Peer::connect(&url(&node)).await;
+        assert_eq!(call(&mut peer, "m").await["error"], internal());
+        let metrics = metrics(&node).await;
+        let labels = "{protocol=\"http\",type=\"rpc\",name=\"default\"}";
+        let retried = format!("tautline_proxy_retries_total{labels} 1\n");
+        assert!(
+            metrics.contains(&retried),
+            "nothing was sent yet: {metrics}"
+        );
+    });
+}
+
+#[test]
+fn a_handler_and_proxies_are_one_too_many() {
+    struct Nothing;
+    impl Handler for Nothing {}
+    let text = "client.proxy.connect = {enabled = true, endpoint = \"http://127.0.0.1:1\"}";
+    let config = Config::from_toml(text).unwrap();
+    let error = Node::builder(config).handler(Nothing).start().unwrap_err();
+    assert!(
+        error.to_string().contains("leave one of them out"),
+        "{error}"
+    );
+}
+
+async fn metrics(node: &Node) -> String {
+    let mut stream = TcpStream::connect(node.address().unwrap()).await.unwrap();
+    let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    text
+}
