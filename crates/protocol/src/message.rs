@@ -241,6 +241,8 @@ pub struct Publication {
     pub time: i64,
     /// The channel, where it is another than the subscription's: a subscription to a pattern.
     pub channel: Option<Arc<str>>,
+    /// The only connection that is not to get it, by its id. Never told to clients.
+    pub except: Option<Arc<str>>,
 }
 
 // ---- server to client -------------------------------------------------------------------------

@@ -179,6 +179,7 @@ impl Node for WorkerNode {
             delta,
             version,
             version_epoch,
+            exclude_client,
         } = request;
         let idempotency_key = Some(idempotency_key).filter(|key| !key.is_empty());
         let request = ApiPublish {
@@ -190,6 +191,7 @@ impl Node for WorkerNode {
             delta,
             version,
             version_epoch,
+            exclude_client,
         };
         let outcome = self
             .ask(|now, state, done| state.hub.api_publish(now, request, done))

@@ -139,6 +139,8 @@ pub struct NamespaceOptions {
     /// and `{{name}}` for the variable `:name` of the `pattern`. Where something is to be filled in and there
     /// is nothing, nobody may subscribe. Clients may narrow it with a filter of their own, and never widen it.
     pub server_tags_filter: Option<TagsFilterTemplate>,
+    /// A client doesn't get what it has published itself over the same connection.
+    pub exclude_publisher: bool,
     /// Clients may ask for publications with certain tags only.
     pub allow_tags_filter: bool,
     /// Ways in which clients may ask for publications as patches against the one before.

@@ -235,6 +235,9 @@ pub struct Publish {
     pub info: Option<Arc<ClientInfo>>,
     /// Labels.
     pub tags: BTreeMap<String, String>,
+    /// The only connection that is not to get it. Stays with the publication
+    /// ([`Publication::except`]), and is the hubs' business.
+    pub except: Option<Arc<str>>,
     /// Whether the publication becomes part of the channel's stream; `None` if not.
     pub history: Option<HistoryOptions>,
     /// A publish with a key that the channel has seen within [`Idempotency::ttl`] does nothing and
@@ -318,7 +321,8 @@ pub fn weight(publication: &Publication) -> usize {
         let attached = [&info.conn_info, &info.chan_info].into_iter().flatten();
         info.user.len() + info.client.len() + attached.map(Bytes::len).sum::<usize>()
     });
-    WEIGHT_OF_NOTHING + publication.data.len() + tags + info
+    let except = publication.except.as_deref().map_or(0, str::len);
+    WEIGHT_OF_NOTHING + except + publication.data.len() + tags + info
 }
 
 const WEIGHT_OF_NOTHING: usize = 64;

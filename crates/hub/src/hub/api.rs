@@ -47,6 +47,8 @@ pub struct ApiPublish {
     /// What the version counts in; versions of different scopes are not compared. Empty for whatever
     /// the channel's has. At most 255 bytes.
     pub version_epoch: String,
+    /// The only connection that is not to get it, by its id; empty for none. At most 255 bytes.
+    pub exclude_client: String,
 }
 
 /// A publication was accepted.
@@ -244,10 +246,11 @@ impl Hub {
             delta,
             version,
             version_epoch,
+            exclude_client,
         } = request;
         let options = self.check_api(&channel)?;
         check_data(options.publication_data_format, &data)?;
-        if version_epoch.len() > MAX_KEY {
+        if version_epoch.len() > MAX_KEY || exclude_client.len() > MAX_KEY {
             return Err(ErrorCode::BadRequest);
         }
         let history = self.config.channel.history(options);
@@ -257,6 +260,7 @@ impl Hub {
             data,
             info: None,
             tags,
+            except: (!exclude_client.is_empty()).then(|| exclude_client.into()),
             patch: (delta || options.delta_publish) && history.is_some(),
             history,
             version: (version > 0).then(|| Version {

@@ -17,6 +17,7 @@ use tautline_protocol::{Push, Reply, UnsubscribeCode};
 
 use super::channel_name::ChannelName;
 use super::channels::{ChannelKey, Role};
+use super::except::is_for;
 use super::limit::OverLimit;
 use super::patches::Sequence;
 use super::recovery::is_at_head;
@@ -415,8 +416,11 @@ impl Hub {
         let (classes, subscriber) = (channel.classes.as_deref(), channel.subscribers[slot]);
         let takes_bytes = channel.takes_bytes;
         let mut sequence = Sequence::new(classes, subscriber, &mut self.patches);
+        let connected = self.sessions.connected(id);
+        let client = connected.map(|connected| &connected.info.client);
         let publications: Vec<_> = publications
             .iter()
+            .filter(|publication| is_for(publication, client))
             .filter_map(|publication| sequence.dress(publication))
             .collect();
         let last = sequence.last();

@@ -182,6 +182,13 @@ impl Hub {
     /// Sends publications that came together to the subscribers of their channel who are to get them
     /// now.
     fn fan_out_publications<O: Outbox>(&mut self, index: u32, run: &Run, out: &mut O) {
+        if let Some(except) = run
+            .publications()
+            .first()
+            .and_then(|first| self.excepted(first))
+        {
+            return self.fan_out_except(index, run, except, out);
+        }
         let first = run.first_offset();
         if first == 0 {
             // Not part of a stream: whoever is there gets them. (Who is behind gets them before what it
@@ -201,7 +208,7 @@ impl Hub {
     }
 
     /// Sends all of a run to the subscribers that `want` it, to each in its way.
-    fn fan_out_run<O: Outbox>(
+    pub(super) fn fan_out_run<O: Outbox>(
         &mut self,
         index: u32,
         run: &Run,
@@ -315,9 +322,11 @@ impl Hub {
         let Some(channel) = self.channels.get(index) else {
             return;
         };
+        let except = self.excepted(publication);
         let subscribers = channel.subscribers.iter();
         let holding: Vec<SessionId> = subscribers
             .filter(|subscriber| subscriber.role == Role::Holding)
+            .filter(|subscriber| Some(subscriber.session) != except)
             // Unless it has had this one before it began, or has no claim to it.
             .filter(|subscriber| publication.offset == 0 || subscriber.from < publication.offset)
             .filter(|subscriber| {
@@ -477,7 +486,7 @@ impl Hub {
 }
 
 #[cold]
-fn has_room(sessions: &Sessions, subscriber: &Subscriber) -> bool {
+pub(super) fn has_room(sessions: &Sessions, subscriber: &Subscriber) -> bool {
     let session = sessions.get(subscriber.session);
     let lag = session.and_then(|session| session.lag.as_deref());
     lag.is_none_or(|lag| !lag.waits())

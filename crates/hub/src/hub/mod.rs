@@ -8,6 +8,7 @@
 //! - `class`: who gets publications filtered, or as patches; `patches`: those of who reads history;
 //!   `enforce`: filters that are imposed;
 //! - `unfit`: payloads that a connection can't be sent;
+//!   `except`: publishers who don't get their own;
 //! - `fanout`: deliveries to subscribers at the head, `run`: those that came together; `cursor`: those
 //!   behind it; `recovery`, `tail`: where the two meet;
 //! - `heartbeat`: everything that happens because time passes; `liveness`: pings and their answers;
@@ -27,6 +28,7 @@ mod control;
 mod cursor;
 mod dispatch;
 mod enforce;
+mod except;
 mod fanout;
 mod frame;
 mod heartbeat;

@@ -68,6 +68,7 @@ impl Hub {
             data: Bytes::copy_from_slice(data),
             info: Some(connected.info_in(subscription).clone()),
             tags: BTreeMap::new(),
+            except: (name.options.exclude_publisher).then(|| connected.info.client.clone()),
             patch: name.options.delta_publish && history.is_some(),
             history,
             idempotency: None,

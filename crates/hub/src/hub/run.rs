@@ -80,6 +80,8 @@ impl Run {
             return false;
         };
         // Zero for both where there is no stream; no offset is skipped or taken back where there is one.
+        // What isn't for all goes by itself.
+        let is_for_all = last.except.is_none() && publication.except.is_none();
         let follows = if last.offset == 0 {
             publication.offset == 0
         } else {
@@ -89,6 +91,7 @@ impl Run {
                 && publication.offset <= self.end
         };
         follows
+            && is_for_all
             && *its_feed == feed
             && self.publications.len() < MOST
             && self.bytes + publication.data.len() <= MOST_BYTES
@@ -152,6 +155,11 @@ mod tests {
             *patch = false;
         }
         assert!(!continues(whole), "not as a patch");
+        let mut echo = delivery("a", 1, "e", 7, 8, 10);
+        if let Delivery::Publication { publication, .. } = &mut echo {
+            Arc::make_mut(publication).except = Some("c1".into());
+        }
+        assert!(!continues(echo), "not for all");
         assert!(!continues(delivery("a", 1, "e", 7, 8, MOST_BYTES)), "size");
     }
 

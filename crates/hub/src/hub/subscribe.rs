@@ -22,6 +22,7 @@ use super::connect::{deadline, time_to_live};
 use super::cursor::{PAGE_PUBLICATIONS, page_bytes};
 use super::dispatch::{Progress, Refusal};
 use super::enforce::{self, Filters};
+use super::except::is_for;
 use super::patches::Sequence;
 use super::permission::Permissions;
 use super::recovery;
@@ -598,6 +599,12 @@ impl Hub {
             result.epoch = begun.position.epoch;
             result.offset = begun.position.offset;
             result.publications = begun.publications;
+            let connected = self.sessions.connected(id);
+            let client = connected.map(|connected| &connected.info.client);
+            if !subscribing.is_cache {
+                let publications = &mut result.publications;
+                publications.retain(|publication| is_for(publication, client));
+            }
             result.recovered = begun.recovered;
         }
         let connected = self.sessions.connected(id);

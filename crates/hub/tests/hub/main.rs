@@ -18,6 +18,7 @@ mod connect;
 mod control;
 mod cursor;
 mod enforced;
+mod except;
 mod expiry;
 mod heartbeat;
 mod history;

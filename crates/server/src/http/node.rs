@@ -154,6 +154,8 @@ pub struct Publish {
     pub version: u64,
     /// What the version counts in; empty for whatever the channel's does.
     pub version_epoch: String,
+    /// Id of the only connection that doesn't get it; empty for none.
+    pub exclude_client: String,
 }
 
 /// Which of those in a channel.

@@ -237,6 +237,7 @@ impl Engine for MemoryEngine {
             data,
             info,
             tags,
+            except,
             history,
             idempotency,
             version,
@@ -248,6 +249,7 @@ impl Engine for MemoryEngine {
                 info,
                 offset,
                 tags,
+                except,
                 ..Publication::default()
             })
         };
@@ -565,6 +567,7 @@ mod tests {
             channel: channel.into(),
             data: "1".into(),
             info: None,
+            except: None,
             tags: Default::default(),
             history,
             idempotency: None,

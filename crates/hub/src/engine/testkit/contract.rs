@@ -89,6 +89,10 @@ pub const CONTRACT: &[Rule] = &[
         joins_and_leaves,
     ),
     ("a user joins once and leaves once", users_join_once),
+    (
+        "a publication keeps whom it is not for",
+        publications_keep_their_exception,
+    ),
     ("channels know nothing of each other", channels_are_separate),
 ];
 
@@ -321,6 +325,7 @@ fn publish(channel: &str, data: &'static str) -> Publish {
         data: Bytes::from_static(data.as_bytes()),
         info: None,
         tags: Default::default(),
+        except: None,
         history: Some(KEEP),
         idempotency: None,
         version: None,
@@ -866,6 +871,29 @@ fn joins_and_leaves(subject: &dyn Subject) {
     bench.publish_with(1, publish("a", "y"));
     assert_eq!(bench.fed(0), ["a +c1", "a x 0>1", "a -c1", "a y 1>2"]);
     assert!(bench.fed(1).is_empty());
+}
+
+fn publications_keep_their_exception(subject: &dyn Subject) {
+    let bench = Bench::new(subject);
+    bench.attach(0, "a");
+    for except in [None, Some(Arc::from("c1"))] {
+        let except: Option<Arc<str>> = except;
+        bench.publish_with(
+            1,
+            Publish {
+                except: except.clone(),
+                ..publish("a", "x")
+            },
+        );
+        let is_it = |delivery: &Delivery| matches!(delivery, Delivery::Publication { .. });
+        match bench.wait_for(0, is_it) {
+            Delivery::Publication { publication, .. } => assert_eq!(publication.except, except),
+            _ => unreachable!("only a publication was waited for"),
+        }
+        let page = bench.read(read("a"));
+        let last = page.publications.last().map(|last| last.except.clone());
+        assert_eq!(last, Some(except));
+    }
 }
 
 fn users_join_once(subject: &dyn Subject) {

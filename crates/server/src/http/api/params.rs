@@ -163,6 +163,7 @@ struct PublishParams<'a> {
     version: Option<u64>,
     /// What the version counts in; versions of different epochs can't be compared.
     version_epoch: Option<String>,
+    exclude_client: Option<String>,
 }
 
 /// A page of what a channel keeps.
@@ -228,6 +229,7 @@ impl PublishParams<'_> {
             delta: self.delta.unwrap_or_default(),
             version: self.version.unwrap_or_default(),
             version_epoch: self.version_epoch.unwrap_or_default(),
+            exclude_client: self.exclude_client.unwrap_or_default(),
         })
     }
 }
@@ -413,11 +415,12 @@ mod tests {
     #[test]
     fn all_parameters_are_read() {
         let body = br#" {"channel":"c","data":1,"tags":{"lang":"en"},"idempotency_key":"k",
-            "skip_history":true,"delta":true,"version":3,"version_epoch":"e","unknown":[{}]}"#;
+            "skip_history":true,"delta":true,"version":3,"version_epoch":"e","exclude_client":"c1","unknown":[{}]}"#;
         let publish = publish(body).map_err(code).unwrap();
         assert_eq!(publish.channel, "c");
         assert_eq!(publish.tags["lang"], "en");
         assert_eq!(publish.idempotency_key, "k");
+        assert_eq!(publish.exclude_client, "c1");
         assert!(publish.skip_history && publish.delta);
         assert_eq!((publish.version, &*publish.version_epoch), (3, "e"));
         let nulls = br#"{"channel":"c","data":1,"tags":null,"skip_history":null}"#;
