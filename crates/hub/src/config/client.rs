@@ -36,6 +36,9 @@ pub struct ClientOptions {
     pub expired_sub_close_delay: Duration,
     /// How many channels a connection may be subscribed to. Default: 128.
     pub channel_limit: usize,
+    /// How many connections a user may have on this node, not counting anonymous ones; 0 for any number.
+    /// Default: 0.
+    pub user_connection_limit: usize,
     /// How many bytes may wait to be written to a connection before it is closed as too slow. When a
     /// quarter of that waits it gets no more publications until there is room, and then what its
     /// namespaces' `slow_consumer` says. Default: 1 MiB.
@@ -74,6 +77,9 @@ pub struct PersonalChannelOptions {
     pub enabled: bool,
     /// The namespace of that channel; empty for none.
     pub personal_channel_namespace: String,
+    /// A user's new connection ends those before it on this node, with code 3504. Needs `enabled`. Default:
+    /// no.
+    pub single_connection: bool,
 }
 
 impl PersonalChannelOptions {
@@ -99,6 +105,7 @@ impl Default for ClientOptions {
             expired_close_delay: Duration::from_secs(25),
             expired_sub_close_delay: Duration::from_secs(25),
             channel_limit: 128,
+            user_connection_limit: 0,
             queue_max_size: 1024 * 1024,
             command_queue_max_size: 1024 * 1024,
             channel_position_check_delay: Duration::from_secs(40),
@@ -165,6 +172,11 @@ impl ClientOptions {
                 "command_queue_max_size",
                 format!("must be at least {MIN_QUEUE} bytes"),
             );
+        }
+        let personal = &self.subscribe_to_user_personal_channel;
+        if personal.single_connection && !personal.enabled {
+            let option = "subscribe_to_user_personal_channel.single_connection";
+            return problem(option, "needs enabled = true".into());
         }
         if self.channel_limit > MAX_CHANNELS {
             return problem("channel_limit", format!("must be at most {MAX_CHANNELS}"));

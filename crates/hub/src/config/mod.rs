@@ -26,7 +26,7 @@ pub use rate_limit::{ClientCommandRates, ErrorRate, RateLimitOptions, UserComman
 
 pub use tags_filter::{TagsFilterError, TagsFilterTemplate};
 
-use crate::hub::{ChannelName, Limits};
+use crate::hub::{ChannelName, Limits, Seats};
 
 /// What all hubs of a process go by. Checked, and fixed for the life of the process.
 pub struct HubConfig {
@@ -37,6 +37,8 @@ pub struct HubConfig {
     pub(crate) subscription_verifier: Option<Arc<Verifier>>,
     /// How often clients may do what; and how often users did, whatever hub they are with.
     pub(crate) limits: Limits,
+    /// The connections of users, whatever hub they are with.
+    pub(crate) seats: Arc<Seats>,
     /// Where in `channel.namespaces` a namespace is.
     namespaces: HashMap<Box<str>, usize, foldhash::fast::RandomState>,
     /// The same of namespaces with a pattern that is a single name.
@@ -88,6 +90,7 @@ impl HubConfig {
             paths,
             patterns,
             limits: Limits::new(&client),
+            seats: Arc::new(Seats::new(&client)),
             client,
             channel,
             subscription_verifier: verifier.clone(),

@@ -145,6 +145,14 @@ pub enum Delivery {
         /// Who.
         info: Arc<ClientInfo>,
     },
+    /// A user has a connection that takes the place of those before it. This comes from another hub of
+    /// the process, not from an engine.
+    Superseded {
+        /// The user.
+        user: Arc<str>,
+        /// Which of its connections that is: of those that are to end, each has a lesser number.
+        by: u64,
+    },
     /// An operation which the worker started has ended.
     Outcome {
         /// The ticket it was started with.

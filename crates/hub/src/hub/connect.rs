@@ -137,6 +137,7 @@ impl Hub {
             capabilities.as_deref(),
             request,
         )?;
+        let seat = self.take_seat(&info.user)?;
         let Some(session) = self.sessions.get_mut(id) else {
             return Ok(Progress::Done);
         };
@@ -149,10 +150,11 @@ impl Hub {
             conduct: capabilities.map(|capabilities| {
                 Box::new(Conduct {
                     capabilities: Some(capabilities),
-                    buckets: None,
+                    ..Conduct::default()
                 })
             }),
         });
+        self.sit_down(id, seat);
         self.clients.insert(info.client.clone(), id);
         self.users.enter(&info.user, id, &mut self.sessions);
         let subscriptions = plans

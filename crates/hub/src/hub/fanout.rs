@@ -94,6 +94,7 @@ impl Hub {
                     let leaver = self.clients.get(&info.client).copied();
                     self.deliver_presence(index, leaver, Push::Leave(channel, info), out);
                 }
+                Delivery::Superseded { user, by } => self.end_superseded(now, &user, by, out),
                 Delivery::Outcome { ticket, outcome } => self.on_outcome(now, ticket, outcome, out),
             }
             self.settle(now, out);

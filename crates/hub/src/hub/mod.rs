@@ -15,7 +15,8 @@
 //!   `wheel`: the timers of all that;
 //! - `api`: what operators ask for; `control`: what they do to connections;
 //! - `sessions`, `users`, `channels`, `waiting`: the state of all that, `slab`: its tables;
-//!   `channel_name`, `permission`: rules; `limit`: how often is too often.
+//!   `channel_name`, `permission`: rules; `limit`: how often is too often;
+//!   `seats`: how many a user may have.
 
 mod answered;
 mod api;
@@ -42,6 +43,7 @@ mod queries;
 mod recovery;
 mod refresh;
 mod run;
+mod seats;
 mod sessions;
 mod slab;
 mod subscribe;
@@ -67,6 +69,7 @@ pub use self::frame::Frame;
 pub(crate) use self::limit::Limits;
 pub use self::limit::{Operation, OverLimit};
 pub use self::presence::{ApiPresence, PresenceList};
+pub(crate) use self::seats::Seats;
 pub use self::sessions::Transport;
 pub use crate::outbox::SessionId;
 
@@ -176,6 +179,7 @@ impl Hub {
         mailbox: Arc<dyn Mailbox>,
         entropy: Box<dyn Entropy>,
     ) -> Self {
+        config.seats.register(worker, &mailbox);
         engine.register(worker, mailbox);
         let mut wheel = Wheel::new();
         wheel.insert(wheel.tick_of(heartbeat::MAINTENANCE), Timer::Maintain);

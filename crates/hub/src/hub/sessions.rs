@@ -14,6 +14,7 @@ use super::enforce::Filters;
 use super::frame::KeptFrame;
 use super::limit::SessionBuckets;
 use super::liveness::Heartbeat;
+use super::seats::Seat;
 use super::slab::Slab;
 use super::users::Peers;
 use super::waiting::Waiting;
@@ -94,6 +95,8 @@ pub(crate) struct Conduct {
     pub(crate) buckets: Option<SessionBuckets>,
     /// What its token lets it do in channels.
     pub(crate) capabilities: Option<Arc<Capabilities>>,
+    /// Where the connections of users are counted.
+    pub(crate) seat: Option<Seat>,
 }
 
 /// A session's subscription to a channel.

@@ -30,6 +30,7 @@ mod publish;
 mod rates;
 mod recovery;
 mod runs;
+mod seats;
 mod server_side;
 mod slow;
 mod subscribe;

@@ -368,6 +368,7 @@ fn describe(delivery: Delivery) -> String {
         Delivery::Join { channel, info, .. } => format!("{channel} +{}", info.client),
         Delivery::Leave { channel, info, .. } => format!("{channel} -{}", info.client),
         Delivery::Outcome { .. } => "outcome".into(),
+        Delivery::Superseded { .. } => panic!("this is no engine's to tell"),
         Delivery::Doubt { .. } => "doubt".into(),
     }
 }
@@ -452,7 +453,7 @@ fn feeds_have_names(subject: &dyn Subject) {
             Delivery::Publication { feed, .. }
             | Delivery::Join { feed, .. }
             | Delivery::Leave { feed, .. } => feeds.push(feed),
-            Delivery::Outcome { .. } | Delivery::Doubt { .. } => {
+            Delivery::Outcome { .. } | Delivery::Doubt { .. } | Delivery::Superseded { .. } => {
                 unreachable!("outcomes were not waited for")
             }
         }

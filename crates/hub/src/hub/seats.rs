@@ -1,0 +1,143 @@
+//! The connections of each user, counted over all hubs of a process: how many there may be, and which of
+//! them is the newest.
+//!
+//! Only where an option asks for it. A connect takes a lock then, and nothing else does.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hashbrown::HashMap;
+use tautline_protocol::Disconnect;
+
+use super::{Hub, SessionId};
+use crate::Now;
+use crate::config::ClientOptions;
+use crate::engine::{Delivery, Mailbox, WorkerId};
+use crate::outbox::Outbox;
+
+/// The seats of all users.
+#[derive(Default)]
+pub(crate) struct Seats {
+    /// How many each may have; 0 for any number.
+    limit: usize,
+    /// A new one takes the place of those before it.
+    is_single: bool,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Default)]
+struct Taken {
+    by_user: HashMap<Arc<str>, usize, foldhash::fast::RandomState>,
+    /// Number of the last one.
+    last: u64,
+    mailboxes: Vec<(WorkerId, Arc<dyn Mailbox>)>,
+}
+
+/// A connection that counts, for as long as this lives.
+pub(crate) struct Seat {
+    seats: Arc<Seats>,
+    user: Arc<str>,
+    /// Greater than those of all seats that were taken before.
+    number: u64,
+}
+
+impl Seats {
+    pub(crate) fn new(options: &ClientOptions) -> Self {
+        let personal = &options.subscribe_to_user_personal_channel;
+        Self {
+            limit: options.user_connection_limit,
+            is_single: personal.enabled && personal.single_connection,
+            taken: Mutex::default(),
+        }
+    }
+
+    /// Makes known how a worker is told of connections that others have taken.
+    pub(crate) fn register(&self, worker: WorkerId, mailbox: &Arc<dyn Mailbox>) {
+        if self.is_single {
+            let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+            taken.mailboxes.retain(|(known, _)| *known != worker);
+            taken.mailboxes.push((worker, mailbox.clone()));
+        }
+    }
+
+    /// A seat for a user. None is needed for the anonymous one, or where nobody counts.
+    ///
+    /// # Errors
+    ///
+    /// If the user has as many as it may.
+    fn take(self: &Arc<Self>, user: &Arc<str>) -> Result<Option<Seat>, Disconnect> {
+        if user.is_empty() || self.limit == 0 && !self.is_single {
+            return Ok(None);
+        }
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.by_user.entry_ref(user).or_insert(0);
+        // Those before it make room, if only one is wanted.
+        if self.limit > 0 && !self.is_single && *count >= self.limit {
+            return Err(Disconnect::CONNECTION_LIMIT);
+        }
+        *count += 1;
+        taken.last += 1;
+        Ok(Some(Seat {
+            seats: self.clone(),
+            user: user.clone(),
+            number: taken.last,
+        }))
+    }
+}
+
+impl Seat {
+    /// Its client is connected now: tells the workers to end the connections that it takes the place of.
+    fn supersede(&self) {
+        if self.seats.is_single {
+            let taken = self.seats.taken.lock();
+            let taken = taken.unwrap_or_else(PoisonError::into_inner);
+            for (_, mailbox) in &taken.mailboxes {
+                mailbox.push(Delivery::Superseded {
+                    user: self.user.clone(),
+                    by: self.number,
+                });
+            }
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let taken = self.seats.taken.lock();
+        let mut taken = taken.unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.by_user.get_mut(&self.user) {
+            *count -= 1;
+            if *count == 0 {
+                taken.by_user.remove(&self.user);
+            }
+        }
+    }
+}
+
+impl Hub {
+    /// # Errors
+    ///
+    /// Disconnect 3504 if the user has as many connections as it may.
+    pub(super) fn take_seat(&self, user: &Arc<str>) -> Result<Option<Seat>, Disconnect> {
+        self.config.seats.take(user)
+    }
+
+    /// A session is connected, and has a seat.
+    pub(super) fn sit_down(&mut self, id: SessionId, seat: Option<Seat>) {
+        if let (Some(seat), Some(connected)) = (seat, self.sessions.connected_mut(id)) {
+            seat.supersede();
+            connected.conduct.get_or_insert_default().seat = Some(seat);
+        }
+    }
+
+    /// Ends the connections of a user that were there before another, which is to be the only one.
+    pub(super) fn end_superseded<O: Outbox>(&mut self, now: Now, user: &str, by: u64, out: &mut O) {
+        for id in self.users.sessions_of(user, &self.sessions) {
+            let connected = self.sessions.connected(id);
+            let conduct = connected.and_then(|connected| connected.conduct.as_deref());
+            let seat = conduct.and_then(|conduct| conduct.seat.as_ref());
+            if seat.is_some_and(|seat| seat.number < by) {
+                self.end(now, id, &Disconnect::CONNECTION_LIMIT, out);
+            }
+        }
+    }
+}
