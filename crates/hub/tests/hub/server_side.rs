@@ -12,6 +12,7 @@ fn setup() -> Setup {
     setup.client.subscribe_to_user_personal_channel = PersonalChannelOptions {
         enabled: true,
         personal_channel_namespace: "room".into(),
+        ..PersonalChannelOptions::default()
     };
     setup
 }

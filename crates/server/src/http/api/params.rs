@@ -163,6 +163,7 @@ struct PublishParams<'a> {
     version: Option<u64>,
     /// What the version counts in; versions of different epochs can't be compared.
     version_epoch: Option<String>,
+    /// Id of the only connection that doesn't get it, such as that of the client for which it is published.
     exclude_client: Option<String>,
 }
 
