@@ -110,6 +110,7 @@ fn publish(engine: &MemoryEngine, number: usize, times: usize) {
             channel: name(number).into(),
             data: vec![b'1'; 100].into(),
             info: None,
+            except: None,
             tags: std::collections::BTreeMap::new(),
             history: Some(HistoryOptions {
                 size: 100,
