@@ -281,6 +281,7 @@ fn publication_with_everything() -> Push {
         ..info()
     };
     let publication = Publication {
+        except: None,
         data: r#"{"text":"hi"}"#.into(),
         info: Some(Arc::new(info)),
         offset: 13,
@@ -338,6 +339,7 @@ fn any_publication() -> impl Strategy<Value = Arc<Publication>> {
     )
         .prop_map(|(data, info, offset, tags, delta, time, channel)| {
             Arc::new(Publication {
+                except: None,
                 data,
                 info,
                 offset,
