@@ -6,9 +6,8 @@
 //! - `connect`, `subscribe`, `unsubscribe`, `publish`, `presence`, `queries`, `refresh`: the commands;
 //! - `ask`, `answered`: what the application decides;
 //! - `class`: who gets publications filtered, or as patches; `patches`: those of who reads history;
-//!   `enforce`: filters that are imposed;
+//!   `enforce`: filters that are imposed; `except`: publishers who don't get their own;
 //! - `unfit`: payloads that a connection can't be sent;
-//!   `except`: publishers who don't get their own;
 //! - `fanout`: deliveries to subscribers at the head, `run`: those that came together; `cursor`: those
 //!   behind it; `recovery`, `tail`: where the two meet;
 //! - `heartbeat`: everything that happens because time passes; `liveness`: pings and their answers;
