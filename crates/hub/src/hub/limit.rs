@@ -495,6 +495,7 @@ mod tests {
         let mut conduct = Conduct {
             buckets: Some(SessionBuckets::new(&limits, &"42".into())),
             capabilities: None,
+            seat: None,
         };
         if let Some(SessionBuckets { own, .. }) = &mut conduct.buckets {
             own[1].take(at(10), &Rate::per_second(1)).unwrap();
