@@ -282,7 +282,7 @@ impl Conduct {
         {
             self.buckets = None;
         }
-        self.buckets.is_none() && self.capabilities.is_none()
+        self.buckets.is_none() && self.capabilities.is_none() && self.seat.is_none()
     }
 }
 

@@ -9,8 +9,15 @@ use crate::support::{Setup, World, token};
 fn a_user_has_as_many_connections_as_it_may_on_all_workers_together() {
     let mut setup = Setup::default();
     setup.client.user_connection_limit = 2;
+    setup.client.pong_timeout = std::time::Duration::ZERO;
     let mut world = World::with(setup);
     let tabs = [world.connect_as(0, "42"), world.connect_as(1, "42")];
+    // Having done nothing for a while doesn't make it count less.
+    let unsubscribe = json!({"id": 2, "unsubscribe": {"channel": "news"}});
+    for tab in tabs {
+        world.tell(tab, unsubscribe.clone());
+    }
+    world.seconds(120);
     for worker in [0, 1] {
         let client = world.open(worker);
         world.tell(
