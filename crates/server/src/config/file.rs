@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -185,6 +186,10 @@ fn check(
     check_size("http_api.max_body_size", http_api.max_body_size)?;
     check_size("websocket.message_size_limit", websocket.message_size_limit)?;
     check_size("doors.request_size_limit", doors.request_size_limit)?;
+    if !POLL_TIMEOUTS.contains(&doors.poll_timeout) {
+        let problem = "must be between 1s and 5m";
+        return Err(Unusable::new("doors.poll_timeout", problem));
+    }
     if engine.memory.max_channels == 0 {
         return Err(Unusable::new(
             "engine.memory.max_channels",
@@ -377,6 +382,10 @@ fn list(names: &[&str]) -> String {
     let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
     names.join(", ")
 }
+
+/// A client has to get a poll through in that time; and what it doesn't come for waits so long.
+const POLL_TIMEOUTS: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(5 * 60);
 
 /// Keys of `[client]` that the hub has nothing to do with.
 const OWN_CLIENT_KEYS: [&str; 4] = ["allowed_origins", "token", "subscription_token", "proxy"];

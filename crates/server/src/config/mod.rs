@@ -299,6 +299,11 @@ pub struct DoorOptions {
     pub http_stream: bool,
     /// `/connection/sse`, with `/emulation`. Default: yes.
     pub sse: bool,
+    /// `/connection/poll`, long-polling. Default: yes.
+    pub poll: bool,
+    /// How long a session stays that is long-polled and isn't any more. Default: 20 s.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub poll_timeout: Duration,
     /// `/connection/uni_websocket`, `/connection/uni_sse` and `/connection/uni_http_stream`.
     /// Default: yes.
     pub unidirectional: bool,
@@ -316,6 +321,8 @@ impl Default for DoorOptions {
         Self {
             http_stream: true,
             sse: true,
+            poll: true,
+            poll_timeout: Duration::from_secs(20),
             unidirectional: true,
             plain: true,
             request_size_limit: 64 * 1024,

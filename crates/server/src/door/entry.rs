@@ -17,7 +17,7 @@ use tautline_protocol::Encoding;
 
 use super::address::{AddressKey, Place};
 use super::gate;
-use super::{emulation, plain, streams};
+use super::{emulation, plain, poll, streams};
 use crate::config::DoorOptions;
 use crate::embed;
 use crate::http::line::{HttpLine, StreamGuard};
@@ -88,6 +88,7 @@ pub(crate) struct Entry<'a> {
 enum Door {
     HttpStream,
     Sse,
+    Poll,
     Emulation,
     UniHttpStream,
     UniSse,
@@ -102,6 +103,7 @@ impl Door {
         let (door, is_open) = match path {
             "/connection/http_stream" => (Self::HttpStream, options.http_stream),
             "/connection/sse" => (Self::Sse, options.sse),
+            "/connection/poll" => (Self::Poll, options.poll),
             "/emulation" => (Self::Emulation, options.http_stream || options.sse),
             "/connection/uni_http_stream" => (Self::UniHttpStream, options.unidirectional),
             "/connection/uni_sse" => (Self::UniSse, options.unidirectional),
@@ -130,6 +132,7 @@ pub(crate) async fn enter(
     let answered = match door {
         Door::HttpStream => streams::http_stream(&entry, request).await,
         Door::Sse => streams::sse(&entry, request).await,
+        Door::Poll => poll::respond(&entry, request).await,
         Door::UniHttpStream => streams::uni_http_stream(&entry, request).await,
         Door::UniSse => streams::uni_sse(&entry, request).await,
         Door::Emulation => emulation::respond(&entry, request).await,
@@ -144,17 +147,18 @@ pub(crate) async fn enter(
 }
 
 impl Entry<'_> {
-    /// Opens a session whose messages leave by `stream`, with the first frame of its commands.
+    /// Opens a session whose messages leave by `stream`, with the first frame of its commands,
+    /// if it comes along.
     ///
     /// # Errors
     ///
     /// 503 when there are too many already.
-    pub(crate) fn open(
+    pub(crate) fn open<'f>(
         &self,
         transport: Transport,
         mut stream: Stream,
         commands: Commands,
-        frame: Frame<'_>,
+        frame: impl Into<Option<Frame<'f>>>,
     ) -> Result<Seat, Refused> {
         let permit = self.doors.admit().ok_or_else(too_many)?;
         let stream = self.worker.turn(|now, state| {
@@ -163,14 +167,19 @@ impl Entry<'_> {
                 worker: self.index,
                 id,
             };
-            let mut address = self.doors.addresses.name(place);
-            if commands == Commands::None {
-                address.node = None;
+            // Who numbers commands was told the name already, and the protocol has no use for it.
+            if commands != Commands::Numbered {
+                let mut address = self.doors.addresses.name(place);
+                if commands == Commands::None {
+                    address.node = None;
+                }
+                stream.set_address(address, commands == Commands::Beside);
             }
-            stream.set_address(address, commands == Commands::Beside);
             let stream = Rc::new(RefCell::new(stream));
             state.connections.insert_stream(id, Rc::clone(&stream));
-            state.hub.receive(now, id, frame, &mut state.connections);
+            if let Some(frame) = frame.into() {
+                state.hub.receive(now, id, frame, &mut state.connections);
+            }
             (id, stream)
         });
         let (id, stream) = stream;
@@ -211,6 +220,8 @@ impl Entry<'_> {
 pub(crate) enum Commands {
     /// In requests beside its connection.
     Beside,
+    /// In requests that are all there is, and numbered.
+    Numbered,
     /// Not at all.
     None,
 }

@@ -9,6 +9,7 @@ mod emulation;
 pub(crate) mod entry;
 mod gate;
 mod plain;
+pub(crate) mod poll;
 mod query;
 pub(crate) mod rewind;
 mod streams;

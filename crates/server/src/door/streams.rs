@@ -20,7 +20,8 @@ use crate::worker::voice::Framing;
 
 /// What makes a body Protobuf, all else being JSON.
 pub(crate) const PROTOBUF: &str = "application/octet-stream";
-const LINES: &str = "application/x-ndjson";
+/// What makes it lines of JSON.
+pub(crate) const LINES: &str = "application/x-ndjson";
 const EVENTS: &str = "text/event-stream; charset=utf-8";
 
 /// What a stream of events begins with, so that the client sees at once that it is open.

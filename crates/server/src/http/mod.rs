@@ -5,7 +5,7 @@
 //! | `POST /api/<method>` | the application's backend: publish, presence, history … ([`api`]) |
 //! | `GET /metrics` | what was counted, for Prometheus ([`metrics`]), where it is switched on |
 //! | `GET /health` | 200 and `{}` while the process serves |
-//! | `/connection/http_stream`, `/connection/sse`, `/emulation` … | the doors that are made of plain HTTP: what `Node::enter` answers |
+//! | `/connection/http_stream`, `/connection/sse`, `/connection/poll`, `/emulation` … | the doors that are made of plain HTTP: what `Node::enter` answers |
 //! | `/connection/websocket` | an upgrade that comes behind other requests (the door handles those that come first); 426 for a plain request |
 //! | `GET /`, `/assets/…` | the chat page, in development only |
 //! | `POST /dev/token` | a token for anybody, in development only |

@@ -29,6 +29,7 @@ use self::clock::Clock;
 use self::connections::Connections;
 use self::mailbox::{Batch, WorkerMailbox};
 use self::wakes::Wakes;
+use crate::door::poll::keeper::Pads;
 use crate::embed::Request;
 use crate::embed::desk::Files;
 use crate::http::metrics::CallCounters;
@@ -53,6 +54,8 @@ pub(crate) struct Worker {
 pub(crate) struct State {
     pub(crate) hub: Hub,
     pub(crate) connections: Connections,
+    /// What sessions have between their polls.
+    pub(crate) pads: Pads,
     /// Where there are handlers: what is kept for them.
     pub(crate) files: Option<Rc<RefCell<Files>>>,
     /// What was counted of calls of the HTTP API.
@@ -96,6 +99,7 @@ impl Worker {
         let state = State {
             hub,
             connections: Connections::default(),
+            pads: Pads::default(),
             files,
             calls: CallCounters::default(),
             batch: Batch::default(),

@@ -4,6 +4,7 @@
 //! together, so that a reader rarely sees a part of one.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
@@ -41,6 +42,17 @@ pub(crate) struct Stream {
     tell_drained: bool,
     /// The connection below, which has to end when the session does.
     line: Option<Rc<HttpLine>>,
+    /// Set where messages are kept until the client acknowledges them.
+    numbers: Option<Numbers>,
+}
+
+/// Messages are numbered in the order in which they were queued.
+#[derive(Clone, Copy, Default)]
+struct Numbers {
+    /// Of the first in the queue: all before it are acknowledged.
+    first: u64,
+    /// Of the first that was never told.
+    untold: u64,
 }
 
 impl Stream {
@@ -60,7 +72,15 @@ impl Stream {
             dirty: false,
             tell_drained: false,
             line: None,
+            numbers: None,
         }
+    }
+
+    /// One whose messages are kept until the client acknowledges them. Only those count as taken; why it
+    /// ended is no message.
+    pub(crate) fn retaining(mut self) -> Self {
+        self.numbers = Some(Numbers::default());
+        self
     }
 
     /// One that says things in other words.
@@ -135,6 +155,11 @@ impl Stream {
 
     /// The session is over: what waits is still written, or not, and the last word is why.
     pub(crate) fn end(&mut self, ending: Ending, scratch: &mut Vec<u8>) {
+        if self.numbers.is_some() {
+            self.ending = Some(ending);
+            self.wake();
+            return;
+        }
         if !ending.flush {
             self.queue.clear();
             self.queued = 0;
@@ -156,11 +181,77 @@ impl Stream {
             line.end(ending.flush);
         }
         self.ending = Some(ending);
+        self.wake();
+    }
+
+    /// Wakes who takes messages out.
+    pub(crate) fn wake(&self) {
         self.waker.wake_by_ref();
     }
 
     pub(crate) fn is_ended(&self) -> bool {
         self.ending.is_some()
+    }
+
+    /// Why it ended, if it did.
+    pub(crate) fn ended_by(&self) -> Option<Disconnect> {
+        let ending = self.ending.as_ref()?;
+        Some(ending.disconnect.clone())
+    }
+
+    /// Whether there is something to tell: messages, or the end.
+    pub(crate) fn has_news(&self) -> bool {
+        !self.queue.is_empty() || self.is_ended()
+    }
+
+    /// Drops the messages before `number`: the client has them.
+    ///
+    /// # Errors
+    ///
+    /// The numbers that could be acknowledged, if this is none of them.
+    pub(crate) fn acknowledge(&mut self, number: u64) -> Result<(), RangeInclusive<u64>> {
+        let Numbers { first, untold } = self.numbers.unwrap_or_default();
+        if number < first || number > untold {
+            return Err(first..=untold);
+        }
+        for _ in first..number {
+            self.pop();
+        }
+        if self.queue.is_empty() {
+            // An idle session holds no memory.
+            self.queue = VecDeque::new();
+        }
+        if let Some(numbers) = &mut self.numbers {
+            numbers.first = number;
+        }
+        Ok(())
+    }
+
+    /// Appends to `out` what isn't acknowledged: at most so many messages and bytes, but one message in
+    /// any case. Returns the number of the next, and whether there is none yet.
+    pub(crate) fn tell(
+        &mut self,
+        max_bytes: usize,
+        max_messages: usize,
+        out: &mut Vec<u8>,
+    ) -> (u64, bool) {
+        let mut len = 0;
+        let mut count = 0;
+        for message in self.queue.iter().take(max_messages) {
+            len += message.len();
+            if count > 0 && len > max_bytes {
+                break;
+            }
+            out.extend_from_slice(message);
+            count += 1;
+        }
+        let mut numbers = self.numbers.unwrap_or_default();
+        let next = numbers.first + count as u64;
+        numbers.untold = numbers.untold.max(next);
+        if self.numbers.is_some() {
+            self.numbers = Some(numbers);
+        }
+        (next, count == self.queue.len())
     }
 
     /// Notes that there will be something to look at at the end of the turn; `true` the first time.
@@ -266,6 +357,43 @@ mod tests {
             (stream.queued(), stream.written()),
             (0, CHUNK as u64 * 4 + 31)
         );
+    }
+
+    #[test]
+    fn what_is_not_acknowledged_is_told_again() {
+        let mut stream = Stream::new(Encoding::Json, Framing::Lines).retaining();
+        let told = |stream: &mut Stream| {
+            let mut out = Vec::new();
+            let (next, is_all) = stream.tell(8, 3, &mut out);
+            (String::from_utf8(out).unwrap(), next, is_all)
+        };
+        for message in ["a", "b", "c", "d", "long one", "e"] {
+            stream.push(message.as_bytes(), &mut Vec::new());
+        }
+        let first = ("a\nb\nc\n".to_owned(), 3, false);
+        assert_eq!(told(&mut stream), first);
+        assert_eq!(stream.acknowledge(0), Ok(()));
+        assert_eq!(told(&mut stream), first);
+        // What was never told can't be acknowledged, and what was can't be taken back.
+        assert_eq!(stream.acknowledge(4), Err(0..=3));
+        assert_eq!(stream.acknowledge(2), Ok(()));
+        assert_eq!(stream.acknowledge(1), Err(2..=3));
+        assert_eq!((stream.written(), stream.queued()), (4, 15));
+        assert_eq!(told(&mut stream), ("c\nd\n".to_owned(), 4, false));
+        // The other answer may have got there after all.
+        assert_eq!(stream.acknowledge(3), Ok(()));
+        assert_eq!(stream.acknowledge(4), Ok(()));
+        assert_eq!(told(&mut stream), ("long one\n".to_owned(), 5, false));
+        assert_eq!(stream.acknowledge(5), Ok(()));
+        let disconnect = Disconnect::SHUTDOWN;
+        let flush = false;
+        stream.end(Ending { disconnect, flush }, &mut Vec::new());
+        assert_eq!(told(&mut stream), ("e\n".to_owned(), 6, true));
+        assert_eq!(stream.acknowledge(6), Ok(()));
+        assert_eq!((stream.written(), stream.queued()), (19, 0));
+        assert!(stream.has_news());
+        assert_eq!(stream.ended_by(), Some(Disconnect::SHUTDOWN));
+        assert_eq!(told(&mut stream), (String::new(), 6, true));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::http::{Session, get, post, send};
 use crate::process::{Server, wait_until};
 
 /// The doors, each with a request that would open something.
-const REQUESTS: [(&str, &str, &str); 11] = [
+const REQUESTS: [(&str, &str, &str); 12] = [
     (
         "POST",
         "/connection/http_stream",
@@ -19,6 +19,11 @@ const REQUESTS: [(&str, &str, &str); 11] = [
         "",
     ),
     ("POST", "/connection/sse", r#"{"id":1,"connect":{}}"#),
+    (
+        "POST",
+        "/connection/poll",
+        "{\"open\":1}\n{\"id\":1,\"connect\":{}}",
+    ),
     ("POST", "/emulation", "{}"),
     ("POST", "/connection/uni_http_stream", "{}"),
     ("GET", "/connection/uni_sse", ""),
@@ -79,7 +84,7 @@ fn sessions_have_a_limit() {
 #[test]
 fn doors_can_be_shut() {
     let config = format!(
-        "{WORKERS}\n[doors]\nhttp_stream = false\nsse = false\nunidirectional = false\nplain = false\n"
+        "{WORKERS}\n[doors]\nhttp_stream = false\nsse = false\npoll = false\nunidirectional = false\nplain = false\n"
     );
     let server = Server::serve("doors-shut", &config);
     for (method, path, body) in REQUESTS {

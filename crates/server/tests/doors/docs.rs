@@ -56,3 +56,13 @@ fn the_examples_with_curl_do_what_is_said() {
         run(commands, parts);
     }
 }
+
+#[test]
+fn a_session_can_be_polled_by_hand() {
+    let blocks = blocks("long-polling.md");
+    assert_eq!(blocks.len(), 1, "{blocks:?}");
+    run(
+        &blocks[0],
+        &[r#""session":"#, r#""connect":{"#, r#""push":"#],
+    );
+}

@@ -146,6 +146,7 @@ fn browsers_may_ask_first() {
     for path in [
         "/emulation",
         "/connection/http_stream",
+        "/connection/poll",
         "/connection/uni_http_stream",
     ] {
         let origin = format!("http://{}", server.address);

@@ -153,7 +153,12 @@ impl Response {
     }
 
     /// All that is left of the response.
-    pub(crate) fn rest(mut self) -> String {
+    pub(crate) fn rest(self) -> String {
+        String::from_utf8(self.rest_bytes()).expect("text")
+    }
+
+    /// The same as it was sent.
+    pub(crate) fn rest_bytes(mut self) -> Vec<u8> {
         if self.is_chunked {
             while let Some(chunk) = self.chunk() {
                 self.body.extend_from_slice(&chunk);
@@ -164,7 +169,7 @@ impl Response {
             while self.raw.len() < len && read_more(&mut self.stream, &mut self.raw) {}
             self.body.append(&mut self.raw);
         }
-        String::from_utf8(self.body).expect("text")
+        self.body
     }
 
     /// The response that follows a whole one on the same connection.

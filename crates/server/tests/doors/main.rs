@@ -8,6 +8,7 @@ mod docs;
 mod emulation;
 mod http;
 mod plain;
+mod poll;
 #[path = "../support/process.rs"]
 mod process;
 mod socket;

@@ -1,0 +1,195 @@
+//! What a request asks for: the first line of its body.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+/// How long a poll waits that doesn't say, and how long it may.
+pub(super) const HOLD: Duration = Duration::from_secs(25);
+const MAX_HOLD: u64 = 55;
+
+/// The version that there is.
+const VERSION: u64 = 1;
+
+/// What is asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    Open,
+    Poll {
+        session: String,
+        number: u64,
+        hold: Duration,
+    },
+    Send {
+        session: String,
+        number: u64,
+    },
+    Close {
+        session: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Head {
+    open: Option<u64>,
+    session: Option<String>,
+    poll: Option<u64>,
+    hold: Option<u64>,
+    send: Option<u64>,
+    close: Option<bool>,
+}
+
+/// Reads a body: what it asks for, and the data behind that.
+///
+/// # Errors
+///
+/// What was expected, in words.
+pub(super) fn parse(body: &Bytes) -> Result<(Ask, Bytes), String> {
+    let end = body.iter().position(|byte| *byte == b'\n');
+    let (line, data) = match end {
+        Some(end) => (body.slice(..end), body.slice(end + 1..)),
+        None => (body.clone(), Bytes::new()),
+    };
+    let head: Head =
+        serde_json::from_slice(&line).map_err(|error| format!("{EXPECTED}: {error}"))?;
+    let ask = match head {
+        Head {
+            open: Some(version),
+            session: None,
+            poll: None,
+            hold: None,
+            send: None,
+            close: None,
+        } => {
+            if version != VERSION {
+                return Err(format!(
+                    "this server knows version {VERSION} of long-polling; asked for was {version}"
+                ));
+            }
+            Ask::Open
+        }
+        Head {
+            session: Some(session),
+            poll: Some(number),
+            hold,
+            open: None,
+            send: None,
+            close: None,
+        } => {
+            if hold.is_some_and(|hold| hold > MAX_HOLD) {
+                return Err(format!(
+                    "hold must be a number of seconds from 0 to {MAX_HOLD}"
+                ));
+            }
+            Ask::Poll {
+                session,
+                number,
+                hold: hold.map_or(HOLD, Duration::from_secs),
+            }
+        }
+        Head {
+            session: Some(session),
+            send: Some(number),
+            open: None,
+            poll: None,
+            hold: None,
+            close: None,
+        } => {
+            if number == 0 {
+                return Err("frames are numbered from 1; this one has 0".to_owned());
+            }
+            Ask::Send { session, number }
+        }
+        Head {
+            session: Some(session),
+            close: Some(true),
+            open: None,
+            poll: None,
+            hold: None,
+            send: None,
+        } => Ask::Close { session },
+        _ => return Err(EXPECTED.to_owned()),
+    };
+    let takes_data = matches!(ask, Ask::Open | Ask::Send { .. });
+    if !takes_data && !data.is_empty() {
+        return Err("only what opens a session or sends has data behind its first line".to_owned());
+    }
+    Ok((ask, data))
+}
+
+const EXPECTED: &str = r#"expected a first line such as {"open":1}, {"session":"…","poll":0}, {"session":"…","send":1} or {"session":"…","close":true}"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(body: &'static str) -> Result<(Ask, Bytes), String> {
+        super::parse(&Bytes::from_static(body.as_bytes()))
+    }
+
+    #[test]
+    fn a_head_says_what_is_asked_for() {
+        let session = || "s".to_owned();
+        let poll = |number, hold| Ask::Poll {
+            session: session(),
+            number,
+            hold: Duration::from_secs(hold),
+        };
+        for (body, ask, data) in [
+            (r#"{"open":1}"#, Ask::Open, ""),
+            ("{\"open\":1}\n{}\n{}", Ask::Open, "{}\n{}"),
+            (r#"{"session":"s","poll":7}"#, poll(7, 25), ""),
+            (
+                "{\"poll\":0,\"session\":\"s\",\"hold\":0}\n",
+                poll(0, 0),
+                "",
+            ),
+            (r#"{"session":"s","poll":0,"hold":55}"#, poll(0, 55), ""),
+            (
+                "{\"session\":\"s\",\"send\":1}\nx",
+                Ask::Send {
+                    session: session(),
+                    number: 1,
+                },
+                "x",
+            ),
+            (
+                r#"{"session":"s","close":true}"#,
+                Ask::Close { session: session() },
+                "",
+            ),
+        ] {
+            assert_eq!(
+                parse(body),
+                Ok((ask, Bytes::from_static(data.as_bytes()))),
+                "{body}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_can_not_be_is_told_so() {
+        for (body, part) in [
+            ("", "expected a first line"),
+            ("{}", "expected a first line"),
+            ("\n{\"open\":1}", "expected a first line"),
+            ("[1]", "expected a first line"),
+            (r#"{"open":2}"#, "version 1"),
+            (r#"{"open":1,"session":"s"}"#, "expected"),
+            (r#"{"open":1,"more":1}"#, "more"),
+            (r#"{"poll":1}"#, "expected"),
+            (r#"{"session":"s","poll":1,"send":1}"#, "expected"),
+            (r#"{"session":"s","poll":-1}"#, "-1"),
+            (r#"{"session":"s","poll":1,"hold":56}"#, "0 to 55"),
+            (r#"{"session":"s","send":0}"#, "from 1"),
+            (r#"{"session":"s","close":false}"#, "expected"),
+            ("{\"session\":\"s\",\"poll\":1}\nx", "data"),
+            ("{\"session\":\"s\",\"close\":true}\nx", "data"),
+        ] {
+            let error = parse(body).expect_err(body);
+            assert!(error.contains(part), "{body}: {error}");
+        }
+    }
+}

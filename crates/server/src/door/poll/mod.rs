@@ -1,0 +1,269 @@
+//! `/connection/poll`: a session in both directions over requests that are answered as soon as there is
+//! something to say (`docs/long-polling.md`).
+//!
+//! What the hub says is kept until the client has acknowledged it, and frames of commands are numbered:
+//! so a request may be repeated whenever its answer got lost. A session is looked after by a task of its
+//! own on the worker where it began ([`keeper`]); requests may come to any worker, and reach it through
+//! the mailbox.
+
+mod head;
+pub(crate) mod keeper;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Method, Request, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use serde_json::json;
+use tautline_hub::{Now, Transport};
+use tautline_protocol::{Disconnect, Encoding};
+use tokio::sync::oneshot;
+
+use self::head::Ask;
+use self::keeper::{Answer, Outcome, Pad, Unanswered};
+use super::address::Place;
+use super::entry::{Commands, Entry, Refused, Response, bad_request, frame};
+use super::gate;
+use super::streams::{LINES, PROTOBUF, encoding, read};
+use crate::http::respond::{self, ReplyBody};
+use crate::worker::State;
+use crate::worker::stream::Stream;
+use crate::worker::voice::Framing;
+
+/// `POST /connection/poll`.
+pub(crate) async fn respond(
+    entry: &Entry<'_>,
+    request: Request<Incoming>,
+) -> Result<Response, Refused> {
+    if request.method() != Method::POST {
+        return Err(gate::other_method(request.method(), "POST, OPTIONS"));
+    }
+    let encoding = encoding(&request);
+    let body = read(entry, request).await?;
+    let (ask, data) = head::parse(&body).map_err(|error| bad_request(&error))?;
+    // Before anything is done with it.
+    frame(encoding, &data)?;
+    match ask {
+        Ask::Open => open(entry, encoding, &data).await,
+        Ask::Poll {
+            session,
+            number,
+            hold,
+        } => {
+            let place = find(entry, &session)?;
+            let answer = poll(entry, place, encoding, number, hold).await?;
+            let head = json!({"next": answer.next});
+            Ok(messages(encoding, head, &answer))
+        }
+        Ask::Send { session, number } => {
+            let place = find(entry, &session)?;
+            send(entry, place, encoding, number, data).await?;
+            Ok(done())
+        }
+        Ask::Close { session } => {
+            let place = find(entry, &session)?;
+            close(entry, place).await?;
+            Ok(done())
+        }
+    }
+}
+
+/// Begins a session. Its keeper is there before anybody can ask for it.
+async fn open(
+    entry: &Entry<'_>,
+    encoding: Encoding,
+    commands: &Bytes,
+) -> Result<Response, Refused> {
+    let framing = match encoding {
+        Encoding::Json => Framing::Lines,
+        _ => Framing::Lengths,
+    };
+    let stream = Stream::new(encoding, framing).retaining();
+    let first = match &commands[..] {
+        [] => None,
+        commands => Some(frame(encoding, commands)?),
+    };
+    let transport = Transport::new("poll", encoding);
+    let patience = entry.doors.options.poll_timeout;
+    let seat = entry.open(transport, stream, Commands::Numbered, first)?;
+    let place = Place {
+        worker: entry.index,
+        id: seat.id,
+    };
+    keeper::begin(seat, patience);
+    let mut head = json!({
+        "session": &*entry.doors.addresses.name(place).session,
+        "next": 0,
+        "idle": patience.as_secs(),
+    });
+    let answer = if commands.is_empty() {
+        Answer::default()
+    } else {
+        poll(entry, place, encoding, 0, head::HOLD).await?
+    };
+    head["next"] = answer.next.into();
+    Ok(messages(encoding, head, &answer))
+}
+
+/// Waits for what comes behind `number`, for as long as `hold`.
+async fn poll(
+    entry: &Entry<'_>,
+    place: Place,
+    encoding: Encoding,
+    number: u64,
+    hold: Duration,
+) -> Result<Answer, Refused> {
+    // The connection isn't too old while somebody waits.
+    let _guard = entry.line.begin_stream();
+    let (answer, answered) = oneshot::channel();
+    call(entry, place, move |now, state| {
+        let Some(pad) = pad_of(state, place, encoding) else {
+            return;
+        };
+        let is_drained = pad.borrow_mut().poll(number, hold, answer);
+        if is_drained {
+            let State {
+                hub, connections, ..
+            } = state;
+            hub.drained(now, place.id, connections);
+        }
+    })?;
+    match answered.await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(Unanswered::Overtaken)) => Err(respond::text(
+            StatusCode::CONFLICT,
+            "Another poll of this session has begun, which ends this one.\n",
+        )
+        .into()),
+        Ok(Err(Unanswered::UnknownNumber { expected })) => {
+            let (first, last) = expected.into_inner();
+            let body = format!(
+                "Gone: expected a number from {first} to {last} to poll with; got {number}. What came before \
+                 was acknowledged, what comes behind was never told. Begin a new session.\n"
+            );
+            Err(respond::text(StatusCode::GONE, body).into())
+        }
+        Err(_) => Err(unknown()),
+    }
+}
+
+/// Has the session execute a frame of commands, unless it has already.
+async fn send(
+    entry: &Entry<'_>,
+    place: Place,
+    encoding: Encoding,
+    number: u64,
+    data: Bytes,
+) -> Result<(), Refused> {
+    if data.is_empty() {
+        return Err(bad_request(
+            "expected commands behind the line with \"send\"; there are none",
+        ));
+    }
+    let (answer, answered) = oneshot::channel();
+    call(entry, place, move |now, state| {
+        let Some(pad) = pad_of(state, place, encoding) else {
+            return;
+        };
+        let outcome = pad.borrow_mut().number(number);
+        if outcome == Outcome::Execute {
+            let State {
+                hub, connections, ..
+            } = state;
+            match frame(encoding, &data) {
+                Ok(frame) => hub.receive(now, place.id, frame, connections),
+                Err(_) => hub.disconnect(now, place.id, Disconnect::BAD_REQUEST, connections),
+            }
+        }
+        // Nobody to tell any more is nothing to tell.
+        let _ = answer.send(outcome);
+    })?;
+    match answered.await {
+        Ok(Outcome::Execute | Outcome::Done) => Ok(()),
+        Ok(Outcome::Missing { expected }) => {
+            let body = format!(
+                "A frame before this one is missing: expected number {expected}; got {number}. Nothing of \
+                 it was executed.\n"
+            );
+            Err(respond::text(StatusCode::CONFLICT, body).into())
+        }
+        Ok(Outcome::Over) | Err(_) => Err(unknown()),
+    }
+}
+
+/// Ends a session.
+async fn close(entry: &Entry<'_>, place: Place) -> Result<(), Refused> {
+    let (answer, answered) = oneshot::channel();
+    call(entry, place, move |now, state| {
+        if let Some(pad) = state.pads.get(place.id) {
+            pad.borrow_mut().close();
+            state.leave(now, place.id);
+            let _ = answer.send(());
+        }
+    })?;
+    answered.await.map_err(|_| unknown())
+}
+
+/// Has a session's worker do something in a turn.
+fn call(
+    entry: &Entry<'_>,
+    place: Place,
+    work: impl FnOnce(Now, &mut State) + Send + 'static,
+) -> Result<(), Refused> {
+    let mailbox = entry.mailboxes.get(usize::from(place.worker));
+    let mailbox = mailbox.ok_or_else(unknown)?;
+    mailbox.call(Box::new(work));
+    Ok(())
+}
+
+fn pad_of(state: &State, place: Place, encoding: Encoding) -> Option<Pad> {
+    let pad = state.pads.get(place.id)?;
+    let is_its_encoding = pad.borrow().encoding() == encoding;
+    is_its_encoding.then_some(pad)
+}
+
+fn find(entry: &Entry<'_>, session: &str) -> Result<Place, Refused> {
+    entry.doors.addresses.find(session).map_err(|why| {
+        tracing::debug!(?why, "a poll for a session that isn't here");
+        unknown()
+    })
+}
+
+fn messages(encoding: Encoding, mut head: serde_json::Value, answer: &Answer) -> Response {
+    if let Some(end) = &answer.end {
+        head["end"] = json!({"code": end.code, "reason": &*end.reason});
+    }
+    let mut body = head.to_string().into_bytes();
+    body.reserve_exact(1 + answer.messages.len());
+    body.push(b'\n');
+    body.extend_from_slice(&answer.messages);
+    let content_type = match encoding {
+        Encoding::Json => LINES,
+        _ => PROTOBUF,
+    };
+    let content_type = HeaderValue::from_static(content_type);
+    let response = respond::with_body(StatusCode::OK, content_type, body.into());
+    unstored(response.map(ReplyBody::Whole))
+}
+
+fn done() -> Response {
+    let mut response = Response::new(ReplyBody::Whole(Full::default()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    unstored(response)
+}
+
+fn unstored(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn unknown() -> Refused {
+    respond::text(
+        StatusCode::NOT_FOUND,
+        "There is no such session. It may be over, or have another encoding: begin a new one.\n",
+    )
+    .into()
+}
