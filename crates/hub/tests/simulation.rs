@@ -21,6 +21,7 @@
 //! - presence is who is subscribed; joins and leaves take turns and end with the truth;
 //! - who is gone is not listed for longer than its pong may take, and nobody else is taken for gone;
 //! - a cache recovers the newest that passes the filter;
+//! - code that decides is told of each coming and going once, and has no question left open;
 //! - what was acknowledged is there, and what was told to be of an old version is not; versions grow;
 //! - nothing is left when everybody is gone.
 //!
@@ -37,6 +38,8 @@
 mod checks;
 #[path = "simulation/client.rs"]
 mod client;
+#[path = "simulation/code.rs"]
+mod code;
 #[path = "simulation/faults.rs"]
 mod faults;
 #[path = "simulation/log.rs"]
@@ -84,6 +87,8 @@ struct Weather {
     forgetful: bool,
     /// Some connections take little at a time.
     slow: bool,
+    /// Code decides, and takes its time.
+    code: bool,
     fault: Option<Fault>,
 }
 
@@ -96,6 +101,8 @@ const CHANNELS: [&str; 7] = [
 const CACHE: usize = 5;
 /// The one to which a token subscribes.
 const SERVER_SIDE: usize = 6;
+/// The user with that token.
+const TOKEN_SUBSCRIBED: &str = "eve";
 
 /// Which of [`CHANNELS`] a message names.
 fn index(channel: &Value) -> usize {
@@ -201,7 +208,7 @@ fn variable(name: &str) -> Option<u64> {
 
 fn tokens() -> Arc<[String]> {
     let named = ["ann", "bob"].map(|user| token(user, None));
-    let channels = json!({"sub": "eve", "channels": [CHANNELS[SERVER_SIDE]]});
+    let channels = json!({"sub": TOKEN_SUBSCRIBED, "channels": [CHANNELS[SERVER_SIDE]]});
     named.into_iter().chain([sign_claims(&channels)]).collect()
 }
 
@@ -225,6 +232,7 @@ const FAIR: Weather = Weather {
     lossy: false,
     forgetful: false,
     slow: false,
+    code: false,
     fault: None,
 };
 const SLOW: Weather = Weather { slow: true, ..FAIR };
@@ -277,6 +285,20 @@ fn an_engine_that_fails_now_and_then() {
 }
 
 #[test]
+fn code_that_takes_its_time() {
+    run(Weather { code: true, ..SLOW });
+}
+
+#[test]
+fn code_and_engine_that_take_their_time() {
+    run(Weather {
+        delays: LATER,
+        code: true,
+        ..SLOW
+    });
+}
+
+#[test]
 fn everything_at_once() {
     run(Weather {
         delays: Some(DelayOptions {
@@ -285,6 +307,7 @@ fn everything_at_once() {
         }),
         lossy: true,
         forgetful: true,
+        code: true,
         ..SLOW
     });
 }
@@ -296,6 +319,7 @@ fn planted_faults_are_found() {
     for fault in Fault::ALL {
         let weather = Weather {
             fault: Some(fault),
+            code: matches!(fault, Fault::ForgetUnsubscribed | Fault::ForgetDisconnected),
             ..SLOW
         };
         let is_found = |seed: &u64| {

@@ -43,10 +43,14 @@ pub(crate) enum Fault {
     StaleCache,
     /// Whoever is gone seems to read.
     SeemToRead,
+    /// Code isn't told that a subscription has ended.
+    ForgetUnsubscribed,
+    /// Code isn't told that a client has gone.
+    ForgetDisconnected,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::DropFromPage,
         Self::SwapTwo,
         Self::ForgetLeave,
@@ -62,6 +66,8 @@ impl Fault {
         Self::KeepRemoved,
         Self::StaleCache,
         Self::SeemToRead,
+        Self::ForgetUnsubscribed,
+        Self::ForgetDisconnected,
     ];
 }
 

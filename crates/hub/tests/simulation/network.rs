@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use tautline_hub::application::ApplicationOptions;
 use tautline_hub::engine::testkit::{DelayedEngine, Seeded};
 use tautline_hub::engine::{Engine, WorkerId};
 use tautline_hub::{Hub, HubConfig, Now, Outbox, SessionId, Transport};
 use tautline_protocol::{Disconnect, Encoding};
 
 use crate::QUEUE;
+use crate::code::Code;
 use crate::faults::{Fault, FaultyEngine};
 use crate::support::{Inbox, START};
 use crate::wire::Up;
@@ -24,6 +26,8 @@ pub(crate) struct Node {
     pub(crate) now: Now,
     pub(crate) workers: Vec<Worker>,
     pub(crate) delayed: Option<Arc<DelayedEngine>>,
+    /// What decides in code, if anything does.
+    pub(crate) code: Option<Code>,
 }
 
 pub(crate) struct Worker {
@@ -153,6 +157,7 @@ impl Node {
         engine: Arc<dyn Engine>,
         delayed: Option<Arc<DelayedEngine>>,
         fault: Option<Fault>,
+        code: Option<Code>,
         seed: u64,
     ) -> Self {
         let engine: Arc<dyn Engine> = match fault {
@@ -163,8 +168,17 @@ impl Node {
             let inbox = Arc::new(Inbox::default());
             let entropy = Box::new(Seeded::new(seed ^ (index as u64 + 1) << 32));
             let id = WorkerId(index as u16);
+            let mut hub = Hub::new(config.clone(), engine.clone(), id, inbox.clone(), entropy);
+            if let Some(code) = &code {
+                // However long it takes: nobody here wants to hear of it.
+                let options = ApplicationOptions {
+                    timeout: Duration::from_secs(100_000),
+                    ..ApplicationOptions::default()
+                };
+                hub.set_application(Box::new(code.clone()), options);
+            }
             Worker {
-                hub: Hub::new(config.clone(), engine.clone(), id, inbox.clone(), entropy),
+                hub,
                 inbox,
                 net: Net {
                     wires: BTreeMap::new(),
@@ -183,6 +197,7 @@ impl Node {
             },
             workers: (0..workers).map(worker).collect(),
             delayed,
+            code,
         }
     }
 
@@ -259,6 +274,16 @@ impl Node {
         let any = !batch.is_empty();
         hub.deliver(self.now, &mut batch, net);
         any
+    }
+
+    /// The application answers one question. Returns whether there was any.
+    pub(crate) fn answer(&mut self) -> bool {
+        let Some((ticket, answer)) = self.code.as_ref().and_then(Code::next) else {
+            return false;
+        };
+        let Worker { hub, net, .. } = &mut self.workers[usize::from(ticket.worker.0)];
+        hub.answer(self.now, ticket, answer, net);
+        true
     }
 
     pub(crate) fn pass(&mut self, time: Duration) {

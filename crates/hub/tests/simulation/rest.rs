@@ -41,6 +41,8 @@ impl Simulation {
     fn move_everything(&mut self) -> bool {
         let delayed = self.node.delayed.clone();
         let mut any = delayed.is_some_and(|delayed| delayed.step(self.node.now));
+        any |= self.node.answer();
+        self.check_node();
         for worker in 0..WORKERS {
             any |= self.node.deliver(worker, |all| all);
             self.check_node();
@@ -110,9 +112,13 @@ impl Simulation {
         for (index, worker) in self.node.workers.iter().enumerate() {
             assert!(worker.inbox.is_fed_nothing(), "worker {index} is still fed");
             assert_eq!(worker.hub.stats(), HubStats::default(), "worker {index}");
+            assert_eq!(worker.hub.questions(), 0, "worker {index}");
         }
         for channel in 0..CHANNELS.len() {
             assert!(self.members(channel).is_empty(), "somebody is left");
+        }
+        if let Some(code) = &self.node.code {
+            code.check_empty(self.is_exact());
         }
     }
 }

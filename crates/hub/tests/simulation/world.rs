@@ -14,6 +14,7 @@ use tautline_hub::{ApiPublish, HubConfig, SessionId};
 use tautline_protocol::Encoding;
 
 use crate::client::ClientModel;
+use crate::code::Code;
 use crate::log::Log;
 use crate::network::{Link, Node};
 use crate::payload::{KINDS, TAG, payload};
@@ -75,7 +76,8 @@ impl Simulation {
             Some(delayed) => delayed.clone(),
             None => memory.clone(),
         };
-        let node = Node::new(WORKERS, config, engine, delayed, weather.fault, seed);
+        let code = weather.code.then(|| Code::new(seed, weather.fault));
+        let node = Node::new(WORKERS, config, engine, delayed, weather.fault, code, seed);
         let tap = Arc::new(Inbox::default());
         let worker = WorkerId(WORKERS as u16);
         memory.register(worker, tap.clone());
@@ -294,6 +296,12 @@ impl Simulation {
     }
 
     fn let_engine_work(&mut self) {
+        if self.weather.code {
+            for _ in 0..self.random.below(8) {
+                self.node.answer();
+                self.check_node();
+            }
+        }
         let Some(delayed) = self.node.delayed.clone() else {
             return self.deliver();
         };
