@@ -20,6 +20,8 @@
 //! - what waits for a reader is bounded;
 //! - presence is who is subscribed; joins and leaves take turns and end with the truth;
 //! - who is gone is not listed for longer than its pong may take, and nobody else is taken for gone;
+//! - what a filter of the namespace hides is neither pushed nor recovered nor in any page, whatever the client asks for;
+//! - a publisher doesn't get its own where it is to do without;
 //! - a cache recovers the newest that passes the filter;
 //! - code that decides is told of each coming and going once, and has no question left open;
 //! - what was acknowledged is there, and what was told to be of an old version is not; versions grow;
@@ -68,7 +70,7 @@ use tautline_auth::{Verifier, VerifierConfig};
 use tautline_hub::HubConfig;
 use tautline_hub::config::{
     ChannelOptions, ClientOptions, DeltaType, NamespaceOptions, RateLimitOptions, RecoveryMode,
-    SlowConsumerOption,
+    SlowConsumerOption, TagsFilterTemplate,
 };
 use tautline_hub::engine::HistoryOptions;
 use tautline_hub::engine::testkit::DelayOptions;
@@ -94,13 +96,17 @@ struct Weather {
 
 const WORKERS: usize = 3;
 const CLIENTS: usize = 6;
-const CHANNELS: [&str; 7] = [
-    "room:a", "room:b", "plain:a", "latest:a", "newest:a", "cache:a", "own:a",
+const CHANNELS: [&str; 9] = [
+    "room:a", "room:b", "plain:a", "latest:a", "newest:a", "cache:a", "own:a", "hidden:a", "mine:a",
 ];
 /// The one whose recovery is the newest publication.
 const CACHE: usize = 5;
 /// The one to which a token subscribes.
 const SERVER_SIDE: usize = 6;
+/// The one of which subscribers may know what is of some kinds only ([`payload::KNOWN`]), whatever they ask for.
+const HIDDEN: usize = 7;
+/// The one in which publishers do without their own publications.
+const EXCLUDING: usize = 8;
 /// The user with that token.
 const TOKEN_SUBSCRIBED: &str = "eve";
 
@@ -170,6 +176,17 @@ fn config() -> Arc<HubConfig> {
         delta_publish: true,
         ..room
     };
+    let filter = json!({"key": payload::TAG, "cmp": "in", "vals": payload::KNOWN}).to_string();
+    let hidden = NamespaceOptions {
+        name: "hidden".into(),
+        server_tags_filter: Some(TagsFilterTemplate::parse(&filter).unwrap()),
+        ..room.clone()
+    };
+    let mine = NamespaceOptions {
+        name: "mine".into(),
+        exclude_publisher: true,
+        ..room.clone()
+    };
     let plain = NamespaceOptions {
         name: "plain".into(),
         ..base.clone()
@@ -180,7 +197,7 @@ fn config() -> Arc<HubConfig> {
         ..base
     };
     let channel = ChannelOptions {
-        namespaces: vec![room, plain, latest, newest, cache, own],
+        namespaces: vec![room, plain, latest, newest, cache, own, hidden, mine],
         ..ChannelOptions::default()
     };
     let verifier = Verifier::new(VerifierConfig {

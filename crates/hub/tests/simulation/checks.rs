@@ -10,7 +10,7 @@ use crate::support;
 use crate::view::{Claim, Recovery};
 use crate::wire;
 use crate::world::{Simulation, Told};
-use crate::{CACHE, CHANNELS, HISTORY, PONG_TIMEOUT};
+use crate::{CACHE, CHANNELS, EXCLUDING, HISTORY, PONG_TIMEOUT};
 
 /// How long somebody who is gone may be listed: the ping that finds out comes within its interval (25 s),
 /// is given its time (8 s), twice if it waited behind something, and clocks are coarse.
@@ -70,7 +70,9 @@ impl Simulation {
                 let kind = publication.tags.get(TAG).cloned();
                 let time = self.node.now.monotonic;
                 let position = (&*epoch, publication.offset);
-                self.logs[index].append(position, number, kind, time);
+                let info = publication.info.as_ref().filter(|_| index == EXCLUDING);
+                let by = info.map(|info| info.client.to_string());
+                self.logs[index].append(position, number, (kind, by), time);
             }
         }
     }

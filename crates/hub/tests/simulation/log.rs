@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use tautline_hub::engine::HistoryOptions;
 
+use crate::payload::KNOWN;
+
 pub(crate) struct Log {
     pub(crate) has_history: bool,
     /// Readers that can't keep up may miss some, but never the newest.
     pub(crate) may_skip: bool,
+    /// Subscribers may know of some kinds only.
+    is_filtered: bool,
     /// How many publishes were begun that must be there in the end.
     pub(crate) started: usize,
     pub(crate) entries: Vec<Entry>,
@@ -29,21 +33,31 @@ pub(crate) struct Entry {
     pub(crate) offset: u64,
     pub(crate) number: u64,
     pub(crate) kind: Option<String>,
+    /// Nobody may know of it.
+    is_hidden: bool,
+    /// The connection which published it, where it isn't to get that.
+    by: Option<String>,
     time: Duration,
 }
 
 impl Entry {
     /// Whether a subscriber with this filter gets it.
     pub(crate) fn passes(&self, filter: Option<&str>) -> bool {
-        filter.is_none_or(|filter| self.kind.as_deref() == Some(filter))
+        !self.is_hidden && filter.is_none_or(|filter| self.kind.as_deref() == Some(filter))
+    }
+
+    /// Whether this connection is not to get it, as it has published it.
+    pub(crate) fn is_own(&self, client: &str) -> bool {
+        self.by.as_deref() == Some(client)
     }
 }
 
 impl Log {
-    pub(crate) fn new(has_history: bool, may_skip: bool) -> Self {
+    pub(crate) fn new(has_history: bool, may_skip: bool, is_filtered: bool) -> Self {
         Self {
             has_history,
             may_skip,
+            is_filtered,
             started: 0,
             entries: Vec::new(),
             acknowledged: Vec::new(),
@@ -58,7 +72,7 @@ impl Log {
         &mut self,
         (epoch, offset): (&str, u64),
         number: u64,
-        kind: Option<String>,
+        (kind, by): (Option<String>, Option<String>),
         time: Duration,
     ) {
         assert!(self.place(number).is_none(), "{number} was published twice");
@@ -82,7 +96,10 @@ impl Log {
             epoch: epoch.into(),
             offset,
             number,
+            is_hidden: self.is_filtered
+                && !kind.as_deref().is_some_and(|kind| KNOWN.contains(&kind)),
             kind,
+            by,
             time,
         });
     }
@@ -125,11 +142,16 @@ impl Log {
         entries.map(|entry| entry.offset).max().unwrap_or(0)
     }
 
-    /// The offset that follows on a position for a subscriber with this filter.
-    pub(crate) fn next(&self, epoch: &str, offset: u64, filter: Option<&str>) -> Option<u64> {
+    /// The offset that follows on a position for somebody who gets this.
+    pub(crate) fn next(
+        &self,
+        epoch: &str,
+        offset: u64,
+        gets: impl Fn(&Entry) -> bool,
+    ) -> Option<u64> {
         let mut entries = self.entries.iter();
-        let next = entries
-            .find(|entry| entry.epoch == epoch && entry.offset > offset && entry.passes(filter));
+        let next =
+            entries.find(|entry| entry.epoch == epoch && entry.offset > offset && gets(entry));
         next.map(|entry| entry.offset)
     }
 

@@ -24,3 +24,5 @@ pub(crate) fn number(text: &str) -> u64 {
 /// The tag by which subscribers filter.
 pub(crate) const TAG: &str = "kind";
 pub(crate) const KINDS: [&str; 3] = ["x", "y", "z"];
+/// What subscribers of [`HIDDEN`](crate::HIDDEN) may know of.
+pub(crate) const KNOWN: [&str; 2] = ["x", "y"];

@@ -6,13 +6,15 @@ use serde_json::{Value, json};
 use tautline_protocol::{Encoding, delta};
 
 use crate::client::State;
-use crate::log::Log;
+use crate::log::{Entry, Log};
 use crate::payload;
 use crate::wire;
 
 #[derive(Default)]
 pub(crate) struct Subscription {
     pub(crate) wanted: bool,
+    /// Id of the connection.
+    me: String,
     pub(crate) state: State,
     /// Only publications of this kind are wanted.
     pub(crate) filter: Option<&'static str>,
@@ -66,7 +68,7 @@ impl Subscription {
 
     pub(crate) fn begin(
         &mut self,
-        encoding: Encoding,
+        (me, encoding): (&str, Encoding),
         result: &Value,
         since: Option<&(u64, String)>,
         is_cache: bool,
@@ -74,6 +76,7 @@ impl Subscription {
     ) {
         assert_eq!(self.state, State::Begun);
         self.state = State::On;
+        me.clone_into(&mut self.me);
         self.began_at = log.entries.len();
         self.base = None;
         self.is_ahead = false;
@@ -128,7 +131,7 @@ impl Subscription {
                 self.place.is_none_or(|before| place > before),
                 "out of order, or twice"
             );
-            assert!(log.entries[place].passes(self.filter), "not asked for");
+            assert!(self.gets(&log.entries[place]), "not asked for");
             self.place = Some(place);
             return;
         }
@@ -136,7 +139,7 @@ impl Subscription {
         if log.may_skip || std::mem::take(&mut self.is_ahead) {
             assert!(offset > self.offset, "{offset} after {}", self.offset);
         } else {
-            let expected = log.next(&self.epoch, self.offset, self.filter);
+            let expected = log.next(&self.epoch, self.offset, |entry| self.gets(entry));
             assert_eq!(
                 Some(offset),
                 expected,
@@ -146,8 +149,13 @@ impl Subscription {
         }
         let entry = log.at(&self.epoch, offset).expect("never published");
         assert_eq!(entry.number, number, "at {offset} of {}", self.epoch);
-        assert!(entry.passes(self.filter), "{number} was not asked for");
+        assert!(self.gets(entry), "{number} was not asked for");
         self.offset = offset;
+    }
+
+    /// Whether a publication is for this subscription.
+    fn gets(&self, entry: &Entry) -> bool {
+        entry.passes(self.filter) && !entry.is_own(&self.me)
     }
 
     /// When all is quiet, whoever is subscribed has heard everything.
@@ -156,15 +164,12 @@ impl Subscription {
             return;
         }
         if log.has_history {
-            let next = log.next(&self.epoch, self.offset, self.filter);
+            let next = log.next(&self.epoch, self.offset, |entry| self.gets(entry));
             assert!(next.is_none() || self.is_ahead, "{who} misses {next:?}");
         } else if !lossy {
             let heard = self.place.map_or(self.began_at, |place| place + 1);
             let mut rest = log.entries[heard.min(log.entries.len())..].iter();
-            assert!(
-                !rest.any(|entry| entry.passes(self.filter)),
-                "{who} is behind"
-            );
+            assert!(!rest.any(|entry| self.gets(entry)), "{who} is behind");
         }
     }
 }

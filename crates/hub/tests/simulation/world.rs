@@ -21,7 +21,7 @@ use crate::payload::{KINDS, TAG, payload};
 use crate::support::Inbox;
 use crate::view::View;
 use crate::wire::{self, Up};
-use crate::{CACHE, CHANNELS, CLIENTS, SERVER_SIDE, STEPS, WORKERS, Weather};
+use crate::{CHANNELS, CLIENTS, HIDDEN, STEPS, WORKERS, Weather};
 
 pub(crate) struct Simulation {
     pub(crate) node: Node,
@@ -88,8 +88,9 @@ impl Simulation {
         }
         let log = |channel: &str| {
             let has_history = !channel.starts_with("plain") && !channel.starts_with("newest");
-            let may_skip = !channel.starts_with("room") && channel != CHANNELS[SERVER_SIDE];
-            Log::new(has_history, may_skip && channel != CHANNELS[CACHE])
+            let skipping = ["plain", "latest", "newest"];
+            let may_skip = skipping.iter().any(|name| channel.starts_with(name));
+            Log::new(has_history, may_skip, channel == CHANNELS[HIDDEN])
         };
         let client = |index: usize| {
             let encoding = [Encoding::Json, Encoding::Protobuf][index / 2 % 2];
