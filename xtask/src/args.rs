@@ -12,6 +12,7 @@ usage: cargo xtask test [SUITE...] [--no-install]
 
   test              everything that has to hold, with all of its own set-up
   test quick        the inner loop: format, lints and cargo test; Rust alone
+  test ladder       the long run: a million messages over every ordered pair of transports
   test SUITE...     these suites:
                       rust         format, lints, docs, unit, integration and doc tests, requirements of the RFCs
                       supply       licences and lock files of what we depend on
@@ -105,7 +106,7 @@ fn suite(name: &str) -> Result<Suite, String> {
     Suite::from_name(name).ok_or_else(|| {
         let names: Vec<_> = Suite::ALL.iter().map(|suite| suite.name()).collect();
         format!(
-            "unknown suite: {name} (expected quick, {})",
+            "unknown suite: {name} (expected quick, ladder, {})",
             names.join(", ")
         )
     })
@@ -137,6 +138,7 @@ mod tests {
     #[test]
     fn suites_are_named_one_by_one() {
         assert_eq!(parsed("test quick"), test(&[Suite::Quick], true));
+        assert_eq!(parsed("test ladder"), test(&[Suite::Ladder], true));
         assert_eq!(
             parsed("test sdk --no-install browser"),
             test(&[Suite::Sdk, Suite::Browser], false)

@@ -24,6 +24,8 @@ pub(crate) enum Suite {
     Browser,
     Conformance,
     Interop,
+    /// The long run of one test of `Rust`.
+    Ladder,
     Openapi,
     Page,
     /// Part of `Rust`: what one runs all the time.
@@ -56,6 +58,7 @@ impl Suite {
             Self::Browser => "browser",
             Self::Conformance => "conformance",
             Self::Interop => "interop",
+            Self::Ladder => "ladder",
             Self::Openapi => "openapi",
             Self::Page => "page",
             Self::Quick => "quick",
@@ -66,7 +69,7 @@ impl Suite {
     }
 
     pub(crate) fn from_name(name: &str) -> Option<Self> {
-        let mut all = Self::ALL.iter().chain(&[Self::Quick]);
+        let mut all = Self::ALL.iter().chain(&[Self::Quick, Self::Ladder]);
         all.find(|suite| suite.name() == name).copied()
     }
 
@@ -84,7 +87,7 @@ impl Suite {
             Self::Page => &[Need::Node],
             Self::Quick | Self::Rust => &[Need::Rustfmt, Need::Clippy],
             Self::Sdk => &[Need::Go, Need::Java, Need::Node, Need::Python],
-            Self::Supply => &[],
+            Self::Ladder | Self::Supply => &[],
         }
     }
 }
@@ -115,6 +118,7 @@ pub(crate) fn run(context: &Context, suites: &[Suite], cases: &str) -> Vec<Repor
                 Suite::Browser => browser::run(context, &tools, &mut report),
                 Suite::Conformance => conformance::run(context, &tools, cases, &mut report),
                 Suite::Interop => interop::run(context, &tools, &mut report),
+                Suite::Ladder => rust::ladder(context, &mut report),
                 Suite::Openapi => openapi::run(context, &tools, &mut report),
                 Suite::Page => page::run(context, &tools, &mut report),
                 Suite::Quick => rust::quick(context, &mut report),

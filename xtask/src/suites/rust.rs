@@ -46,6 +46,28 @@ pub(crate) fn quick(context: &Context, report: &mut Report) -> Result<(), Error>
     )
 }
 
+/// A million messages over every ordered pair of transports.
+pub(crate) fn ladder(context: &Context, report: &mut Report) -> Result<(), Error> {
+    let mut test = context.cargo([
+        "test",
+        "--release",
+        "--package=tautline",
+        "--test=doors",
+        "ladder",
+        "--",
+        "--nocapture",
+    ]);
+    test.env("LADDER_MESSAGES", "1000000");
+    add(
+        context,
+        report,
+        "the ladder, a million messages",
+        Runner::Cargo,
+        &mut test,
+        LIMIT,
+    )
+}
+
 /// Everything about our Rust.
 pub(crate) fn run(context: &Context, report: &mut Report) -> Result<(), Error> {
     quick(context, report)?;

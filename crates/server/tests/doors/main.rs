@@ -7,6 +7,7 @@ mod abuse;
 mod docs;
 mod emulation;
 mod http;
+mod ladder;
 mod plain;
 mod poll;
 #[path = "../support/process.rs"]

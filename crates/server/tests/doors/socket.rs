@@ -82,8 +82,13 @@ impl Socket {
 
     /// The next message as JSON.
     pub(crate) fn json(&mut self) -> Value {
+        serde_json::from_str(&self.text()).expect("JSON")
+    }
+
+    /// The next message as it is.
+    pub(crate) fn text(&mut self) -> String {
         match self.next() {
-            Said::Text(text) => serde_json::from_str(&text).expect("JSON"),
+            Said::Text(text) => text,
             Said::Close(code, reason) => panic!("closed with {code} {reason}"),
         }
     }
@@ -98,9 +103,16 @@ impl Socket {
     }
 
     pub(crate) fn send(&mut self, text: &str) {
-        let len = u8::try_from(text.len()).expect("short");
-        assert!(len < 126);
-        let mut frame = vec![0x81, 0x80 | len, 0, 0, 0, 0];
+        let len = u16::try_from(text.len()).expect("short");
+        let mut frame = vec![0x81];
+        match u8::try_from(len) {
+            Ok(len) if len < 126 => frame.push(0x80 | len),
+            _ => {
+                frame.push(0x80 | 126);
+                frame.extend(len.to_be_bytes());
+            }
+        }
+        frame.extend([0; 4]);
         frame.extend_from_slice(text.as_bytes());
         self.stream
             .write_all(&frame)
