@@ -165,6 +165,8 @@ impl Worker {
             state
                 .hub
                 .disconnect_all(now, disconnect.clone(), &mut state.connections);
+            // The worker may be gone before anybody is woken.
+            state.pads.answer_all();
         });
     }
 

@@ -72,6 +72,14 @@ impl Pads {
     pub(super) fn get(&self, id: SessionId) -> Option<Pad> {
         self.0.get(&id).cloned()
     }
+
+    /// Answers all polls that wait, with what there is: their keepers may have no more time for it.
+    pub(crate) fn answer_all(&self) {
+        let now = Instant::now();
+        for pad in self.0.values() {
+            pad.borrow_mut().end_poll(now);
+        }
+    }
 }
 
 /// What requests of a session meet.
