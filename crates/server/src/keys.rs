@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 /// Where a key set is, and what is known of it.
@@ -25,23 +26,33 @@ pub struct KeySource {
     url: Uri,
     keys: Arc<RemoteKeys>,
     asked: Arc<Notify>,
+    /// Whom to trust; `None` for the certificate roots of the system.
+    tls: Option<Arc<ClientConfig>>,
 }
 
 impl KeySource {
     /// A key set at a URL. Nothing is fetched yet.
     pub(crate) fn new(url: &str) -> Result<Self, UrlError> {
-        let url: Uri = url.parse().map_err(|_| UrlError)?;
+        Self::with(url, PAUSE, None)
+    }
+
+    fn with(url: &str, pause: Duration, tls: Option<Arc<ClientConfig>>) -> Result<Self, UrlError> {
+        if url.contains("{{") {
+            return Err(UrlError::Template);
+        }
+        let url: Uri = url.parse().map_err(|_| UrlError::NoUrl)?;
         let is_known = matches!(url.scheme_str(), Some("http" | "https"));
         if !is_known || url.host().is_none_or(str::is_empty) {
-            return Err(UrlError);
+            return Err(UrlError::NoUrl);
         }
         let asked = Arc::new(Notify::new());
         let ask = Arc::clone(&asked);
-        let keys = RemoteKeys::new(PAUSE, MAX_AGE, Box::new(move || ask.notify_one()));
+        let keys = RemoteKeys::new(pause, MAX_AGE, Box::new(move || ask.notify_one()));
         Ok(Self {
             url,
             keys: Arc::new(keys),
             asked,
+            tls,
         })
     }
 
@@ -100,9 +111,13 @@ impl KeySource {
             return self.fetch_over(stream).await;
         }
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        let connector = TlsConnector::from(tls_config()?);
-        self.fetch_over(connector.connect(name, stream).await?)
-            .await
+        let tls = self.tls.clone().map_or_else(tls_config, Ok)?;
+        let secure = TlsConnector::from(tls).connect(name, stream).await;
+        let secure = secure.map_err(|error| FetchError::Tls {
+            host: host.to_owned(),
+            error,
+        })?;
+        self.fetch_over(secure).await
     }
 
     async fn fetch_over<S>(&self, stream: S) -> Result<JwkSet, FetchError>
@@ -147,8 +162,15 @@ impl KeySource {
 
 /// What can't be a key set's address.
 #[derive(Debug, thiserror::Error)]
-#[error("is not a URL of a key set, such as https://id.example.com/.well-known/jwks.json")]
-pub(crate) struct UrlError;
+pub(crate) enum UrlError {
+    #[error("is not a URL of a key set, such as https://id.example.com/.well-known/jwks.json")]
+    NoUrl,
+    #[error(
+        "has `{{{{` in it: nothing is filled in here, as other servers do from issuer or audience; write the \
+         URL out"
+    )]
+    Template,
+}
 
 /// Why a set is not there.
 #[derive(Debug, thiserror::Error)]
@@ -157,6 +179,11 @@ enum FetchError {
     TimedOut,
     #[error(transparent)]
     Io(#[from] io::Error),
+    #[error(
+        "no TLS with {host}: {error}; its certificate must be for that name, and of an authority that this \
+         system trusts (or that is in the file which SSL_CERT_FILE names)"
+    )]
+    Tls { host: String, error: io::Error },
     #[error(transparent)]
     Http(#[from] hyper::Error),
     #[error(transparent)]
@@ -188,6 +215,9 @@ const LOOK: Duration = Duration::from_secs(60);
 
 /// How long a fetch may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod https;
 
 #[cfg(test)]
 mod tests {
@@ -228,7 +258,7 @@ mod tests {
         (url, asked)
     }
 
-    fn ok(body: &str) -> String {
+    pub(super) fn ok(body: &str) -> String {
         format!(
             "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
@@ -236,7 +266,7 @@ mod tests {
     }
 
     /// The key set of a token, and the token.
-    fn case(alg: &str) -> (String, String) {
+    pub(super) fn case(alg: &str) -> (String, String) {
         let cases: Value = serde_json::from_str(include_str!("../../auth/tests/data/tokens.json"))
             .expect("the fixture is JSON");
         let cases = cases.as_array().expect("a list");
@@ -258,6 +288,8 @@ mod tests {
             "https://",
             "https:///keys",
             "a b",
+            "https://{{tenant}}.example.com/keys",
+            "https://id.example.com/{{tenant}}/keys",
         ] {
             assert!(KeySource::new(url).is_err(), "{url}");
         }

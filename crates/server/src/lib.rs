@@ -64,7 +64,9 @@ pub use tautline_hub as hub;
 pub use tautline_protocol as protocol;
 
 pub use self::config::Config;
-pub use self::embed::{Client, Handler, Node, NodeBuilder, NodeHandle, Request, WebSocketService};
+pub use self::embed::{
+    ApiRpcEvent, Client, Handler, Node, NodeBuilder, NodeHandle, Request, WebSocketService,
+};
 pub use tautline_hub::application::{
     ApplicationOptions as HandlerOptions, ConnectEvent, ConnectReply, DisconnectEvent, Identity,
     Interests, MessageEvent, PublishEvent, PublishInstead, PublishReply, RefreshBy, RefreshEvent,

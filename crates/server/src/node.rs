@@ -16,7 +16,7 @@ use crate::door::WebSocketPolicy;
 use crate::door::address::AddressKey;
 use crate::door::entry::Doors;
 use crate::embed::desk::Handlers;
-use crate::embed::{Node, NodeHandle};
+use crate::embed::{ApiCalls, Node, NodeHandle};
 use crate::entropy::OsEntropy;
 use crate::node_api::NodeIdentity;
 use crate::worker::listener;
@@ -141,6 +141,9 @@ pub(crate) fn start(
         visits,
         next_visit: AtomicUsize::new(0),
         proxies: handlers.and_then(|handlers| handlers.proxies.clone()),
+        api_calls: handlers
+            .cloned()
+            .map(|handlers| ApiCalls::new(handlers, workers)),
     });
     let (shutdown, stopping) = watch::channel(false);
     let (ending, ended) = mpsc::unbounded_channel();

@@ -14,8 +14,9 @@ use tautline_hub::{
     ApiHistory, ApiPresence, ApiPublish, ApiRefresh, ApiSubscribe, Entropy, Hub, Now, PresenceList,
     Target,
 };
+use tautline_protocol::ErrorCode;
 use tautline_protocol::message::{
-    Disconnect, Error, HistoryResult, PresenceStatsResult, StreamPosition, Unsubscribe,
+    Disconnect, Error, HistoryResult, Payload, PresenceStatsResult, StreamPosition, Unsubscribe,
 };
 use tautline_websocket::proto::handshake::Refusal;
 use tokio::net::TcpStream;
@@ -24,7 +25,7 @@ use tokio::task::spawn_local;
 
 use crate::door::websocket::Manner;
 use crate::door::{self, Opened, rewind::Rewind};
-use crate::embed;
+use crate::embed::{self, NodeHandle};
 use crate::glob::Glob;
 use crate::http::line::HttpLine;
 use crate::http::metrics::{CallCounters, Snapshot};
@@ -130,7 +131,7 @@ impl WorkerNode {
         });
         answered
             .await
-            .unwrap_or_else(|_| Err(tautline_protocol::ErrorCode::Internal.into()))
+            .unwrap_or_else(|_| Err(ErrorCode::Internal.into()))
     }
 
     /// Looks at something on every worker.
@@ -311,6 +312,15 @@ impl Node for WorkerNode {
             *all.entry(name).or_insert(0) += size;
         }
         Ok(all)
+    }
+
+    async fn rpc(&self, method: String, params: Bytes) -> Result<Option<Payload>, Error> {
+        let Some(calls) = &self.shared.api_calls else {
+            return Err(ErrorCode::MethodNotFound.into());
+        };
+        let node = NodeHandle::new(Arc::clone(&self.shared));
+        let params = Some(params).filter(|params| !params.is_empty());
+        calls.answer(node, method, params).await
     }
 
     async fn snapshot(&self) -> Snapshot {

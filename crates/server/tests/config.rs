@@ -456,6 +456,11 @@ fn public_keys_are_checked_when_they_are_configured() {
     }
     let endpoint = |url: &str| format!("[client.token]\njwks_public_endpoint = \"{url}\"\n");
     assert!(problem(&endpoint("id.example.com")).contains("is not a URL of a key set"));
+    let template = problem(&endpoint("https://id.example.com/{{tenant}}/keys"));
+    assert!(
+        template.contains("jwks_public_endpoint: has `{{` in it"),
+        "{template}"
+    );
     let warns = |url: &str| {
         let config = load(&endpoint(url)).unwrap();
         config

@@ -12,23 +12,29 @@ use std::task::{Context, Poll, Waker};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tautline_hub::SessionId;
 use tautline_hub::application::{
-    self, Answer, Application, ApplicationOptions, ConnectEvent, Interests, Question,
+    self, Answer, Application, ApplicationOptions, ConnectEvent, Interests, Question, RpcReply,
 };
 use tautline_hub::engine::{Started, Ticket};
+use tautline_protocol::message::Error;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-use super::{Client, Handler, NodeHandle, Request};
+use super::{ApiRpcEvent, Client, Handler, NodeHandle, Request};
 use crate::proxy::Proxies;
 use crate::worker::mailbox::WorkerMailbox;
 
 type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// An answer to the application's backend.
+type AnsweringApi = Pin<Box<dyn Future<Output = Result<RpcReply, Error>> + Send>>;
 
 /// A [`Handler`] whose type has been forgotten.
 pub(crate) trait AnyHandler: Send + Sync {
     fn interests(&self) -> Interests;
 
     fn answer(self: Arc<Self>, client: Client, question: Question) -> Answering;
+
+    fn answer_api(self: Arc<Self>, node: NodeHandle, call: ApiRpcEvent) -> AnsweringApi;
 }
 
 impl<H: Handler> AnyHandler for H {
@@ -70,6 +76,10 @@ impl<H: Handler> AnyHandler for H {
                 _ => Answer::Failed,
             }
         })
+    }
+
+    fn answer_api(self: Arc<Self>, node: NodeHandle, call: ApiRpcEvent) -> AnsweringApi {
+        Box::pin(async move { self.on_api_rpc(&node, call).await })
     }
 }
 

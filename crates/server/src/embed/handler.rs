@@ -7,9 +7,10 @@ use tautline_hub::application::{
     PublishReply, RefreshEvent, RefreshReply, Refusal, RpcEvent, RpcReply, SubRefreshEvent,
     SubscribeEvent, SubscribeReply, UnsubscribeEvent,
 };
+use tautline_protocol::message::Error;
 use tautline_protocol::{Disconnect, ErrorCode};
 
-use super::Client;
+use super::{ApiRpcEvent, Client, NodeHandle};
 
 /// The application's side of a server: who comes in, and who may do what.
 ///
@@ -118,6 +119,21 @@ pub trait Handler: Send + Sync + 'static {
         call: RpcEvent,
     ) -> impl Future<Output = Result<RpcReply, Refusal>> + Send {
         let _ = (client, call);
+        ready(Err(ErrorCode::MethodNotFound.into()))
+    }
+
+    /// The application's backend calls a method, by `POST /api/rpc` of the HTTP API, which is to say with an
+    /// API key that allows it. `node` is what to publish with, and all the rest. The default knows no method:
+    /// error 104.
+    ///
+    /// There is no client here: [`interests`](Self::interests) has no say, and the calls of one backend run
+    /// side by side. When the backend hangs up, the future is dropped.
+    fn on_api_rpc(
+        &self,
+        node: &NodeHandle,
+        call: ApiRpcEvent,
+    ) -> impl Future<Output = Result<RpcReply, Error>> + Send {
+        let _ = (node, call);
         ready(Err(ErrorCode::MethodNotFound.into()))
     }
 

@@ -6,8 +6,10 @@
 //! - `builder`: from a configuration and a handler to a running node;
 //! - `handle`: what an application does with it;
 //! - `mount`: the WebSocket endpoint as a service for hyper, axum and whatever speaks `tower`;
+//! - `api_call`: calls of the application's backend, which handlers answer, too;
 //! - `desk`: where a worker's hub puts its questions, and handlers answer them.
 
+mod api_call;
 mod builder;
 mod client;
 pub(crate) mod desk;
@@ -15,6 +17,8 @@ mod handle;
 mod handler;
 mod mount;
 
+pub(crate) use self::api_call::ApiCalls;
+pub use self::api_call::ApiRpcEvent;
 pub use self::builder::{Node, NodeBuilder};
 pub use self::client::{Client, Request};
 pub use self::handle::NodeHandle;

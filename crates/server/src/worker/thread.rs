@@ -26,6 +26,7 @@ use super::mailbox::WorkerMailbox;
 use crate::config::Config;
 use crate::door::entry::Doors;
 use crate::door::{self, WebSocketPolicy};
+use crate::embed::ApiCalls;
 use crate::embed::NodeHandle;
 use crate::embed::desk::{Desk, Handlers};
 use crate::entropy::OsEntropy;
@@ -55,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) next_visit: AtomicUsize,
     /// The application's backend, where it decides.
     pub(crate) proxies: Option<Arc<Proxies>>,
+    /// Who answers calls of the application's backend.
+    pub(crate) api_calls: Option<ApiCalls>,
 }
 
 /// Something that somebody else wants done on a worker, in no turn.
