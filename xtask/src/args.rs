@@ -20,7 +20,8 @@ usage: cargo xtask test [SUITE...] [--no-install]
                       openapi      the HTTP API, fuzzed from its own description by schemathesis
                       interop      the WebSocket library with ws, websockets and Chromium, and behind proxies
                       sdk          the real JavaScript and Python SDKs against a server
-                      browser      the chat page in headless Chromium
+                      client       the TypeScript package against a server, through a hostile proxy
+                      browser      the chat page and the TypeScript package in headless Chromium
                       conformance  Autobahn, strict, against the WebSocket engine in both roles
   conformance       Autobahn alone; CASES selects, for example 6.* or 'core,9.*,!9.4.*'; 'all' has the
                     large compressed messages too (conformance/autobahn/README.md)

@@ -1,8 +1,8 @@
-//! The chat page in headless Chromium, against a server.
+//! The chat page, the doors and the TypeScript package in headless Chromium, against a server.
 
 use std::time::Duration;
 
-use super::add;
+use super::{add, client};
 use crate::context::Context;
 use crate::error::Error;
 use crate::server::Server;
@@ -14,6 +14,7 @@ const LIMIT: Duration = Duration::from_secs(10 * 60);
 pub(crate) fn run(context: &Context, tools: &Tools, report: &mut Report) -> Result<(), Error> {
     let node = tools.node()?;
     let folder = node.install_packages(context, "tests/browser")?;
+    client::build(context, tools)?;
     let server = Server::start(context, "browser")?;
     let mut command = node.command("npm", &folder);
     command

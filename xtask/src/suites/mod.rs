@@ -1,6 +1,7 @@
 //! The suites: what each needs, and running them one after the other.
 
 mod browser;
+mod client;
 mod conformance;
 mod interop;
 mod openapi;
@@ -22,6 +23,7 @@ use crate::tools::{Need, Tools};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Suite {
     Browser,
+    Client,
     Conformance,
     Interop,
     /// The long run of one test of `Rust`.
@@ -45,6 +47,7 @@ impl Suite {
         Self::Interop,
         Self::Conformance,
         Self::Sdk,
+        Self::Client,
         Self::Browser,
     ];
 
@@ -56,6 +59,7 @@ impl Suite {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Browser => "browser",
+            Self::Client => "client",
             Self::Conformance => "conformance",
             Self::Interop => "interop",
             Self::Ladder => "ladder",
@@ -84,7 +88,7 @@ impl Suite {
                 Need::Nginx,
                 Need::Haproxy,
             ],
-            Self::Page => &[Need::Node],
+            Self::Client | Self::Page => &[Need::Node],
             Self::Quick | Self::Rust => &[Need::Rustfmt, Need::Clippy],
             Self::Sdk => &[Need::Go, Need::Java, Need::Node, Need::Python],
             Self::Ladder | Self::Supply => &[],
@@ -116,6 +120,7 @@ pub(crate) fn run(context: &Context, suites: &[Suite], cases: &str) -> Vec<Repor
             let mut report = Report::new(suite.name());
             let outcome = match suite {
                 Suite::Browser => browser::run(context, &tools, &mut report),
+                Suite::Client => client::run(context, &tools, &mut report),
                 Suite::Conformance => conformance::run(context, &tools, cases, &mut report),
                 Suite::Interop => interop::run(context, &tools, &mut report),
                 Suite::Ladder => rust::ladder(context, &mut report),

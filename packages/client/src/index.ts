@@ -1,0 +1,14 @@
+// What the package gives: a WebSocket that gets through, a client with the whole ladder, and one
+// connection for all tabs. It imports nothing.
+
+export { TautlineSocket, type SocketOptions, type Carrier } from './socket';
+export { createClient, type LadderOptions } from './ladder';
+export {
+  SharedClient,
+  SharedSubscription,
+  SharedError,
+  type SharedOptions,
+  type SharedState,
+  type Publication,
+  type Position,
+} from './tabs';

@@ -1,0 +1,57 @@
+// What got through to a site is remembered for a while, so that not every page load has to find
+// out again. Anything in the storage may be missing, refused or nonsense.
+
+/** What of a browser's `Storage` is used. */
+export type Store = Pick<Storage, 'getItem' | 'setItem' | 'removeItem'>;
+
+export class Memory {
+  readonly #store: Store | null;
+  readonly #lasts: number;
+
+  /** `lasts` is in milliseconds. Without a store nothing is remembered. */
+  constructor(store: Store | null, lasts: number) {
+    this.#store = store;
+    this.#lasts = lasts;
+  }
+
+  /** What is remembered of the site, unless that was too long ago. */
+  recall(site: string): string | null {
+    try {
+      const [value, until] = (this.#store?.getItem(key(site)) ?? '').split('|');
+      const left = Number(until) - Date.now();
+      // A clock that was set back must not make it last for ever.
+      return value && left > 0 && left <= this.#lasts ? value : null;
+    } catch {
+      return null;
+    }
+  }
+
+  /** Remembers. What is remembered already isn't prolonged by being confirmed: it is tried anew in the end. */
+  keep(site: string, value: string): void {
+    if (this.recall(site) === value) return;
+    try {
+      this.#store?.setItem(key(site), `${value}|${Date.now() + this.#lasts}`);
+    } catch {
+      // Full, or forbidden: then the next page finds out by itself.
+    }
+  }
+
+  forget(site: string): void {
+    try {
+      this.#store?.removeItem(key(site));
+    } catch {
+      // As above.
+    }
+  }
+}
+
+/** The page's storage, where there is one. */
+export function localStore(): Store | null {
+  try {
+    return globalThis.localStorage ?? null;
+  } catch {
+    return null;
+  }
+}
+
+const key = (site: string) => `tautline.carrier ${site}`;

@@ -1,0 +1,519 @@
+// A class with the browser's `WebSocket` interface (the WebSockets standard, section 3.1) that gets
+// through: where a WebSocket doesn't, it carries the same to the same server over long-polling.
+
+import { Memory, localStore, type Store } from './memory';
+import { Plain } from './plain';
+import { PollLine } from './poll';
+
+/** What a connection is carried by; the empty string while that isn't known. */
+export type Carrier = '' | 'websocket' | 'poll';
+
+export type SocketOptions = {
+  /** The WebSocket to try first: the browser's, unless something else is given. `null`: none, only long-polling. */
+  WebSocket?: (new (url: string, protocols?: string[]) => WebSocket) | null;
+  /** The browser's `fetch`, unless something else is given. */
+  fetch?: typeof fetch;
+  /** Milliseconds within which a WebSocket has to open. 3,000. */
+  openTimeout?: number;
+  /** Milliseconds within which the server's first message has to come after the first that was sent. 4,000. */
+  silenceTimeout?: number;
+  /** Where it is remembered that WebSockets don't get through to a site: `localStorage`. `null`: nowhere. */
+  storage?: Store | null;
+  /** For how many milliseconds: half an hour. Then a WebSocket is tried again. */
+  remember?: number;
+  /**
+   * Whether a WebSocket that doesn't open is replaced by long-polling: yes. If not, the socket fails, and a
+   * ladder around it can take a better rung; one that opens and carries nothing is replaced all the same.
+   */
+  replace?: boolean;
+};
+
+type Target = { url: string; plain: boolean; binary: boolean };
+type Payload = string | ArrayBufferLike | Blob | ArrayBufferView;
+
+export class TautlineSocket extends EventTarget implements WebSocket {
+  static readonly CONNECTING = 0 as const;
+  static readonly OPEN = 1 as const;
+  static readonly CLOSING = 2 as const;
+  static readonly CLOSED = 3 as const;
+
+  /** The same class with options that differ, for a library which takes a WebSocket constructor. */
+  static with(options: SocketOptions): typeof TautlineSocket {
+    const base = this;
+    return class extends base {
+      constructor(url: string | URL, protocols?: string | string[], more: SocketOptions = {}) {
+        super(url, protocols, { ...options, ...more });
+      }
+    };
+  }
+
+  readonly CONNECTING = 0 as const;
+  readonly OPEN = 1 as const;
+  readonly CLOSING = 2 as const;
+  readonly CLOSED = 3 as const;
+
+  readonly #url: URL;
+  readonly #protocols: string[];
+  readonly #options: SocketOptions;
+  readonly #memory: Memory;
+  readonly #handlers = new Map<string, { handler: Handler; listener: (event: Event) => void }>();
+  #state: 0 | 1 | 2 | 3 = 0;
+  #binaryType: BinaryType = 'blob';
+  #carrier: Carrier = '';
+  #protocol = '';
+  #extensions = '';
+  /** Bytes that were sent after the end: they count for ever, as the standard says. */
+  #discarded = 0;
+
+  #socket: WebSocket | null = null;
+  #socketFailed = false;
+  #line: PollLine | null = null;
+  #plain: Plain | null = null;
+  /** Sizes of what waits for the line, oldest first; a command of ours has none. */
+  #waiting: number[] = [];
+  #waitingSize = 0;
+  /** Blobs are read in their turn. */
+  #turn: Promise<void> | null = null;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #heard = false;
+  #asked: { code: number; reason: string } | null = null;
+  readonly #goes = (event: Event) => {
+    // Into the cache from which it may come back: then the line picks up again, or its session is over.
+    if (!(event as PageTransitionEvent).persisted) this.#line?.drop();
+  };
+
+  /**
+   * Begins to connect. A URL that ends in `/connection/poll` goes by long-polling at once; to one that
+   * isn't of Tautline's doors (`/connection/websocket`, `/ws`) there is no way but a WebSocket.
+   *
+   * Throws a `SyntaxError` where a `WebSocket` does: for a URL of another scheme or with a fragment, and for
+   * protocols that are no tokens, or come twice.
+   */
+  constructor(url: string | URL, protocols: string | string[] = [], options: SocketOptions = {}) {
+    super();
+    this.#url = parseUrl(url);
+    this.#protocols = parseProtocols(protocols);
+    this.#options = options;
+    const { storage = localStore(), remember = REMEMBER } = options;
+    this.#memory = new Memory(storage, remember);
+    const target = this.#target();
+    const direct = this.#url.pathname.endsWith(POLL) || options.WebSocket === null;
+    if (target !== null && (direct || this.#memory.recall(this.#site()) === 'poll')) {
+      this.#dialLine(target, direct);
+    } else {
+      this.#dialSocket(true);
+    }
+  }
+
+  get url(): string {
+    return this.#url.href;
+  }
+  get readyState(): 0 | 1 | 2 | 3 {
+    return this.#state;
+  }
+  /** What the connection is carried by. Not of the standard. */
+  get carrier(): Carrier {
+    return this.#carrier;
+  }
+  get protocol(): string {
+    return this.#protocol;
+  }
+  get extensions(): string {
+    return this.#extensions;
+  }
+  get bufferedAmount(): number {
+    return this.#discarded + (this.#socket?.bufferedAmount ?? 0) + this.#waitingSize;
+  }
+  get binaryType(): BinaryType {
+    return this.#binaryType;
+  }
+  set binaryType(type: BinaryType) {
+    // As with any enumeration of the platform, what isn't in it is ignored.
+    if (type !== 'blob' && type !== 'arraybuffer') return;
+    this.#binaryType = type;
+    if (this.#socket !== null) this.#socket.binaryType = type;
+  }
+
+  get onopen(): ((this: WebSocket, event: Event) => unknown) | null {
+    return this.#handler('open');
+  }
+  set onopen(handler: ((this: WebSocket, event: Event) => unknown) | null) {
+    this.#setHandler('open', handler);
+  }
+  get onmessage(): ((this: WebSocket, event: MessageEvent) => unknown) | null {
+    return this.#handler('message');
+  }
+  set onmessage(handler: ((this: WebSocket, event: MessageEvent) => unknown) | null) {
+    this.#setHandler('message', handler as Handler | null);
+  }
+  get onerror(): ((this: WebSocket, event: Event) => unknown) | null {
+    return this.#handler('error');
+  }
+  set onerror(handler: ((this: WebSocket, event: Event) => unknown) | null) {
+    this.#setHandler('error', handler);
+  }
+  get onclose(): ((this: WebSocket, event: CloseEvent) => unknown) | null {
+    return this.#handler('close');
+  }
+  set onclose(handler: ((this: WebSocket, event: CloseEvent) => unknown) | null) {
+    this.#setHandler('close', handler as Handler | null);
+  }
+
+  /** Throws an `InvalidStateError` while it is connecting. After the end, what is sent is dropped, as the standard says. */
+  send(data: Payload): void {
+    if (this.#state === 0) {
+      throw new DOMException('The socket is still connecting: send when it is open.', 'InvalidStateError');
+    }
+    const payload = copy(data);
+    const size = sizeOf(payload);
+    if (this.#state !== 1) {
+      this.#discarded += size;
+      return;
+    }
+    if (this.#socket !== null) {
+      if (!this.#heard) this.#watchSilence();
+      this.#socket.send(payload);
+      return;
+    }
+    this.#waitingSize += size;
+    if (payload instanceof Blob || this.#turn !== null) {
+      const before = this.#turn ?? Promise.resolve();
+      const turn = before.then(async () => {
+        this.#write(payload instanceof Blob ? await payload.arrayBuffer() : payload, size);
+        if (this.#turn === turn) this.#turn = null;
+      });
+      this.#turn = turn;
+    } else {
+      this.#write(payload, size);
+    }
+  }
+
+  /** Throws an `InvalidAccessError` for a code that isn't 1000 or between 3000 and 4999, a `SyntaxError` for a reason beyond 123 bytes. */
+  close(code?: number, reason?: string): void {
+    if (code !== undefined) {
+      // [Clamp] unsigned short.
+      code = Math.min(Math.max(Math.round(Number(code)) || 0, 0), 65_535);
+      if (code !== 1000 && (code < 3000 || code > 4999)) {
+        throw new DOMException(
+          `The close code must be 1000, or between 3000 and 4999; it is ${code}.`,
+          'InvalidAccessError',
+        );
+      }
+    }
+    if (reason !== undefined && encode(String(reason)).length > 123) {
+      throw new DOMException('The reason must not be longer than 123 bytes of UTF-8.', 'SyntaxError');
+    }
+    if (this.#state >= 2) return;
+    if (this.#state === 0) {
+      this.#state = 2;
+      const { fail } = this.#detach();
+      fail();
+      setTimeout(() => this.#finish(1006, '', false));
+      return;
+    }
+    this.#state = 2;
+    this.#asked = { code: code ?? 1005, reason: reason === undefined ? '' : String(reason) };
+    if (this.#socket !== null) {
+      if (code === undefined) this.#socket.close();
+      else this.#socket.close(code, reason);
+      // A line that carries nothing carries no Close either.
+      this.#timer ??= setTimeout(() => this.#finish(1006, '', false), CLOSE_PATIENCE);
+    } else {
+      void (this.#turn ?? Promise.resolve()).then(() => this.#line?.close());
+    }
+  }
+
+  /** Tries a WebSocket; where it doesn't open, and `retry`, what is left is tried. */
+  #dialSocket(retry: boolean): void {
+    const Socket = this.#options.WebSocket ?? globalThis.WebSocket;
+    const failed = () => {
+      this.#socketFailed = true;
+      const target = this.#target();
+      if (retry && target !== null && (this.#options.replace ?? true)) this.#dialLine(target, false);
+      else this.#finish(1006, '', false);
+    };
+    if (Socket === undefined || Socket === null) {
+      queueMicrotask(failed);
+      return;
+    }
+    let socket: WebSocket;
+    try {
+      socket = new Socket(this.#url.href, this.#protocols);
+    } catch {
+      // Forbidden, say by a policy of the page: events come later, as everywhere.
+      queueMicrotask(failed);
+      return;
+    }
+    socket.binaryType = this.#binaryType;
+    this.#socket = socket;
+    const giveUp = () => {
+      this.#detach().fail();
+      failed();
+    };
+    this.#timer = setTimeout(giveUp, this.#options.openTimeout ?? OPEN_TIMEOUT);
+    socket.onopen = () => {
+      clearTimeout(this.#timer);
+      this.#timer = undefined;
+      // `ws` of Node.js takes only what it knows; browsers start with `blob`.
+      socket.binaryType = this.#binaryType;
+      this.#opened('websocket', socket.protocol, socket.extensions);
+    };
+    socket.onmessage = ({ data }) => {
+      if (!this.#heard) {
+        this.#heard = true;
+        // Not the timer of a close.
+        if (this.#state === 1) {
+          clearTimeout(this.#timer);
+          this.#timer = undefined;
+        }
+        if (this.#memory.recall(this.#site()) !== null) this.#memory.forget(this.#site());
+      }
+      this.#message(data);
+    };
+    socket.onclose = ({ code, reason, wasClean }) => {
+      if (this.#state === 0) giveUp();
+      else this.#finish(code, reason, wasClean);
+    };
+    // What there is to know about an error, its close says.
+    socket.onerror = () => {};
+  }
+
+  #dialLine(target: Target, direct: boolean): void {
+    const request = this.#options.fetch ?? globalThis.fetch;
+    const line = new PollLine(target.url, target.binary, request, LINE_PATIENCE, {
+      opened: () => {
+        if (this.#line !== line) return line.drop();
+        if (this.#socketFailed) this.#memory.keep(this.#site(), 'poll');
+        globalThis.addEventListener?.('pagehide', this.#goes);
+        const { binary, plain } = target;
+        const protocol = this.#protocols.find((name) => name === (binary ? PROTOBUF : plain ? PLAIN : JSON_NAME));
+        if (plain) this.#plain = this.#speakPlain(line);
+        this.#opened('poll', protocol ?? '', '');
+      },
+      message: (bytes) => {
+        if (this.#plain !== null) this.#plain.receive(decode(bytes));
+        else if (!target.binary) this.#message(decode(bytes));
+        else {
+          const data = bytes.slice().buffer;
+          this.#message(this.#binaryType === 'blob' ? new Blob([data]) : data);
+        }
+      },
+      sent: (frames) => {
+        for (const size of this.#waiting.splice(0, frames)) this.#waitingSize -= size;
+      },
+      ended: (code, reason, clean) => {
+        if (this.#line !== line) return;
+        if (this.#state === 0 && !direct && !this.#socketFailed) {
+          // What was remembered isn't so any more: the network is another, or the server away.
+          this.#line = null;
+          this.#memory.forget(this.#site());
+          this.#dialSocket(false);
+          return;
+        }
+        this.#finish(this.#asked?.code ?? code, this.#asked?.reason ?? reason, clean);
+      },
+    });
+    this.#line = line;
+  }
+
+  #speakPlain(line: PollLine): Plain {
+    return new Plain(this.#url, this.#protocols, {
+      command: (command) => {
+        this.#waiting.push(0);
+        line.send(encode(JSON.stringify(command)));
+      },
+      message: (text) => this.#message(text),
+      end: (code, reason) => {
+        this.#asked ??= { code, reason };
+        if (this.#state === 1) this.#state = 2;
+        // What `send` brings about is said later, not before it returns.
+        setTimeout(() => line.drop());
+      },
+    });
+  }
+
+  #write(payload: string | ArrayBufferLike | ArrayBufferView, size: number): void {
+    const bytes =
+      typeof payload === 'string'
+        ? encode(payload)
+        : new Uint8Array(ArrayBuffer.isView(payload) ? payload.buffer.slice(payload.byteOffset, payload.byteOffset + payload.byteLength) : payload);
+    if (this.#plain === null) {
+      this.#waiting.push(size);
+      this.#line?.send(bytes);
+    } else {
+      // The command that it becomes counts as nothing: the data is with the line.
+      this.#waitingSize -= size;
+      this.#plain.send(decode(bytes));
+    }
+  }
+
+  /** A socket that opened and carries nothing is no use: it fails, and the next one goes by the line at once. */
+  #watchSilence(): void {
+    // At the plain door a server may well have nothing to say.
+    const target = this.#target();
+    if (this.#timer !== undefined || target === null || target.plain) return;
+    this.#timer = setTimeout(() => {
+      this.#memory.keep(this.#site(), 'poll');
+      const { fail } = this.#detach();
+      fail();
+      this.#finish(1006, '', false);
+    }, this.#options.silenceTimeout ?? SILENCE_TIMEOUT);
+  }
+
+  #opened(carrier: Carrier, protocol: string, extensions: string): void {
+    if (this.#state !== 0) return;
+    this.#state = 1;
+    this.#carrier = carrier;
+    this.#protocol = protocol;
+    this.#extensions = extensions;
+    this.dispatchEvent(new Event('open'));
+  }
+
+  #message(data: unknown): void {
+    // Also while it is closing: the standard has messages come until the end.
+    if (this.#state !== 1 && this.#state !== 2) return;
+    this.dispatchEvent(new MessageEvent('message', { data, origin: this.#url.origin }));
+  }
+
+  #finish(code: number, reason: string, wasClean: boolean): void {
+    if (this.#state === 3) return;
+    this.#discarded += this.#waitingSize;
+    this.#waitingSize = 0;
+    this.#detach();
+    this.#state = 3;
+    if (!wasClean) this.dispatchEvent(new Event('error'));
+    this.dispatchEvent(closeEvent(code, reason, wasClean));
+  }
+
+  /** Forgets what carries; `fail` ends that too. */
+  #detach(): { fail: () => void } {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    globalThis.removeEventListener?.('pagehide', this.#goes);
+    const [socket, line] = [this.#socket, this.#line];
+    this.#socket = null;
+    this.#line = null;
+    if (socket !== null) {
+      socket.onopen = socket.onmessage = socket.onclose = null;
+      socket.onerror = () => {};
+    }
+    return {
+      fail: () => {
+        socket?.close();
+        line?.drop();
+      },
+    };
+  }
+
+  /** Where the same is carried without a WebSocket, if anywhere. */
+  #target(): Target | null {
+    const { pathname, searchParams } = this.#url;
+    const plain = pathname.endsWith('/ws');
+    const door = plain ? '/ws' : pathname.endsWith(POLL) ? POLL : '/connection/websocket';
+    if (!pathname.endsWith(door)) return null;
+    const url = new URL(this.#url);
+    url.protocol = url.protocol === 'wss:' ? 'https:' : 'http:';
+    url.pathname = pathname.slice(0, -door.length) + POLL;
+    url.search = '';
+    const format = searchParams.get('format') ?? searchParams.get('cf_protocol');
+    const binary = !plain && (this.#protocols.includes(PROTOBUF) || format === 'protobuf');
+    return { url: url.href, plain, binary };
+  }
+
+  #site(): string {
+    return this.#url.host;
+  }
+
+  // Which type a handler has, its accessor says.
+  #handler(type: string): any {
+    return this.#handlers.get(type)?.handler ?? null;
+  }
+
+  #setHandler(type: string, handler: Handler | null): void {
+    const known = this.#handlers.get(type);
+    if (typeof handler !== 'function') {
+      if (known !== undefined) this.removeEventListener(type, known.listener);
+      this.#handlers.delete(type);
+    } else if (known !== undefined) {
+      // Keeps its place among the listeners, as the HTML standard has it.
+      known.handler = handler;
+    } else {
+      const entry = { handler, listener: (event: Event) => void entry.handler.call(this, event) };
+      this.#handlers.set(type, entry);
+      this.addEventListener(type, entry.listener);
+    }
+  }
+}
+
+type Handler = (this: WebSocket, event: any) => unknown;
+
+function parseUrl(url: string | URL): URL {
+  let parsed: URL;
+  try {
+    parsed = new URL(url, globalThis.location?.href);
+  } catch {
+    throw new DOMException(`The URL '${url}' is invalid.`, 'SyntaxError');
+  }
+  if (parsed.protocol === 'http:') parsed.protocol = 'ws:';
+  if (parsed.protocol === 'https:') parsed.protocol = 'wss:';
+  if (parsed.protocol !== 'ws:' && parsed.protocol !== 'wss:') {
+    throw new DOMException(
+      `The URL's scheme must be ws, wss, http or https; it is '${parsed.protocol.slice(0, -1)}'.`,
+      'SyntaxError',
+    );
+  }
+  if (parsed.href.includes('#')) {
+    throw new DOMException(`The URL must have no fragment; it has '${parsed.hash}'.`, 'SyntaxError');
+  }
+  return parsed;
+}
+
+function parseProtocols(protocols: string | string[]): string[] {
+  const list = (Array.isArray(protocols) ? protocols : [protocols]).map(String);
+  for (const [i, name] of list.entries()) {
+    if (!/^[!#$%&'*+\-.^_`|~\w]+$/.test(name)) {
+      throw new DOMException(`The protocol '${name}' is not a token (RFC 9110, section 5.6.2).`, 'SyntaxError');
+    }
+    if (list.findIndex((other) => other.toLowerCase() === name.toLowerCase()) < i) {
+      throw new DOMException(`The protocol '${name}' comes twice.`, 'SyntaxError');
+    }
+  }
+  return list;
+}
+
+/** What is sent is what it was when it was sent. */
+function copy(data: Payload): string | ArrayBuffer | Blob {
+  if (data instanceof Blob) return data;
+  if (ArrayBuffer.isView(data)) {
+    return new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice().buffer;
+  }
+  if (data instanceof ArrayBuffer) return data.slice(0);
+  // A USVString: halves of surrogate pairs become U+FFFD on the way through UTF-8.
+  return String(data);
+}
+
+function sizeOf(data: string | ArrayBuffer | Blob): number {
+  if (typeof data === 'string') return encode(data).length;
+  return data instanceof Blob ? data.size : data.byteLength;
+}
+
+function closeEvent(code: number, reason: string, wasClean: boolean): Event {
+  if (typeof CloseEvent === 'function') return new CloseEvent('close', { code, reason, wasClean });
+  // Node.js has none.
+  return Object.assign(new Event('close'), { code, reason, wasClean });
+}
+
+const encode = (text: string) => new TextEncoder().encode(text);
+const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+
+const POLL = '/connection/poll';
+const PROTOBUF = 'centrifuge-protobuf';
+const JSON_NAME = 'centrifuge-json';
+const PLAIN = 'tautline';
+/** Below the 5 s that the SDK gives an attempt, so that what follows can still be in time. */
+const OPEN_TIMEOUT = 3_000;
+/** Below the 5 s that the SDK gives a command, so that it is known why it got no answer. */
+const SILENCE_TIMEOUT = 4_000;
+const LINE_PATIENCE = 10_000;
+const CLOSE_PATIENCE = 5_000;
+const REMEMBER = 30 * 60 * 1000;

@@ -1,0 +1,140 @@
+// What gets through a hostile proxy, by which rung, and that nothing is lost or doubled on the way.
+
+import assert from 'node:assert/strict';
+import { test, type TestContext } from 'node:test';
+import { Centrifuge } from 'centrifuge';
+import { WebSocket as NodeSocket } from 'ws';
+import { createClient, TautlineSocket, type SocketOptions } from '../src/index';
+import { api, isUpgrade, proxy, store, until, type Deed } from './proxy';
+
+const WebSocket = NodeSocket as unknown as NonNullable<SocketOptions['WebSocket']>;
+const QUICK = { WebSocket, openTimeout: 300, silenceTimeout: 300 };
+const FAST = { minReconnectDelay: 5, maxReconnectDelay: 50 };
+
+/** An SDK client whose only transport is the class. */
+function client(t: TestContext, url: string, options: SocketOptions) {
+  const made = new Centrifuge(url.replace('http', 'ws') + '/connection/websocket', {
+    websocket: TautlineSocket.with({ ...QUICK, ...options }),
+    ...FAST,
+  });
+  t.after(() => made.disconnect());
+  return made;
+}
+
+/** Subscribes, and collects. */
+async function listen(made: Centrifuge, channel: string) {
+  const data: unknown[] = [];
+  const subscription = made.newSubscription(channel);
+  subscription.on('publication', (publication) => data.push(publication.data));
+  subscription.subscribe();
+  made.connect();
+  await until('the subscription', () => subscription.state === 'subscribed');
+  return data;
+}
+
+const upTo = (count: number) => Array.from({ length: count }, (_, n) => n);
+
+for (const deed of ['refuse', 'strip', 'hang', 'mute'] as Deed[]) {
+  test(`where a proxy will ${deed} WebSockets, the SDK comes by long-polling, and the site is remembered`, async (t) => {
+    const { url, seen } = await proxy(t, (request) => (isUpgrade(request) ? deed : 'pass'));
+    const storage = store();
+    const upgrades = () => seen.filter((line) => line.includes('/connection/websocket')).length;
+    const channel = `through-${crypto.randomUUID()}`;
+    const first = client(t, url, { storage });
+    const data = await listen(first, channel);
+    for (const n of upTo(20)) await (n % 2 ? first.publish(channel, n) : api('publish', { channel, data: n }));
+    await until('all', () => data.length >= 20);
+    assert.deepEqual(data, upTo(20));
+    assert.equal(upgrades(), 1);
+    // Another page of the site doesn't try any more, until it was long enough ago.
+    await listen(client(t, url, { storage }), channel);
+    assert.equal(upgrades(), 1);
+    for (const [key, value] of storage.map) storage.setItem(key, value.replace(/\d+$/, String(Date.now() - 1)));
+    await listen(client(t, url, { storage }), channel);
+    assert.equal(upgrades(), 2);
+  });
+}
+
+test('where nothing is in the way it is a WebSocket, and nothing is remembered', async (t) => {
+  const { url, seen } = await proxy(t, () => 'pass');
+  const storage = store();
+  await listen(client(t, url, { storage }), 'news');
+  assert.deepEqual([seen.length, storage.map.size], [1, 0]);
+});
+
+test('what was remembered and is not so any more is forgotten', async (t) => {
+  const { url, seen } = await proxy(t, (request) => (isUpgrade(request) ? 'pass' : 'refuse'));
+  const storage = store();
+  storage.setItem(`tautline.carrier ${new URL(url).host}`, `poll|${Date.now() + 60_000}`);
+  await listen(client(t, url, { storage }), 'news');
+  assert.deepEqual([seen.length, storage.map.size], [2, 0]);
+});
+
+test('a server that is away is no reason to remember anything', async (t) => {
+  const held = await proxy(t, () => 'refuse');
+  const storage = store();
+  const socket = new TautlineSocket(`${held.url}/connection/websocket`, [], { ...QUICK, storage });
+  const code = await new Promise((resolve) => (socket.onclose = (event) => resolve(event.code)));
+  assert.deepEqual([code, storage.map.size, held.seen.length], [1006, 0, 2]);
+});
+
+test('long-polling whose requests and answers get lost loses nothing and doubles nothing', async (t) => {
+  let count = 0;
+  const deeds: Deed[] = ['pass', 'lose the answer', 'pass', 'cut the answer', 'refuse', 'pass'];
+  let losses = 0;
+  const { url } = await proxy(t, (request) => {
+    if (!/"(poll|send)":/.test(request)) return 'pass';
+    const deed = deeds[count++ % deeds.length]!;
+    if (deed !== 'pass') losses += 1;
+    return deed;
+  });
+  const channel = `lossy-${crypto.randomUUID()}`;
+  const made = client(t, url, { WebSocket: null, storage: null });
+  let connects = 0;
+  made.on('connected', () => (connects += 1));
+  const data = await listen(made, channel);
+  for (const n of upTo(60)) {
+    if (n % 2) await made.publish(channel, n);
+    else await api('publish', { channel, data: n });
+  }
+  await until('all', () => data.length >= 60);
+  assert.deepEqual(data, upTo(60));
+  // By the session's own means: the SDK saw none of it.
+  assert.equal(connects, 1);
+  assert.ok(losses > 20, `${losses} losses`);
+});
+
+for (const [rung, blocked] of [
+  ['websocket', /^$/],
+  ['http_stream', /websocket/],
+  ['poll', /websocket|http_stream|sse/],
+] as const) {
+  test(`the ladder ends at ${rung} where what is above is refused, and starts there next time`, async (t) => {
+    const through = await proxy(t, (request) =>
+      blocked.test(request.slice(0, request.indexOf('\r\n'))) ? 'refuse' : 'pass',
+    );
+    const storage = store();
+    const make = () => {
+      const made = createClient(Centrifuge, through.url, { ...FAST, socket: { ...QUICK, storage } });
+      t.after(() => made.disconnect());
+      return made;
+    };
+    const channel = `ladder-${crypto.randomUUID()}`;
+    const first = make();
+    const data = await listen(first, channel);
+    await first.publish(channel, 0);
+    await api('publish', { channel, data: 1 });
+    await until('both', () => data.length === 2);
+    assert.ok(through.seen.some((line) => line.includes(`/connection/${rung}`)));
+    through.seen.length = 0;
+    await listen(make(), channel);
+    assert.ok(through.seen.every((line) => !blocked.test(line)), through.seen.join());
+  });
+}
+
+test('the ladder gets through a WebSocket that opens and is silent', async (t) => {
+  const { url } = await proxy(t, (request) => (isUpgrade(request) ? 'mute' : 'pass'));
+  const made = createClient(Centrifuge, url, { ...FAST, socket: { ...QUICK, storage: store() } });
+  t.after(() => made.disconnect());
+  await listen(made, 'news');
+});
