@@ -42,10 +42,28 @@ impl Server {
     ///
     /// When it does not build, is not healthy in time, or the file can't be read.
     pub(crate) fn configured(context: &Context, name: &str, file: &str) -> Result<Self, Error> {
+        Self::configured_with(context, name, file, None)
+    }
+
+    /// The same, with the address of its backend in the place of `@BACKEND@`.
+    ///
+    /// # Errors
+    ///
+    /// As [`configured`](Self::configured).
+    pub(crate) fn configured_with(
+        context: &Context,
+        name: &str,
+        file: &str,
+        backend: Option<SocketAddr>,
+    ) -> Result<Self, Error> {
         let address = free_address()?;
         let options = context.root.join(file);
         let options = std::fs::read_to_string(&options)
             .map_err(Error::context(format!("can't read {}", options.display())))?;
+        let options = match backend {
+            None => options,
+            Some(backend) => options.replace("@BACKEND@", &backend.to_string()),
+        };
         let (ip, port) = (address.ip(), address.port());
         let place = format!("[http_server]\naddress = \"{ip}\"\nport = {port}\n\n");
         let whole = context.scratch("server")?.join(format!("{name}.toml"));

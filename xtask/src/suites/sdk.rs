@@ -1,5 +1,5 @@
-//! The unmodified SDKs of other people, in JavaScript, Python, Go and Java, against two servers: one as
-//! `tautline dev` has it, and one that is configured for what they have to prove.
+//! The unmodified SDKs of other people, in JavaScript, Python, Go and Java, against servers as `tautline dev` has
+//! it, configured for what they have to prove, with handlers in code, and with a backend over HTTP.
 
 use std::process::Command;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::java;
 use crate::python;
-use crate::server::Server;
+use crate::server::{Server, free_address};
 use crate::summary::{Report, Runner};
 use crate::tools::Tools;
 
@@ -28,10 +28,16 @@ pub(crate) fn run(context: &Context, tools: &Tools, report: &mut Report) -> Resu
     let dev = Server::start(context, "sdk-dev")?;
     let configured = Server::configured(context, "sdk", "tests/sdk/server.toml")?;
     let handlers = Server::example(context, "sdk_handlers")?;
+    // The tests themselves are this one's backend.
+    let backend = free_address()?;
+    let file = "tests/sdk/proxy.toml";
+    let proxied = Server::configured_with(context, "sdk-proxy", file, Some(backend))?;
     let tell = |command: &mut Command| {
         dev.tell(command);
         command.env("TAUTLINE_HANDLERS_URL", handlers.url());
         command.env("TAUTLINE_CONFIGURED_URL", configured.url());
+        command.env("TAUTLINE_PROXIED_URL", proxied.url());
+        command.env("TAUTLINE_BACKEND_URL", format!("http://{backend}"));
     };
 
     let mut command = node.command("npm", &javascript);
@@ -86,5 +92,6 @@ pub(crate) fn run(context: &Context, tools: &Tools, report: &mut Report) -> Resu
     report.check("SIGTERM ends the server", dev.stop());
     report.check("SIGTERM ends the configured server", configured.stop());
     report.check("SIGTERM ends the server with handlers", handlers.stop());
+    report.check("SIGTERM ends the server with a backend", proxied.stop());
     Ok(())
 }

@@ -183,7 +183,8 @@ pub const METRICS: &[Metric] = &[
         name: "proxy_duration_seconds_histogram",
         kind: "histogram",
         labels: &["protocol", "type", "name"],
-        help: "How long questions to the application's backend took, those without an answer too.",
+        help: "How long questions to the application's backend took, those without an answer too, but not those which \
+               it was not asked.",
         write: |all, out| {
             for proxy in &all.proxies {
                 out.histogram(&["http", proxy.kind, &proxy.name], &proxy.durations);

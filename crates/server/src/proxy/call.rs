@@ -110,7 +110,7 @@ impl Proxy {
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(MAX_IDLE)
+            .pool_max_idle_per_host(endpoint.max_in_flight)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .http2_adaptive_window(true)
             .build(connector);
@@ -136,13 +136,9 @@ impl Proxy {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Verdict<R>, CallError> {
-        let begun = Instant::now();
         let result = self.ask_within_limits(kind, headers, body).await;
-        let mut counts = self.counts(kind);
-        counts.durations.add(begun.elapsed());
         if let Err(error) = &result {
-            counts.errors += 1;
-            drop(counts);
+            self.counts(kind).errors += 1;
             self.tell(kind, error);
         }
         result
@@ -160,12 +156,13 @@ impl Proxy {
             proxy: self,
             pass: Some(pass.ok_or(CallError::LeftAlone)?),
         };
-        let timeout = self.endpoint.timeout;
+        let (timeout, begun) = (self.endpoint.timeout, Instant::now());
         let exchange = tokio::time::timeout(timeout, self.exchange(kind, headers, body));
         let result = exchange
             .await
             .unwrap_or(Err(CallError::TimedOut(timeout)))
             .and_then(|(status, body)| self.verdict(status, &body));
+        self.counts(kind).durations.add(begun.elapsed());
         leave.settle(result.as_ref().err());
         result
     }
@@ -259,7 +256,7 @@ impl Proxy {
                 retries,
                 in_flight,
             } = self.counts(kind).clone();
-            if durations.is_empty() && in_flight == 0 {
+            if durations.is_empty() && errors == 0 && in_flight == 0 {
                 continue;
             }
             all.push(ProxyNumbers {
@@ -302,7 +299,7 @@ impl Proxy {
         *last = Some(now);
         drop(told);
         tracing::warn!(
-            proxy = self.endpoint.name, kind = kind.name(), url = %self.endpoint.url, %error, untold,
+            proxy = self.endpoint.name, kind = kind.name(), url = self.endpoint.place, %error, untold,
             "the application's backend gave no answer"
         );
     }
@@ -332,16 +329,16 @@ impl Leave<'_> {
         let Some(pass) = self.pass.take() else {
             return;
         };
-        let (name, url) = (&self.proxy.endpoint.name, &self.proxy.endpoint.url);
+        let (name, url) = (&self.proxy.endpoint.name, &self.proxy.endpoint.place);
         let mut breaker = lock(&self.proxy.breaker);
         match error.filter(|error| error.is_trouble()) {
             None if breaker.succeeded(pass) => {
-                tracing::info!(proxy = name, %url, "the application's backend is back");
+                tracing::info!(proxy = name, url, "the application's backend is back");
             }
             None => {}
             Some(error) if breaker.failed(pass, Instant::now()) => {
                 tracing::error!(
-                    proxy = name, %url, %error, pause = ?self.proxy.endpoint.breaker_pause,
+                    proxy = name, url, %error, pause = ?self.proxy.endpoint.breaker_pause,
                     "the application's backend is left alone for a while"
                 );
             }
@@ -379,9 +376,7 @@ fn causes(error: &legacy::Error) -> String {
     text
 }
 
-/// How many connections that nobody uses are kept, and for how long. Servers close theirs after a
-/// minute or more.
-const MAX_IDLE: usize = 64;
+/// How long connections that nobody uses are kept. Servers close theirs after a minute or more.
 const IDLE: Duration = Duration::from_secs(30);
 /// Between two pings of HTTP/2, which notice a backend that went without a word.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);

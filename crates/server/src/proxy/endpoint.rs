@@ -26,6 +26,8 @@ pub(crate) struct Endpoint {
     /// As namespaces call it; `default` where nobody had to name it.
     pub(super) name: String,
     pub(super) url: Uri,
+    /// The same for logs: without what may be a secret.
+    pub(super) place: String,
     pub(super) timeout: Duration,
     pub(super) http_headers: Vec<HeaderName>,
     pub(super) emulated_headers: Vec<HeaderName>,
@@ -67,8 +69,10 @@ impl Endpoint {
         let mut headers = HeaderMap::new();
         for (name, value) in static_headers {
             let path = format!("http.static_headers.{name}");
-            let value = HeaderValue::from_str(value)
+            let mut value = HeaderValue::from_str(value)
                 .map_err(|_| error(&path, "is no value of a header field"))?;
+            // It may well be a password: it is not printed, and HTTP/2 keeps it out of its tables.
+            value.set_sensitive(true);
             headers.insert(header_name(&path, name)?, value);
         }
         Ok(Self {
@@ -86,6 +90,7 @@ impl Endpoint {
             breaker_pause: options.breaker_pause,
             transforms: transforms(status_to_code_transforms)?,
             tls: tls_of(&url, tls)?,
+            place: place(&url),
             url,
         })
     }
@@ -117,6 +122,12 @@ fn url(text: &str) -> Result<Uri, EndpointError> {
         return Err(error("endpoint", problem));
     }
     Ok(url)
+}
+
+fn place(url: &Uri) -> String {
+    let (scheme, authority) = (url.scheme_str(), url.authority());
+    let authority = authority.map_or("", |authority| authority.as_str());
+    format!("{}://{authority}{}", scheme.unwrap_or_default(), url.path())
 }
 
 fn check_range(
@@ -335,3 +346,28 @@ const MIN_SIZE: usize = 1024;
 const MAX_SIZE: usize = 64 * 1024 * 1024;
 /// No certificates are longer.
 const MAX_PEM: u64 = 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_secret_is_not_printed() {
+        let mut options = ProxyOptions {
+            endpoint: "https://app.example.com/a?key=hidden".into(),
+            hmac_secret_key: Some("hidden".into()),
+            ..ProxyOptions::default()
+        };
+        let fields = &mut options.http.static_headers;
+        fields.insert("x-key".into(), "hidden".into());
+        let endpoint = Endpoint::new("default", &options).expect("it is fine");
+        assert_eq!(endpoint.place, "https://app.example.com/a");
+        let Endpoint {
+            static_headers,
+            keys,
+            ..
+        } = &endpoint;
+        let printed = format!("{static_headers:?} {keys:?} {}", endpoint.place);
+        assert!(!printed.contains("hidden"), "{printed}");
+    }
+}

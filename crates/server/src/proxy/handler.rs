@@ -369,7 +369,10 @@ fn prolonged(
 fn usable<T>(proxy: &Proxy, kind: Kind, result: Result<T, String>) -> Result<T, Refusal> {
     result.map_err(|problem| {
         tracing::warn!(
-            proxy = proxy.endpoint.name, kind = kind.name(), url = %proxy.endpoint.url, problem,
+            proxy = proxy.endpoint.name,
+            kind = kind.name(),
+            url = proxy.endpoint.place,
+            problem,
             "the result of the application's backend can't be used"
         );
         ErrorCode::Internal.into()
@@ -440,5 +443,44 @@ struct AbortOnDrop(AbortHandle);
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tautline_protocol::message::Error;
+
+    use super::super::endpoint::Endpoint;
+    use super::*;
+    use crate::config::ProxyOptions;
+
+    #[test]
+    fn what_cannot_be_said_now_is_asked_later_and_what_is_said_counts() {
+        let options = ProxyOptions {
+            endpoint: "http://127.0.0.1:1".into(),
+            ..ProxyOptions::default()
+        };
+        let proxy = Proxy::new(Endpoint::new("default", &options).expect("it is fine"));
+        let prolonged = |verdict| prolonged(&proxy, Kind::Refresh, verdict);
+        let error = |temporary| Error {
+            code: 1000,
+            message: "no".into(),
+            temporary,
+        };
+        let left_open = |answer: Result<_, Refusal>| match answer {
+            Err(Refusal::Error(error)) => error.temporary,
+            _ => false,
+        };
+        assert!(left_open(prolonged(Err(CallError::LeftAlone))));
+        assert!(left_open(prolonged(Err(CallError::Busy(1)))));
+        assert!(left_open(prolonged(Ok(Verdict::Error(error(true))))));
+        let lost = || Err(CallError::TimedOut(Duration::from_secs(1)));
+        assert!(left_open(prolonged(lost())));
+        assert_eq!(prolonged(Ok(Verdict::Error(error(false)))), Ok(None));
+        assert_eq!(prolonged(Ok(Verdict::Result(None))), Ok(None));
+        let kicked = prolonged(Ok(Verdict::Disconnect(Disconnect::FORCE_DISCONNECT)));
+        assert_eq!(kicked, Err(Disconnect::FORCE_DISCONNECT.into()));
+        let lives = prolonged(Ok(Verdict::Result(Some(RefreshResult::default()))));
+        assert_eq!(lives, Ok(Some(RefreshReply::default())));
     }
 }

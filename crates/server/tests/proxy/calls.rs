@@ -114,6 +114,14 @@ fn who_has_a_token_is_not_asked_about() {
         peer.begin("connect", json!({"token": format!("{token}x")}))
             .await;
         assert_eq!(peer.closed().await, 3500);
+        // Nor about a token that no key could vouch for.
+        let node = start(&format!(
+            "[client.proxy.connect]\nenabled = true\nendpoint = \"{}\"\n",
+            backend.url
+        ));
+        let mut peer = Peer::open(&url(&node), &[]).await;
+        peer.begin("connect", json!({"token": token})).await;
+        assert_eq!(peer.closed().await, 3500);
         backend.assert_idle();
     });
 }

@@ -39,6 +39,10 @@ fn who_answers_too_late_has_not_answered() {
         let mut peer = Peer::connect(&url(&node)).await;
         assert_eq!(call(&mut peer, "m").await["error"], internal());
         hear.recv().await.unwrap();
+        // It was the endpoint's patience that ended, and not the hub's, which is longer.
+        let metrics = metrics(&node).await;
+        let failed = "tautline_proxy_errors{protocol=\"http\",type=\"rpc\",name=\"default\"} 1\n";
+        assert!(metrics.contains(failed), "{metrics}");
     });
 }
 
@@ -53,6 +57,9 @@ fn a_client_that_goes_takes_its_question_along() {
         backend.next().await;
         drop(peer);
         hear.recv().await.unwrap();
+        // It was given up, and did not just end.
+        let metrics = metrics(&node).await;
+        assert!(!metrics.contains("tautline_proxy_errors{"), "{metrics}");
     });
 }
 
@@ -212,7 +219,8 @@ fn a_backend_that_fails_again_and_again_is_left_alone() {
             format!("tautline_proxy_breaker_state{labels} 2\n"),
             format!("tautline_proxy_errors{labels} 6\n"),
             format!("tautline_proxy_inflight_requests{labels} 0\n"),
-            format!("tautline_proxy_duration_seconds_histogram_count{labels} 6\n"),
+            // It was asked three times.
+            format!("tautline_proxy_duration_seconds_histogram_count{labels} 3\n"),
         ] {
             assert!(metrics.contains(&line), "{line}{metrics}");
         }
@@ -243,6 +251,49 @@ fn a_backend_that_is_back_is_asked_again() {
         is_back.store(true, Ordering::SeqCst);
         while !call(&mut peer, "m").await["rpc"].is_object() {}
         assert!(call(&mut peer, "m").await["rpc"].is_object());
+    });
+}
+
+#[test]
+fn a_client_that_goes_does_not_keep_the_others_from_trying() {
+    run(async {
+        let (dropped, mut hear) = mpsc::unbounded_channel();
+        let mut backend =
+            Backend::start(
+                move |asked: &Asked| match asked.body["method"].as_str().unwrap() {
+                    "fail" => Say::Text(500, String::new()),
+                    "never" => Say::Never(dropped.clone()),
+                    _ => Say::Json(json!({})),
+                },
+            )
+            .await;
+        let options = "breaker_failures = 1\nbreaker_pause = \"1ms\"\ntimeout = \"30s\"";
+        let node = for_calls(&backend.url, options);
+        let mut other = Peer::connect(&url(&node)).await;
+        assert_eq!(call(&mut other, "fail").await["error"], internal());
+        backend.next().await;
+        // The one who tries whether the backend is back, once the pause is over.
+        let probing = loop {
+            let mut peer = Peer::connect(&url(&node)).await;
+            let id = peer.begin("rpc", json!({"method": "never"})).await;
+            tokio::select! {
+                asked = backend.next() => {
+                    assert_eq!(asked.body["method"], json!("never"));
+                    break peer;
+                }
+                reply = peer.find(|message| message["id"] == json!(id)) => {
+                    assert_eq!(reply["error"], internal());
+                }
+            }
+        };
+        assert_eq!(
+            call(&mut other, "m").await["error"],
+            internal(),
+            "it is being tried"
+        );
+        drop(probing);
+        hear.recv().await.unwrap();
+        while !call(&mut other, "m").await["rpc"].is_object() {}
     });
 }
 

@@ -9,7 +9,7 @@ import { Centrifuge as ProtobufCentrifuge } from 'centrifuge/build/protobuf';
 import { WebSocket } from 'ws';
 
 /** Where a server is; ../../README.md says how to start it by hand. */
-function server(variable) {
+export function server(variable) {
   const url = process.env[variable];
   if (!url) throw new Error(`${variable} is not set: let \`cargo xtask test sdk\` start the servers, or see README.md`);
   return url.replace(/\/$/, '');
