@@ -70,10 +70,12 @@ pub fn run(config: Config, started: impl FnOnce(SocketAddr)) -> Result<(), NodeE
         .map_err(system("event loop"))?;
     let node = Node::builder(config).start()?;
     runtime.block_on(async {
+        // Before anybody is told: whoever hears of the node may signal at once.
+        let signals = Signals::new()?;
         if let Some(address) = node.address() {
             started(address);
         }
-        node.run().await
+        node.run_until(signals).await
     })
 }
 
@@ -176,8 +178,8 @@ pub(crate) async fn run_until_signal(
     shutdown: &watch::Sender<bool>,
     ended: &mut mpsc::UnboundedReceiver<()>,
     patience: Duration,
+    mut signals: Signals,
 ) -> Result<(), NodeError> {
-    let mut signals = Signals::new().map_err(system("signals"))?;
     tokio::select! {
         () = signals.next() => {}
         _ = ended.recv() => return Err(NodeError::WorkerEnded),
@@ -200,7 +202,7 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> NodeError {
 }
 
 /// The signals that end a process politely.
-struct Signals {
+pub(crate) struct Signals {
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
     #[cfg(unix)]
@@ -208,12 +210,14 @@ struct Signals {
 }
 
 impl Signals {
+    /// From now on they are waited for, and don't end the process by themselves.
     #[cfg(unix)]
-    fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> Result<Self, NodeError> {
         use tokio::signal::unix::{SignalKind, signal};
+        let listen = |kind| signal(kind).map_err(system("signals"));
         Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
         })
     }
 
@@ -226,7 +230,7 @@ impl Signals {
     }
 
     #[cfg(not(unix))]
-    fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> Result<Self, NodeError> {
         Ok(Self {})
     }
 

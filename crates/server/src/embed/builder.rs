@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use super::desk::Handlers;
 use super::{Handler, NodeHandle};
 use crate::config::Config;
-use crate::node::{self, NodeError};
+use crate::node::{self, NodeError, Signals};
 use crate::proxy::Proxies;
 
 /// A node that is to be started.
@@ -153,8 +153,13 @@ impl Node {
     /// # Errors
     ///
     /// [`NodeError`]: signals can't be waited for, or a worker has failed.
-    pub async fn run(mut self) -> Result<(), NodeError> {
-        node::run_until_signal(&self.shutdown, &mut self.ended, self.patience).await
+    pub async fn run(self) -> Result<(), NodeError> {
+        self.run_until(Signals::new()?).await
+    }
+
+    /// The same with signals that are waited for already.
+    pub(crate) async fn run_until(mut self, signals: Signals) -> Result<(), NodeError> {
+        node::run_until_signal(&self.shutdown, &mut self.ended, self.patience, signals).await
     }
 
     /// Ends the node: clients are told, and have `shutdown.timeout` to read what they were sent.
