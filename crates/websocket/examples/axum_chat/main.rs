@@ -18,7 +18,7 @@ use axum::routing::{any, get};
 use tautline_websocket::conn::axum::WebSocketUpgrade;
 use tautline_websocket::conn::hyper::UpgradedStream;
 use tautline_websocket::conn::{Group, Tracker, WebSocket};
-use tautline_websocket::proto::{CloseCode, Message};
+use tautline_websocket::proto::{CloseCode, MessageRef};
 use tokio::net::TcpListener;
 
 /// Everybody.
@@ -87,15 +87,19 @@ async fn talk(mut ws: WebSocket<UpgradedStream>, room: &Room) {
             .await;
         return;
     }
-    // How it ends is their own affair.
-    while let Ok(Some(message)) = ws.recv().await {
-        // The page writes and reads the texts; here they are only passed on.
-        if let Message::Text(text) = message
-            && room.members.publish(&*text).is_err()
-        {
-            eprintln!("a message was not passed on: too much is waiting");
-        }
-    }
+    // What is said here is written to all members of a thread by one task; each member's own is left to
+    // rest. How it ends is their own affair.
+    let members = &room.members;
+    let _ = ws
+        .serve_member(|message, _| {
+            // The page writes and reads the texts; here they are only passed on.
+            if let MessageRef::Text(text) = message
+                && members.publish(text).is_err()
+            {
+                eprintln!("a message was not passed on: too much is waiting");
+            }
+        })
+        .await;
 }
 
 #[expect(clippy::print_stdout, reason = "it is where to go")]

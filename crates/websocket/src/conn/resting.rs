@@ -66,14 +66,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WebSocket<S> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the connection, as it is the owner; the handler is told.
-    pub async fn serve_member_with<H: Handler>(self, handler: H) -> Result<Option<Closed>, Error> {
+    /// Dropping the future drops the connection, as it is the owner; the handler is told, also when the
+    /// future was never polled.
+    pub fn serve_member_with<H: Handler>(
+        self,
+        handler: H,
+    ) -> impl Future<Output = Result<Option<Closed>, Error>> {
+        // Made before the future is polled: nobody says that it will be.
         let mut serving = Serving {
             resting: Resting::new(self.driver),
             handler,
             ended: false,
         };
-        poll_fn(|cx| serving.poll(cx)).await
+        async move {
+            serving.resting.enlist();
+            poll_fn(|cx| serving.poll(cx)).await
+        }
     }
 }
 
@@ -137,26 +145,29 @@ struct State<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Resting<S> {
+    /// Has the task of this thread write what groups have. Outside of a runtime there is none, and the
+    /// connection's own task does it.
+    fn enlist(self: &Arc<Self>) {
+        if let Some(enlisted) = Enlisted::on_this_thread()
+            && let Some(driver) = &mut self.lock().driver
+        {
+            let recipient = Arc::clone(self) as Arc<dyn Recipient>;
+            driver.attachments.get().set_recipient(enlisted, recipient);
+        }
+    }
+}
+
+impl<S> Resting<S> {
     fn new(driver: Box<Driver<S>>) -> Arc<Self> {
-        let resting = Arc::new(Self {
+        Arc::new(Self {
             state: Mutex::new(State {
                 driver: Some(driver),
                 waker: Waker::noop().clone(),
                 failed: None,
             }),
-        });
-        // Outside of a runtime, its own task does it.
-        if let Some(enlisted) = Enlisted::on_this_thread()
-            && let Some(driver) = &mut resting.lock().driver
-        {
-            let recipient = Arc::clone(&resting) as Arc<dyn Recipient>;
-            driver.attachments.get().set_recipient(enlisted, recipient);
-        }
-        resting
+        })
     }
-}
 
-impl<S> Resting<S> {
     /// Takes the driver, for the task of `cx` to go on with it, and with it how writing has failed.
     #[inline]
     fn take(&self, cx: &Context<'_>) -> (Option<Box<Driver<S>>>, Option<Box<Error>>) {

@@ -1,21 +1,23 @@
 //! Futures dropped at each point where they wait: nothing is lost, nothing is sent twice.
 
 use std::future::Future;
+use std::mem;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use futures_util::{SinkExt, StreamExt};
 use tautline_websocket::conn::{
-    AcceptError, AcceptOptions, ConnectOptions, Ended, Handler, Proxy, Replies, Tracker, accept,
-    client, connect,
+    AcceptError, AcceptOptions, ConnectOptions, Ended, Group, Handler, Proxy, Replies, Tracker,
+    accept, client, connect,
 };
 use tautline_websocket::proto::handshake::{AcceptKey, Refusal};
 use tautline_websocket::proto::{CloseCode, Message, MessageRef};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::yield_now;
 
-use crate::support::{Input, Scripted, frame, in_time, server};
+use crate::support::{Input, Scripted, Watched, frame, in_a_day, in_time, server};
 
 /// Polls once, then drops.
 fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
@@ -402,4 +404,106 @@ async fn serve_dropped_anywhere_tells_its_handler() {
         },
         &input.concat(),
     );
+}
+
+/// The same where groups may write to the connection while its task rests.
+#[tokio::test]
+async fn serve_member_dropped_anywhere_tells_its_handler() {
+    let input = [
+        frame(0x81, b"one"),
+        frame(0x89, b"ping"),
+        frame(0x82, &[2; 130]),
+        frame(0x88, b"\x03\xE8"),
+    ];
+    let expected = [Message::from("one"), Message::from(vec![2; 130])];
+    give_up_everywhere(
+        |io, polls| {
+            let watched = Watched::from(mem::replace(io, Scripted::new([])));
+            let (mut handled, mut ends) = (Vec::new(), Vec::new());
+            let noting = Noting {
+                handled: &mut handled,
+                ends: &mut ends,
+            };
+            let group = Group::new();
+            let mut ws = server(watched.clone());
+            ws.join(&group).expect("open");
+            let ended = poll_times(polls, ws.serve_member_with(noting));
+            assert!(expected.starts_with(&handled));
+            assert_eq!(ends, [if ended.is_some() { "closed" } else { "dropped" }]);
+            assert!(group.is_empty());
+            *io = Arc::into_inner(watched.0)
+                .expect("the connection is gone")
+                .into_inner()
+                .expect("no panic");
+            ended.map(|ended| assert!(ended.is_ok() && handled == expected))
+        },
+        &input.concat(),
+    );
+}
+
+/// A member that is given up while a group writes to it, by the thread's task or its own, leaves a stream with whole
+/// frames in order and a beginning of one; the other members miss nothing.
+#[tokio::test(start_paused = true)]
+async fn serve_member_dropped_anywhere_leaves_its_group() {
+    in_a_day(async {
+        let input = [frame(0x81, b"one"), frame(0x82, b"two")].concat();
+        let mut most = 0;
+        for polls in 0..60u8 {
+            let group = Group::new();
+            let (near, mut far) = duplex(10_000);
+            let mut other = server(near);
+            other.join(&group).expect("open");
+            let other = tokio::spawn(other.serve_member(|_, _| ()));
+            let mut script = Scripted::one_by_one(&input);
+            script.input.push_back(Input::Never);
+            let io = Watched::from(script);
+            let mut ws = server(io.clone());
+            ws.join(&group).expect("open");
+            let (mut handled, mut ends) = (Vec::new(), Vec::new());
+            let noting = Noting {
+                handled: &mut handled,
+                ends: &mut ends,
+            };
+            let mut serving = Box::pin(ws.serve_member_with(noting));
+            for n in 0..polls {
+                let mut cx = Context::from_waker(Waker::noop());
+                assert!(serving.as_mut().poll(&mut cx).is_pending());
+                group.publish(&[n][..]).expect("room");
+                // The task that writes for this thread has its turn, every other time.
+                if n % 2 == 0 {
+                    yield_now().await;
+                }
+            }
+            drop(serving);
+            assert_eq!((group.len(), Arc::strong_count(&io.0)), (1, 1));
+            assert_eq!(ends, ["dropped"]);
+            let published: Vec<u8> = (0..polls).flat_map(|n| [0x82, 1, n]).collect();
+            let mut read = vec![0; published.len()];
+            far.read_exact(&mut read).await.expect("sent");
+            assert_eq!(read, published);
+            drop(far);
+            other.await.expect("no panic").expect_err("cut off");
+
+            let written = io.lock().written();
+            most = most.max(written.len());
+            let (mut frames, mut answers, mut next) = (&written[..], Vec::new(), 0);
+            while let [first, len, rest @ ..] = frames
+                && rest.len() >= usize::from(*len)
+            {
+                let (payload, rest) = rest.split_at(usize::from(*len));
+                frames = rest;
+                match payload {
+                    [n] if *first == 0x82 => {
+                        assert_eq!(*n, next);
+                        next += 1;
+                    }
+                    answer => answers.push(answer),
+                }
+            }
+            assert!(next <= polls);
+            assert!([&b"one"[..], b"two"].starts_with(&answers), "{answers:x?}");
+        }
+        assert!(most > 20, "at most {most} bytes were written");
+    })
+    .await;
 }

@@ -1,5 +1,8 @@
 //! `Group`: one message to many connections.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use tautline_websocket::conn::{
@@ -8,7 +11,7 @@ use tautline_websocket::conn::{
 use tautline_websocket::proto::{CloseCode, Message, Misuse};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
-use crate::support::{Did, Input, Scripted, frame, in_a_day, in_time, server};
+use crate::support::{Did, Input, Scripted, Watched, frame, in_a_day, in_time, server, until};
 
 /// A member, and the other end of its stream.
 fn member(group: &Group) -> (WebSocket<DuplexStream>, DuplexStream) {
@@ -43,7 +46,7 @@ async fn read(far: &mut DuplexStream, len: usize) -> Vec<u8> {
     read
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_one_says_all_hear_the_speaker_too() {
     in_time(async {
         let group = Group::new();
@@ -62,9 +65,7 @@ async fn what_one_says_all_hear_the_speaker_too() {
         assert_eq!(group.len(), 3);
         // A member leaves with its connection.
         drop(fars.remove(0));
-        while group.len() > 2 {
-            tokio::task::yield_now().await;
-        }
+        until(|| group.len() == 2).await;
         group.publish("still here").unwrap();
         for far in &mut fars {
             assert_eq!(read(far, 12).await, b"\x81\x0Astill here");
@@ -74,7 +75,7 @@ async fn what_one_says_all_hear_the_speaker_too() {
 }
 
 /// However many messages came between two polls: one write.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_was_published_meanwhile_leaves_in_one_write() {
     in_time(async {
         let group = Group::new();
@@ -85,7 +86,7 @@ async fn what_was_published_meanwhile_leaves_in_one_write() {
         for text in ["a", "b", "c"] {
             group.publish(text).unwrap();
         }
-        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut cx = Context::from_waker(Waker::noop());
         assert!(ws.poll_recv(&mut cx).is_pending());
         assert!(ws.leave(&group) && !ws.leave(&group));
         group.publish("d").unwrap();
@@ -97,6 +98,32 @@ async fn what_was_published_meanwhile_leaves_in_one_write() {
         );
     })
     .await;
+}
+
+/// A connection may go from one task to another: the one that was the last to poll it is woken.
+#[test]
+fn a_member_that_has_moved_is_woken_where_it_is() {
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    let group = Group::new();
+    let mut ws = server(Watched::new([Input::Never]));
+    ws.join(&group).unwrap();
+    let tasks = [(); 3].map(|()| Arc::new(Woken::default()));
+    for task in &tasks {
+        let waker = Waker::from(Arc::clone(task));
+        let mut cx = Context::from_waker(&waker);
+        assert!(ws.poll_recv(&mut cx).is_pending());
+    }
+    group.publish("x").unwrap();
+    let woken = tasks.map(|task| task.0.load(Ordering::Relaxed));
+    assert_eq!(woken, [false, false, true]);
 }
 
 /// Members on several threads, publishers too: each gets everything once, those of one publisher
@@ -258,7 +285,7 @@ async fn a_slow_member_may_skip_to_the_newest() {
 }
 
 /// Who publishes without end before any member had its turn is told, and no member suffers.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_group_is_bounded_though_nobody_is_polled() {
     in_time(async {
         let mut options = GroupOptions::default();
@@ -274,7 +301,7 @@ async fn a_group_is_bounded_though_nobody_is_polled() {
             assert!(published < 100);
         };
         assert_eq!((published, full.waiting, full.limit), (10, 980, 1000));
-        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut cx = Context::from_waker(Waker::noop());
         assert!(ws.poll_recv(&mut cx).is_pending());
         assert_eq!(read(&mut far, 980).await.len(), 980);
         // One that is too large by itself goes when nothing else waits.
@@ -285,7 +312,7 @@ async fn a_group_is_bounded_though_nobody_is_polled() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_can_not_be_a_member() {
     in_time(async {
         let group = Group::new();
@@ -322,7 +349,7 @@ async fn who_can_not_be_a_member() {
 }
 
 /// A handler may join and leave; what it is sent for one message comes behind that.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn rooms_can_be_entered_and_left_while_serving() {
     in_time(async {
         let group = Group::new();
@@ -354,7 +381,7 @@ async fn rooms_can_be_entered_and_left_while_serving() {
 
 /// Everybody gets the form that was agreed on: plain, or compressed once for the window.
 #[cfg(feature = "deflate")]
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn each_member_gets_its_form() {
     in_time(async {
         use tautline_websocket::conn::{AcceptOptions, accept};

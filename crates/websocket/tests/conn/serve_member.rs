@@ -3,12 +3,12 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use tautline_websocket::conn::{Error, Group, GroupOptions};
+use tautline_websocket::conn::{Error, Group, GroupOptions, WebSocket};
 use tautline_websocket::proto::CloseCode;
 use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
@@ -17,7 +17,7 @@ use tokio::runtime;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use crate::support::{Did, Input, Scripted, frame, in_a_day, in_time, server};
+use crate::support::{Did, Input, Watched, frame, in_a_day, in_time, server, until};
 
 async fn read(far: &mut DuplexStream, len: usize) -> Vec<u8> {
     let mut read = vec![0; len];
@@ -44,55 +44,9 @@ impl Wake for Wakes {
     }
 }
 
-/// A stream of which the test keeps a handle.
-#[derive(Clone)]
-struct Watched(Arc<Mutex<Scripted>>);
-
-impl Watched {
-    fn new(input: impl IntoIterator<Item = Input>) -> Self {
-        Self(Arc::new(Mutex::new(Scripted::new(input))))
-    }
-
-    fn did(&self) -> Vec<Did> {
-        self.lock().did.clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Scripted> {
-        self.0.lock().expect("no panic")
-    }
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.lock()).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.lock()).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.lock()).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.lock()).poll_shutdown(cx)
-    }
-}
-
 /// Messages reach the peer though the member's own task is never polled nor woken, and those of one
 /// turn in one write.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_task_of_a_member_is_left_alone() {
     in_time(async {
         let group = Group::new();
@@ -112,13 +66,9 @@ async fn the_task_of_a_member_is_left_alone() {
             group.publish(text).unwrap();
         }
         assert_eq!(io.did(), [], "at the end of the turn");
-        while io.did().is_empty() {
-            yield_now().await;
-        }
+        until(|| !io.did().is_empty()).await;
         group.publish("c").unwrap();
-        while io.did().len() == 1 {
-            yield_now().await;
-        }
+        until(|| io.did().len() > 1).await;
         let did = [b"\x81\x01a\x81\x01b".to_vec(), b"\x81\x01c".to_vec()].map(Did::Wrote);
         assert_eq!(io.did(), did);
         assert_eq!(wakes.count(), 0);
@@ -128,7 +78,7 @@ async fn the_task_of_a_member_is_left_alone() {
 
 /// What is sent for a message comes before what is published for it, and each group's messages in their
 /// order.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn replies_and_publications_stay_in_order() {
     in_time(async {
         let (one, two) = (Group::new(), Group::new());
@@ -191,36 +141,126 @@ async fn a_task_that_is_at_work_is_woken() {
     .await;
 }
 
+/// Publishes so often, and has a member that reads take each time what there is: so it lies in pieces
+/// for those who take later.
+fn publish_in_pieces(group: &Group, reader: &mut WebSocket<Watched>, times: usize, payload: &[u8]) {
+    for _ in 0..times {
+        group.publish(payload).expect("room");
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(reader.poll_recv(&mut cx).is_pending());
+    }
+}
+
 /// A member for whom messages were dropped before it could be written is told so, and given up when it
 /// doesn't answer.
 #[tokio::test(start_paused = true)]
 async fn one_that_was_outrun_while_it_rested_is_closed_in_time() {
     in_a_day(async {
-        let mut options = GroupOptions::default();
-        options.backlog = 1000;
-        let group = Group::with_options(options);
-        let (near, mut far) = duplex(10_000);
-        let mut ws = server(near).with_close_timeout(Duration::from_secs(1));
-        ws.join(&group).unwrap();
-        let serving = tokio::spawn(ws.serve_member(|_, _| ()));
-        yield_now().await;
-        let mut fast = server(Watched::new([Input::Never]));
-        fast.join(&group).unwrap();
-        for _ in 0..10 {
-            group.publish(&[7; 400][..]).unwrap();
-            let mut cx = Context::from_waker(Waker::noop());
-            assert!(fast.poll_recv(&mut cx).is_pending());
+        // Whether or not its stream has room for being told.
+        for room in [10_000, 2] {
+            let mut options = GroupOptions::default();
+            options.backlog = 1000;
+            let group = Group::with_options(options);
+            let (near, mut far) = duplex(room);
+            let mut ws = server(near).with_close_timeout(Duration::from_secs(1));
+            ws.join(&group).unwrap();
+            let serving = tokio::spawn(ws.serve_member(|_, _| ()));
+            yield_now().await;
+            let mut fast = server(Watched::new([Input::Never]));
+            fast.join(&group).unwrap();
+            publish_in_pieces(&group, &mut fast, 10, &[7; 400]);
+            if room > 2 {
+                let told = read(&mut far, 4).await;
+                assert_eq!((told[0], &told[2..]), (0x88, &1013u16.to_be_bytes()[..]));
+            }
+            let ended = serving.await.unwrap();
+            assert!(matches!(ended, Err(Error::TooSlow)), "{ended:?}");
         }
-        let told = read(&mut far, 4).await;
-        assert_eq!((told[0], &told[2..]), (0x88, &1013u16.to_be_bytes()[..]));
-        let ended = serving.await.unwrap();
-        assert!(matches!(ended, Err(Error::TooSlow)), "{ended:?}");
+    })
+    .await;
+}
+
+/// A queue holds so much of what groups have and no more, but a stream that takes all gets all.
+#[tokio::test(start_paused = true)]
+async fn more_than_a_queue_holds_is_written_in_one_go() {
+    in_a_day(async {
+        let group = Group::new();
+        let io = Watched::new([Input::Never]);
+        let mut ws = server(io.clone());
+        ws.join(&group).unwrap();
+        let mut serving = pin!(ws.serve_member(|_, _| ()));
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&wakes));
+        let mut cx = Context::from_waker(&waker);
+        assert!(serving.as_mut().poll(&mut cx).is_pending());
+        let mut reader = server(Watched::new([Input::Never]));
+        reader.join(&group).unwrap();
+        publish_in_pieces(&group, &mut reader, 20, &[7; 9996]);
+        until(|| !io.did().is_empty()).await;
+        let written: Vec<usize> = io.did().iter().map(Did::len).collect();
+        assert_eq!(written.iter().sum::<usize>(), 200_000);
+        assert!(written.iter().all(|len| *len <= 80_000), "{written:?}");
+        assert_eq!(wakes.count(), 0);
+    })
+    .await;
+}
+
+/// However many members there are to be written, other tasks of the thread have their turn in between.
+#[tokio::test(start_paused = true)]
+async fn others_have_their_turn_in_between() {
+    in_a_day(async {
+        let group = Group::new();
+        let ios: Vec<_> = (0..600).map(|_| Watched::new([Input::Never])).collect();
+        for io in &ios {
+            let mut ws = server(io.clone());
+            ws.join(&group).unwrap();
+            tokio::spawn(ws.serve_member(|_, _| ()));
+        }
+        // Each is polled once, and rests.
+        for _ in 0..3 * ios.len() {
+            yield_now().await;
+        }
+        let written = || ios.iter().filter(|io| !io.did().is_empty()).count();
+        group.publish("x").unwrap();
+        let mut seen = Vec::new();
+        until(|| {
+            seen.push(written());
+            seen.last() == Some(&ios.len())
+        })
+        .await;
+        seen.retain(|written| (1..ios.len()).contains(written));
+        assert!(seen.len() >= 2, "{seen:?}");
+    })
+    .await;
+}
+
+/// The task that writes ends with the last member of its thread, and the next member has one begun.
+#[tokio::test(start_paused = true)]
+async fn the_task_that_writes_ends_with_its_members() {
+    in_a_day(async {
+        let tasks = || runtime::Handle::current().metrics().num_alive_tasks();
+        for _ in 0..2 {
+            let group = Group::new();
+            let io = Watched::new([Input::Never]);
+            let mut ws = server(io.clone());
+            ws.join(&group).unwrap();
+            let mut serving = Box::pin(ws.serve_member(|_, _| ()));
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(serving.as_mut().poll(&mut cx).is_pending());
+            group.publish("x").unwrap();
+            yield_now().await;
+            assert_eq!(io.did(), [Did::Wrote(b"\x81\x01x".to_vec())]);
+            assert_eq!(tasks(), 1);
+            drop(serving);
+            yield_now().await;
+            assert_eq!(tasks(), 0);
+        }
     })
     .await;
 }
 
 /// One whose stream takes no more gets the rest by its own task, and nobody waits for it.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_stream_that_is_full_keeps_nobody_waiting() {
     in_time(async {
         let group = Group::new();
@@ -277,7 +317,7 @@ impl AsyncWrite for Broken {
 }
 
 /// The connection's own future tells how writing has failed, and the group goes on.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_stream_that_fails_or_panics_is_its_own_affair() {
     in_time(async {
         for panics in [false, true] {
@@ -311,6 +351,41 @@ async fn a_stream_that_fails_or_panics_is_its_own_affair() {
     .await;
 }
 
+/// On a paused clock, which runs on when nothing happens any more.
+fn new_runtime() -> runtime::Runtime {
+    let mut builder = runtime::Builder::new_current_thread();
+    builder
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .expect("a runtime")
+}
+
+/// A thread may have several runtimes, and one of them waits for nobody's turn on another.
+#[test]
+fn each_runtime_of_a_thread_has_a_task_that_writes() {
+    let group = Group::new();
+    let [one, two] = [new_runtime(), new_runtime()];
+    let mut members = Vec::new();
+    for runtime in [&one, &two] {
+        let (near, far) = duplex(1000);
+        let mut ws = server(near);
+        ws.join(&group).unwrap();
+        runtime.block_on(async {
+            tokio::spawn(ws.serve_member(|_, _| ()));
+            yield_now().await;
+        });
+        members.push((runtime, far));
+    }
+    for text in ["x", "y"] {
+        group.publish(text).unwrap();
+        for (runtime, far) in members.iter_mut().rev() {
+            let expected = [b"\x81\x01", text.as_bytes()].concat();
+            assert_eq!(runtime.block_on(read(far, 3)), expected);
+        }
+    }
+}
+
 /// When the runtime is gone on which the writing was to be done, a member that lives on somewhere else does
 /// it itself.
 #[test]
@@ -320,12 +395,6 @@ fn a_member_may_outlive_its_runtime() {
     let mut ws = server(near);
     ws.join(&group).unwrap();
     let mut serving = Box::pin(ws.serve_member(|_, _| ()));
-    let new_runtime = || {
-        runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
-    };
     let first = new_runtime();
     first.block_on(poll_fn(|cx| {
         assert!(serving.as_mut().poll(cx).is_pending());
@@ -369,7 +438,7 @@ fn it_works_without_a_runtime() {
 }
 
 /// Dropping the future drops the stream and leaves the group, also while a publication is under way.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_future_that_is_dropped_keeps_nothing() {
     in_time(async {
         let group = Group::new();
@@ -392,7 +461,7 @@ async fn a_future_that_is_dropped_keeps_nothing() {
 }
 
 /// A close by the peer is answered and reported as with `serve`.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn it_ends_as_serving_does() {
     in_time(async {
         let group = Group::new();

@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tautline_websocket::conn::WebSocket;
 use tautline_websocket::proto::{Connection, Limits, Role};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 /// Fails where nothing happens any more, which is what a forgotten wake looks like. Far more time than it
@@ -22,6 +24,17 @@ pub(crate) async fn in_time(test: impl Future<Output = ()>) {
 pub(crate) async fn in_a_day(test: impl Future<Output = ()>) {
     let ended = timeout(Duration::from_secs(24 * 60 * 60), test).await;
     assert!(ended.is_ok(), "nothing has happened for a day");
+}
+
+/// Lets others have their turn until `done`. On a paused clock, no time passes meanwhile.
+pub(crate) async fn until(mut done: impl FnMut() -> bool) {
+    for _ in 0..100_000 {
+        if done() {
+            return;
+        }
+        yield_now().await;
+    }
+    panic!("it has not come to that");
 }
 
 /// A masked frame; `first` is its first byte.
@@ -68,6 +81,16 @@ pub(crate) enum Did {
     Wrote(Vec<u8>),
     ShutDown,
     ReadEnd,
+}
+
+impl Did {
+    /// Bytes that were written.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Wrote(bytes) => bytes.len(),
+            Self::ShutDown | Self::ReadEnd => 0,
+        }
+    }
 }
 
 /// A stream that reads from a script and remembers what was done to it.
@@ -190,5 +213,57 @@ impl AsyncWrite for Scripted {
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.did.push(Did::ShutDown);
         Poll::Ready(Ok(()))
+    }
+}
+
+/// A stream of which the test keeps a handle.
+#[derive(Clone)]
+pub(crate) struct Watched(pub(crate) Arc<Mutex<Scripted>>);
+
+impl Watched {
+    pub(crate) fn new(input: impl IntoIterator<Item = Input>) -> Self {
+        Scripted::new(input).into()
+    }
+
+    pub(crate) fn did(&self) -> Vec<Did> {
+        self.lock().did.clone()
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Scripted> {
+        self.0.lock().expect("no panic")
+    }
+}
+
+impl From<Scripted> for Watched {
+    fn from(io: Scripted) -> Self {
+        Self(Arc::new(Mutex::new(io)))
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.lock()).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.lock()).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.lock()).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.lock()).poll_shutdown(cx)
     }
 }
