@@ -272,6 +272,8 @@ mod tests {
         for n in 0..10 {
             publish(&mut log, &[n; 200]);
             assert!(taken(&mut log, &mut fast).is_some());
+            // As soon as the first is dropped, and not before.
+            assert_eq!(log.has_outrun(&slow), log.passed > 0);
         }
         assert!(log.sealed <= 1000, "{}", log.sealed);
         assert!(log.has_outrun(&slow) && !log.has_outrun(&fast));
