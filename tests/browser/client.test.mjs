@@ -192,16 +192,12 @@ test('the subscriptions of tabs are their own, and the last one ends it at the s
     return publications.map(({ data }) => data);
   }, channel);
   assert.deepEqual(answer, [1, 2]);
-  const rewound = await one.evaluate(
-    ([channel]) =>
-      new Promise((resolve) => {
-        const { epoch } = { epoch: subscription.position?.epoch };
-        const data = [];
-        const again = shared.subscribe(channel, { offset: 0, epoch });
-        again.addEventListener('publication', (event) => data.push(event.data.data) === 2 && resolve(data));
-      }),
-    [channel],
-  );
+  await one.evaluate((channel) => {
+    globalThis.rewound = [];
+    const again = shared.subscribe(channel, { offset: 0, epoch: subscription.position.epoch });
+    again.addEventListener('publication', ({ data }) => rewound.push(data.data));
+  }, channel);
+  const rewound = await eventually('both', () => one.evaluate(() => rewound), ({ length }) => length >= 2);
   assert.deepEqual(rewound, [1, 2]);
   await eventually('both, once', () => seenBy(two), ({ data }) => data.length >= 2);
   assert.deepEqual((await seenBy(two)).data, [1, 2]);

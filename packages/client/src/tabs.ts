@@ -70,6 +70,7 @@ export class SharedClient extends EventTarget {
   readonly #channels = new Map<string, Wanted>();
   readonly #calls = new Map<number, Call>();
   readonly #stop = new AbortController();
+  #lives = false;
   #call = 0;
   #state: SharedState = 'connecting';
   #leader: string | null = null;
@@ -93,7 +94,10 @@ export class SharedClient extends EventTarget {
     }
     this.#bus.onmessage = ({ data }) => this.#receive(data as Message);
     // Held for as long as the tab lives: the leader waits for it, and so hears of a tab that died.
-    this.#hold(`${this.#name} ${this.#tab}`, () => this.#say({ kind: 'hello', tab: this.#tab }));
+    this.#hold(`${this.#name} ${this.#tab}`, () => {
+      this.#lives = true;
+      this.#sayHello();
+    });
     this.#hold(this.#name, () => this.#becomeLeader());
   }
 
@@ -245,7 +249,7 @@ export class SharedClient extends EventTarget {
         this.#sendCall(id, call);
       }
     }
-    this.#say({ kind: 'hello', tab: this.#tab });
+    this.#sayHello();
     for (const channel of this.#channels.keys()) this.#wantAgain(channel);
   }
 
@@ -255,6 +259,11 @@ export class SharedClient extends EventTarget {
     wanted.asking = true;
     const places = [...wanted.all].map(({ position }) => position);
     for (const position of places) this.#want(channel, position);
+  }
+
+  /** Not before this tab has its lock: whoever gets it takes the tab for dead. */
+  #sayHello(): void {
+    if (this.#lives || this.#bus === null) this.#say({ kind: 'hello', tab: this.#tab });
   }
 
   #want(channel: string, position: Position | null): void {
