@@ -1,5 +1,5 @@
 // The unmodified Go SDK against running servers: TAUTLINE_URL is a `tautline dev`, TAUTLINE_CONFIGURED_URL one with
-// the options of ../server.toml. `cargo xtask test sdk` starts both.
+// the options of ../server.toml, TAUTLINE_HANDLERS_URL one with handlers in code. `cargo xtask test sdk` starts them.
 package sdk
 
 import (
@@ -32,6 +32,7 @@ const secret, audience = "the tests sign with this, and with nothing else", "sdk
 var (
 	dev        = server("TAUTLINE_URL")
 	configured = server("TAUTLINE_CONFIGURED_URL")
+	handlers   = server("TAUTLINE_HANDLERS_URL")
 )
 
 func server(variable string) string {

@@ -323,3 +323,38 @@ fn ids_of_the_past_find_nothing() {
         .hub
         .receive(now, unknown, Frame::Json("{}"), &mut worker.out);
 }
+
+#[test]
+fn what_is_not_offered_is_left_out() {
+    // Compression by dictionaries, and numbers instead of names of channels: SDKs offer them unasked, and
+    // take what answers them at its word.
+    let mut world = World::new();
+    let client = world.open(0);
+    let offer = json!({"flag": 1, "dict": "d", "profile": "p"});
+    let heard = world.tell(client, json!({"id": 1, "connect": offer}));
+    assert!(heard[0]["connect"]["client"].is_string(), "{heard:?}");
+    for name in ["flag", "dict", "profile"] {
+        assert!(heard[0]["connect"][name].is_null(), "{heard:?}");
+    }
+    let request = json!({"channel": "news", "flag": 1});
+    let heard = world.tell(client, json!({"id": 2, "subscribe": request}));
+    assert!(heard[0]["subscribe"].is_object(), "{heard:?}");
+    assert!(heard[0]["subscribe"]["id"].is_null(), "{heard:?}");
+    let publish = tautline_hub::ApiPublish {
+        channel: "news".into(),
+        data: "1".into(),
+        ..tautline_hub::ApiPublish::default()
+    };
+    let now = world.now;
+    let hub = &mut world.workers[0].hub;
+    hub.api_publish(now, publish, |result| drop(result.unwrap()));
+    world.settle();
+    let heard = world.heard(client);
+    let push = heard
+        .iter()
+        .map(|message| &message["push"])
+        .find(|push| push["pub"].is_object());
+    let push = push.unwrap_or_else(|| panic!("{heard:?}"));
+    assert_eq!(push["channel"], json!("news"));
+    assert!(push["id"].is_null(), "{push}");
+}
