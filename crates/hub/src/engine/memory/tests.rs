@@ -1,0 +1,232 @@
+//! The contract, and the bounds that the memory engine has besides.
+
+use super::*;
+use crate::engine::testkit::{self, DelayOptions, DelayedEngine, Seeded, Subject};
+use crate::engine::{HistoryOptions, Idempotency};
+
+struct Memory(MemoryEngine);
+
+impl Subject for Memory {
+    fn engine(&self) -> &dyn Engine {
+        &self.0
+    }
+}
+
+struct Delayed(DelayedEngine);
+
+impl Subject for Delayed {
+    fn engine(&self) -> &dyn Engine {
+        &self.0
+    }
+
+    fn pump(&self, now: Now) {
+        self.0.step(now);
+    }
+}
+
+fn engine(max_channels: usize) -> MemoryEngine {
+    MemoryEngine::new(
+        MemoryOptions {
+            max_channels,
+            ..MemoryOptions::default()
+        },
+        Box::new(Seeded::new(7)),
+    )
+}
+
+fn at(seconds: u64) -> Now {
+    Now {
+        monotonic: Duration::from_secs(seconds),
+        unix: Duration::from_secs(seconds),
+    }
+}
+
+fn ticket() -> Ticket {
+    Ticket {
+        worker: WorkerId(0),
+        serial: 1,
+    }
+}
+
+fn history(meta_ttl: u64) -> Option<HistoryOptions> {
+    let ttl = Duration::from_secs(10);
+    Some(HistoryOptions {
+        size: 3,
+        ttl,
+        meta_ttl: Duration::from_secs(meta_ttl),
+    })
+}
+
+fn publish(channel: &str, history: Option<HistoryOptions>) -> Publish {
+    Publish {
+        channel: channel.into(),
+        data: "1".into(),
+        info: None,
+        except: None,
+        tags: Default::default(),
+        history,
+        idempotency: None,
+        version: None,
+        patch: false,
+    }
+}
+
+fn done<T>(started: Started<T>) -> T {
+    match started {
+        Started::Done(result) => result,
+        Started::Later => panic!("the memory engine does everything at once"),
+    }
+}
+
+#[test]
+fn keeps_the_contract() {
+    testkit::check(|| Memory(engine(1000)));
+}
+
+#[test]
+fn channels_are_bounded_and_live_ones_go_on() {
+    let engine = engine(2);
+    for channel in ["a", "b"] {
+        done(engine.publish(at(0), ticket(), publish(channel, history(100)))).unwrap();
+    }
+    let refused = done(engine.publish(at(0), ticket(), publish("c", history(100))));
+    assert_eq!(refused, Err(EngineError::Full { limit: 2 }));
+    assert_eq!(
+        done(engine.attach(at(0), ticket(), &"c".into())),
+        refused.map(|_| ())
+    );
+    done(engine.publish(at(0), ticket(), publish("a", history(100)))).unwrap();
+    // What needs nothing to be kept works all the same.
+    done(engine.publish(at(0), ticket(), publish("c", None))).unwrap();
+    assert_eq!(engine.channels(), 2);
+}
+
+#[test]
+fn what_expires_makes_room() {
+    let engine = engine(100);
+    done(engine.attach(at(0), ticket(), &"fed".into())).unwrap();
+    done(engine.publish(at(0), ticket(), publish("stream", history(20)))).unwrap();
+    let idempotency = Some(Idempotency {
+        key: "k".into(),
+        ttl: Duration::from_secs(5),
+    });
+    let keyed = Publish {
+        idempotency,
+        ..publish("keyed", None)
+    };
+    done(engine.publish(at(0), ticket(), keyed)).unwrap();
+    let info = Arc::new(ClientInfo::default());
+    done(engine.presence_add(at(0), ticket(), &"present".into(), &info)).unwrap();
+    assert_eq!(engine.channels(), 4);
+    let sweep = |seconds| {
+        for _ in 0..SHARDS {
+            engine.maintain(at(seconds));
+        }
+        engine.channels()
+    };
+    assert_eq!(sweep(4), 4);
+    assert_eq!(sweep(5), 3, "the key is forgotten");
+    assert_eq!(sweep(19), 3);
+    assert_eq!(sweep(20), 2, "the position is forgotten");
+    done(engine.presence_remove(at(20), ticket(), &"present".into(), &info)).unwrap();
+    engine.detach(at(20), WorkerId(0), &"fed".into());
+    assert_eq!(engine.channels(), 0, "what is not used is gone at once");
+}
+
+#[test]
+fn publications_are_bounded_by_bytes() {
+    let options = MemoryOptions {
+        max_bytes: 10_000,
+        ..MemoryOptions::default()
+    };
+    let engine = MemoryEngine::new(options, Box::new(Seeded::new(7)));
+    let many = HistoryOptions {
+        size: 100,
+        ..history(20).unwrap()
+    };
+    let publish = |name: &str, seconds| {
+        let request = Publish {
+            data: vec![b'1'; 1000].into(),
+            ..publish(name, Some(many))
+        };
+        done(engine.publish(at(seconds), ticket(), request))
+    };
+    let refused = (0..100).find_map(|_| publish("a", 0).err());
+    let limit = 10_000;
+    assert_eq!(refused, Some(EngineError::OutOfMemory { limit }));
+    let kept = engine.bytes();
+    assert!((8000..=10_000).contains(&kept), "{kept}");
+    assert_eq!(publish("b", 0), Err(EngineError::OutOfMemory { limit }));
+    // What is not kept needs no room.
+    let unkept = Publish {
+        history: None,
+        ..self::publish("a", None)
+    };
+    done(engine.publish(at(0), ticket(), unkept)).unwrap();
+    engine.maintain(at(10));
+    assert_eq!(engine.bytes(), 0, "all have expired");
+    publish("b", 10).unwrap();
+}
+
+#[test]
+fn a_full_history_takes_another_for_its_oldest() {
+    let engine = MemoryEngine::new(
+        MemoryOptions {
+            max_bytes: 3000,
+            ..MemoryOptions::default()
+        },
+        Box::new(Seeded::new(7)),
+    );
+    let options = HistoryOptions {
+        size: 2,
+        ..history(20).unwrap()
+    };
+    for _ in 0..50 {
+        let request = Publish {
+            data: vec![b'1'; 1000].into(),
+            ..publish("a", Some(options))
+        };
+        done(engine.publish(at(0), ticket(), request)).unwrap();
+    }
+    assert!(engine.bytes() <= 3000);
+}
+
+#[test]
+fn streams_that_were_only_read_are_forgotten_soon() {
+    let engine = engine(100);
+    let read = HistoryRead {
+        channel: "a".into(),
+        options: history(1_000_000).unwrap(),
+        since: None,
+        limit: Some(0),
+        max_bytes: None,
+        reverse: false,
+    };
+    let first = done(engine.history(at(0), ticket(), read.clone()))
+        .unwrap()
+        .top;
+    assert_eq!(
+        done(engine.history(at(3599), ticket(), read.clone()))
+            .unwrap()
+            .top,
+        first
+    );
+    assert_ne!(
+        done(engine.history(at(7199), ticket(), read)).unwrap().top,
+        first
+    );
+}
+
+/// The wrapper for tests must itself keep the contract, or tests with it prove nothing.
+#[test]
+fn the_delayed_engine_keeps_the_contract_too() {
+    for seed in 0..20 {
+        testkit::check(|| {
+            let options = DelayOptions {
+                at_once: 30,
+                failures: 0,
+            };
+            Delayed(DelayedEngine::new(Arc::new(engine(1000)), options, seed))
+        });
+    }
+}
