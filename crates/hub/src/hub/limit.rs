@@ -159,38 +159,33 @@ impl Limits {
     }
 }
 
+/// The rates of a table of options, in the order of [`Operation::ALL`].
+macro_rules! by_operation {
+    ($rates:ident, connect: $connect:expr) => {
+        [
+            $connect,
+            $rates.subscribe,
+            $rates.unsubscribe,
+            $rates.publish,
+            $rates.presence,
+            $rates.presence_stats,
+            $rates.history,
+            $rates.rpc,
+            $rates.send,
+            $rates.refresh,
+            $rates.sub_refresh,
+        ]
+    };
+}
+
 impl Rates {
     fn of_clients(rates: &ClientCommandRates, room: usize) -> Self {
-        let of = [
-            None,
-            rates.subscribe,
-            rates.unsubscribe,
-            rates.publish,
-            rates.presence,
-            rates.presence_stats,
-            rates.history,
-            rates.rpc,
-            rates.send,
-            rates.refresh,
-            rates.sub_refresh,
-        ];
+        let of = by_operation!(rates, connect: None);
         Self::new(rates.enabled, rates.dry_run, of, rates.total, room)
     }
 
     fn of_users(rates: &UserCommandRates, room: usize) -> Self {
-        let of = [
-            rates.connect,
-            rates.subscribe,
-            rates.unsubscribe,
-            rates.publish,
-            rates.presence,
-            rates.presence_stats,
-            rates.history,
-            rates.rpc,
-            rates.send,
-            rates.refresh,
-            rates.sub_refresh,
-        ];
+        let of = by_operation!(rates, connect: rates.connect);
         Self::new(rates.enabled, rates.dry_run, of, rates.total, room)
     }
 
