@@ -100,7 +100,11 @@ impl Users {
         };
         let mut found = Vec::with_capacity(count as usize);
         let mut next = newest;
-        while let Some((id, connected)) = sessions.connected_at(next) {
+        // No more than were entered: a list that had come to bite its tail would not keep the hub for ever.
+        for _ in 0..count {
+            let Some((id, connected)) = sessions.connected_at(next) else {
+                break;
+            };
             found.push(id);
             next = connected.peers.older;
         }
@@ -110,3 +114,54 @@ impl Users {
 
 /// Where a list ends. No table of sessions gets so long.
 const NOBODY: u32 = u32::MAX;
+
+#[cfg(test)]
+mod tests {
+    use tautline_protocol::Encoding;
+    use tautline_protocol::message::ClientInfo;
+
+    use super::super::Transport;
+    use super::super::liveness::Heartbeat;
+    use super::super::sessions::{Connected, Session, State};
+    use super::*;
+
+    fn session(user: &Arc<str>) -> Session {
+        Session {
+            transport: Transport::new("websocket", Encoding::Json),
+            state: State::Connected(Connected {
+                info: Arc::new(ClientInfo {
+                    user: user.clone(),
+                    ..ClientInfo::default()
+                }),
+                subscriptions: Vec::new(),
+                heartbeat: Heartbeat::new(None),
+                expires_at: None,
+                peers: Peers::default(),
+                conduct: None,
+            }),
+            waiting: None,
+            backlog: None,
+            armed: 0,
+            is_slow: false,
+            lag: None,
+        }
+    }
+
+    #[test]
+    fn a_list_is_no_longer_than_its_user_has_sessions() {
+        let (mut users, mut sessions) = (Users::default(), Sessions::default());
+        let ann: Arc<str> = "ann".into();
+        let ids = [(); 3].map(|()| {
+            let id = sessions.insert(session(&ann));
+            users.enter(&ann, id, &mut sessions);
+            id
+        });
+        let newest_first = [ids[2], ids[1], ids[0]];
+        assert_eq!(users.sessions_of("ann", &sessions), newest_first);
+        assert_eq!(users.sessions_of("bob", &sessions), []);
+        // It bites its tail.
+        let oldest = sessions.connected_at_mut(ids[0].index).unwrap();
+        oldest.peers.older = ids[2].index;
+        assert_eq!(users.sessions_of("ann", &sessions), newest_first);
+    }
+}
