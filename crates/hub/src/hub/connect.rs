@@ -315,6 +315,7 @@ impl Hub {
         let subs = subs.map(|(channel, options)| {
             let grant = Grant {
                 options,
+                by_token: true,
                 ..Grant::default()
             };
             (channel, grant)

@@ -67,14 +67,18 @@ impl Hub {
         if claims.user != *connected.info.user {
             return Err(Disconnect::INVALID_TOKEN.into());
         }
-        // The server-side subscriptions are those of the token. Where a new one names others, the client
-        // gets them by connecting again.
+        // The server-side subscriptions are those of the token. Where a new one names others, be it more
+        // or fewer, the client gets them by connecting again.
         let channels = &self.channels;
         let has_all = claims.subs.keys().all(|channel| {
             let index = channels.find(channel);
             index.is_some_and(|index| connected.subscription(index).is_some())
         });
-        if !has_all {
+        let has_more = connected.subscriptions.iter().any(|subscription| {
+            let name = channels.get(subscription.channel).map(|entry| &*entry.name);
+            subscription.by_token && name.is_some_and(|name| !claims.subs.contains_key(name))
+        });
+        if !has_all || has_more {
             return Err(Disconnect::INSUFFICIENT_STATE.into());
         }
         let ttl = time_to_live(now, expire_at)?;

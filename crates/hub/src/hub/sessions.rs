@@ -113,6 +113,8 @@ pub(crate) struct Subscription {
     pub(crate) server_side: bool,
     /// Made because of what the session may do by its token, and ended when it may no more.
     pub(crate) by_capability: bool,
+    /// One of those that the connection's token names.
+    pub(crate) by_token: bool,
     pub(crate) extra: Option<Box<SubscriptionExtra>>,
 }
 

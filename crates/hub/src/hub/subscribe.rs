@@ -46,6 +46,8 @@ pub(crate) struct Grant {
     pub(super) refresh_by_server: bool,
     /// It is allowed because the connection's token says so of the channel.
     pub(super) by_capability: bool,
+    /// The connection's token names it.
+    pub(super) by_token: bool,
 }
 
 impl Grant {
@@ -384,6 +386,7 @@ impl Hub {
                 was_announced: false,
                 server_side: plan.server_side,
                 by_capability: plan.grant.by_capability,
+                by_token: plan.grant.by_token,
                 extra,
             });
             entry.push(Subscriber {

@@ -183,3 +183,27 @@ fn a_place_that_is_lost_ends_the_connection() {
     publish(&mut world, "room:#42", 12);
     assert_eq!(world.closed(client), Some((3010, true)));
 }
+
+#[test]
+fn a_new_token_that_names_other_channels_has_its_client_come_back() {
+    let came_back = Some((3010, true));
+    for (channels, end) in [
+        (json!(["b", "a"]), None),
+        (json!(["a", "b", "c"]), came_back),
+        (json!(["a"]), came_back),
+        (json!([]), came_back),
+        (json!(["a", "c"]), came_back),
+    ] {
+        // The user's own channel, which comes of no token, is not held against it.
+        let mut world = World::with(setup());
+        let claims = json!({"sub": "42", "channels": ["a", "b"]});
+        let (client, _) = connect(&mut world, 0, json!({"token": sign_claims(&claims)}));
+        let claims = json!({"sub": "42", "channels": channels});
+        let refresh = json!({"id": 2, "refresh": {"token": sign_claims(&claims)}});
+        let heard = world.tell(client, refresh);
+        assert_eq!(world.closed(client), end, "{claims}: {heard:?}");
+        if end.is_none() {
+            assert!(heard[0]["refresh"].is_object(), "{heard:?}");
+        }
+    }
+}
