@@ -54,10 +54,12 @@ mod embed;
 pub mod entropy;
 pub mod glob;
 pub mod http;
+mod io;
 pub mod keys;
 pub mod node;
 mod node_api;
 mod proxy;
+mod tls;
 mod worker;
 
 pub use tautline_hub as hub;

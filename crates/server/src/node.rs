@@ -146,6 +146,7 @@ pub(crate) fn start(
         api_calls: handlers
             .cloned()
             .map(|handlers| ApiCalls::new(handlers, workers)),
+        tls: config.tls.clone(),
     });
     let (shutdown, stopping) = watch::channel(false);
     let (ending, ended) = mpsc::unbounded_channel();

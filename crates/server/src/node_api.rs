@@ -31,6 +31,7 @@ use crate::http::line::HttpLine;
 use crate::http::metrics::{CallCounters, Snapshot};
 use crate::http::node::{History, Node, NodeInfo, Presence, Publish};
 use crate::http::respond::{self, ReplyBody};
+use crate::io::Io;
 use crate::worker::connections::Link;
 use crate::worker::guests::Guests;
 use crate::worker::listener;
@@ -108,7 +109,7 @@ impl WorkerNode {
             // One that can't be set up is served as it is.
             let _ = listener::prepare(&io);
             let opened = Opened {
-                link: Link::new(io, manner.transport.encoding),
+                link: Link::new(io.into(), manner.transport.encoding),
                 leftover,
                 limits,
                 request: Some(request),
@@ -388,9 +389,7 @@ impl Node for WorkerNode {
         let upgrade = hyper::upgrade::on(&mut request);
         let (worker, guest, limits) = (Rc::clone(&self.worker), self.guests.enter(), policy.limits);
         spawn_local(async move {
-            let parts = upgrade
-                .await
-                .map(Upgraded::downcast::<TokioIo<Rewind<TcpStream>>>);
+            let parts = upgrade.await.map(Upgraded::downcast::<TokioIo<Rewind<Io>>>);
             // Fails when the connection ended before the response was written.
             if let Ok(Ok(Parts { io, read_buf, .. })) = parts {
                 let (mut leftover, io) = io.into_inner().into_parts();

@@ -238,7 +238,7 @@ fn config_check_warns_and_is_content() {
             .lines()
             .filter(|line| line.starts_with("warning: "))
             .count(),
-        2,
+        3,
         "{warnings}"
     );
 }

@@ -62,8 +62,8 @@ fn an_empty_file_is_all_defaults() {
     assert_eq!(config.log.level, LogLevel::Info);
     assert!(config.http.api_keys.is_empty() && config.http.health);
     assert!(config.http.dev.is_none());
-    // Nobody can connect, and nobody can publish.
-    assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
+    // Nobody can connect, nobody can publish, and nothing is encrypted.
+    assert_eq!(config.warnings.len(), 3, "{:?}", config.warnings);
 }
 
 #[test]
@@ -305,12 +305,20 @@ fn options_that_contradict_each_other_are_told_with_their_place() {
     }
 }
 
+const BEHIND_A_PROXY: &str = "[http_server]\naddress = \"127.0.0.1\"\n";
+
 #[test]
 fn doubtful_settings_are_warned_about() {
-    let base = format!("[http_api]\nkey = \"k\"\n[client.token]\nhmac_secret_key = \"{SECRET}\"\n");
+    let base = format!(
+        "{BEHIND_A_PROXY}[http_api]\nkey = \"k\"\n[client.token]\nhmac_secret_key = \"{SECRET}\"\n"
+    );
     assert_eq!(load(&base).unwrap().warnings.len(), 0);
     for (text, part) in [
-        ("[http_api]\nkey = \"k\"\n".to_owned(), "nobody can connect"),
+        (
+            format!("{BEHIND_A_PROXY}[http_api]\nkey = \"k\"\n"),
+            "nobody can connect",
+        ),
+        (base.replace("127.0.0.1", "0.0.0.0"), "http_server.tls"),
         (base.replace(SECRET, "short"), "short"),
         (
             format!("{base}[client]\ninsecure = true\n"),
@@ -777,7 +785,7 @@ fn proxies_that_cannot_work_are_told_with_their_place() {
 
 #[test]
 fn a_backend_that_says_who_comes_in_is_a_way_in() {
-    let text = "http_api.key = \"k\"\n[client.proxy.connect]\nendpoint = \"http://a/\"\n";
+    let text = "http_server.address = \"127.0.0.1\"\nhttp_api.key = \"k\"\n[client.proxy.connect]\nendpoint = \"http://a/\"\n";
     let warnings = load(text).unwrap().warnings;
     assert!(
         warnings.iter().any(|text| text.contains("is not enabled")),

@@ -33,6 +33,8 @@ const MEMORY: &str = "crates/hub/src/engine/memory/mod.rs";
 
 const TABLES: &[Table] = &[
     table("http_server", SERVER, "HttpServerOptions"),
+    table("http_server.tls", SERVER, "TlsOptions"),
+    table("http_server.tls.certificates", SERVER, "CertificateOptions"),
     table("node", SERVER, "NodeOptions"),
     table("client", CLIENT, "ClientOptions"),
     table("client.token", SERVER, "TokenOptions"),
@@ -176,6 +178,8 @@ fn type_name(kind: &str) -> Option<&'static str> {
         | "Vec<StatusTransform>"
         | "RpcNamespaceOptions"
         | "Vec<RpcNamespaceOptions>"
+        | "TlsOptions"
+        | "Vec<CertificateOptions>"
         | "RateLimitOptions" => return None,
         other => panic!("tell the reference what to call the type {other}"),
     })
@@ -255,7 +259,7 @@ fn reference() -> String {
 /// A table, or one of many.
 fn heading(table: &str) -> String {
     match table {
-        "http_api.keys" | TRANSFORMS => format!("[[{table}]]"),
+        "http_api.keys" | "http_server.tls.certificates" | TRANSFORMS => format!("[[{table}]]"),
         table => format!("[{table}]"),
     }
 }

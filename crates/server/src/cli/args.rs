@@ -103,7 +103,7 @@ pub(super) enum Command {
 const SERVE_AFTER_HELP: &str = r#"A configuration to start from (a key that is left out has its default):
 
   [http_server]
-  address = "0.0.0.0"
+  address = "127.0.0.1"
   port = 8000
 
   [client]

@@ -66,6 +66,7 @@ impl Config {
                 origins: OriginPolicy::default(),
                 dev: Some(signer),
             }),
+            tls: None,
             websocket: WebSocketOptions::default(),
             doors: DoorOptions::default(),
             token: TokenOptions {

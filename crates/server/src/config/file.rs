@@ -23,6 +23,7 @@ use super::{
 use super::{proxy, suggest, token};
 use crate::http::Settings;
 use crate::http::origin::OriginPolicy;
+use crate::tls::{CHECK_INTERVALS, Tls};
 
 /// Reads a file that is at most [`MAX_FILE_LEN`] bytes long.
 pub(super) fn read(path: &Path) -> io::Result<String> {
@@ -225,7 +226,20 @@ fn check(
         Some(verifier) => hub.with_subscription_verifier(verifier),
         None => hub,
     };
+    let tls = http_server.tls;
+    if !CHECK_INTERVALS.contains(&tls.check_interval) {
+        let problem = "must be between 100ms and 24h";
+        return Err(Unusable::new("http_server.tls.check_interval", problem));
+    }
+    let is_encrypted = tls.enabled;
+    let tls = Tls::new(&tls).map_err(|error| {
+        Unusable::new(&format!("http_server.tls.{}", error.option), error.problem)
+    })?;
+    if !is_encrypted && !http_server.address.is_loopback() {
+        warnings.push(NOT_ENCRYPTED.to_owned());
+    }
     Ok(Config {
+        tls: tls.map(Arc::new),
         listen: SocketAddr::new(http_server.address, http_server.port),
         node,
         hub: Arc::new(hub),
@@ -249,6 +263,10 @@ fn check(
         warnings,
     })
 }
+
+/// Not an error: a proxy in front may do that.
+const NOT_ENCRYPTED: &str = "http_server.address is reachable from outside, and http_server.tls is off: without a \
+     proxy that does the encryption, everybody on the way can read and change what is sent";
 
 fn check_size(option: &str, size: usize) -> Result<(), Unusable> {
     if (MIN_SIZE..=MAX_SIZE).contains(&size) {

@@ -9,6 +9,7 @@
 //! | table | options | what for |
 //! |---|---|---|
 //! | `[http_server]` | [`HttpServerOptions`] | where the server listens |
+//! | `[http_server.tls]`, `[[http_server.tls.certificates]]` | [`TlsOptions`] | TLS |
 //! | `[node]` | [`NodeOptions`] | its name, its threads |
 //! | `[client]` | [`ClientOptions`](tautline_hub::config::ClientOptions), `allowed_origins` | connections: limits, time-outs, whose pages may connect |
 //! | `[client.token]` | [`TokenOptions`] | keys that tokens are verified with |
@@ -53,6 +54,7 @@ use crate::http::Settings;
 use crate::http::api::{ApiLimits, ErrorMode};
 use crate::keys::KeySource;
 use crate::proxy::settings::Settings as ProxySettings;
+use crate::tls::Tls;
 
 pub use self::dev::DEV_API_KEY;
 pub use self::proxy::{
@@ -64,6 +66,8 @@ pub use self::proxy::{
 pub struct Config {
     /// Where to listen. Port 0 lets the system choose.
     pub listen: SocketAddr,
+    /// What connections are encrypted with; `None` for nothing.
+    pub(crate) tls: Option<Arc<Tls>>,
     /// Its name, its threads.
     pub node: NodeOptions,
     /// What the workers' hubs go by, verifier included.
@@ -141,6 +145,8 @@ pub struct HttpServerOptions {
     pub address: IpAddr,
     /// Port; 0 for any that is free. Default: 8000.
     pub port: u16,
+    /// `[http_server.tls]`.
+    pub tls: TlsOptions,
 }
 
 impl Default for HttpServerOptions {
@@ -148,8 +154,54 @@ impl Default for HttpServerOptions {
         Self {
             address: Ipv4Addr::UNSPECIFIED.into(),
             port: 8000,
+            tls: TlsOptions::default(),
         }
     }
+}
+
+/// `[http_server.tls]`: TLS for those who connect. Certificates and keys are texts in PEM, or paths of files
+/// that have one; files are read again, and what is new in them is used, without a connection being lost.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsOptions {
+    /// Whether there is TLS, and nothing else, on this port. Default: no.
+    pub enabled: bool,
+    /// The certificate, with those between it and its authority behind it. Required where `enabled`.
+    pub cert_pem: String,
+    /// Its key. Required where `enabled`.
+    pub key_pem: Option<Secret>,
+    /// Certificates of the authorities that clients must have a certificate from. Default: none, and clients
+    /// need none.
+    pub client_ca_pem: Option<String>,
+    /// How often the files are looked at, between 100ms and 24h. Default: 1m.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub check_interval: Duration,
+    /// Certificates for other names.
+    pub certificates: Vec<CertificateOptions>,
+}
+
+impl Default for TlsOptions {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            cert_pem: String::new(),
+            key_pem: None,
+            client_ca_pem: None,
+            check_interval: Duration::from_secs(60),
+            certificates: Vec::new(),
+        }
+    }
+}
+
+/// `[[http_server.tls.certificates]]`: a certificate for other names. The first that is good for the name which a
+/// client asks for (SNI) is used; `http_server.tls.cert_pem` where none is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CertificateOptions {
+    /// The certificate, with those between it and its authority behind it. Required.
+    pub cert_pem: String,
+    /// Its key. Required.
+    pub key_pem: Option<Secret>,
 }
 
 /// `[node]`: this process among others.

@@ -32,7 +32,6 @@ use tautline_websocket::proto::handshake::{
     Acceptance, HeadLimits, HttpVersion, Opening, OpeningError, Refusal, RequestHead,
 };
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 
 use self::rewind::Rewind;
 use self::websocket::Manner;
@@ -42,6 +41,7 @@ use crate::http::origin::{OriginPolicy, OriginRefusal};
 use crate::http::{
     HEAD_TIMEOUT, MAX_HEAD_LEN, MAX_HEADERS, PLAIN_PATH, UNI_WEBSOCKET_PATH, WEBSOCKET_PATH,
 };
+use crate::io::Io;
 use crate::worker::connections::Link;
 
 /// The subprotocols that a client may ask for.
@@ -196,8 +196,8 @@ pub(crate) struct Opened {
 pub(crate) async fn admit<F: Future<Output = ()>>(
     policy: &WebSocketPolicy,
     keeps_request: bool,
-    mut io: TcpStream,
-    http: impl FnOnce(Rewind<TcpStream>) -> F,
+    mut io: Io,
+    http: impl FnOnce(Rewind<Io>) -> F,
 ) -> Option<Opened> {
     let mut received = Vec::new();
     let head = match tokio::time::timeout(HEAD_TIMEOUT, read_head(&mut io, &mut received)).await {
@@ -243,7 +243,7 @@ pub(crate) async fn admit<F: Future<Output = ()>>(
 }
 
 /// What handlers may want to know of a request.
-fn kept(head: &RequestHead, io: &TcpStream) -> embed::Request {
+fn kept(head: &RequestHead, io: &Io) -> embed::Request {
     let mut headers = HeaderMap::new();
     for (name, value) in head.headers() {
         let name = HeaderName::try_from(name);
@@ -266,7 +266,7 @@ enum HeadFailure {
 }
 
 /// Reads until the head is whole. What came is in `received`, the head and what is behind it.
-async fn read_head(io: &mut TcpStream, received: &mut Vec<u8>) -> Result<RequestHead, HeadFailure> {
+async fn read_head(io: &mut Io, received: &mut Vec<u8>) -> Result<RequestHead, HeadFailure> {
     loop {
         let count = poll_fn(|cx| {
             scratch::with(|buffer| {
@@ -290,7 +290,7 @@ async fn read_head(io: &mut TcpStream, received: &mut Vec<u8>) -> Result<Request
 }
 
 /// Answers with a refusal, and lets the peer read it before the connection is dropped.
-async fn refuse(mut io: TcpStream, refusal: &Refusal) {
+async fn refuse(mut io: Io, refusal: &Refusal) {
     let mut response = Vec::new();
     refusal.write_http1(&mut response);
     let say = async {

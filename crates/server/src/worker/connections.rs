@@ -3,19 +3,20 @@
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use tautline_hub::{Outbox, SessionAddress, SessionId};
 use tautline_protocol::{Disconnect, Encoding};
 use tautline_websocket::conn::WriteQueue;
 use tautline_websocket::proto::frame;
-use tokio::net::TcpStream;
+use tokio::io::AsyncWrite as _;
 use tokio::task::coop::unconstrained;
 
 use super::stream::Stream;
 use super::voice::{Framing, Prepared, Speech, Voice};
+use crate::io::Io;
 
 /// A connection's socket and what waits to be written to it.
 ///
@@ -23,7 +24,7 @@ use super::voice::{Framing, Prepared, Speech, Voice};
 /// the hub writes. Writing needs no wake of the task: [`Connections::flush`] writes straight to the
 /// socket, on the task's behalf, so that only a socket which would block wakes it later.
 pub(crate) struct Link {
-    pub(crate) io: TcpStream,
+    pub(crate) io: Io,
     pub(crate) queue: WriteQueue,
     /// How messages are written, which also says in what kind of frames.
     pub(crate) encoding: Encoding,
@@ -51,7 +52,7 @@ pub(crate) struct Ending {
 }
 
 impl Link {
-    pub(crate) fn new(io: TcpStream, encoding: Encoding) -> Rc<RefCell<Self>> {
+    pub(crate) fn new(io: Io, encoding: Encoding) -> Rc<RefCell<Self>> {
         Rc::new(RefCell::new(Self {
             io,
             queue: WriteQueue::default(),
@@ -80,7 +81,11 @@ impl Link {
         let before = self.queue.len();
         let result = self.queue.poll_write(&mut cx, &mut self.io);
         self.written += (before - self.queue.len()) as u64;
-        result
+        ready!(result)?;
+        if self.io.holds_back() {
+            return Pin::new(&mut self.io).poll_flush(&mut cx);
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Whether the hub is to be told, now, that the queue is empty.

@@ -31,9 +31,11 @@ use crate::embed::NodeHandle;
 use crate::embed::desk::{Desk, Handlers};
 use crate::entropy::OsEntropy;
 use crate::http::{self, Service, Settings};
+use crate::io::Io;
 use crate::keys::KeySource;
 use crate::node_api::{NodeIdentity, WorkerNode};
 use crate::proxy::Proxies;
+use crate::tls::Tls;
 
 /// How long accepting pauses when the system has no more descriptors or memory for it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -58,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) proxies: Option<Arc<Proxies>>,
     /// Who answers calls of the application's backend.
     pub(crate) api_calls: Option<ApiCalls>,
+    /// What connections are encrypted with, if they are.
+    pub(crate) tls: Option<Arc<Tls>>,
 }
 
 /// Something that somebody else wants done on a worker, in no turn.
@@ -187,6 +191,10 @@ impl Start {
                 // In boxes, so that the task of a WebSocket has no room reserved for what comes before
                 // it, and that has none for HTTP.
                 let admission = Box::pin(async move {
+                    let io = match &shared.tls {
+                        None => Io::Plain(io),
+                        Some(tls) => tls.accept(io).await?,
+                    };
                     let http = |stream| {
                         Box::pin(http::serve_connection(stream, service, stopped(stopping)))
                     };
@@ -205,6 +213,7 @@ impl Start {
             () = accept => {}
             () = receive => {}
             () = fetching => {}
+            () = watch(index, shared.tls.as_ref()) => {}
             () = stopped(stopping.clone()) => {}
         }
         drop(listener);
@@ -228,6 +237,14 @@ async fn fetch(source: Option<&KeySource>) {
     match source {
         Some(source) => source.run().await,
         None => std::future::pending().await,
+    }
+}
+
+/// Looks after certificates, on one of the workers. Never ends.
+async fn watch(index: u16, tls: Option<&Arc<Tls>>) {
+    match tls {
+        Some(tls) if index == 0 => tls.watch().await,
+        _ => std::future::pending().await,
     }
 }
 

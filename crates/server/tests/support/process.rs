@@ -16,7 +16,7 @@ pub(crate) struct Server {
     pub(crate) process: Child,
     pub(crate) address: SocketAddr,
     /// Kept open: the server writes there.
-    _output: Box<dyn Read + Send + Sync>,
+    output: Box<dyn BufRead + Send + Sync>,
     config: Option<PathBuf>,
 }
 
@@ -35,7 +35,7 @@ impl Server {
         Self {
             process,
             address,
-            _output: Box::new(output),
+            output: Box::new(output),
             config: None,
         }
     }
@@ -59,7 +59,7 @@ impl Server {
         Self {
             process,
             address,
-            _output: Box::new(output),
+            output: Box::new(output),
             config: Some(path),
         }
     }
@@ -107,6 +107,16 @@ impl Server {
             .status()
             .expect("kill is there");
         assert!(status.success());
+    }
+
+    /// Reads what the server says until a line has `mark`.
+    pub(crate) fn wait_for_output(&mut self, mark: &str) {
+        let mut line = String::new();
+        while !line.contains(mark) {
+            line.clear();
+            let count = self.output.read_line(&mut line).expect("it can be read");
+            assert!(count > 0, "the server ended and did not say {mark}");
+        }
     }
 
     pub(crate) fn wait(&mut self) -> ExitStatus {

@@ -1,0 +1,346 @@
+//! TLS for those who connect, with the whole server as a process.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+#[path = "support/process.rs"]
+mod process;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tautline_websocket::conn::{ConnectOptions, WebSocket, client};
+use tautline_websocket::proto::Message;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use self::process::{DEADLINE, Server};
+
+/// An authority, and the files of what it has signed.
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    directory: PathBuf,
+}
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let directory = std::env::temp_dir();
+        let directory = directory.join(format!("tautline-tls-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("ca.pem"), issuer.pem()).unwrap();
+        Self { issuer, directory }
+    }
+
+    fn path(&self, file: &str) -> String {
+        self.directory.join(file).display().to_string()
+    }
+
+    /// Signs a certificate. Key and certificate come into place at once, like those of a careful tool.
+    fn sign(
+        &self,
+        file: &str,
+        name: &str,
+    ) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let both = format!("{}{}", certificate.pem(), key.serialize_pem());
+        let beside = self.path("beside.pem");
+        std::fs::write(&beside, both).unwrap();
+        std::fs::rename(beside, self.path(file)).unwrap();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        (vec![certificate.der().clone()], key)
+    }
+
+    fn connector(&self) -> TlsConnector {
+        self.connector_with(None)
+    }
+
+    fn connector_with(
+        &self,
+        own: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    ) -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).unwrap();
+        let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = match own {
+            None => builder.with_no_client_auth(),
+            Some((chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
+        };
+        // Each connection is to be shown the certificate anew.
+        config.resumption = tokio_rustls::rustls::client::Resumption::disabled();
+        TlsConnector::from(Arc::new(config))
+    }
+}
+
+impl Drop for Authority {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn start(name: &str, authority: &Authority, more: &str) -> Server {
+    let pem = authority.path("server.pem");
+    let config = format!(
+        "[http_server.tls]\nenabled = true\ncert_pem = \"{pem}\"\nkey_pem = \"{pem}\"\n\
+         check_interval = \"100ms\"\n{more}\n\
+         [client]\nallow_anonymous_connect_without_token = true\n\
+         [channel.without_namespace]\nallow_subscribe_for_client = true\nallow_subscribe_for_anonymous = true\n\
+         allow_publish_for_client = true\nallow_publish_for_anonymous = true\nhistory_size = 200\n\
+         history_ttl = \"1m\"\n"
+    );
+    Server::serve(&format!("tls-{name}"), &config)
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        tokio::time::timeout(2 * DEADLINE, test)
+            .await
+            .expect("the test hangs");
+    });
+}
+
+async fn shake_hands(
+    server: &Server,
+    connector: &TlsConnector,
+    name: &str,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let io = TcpStream::connect(server.address).await?;
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    connector.connect(name, io).await
+}
+
+fn shown(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
+    let certificates = stream.get_ref().1.peer_certificates().unwrap();
+    certificates[0].clone().into_owned()
+}
+
+async fn get(stream: TlsStream<TcpStream>, path: &str) -> String {
+    ask(stream, path).await.unwrap()
+}
+
+async fn ask(mut stream: TlsStream<TcpStream>, path: &str) -> std::io::Result<String> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+type Socket = WebSocket<TlsStream<TcpStream>>;
+
+/// A session of an SDK.
+async fn open(server: &Server, connector: &TlsConnector) -> Socket {
+    begin(shake_hands(server, connector, "localhost").await.unwrap()).await
+}
+
+async fn begin(stream: TlsStream<TcpStream>) -> Socket {
+    let url = "wss://localhost/connection/websocket";
+    let options = ConnectOptions::default();
+    let mut socket = client(stream, url, &options).await.unwrap().websocket;
+    socket.send(r#"{"id":1,"connect":{}}"#).await.unwrap();
+    let reply = hear(&mut socket).await;
+    assert!(reply.starts_with(r#"{"id":1,"connect":"#), "{reply}");
+    socket
+}
+
+async fn hear(socket: &mut Socket) -> String {
+    match socket.recv().await.unwrap() {
+        Some(Message::Text(text)) => text.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn sessions_and_plain_http_go_over_tls() {
+    run(async {
+        let authority = Authority::new("sessions");
+        authority.sign("server.pem", "localhost");
+        let server = start("sessions", &authority, "");
+        let connector = authority.connector();
+        let health = shake_hands(&server, &connector, "localhost").await.unwrap();
+        assert!(get(health, "/health").await.starts_with("HTTP/1.1 200"));
+        let mut socket = open(&server, &connector).await;
+        socket
+            .send(r#"{"id":2,"subscribe":{"channel":"c"}}"#)
+            .await
+            .unwrap();
+        assert!(
+            hear(&mut socket)
+                .await
+                .starts_with(r#"{"id":2,"subscribe":"#)
+        );
+        // More than any buffer on the way holds, read when all of it has been written.
+        let filling = "x".repeat(60_000);
+        let mut sender = open(&server, &connector).await;
+        for number in 0..100 {
+            let command = format!(
+                r#"{{"id":{},"publish":{{"channel":"c","data":{{"n":{number},"f":"{filling}"}}}}}}"#,
+                number + 2
+            );
+            sender.send(command.as_str()).await.unwrap();
+            hear(&mut sender).await;
+        }
+        for number in 0..100 {
+            let heard = hear(&mut socket).await;
+            assert!(
+                heard.contains(&format!(r#""data":{{"n":{number},"f":"x"#)),
+                "{}",
+                &heard[..100]
+            );
+        }
+    });
+}
+
+/// What a socket has no room for waits in the TLS library's buffer as well as in the queue, and the
+/// last of it must leave without anything coming after it.
+#[test]
+fn the_last_message_leaves_whenever_the_socket_fills_up() {
+    run(async {
+        let authority = Authority::new("last");
+        authority.sign("server.pem", "localhost");
+        let server = start("last", &authority, "");
+        let connector = authority.connector();
+        let mut sender = open(&server, &connector).await;
+        let filling = "x".repeat(60_000);
+        for count in 1..=40 {
+            let io = TcpSocket::new_v4().unwrap();
+            io.set_recv_buffer_size(8 * 1024).unwrap();
+            let io = io.connect(server.address).await.unwrap();
+            let name = ServerName::try_from("localhost").unwrap();
+            let stream = connector.connect(name, io).await.unwrap();
+            let mut socket = begin(stream).await;
+            let command = format!(r#"{{"id":2,"subscribe":{{"channel":"c{count}"}}}}"#);
+            socket.send(command.as_str()).await.unwrap();
+            hear(&mut socket).await;
+            for number in 0..count {
+                let command = format!(
+                    r#"{{"id":{},"publish":{{"channel":"c{count}","data":{{"n":{number},"f":"{filling}"}}}}}}"#,
+                    count * 100 + number
+                );
+                sender.send(command.as_str()).await.unwrap();
+                hear(&mut sender).await;
+            }
+            for number in 0..count {
+                let heard = hear(&mut socket).await;
+                assert!(heard.contains(&format!(r#""data":{{"n":{number},"#)));
+            }
+        }
+    });
+}
+
+#[test]
+fn the_name_that_is_asked_for_decides_on_the_certificate() {
+    run(async {
+        let authority = Authority::new("names");
+        authority.sign("server.pem", "localhost");
+        authority.sign("other.pem", "*.example.com");
+        let other = authority.path("other.pem");
+        let more = format!(
+            "[[http_server.tls.certificates]]\ncert_pem = \"{other}\"\nkey_pem = \"{other}\"\n"
+        );
+        let server = start("names", &authority, &more);
+        let connector = authority.connector();
+        // The client checks that the certificate is good for the name.
+        for name in ["localhost", "chat.example.com"] {
+            shake_hands(&server, &connector, name).await.unwrap();
+        }
+        let refused = shake_hands(&server, &connector, "example.org").await;
+        assert!(refused.is_err(), "no certificate is good for that");
+    });
+}
+
+#[test]
+fn new_certificates_are_taken_over_and_no_connection_is_lost() {
+    run(async {
+        let authority = Authority::new("rolling");
+        let (mut current, _) = authority.sign("server.pem", "localhost");
+        let mut server = start("rolling", &authority, "");
+        let connector = authority.connector();
+        let mut sockets = Vec::new();
+        for _ in 0..1000 {
+            sockets.push(open(&server, &connector).await);
+        }
+        for _ in 0..3 {
+            let (next, _) = authority.sign("server.pem", "localhost");
+            loop {
+                let stream = shake_hands(&server, &connector, "localhost").await.unwrap();
+                let shown = shown(&stream);
+                if shown == next[0] {
+                    break;
+                }
+                assert_eq!(shown, current[0], "neither the old nor the new one");
+            }
+            current = next;
+        }
+        // What makes no sense is not taken over.
+        std::fs::write(authority.path("server.pem"), "nothing").unwrap();
+        server.wait_for_output("the certificates from before stay in use");
+        let stream = shake_hands(&server, &connector, "localhost").await.unwrap();
+        assert_eq!(shown(&stream), current[0]);
+        for socket in &mut sockets {
+            let command = r#"{"id":2,"publish":{"channel":"d","data":{}}}"#;
+            socket.send(command).await.unwrap();
+            assert_eq!(hear(socket).await, r#"{"id":2,"publish":{}}"#);
+        }
+    });
+}
+
+#[test]
+fn clients_need_a_certificate_where_that_is_asked_for() {
+    run(async {
+        let authority = Authority::new("clients");
+        authority.sign("server.pem", "localhost");
+        let more = format!("client_ca_pem = \"{}\"", authority.path("ca.pem"));
+        let server = start("clients", &authority, &more);
+        let own = authority.sign("client.pem", "device-7");
+        let connector = authority.connector_with(Some(own));
+        let stream = shake_hands(&server, &connector, "localhost").await.unwrap();
+        assert!(get(stream, "/health").await.starts_with("HTTP/1.1 200"));
+        let strangers = Authority::new("strangers");
+        let stranger = strangers.sign("client.pem", "device-8");
+        for own in [None, Some(stranger)] {
+            let connector = authority.connector_with(own);
+            // In TLS 1.3 a client learns that it is refused when it reads.
+            if let Ok(stream) = shake_hands(&server, &connector, "localhost").await {
+                let answer = ask(stream, "/health").await;
+                assert!(answer.is_err(), "let in: {answer:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn who_forgets_the_s_is_told() {
+    run(async {
+        let authority = Authority::new("plain");
+        authority.sign("server.pem", "localhost");
+        let server = start("plain", &authority, "");
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await
+            .unwrap();
+        let mut answer = Vec::new();
+        // What it has sent was not read, so the end may be a reset.
+        let _ = stream.read_to_end(&mut answer).await;
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+        assert!(answer.contains("use https:// or wss://"), "{answer}");
+    });
+}
