@@ -22,7 +22,7 @@ pub(super) struct Attachments {
     /// In which form the frames of groups are wanted here.
     form: Result<Form, JoinError>,
     /// Bytes that wait beyond which this side should add no more.
-    pub(super) max_backlog: usize,
+    max_backlog: u32,
 }
 
 impl Attachments {
@@ -35,10 +35,21 @@ impl Attachments {
         }
     }
 
+    /// Bytes that wait beyond which this side should add no more.
+    #[inline]
+    pub(super) const fn max_backlog(&self) -> usize {
+        self.max_backlog as usize
+    }
+
+    /// Sets [`max_backlog`](Self::max_backlog).
+    pub(super) fn set_max_backlog(&mut self, bytes: usize) {
+        self.max_backlog = u32::try_from(bytes).unwrap_or(u32::MAX);
+    }
+
     /// Refuses when so much waits that this side should add no more.
     #[inline]
     pub(super) fn check_backlog(&self, queue: &WriteQueue) -> Result<(), Misuse> {
-        let (waiting, limit) = (queue.len(), self.max_backlog);
+        let (waiting, limit) = (queue.len(), self.max_backlog());
         if waiting > limit {
             return Err(Misuse::BacklogFull { waiting, limit });
         }
@@ -276,7 +287,7 @@ fn open_mail(inbox: &Inbox, engine: &mut Connection, queue: &mut WriteQueue) -> 
 }
 
 /// Bytes that wait to be written beyond which this side is refused more.
-const MAX_BACKLOG: usize = 16 * 1024 * 1024;
+const MAX_BACKLOG: u32 = 16 * 1024 * 1024;
 
 /// Bytes that wait to be written from which nothing more is taken from others.
 pub(super) const MAX_DELIVERED: usize = 64 * 1024;

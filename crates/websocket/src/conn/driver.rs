@@ -40,7 +40,7 @@ pub(super) struct Driver<S> {
     /// Whether bytes were written that the stream may still hold back, as TLS does.
     unflushed: bool,
     /// The shortest that the queue has been since the stream took no more; all ones when it did.
-    blocked_at: usize,
+    blocked_at: u32,
     /// Whether writing was shut down.
     shut_down: bool,
     /// In milliseconds.
@@ -262,10 +262,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         on_message: &mut impl OnMessage<T>,
     ) -> Option<T> {
         self.tell_time();
-        let before = self.queue.len();
+        let before = self.waiting();
         let found = self.receive(cx, input, on_message);
         self.tell_time();
-        if found.is_none() && self.queue.len() > self.attachments.max_backlog {
+        if found.is_none() && self.queue.len() > self.attachments.max_backlog() {
             // A handler's answers, which it must not be asked to add to.
             self.blocked_at = self.blocked_at.min(before);
         }
@@ -391,11 +391,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// What was queued before that doesn't count. Were it so, two ends with long messages for each
     /// other would both wait for the other to read.
     fn has_grown_while_blocked(&mut self) -> bool {
-        let len = self.queue.len();
+        let len = self.waiting();
         self.heard |= len < self.blocked_at && self.blocked_at != NOT_BLOCKED;
         let from = self.blocked_at.min(len);
         self.blocked_at = from;
-        len > from && (len - from > MAX_GROWTH || len > self.attachments.max_backlog)
+        len > from && (len - from > MAX_GROWTH || self.queue.len() > self.attachments.max_backlog())
+    }
+
+    /// Bytes that wait to be written, for [`blocked_at`](Self::blocked_at). Kept short, as there are many
+    /// connections; beyond 4 GiB they are not told apart.
+    fn waiting(&self) -> u32 {
+        u32::try_from(self.queue.len()).map_or(NOT_BLOCKED - 1, |len| len.min(NOT_BLOCKED - 1))
     }
 
     /// The end, after the last event.
@@ -554,7 +560,7 @@ impl Taking<'_> {
         // many, as those of a compressed message may be, the rest of them is kept until that is written.
         let waiting = queue.len();
         let until = (waiting + MAX_ANSWERS)
-            .min(attachments.max_backlog)
+            .min(attachments.max_backlog())
             .max(waiting);
         while queue.len() <= until
             && let Some((event, sender)) = events.next_with_sender(queue)
@@ -629,7 +635,7 @@ pub(super) fn send_owned(
 const FLUSH_FROM: usize = 16 * 1024;
 
 /// Bytes that may be queued for a peer that doesn't read before nothing more is read from it.
-const MAX_GROWTH: usize = 64 * 1024;
+const MAX_GROWTH: u32 = 64 * 1024;
 
 /// Bytes of answers to what one read has brought before they are written, though there is more to be
 /// answered: as many as a read has.
@@ -645,4 +651,18 @@ const CLOSE_TIMEOUT: u32 = 5000;
 const IDLE: &str = "idle for too long";
 
 /// The stream has taken all that there was.
-const NOT_BLOCKED: usize = usize::MAX;
+const NOT_BLOCKED: u32 = u32::MAX;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What most of an idle connection is. An allocator gives 16 bytes more for each one beyond this. With
+    /// 64-bit pointers.
+    #[test]
+    fn a_driver_is_small() {
+        let writer = if cfg!(feature = "http2") { 8 } else { 0 };
+        let size = size_of::<Driver<tokio::net::TcpStream>>();
+        assert!(size <= 344 + writer, "{size} bytes");
+    }
+}

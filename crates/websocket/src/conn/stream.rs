@@ -91,11 +91,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     /// The same with another number of bytes that may wait to be written before this side is refused to
-    /// add more ([`Misuse::BacklogFull`]). The default is 16 MiB. What waits is looked at before a
-    /// message is added, so one of any size goes out when little waits.
+    /// add more ([`Misuse::BacklogFull`]). The default is 16 MiB, the most 4 GiB. What waits is looked at before
+    /// a message is added, so one of any size goes out when little waits.
     #[must_use]
     pub fn with_max_backlog(mut self, bytes: usize) -> Self {
-        self.driver.attachments.max_backlog = bytes;
+        self.driver.attachments.set_max_backlog(bytes);
         self
     }
 
