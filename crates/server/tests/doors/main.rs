@@ -6,6 +6,7 @@
 mod abuse;
 mod docs;
 mod emulation;
+mod flood;
 mod http;
 mod ladder;
 mod plain;
