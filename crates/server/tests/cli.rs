@@ -82,6 +82,7 @@ fn help_reads_as_it_was_written() {
         ("help-subscribe.txt", &["subscribe", "--help"]),
         ("help-history.txt", &["history", "--help"]),
         ("help-disconnect.txt", &["disconnect", "--help"]),
+        ("help-config.txt", &["config", "--help"]),
         ("help-config-check.txt", &["config", "check", "--help"]),
     ] {
         let output = run(arguments);
@@ -223,6 +224,49 @@ fn wrong_configurations_end_with_status_2_and_their_place() {
     let output = run(&["serve", "--config", "/nonexistent.toml"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).starts_with("error: /nonexistent.toml: "));
+}
+
+#[test]
+fn what_is_known_of_the_options_can_be_printed() {
+    let printed = |command: &str| {
+        let output = run(&["config", command]);
+        assert!(output.status.success() && output.stderr.is_empty());
+        text(&output.stdout).to_owned()
+    };
+    let directory = Directory::new("default");
+    let file = directory.file("default.toml", &printed("default"));
+    let output = run(&["config", "check", &file]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(printed("reference").starts_with("# Configuration\n"));
+    let schema: serde_json::Value = serde_json::from_str(&printed("schema")).expect("it is JSON");
+    assert_eq!(
+        schema["properties"]["http_server"]["properties"]["port"]["default"],
+        8000
+    );
+}
+
+#[test]
+fn the_environment_and_arguments_count_more_than_the_file() {
+    let directory = Directory::new("over");
+    let file = directory.file("a.yaml", "client: {pong_timeout: 8s}\n");
+    let check = |variable: &str, argument: &str| {
+        let mut command = tautline(&["config", "check", &file, "--set", argument]);
+        let output = command
+            .env("TAUTLINE_CLIENT_PING_INTERVAL", variable)
+            .output();
+        let output = output.expect("the binary runs");
+        (output.status.code(), text(&output.stderr).to_owned())
+    };
+    let (status, error) = check("7s", "node.workers=1");
+    assert_eq!(status, Some(2));
+    assert!(error.contains("client.pong_timeout"), "{error}");
+    assert_eq!(check("7s", "client.ping_interval=9s").0, Some(0));
+    let (status, error) = check("9s", "client.ping_interval=x");
+    assert_eq!(status, Some(2));
+    assert!(
+        error.contains("(set by --set client.ping_interval)"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The configuration reference in the book is made from the code: from the doc comments of the
-//! structs that a file is read into.
+//! What is known of the options (`config/options.json`), and by it the reference in the book, is made from the
+//! code: from the structs that a file is read into, and their doc comments.
 //!
 //! To take over a change, after having read it:
 //! `UPDATE_REFERENCE=1 cargo test -p tautline --test reference`.
@@ -7,7 +7,8 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use tautline::config::Config;
+use serde_json::{Value, json};
+use tautline::config::{Config, OptionEntry, OptionTable, Reference};
 
 /// One table of the file, and the struct that it is read into.
 struct Table {
@@ -72,18 +73,57 @@ const TABLES: &[Table] = &[
 
 const TRANSFORMS: &str = "client.proxy.connect.http.status_to_code_transforms";
 
-struct Field {
-    name: String,
-    kind: String,
-    docs: String,
+/// Tables with the options of another.
+fn likes() -> Vec<OptionTable> {
+    let like = |name: String, repeated, like: &str| OptionTable {
+        name,
+        repeated,
+        like: Some(like.to_owned()),
+        ..OptionTable::default()
+    };
+    let mut tables = Vec::new();
+    for base in [
+        "client.proxy.refresh",
+        "channel.proxy.subscribe",
+        "channel.proxy.publish",
+        "channel.proxy.sub_refresh",
+        "rpc.proxy",
+        "proxies",
+    ] {
+        let connect = "client.proxy.connect";
+        tables.push(like(base.to_owned(), base == "proxies", connect));
+        for (part, repeated) in [
+            ("http", false),
+            ("http.tls", false),
+            ("http.status_to_code_transforms", true),
+        ] {
+            let name = format!("{base}.{part}");
+            tables.push(like(name, repeated, &format!("{connect}.{part}")));
+        }
+    }
+    let mut namespaces = like("channel.namespaces".to_owned(), true, WITHOUT_NAMESPACE);
+    namespaces.options = fields(&table("channel.namespaces", CHANNEL, "NamespaceOptions"));
+    namespaces
+        .options
+        .retain(|option| ["name", "pattern"].contains(&&*option.name));
+    assert_eq!(namespaces.options.len(), 2);
+    tables.push(namespaces);
+    tables.push(like(
+        "rpc.namespaces".to_owned(),
+        true,
+        "rpc.without_namespace",
+    ));
+    tables
 }
+
+const WITHOUT_NAMESPACE: &str = "channel.without_namespace";
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// The fields of a table, without those that are tables of their own.
-fn fields(table: &Table) -> Vec<Field> {
+fn fields(table: &Table) -> Vec<OptionEntry> {
     let source = std::fs::read_to_string(root().join(table.source)).expect("the source is there");
     let start = format!("pub struct {} {{\n", table.structure);
     let body = source.split_once(&start).expect("the struct is there").1;
@@ -102,12 +142,13 @@ fn fields(table: &Table) -> Vec<Field> {
                 "{}.{name} has no documentation",
                 table.name
             );
-            let kind = type_name(kind.trim_end_matches(','));
-            if let Some(kind) = kind {
-                fields.push(Field {
+            let code = kind.trim_end_matches(',');
+            if let Some(kind) = type_name(code) {
+                fields.push(OptionEntry {
                     name: name.to_owned(),
                     kind: kind.to_owned(),
-                    docs,
+                    default: default(code, kind, &docs),
+                    docs: without_links(&docs),
                 });
             }
         }
@@ -116,8 +157,9 @@ fn fields(table: &Table) -> Vec<Field> {
         // The only option that no struct has: the server takes it out of a table of the hub's.
         fields.insert(
             0,
-            Field {
+            OptionEntry {
                 name: "allowed_origins".into(),
+                default: json!([]),
                 kind: "list of texts".into(),
                 docs: "Whose pages may connect: origins such as `https://app.example.com`, in which \
                        `*` stands for anything but `/`; `*` alone for any. Default: none, which means \
@@ -129,8 +171,9 @@ fn fields(table: &Table) -> Vec<Field> {
     if table.name == "client.subscription_token" {
         fields.insert(
             0,
-            Field {
+            OptionEntry {
                 name: "enabled".into(),
+                default: json!(false),
                 kind: "yes or no".into(),
                 docs: "Subscription tokens are believed by these keys only. Default: no, they are believed by \
                        those of `client.token`."
@@ -210,6 +253,15 @@ fn introduction(table: &str) -> Option<&'static str> {
              an endpoint that namespaces can choose: one `[[proxies]]` each."
         }
         TRANSFORMS => "One table for each status that means something.",
+        "http_api.keys" => {
+            "One table for each key. Several may be right at a time, so a key is changed by adding the new one, and \
+             taking the old one out when nobody uses it any more."
+        }
+        WITHOUT_NAMESPACE => {
+            "Options of channels without a namespace. The same options, and a `name` of two or more letters, \
+             digits, `-`, `_` or `.`, make a namespace: one `[[channel.namespaces]]` each, for the channels \
+             whose names begin with that name and a `:`. Everything is off unless it is switched on."
+        }
         "rpc.without_namespace" => {
             "Methods without a namespace. The same options, and a `name`, make a namespace: one `[[rpc.namespaces]]` each, \
              for the methods whose names begin with that name and a `:`."
@@ -218,49 +270,56 @@ fn introduction(table: &str) -> Option<&'static str> {
     })
 }
 
-fn reference() -> String {
-    let mut text = String::from(
-        "# Configuration\n\n\
-         <!-- Made from the code: change the doc comments there, then run\n\
-         UPDATE_REFERENCE=1 cargo test -p tautline --test reference -->\n\n\
-         Every option of the file that `tautline serve --config FILE` reads. The file is TOML; an option that \
-         is left out has its default, and one that is not in this list is an error which names the nearest \
-         one that is. `tautline config check FILE` says what is wrong with a file.\n\n\
-         *Yes or no* is `true` or `false`. A *duration* is a text such as `\"25s\"`, `\"10m\"` or `\"1h30m\"`. A *rate* is a text \
-         such as `\"100/s\"`, `\"20/5s\"` or `\"100/s, burst 500\"` (which many at once), or `\"off\"` for no limit.\n",
-    );
-    for table in TABLES {
-        let _ = write!(text, "\n## `{}`\n\n", heading(table.name));
-        if let Some(docs) = introduction(table.name) {
-            let _ = write!(text, "{docs}\n\n");
+/// What an option is where nothing is said, by its documentation; if that says nothing, what its type has.
+/// That it is true is tested where the files are read.
+fn default(code: &str, kind: &str, docs: &str) -> Value {
+    let said = docs.rsplit_once("Default: ").map(|(_, said)| said);
+    let quoted = |text: &str| text.split('`').nth(1).map(str::to_owned);
+    let unset = matches!(said, Some(said) if said.starts_with("none") || said.starts_with("empty"));
+    match kind {
+        _ if code.starts_with("Option<") && code != "Option<Rate>" => Value::Null,
+        _ if docs.ends_with("Required.") || kind == "table of texts" => Value::Null,
+        "yes or no" => json!(said.is_some_and(|said| said.starts_with("yes"))),
+        "number" => json!(said.map_or(0, number)),
+        "duration" => {
+            let said = said.unwrap_or("0s");
+            let end = said.find(['.', ',', ';']).unwrap_or(said.len());
+            json!(said[..end].replace(' ', ""))
         }
-        if table.name == "http_api.keys" {
-            text.push_str(
-                "One table for each key. Several may be right at a time, so a key is changed by adding the new one, and \
-                 taking the old one out when nobody uses it any more.\n\n",
-            );
-        }
-        if table.name == "channel.without_namespace" {
-            text.push_str(
-                "Options of channels without a namespace. The same options, and a `name` of two or more letters, \
-                 digits, `-`, `_` or `.`, make a namespace: one `[[channel.namespaces]]` each, for the channels \
-                 whose names begin with that name and a `:`. Everything is off unless it is switched on.\n\n",
-            );
-        }
-        text.push_str("| option | type | |\n|---|---|---|\n");
-        for field in fields(table) {
-            let docs = without_links(&field.docs).replace('|', "\\|");
-            let _ = writeln!(text, "| `{}` | {} | {docs} |", field.name, field.kind);
-        }
+        kind if kind.starts_with("list of ") => json!([]),
+        "text" if unset || said.is_none() => json!(""),
+        _ => said
+            .and_then(quoted)
+            .or_else(|| quoted(kind))
+            .map_or(Value::Null, |text| json!(text)),
     }
-    text
 }
 
-/// A table, or one of many.
-fn heading(table: &str) -> String {
-    match table {
-        "http_api.keys" | "http_server.tls.certificates" | TRANSFORMS => format!("[[{table}]]"),
-        table => format!("[{table}]"),
+/// A number such as `1,000` or `64 KiB`, and what comes behind it.
+fn number(text: &str) -> u64 {
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != ',')
+        .unwrap_or(text.len());
+    let number = text[..end].replace(',', "").parse::<u64>();
+    let number = number.unwrap_or_else(|_| panic!("`{text}` begins with no number"));
+    let units = [(" KiB", 10), (" MiB", 20), (" GiB", 30)];
+    let unit = units.iter().find(|(unit, _)| text[end..].starts_with(unit));
+    number << unit.map_or(0, |(_, shift)| *shift)
+}
+
+fn reference() -> Reference {
+    let documented = TABLES.iter().map(|table| OptionTable {
+        name: table.name.to_owned(),
+        repeated: matches!(
+            table.name,
+            "http_api.keys" | "http_server.tls.certificates" | TRANSFORMS
+        ),
+        like: None,
+        introduction: introduction(table.name).map(str::to_owned),
+        options: fields(table),
+    });
+    Reference {
+        tables: documented.chain(likes()).collect(),
     }
 }
 
@@ -269,19 +328,27 @@ fn without_links(docs: &str) -> String {
     docs.replace("[`", "`").replace("`]", "`")
 }
 
-#[test]
-fn the_book_has_the_reference_that_the_code_gives() {
-    let path = root().join("docs/configuration.md");
-    let expected = reference();
+/// Compares a file with what it should be, or writes it.
+fn compare(path: &str, expected: &str) {
+    let path = root().join(path);
     if std::env::var_os("UPDATE_REFERENCE").is_some() {
-        std::fs::write(&path, &expected).expect("the reference can be written");
+        std::fs::write(&path, expected).expect("the reference can be written");
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         written == expected,
-        "docs/configuration.md is not what the code says; to take it over: \
-         UPDATE_REFERENCE=1 cargo test -p tautline --test reference"
+        "{} is not what the code says; to take it over: \
+         UPDATE_REFERENCE=1 cargo test -p tautline --test reference",
+        path.display()
     );
+}
+
+#[test]
+fn the_server_and_the_book_know_the_options_that_the_code_has() {
+    let reference = reference();
+    let json = serde_json::to_string_pretty(&reference).expect("it is JSON");
+    compare("crates/server/src/config/options.json", &(json + "\n"));
+    compare("docs/configuration.md", &reference.markdown());
 }
 
 /// Each option is set to something that it can't be: the complaint must be about that, and not
@@ -303,9 +370,10 @@ fn every_option_of_the_reference_is_one_of_the_file() {
             Err(error) => error.to_string(),
         }
     };
-    for table in TABLES {
-        for Field { name, .. } in fields(table) {
-            let error = complaint(table.name, &name);
+    let reference = reference();
+    for table in &reference.tables {
+        for OptionEntry { name, .. } in reference.options(table) {
+            let error = complaint(&table.name, name);
             assert!(!error.contains("unknown"), "{}.{name}: {error}", table.name);
         }
     }

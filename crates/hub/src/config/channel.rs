@@ -159,15 +159,15 @@ pub struct NamespaceOptions {
     /// The application's backend decides who may subscribe without a token, instead of the `allow_subscribe`
     /// options; not where a `#` lists users. The hub leaves that to its application.
     pub subscribe_proxy_enabled: bool,
-    /// Which of `proxies` that is. Default: `default`, which is `channel.proxy.subscribe`.
+    /// Which of `proxies` that is. Default: empty, as `default`: `channel.proxy.subscribe`.
     pub subscribe_proxy_name: String,
     /// It decides who may publish, and what, instead of the `allow_publish` options.
     pub publish_proxy_enabled: bool,
-    /// Which of `proxies` that is. Default: `default`, which is `channel.proxy.publish`.
+    /// Which of `proxies` that is. Default: empty, as `default`: `channel.proxy.publish`.
     pub publish_proxy_name: String,
     /// It is asked whether subscriptions that have expired live on; clients know nothing of it.
     pub sub_refresh_proxy_enabled: bool,
-    /// Which of `proxies` that is. Default: `default`, which is `channel.proxy.sub_refresh`.
+    /// Which of `proxies` that is. Default: empty, as `default`: `channel.proxy.sub_refresh`.
     pub sub_refresh_proxy_name: String,
 }
 

@@ -65,9 +65,11 @@ pub(super) enum Command {
     /// Run a server as a configuration file says
     #[command(after_long_help = SERVE_AFTER_HELP)]
     Serve {
-        /// The configuration, a TOML file
+        /// The configuration: TOML, or .yaml, .yml or .json
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        #[command(flatten)]
+        settings: SetArgs,
     },
 
     /// Make a token (JWT) and print it
@@ -128,6 +130,9 @@ const SERVE_AFTER_HELP: &str = r#"A configuration to start from (a key that is l
   allow_subscribe_for_client = true
   allow_publish_for_subscriber = true
 
+Variables of the environment count more than the file: TAUTLINE_CLIENT_PING_INTERVAL=20s, or
+TAUTLINE_HTTP_API_KEY_FILE=/run/secrets/key for a value that is in a file.
+
 SIGINT and SIGTERM stop the server: it tells its clients, which reconnect to another one, and
 exits with status 0."#;
 
@@ -136,6 +141,14 @@ Examples:
   tautline token --config tautline.toml --user 7
   tautline token --config tautline.toml --user 7 --channel '$orders:7' --ttl 10m
   SECRET=... tautline token --secret-env SECRET --user 7 --info '{\"name\":\"Ann\"}'";
+
+/// What counts more than the file and the environment.
+#[derive(Clone, Debug, Args)]
+pub(super) struct SetArgs {
+    /// Set an option, whatever the file and the environment say: client.ping_interval=20s
+    #[arg(long, value_name = "OPTION=VALUE")]
+    pub(super) set: Vec<String>,
+}
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct DevArgs {
@@ -187,10 +200,21 @@ pub(super) enum ConfigCommand {
     /// Prints warnings about what may not be meant. Exit status 0 if `serve` would take the file, 2
     /// if not.
     Check {
-        /// The configuration, a TOML file
+        /// The configuration: TOML, or .yaml, .yml or .json
         #[arg(value_name = "FILE")]
         file: PathBuf,
+        #[command(flatten)]
+        settings: SetArgs,
     },
+
+    /// Print a file with every option in it, commented out and at its default
+    Default,
+
+    /// Print what every option does, as Markdown
+    Reference,
+
+    /// Print a JSON Schema of the file, for editors
+    Schema,
 }
 
 fn json(text: &str) -> Result<Box<RawValue>, String> {

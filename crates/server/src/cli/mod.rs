@@ -1,4 +1,4 @@
-//! The command line: `tautline dev`, `serve`, `token`, `key` and `config check`, and the commands that
+//! The command line: `tautline dev`, `serve`, `token`, `key` and `config`, and the commands that
 //! ask a running server (`client`).
 //!
 //! What is meant for a program or a pipe goes to standard output, everything else to standard
@@ -20,9 +20,9 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use self::args::{Cli, Command, ConfigCommand, DevArgs};
+use self::args::{Cli, Command, ConfigCommand, DevArgs, SetArgs};
 use self::error::CliError;
-use crate::config::Config;
+use crate::config::{Config, Overrides, Reference};
 use crate::node;
 
 /// Does what the command line says, and returns the exit status.
@@ -42,13 +42,16 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         None => dev(&cli.dev),
         Some(Command::Dev(args)) => dev(&args),
-        Some(Command::Serve { config }) => serve(&config),
+        Some(Command::Serve { config, settings }) => serve(&config, &settings),
         Some(Command::Token(args)) => token::run(&args),
         Some(Command::Key { name }) => key::run(&name),
         Some(Command::Client(command)) => client::run(&command),
-        Some(Command::Config {
-            command: ConfigCommand::Check { file },
-        }) => check(&file),
+        Some(Command::Config { command }) => match command {
+            ConfigCommand::Check { file, settings } => check(&file, &settings),
+            ConfigCommand::Default => print(&Reference::built_in().default_file()),
+            ConfigCommand::Reference => print(&Reference::built_in().markdown()),
+            ConfigCommand::Schema => print(&format!("{:#}\n", Reference::built_in().schema())),
+        },
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -70,8 +73,8 @@ fn dev(args: &DevArgs) -> Result<(), CliError> {
     node::run(config, ready).map_err(|error| CliError::run(&error, "--listen"))
 }
 
-fn serve(file: &Path) -> Result<(), CliError> {
-    let config = Config::load(file)?;
+fn serve(file: &Path, settings: &SetArgs) -> Result<(), CliError> {
+    let config = load(file, settings)?;
     logging::install(config.log.level);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -80,8 +83,24 @@ fn serve(file: &Path) -> Result<(), CliError> {
     node::run(config, ready).map_err(|error| CliError::run(&error, "http_server.port"))
 }
 
-fn check(file: &Path) -> Result<(), CliError> {
-    let config = Config::load(file)?;
+/// Reads a configuration, with what the environment and the command line say over it.
+fn load(file: &Path, settings: &SetArgs) -> Result<Config, CliError> {
+    let mut overrides = Overrides::from_environment(std::env::vars_os())?;
+    for setting in &settings.set {
+        overrides.set(setting)?;
+    }
+    Ok(Config::load_with(file, &overrides)?)
+}
+
+fn print(text: &str) -> Result<(), CliError> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(CliError::NobodyReads),
+        result => Ok(result?),
+    }
+}
+
+fn check(file: &Path, settings: &SetArgs) -> Result<(), CliError> {
+    let config = load(file, settings)?;
     for warning in &config.warnings {
         writeln!(io::stderr(), "warning: {warning}")?;
     }

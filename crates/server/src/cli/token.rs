@@ -7,7 +7,7 @@ use tautline_auth::{Secret, Signer, TokenClaims};
 
 use super::args::{SecretSource, TokenArgs};
 use super::error::CliError;
-use crate::config::{Config, TokenOptions};
+use crate::config::{Config, Overrides, TokenOptions};
 
 /// Signs a token and prints it, alone, so that it can be piped.
 pub(super) fn run(args: &TokenArgs) -> Result<(), CliError> {
@@ -36,7 +36,8 @@ pub(super) fn run(args: &TokenArgs) -> Result<(), CliError> {
 
 fn token_options(source: &SecretSource) -> Result<TokenOptions, CliError> {
     if let Some(file) = &source.config {
-        return Ok(Config::load(file)?.token);
+        let overrides = Overrides::from_environment(std::env::vars_os())?;
+        return Ok(Config::load_with(file, &overrides)?.token);
     }
     // One of the two is there; the command line was refused otherwise.
     let variable = source.secret_env.as_deref().unwrap_or_default();

@@ -15,6 +15,7 @@ use tautline_hub::engine::memory::MemoryOptions;
 use toml::de::{DeTable, DeValue};
 
 use super::place::{self, Entry};
+use super::source::Source;
 use super::{
     Config, DoorOptions, HealthOptions, HttpApiOptions, HttpServerOptions, LogOptions, NodeOptions,
     Problem, PrometheusOptions, ProxyOptions, RpcOptions, ShutdownOptions, TokenOptions,
@@ -39,12 +40,28 @@ pub(super) fn read(path: &Path) -> io::Result<String> {
 }
 
 /// Parses and checks.
-pub(super) fn parse(text: &str) -> Result<Config, Problem> {
-    let mut root = DeTable::parse(text)
-        .map_err(|error| problem_at(text, &error, error.message().to_owned()))?;
+pub(super) fn parse(source: &Source<'_>) -> Result<Config, Problem> {
+    let root = source.root()?;
     let entries = place::entries(root.get_ref());
-    let explain = |error: &toml::de::Error| problem_at(text, error, explanation(error, &entries));
+    let written = written(root).map_err(|error| source.explain(&error, &entries))?;
+    let config = check(written).map_err(|Unusable { option, problem }| {
+        let offset = place::offset_of(&entries, &option);
+        source.problem(offset, format!("{option}: {problem}"))
+    });
+    let mut config = config?;
+    config.warnings.extend(source.warnings());
+    Ok(config)
+}
 
+/// Parses, and checks nothing.
+#[cfg(test)]
+pub(super) fn tables(source: &Source<'_>) -> Result<Written, Problem> {
+    let root = source.root()?;
+    let entries = place::entries(root.get_ref());
+    written(root).map_err(|error| source.explain(&error, &entries))
+}
+
+fn written(mut root: toml::Spanned<DeTable<'_>>) -> Result<Written, toml::de::Error> {
     // `[client]` is the hub's table, but for two keys which are the server's.
     let client = root.get_mut().get_mut("client").map(toml::Spanned::get_mut);
     let own = match client {
@@ -66,55 +83,53 @@ pub(super) fn parse(text: &str) -> Result<Config, Problem> {
         _ => None,
     };
     let allowed_origins: Vec<String> = match allowed_origins {
-        Some(value) => {
-            Deserialize::deserialize(value.into_deserializer()).map_err(|e| explain(&e))?
-        }
+        Some(value) => Deserialize::deserialize(value.into_deserializer())?,
         None => Vec::new(),
     };
     let token: TokenOptions = match token {
-        Some(value) => {
-            Deserialize::deserialize(value.into_deserializer()).map_err(|e| explain(&e))?
-        }
+        Some(value) => Deserialize::deserialize(value.into_deserializer())?,
         None => TokenOptions::default(),
     };
     let subscription_token = match &mut subscription_token {
-        Some(value) => token::subscription_table(value).map_err(|e| explain(&e))?,
+        Some(value) => token::subscription_table(value)?,
         None => None,
     };
     let mut backend = proxy::Tables::default();
     if let Some(value) = client_proxies {
-        let read = Deserialize::deserialize(value.into_deserializer());
-        backend.client = read.map_err(|e| explain(&e))?;
+        backend.client = Deserialize::deserialize(value.into_deserializer())?;
     }
     if let Some(value) = channel_proxies {
-        let read = Deserialize::deserialize(value.into_deserializer());
-        backend.channel = read.map_err(|e| explain(&e))?;
+        backend.channel = Deserialize::deserialize(value.into_deserializer())?;
     }
-    let tables = Tables::deserialize(toml::Deserializer::from(root)).map_err(|e| explain(&e))?;
-
-    check(
+    let tables = Tables::deserialize(toml::Deserializer::from(root))?;
+    Ok(Written {
         tables,
         token,
-        subscription_token.as_ref(),
-        &allowed_origins,
+        subscription_token,
+        allowed_origins,
         backend,
-    )
-    .map_err(|Unusable { option, problem }| {
-        let offset = place::offset_of(&entries, &option);
-        let (line, column) = match offset.map(|offset| place::line_and_column(text, offset)) {
-            Some((line, column)) => (Some(line), column),
-            None => (None, 0),
-        };
-        Problem {
-            line,
-            column,
-            message: format!("{option}: {problem}"),
-        }
     })
 }
 
+impl Source<'_> {
+    fn explain(&self, error: &toml::de::Error, entries: &[Entry]) -> Problem {
+        let offset = error.span().map(|span| span.start);
+        self.problem(offset, explanation(error, entries))
+    }
+}
+
+/// A configuration as it is written, in its tables.
+#[derive(PartialEq)]
+pub(super) struct Written {
+    tables: Tables,
+    token: TokenOptions,
+    subscription_token: Option<TokenOptions>,
+    allowed_origins: Vec<String>,
+    backend: proxy::Tables,
+}
+
 /// The file's tables, as they are written.
-#[derive(Default, Deserialize)]
+#[derive(Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Tables {
     client: ClientOptions,
@@ -134,7 +149,7 @@ struct Tables {
 }
 
 /// `[engine]`, in which each engine has a table.
-#[derive(Default, Deserialize)]
+#[derive(Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Engines {
     memory: MemoryOptions,
@@ -156,13 +171,16 @@ impl Unusable {
 }
 
 /// Everything that one table can't know about itself, or that serde can't say.
-fn check(
-    tables: Tables,
-    token: TokenOptions,
-    subscription_token: Option<&TokenOptions>,
-    allowed_origins: &[String],
-    mut backend: proxy::Tables,
-) -> Result<Config, Unusable> {
+fn check(written: Written) -> Result<Config, Unusable> {
+    let Written {
+        tables,
+        token,
+        subscription_token,
+        allowed_origins,
+        mut backend,
+    } = written;
+    let subscription_token = subscription_token.as_ref();
+    let allowed_origins = &*allowed_origins;
     let Tables {
         client,
         channel,
@@ -328,24 +346,6 @@ fn warnings(
         "neither http_api.key nor http_api.keys is set: every call of the HTTP API will be refused",
     );
     warnings
-}
-
-fn problem_at(text: &str, error: &toml::de::Error, message: String) -> Problem {
-    match error
-        .span()
-        .map(|span| place::line_and_column(text, span.start))
-    {
-        Some((line, column)) => Problem {
-            line: Some(line),
-            column,
-            message,
-        },
-        None => Problem {
-            line: None,
-            column: 0,
-            message,
-        },
-    }
 }
 
 /// What is wrong, with the option's full name; for a name that isn't known, with the nearest one.

@@ -1,6 +1,6 @@
 //! The configuration: what an operator wrote, checked as a whole before anything starts.
 //!
-//! `tautline serve` reads a TOML file ([`Config::load`]); `tautline dev` needs none
+//! `tautline serve` reads a file of TOML, YAML or JSON ([`Config::load_with`]); `tautline dev` needs none
 //! ([`Config::dev`]). Either way what comes out has been checked: no part of the server meets
 //! options that contradict each other. Secrets are never printed, in errors neither.
 //!
@@ -32,10 +32,14 @@
 mod api;
 mod dev;
 mod file;
+mod json;
+mod options;
 mod place;
 mod proxy;
+mod source;
 mod suggest;
 mod token;
+mod yaml;
 
 use std::fmt;
 use std::io;
@@ -57,10 +61,13 @@ use crate::proxy::settings::Settings as ProxySettings;
 use crate::tls::Tls;
 
 pub use self::dev::DEV_API_KEY;
+pub use self::options::{OptionEntry, OptionTable, Reference};
 pub use self::proxy::{
     ChannelProxies, ClientProxies, ProxyHttpOptions, ProxyOptions, ProxyTlsOptions,
     RpcNamespaceOptions, RpcOptions, StatusTransform, ToDisconnect, ToError,
 };
+pub use self::source::Overrides;
+use self::source::{Format, Source};
 
 /// A configuration that has been checked.
 pub struct Config {
@@ -95,19 +102,29 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads and checks a TOML file.
+    /// Reads and checks a file: TOML, or by the ending of its name YAML (`.yaml`, `.yml`) or JSON (`.json`).
     ///
     /// # Errors
     ///
     /// [`ConfigError`], whose text names the file, the place in it, what was expected, and for an
     /// unknown key the nearest one that is known.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::load_with(path, &Overrides::default())
+    }
+
+    /// The same, with what the environment and the command line say over the file.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load). What is wrong with an override names that in the place of a line.
+    pub fn load_with(path: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
         let failed = |source| ConfigError::Read {
             path: path.to_owned(),
             source,
         };
         let text = file::read(path).map_err(failed)?;
-        file::parse(&text).map_err(|problem| ConfigError::Invalid {
+        let source = Source::new(&text, Format::of(path), overrides);
+        file::parse(&source).map_err(|problem| ConfigError::Invalid {
             path: path.to_owned(),
             problem,
         })
@@ -130,7 +147,7 @@ impl Config {
     ///
     /// As [`load`](Self::load), with `configuration` for the name of the file.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
-        file::parse(text).map_err(|problem| ConfigError::Invalid {
+        file::parse(&Source::toml(text)).map_err(|problem| ConfigError::Invalid {
             path: "configuration".into(),
             problem,
         })
@@ -469,6 +486,14 @@ pub enum ConfigError {
         path: PathBuf,
         /// What and where.
         problem: Problem,
+    },
+    /// Something that the environment or the command line says can't be used.
+    #[error("{from}: {problem}")]
+    Override {
+        /// The variable, or the argument.
+        from: String,
+        /// What was expected, what came, what to do.
+        problem: String,
     },
     /// The development server can't be set up.
     #[error("{0}")]

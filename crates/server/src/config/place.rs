@@ -1,4 +1,4 @@
-//! Where in a TOML file something stands.
+//! Where in a file something stands.
 
 use std::ops::Range;
 
@@ -81,6 +81,17 @@ pub(super) fn offset_of(entries: &[Entry], path: &str) -> Option<usize> {
         })
         .max_by_key(|entry| entry.path.len())
         .map(|entry| entry.key.start)
+}
+
+/// The number that a text is, as YAML, JSON and the environment have them: decimal, with nothing around it.
+pub(super) fn number(text: &str) -> Option<DeValue<'_>> {
+    let allowed = |byte: u8| byte.is_ascii_digit() || b"+-.eE".contains(&byte);
+    let first = *text.as_bytes().first()?;
+    if !(first.is_ascii_digit() || first == b'-' || first == b'+') || !text.bytes().all(allowed) {
+        return None;
+    }
+    let value = DeValue::parse(text).ok()?.into_inner();
+    matches!(value, DeValue::Integer(_) | DeValue::Float(_)).then_some(value)
 }
 
 /// Line and column of a byte, both from 1, the column in characters.

@@ -68,7 +68,7 @@ pub struct RpcNamespaceOptions {
     pub name: String,
     /// The application's backend answers the calls. Default: no, they get error 108.
     pub proxy_enabled: bool,
-    /// Which of `proxies` that is. Default: `default`, which is `rpc.proxy`.
+    /// Which of `proxies` that is. Default: empty, as `default`: `rpc.proxy`.
     pub proxy_name: String,
 }
 
@@ -196,7 +196,7 @@ pub struct ProxyTlsOptions {
 }
 
 /// All there is about the backend in a file.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Tables {
     pub(super) client: ClientProxies,
     pub(super) channel: ChannelProxies,
