@@ -20,6 +20,7 @@
 //! - what waits for a reader is bounded;
 //! - presence is who is subscribed; joins and leaves take turns and end with the truth;
 //! - who is gone is not listed for longer than its pong may take, and nobody else is taken for gone;
+//! - who doesn't connect is sent away, and not before its time;
 //! - what a filter of the namespace hides is neither pushed nor recovered nor in any page, whatever the client asks for;
 //! - a publisher doesn't get its own where it is to do without;
 //! - a cache recovers the newest that passes the filter;
@@ -120,6 +121,7 @@ fn index(channel: &Value) -> usize {
 const QUEUE: usize = 12_000;
 
 const PONG_TIMEOUT: Duration = Duration::from_secs(8);
+const STALE_CLOSE_DELAY: Duration = Duration::from_secs(10);
 
 const HISTORY: HistoryOptions = HistoryOptions {
     size: 40,
@@ -134,6 +136,7 @@ fn config() -> Arc<HubConfig> {
     let client = ClientOptions {
         rate_limit,
         pong_timeout: PONG_TIMEOUT,
+        stale_close_delay: STALE_CLOSE_DELAY,
         queue_max_size: QUEUE,
         recovery_max_publication_limit: 5,
         ..ClientOptions::default()

@@ -10,7 +10,7 @@ use crate::support;
 use crate::view::{Claim, Recovery};
 use crate::wire;
 use crate::world::{Simulation, Told};
-use crate::{CACHE, CHANNELS, EXCLUDING, HISTORY, PONG_TIMEOUT};
+use crate::{CACHE, CHANNELS, EXCLUDING, HISTORY, PONG_TIMEOUT, STALE_CLOSE_DELAY};
 
 /// How long somebody who is gone may be listed: the ping that finds out comes within its interval (25 s),
 /// is given its time (8 s), twice if it waited behind something, and clocks are coarse.
@@ -136,6 +136,16 @@ impl Simulation {
                 if self.is_exact() {
                     assert_eq!(who, self.subscribers(channel), "who is in {channel}");
                 }
+            }
+            Claim::Stale {
+                opened_at,
+                is_connected,
+            } => {
+                assert!(!is_connected, "stale, and connected");
+                assert!(
+                    now >= opened_at + STALE_CLOSE_DELAY,
+                    "opened {opened_at:?}, stale at {now:?}"
+                );
             }
             Claim::NoPong { pinged_at } => {
                 let pinged_at = pinged_at.expect("ended for want of a pong, and never pinged");

@@ -15,6 +15,8 @@ pub(crate) struct View {
     pub(crate) client: String,
     /// Subscriptions, each with its position.
     pub(crate) subscribed: BTreeMap<usize, Position>,
+    /// When the connection was opened.
+    opened_at: Duration,
     /// When it was last pinged.
     pub(crate) pinged_at: Option<Duration>,
     /// The node has ended it, with this code.
@@ -38,6 +40,11 @@ pub(crate) enum Claim {
     },
     /// Nobody answers.
     NoPong { pinged_at: Option<Duration> },
+    /// Nobody has connected.
+    Stale {
+        opened_at: Duration,
+        is_connected: bool,
+    },
 }
 
 pub(crate) struct Recovery {
@@ -51,9 +58,10 @@ pub(crate) struct Recovery {
 }
 
 impl View {
-    pub(crate) fn new(encoding: Encoding) -> Self {
+    pub(crate) fn new(encoding: Encoding, now: Duration) -> Self {
         Self {
             encoding,
+            opened_at: now,
             client: String::new(),
             subscribed: BTreeMap::new(),
             pinged_at: None,
@@ -80,6 +88,10 @@ impl View {
             }),
             3012 => Some(Claim::NoPong {
                 pinged_at: self.pinged_at,
+            }),
+            3502 => Some(Claim::Stale {
+                opened_at: self.opened_at,
+                is_connected: !self.client.is_empty(),
             }),
             _ => None,
         }

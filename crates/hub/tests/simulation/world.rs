@@ -162,7 +162,7 @@ impl Simulation {
             let is_slow = self.weather.slow && self.random.chance(40);
             let speed = if is_slow { 1 } else { 1000 };
             let link = self.node.open(worker, model.encoding, speed);
-            let view = View::new(model.encoding);
+            let view = View::new(model.encoding, self.node.now.monotonic);
             self.views.insert((worker, link.id), view);
             self.links[client] = Some(link);
             model.connect(&self.tokens[client % self.tokens.len()])

@@ -89,15 +89,49 @@ fn http_streaming_carries_protobuf() {
 
 /// The bytes of a field of the connect result; short messages only, as here.
 fn field(reply: &[u8], key: u8) -> Vec<u8> {
-    // Behind the length (two bytes), the id, and the head of the result.
     let mut rest = reply;
-    while let [first, len, ..] = rest {
-        if *first == key && rest.len() >= 2 + usize::from(*len) && *len > 20 {
-            return rest[2..2 + usize::from(*len)].to_vec();
+    let length = varint(&mut rest);
+    let results = fields(&rest[..length]);
+    let mut found = results.into_iter().flat_map(|(_, result)| fields(result));
+    let found = found.find(|(known, _)| *known == usize::from(key));
+    found
+        .unwrap_or_else(|| panic!("no field {key:#x} in {reply:?}"))
+        .1
+        .to_vec()
+}
+
+/// The fields of a message that have bytes, with their keys.
+fn fields(mut rest: &[u8]) -> Vec<(usize, &[u8])> {
+    let mut fields = Vec::new();
+    while !rest.is_empty() {
+        let key = varint(&mut rest);
+        match key & 7 {
+            0 => {
+                varint(&mut rest);
+            }
+            2 => {
+                let length = varint(&mut rest);
+                let (value, behind) = rest.split_at(length);
+                fields.push((key, value));
+                rest = behind;
+            }
+            kind => panic!("no message here has a field of the kind {kind}"),
         }
-        rest = &rest[1..];
     }
-    panic!("no field {key:#x} in {reply:?}");
+    fields
+}
+
+fn varint(rest: &mut &[u8]) -> usize {
+    let mut value = 0;
+    for shift in (0..).step_by(7) {
+        let (byte, behind) = rest.split_first().expect("a message that is whole");
+        *rest = behind;
+        value |= usize::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            break;
+        }
+    }
+    value
 }
 
 #[test]

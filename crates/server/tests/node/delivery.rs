@@ -118,3 +118,59 @@ fn a_reader_that_is_too_slow_misses_nothing_where_there_is_history() {
     server.api("publish", r#"{"channel":"flood","data":"live"}"#);
     assert!(slow.text().contains("live"));
 }
+
+/// What some can't keep up with, the others have at once; and each slow one comes out as its channel's
+/// policy says: with everything, or with the newest.
+#[test]
+fn a_few_slow_readers_among_many_fast_ones() {
+    let server = Server::serve(
+        "mixed",
+        "[client]\nallow_anonymous_connect_without_token = true\n\
+         [http_api]\nkey = \"dev\"\n\
+         [[channel.namespaces]]\nname = \"news\"\nallow_subscribe_for_client = true\n\
+         allow_subscribe_for_anonymous = true\nhistory_size = 1000\nhistory_ttl = \"1h\"\nforce_recovery = true\n\
+         [[channel.namespaces]]\nname = \"price\"\nallow_subscribe_for_client = true\n\
+         allow_subscribe_for_anonymous = true\nhistory_size = 1000\nhistory_ttl = \"1h\"\n\
+         slow_consumer = \"latest\"\n",
+    );
+    const PUBLICATIONS: usize = 300;
+    let several = |channel: &str, count: usize| -> Vec<_> {
+        (0..count)
+            .map(|_| Client::subscribed(&server, channel))
+            .collect()
+    };
+    let mut slow = several("news:a", 3);
+    let mut conflated = several("price:a", 3);
+    let mut fast = several("news:a", 15);
+    fast.append(&mut several("price:a", 15));
+    let filling = "x".repeat(40_000);
+    // In all more than any socket buffer holds.
+    for number in 0..PUBLICATIONS {
+        let data = format!(r#"{{"n":{number},"f":"{filling}"}}"#);
+        let publish = format!(r#"{{"channels":["news:a","price:a"],"data":{data}}}"#);
+        server.api("broadcast", &publish);
+        for client in &mut fast {
+            assert_eq!(number_in(&client.text()), number, "a fast reader's next");
+        }
+    }
+    for client in &mut slow {
+        for number in 0..PUBLICATIONS {
+            assert_eq!(number_in(&client.text()), number, "a parked reader's next");
+        }
+    }
+    for client in &mut conflated {
+        let mut heard = vec![number_in(&client.text())];
+        while heard.last() != Some(&(PUBLICATIONS - 1)) {
+            heard.push(number_in(&client.text()));
+        }
+        assert!(heard.is_sorted_by(|one, next| one < next), "{heard:?}");
+        assert!(heard.len() < PUBLICATIONS, "nothing was left out");
+    }
+}
+
+/// The number of the publication in a push.
+fn number_in(push: &str) -> usize {
+    let (_, behind) = push.split_once(r#""n":"#).expect("a publication");
+    let digits = behind.split(',').next().expect("a number");
+    digits.parse().expect("a number")
+}
