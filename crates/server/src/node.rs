@@ -12,9 +12,9 @@ use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
-use crate::door::WebSocketPolicy;
 use crate::door::address::AddressKey;
 use crate::door::entry::Doors;
+use crate::door::{UserHeader, WebSocketPolicy};
 use crate::embed::desk::Handlers;
 use crate::embed::{ApiCalls, Node, NodeHandle};
 use crate::entropy::OsEntropy;
@@ -131,6 +131,7 @@ pub(crate) fn start(
             limits: Limits::for_messages(config.websocket.message_size_limit),
             unidirectional: config.doors.unidirectional,
             plain: config.doors.plain,
+            user_header: UserHeader(config.user_header.clone()),
         },
         http: Arc::clone(&config.http),
         doors: Arc::new(Doors::new(

@@ -105,6 +105,7 @@ impl WorkerNode {
         };
         let (worker, guest) = (Rc::clone(&self.worker), self.guests.enter());
         let limits = self.shared.websocket.limits;
+        let user = self.shared.websocket.user_header.user(&request.headers);
         spawn_local(async move {
             // One that can't be set up is served as it is.
             let _ = listener::prepare(&io);
@@ -113,6 +114,7 @@ impl WorkerNode {
                 leftover,
                 limits,
                 request: Some(request),
+                user,
                 manner,
             };
             door::websocket::serve(&worker, opened).await;
@@ -368,6 +370,7 @@ impl Node for WorkerNode {
             doors: &self.shared.doors,
             mailboxes: &self.shared.mailboxes,
             request: self.worker.has_handlers().then(|| kept(&request)),
+            user: self.shared.websocket.user_header.user(request.headers()),
             line,
         };
         door::entry::enter(entry, request).await
@@ -386,6 +389,7 @@ impl Node for WorkerNode {
             Some(Ok(accepted)) => accepted,
         };
         let kept = self.worker.has_handlers().then(|| kept(&request));
+        let user = policy.user_header.user(request.headers());
         let upgrade = hyper::upgrade::on(&mut request);
         let (worker, guest, limits) = (Rc::clone(&self.worker), self.guests.enter(), policy.limits);
         spawn_local(async move {
@@ -400,6 +404,7 @@ impl Node for WorkerNode {
                     leftover,
                     limits,
                     request: kept,
+                    user,
                     manner,
                 };
                 door::websocket::serve(&worker, opened).await;

@@ -154,7 +154,7 @@ fn fields(table: &Table) -> Vec<OptionEntry> {
         }
     }
     if table.name == "client" {
-        // The only option that no struct has: the server takes it out of a table of the hub's.
+        // The options that no struct has: the server takes them out of a table of the hub's.
         fields.insert(
             0,
             OptionEntry {
@@ -164,6 +164,20 @@ fn fields(table: &Table) -> Vec<OptionEntry> {
                 docs: "Whose pages may connect: origins such as `https://app.example.com`, in which \
                        `*` stands for anything but `/`; `*` alone for any. Default: none, which means \
                        the server's own origin."
+                    .into(),
+            },
+        );
+        fields.insert(
+            1,
+            OptionEntry {
+                name: "user_id_http_header".into(),
+                default: json!(""),
+                kind: "text".into(),
+                docs: "The header field in which a proxy in front says who the user is that it has \
+                       authenticated, such as `X-User-Id`: clients need no token then, and one that they \
+                       have goes before. Only where everybody comes through that proxy, and it removes the \
+                       field from what clients send: anybody else is whom they say. A request with two such \
+                       fields has none. Default: empty, nobody is believed."
                     .into(),
             },
         );

@@ -394,7 +394,7 @@ impl Hub {
         request: &ConnectRequest<'_>,
         out: &mut O,
     ) -> Result<Progress, Refusal> {
-        let identity = match self.authenticate(now, &request.token) {
+        let identity = match self.authenticate(now, id, &request.token) {
             Ok(identity) => Some(identity),
             // The application may know better.
             Err(_) if request.token.is_empty() || self.config.verifier.is_none() => None,

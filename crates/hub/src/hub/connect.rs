@@ -69,7 +69,7 @@ impl Hub {
         if self.asks(Interests::CONNECTING) {
             return self.ask_connect(now, id, number, request, out);
         }
-        let identity = self.authenticate(now, &request.token)?;
+        let identity = self.authenticate(now, id, &request.token)?;
         let client = entropy::connection_id(&mut *self.entropy);
         self.admit(now, id, number, request, identity, client, out)
     }
@@ -229,9 +229,12 @@ impl Hub {
     fn disconnect_again(&mut self, now: Now, id: SessionId) {
         self.drop_subscriptions(now, id);
         let stale_at = now.monotonic + self.config.client.stale_close_delay;
+        let opened = State::Opened {
+            stale_at,
+            user: None,
+        };
         if let Some(session) = self.sessions.get_mut(id)
-            && let State::Connected(connected) =
-                std::mem::replace(&mut session.state, State::Opened { stale_at })
+            && let State::Connected(connected) = std::mem::replace(&mut session.state, opened)
         {
             self.unregister(&connected);
         }
@@ -284,9 +287,24 @@ impl Hub {
         Ok(plans)
     }
 
-    pub(super) fn authenticate(&self, now: Now, token: &str) -> Result<Identity, Refusal> {
+    pub(super) fn authenticate(
+        &self,
+        now: Now,
+        id: SessionId,
+        token: &str,
+    ) -> Result<Identity, Refusal> {
         let options = &self.config.client;
         if token.is_empty() {
+            let session = self.sessions.get(id);
+            if let Some(State::Opened {
+                user: Some(user), ..
+            }) = session.map(|session| &session.state)
+            {
+                return Ok(Identity {
+                    user: user.to_string(),
+                    ..Identity::default()
+                });
+            }
             if options.allow_anonymous_connect_without_token || options.insecure {
                 return Ok(Identity::default());
             }

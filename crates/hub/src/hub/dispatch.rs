@@ -180,7 +180,7 @@ impl Hub {
                 let is_own_fault = error.code != ErrorCode::Internal.number();
                 self.send(id, &Reply::Answer(number, Err(error)), out);
                 if let Some(session) = self.sessions.get_mut(id)
-                    && let State::Opened { stale_at } = session.state
+                    && let State::Opened { stale_at, .. } = session.state
                 {
                     // Only a connect command gets this far before the session is connected.
                     session.state = State::Refused { stale_at };

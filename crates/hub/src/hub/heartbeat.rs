@@ -76,7 +76,7 @@ impl Hub {
         let is_due = |at: Option<Duration>| at.is_some_and(|at| now.monotonic >= at);
         let is_waiting = session.waiting.is_some();
         let connected = match &mut session.state {
-            State::Opened { stale_at } | State::Refused { stale_at } => {
+            State::Opened { stale_at, .. } | State::Refused { stale_at } => {
                 if is_due(Some(*stale_at)) {
                     self.end(now, id, &Disconnect::STALE, out);
                 }

@@ -213,10 +213,25 @@ impl Hub {
     /// Makes a session for a connection that is open now. The client has
     /// [`stale_close_delay`](crate::config::ClientOptions::stale_close_delay) to connect.
     pub fn open(&mut self, now: Now, transport: Transport) -> SessionId {
+        self.insert_session(now, transport, None)
+    }
+
+    /// The same for a connection that came through something which has found out who it is: the client
+    /// need not have a token then, and is `user`. A token that it has goes before.
+    pub fn open_as(&mut self, now: Now, transport: Transport, user: Arc<str>) -> SessionId {
+        self.insert_session(now, transport, Some(user))
+    }
+
+    fn insert_session(
+        &mut self,
+        now: Now,
+        transport: Transport,
+        user: Option<Arc<str>>,
+    ) -> SessionId {
         let stale_at = now.monotonic + self.config.client.stale_close_delay;
         let id = self.sessions.insert(Session {
             transport,
-            state: State::Opened { stale_at },
+            state: State::Opened { stale_at, user },
             waiting: None,
             backlog: None,
             armed: 0,

@@ -69,7 +69,11 @@ pub(crate) struct Session {
 
 pub(crate) enum State {
     /// No connect command was successful yet.
-    Opened { stale_at: Duration },
+    Opened {
+        stale_at: Duration,
+        /// Whoever connects without a token.
+        user: Option<Arc<str>>,
+    },
     /// A connect command was answered with an error. Nothing is listened to any more.
     Refused { stale_at: Duration },
     /// The usual state.
@@ -158,7 +162,7 @@ impl Session {
     /// The earliest of its deadlines.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         match &self.state {
-            State::Opened { stale_at } | State::Refused { stale_at } => Some(*stale_at),
+            State::Opened { stale_at, .. } | State::Refused { stale_at } => Some(*stale_at),
             State::Connected(connected) => {
                 let subscriptions = connected.subscriptions.iter();
                 let subscriptions = subscriptions.filter_map(Subscription::expires_at);

@@ -358,3 +358,24 @@ fn what_is_not_offered_is_left_out() {
     assert_eq!(push["channel"], json!("news"));
     assert!(push["id"].is_null(), "{push}");
 }
+
+#[test]
+fn who_has_been_found_out_already_needs_no_token() {
+    let mut setup = Setup {
+        client: ClientOptions::default(),
+        ..Setup::default()
+    };
+    setup.client.subscribe_to_user_personal_channel.enabled = true;
+    let mut world = World::with(setup);
+    for (token, channel) in [(String::new(), "#7"), (token("8", None), "#8")] {
+        let client = world.open_as(0, "7");
+        let heard = world.tell(client, json!({"id": 1, "connect": {"token": token}}));
+        let subs = &heard[0]["connect"]["subs"];
+        assert!(subs[channel].is_object(), "{heard:?}");
+        assert_eq!(subs.as_object().map(serde_json::Map::len), Some(1));
+    }
+    // A token that is no good is not made good by that.
+    let client = world.open_as(0, "7");
+    world.tell(client, json!({"id": 1, "connect": {"token": "garbage"}}));
+    assert_eq!(world.closed(client).map(|(code, _)| code), Some(3500));
+}

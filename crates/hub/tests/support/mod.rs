@@ -270,6 +270,14 @@ impl World {
         self.open_with(worker, Encoding::Json)
     }
 
+    /// A connection of which it is known whose it is.
+    pub(crate) fn open_as(&mut self, worker: usize, user: &str) -> Client {
+        let transport = Transport::new("test", Encoding::Json);
+        let hub = &mut self.workers[worker].hub;
+        let id = hub.open_as(self.now, transport, user.into());
+        Client { worker, id }
+    }
+
     pub(crate) fn open_with(&mut self, worker: usize, encoding: Encoding) -> Client {
         let transport = Transport::new("test", encoding);
         let id = self.workers[worker].hub.open(self.now, transport);

@@ -69,6 +69,7 @@ impl Config {
             tls: None,
             websocket: WebSocketOptions::default(),
             doors: DoorOptions::default(),
+            user_header: None,
             token: TokenOptions {
                 hmac_secret_key: Some(secret),
                 ..TokenOptions::default()

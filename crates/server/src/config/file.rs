@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::HeaderName;
 use serde::Deserialize;
 use serde::de::IntoDeserializer as _;
 use tautline_hub::config::{ChannelOptions, ClientOptions, HubConfig};
@@ -66,13 +67,14 @@ fn written(mut root: toml::Spanned<DeTable<'_>>) -> Result<Written, toml::de::Er
     let client = root.get_mut().get_mut("client").map(toml::Spanned::get_mut);
     let own = match client {
         Some(DeValue::Table(client)) => OWN_CLIENT_KEYS.map(|key| client.remove(key)),
-        _ => [const { None }; 4],
+        _ => [const { None }; 5],
     };
     let [
         allowed_origins,
         token,
         mut subscription_token,
         client_proxies,
+        user_header,
     ] = own;
     let channel = root
         .get_mut()
@@ -101,12 +103,17 @@ fn written(mut root: toml::Spanned<DeTable<'_>>) -> Result<Written, toml::de::Er
     if let Some(value) = channel_proxies {
         backend.channel = Deserialize::deserialize(value.into_deserializer())?;
     }
+    let user_header: String = match user_header {
+        Some(value) => Deserialize::deserialize(value.into_deserializer())?,
+        None => String::new(),
+    };
     let tables = Tables::deserialize(toml::Deserializer::from(root))?;
     Ok(Written {
         tables,
         token,
         subscription_token,
         allowed_origins,
+        user_header,
         backend,
     })
 }
@@ -125,6 +132,7 @@ pub(super) struct Written {
     token: TokenOptions,
     subscription_token: Option<TokenOptions>,
     allowed_origins: Vec<String>,
+    user_header: String,
     backend: proxy::Tables,
 }
 
@@ -177,6 +185,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
         token,
         subscription_token,
         allowed_origins,
+        user_header,
         mut backend,
     } = written;
     let subscription_token = subscription_token.as_ref();
@@ -200,6 +209,14 @@ fn check(written: Written) -> Result<Config, Unusable> {
     (backend.rpc, backend.named) = (rpc, proxies);
     let origins = OriginPolicy::new(allowed_origins)
         .map_err(|error| Unusable::new("client.allowed_origins", error.to_string()))?;
+    let user_header = match &*user_header {
+        "" => None,
+        name => Some(name.parse::<HeaderName>().map_err(|_| {
+            let problem =
+                format!("expected the name of a header field, such as X-User-Id; got `{name}`");
+            Unusable::new("client.user_id_http_header", problem)
+        })?),
+    };
     let api_keys = super::api::keys(&http_api)?;
     let api_limits = super::api::limits(&http_api)?;
     check_size("http_api.max_body_size", http_api.max_body_size)?;
@@ -273,6 +290,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
         }),
         websocket,
         doors,
+        user_header,
         token,
         keys,
         proxies,
@@ -406,7 +424,13 @@ const POLL_TIMEOUTS: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(5 * 60);
 
 /// Keys of `[client]` that the hub has nothing to do with.
-const OWN_CLIENT_KEYS: [&str; 4] = ["allowed_origins", "token", "subscription_token", "proxy"];
+const OWN_CLIENT_KEYS: [&str; 5] = [
+    "allowed_origins",
+    "token",
+    "subscription_token",
+    "proxy",
+    "user_id_http_header",
+];
 const MAX_FILE_LEN: u64 = 1024 * 1024;
 const MIN_SIZE: usize = 1024;
 const MAX_SIZE: usize = 64 * 1024 * 1024;

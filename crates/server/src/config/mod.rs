@@ -48,6 +48,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::HeaderName;
 use serde::Deserialize;
 use tautline_auth::{Pattern, Secret};
 use tautline_hub::config::{HubConfig, duration};
@@ -87,6 +88,8 @@ pub struct Config {
     pub websocket: WebSocketOptions,
     /// The ways in beside it.
     pub doors: DoorOptions,
+    /// The header field that names the user of a client without a token.
+    pub user_header: Option<HeaderName>,
     /// Keys of tokens, for `tautline token`.
     pub token: TokenOptions,
     /// Keys that are to be fetched; the verifier has them already.

@@ -79,6 +79,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) mailboxes: &'a [Arc<crate::worker::mailbox::WorkerMailbox>],
     /// Kept for handlers, where there are any.
     pub(crate) request: Option<Arc<embed::Request>>,
+    /// Who it is, if the request says so and is to be believed.
+    pub(crate) user: Option<Arc<str>>,
     /// The connection below.
     pub(crate) line: &'a Rc<HttpLine>,
 }
@@ -162,7 +164,7 @@ impl Entry<'_> {
     ) -> Result<Seat, Refused> {
         let permit = self.doors.admit().ok_or_else(too_many)?;
         let stream = self.worker.turn(|now, state| {
-            let id = state.open(now, transport, self.request.clone());
+            let id = state.open(now, transport, self.request.clone(), self.user.clone());
             let place = Place {
                 worker: self.index,
                 id,

@@ -14,6 +14,7 @@ mod query;
 pub(crate) mod rewind;
 mod streams;
 mod uni;
+mod user;
 pub(crate) mod websocket;
 
 use std::cell::RefCell;
@@ -34,6 +35,7 @@ use tautline_websocket::proto::handshake::{
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
 use self::rewind::Rewind;
+pub(crate) use self::user::UserHeader;
 use self::websocket::Manner;
 use crate::embed;
 use crate::http::host::{HostRefusal, check_loopback_host_values};
@@ -67,6 +69,8 @@ pub(crate) struct WebSocketPolicy {
     pub(crate) unidirectional: bool,
     /// Whether there is `/ws`.
     pub(crate) plain: bool,
+    /// Who clients are without a token.
+    pub(crate) user_header: UserHeader,
 }
 
 /// Who opens WebSockets at a path.
@@ -188,6 +192,8 @@ pub(crate) struct Opened {
     pub(crate) limits: Limits,
     /// What brought it here, where handlers want to know.
     pub(crate) request: Option<Arc<embed::Request>>,
+    /// Who it is, if the request says so and is to be believed.
+    pub(crate) user: Option<Arc<str>>,
     pub(crate) manner: Manner,
 }
 
@@ -225,6 +231,7 @@ pub(crate) async fn admit<F: Future<Output = ()>>(
         Ok((acceptance, manner)) => {
             let leftover = received.split_off(head.len());
             let request = keeps_request.then(|| Arc::new(kept(&head, &io)));
+            let user = policy.user_header.user_among(head.headers());
             let link = Link::new(io, manner.transport.encoding);
             acceptance.write_http1(&mut link.borrow_mut().queue);
             Some(Opened {
@@ -232,6 +239,7 @@ pub(crate) async fn admit<F: Future<Output = ()>>(
                 leftover,
                 limits: policy.limits,
                 request,
+                user,
                 manner,
             })
         }

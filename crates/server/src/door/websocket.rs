@@ -119,6 +119,7 @@ impl<'a> Session<'a> {
             mut leftover,
             limits,
             request,
+            user,
             manner,
         } = opened;
         let Manner {
@@ -130,7 +131,7 @@ impl<'a> Session<'a> {
         let encoding = transport.encoding;
         link.borrow_mut().voice = voice;
         let id = worker.turn(|now, state| {
-            let id = state.open(now, transport, request);
+            let id = state.open(now, transport, request, user);
             state.connections.insert(id, Rc::clone(&link));
             state.connections.mark_dirty(id);
             if let Some(commands) = &opening {

@@ -74,8 +74,12 @@ impl State {
         now: Now,
         transport: Transport,
         request: Option<Arc<Request>>,
+        user: Option<Arc<str>>,
     ) -> SessionId {
-        let id = self.hub.open(now, transport);
+        let id = match user {
+            Some(user) => self.hub.open_as(now, transport, user),
+            None => self.hub.open(now, transport),
+        };
         if let (Some(files), Some(request)) = (&self.files, request) {
             files.borrow_mut().keep(id, request);
         }

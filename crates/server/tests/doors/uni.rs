@@ -1,9 +1,11 @@
 //! The unidirectional forms of the protocol.
 
+use std::io::{Read as _, Write as _};
+
 use serde_json::json;
 
 use crate::emulation::WORKERS;
-use crate::http::{emulate, get, post};
+use crate::http::{emulate, get, post, send};
 use crate::process::{Server, wait_until};
 
 const KIND: &str = "application/json";
@@ -150,4 +152,40 @@ fn a_backend_finds_a_connection_by_its_session() {
     server.api("disconnect", r#"{"user":""}"#);
     let message = other.message();
     assert_eq!(message["disconnect"]["code"], 3503, "{message}");
+}
+
+#[test]
+fn a_proxy_in_front_says_who_it_is() {
+    let config = WORKERS.replace(
+        "allow_anonymous_connect_without_token = true",
+        "user_id_http_header = \"X-User-Id\"",
+    ) + "[client.subscribe_to_user_personal_channel]\nenabled = true\n";
+    let server = Server::serve("uni-header", &config);
+    let path = "/connection/uni_http_stream";
+    let connect = |more: &str| {
+        let head = format!("POST {path} HTTP/1.1\r\nContent-Type: {KIND}{more}");
+        send(&server, &head, b"{}").message()
+    };
+    let message = connect("\r\nx-user-id: 42");
+    assert!(message["connect"]["subs"]["#42"].is_object(), "{message}");
+    for more in ["", "\r\nX-User-Id: 42\r\nX-User-Id: 42"] {
+        let message = connect(more);
+        assert_eq!(message["disconnect"]["code"], 3501, "{message}");
+    }
+
+    let mut socket = server.connect();
+    let request = format!(
+        "GET /connection/uni_websocket?cf_connect=%7B%7D HTTP/1.1\r\nHost: {}\r\n\
+         Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-User-Id: 43\r\n\r\n",
+        server.address
+    );
+    socket.write_all(request.as_bytes()).expect("it listens");
+    let mut heard = Vec::new();
+    while !heard.windows(5).any(|part| part == b"\"#43\"") {
+        let mut buffer = [0; 1024];
+        let count = socket.read(&mut buffer).expect("it answers");
+        assert!(count > 0, "{}", String::from_utf8_lossy(&heard));
+        heard.extend_from_slice(&buffer[..count]);
+    }
 }
