@@ -58,6 +58,7 @@ mod io;
 pub mod keys;
 pub mod node;
 mod node_api;
+mod pem;
 mod proxy;
 mod tls;
 mod worker;

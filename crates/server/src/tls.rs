@@ -1,8 +1,7 @@
 //! TLS for those who connect: certificates by the name that is asked for, taken over from their files
 //! while connections go on.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -12,8 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::client::verify_server_name;
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::server::{
     ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier,
 };
@@ -197,19 +195,7 @@ fn pem(option: &str, text: &str) -> Result<Vec<u8>, TlsError> {
     if text.is_empty() {
         return Err(error(option, NEEDED));
     }
-    if text.contains("-----BEGIN") {
-        return Ok(text.as_bytes().to_vec());
-    }
-    let mut read = Vec::new();
-    File::open(text.trim())
-        .and_then(|file| file.take(MAX_PEM).read_to_end(&mut read))
-        .map_err(|failed| {
-            error(
-                option,
-                format!("is no PEM, and can't be read as a file: {failed}"),
-            )
-        })?;
-    Ok(read)
+    crate::pem::read(text).map_err(|failed| error(option, failed.to_string()))
 }
 
 fn build(texts: &Texts) -> Result<Arc<ServerConfig>, TlsError> {
@@ -220,11 +206,8 @@ fn build(texts: &Texts) -> Result<Arc<ServerConfig>, TlsError> {
             index => format!("certificates[{}].", index - 1),
         };
         let chain = certificates(&format!("{path}cert_pem"), &pair.certificate)?;
-        let wrong = |problem: String| error(format!("{path}key_pem"), problem);
-        let key = PrivateKeyDer::from_pem_slice(&pair.key)
-            .map_err(|failed| wrong(format!("is no key in PEM: {failed}")))?;
-        let certified = CertifiedKey::from_der(chain, key, &default_provider())
-            .map_err(|failed| wrong(format!("does not belong to cert_pem: {failed}")))?;
+        let certified = crate::pem::certified(chain, &pair.key)
+            .map_err(|problem| error(format!("{path}key_pem"), problem))?;
         list.push(Arc::new(certified));
     }
     let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
@@ -253,12 +236,7 @@ fn build(texts: &Texts) -> Result<Arc<ServerConfig>, TlsError> {
 }
 
 fn certificates(option: &str, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found = CertificateDer::pem_slice_iter(text).collect::<Result<Vec<_>, _>>();
-    match found {
-        Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(error(option, "has no certificate in PEM in it")),
-        Err(failed) => Err(error(option, format!("can't be read as PEM: {failed}"))),
-    }
+    crate::pem::certificates(text).map_err(|problem| error(option, problem))
 }
 
 /// The first that is good for the name which the client asks for; the first of all if none is, or if
@@ -293,8 +271,6 @@ const NO_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; ch
     Content-Length: 82\r\nConnection: close\r\n\r\n\
     Bad Request: this port speaks TLS; use https:// or wss:// instead of http or ws.\n\n";
 const NEEDED: &str = "must be set, to a text in PEM or to the path of a file that has one";
-/// No chain of certificates is longer.
-const MAX_PEM: u64 = 1024 * 1024;
 const MAX_CERTIFICATES: usize = 1000;
 /// How often files may be looked at.
 pub(crate) const CHECK_INTERVALS: std::ops::RangeInclusive<Duration> =

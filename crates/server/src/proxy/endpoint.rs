@@ -1,8 +1,6 @@
 //! One endpoint of the backend: its options, checked.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +10,13 @@ use tautline_auth::Secret;
 use tautline_hub::application::Refusal;
 use tautline_websocket::conn::tls_config;
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::sign::SingleCertAndKey;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::{sign, wire};
 use crate::config::{ProxyHttpOptions, ProxyOptions, ProxyTlsOptions, StatusTransform};
+use crate::pem;
 
 /// An endpoint, and how it is spoken to.
 #[derive(Debug)]
@@ -267,11 +265,8 @@ fn tls_of(url: &Uri, options: &ProxyTlsOptions) -> Result<Option<ClientConfig>, 
             let chain = certificates("http.tls.cert_pem", certificate)?;
             let wrong = |problem: String| error("http.tls.key_pem", problem);
             let text = String::from_utf8_lossy(key.expose());
-            let key = pem(&text).map_err(|failed| wrong(failed.to_string()))?;
-            let key = PrivateKeyDer::from_pem_slice(&key)
-                .map_err(|failed| wrong(format!("is no key in PEM: {failed}")))?;
-            let certified = CertifiedKey::from_der(chain, key, &default_provider())
-                .map_err(|failed| wrong(format!("does not belong to cert_pem: {failed}")))?;
+            let key = pem::read(&text).map_err(|failed| wrong(failed.to_string()))?;
+            let certified = pem::certified(chain, &key).map_err(wrong)?;
             config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
         }
         _ => {
@@ -297,29 +292,8 @@ fn with_authorities(pem: &str) -> Result<ClientConfig, EndpointError> {
 }
 
 fn certificates(option: &str, text: &str) -> Result<Vec<CertificateDer<'static>>, EndpointError> {
-    let text = pem(text).map_err(|failed| error(option, failed.to_string()))?;
-    let found = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
-    match found {
-        Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(error(option, "has no certificate in PEM in it")),
-        Err(failed) => Err(error(option, format!("can't be read as PEM: {failed}"))),
-    }
-}
-
-/// A text in PEM, or what the file of that name has.
-fn pem(text: &str) -> io::Result<Vec<u8>> {
-    if text.contains("-----BEGIN") {
-        return Ok(text.as_bytes().to_vec());
-    }
-    let mut read = Vec::new();
-    let file = File::open(text.trim()).map_err(|failed| {
-        io::Error::new(
-            failed.kind(),
-            format!("is no PEM, and no file either: {failed}"),
-        )
-    })?;
-    file.take(MAX_PEM).read_to_end(&mut read)?;
-    Ok(read)
+    let text = pem::read(text).map_err(|failed| error(option, failed.to_string()))?;
+    pem::certificates(&text).map_err(|problem| error(option, problem))
 }
 
 /// Fields that the server writes itself, or that are about one connection only.
@@ -344,8 +318,6 @@ const MAX_PAUSE: Duration = Duration::from_secs(600);
 const MAX_IN_FLIGHT: usize = 100_000;
 const MIN_SIZE: usize = 1024;
 const MAX_SIZE: usize = 64 * 1024 * 1024;
-/// No certificates are longer.
-const MAX_PEM: u64 = 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
