@@ -7,6 +7,8 @@
 //! far behind it is, and no publication is skipped or repeated. If what comes next isn't kept any
 //! more, the subscription ends with a code on which clients subscribe again, and are told then that
 //! they can't recover.
+//!
+//! Those who are to have the newest instead are in `held`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use tautline_protocol::{Push, Reply, UnsubscribeCode};
 use super::channel_name::ChannelName;
 use super::channels::{ChannelKey, Role};
 use super::except::is_for;
+use super::held::{Held, slow_consumer};
 use super::limit::OverLimit;
 use super::patches::Sequence;
 use super::recovery::is_at_head;
@@ -36,18 +39,11 @@ pub(crate) struct Lag {
     /// The one for which the engine was asked.
     reading: Option<ChannelKey>,
     /// What is held of channels whose readers are to have the newest.
-    held: Vec<Held>,
+    pub(super) held: Vec<Held>,
     /// Waits for [`Hub::drained`].
     waits: bool,
     /// The engine was in trouble; when to ask it again.
     pub(crate) retry_at: Option<Duration>,
-}
-
-/// Publications of one channel that wait until the session has room.
-struct Held {
-    channel: ChannelKey,
-    publications: VecDeque<Arc<Publication>>,
-    bytes: usize,
 }
 
 /// What a hub counts. Numbers only grow.
@@ -198,56 +194,6 @@ impl Hub {
                 lag.reading = None;
                 // The others were waiting for this one.
                 self.to_pump.push(id);
-            }
-        }
-    }
-
-    /// Holds a publication for a session that is to have the newest when it has room.
-    pub(super) fn hold(&mut self, id: SessionId, index: u32, publication: &Arc<Publication>) {
-        let key = self.channels.key(index);
-        let Some(channel) = self.channels.get(index) else {
-            return;
-        };
-        let (policy, tag) = slow_consumer(&self.config, &channel.name);
-        let limit = page_bytes(&self.config);
-        let session = self.sessions.get_mut(id);
-        let lag = session.and_then(|session| session.lag.as_deref_mut());
-        let held = lag.and_then(|lag| lag.held.iter_mut().find(|held| held.channel == key));
-        if let Some(held) = held {
-            if policy == SlowConsumer::Latest {
-                let is_replaced = |other: &Publication| match tag {
-                    "" => true,
-                    tag => other.tags.get(tag) == publication.tags.get(tag),
-                };
-                self.counters.dropped += held.remove(is_replaced);
-            }
-            self.counters.dropped += held.push(publication, limit);
-        }
-    }
-
-    /// Sends what was held for a channel, which is live again with that.
-    fn release<O: Outbox>(&mut self, now: Now, id: SessionId, held: &Held, out: &mut O) {
-        let Some(slot) = self.slot_in(id, held.channel, Role::Holding) else {
-            return;
-        };
-        self.catch_up(now, held.channel, slot);
-        if let Some(channel) = self.channels.by_key(held.channel) {
-            let (name, subscriber) = (channel.name.clone(), channel.subscribers[slot]);
-            let classes = channel.classes.as_deref();
-            let takes_bytes = channel.takes_bytes;
-            let mut sequence = Sequence::new(classes, subscriber, &mut self.patches);
-            let publications = held.publications.iter();
-            let publications: Vec<_> = publications
-                .filter_map(|publication| sequence.dress(publication))
-                .collect();
-            let last = sequence.last();
-            channel.meet(slot, last.as_ref());
-            if !self.ensure_fit(now, id, takes_bytes, &publications, out) {
-                return;
-            }
-            for publication in publications {
-                let push = Push::Publication(name.clone(), publication);
-                self.send_page(id, &Reply::Push(push), out);
             }
         }
     }
@@ -440,7 +386,7 @@ impl Hub {
     }
 
     /// A subscription stands at the head (again).
-    fn catch_up(&mut self, now: Now, key: ChannelKey, slot: usize) {
+    pub(super) fn catch_up(&mut self, now: Now, key: ChannelKey, slot: usize) {
         if let Some(channel) = self.channels.by_key(key) {
             channel.set_role(slot, Role::Live);
             if channel.subscribers[slot].positioned {
@@ -466,7 +412,7 @@ impl Hub {
     }
 
     /// The place of a session in a channel's list, if it is there in this role.
-    fn slot_in(&mut self, id: SessionId, key: ChannelKey, role: Role) -> Option<usize> {
+    pub(super) fn slot_in(&mut self, id: SessionId, key: ChannelKey, role: Role) -> Option<usize> {
         let connected = self.sessions.connected(id)?;
         let slot = connected.subscription(key.index)?.slot as usize;
         let channel = self.channels.by_key(key)?;
@@ -475,7 +421,7 @@ impl Hub {
 
     /// Queues a message of a page. What is queued is bounded by the page, so the limit of the queue
     /// is not for it.
-    fn send_page<O: Outbox>(&mut self, id: SessionId, reply: &Reply, out: &mut O) {
+    pub(super) fn send_page<O: Outbox>(&mut self, id: SessionId, reply: &Reply, out: &mut O) {
         if let Some(session) = self.sessions.get(id) {
             self.scratch.clear();
             let encoding = session.transport.encoding;
@@ -492,43 +438,6 @@ impl Lag {
     }
 }
 
-impl Held {
-    fn new(channel: ChannelKey) -> Self {
-        Self {
-            channel,
-            publications: VecDeque::new(),
-            bytes: 0,
-        }
-    }
-
-    /// Removes those that something newer replaces, and returns how many.
-    fn remove(&mut self, is_replaced: impl Fn(&Publication) -> bool) -> u64 {
-        let (before, bytes) = (self.publications.len(), &mut self.bytes);
-        self.publications.retain(|publication| {
-            let is_replaced = is_replaced(publication);
-            *bytes -= if is_replaced { weight(publication) } else { 0 };
-            !is_replaced
-        });
-        (before - self.publications.len()) as u64
-    }
-
-    /// Adds the newest, and returns how many of the oldest had to go for it.
-    fn push(&mut self, publication: &Arc<Publication>, limit: usize) -> u64 {
-        self.bytes += weight(publication);
-        self.publications.push_back(publication.clone());
-        let mut dropped = 0;
-        while self.publications.len() > 1
-            && (self.publications.len() > PAGE_PUBLICATIONS || self.bytes > limit)
-        {
-            if let Some(oldest) = self.publications.pop_front() {
-                self.bytes -= weight(&oldest);
-                dropped += 1;
-            }
-        }
-        dropped
-    }
-}
-
 /// How many bytes may wait before a session counts as having no room for more.
 pub(super) fn park_mark(config: &HubConfig) -> usize {
     config.client.queue_max_size / 4
@@ -542,17 +451,6 @@ pub(super) fn page_bytes(config: &HubConfig) -> usize {
 fn history_options(config: &HubConfig, channel: &str) -> Option<HistoryOptions> {
     let name = ChannelName::parse(config, channel).ok()?;
     config.channel.history(name.options)
-}
-
-/// What becomes of a channel's readers that can't keep up, and the tag by which the latest is told.
-fn slow_consumer<'c>(config: &'c HubConfig, channel: &str) -> (SlowConsumer, &'c str) {
-    match ChannelName::parse(config, channel) {
-        Ok(name) => (
-            name.options.slow_consumer(),
-            &name.options.slow_consumer_key_tag,
-        ),
-        Err(_) => (SlowConsumer::Disconnect, ""),
-    }
 }
 
 fn one_page<'a>(

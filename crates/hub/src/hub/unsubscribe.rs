@@ -7,7 +7,7 @@ use tautline_protocol::{Disconnect, Push, Reply, Response, UnsubscribeCode};
 
 use super::channels::Role;
 use super::dispatch::{Progress, Refusal};
-use super::subscribe::join_level;
+use super::subscribing::join_level;
 use super::waiting::Waiting;
 use super::{Hub, SessionId};
 use crate::Now;
