@@ -49,7 +49,9 @@
 
 pub mod cli;
 pub mod config;
+mod descriptors;
 mod door;
+mod drain;
 mod embed;
 pub mod entropy;
 pub mod glob;

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tautline_hub::engine::memory::MemoryEngine;
 use tautline_websocket::proto::Limits;
@@ -12,9 +12,11 @@ use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
+use crate::descriptors;
 use crate::door::address::AddressKey;
 use crate::door::entry::Doors;
 use crate::door::{UserHeader, WebSocketPolicy};
+use crate::drain::Stage;
 use crate::embed::desk::Handlers;
 use crate::embed::{ApiCalls, Node, NodeHandle};
 use crate::entropy::OsEntropy;
@@ -55,8 +57,8 @@ pub enum NodeError {
     WorkerEnded,
 }
 
-/// Runs a node until SIGTERM or SIGINT (Ctrl-C) ends it: clients are told, and the process has
-/// `shutdown.timeout` to write to them; a second signal ends it at once.
+/// Runs a node until SIGTERM or SIGINT (Ctrl-C) ends it: clients are told to come back elsewhere, in
+/// `shutdown.timeout` at the most; a second signal ends it at once.
 ///
 /// `started` is called once connections are accepted, with the address that is listened on.
 ///
@@ -64,6 +66,12 @@ pub enum NodeError {
 ///
 /// [`NodeError`], at the start, or when a worker fails.
 pub fn run(config: Config, started: impl FnOnce(SocketAddr)) -> Result<(), NodeError> {
+    if let Some(descriptors) = descriptors::raise() {
+        tracing::debug!(
+            descriptors,
+            "the most files and connections that can be open"
+        );
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -83,8 +91,8 @@ pub fn run(config: Config, started: impl FnOnce(SocketAddr)) -> Result<(), NodeE
 pub(crate) struct Running {
     pub(crate) handle: NodeHandle,
     pub(crate) address: Option<SocketAddr>,
-    /// Becomes true when the workers are to end.
-    pub(crate) shutdown: watch::Sender<bool>,
+    /// How far the node is on its way out.
+    pub(crate) stage: watch::Sender<Stage>,
     /// Hears of each worker that has ended, and ends with the last.
     pub(crate) ended: mpsc::UnboundedReceiver<()>,
 }
@@ -118,6 +126,7 @@ pub(crate) fn start(
     let addresses = AddressKey::new(identity.uid(), &mut entropy()?);
     let (visits, visitors): (Vec<_>, Vec<_>) =
         (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
+    let (stage, at) = watch::channel(Stage::Serving);
     let shared = Arc::new(Shared {
         start: Instant::now(),
         hub: Arc::clone(&config.hub),
@@ -148,8 +157,8 @@ pub(crate) fn start(
             .cloned()
             .map(|handlers| ApiCalls::new(handlers, workers)),
         tls: config.tls.clone(),
+        stage: at,
     });
-    let (shutdown, stopping) = watch::channel(false);
     let (ending, ended) = mpsc::unbounded_channel();
     let mut listeners = listeners.into_iter();
     for (index, visitors) in (0..).zip(visitors) {
@@ -162,7 +171,6 @@ pub(crate) fn start(
             keys: (index == 0).then(|| Arc::clone(config)),
             entropy: entropy()?,
             shared: Arc::clone(&shared),
-            stopping: stopping.clone(),
             ending: Ending::new(ending.clone()),
         };
         start.spawn().map_err(system("worker thread"))?;
@@ -170,33 +178,9 @@ pub(crate) fn start(
     Ok(Running {
         handle: NodeHandle::new(shared),
         address,
-        shutdown,
+        stage,
         ended,
     })
-}
-
-/// Waits for a signal, and ends the workers politely.
-pub(crate) async fn run_until_signal(
-    shutdown: &watch::Sender<bool>,
-    ended: &mut mpsc::UnboundedReceiver<()>,
-    patience: Duration,
-    mut signals: Signals,
-) -> Result<(), NodeError> {
-    tokio::select! {
-        () = signals.next() => {}
-        _ = ended.recv() => return Err(NodeError::WorkerEnded),
-    }
-    tracing::info!("shutting down; a second signal ends the process at once");
-    let _ = shutdown.send(true);
-    tokio::select! {
-        // Until the last worker has dropped its end of the channel.
-        () = async { while ended.recv().await.is_some() {} } => {}
-        () = signals.next() => tracing::warn!("ended at once by a second signal"),
-        () = tokio::time::sleep(patience) => {
-            tracing::warn!("some connections did not end within shutdown.timeout");
-        }
-    }
-    Ok(())
 }
 
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> NodeError {
@@ -224,7 +208,7 @@ impl Signals {
     }
 
     #[cfg(unix)]
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -237,7 +221,7 @@ impl Signals {
     }
 
     #[cfg(not(unix))]
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending().await
         }

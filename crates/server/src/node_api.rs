@@ -25,6 +25,7 @@ use tokio::task::spawn_local;
 
 use crate::door::websocket::Manner;
 use crate::door::{self, Opened, rewind::Rewind};
+use crate::drain::Stage;
 use crate::embed::{self, NodeHandle};
 use crate::glob::Glob;
 use crate::http::line::HttpLine;
@@ -329,6 +330,7 @@ impl Node for WorkerNode {
     async fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot {
             uptime: self.shared.start.elapsed(),
+            draining: !self.is_ready(),
             ..Snapshot::default()
         };
         let mut load = Load::default();
@@ -349,6 +351,10 @@ impl Node for WorkerNode {
         snapshot.users = load.users.len() as u64;
         snapshot.channels = load.channels.len() as u64;
         snapshot
+    }
+
+    fn is_ready(&self) -> bool {
+        *self.shared.stage.borrow() == Stage::Serving
     }
 
     fn count_call(&self, count: impl FnOnce(&mut CallCounters)) {
@@ -419,7 +425,7 @@ impl Node for WorkerNode {
 }
 
 /// Looks at something on every worker.
-async fn gather<T: Send + 'static>(
+pub(crate) async fn gather<T: Send + 'static>(
     shared: &Shared,
     look: impl Fn(&State) -> T + Send + Sync + 'static,
 ) -> Vec<T> {

@@ -169,8 +169,8 @@ fn unknown_keys_are_told_with_their_place_and_the_nearest_known_one() {
             "1:2: unknown key `clients`, did you mean `client`?",
         ),
         (
-            "[shutdown]\nworkers = 4\n",
-            "2:1: unknown key `shutdown.workers`; `shutdown` may have `timeout`",
+            "[prometheus]\nworkers = 4\n",
+            "2:1: unknown key `prometheus.workers`; `prometheus` may have `enabled`",
         ),
     ] {
         assert_eq!(problem(text), expected, "\n{text}");

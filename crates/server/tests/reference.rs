@@ -206,7 +206,7 @@ fn fields(table: &Table) -> Vec<OptionEntry> {
 fn type_name(kind: &str) -> Option<&'static str> {
     Some(match kind {
         "bool" => "yes or no",
-        "usize" | "u64" | "u16" | "Option<u64>" => "number",
+        "u32" | "usize" | "u64" | "u16" | "Option<u64>" => "number",
         "Duration" => "duration",
         "String" | "Option<String>" | "Option<ChannelPattern>" | "Option<TagsFilterTemplate>" => {
             "text"

@@ -65,6 +65,9 @@ impl Hub {
         request: &ConnectRequest<'_>,
         out: &mut O,
     ) -> Result<Progress, Refusal> {
+        if self.is_draining() {
+            return Err(Disconnect::SHUTDOWN.into());
+        }
         self.check_capacity()?;
         if self.asks(Interests::CONNECTING) {
             return self.ask_connect(now, id, number, request, out);

@@ -38,6 +38,7 @@ impl Hub {
                     self.set_timer(now.monotonic + MAINTENANCE, Timer::Maintain);
                 }
                 Timer::Questions => self.on_questions_due(now, out),
+                Timer::Drain => self.on_drain_timer(now, out),
             }
             self.settle(now, out);
         }

@@ -13,7 +13,7 @@
 //!   behind it, `held`: those who skip; `recovery`, `tail`: where the two meet;
 //! - `heartbeat`: everything that happens because time passes; `liveness`: pings and their answers;
 //!   `wheel`: the timers of all that;
-//! - `api`: what operators ask for; `control`: what they do to connections;
+//! - `api`: what operators ask for; `control`: what they do to connections; `drain`: how it all ends;
 //! - `sessions`, `users`, `channels`, `waiting`: the state of all that, `slab`: its tables;
 //!   `channel_name`, `permission`: rules; `limit`: how often is too often;
 //!   `seats`: how many a user may have.
@@ -28,6 +28,7 @@ mod connect;
 mod control;
 mod cursor;
 mod dispatch;
+mod drain;
 mod enforce;
 mod except;
 mod fanout;
@@ -79,6 +80,7 @@ pub use crate::outbox::SessionId;
 use self::ask::Asking;
 use self::channels::{ChannelKey, Channels};
 use self::control::Pushed;
+use self::drain::Drain;
 use self::patches::Patches;
 use self::run::Run;
 use self::sessions::{Connected, Session, Sessions, State};
@@ -127,6 +129,8 @@ pub struct Hub {
     pushed: HashMap<(SessionId, u32), Pushed, foldhash::fast::RandomState>,
     /// The application, if there is one.
     asking: Option<Box<Asking>>,
+    /// Set once clients are told to come back elsewhere.
+    draining: Option<Box<Drain>>,
     next_serial: u64,
     wheel: Wheel<Timer>,
     /// Sessions to be closed as too slow before the current call ends.
@@ -171,6 +175,8 @@ enum Timer {
     Maintain,
     /// Patience with the application has come to an end.
     Questions,
+    /// Some are told to come back elsewhere.
+    Drain,
 }
 
 impl Hub {
@@ -200,6 +206,7 @@ impl Hub {
             pending_api: 0,
             pushed: HashMap::default(),
             asking: None,
+            draining: None,
             next_serial: 0,
             wheel,
             slow: Vec::new(),
@@ -252,17 +259,6 @@ impl Hub {
         self.forget(now, id, &Disconnect::CONNECTION_CLOSED);
     }
 
-    /// Ends all sessions, telling each client why: how a server shuts down.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "the callers have no other use for it"
-    )]
-    pub fn disconnect_all<O: Outbox>(&mut self, now: Now, disconnect: Disconnect, out: &mut O) {
-        for id in self.sessions.ids() {
-            self.end(now, id, &disconnect, out);
-        }
-    }
-
     /// Ends one session, telling the client why. An unknown id is ignored.
     #[expect(
         clippy::needless_pass_by_value,
@@ -305,6 +301,11 @@ impl Hub {
         }
     }
 
+    /// How many sessions there are, those that have yet to authenticate too.
+    pub fn session_count(&self) -> usize {
+        self.sessions.ids().len()
+    }
+
     /// Counts what has happened since the hub was made.
     pub fn counters(&self) -> HubCounters {
         self.counters
@@ -343,7 +344,11 @@ impl Hub {
     fn forget(&mut self, now: Now, id: SessionId, disconnect: &Disconnect) -> Option<Session> {
         self.withdraw(id);
         // Channels first: they look the session up.
-        self.drop_subscriptions(now, id);
+        if self.is_draining() && *disconnect == Disconnect::SHUTDOWN {
+            self.leave_subscriptions(now, id);
+        } else {
+            self.drop_subscriptions(now, id);
+        }
         self.say_goodbye(now, id, disconnect);
         let session = self.sessions.remove(id)?;
         if let Some(connected) = session.connected() {
@@ -354,14 +359,17 @@ impl Hub {
 
     /// Ends all subscriptions of a session, without telling it.
     fn drop_subscriptions(&mut self, now: Now, id: SessionId) {
-        while let Some(subscription) = self
-            .sessions
-            .connected(id)
-            .and_then(|connected| connected.subscriptions.last())
-        {
-            let channel = subscription.channel;
+        while let Some(channel) = self.last_subscription(id) {
             self.end_subscription(now, id, channel, UnsubscribeEvent::BY_DISCONNECT);
         }
+    }
+
+    /// Any channel that a session is subscribed to.
+    fn last_subscription(&self, id: SessionId) -> Option<u32> {
+        let subscriptions = &self.sessions.connected(id)?.subscriptions;
+        subscriptions
+            .last()
+            .map(|subscription| subscription.channel)
     }
 
     /// Takes a session, which is out of the table already, out of those that are connected.

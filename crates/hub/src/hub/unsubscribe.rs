@@ -17,12 +17,12 @@ use crate::outbox::Outbox;
 
 /// What has to be told to the engine about a subscription that ended.
 pub(super) struct Ended {
-    channel: Arc<str>,
+    pub(super) channel: Arc<str>,
     info: Arc<ClientInfo>,
     in_presence: bool,
     was_announced: bool,
     /// The client had been told that it is subscribed.
-    had_begun: bool,
+    pub(super) had_begun: bool,
 }
 
 impl Hub {

@@ -1,10 +1,11 @@
 //! Who gets in, and what goes before and after.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tautline_auth::TokenClaims;
 use tautline_hub::config::ClientOptions;
 use tautline_hub::{Frame, HubStats};
-use tautline_protocol::Disconnect;
 
 use crate::support::{Client, Setup, World, sign, token};
 
@@ -286,9 +287,7 @@ fn stats_count_and_everything_is_forgotten() {
 
     let now = world.now;
     let worker = &mut world.workers[0];
-    worker
-        .hub
-        .disconnect_all(now, Disconnect::SHUTDOWN, &mut worker.out);
+    worker.hub.drain(now, Duration::ZERO, &mut worker.out);
     assert_eq!(worker.hub.stats(), HubStats::default());
     assert_eq!(
         worker.out.closed.len(),

@@ -17,6 +17,7 @@ mod classes;
 mod connect;
 mod control;
 mod cursor;
+mod drain;
 mod enforced;
 mod except;
 mod expiry;

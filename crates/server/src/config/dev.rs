@@ -79,6 +79,7 @@ impl Config {
             // Somebody waits for the prompt to come back.
             shutdown: ShutdownOptions {
                 timeout: Duration::from_secs(3),
+                ..ShutdownOptions::default()
             },
             log: LogOptions::default(),
             warnings: Vec::new(),

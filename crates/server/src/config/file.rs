@@ -239,6 +239,10 @@ fn check(written: Written) -> Result<Config, Unusable> {
     if shutdown.timeout > MAX_SHUTDOWN {
         return Err(Unusable::new("shutdown.timeout", "must be at most 1h"));
     }
+    if shutdown.readiness_delay > shutdown.timeout {
+        let problem = "must be at most shutdown.timeout";
+        return Err(Unusable::new("shutdown.readiness_delay", problem));
+    }
     let asks = backend.client.connect.enabled;
     let mut warnings = warnings(&client, &token, asks, allowed_origins, &http_api);
     let proxies = proxy::settings(&backend, &channel, &mut warnings)?;

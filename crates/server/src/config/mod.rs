@@ -416,7 +416,8 @@ pub struct PrometheusOptions {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HealthOptions {
-    /// `GET /health` answers 200. Default: yes.
+    /// `GET /health` answers 200 while the process serves, `GET /ready` while it takes new clients, and 503 on its way out.
+    /// Default: yes.
     pub enabled: bool,
 }
 
@@ -430,15 +431,24 @@ impl Default for HealthOptions {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ShutdownOptions {
-    /// How long connections may take to end after a SIGTERM. Default: 30 s.
+    /// How long the whole of it may take, from SIGTERM to the process's end. Default: 30 s.
     #[serde(deserialize_with = "duration::deserialize")]
     pub timeout: Duration,
+    /// For how long everything goes on as ever while `GET /ready` answers 503 already, so that load balancers send
+    /// nobody new. Default: 0, for none.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub readiness_delay: Duration,
+    /// How many clients are told in a second to come back elsewhere, at the most; the others are served
+    /// meanwhile. 0 for all at once. Where `timeout` is too short for it, they go faster, and the log says so. Default: 1,000.
+    pub reconnect_rate: u32,
 }
 
 impl Default for ShutdownOptions {
     fn default() -> Self {
         Self {
             timeout: Duration::from_secs(30),
+            readiness_delay: Duration::ZERO,
+            reconnect_rate: 1000,
         }
     }
 }

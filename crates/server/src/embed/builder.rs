@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tautline_hub::application::ApplicationOptions;
 use tokio::runtime::Handle;
@@ -10,7 +9,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::desk::Handlers;
 use super::{Handler, NodeHandle};
-use crate::config::Config;
+use crate::config::{Config, ShutdownOptions};
+use crate::drain::{self, Stage};
 use crate::node::{self, NodeError, Signals};
 use crate::proxy::Proxies;
 
@@ -114,10 +114,10 @@ impl NodeBuilder {
         let config = Arc::new(config);
         let running = node::start(&config, handlers.as_ref(), listens)?;
         Ok(Node {
-            patience: config.shutdown.timeout,
+            options: config.shutdown.clone(),
             handle: running.handle,
             address: running.address,
-            shutdown: running.shutdown,
+            stage: running.stage,
             ended: running.ended,
         })
     }
@@ -127,8 +127,8 @@ impl NodeBuilder {
 pub struct Node {
     handle: NodeHandle,
     address: Option<SocketAddr>,
-    patience: Duration,
-    shutdown: watch::Sender<bool>,
+    options: ShutdownOptions,
+    stage: watch::Sender<Stage>,
     ended: mpsc::UnboundedReceiver<()>,
 }
 
@@ -158,19 +158,31 @@ impl Node {
     }
 
     /// The same with signals that are waited for already.
-    pub(crate) async fn run_until(mut self, signals: Signals) -> Result<(), NodeError> {
-        node::run_until_signal(&self.shutdown, &mut self.ended, self.patience, signals).await
+    pub(crate) async fn run_until(mut self, mut signals: Signals) -> Result<(), NodeError> {
+        tokio::select! {
+            () = signals.next() => {}
+            _ = self.ended.recv() => return Err(NodeError::WorkerEnded),
+        }
+        tracing::info!("shutting down; a second signal ends the process at once");
+        tokio::select! {
+            () = self.drain() => {}
+            () = signals.next() => tracing::warn!("ended at once by a second signal"),
+        }
+        Ok(())
     }
 
-    /// Ends the node: clients are told, and have `shutdown.timeout` to read what they were sent.
+    /// Ends the node as SIGTERM does: clients are told to come back elsewhere, no more in a second than
+    /// `shutdown.reconnect_rate`, and have what is left of `shutdown.timeout` to read what they were sent.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future ends the node at once.
     pub async fn shutdown(mut self) {
-        let _ = self.shutdown.send(true);
-        let all = async { while self.ended.recv().await.is_some() {} };
-        let _ = tokio::time::timeout(self.patience, all).await;
+        self.drain().await;
+    }
+
+    async fn drain(&mut self) {
+        drain::run(&self.handle, &self.stage, &mut self.ended, &self.options).await;
     }
 }
 

@@ -216,6 +216,15 @@ impl NodeHandle {
         async move { node_api::info(&shared).await }
     }
 
+    /// How many sessions there are, those that have yet to authenticate too.
+    pub(crate) fn sessions(&self) -> impl Future<Output = usize> + Send + use<> {
+        let shared = Arc::clone(&self.shared);
+        async move {
+            let counts = node_api::gather(&shared, |state| state.hub.session_count());
+            counts.await.into_iter().sum()
+        }
+    }
+
     /// The WebSocket endpoint as a service, for an HTTP server of the application's.
     pub fn websocket(&self) -> WebSocketService {
         WebSocketService::new(self.clone())

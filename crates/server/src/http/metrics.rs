@@ -77,6 +77,13 @@ pub const METRICS: &[Metric] = &[
         write: |all, out| out.number(all.uptime.as_secs()),
     },
     Metric {
+        name: "node_draining",
+        kind: "gauge",
+        labels: &[],
+        help: "1 once the server is on its way out, and 0 before.",
+        write: |all, out| out.number(u64::from(all.draining)),
+    },
+    Metric {
         name: "client_commands_total",
         kind: "counter",
         labels: &[],
@@ -251,6 +258,8 @@ pub struct Snapshot {
     pub channels: u64,
     /// Time since the start.
     pub uptime: Duration,
+    /// Whether the node is on its way out.
+    pub draining: bool,
     /// Of all hubs.
     pub hub: HubCounters,
     /// Connections ended, by code.

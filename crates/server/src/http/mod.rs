@@ -5,6 +5,7 @@
 //! | `POST /api/<method>` | the application's backend: publish, presence, history … ([`api`]) |
 //! | `GET /metrics` | what was counted, for Prometheus ([`metrics`]), where it is switched on |
 //! | `GET /health` | 200 and `{}` while the process serves |
+//! | `GET /ready` | the same while new clients are welcome, 503 once the process is on its way out |
 //! | `/connection/http_stream`, `/connection/sse`, `/connection/poll`, `/emulation` … | the doors that are made of plain HTTP: what `Node::enter` answers |
 //! | `/connection/websocket` | an upgrade that comes behind other requests (the door handles those that come first); 426 for a plain request |
 //! | `GET /`, `/assets/…` | the chat page, in development only |
@@ -80,7 +81,7 @@ pub struct Settings {
     pub api_error_mode: ErrorMode,
     /// How much may be asked of the HTTP API.
     pub api_limits: ApiLimits,
-    /// Whether `/health` exists.
+    /// Whether `/health` and `/ready` exist.
     pub health: bool,
     /// Whether `/metrics` exists.
     pub metrics: bool,
@@ -169,7 +170,8 @@ impl<N: Node> Service<N> {
                 let method = request.method().clone();
                 metrics::respond(&method, &self.node.snapshot().await)
             }
-            ("/health", _) if self.settings.health => health(request.method()),
+            ("/health", _) if self.settings.health => state(request.method(), true),
+            ("/ready", _) if self.settings.health => state(request.method(), self.node.is_ready()),
             (dev_token::PATH, Some(signer)) => dev_token::respond(request, signer).await,
             (path, Some(_)) => match assets::find_chat(path) {
                 Some(asset) => asset.respond(request.method(), request.headers()),
@@ -246,12 +248,15 @@ fn host_count_refusal(version: Version, headers: &HeaderMap) -> Option<Response>
     Some(respond::text(StatusCode::BAD_REQUEST, body))
 }
 
-fn health(method: &Method) -> Response {
-    if method == Method::GET || method == Method::HEAD {
-        respond::json(StatusCode::OK, "{}")
-    } else {
-        respond::method_not_allowed("GET, HEAD")
+fn state(method: &Method, is_good: bool) -> Response {
+    if method != Method::GET && method != Method::HEAD {
+        return respond::method_not_allowed("GET, HEAD");
     }
+    if is_good {
+        return respond::json(StatusCode::OK, "{}");
+    }
+    let body = r#"{"reason":"shutting down"}"#;
+    respond::json(StatusCode::SERVICE_UNAVAILABLE, body)
 }
 
 /// RFC 9110 §15.5.22: a plain request where only an upgrade makes sense.
@@ -274,8 +279,8 @@ fn not_found(dev: bool) -> Response {
     let page = if dev { "the page /, " } else { "" };
     let body = format!(
         "Not Found: there is {page}the WebSocket endpoint {WEBSOCKET_PATH}, {PLAIN_PATH}, /events, \
-         /lines, /history and /publish for clients with no SDK, the HTTP API /api/<method>, and \
-         /health.\n"
+         /lines, /history and /publish for clients with no SDK, the HTTP API /api/<method>, \
+         /health and /ready.\n"
     );
     respond::text(StatusCode::NOT_FOUND, body)
 }

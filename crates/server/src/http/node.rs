@@ -101,6 +101,11 @@ pub trait Node: 'static {
         std::future::ready(Snapshot::default())
     }
 
+    /// Whether new clients are welcome: not any more once the node is on its way out.
+    fn is_ready(&self) -> bool {
+        true
+    }
+
     /// Lets the node count something about a call of the API.
     fn count_call(&self, count: impl FnOnce(&mut CallCounters)) {
         drop(count);

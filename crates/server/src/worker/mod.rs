@@ -21,7 +21,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tautline_hub::{Hub, Now, SessionId, Transport};
-use tautline_protocol::Disconnect;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -163,14 +162,14 @@ impl Worker {
         }
     }
 
-    /// Ends every session, and tells the clients why.
-    pub(crate) fn disconnect_all(&self, disconnect: &Disconnect) {
+    /// Tells the clients to come back elsewhere, in an even row over that time; all now where it is none.
+    pub(crate) fn drain(&self, over: Duration) {
         self.turn(|now, state| {
-            state
-                .hub
-                .disconnect_all(now, disconnect.clone(), &mut state.connections);
-            // The worker may be gone before anybody is woken.
-            state.pads.answer_all();
+            state.hub.drain(now, over, &mut state.connections);
+            if over.is_zero() {
+                // The worker may be gone before anybody is woken.
+                state.pads.answer_all();
+            }
         });
     }
 

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use tautline_hub::Hub;
 use tautline_hub::config::HubConfig;
 use tautline_hub::engine::{Engine, WorkerId};
-use tautline_protocol::Disconnect;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
@@ -26,6 +25,7 @@ use super::mailbox::WorkerMailbox;
 use crate::config::Config;
 use crate::door::entry::Doors;
 use crate::door::{self, WebSocketPolicy};
+use crate::drain::{Stage, reached};
 use crate::embed::ApiCalls;
 use crate::embed::NodeHandle;
 use crate::embed::desk::{Desk, Handlers};
@@ -62,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) api_calls: Option<ApiCalls>,
     /// What connections are encrypted with, if they are.
     pub(crate) tls: Option<Arc<Tls>>,
+    /// How far the node is on its way out.
+    pub(crate) stage: watch::Receiver<Stage>,
 }
 
 /// Something that somebody else wants done on a worker, in no turn.
@@ -79,8 +81,6 @@ pub(crate) struct Start {
     pub(crate) keys: Option<Arc<Config>>,
     pub(crate) entropy: OsEntropy,
     pub(crate) shared: Arc<Shared>,
-    /// Becomes true when the worker is to end.
-    pub(crate) stopping: watch::Receiver<bool>,
     /// Dropped when the worker has ended.
     pub(crate) ending: Ending,
 }
@@ -129,8 +129,7 @@ impl Start {
             keys,
             entropy,
             shared,
-            stopping,
-            ending,
+            ending: its_end,
         } = self;
         let listener = match listener.map(tokio::net::TcpListener::from_std).transpose() {
             Ok(listener) => listener,
@@ -186,7 +185,6 @@ impl Start {
                 };
                 let (worker, guest) = (Rc::clone(&worker), guests.enter());
                 let (service, shared) = (Rc::clone(&service), Arc::clone(&shared));
-                let stopping = stopping.clone();
                 let keeps_request = worker.has_handlers();
                 // In boxes, so that the task of a WebSocket has no room reserved for what comes before
                 // it, and that has none for HTTP.
@@ -195,9 +193,8 @@ impl Start {
                         None => Io::Plain(io),
                         Some(tls) => tls.accept(io).await?,
                     };
-                    let http = |stream| {
-                        Box::pin(http::serve_connection(stream, service, stopped(stopping)))
-                    };
+                    let ending = ending(shared.stage.clone());
+                    let http = |stream| Box::pin(http::serve_connection(stream, service, ending));
                     door::admit(&shared.websocket, keeps_request, io, http).await
                 });
                 spawn_local(async move {
@@ -214,10 +211,11 @@ impl Start {
             () = receive => {}
             () = fetching => {}
             () = watch(index, shared.tls.as_ref()) => {}
-            () = stopped(stopping.clone()) => {}
+            () = drain(&worker, shared.stage.clone()) => {}
+            () = ending(shared.stage.clone()) => {}
         }
         drop(listener);
-        worker.disconnect_all(&Disconnect::SHUTDOWN);
+        worker.drain(Duration::ZERO);
         tokio::select! {
             never = worker.run() => match never {},
             () = guests.gone() => {}
@@ -228,7 +226,7 @@ impl Start {
             () = worker.questions_answered() => {}
         }
         mailbox.close();
-        drop(ending);
+        drop(its_end);
     }
 }
 
@@ -248,9 +246,18 @@ async fn watch(index: u16, tls: Option<&Arc<Tls>>) {
     }
 }
 
+/// Tells the worker's clients to come back elsewhere, when it is time for that. Never ends.
+async fn drain(worker: &Worker, mut stage: watch::Receiver<Stage>) {
+    let is_draining = |stage: &Stage| matches!(stage, Stage::Draining(_));
+    if let Stage::Draining(over) = reached(&mut stage, is_draining).await {
+        worker.drain(over);
+    }
+    std::future::pending::<()>().await;
+}
+
 /// Resolves when the worker is to end.
-async fn stopped(mut stopping: watch::Receiver<bool>) {
-    let _ = stopping.wait_for(|stopping| *stopping).await;
+async fn ending(mut stage: watch::Receiver<Stage>) {
+    reached(&mut stage, |stage| *stage == Stage::Ending).await;
 }
 
 /// The next connection; `None` when there was none after all.

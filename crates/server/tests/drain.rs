@@ -1,0 +1,211 @@
+//! How a server ends under many clients, as a process that is told to by a signal.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+#[path = "support/process.rs"]
+mod process;
+
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tautline_websocket::conn::{ConnectOptions, WebSocket, client};
+use tautline_websocket::proto::Message;
+use tokio::net::TcpStream;
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
+
+use self::process::{Server, wait_until};
+
+/// Each is a descriptor here and one there.
+const CLIENTS: usize = 10_000;
+
+/// How many want to be told of those who come and go.
+const WITNESSES: usize = 20;
+
+/// So many are told in a second.
+const RATE: usize = 5_000;
+
+const CONFIG: &str = r#"
+[client]
+allow_anonymous_connect_without_token = true
+[http_api]
+key = "dev"
+[shutdown]
+timeout = "60s"
+reconnect_rate = 5000
+[channel.without_namespace]
+allow_subscribe_for_client = true
+allow_subscribe_for_anonymous = true
+presence = true
+join_leave = true
+history_size = 1000
+history_ttl = "60s"
+force_recovery = true
+"#;
+
+#[derive(Debug, PartialEq)]
+enum Event {
+    AllThere,
+    Told,
+}
+
+/// What a client has heard by the time it was told to go.
+struct Heard {
+    told: Instant,
+    code: u16,
+    publications: Vec<u64>,
+    leaves: usize,
+}
+
+async fn stay(server: SocketAddr, witness: bool, all_there: Arc<Barrier>) -> Heard {
+    let stream = TcpStream::connect(server).await.unwrap();
+    let url = format!("ws://{server}/connection/websocket");
+    let connected = client(stream, &url, &ConnectOptions::default()).await;
+    let mut socket: WebSocket<TcpStream> = connected.unwrap().websocket;
+    let subscribe = json!({"channel": "news", "join_leave": witness});
+    let commands = format!(
+        "{}\n{}",
+        json!({"id": 1, "connect": {}}),
+        json!({"id": 2, "subscribe": subscribe})
+    );
+    socket.send(&*commands).await.unwrap();
+    let mut heard = Heard {
+        told: Instant::now(),
+        code: 0,
+        publications: Vec::new(),
+        leaves: 0,
+    };
+    let mut is_subscribed = false;
+    while !is_subscribed {
+        let message = socket.recv().await.unwrap().unwrap();
+        is_subscribed = listen(&mut heard, &message);
+    }
+    all_there.wait().await;
+    while let Some(message) = socket.recv().await.unwrap() {
+        listen(&mut heard, &message);
+    }
+    heard.told = Instant::now();
+    heard.code = socket.closed().map_or(0, |closed| closed.code.get());
+    heard
+}
+
+/// All clients, from the first that comes to the last that is told to go.
+fn crowd(server: SocketAddr, tell: &Sender<Event>) -> Vec<Heard> {
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_all().build().unwrap();
+    runtime.block_on(async {
+        let all_there = Arc::new(Barrier::new(CLIENTS + 1));
+        let mut clients = JoinSet::new();
+        for number in 0..CLIENTS {
+            clients.spawn(stay(server, number < WITNESSES, Arc::clone(&all_there)));
+        }
+        all_there.wait().await;
+        tell.send(Event::AllThere).unwrap();
+        let mut all = Vec::new();
+        while let Some(heard) = clients.join_next().await {
+            tell.send(Event::Told).unwrap();
+            all.push(heard.unwrap());
+        }
+        all
+    })
+}
+
+/// Takes a message in; whether it says that the subscription has begun.
+fn listen(heard: &mut Heard, message: &Message) -> bool {
+    let Message::Text(text) = message else {
+        return false;
+    };
+    let mut is_subscribed = false;
+    for line in text.lines() {
+        let reply: Value = serde_json::from_str(line).unwrap();
+        is_subscribed |= reply["subscribe"].is_object();
+        heard
+            .publications
+            .extend(reply["push"]["pub"]["data"].as_u64());
+        heard.leaves += usize::from(reply["push"]["leave"].is_object());
+    }
+    is_subscribed
+}
+
+/// The status of `GET path`.
+fn get(server: &Server, path: &str) -> String {
+    let mut stream = server.connect();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+        server.address
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap().to_owned()
+}
+
+/// RFC 6455, section 7.4: what is told is 3001, by which clients of the protocol come back, elsewhere.
+#[test]
+fn ten_thousand_clients_are_told_one_after_the_other() {
+    raise_descriptors();
+    let mut server = Server::serve("drain", CONFIG);
+    let (tell, events) = mpsc::channel();
+    let address = server.address;
+    let clients = std::thread::spawn(move || crowd(address, &tell));
+    assert_eq!(events.recv().unwrap(), Event::AllThere);
+
+    assert_eq!(get(&server, "/ready"), "200");
+
+    let begin = Instant::now();
+    server.signal("-TERM");
+    wait_until("the server says that it isn't ready", || {
+        (get(&server, "/ready") == "503").then_some(())
+    });
+    assert_eq!(get(&server, "/health"), "200");
+    // Published while clients go: the more are gone, the more was published.
+    let mut published = 0;
+    for gone in 1..=CLIENTS {
+        assert_eq!(events.recv().unwrap(), Event::Told);
+        if gone % (CLIENTS / 10) == 0 && gone < CLIENTS * 9 / 10 {
+            published += 1;
+            let publish = json!({"channel": "news", "data": published});
+            server.api("publish", &publish.to_string());
+        }
+    }
+    let mut heard = clients.join().unwrap();
+    assert!(server.wait().success());
+
+    heard.sort_by_key(|heard| heard.told);
+    for (number, heard) in heard.iter().enumerate() {
+        assert_eq!(heard.code, 3001);
+        assert_eq!(heard.leaves, 0, "nobody has left for good");
+        let count = heard.publications.len() as u64;
+        assert!(heard.publications.iter().copied().eq(1..=count));
+        // Whatever delays a client's hearing of it only makes this smaller.
+        let most = heard.told.duration_since(begin).as_secs_f64() * RATE as f64;
+        assert!(
+            (number as f64) <= most + 10.0,
+            "{number} told after {most} could be"
+        );
+    }
+    let longest = heard.last().map_or(0, |heard| heard.publications.len());
+    assert!(
+        longest >= 8,
+        "the last was served to its end, and got {longest}"
+    );
+    let took = heard.last().unwrap().told.duration_since(begin);
+    println!(
+        "{CLIENTS} clients were told within {:.2} s",
+        took.as_secs_f64()
+    );
+    assert!(took >= Duration::from_secs(2));
+}
+
+fn raise_descriptors() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+}
