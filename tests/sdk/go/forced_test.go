@@ -17,7 +17,7 @@ func (d dialer) anybody(t *testing.T) (*client, string) {
 
 func TestEveryReconnectableCodeMakesTheClientComeBack(t *testing.T) {
 	eachEncoding(t, func(t *testing.T, connect dialer) {
-		for _, code := range []int{3000, 3001, 3004, 3005, 3006, 3008, 3009, 3010, 3011, 3012, 3013, 3014, 4000, 4499} {
+		for _, code := range []int{3000, 3001, 3004, 3005, 3006, 3008, 3009, 3010, 3011, 3012, 3013, 3014, 3499, 4000, 4499} {
 			t.Run(fmt.Sprint(code), func(t *testing.T) {
 				t.Parallel()
 				c, user := connect.anybody(t)
@@ -35,7 +35,7 @@ func TestEveryReconnectableCodeMakesTheClientComeBack(t *testing.T) {
 
 func TestEveryTerminalCodeIsTheEnd(t *testing.T) {
 	eachEncoding(t, func(t *testing.T, connect dialer) {
-		for _, code := range []int{3500, 3501, 3502, 3503, 3504, 3505, 3506, 3507, 3508, 3509, 4500, 4999} {
+		for _, code := range []int{3500, 3501, 3502, 3503, 3504, 3505, 3506, 3507, 3508, 3509, 3999, 4500, 4999} {
 			t.Run(fmt.Sprint(code), func(t *testing.T) {
 				t.Parallel()
 				c, user := connect.anybody(t)

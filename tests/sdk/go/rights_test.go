@@ -23,6 +23,46 @@ func TestCapabilitiesOfATokenOpenChannelsAndNoOthers(t *testing.T) {
 	})
 }
 
+func TestASubscriptionTokenSaysWhatMayBeDoneInItsChannel(t *testing.T) {
+	eachEncoding(t, func(t *testing.T, connect dialer) {
+		channel := fresh("rights:")
+		s := connect.connectedAs(t, "ann").subscribedTo(t, channel, centrifuge.SubscriptionConfig{
+			Token: token(claims{"sub": "ann", "channel": channel, "allow": []string{"pub", "hst"}}),
+		})
+		_, err := s.Publish(context.Background(), []byte(`1`))
+		check(t, err)
+		page, err := s.History(context.Background(), centrifuge.WithHistoryLimit(5))
+		check(t, err)
+		equal(t, string(page.Publications[0].Data), "1", "what history has")
+		_, err = s.Presence(context.Background())
+		equal(t, code(err), 103, "code of what isn't allowed")
+	})
+}
+
+func TestATokenChangesOptionsOfTheNamespaceForItsSubscriptions(t *testing.T) {
+	eachEncoding(t, func(t *testing.T, connect dialer) {
+		ours, theirs := fresh("rights:"), fresh("rights:")
+		override := claims{"presence": claims{"value": false}, "force_recovery": claims{"value": true}}
+		c := connect.connected(t, configured, centrifuge.Config{
+			Token: token(claims{"sub": "ann", "subs": claims{ours: claims{"override": override}}}),
+		})
+		equal(t, c.subscribed.await(t, 1, "the server's subscription")[0].Recoverable, true, "recoverable")
+		s := c.subscribedTo(t, theirs, centrifuge.SubscriptionConfig{
+			Token: token(claims{"sub": "ann", "channel": theirs, "override": override}),
+		})
+		equal(t, s.subscribed.await(t, 1, "the subscription")[0].Recoverable, true, "recoverable")
+		for _, channel := range []string{ours, theirs} {
+			present := api(t, configured, "presence", map[string]any{"channel": channel})["presence"]
+			equal(t, present, map[string]any{}, "who is shown")
+		}
+		c.line.cut(t)
+		c.connecting.await(t, 2, "the line to be down")
+		publish(t, configured, ours, "missed")
+		equal(t, c.subscribed.await(t, 2, "the subscription to be back")[1].Recovered, true, "recovered")
+		equal(t, string(c.publications.await(t, 1, "what was missed")[0].Data), `"missed"`, "data")
+	})
+}
+
 func TestAPatternGivesAChannelItsUser(t *testing.T) {
 	eachEncoding(t, func(t *testing.T, connect dialer) {
 		c := connect.connectedAs(t, "ann")

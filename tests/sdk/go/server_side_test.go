@@ -54,6 +54,21 @@ func TestWhatAServerSideSubscriptionMissedIsThereWhenTheLineIsBack(t *testing.T)
 	})
 }
 
+func TestWhatTheNextTokenDoesNotNameIsGone(t *testing.T) {
+	eachEncoding(t, func(t *testing.T, connect dialer) {
+		stays, goes := fresh("go-"), fresh("go-")
+		c := connect.connected(t, configured, centrifuge.Config{
+			Token: token(claims{"sub": "ann", "channels": []string{stays, goes}}),
+		})
+		gone := events[string]{}
+		c.OnUnsubscribed(func(event centrifuge.ServerUnsubscribedEvent) { gone.add(event.Channel) })
+		c.subscribed.await(t, 2, "both subscriptions")
+		c.SetToken(token(claims{"sub": "ann", "channels": []string{stays}}))
+		c.line.cut(t)
+		equal(t, gone.await(t, 1, "the end of one"), []string{goes}, "what is gone")
+	})
+}
+
 func TestATokenOfAnUnknownNamespaceIs102(t *testing.T) {
 	eachEncoding(t, func(t *testing.T, connect dialer) {
 		c := connect.client(t, configured, centrifuge.Config{

@@ -141,11 +141,13 @@ class SubscriptionEvents(SubscriptionEventHandler):
 
 
 class Line:
-    """A loopback TCP relay to the server, whose connections can be cut at any moment."""
+    """A loopback TCP relay to a server, whose connections can be cut at any moment."""
 
     @classmethod
-    async def open(cls):
+    async def open(cls, url):
         self = cls()
+        self._host, port = url.split("//")[1].split(":")
+        self._port = int(port)
         self._writers = set()
         self._relays = set()
         self._server = await asyncio.start_server(self._relay, "127.0.0.1", 0)
@@ -155,9 +157,8 @@ class Line:
 
     async def _relay(self, reader, writer):
         self._relays.add(asyncio.current_task())
-        host, port = SERVER.split("//")[1].split(":")
         try:
-            upstream_reader, upstream_writer = await asyncio.open_connection(host, int(port))
+            upstream_reader, upstream_writer = await asyncio.open_connection(self._host, self._port)
         except OSError:
             writer.transport.abort()
             return
@@ -219,7 +220,8 @@ class ServerTestCase(unittest.IsolatedAsyncioTestCase):
 
     async def configured(self, user="ann", **options):
         """A connected client of the configured server."""
-        client = self.new_configured_client(**{"token": token(sub=user), **options})
+        options = {"token": token(sub=user), **options}
+        client = self.new_client(**options) if "endpoint" in options else self.new_configured_client(**options)
         await client.connect()
         await client.ready(DEADLINE)
         return client
@@ -230,7 +232,7 @@ class ServerTestCase(unittest.IsolatedAsyncioTestCase):
         await subscription.ready(DEADLINE)
         return subscription
 
-    async def new_line(self):
-        line = await Line.open()
+    async def new_line(self, url=SERVER):
+        line = await Line.open(url)
         self.addAsyncCleanup(line.close)
         return line

@@ -3,9 +3,9 @@
 import asyncio
 import unittest
 
-from centrifuge import ReplyError
+from centrifuge import CentrifugeError, ReplyError
 
-from support import ServerTestCase, fresh_channel, server, until
+from support import ServerTestCase, SubscriptionEvents, fresh_channel, server, until
 
 HANDLERS = server("TAUTLINE_HANDLERS_URL").replace("http", "ws", 1) + "/connection/websocket"
 
@@ -51,6 +51,23 @@ class Handlers(ServerTestCase):
             await client.connect()
             await until(lambda: client.events.disconnected, "the refusal")
             self.assertEqual(client.events.disconnected[0].code, code)
+
+    async def test_a_handler_ends_a_connection_for_good(self):
+        client = await self.client()
+        with self.assertRaises(CentrifugeError):
+            await client.rpc("kick", None)
+        await until(lambda: client.events.disconnected, "the end")
+        [ended] = client.events.disconnected
+        self.assertEqual((ended.code, ended.reason), (4501, "enough"))
+
+    async def test_a_subscription_is_refused_or_has_data_of_its_own(self):
+        client = await self.client()
+        members = client.new_subscription("members" + fresh_channel(), events=SubscriptionEvents())
+        await members.subscribe()
+        await until(lambda: members.events.unsubscribed, "the refusal")
+        self.assertEqual(members.events.unsubscribed[0].code, 403)
+        subscription = await self.subscribed(client, fresh_channel(), data=[7])
+        self.assertEqual(subscription.events.subscribed[0].data, [7])
 
     async def test_a_publication_is_changed_taken_away_or_refused(self):
         client = await self.client(user="ann")

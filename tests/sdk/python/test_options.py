@@ -4,7 +4,7 @@ import json
 
 from centrifuge import DeltaType, Filter
 
-from support import CONFIGURED, ServerTestCase, api, fresh_channel, until
+from support import CONFIGURED, ServerTestCase, SubscriptionEvents, api, fresh_channel, until
 
 
 def document(n):
@@ -55,6 +55,31 @@ class Options(ServerTestCase):
         await client.connect()
         self.assertEqual(await self.values(subscription, 2), [1, 4])
         self.assertTrue(subscription.events.subscribed[1].recovered)
+
+    async def test_a_filter_where_none_is_allowed_is_107(self):
+        client = await self.configured()
+        filtered = Filter.eq("lang", "pl")
+        subscription = client.new_subscription(
+            "kept:" + fresh_channel(), events=SubscriptionEvents(), tags_filter=filtered)
+        await subscription.subscribe()
+        await until(lambda: subscription.events.unsubscribed, "the refusal")
+        self.assertEqual(subscription.events.unsubscribed[0].code, 107)
+
+    async def test_a_cache_gives_the_newest_of_what_was_missed_and_no_more(self):
+        channel = "cache:" + fresh_channel()
+        client = await self.configured()
+        subscription = await self.subscribed(client, channel)
+        await self.publish(channel, 1)
+        await self.values(subscription, 1)
+        await client.disconnect()
+        for n in range(2, 31):
+            await self.publish(channel, n)
+        await client.connect()
+        await self.values(subscription, 2)
+        await self.publish(channel, 31)
+        self.assertEqual(await self.values(subscription, 3), [1, 30, 31])
+        again = subscription.events.subscribed[1]
+        self.assertTrue(again.was_recovering and again.recovered)
 
     async def test_a_cache_gives_the_newest(self):
         channel = "autocache:" + fresh_channel()

@@ -31,6 +31,39 @@ class Rights(ServerTestCase):
         self.assertEqual(raised.exception.code, 103)
         self.assertEqual(await self.refusal(client, "rights:" + fresh_channel()), 103)
 
+    async def test_a_subscription_token_says_what_may_be_done_in_its_channel(self):
+        channel = "rights:" + fresh_channel()
+        client = await self.configured()
+        allowed = token(sub="ann", channel=channel, allow=["pub", "hst"])
+        subscription = await self.subscribed(client, channel, token=allowed)
+        await subscription.publish(self.pack(1))
+        page = await subscription.history(limit=5)
+        self.assertEqual([self.value(publication) for publication in page.publications], [1])
+        with self.assertRaises(ReplyError) as raised:
+            await subscription.presence()
+        self.assertEqual(raised.exception.code, 103)
+
+    async def test_a_token_changes_options_of_the_namespace_for_its_subscriptions(self):
+        ours, theirs = ("rights:" + fresh_channel() for _ in range(2))
+        override = {"presence": {"value": False}, "force_recovery": {"value": True}}
+        line = await self.new_line(CONFIGURED)
+        client = await self.configured(
+            endpoint=line.endpoint, token=token(sub="ann", subs={ours: {"override": override}}))
+        events = client.events
+        await until(lambda: events.subscribed, "the server's subscription")
+        self.assertTrue(events.subscribed[0].recoverable)
+        opened = token(sub="ann", channel=theirs, override=override)
+        subscription = await self.subscribed(client, theirs, token=opened)
+        self.assertTrue(subscription.events.subscribed[0].recoverable)
+        for channel in (ours, theirs):
+            self.assertEqual((await api("presence", CONFIGURED, channel=channel))["presence"], {})
+        line.cut()
+        await until(lambda: len(events.connecting) == 2, "the line to be down")
+        await api("publish", CONFIGURED, channel=ours, data="missed")
+        await until(lambda: events.publications, "what was missed")
+        self.assertEqual(self.value(events.publications[0].pub), "missed")
+        self.assertTrue(events.subscribed[1].recovered)
+
     async def test_a_pattern_gives_a_channel_its_user(self):
         client = await self.configured()
         await self.subscribed(client, "/users/ann/orders")

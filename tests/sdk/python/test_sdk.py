@@ -7,7 +7,7 @@ import unittest
 
 from centrifuge import ReplyError, StreamPosition, SubscriptionState
 
-from support import ServerTestCase, SubscriptionEvents, api, fresh_channel, until
+from support import CONFIGURED, ServerTestCase, SubscriptionEvents, api, fresh_channel, until
 
 
 class Connecting(ServerTestCase):
@@ -135,6 +135,13 @@ class Errors(ServerTestCase):
         since = StreamPosition(1, "anotherone")
         await self.assert_code(112, client.history(fresh_channel(), limit=1, since=since))
 
+    async def test_one_channel_too_many_is_106(self):
+        client = await self.configured()
+        # ../server.toml allows five.
+        for _ in range(5):
+            await self.subscribed(client, fresh_channel())
+        self.assertEqual(await self.refusal(client, fresh_channel()), 106)
+
 
 class Reconnecting(ServerTestCase):
     async def test_nothing_is_lost_over_broken_lines(self):
@@ -179,6 +186,24 @@ class Reconnecting(ServerTestCase):
             self.assertTrue(subscription.events.subscribed[-1].recovered)
         offsets = [p.offset for p in subscription.events.publications]
         self.assertEqual(offsets, list(range(1, 16)))
+
+    async def test_more_than_history_holds_is_said_to_be_lost(self):
+        channel = fresh_channel()
+        client = await self.configured()
+        options = {"positioned": True, "recoverable": True}
+        subscription = await self.subscribed(client, channel, **options)
+        events = subscription.events
+        await client.disconnect()
+        # ../server.toml keeps 100.
+        for n in range(101):
+            await api("publish", CONFIGURED, channel=channel, data=n)
+        await client.connect()
+        await until(lambda: len(events.subscribed) == 2, "the subscription to be back")
+        again = events.subscribed[1]
+        self.assertEqual((again.was_recovering, again.recovered), (True, False))
+        await api("publish", CONFIGURED, channel=channel, data="next")
+        await until(lambda: events.publications, "the next publication")
+        self.assertEqual([(p.data, p.offset) for p in events.publications], [("next", 102)])
 
 
 if __name__ == "__main__":

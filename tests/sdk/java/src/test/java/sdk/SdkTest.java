@@ -23,7 +23,7 @@ import org.junit.jupiter.api.AfterEach;
 
 /**
  * What all tests have in common. TAUTLINE_URL is a {@code tautline dev}, TAUTLINE_CONFIGURED_URL a server with the options
- * of ../server.toml. {@code cargo xtask test sdk} starts both.
+ * of ../server.toml, TAUTLINE_HANDLERS_URL one with handlers in code. {@code cargo xtask test sdk} starts both.
  */
 abstract class SdkTest {
   /** Patience with a loaded machine, not an expectation of speed. In seconds. */
@@ -32,6 +32,9 @@ abstract class SdkTest {
   static final String DEV = server("TAUTLINE_URL");
   static final String CONFIGURED = server("TAUTLINE_CONFIGURED_URL");
 
+  static final String HANDLERS = server("TAUTLINE_HANDLERS_URL");
+
+  private static final String RESULT = "{\"result\":";
   private static final HttpClient HTTP = HttpClient.newHttpClient();
 
   private final List<AutoCloseable> open = new ArrayList<>();
@@ -79,6 +82,13 @@ abstract class SdkTest {
     return options;
   }
 
+  /** The options of a subscription that has a token. */
+  static SubscriptionOptions opened(Token token) {
+    var options = new SubscriptionOptions();
+    options.setToken(token.sign());
+    return options;
+  }
+
   static SubscriptionOptions recoverable() {
     var options = new SubscriptionOptions();
     options.setPositioned(true);
@@ -106,11 +116,16 @@ abstract class SdkTest {
 
   /** The code of a command's refusal. */
   static <T> int refusal(Consumer<ResultCallback<T>> command) throws Exception {
+    return refused(command).getCode();
+  }
+
+  /** A command's refusal. */
+  static <T> ReplyError refused(Consumer<ResultCallback<T>> command) throws Exception {
     try {
       return fail("got " + answer(command));
     } catch (ExecutionException error) {
       if (error.getCause() instanceof ReplyError refusal) {
-        return refusal.getCode();
+        return refusal;
       }
       throw error;
     }
@@ -136,13 +151,19 @@ abstract class SdkTest {
 
   static void publish(String server, String channel, String data, String tags) throws Exception {
     var body = "{\"channel\":\"" + channel + "\",\"data\":" + data + ",\"tags\":" + tags + "}";
+    api(server, "publish", body);
+  }
+
+  /** Calls a method of the server API that has to succeed; its result as JSON. */
+  static String api(String server, String method, String parameters) throws Exception {
     var request =
-        HttpRequest.newBuilder(URI.create(server + "/api/publish"))
+        HttpRequest.newBuilder(URI.create(server + "/api/" + method))
             .header("X-API-Key", "dev")
-            .POST(HttpRequest.BodyPublishers.ofString(body))
+            .POST(HttpRequest.BodyPublishers.ofString(parameters))
             .build();
-    var answer = HTTP.send(request, HttpResponse.BodyHandlers.ofString());
-    assertTrue(answer.body().startsWith("{\"result\":"), answer.body());
+    var answer = HTTP.send(request, HttpResponse.BodyHandlers.ofString()).body();
+    assertTrue(answer.startsWith(RESULT) && answer.endsWith("}"), answer);
+    return answer.substring(RESULT.length(), answer.length() - 1);
   }
 
   private static String server(String variable) {

@@ -52,6 +52,19 @@ class ServerSideTest extends SdkTest {
   }
 
   @Test
+  void whatTheNextTokenDoesNotNameIsGone() throws Exception {
+    // The SDK asks for all that it had. What the client may have by itself it would get.
+    String stays = fresh("closed:"), goes = fresh("closed:");
+    var line = line(CONFIGURED);
+    var both = "[\"" + stays + "\",\"" + goes + "\"]";
+    var client = connectedOver(line, Token.of("ann").with("channels", both).sign());
+    client.subscribed.await(2, "both subscriptions");
+    client.sdk.setToken(Token.of("ann").with("channels", "[\"" + stays + "\"]").sign());
+    line.cut();
+    assertEquals(goes, client.unsubscribed.await(1, "the end of one").getChannel());
+  }
+
+  @Test
   void aTokenOfAnUnknownNamespaceIs102() {
     var token = Token.of("ann").with("channels", "[\"nope:x\"]").sign();
     var client = client(CONFIGURED, with(token));

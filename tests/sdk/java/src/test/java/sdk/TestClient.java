@@ -6,9 +6,11 @@ import io.github.centrifugal.centrifuge.ConnectingEvent;
 import io.github.centrifugal.centrifuge.DisconnectedEvent;
 import io.github.centrifugal.centrifuge.DuplicateSubscriptionException;
 import io.github.centrifugal.centrifuge.EventListener;
+import io.github.centrifugal.centrifuge.MessageEvent;
 import io.github.centrifugal.centrifuge.Options;
 import io.github.centrifugal.centrifuge.ServerPublicationEvent;
 import io.github.centrifugal.centrifuge.ServerSubscribedEvent;
+import io.github.centrifugal.centrifuge.ServerUnsubscribedEvent;
 import io.github.centrifugal.centrifuge.SubscriptionOptions;
 import java.net.Proxy;
 
@@ -20,7 +22,11 @@ final class TestClient extends EventListener implements AutoCloseable {
   /** Of server-side subscriptions. */
   final Events<ServerSubscribedEvent> subscribed = new Events<>();
 
+  final Events<ServerUnsubscribedEvent> unsubscribed = new Events<>();
   final Events<ServerPublicationEvent> publications = new Events<>();
+  /** Of no channel. */
+  final Events<MessageEvent> messages = new Events<>();
+
   final Client sdk;
 
   TestClient(String server, Options options) {
@@ -88,5 +94,15 @@ final class TestClient extends EventListener implements AutoCloseable {
   @Override
   public void onPublication(Client client, ServerPublicationEvent event) {
     publications.add(event);
+  }
+
+  @Override
+  public void onUnsubscribed(Client client, ServerUnsubscribedEvent event) {
+    unsubscribed.add(event);
+  }
+
+  @Override
+  public void onMessage(Client client, MessageEvent event) {
+    messages.add(event);
   }
 }

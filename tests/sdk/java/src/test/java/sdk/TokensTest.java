@@ -134,12 +134,6 @@ class TokensTest extends SdkTest {
     return client.disconnected.await(1, "the refusal").getCode();
   }
 
-  private static SubscriptionOptions opened(Token token) {
-    var options = new SubscriptionOptions();
-    options.setToken(token.sign());
-    return options;
-  }
-
   /** What the SDK is given when it asks for a token for the n-th time; {@code null} for a refusal. */
   private record Tokens(IntFunction<String> next, Events<Integer> asked) {
     Tokens(IntFunction<String> next) {
