@@ -63,7 +63,8 @@ pub trait Outbox {
 
     /// The session takes input again: [`Hub::wants_input`](crate::Hub::wants_input) had become
     /// `false` for it and is `true` now. Whoever reads its connection should be woken. (With the
-    /// memory engine this never happens.)
+    /// memory engine and without an application this happens only behind a long history of which a session
+    /// may know little.)
     fn resume(&mut self, to: SessionId);
 
     /// What the client of a session is told to name in requests beside its connection: goes into

@@ -77,6 +77,7 @@ impl Hub {
             lag.waits = false;
             self.pump(now, id, out);
         }
+        self.resume_filtered(now, id, out);
         self.settle(now, out);
     }
 

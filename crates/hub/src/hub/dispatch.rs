@@ -151,7 +151,7 @@ impl Hub {
             Some(Request::Publish(request)) => self.publish(now, id, number, &request, out),
             Some(Request::Presence(request)) => self.presence(now, id, number, &request),
             Some(Request::PresenceStats(request)) => self.presence_stats(now, id, number, &request),
-            Some(Request::History(request)) => self.history(now, id, number, request),
+            Some(Request::History(request)) => self.history(now, id, number, request, out),
             Some(Request::Rpc(request)) => self.rpc(now, id, number, &request, out),
             Some(Request::Refresh(request)) => self.refresh(now, id, number, &request, out),
             Some(Request::SubRefresh(request)) => self.sub_refresh(now, id, number, &request, out),
@@ -279,7 +279,7 @@ impl Hub {
                 (command, Self::finish_presence_stats(result))
             }
             (Waiting::FilteredHistory { command, read }, Outcome::History(result)) => {
-                let result = self.on_filtered(now, id, command, read, result);
+                let result = self.on_filtered(now, id, command, read, result, out);
                 (command, result)
             }
             (

@@ -11,13 +11,14 @@ use tautline_protocol::{Disconnect, Encoding, ErrorCode, Response};
 
 use super::channel_name::ChannelName;
 use super::cursor::PAGE_PUBLICATIONS;
-use super::dispatch::{Progress, Refusal};
+use super::dispatch::{Flow, Progress, Refusal};
 use super::queries::{answer_bytes, history_result};
 use super::unfit::fit;
 use super::waiting::Waiting;
 use super::{Hub, SessionId};
 use crate::Now;
 use crate::engine::{EngineError, HistoryPage, HistoryRead, Started, weight};
+use crate::outbox::Outbox;
 
 /// What is imposed on a subscriber, and what it asked for itself.
 #[derive(Clone, Debug)]
@@ -90,8 +91,8 @@ pub(crate) struct FilteredRead {
     /// The answer may have something in it that the connection can't be sent.
     json_only: bool,
     bytes: usize,
-    /// How many more are looked through.
-    left: usize,
+    /// It goes on when what waits for its client is written, and others have had their turn.
+    rests: bool,
 }
 
 impl FilteredRead {
@@ -107,8 +108,13 @@ impl FilteredRead {
             found: Vec::new(),
             json_only,
             bytes: 0,
-            left: MAX_LOOKED_THROUGH,
+            rests: false,
         }
+    }
+
+    /// Whether [`Hub::drained`] lets it go on.
+    pub(super) fn rests(&self) -> bool {
+        self.rests
     }
 
     /// Takes from a page what passes. Whether there may be more to come.
@@ -118,10 +124,6 @@ impl FilteredRead {
         };
         self.read.since = Some(last.offset);
         for publication in &page.publications {
-            if self.left == 0 {
-                return false;
-            }
-            self.left -= 1;
             if !self.filter.matches(&publication.tags) {
                 continue;
             }
@@ -139,20 +141,24 @@ impl FilteredRead {
         } else {
             last.offset >= page.top.offset
         };
-        !is_end && self.found.len() < self.wanted && self.left > 0
+        !is_end && self.found.len() < self.wanted
     }
 }
 
 impl Hub {
-    /// Reads history for a session that may not know all of it.
-    pub(super) fn read_filtered(
+    /// Reads history for a session that may not know all of it, to the end of the stream if need be: a
+    /// page with less than was asked for would say that there is no more. However much there is to look
+    /// through, others have their turn meanwhile.
+    pub(super) fn read_filtered<O: Outbox>(
         &mut self,
         now: Now,
         id: SessionId,
         number: u32,
         mut read: Box<FilteredRead>,
+        out: &mut O,
     ) -> Result<Progress, Refusal> {
-        loop {
+        let command = number;
+        for _ in 0..PAGES_AT_ONCE {
             let ticket = self.ticket();
             match self.engine.history(now, ticket, read.read.clone()) {
                 Started::Done(result) => {
@@ -161,26 +167,49 @@ impl Hub {
                     }
                 }
                 Started::Later => {
-                    let command = number;
                     self.wait(id, ticket, Waiting::FilteredHistory { command, read });
                     return Ok(Progress::Wait);
                 }
             }
         }
+        read.rests = true;
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.waiting = Some(Box::new(Waiting::FilteredHistory { command, read }));
+            out.when_drained(id);
+        }
+        Ok(Progress::Wait)
+    }
+
+    /// Goes on with a read that rests, if the session waits for one.
+    pub(super) fn resume_filtered<O: Outbox>(&mut self, now: Now, id: SessionId, out: &mut O) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        let waiting = session.waiting.take_if(|waiting| waiting.rests());
+        let Some(Waiting::FilteredHistory { command, mut read }) = waiting.map(|waiting| *waiting)
+        else {
+            return;
+        };
+        read.rests = false;
+        let result = self.read_filtered(now, id, command, read, out);
+        if self.finish(now, id, command, result, out) == Flow::Next {
+            self.run_backlog(now, id, out);
+        }
     }
 
     /// One page of it has come.
-    pub(super) fn on_filtered(
+    pub(super) fn on_filtered<O: Outbox>(
         &mut self,
         now: Now,
         id: SessionId,
         number: u32,
         mut read: Box<FilteredRead>,
         result: Result<HistoryPage, EngineError>,
+        out: &mut O,
     ) -> Result<Progress, Refusal> {
         match self.take_filtered(&mut read, result)? {
             Some(progress) => Ok(progress),
-            None => self.read_filtered(now, id, number, read),
+            None => self.read_filtered(now, id, number, read, out),
         }
     }
 
@@ -211,5 +240,6 @@ impl Hub {
     }
 }
 
-/// How many publications are looked through for one answer, however few of them pass.
-const MAX_LOOKED_THROUGH: usize = 10_000;
+/// How many pages are looked through for a session before others have their turn: as little as is worth
+/// the interruption, because many may do that at the same time.
+const PAGES_AT_ONCE: usize = 4;

@@ -75,7 +75,10 @@ impl Hub {
         }
         session.armed = 0;
         let is_due = |at: Option<Duration>| at.is_some_and(|at| now.monotonic >= at);
-        let is_waiting = session.waiting.is_some();
+        // The answer to a ping may be among the input that isn't read: not the client's fault, unless what
+        // keeps the input waiting is that the client doesn't read.
+        let waiting = session.waiting.as_deref();
+        let is_deaf = waiting.is_some_and(|waiting| !waiting.rests() || out.queued(id) == 0);
         let connected = match &mut session.state {
             State::Opened { stale_at, .. } | State::Refused { stale_at } => {
                 if is_due(Some(*stale_at)) {
@@ -99,8 +102,7 @@ impl Hub {
             options.ping_interval,
             options.pong_timeout,
             flow(id, out),
-            // The answer may be among the input that isn't read: not the client's fault.
-            is_waiting,
+            is_deaf,
         );
         if beat == Beat::Dead {
             return self.end(now, id, &Disconnect::NO_PONG, out);

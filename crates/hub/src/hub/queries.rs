@@ -16,6 +16,7 @@ use super::{Hub, SessionId};
 use crate::Now;
 use crate::config::{DataFormat, HubConfig};
 use crate::engine::{Channel, EngineError, HistoryPage, HistoryRead, Started};
+use crate::outbox::Outbox;
 
 impl Hub {
     pub(super) fn presence_stats(
@@ -42,12 +43,13 @@ impl Hub {
         Ok(Progress::Answer(Response::PresenceStats(result?)))
     }
 
-    pub(super) fn history(
+    pub(super) fn history<O: Outbox>(
         &mut self,
         now: Now,
         id: SessionId,
         number: u32,
         request: HistoryRequest<'_>,
+        out: &mut O,
     ) -> Result<Progress, Refusal> {
         let (name, permissions) = self.known_channel(id, &request.channel)?;
         let options = self
@@ -75,7 +77,7 @@ impl Hub {
         let filter = self.imposed_on(id, &name)?.filter(|_| limit > 0);
         if let Some(filter) = filter {
             let read = FilteredRead::new(filter, read, epoch, json_only);
-            return self.read_filtered(now, id, number, Box::new(read));
+            return self.read_filtered(now, id, number, Box::new(read), out);
         }
         let ticket = self.ticket();
         match self.engine.history(now, ticket, read) {

@@ -131,6 +131,11 @@ impl Waiting {
 }
 
 impl Waiting {
+    /// Whether it goes on by [`Hub::drained`](super::Hub::drained), and by nothing else.
+    pub(crate) fn rests(&self) -> bool {
+        matches!(self, Self::FilteredHistory { read, .. } if read.rests())
+    }
+
     /// What is waited for of a channel.
     pub(crate) fn subscribing(&mut self, channel: u32) -> Option<&mut Subscribing> {
         let subscriptions = match self {

@@ -321,25 +321,130 @@ fn a_filter_that_can_not_be_read_opens_nothing() {
     }
 }
 
-#[test]
-fn looking_through_history_for_one_answer_ends() {
-    let mut setup = setup();
-    setup.channel.namespaces[0].history_size = 20_000;
-    let mut world = World::with(setup);
-    for number in 0..12_000 {
-        publish(&mut world, "room:a", number, &tagged(&[]));
+/// A channel with as many publications that nobody may know of but the English, and one for them; and an
+/// English subscriber.
+fn long_history(world: &mut World, hidden: usize) -> Client {
+    for number in 0..hidden {
+        publish(world, "room:a", number, &tagged(&[]));
+        if number % 1000 == 0 {
+            // An engine takes only so many at once.
+            world.settle();
+        }
     }
-    publish(&mut world, "room:a", 12_000, &tagged(&[("lang", "en")]));
+    publish(world, "room:a", hidden, &tagged(&[("lang", "en")]));
     world.settle();
     let client = world.connect_as(1, "42");
     let request = json!({"channel": "room:a", "token": ticket("room:a", &lang("en"))});
     world.tell(client, json!({"id": 2, "subscribe": request}));
-    let page = json!({"channel": "room:a", "limit": 10});
-    assert_eq!(history(&mut world, client, page).0, [0; 0]);
-    let page = json!({"channel": "room:a", "limit": 10, "since": {"offset": 10_000, "epoch": ""}});
-    assert_eq!(history(&mut world, client, page).0, [12_000]);
-    let page = json!({"channel": "room:a", "limit": 10, "reverse": true});
-    assert_eq!(history(&mut world, client, page).0, [12_000]);
+    client
+}
+
+fn long_setup() -> Setup {
+    let mut setup = setup();
+    setup.channel.namespaces[0].history_size = 20_000;
+    setup
+}
+
+#[test]
+fn what_is_hidden_does_not_end_a_page() {
+    for delays in [None, Some(DelayOptions::default())] {
+        let mut world = World::with(Setup {
+            delays,
+            ..long_setup()
+        });
+        let client = long_history(&mut world, 12_000);
+        let page = json!({"channel": "room:a", "limit": 10});
+        assert_eq!(history(&mut world, client, page).0, [12_000]);
+        let page = json!({"channel": "room:a", "limit": 10, "since": {"offset": 12_001}});
+        assert_eq!(history(&mut world, client, page).0, [0; 0]);
+        let page = json!({"channel": "room:a", "limit": 10, "reverse": true});
+        assert_eq!(history(&mut world, client, page).0, [12_000]);
+        let page = json!({"channel": "room:a", "limit": 1, "reverse": true});
+        assert_eq!(history(&mut world, client, page).0, [12_000]);
+    }
+}
+
+#[test]
+fn others_have_their_turn_while_a_long_history_is_looked_through() {
+    let mut world = World::with(long_setup());
+    let client = long_history(&mut world, 12_000);
+    let other = world.connect_as(1, "43");
+    let ask = |world: &mut World, behind: &str| {
+        let ask = json!({"id": 3, "history": {"channel": "room:a", "limit": 10}});
+        world.send_only(client, &format!("{ask}{behind}"));
+        assert!(world.heard(client).is_empty(), "all at once");
+        assert!(!world.workers[1].hub.wants_input(client.id));
+    };
+    // What comes behind it waits.
+    ask(
+        &mut world,
+        "\n{\"id\":4,\"unsubscribe\":{\"channel\":\"x\"}}",
+    );
+    world.send_only(client, r#"{"id":5,"unsubscribe":{"channel":"y"}}"#);
+    let mut turns = 0;
+    while world.drain(1) {
+        turns += 1;
+        let heard = world.tell_only(other, json!({"id": 2, "unsubscribe": {"channel": "x"}}));
+        assert_eq!(heard.len(), 1, "nobody else waits");
+    }
+    assert!((6..20).contains(&turns), "{turns}");
+    let heard = world.heard(client);
+    let ids: Vec<_> = heard.iter().map(|reply| reply["id"].clone()).collect();
+    assert_eq!(ids, [json!(3), json!(4), json!(5)]);
+    assert_eq!(
+        heard[0]["history"]["publications"][0]["offset"],
+        json!(12_001)
+    );
+    assert_eq!(world.workers[1].out.resumed, [client.id]);
+    // Whoever goes in the middle leaves nothing behind.
+    ask(&mut world, "");
+    world.drain(1);
+    world.drop_connection(client);
+    while world.drain(1) {}
+    assert_eq!(world.workers[1].hub.stats().clients, 1);
+}
+
+#[test]
+fn who_asks_for_a_long_history_and_reads_nothing_is_found_out() {
+    let mut setup = long_setup();
+    setup.client.ping_interval = Duration::from_secs(25);
+    let mut world = World::with(setup);
+    let clients = [(); 2].map(|()| long_history(&mut world, 6_000));
+    let ask = json!({"id": 3, "history": {"channel": "room:a", "limit": 10}}).to_string();
+    let [deaf, slow] = clients;
+    for client in clients {
+        let stalled = &mut world.workers[1].out.stalled;
+        stalled.insert(client.id, 150);
+        world.send_only(client, &ask);
+    }
+    for _ in 0..60 {
+        world.seconds(1);
+        // A little at a time, and never all.
+        if let Some(waiting) = world.workers[1].out.stalled.get_mut(&slow.id) {
+            *waiting -= 2;
+        }
+    }
+    assert_eq!(world.closed(deaf), Some((3012, true)), "no pong");
+    assert_eq!(world.closed(slow), None);
+    world.workers[1].out.stalled.clear();
+    world.settle();
+    let heard = world.heard(slow);
+    assert!(heard.iter().any(|reply| reply["id"] == 3), "{heard:?}");
+}
+
+#[test]
+fn a_history_that_begins_anew_while_it_is_looked_through_is_said_to() {
+    let mut world = World::with(long_setup());
+    let client = long_history(&mut world, 6_000);
+    world.send_only(
+        client,
+        &json!({"id": 3, "history": {"channel": "room:a", "limit": 10}}).to_string(),
+    );
+    // Longer than positions are remembered.
+    world.now.monotonic += Duration::from_secs(40 * 24 * 3600);
+    world.settle();
+    let heard = world.heard(client);
+    assert_eq!(heard[0]["error"]["code"], json!(112), "{heard:?}");
 }
 
 fn filters() -> impl Strategy<Value = Value> {

@@ -307,6 +307,12 @@ impl World {
         self.heard(client)
     }
 
+    /// The same, and delivers nothing.
+    pub(crate) fn tell_only(&mut self, client: Client, command: Value) -> Vec<Value> {
+        self.send_only(client, &command.to_string());
+        self.heard(client)
+    }
+
     /// What the client was told since it last looked.
     pub(crate) fn heard(&mut self, client: Client) -> Vec<Value> {
         let messages = self.workers[client.worker].out.messages.remove(&client.id);
