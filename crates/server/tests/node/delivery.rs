@@ -119,6 +119,40 @@ fn a_reader_that_is_too_slow_misses_nothing_where_there_is_history() {
     assert!(slow.text().contains("live"));
 }
 
+/// However much is hidden from a client: what is behind it is found, and what the client asks for next comes
+/// next.
+#[test]
+fn a_page_of_history_is_looked_for_behind_all_that_is_hidden() {
+    let server = Server::serve(
+        "hidden",
+        "[client]\nallow_anonymous_connect_without_token = true\n\
+         [http_api]\nkey = \"dev\"\n\
+         [channel.without_namespace]\nallow_subscribe_for_client = true\nallow_subscribe_for_anonymous = true\n\
+         allow_history_for_client = true\nallow_history_for_anonymous = true\n\
+         history_size = 20000\nhistory_ttl = \"1h\"\n\
+         server_tags_filter = '{\"key\":\"for\",\"cmp\":\"eq\",\"val\":\"all\"}'\n",
+    );
+    let hidden = [r#"{"publish":{"channel":"log","data":1}}"#; 1000].join(",");
+    let hidden = format!(r#"{{"commands":[{hidden}]}}"#);
+    for _ in 0..11 {
+        server.api("batch", &hidden);
+    }
+    server.api(
+        "publish",
+        r#"{"channel":"log","data":"found","tags":{"for":"all"}}"#,
+    );
+    let mut client = Client::subscribed(&server, "log");
+    client.send("{\"id\":3,\"history\":{\"channel\":\"log\",\"limit\":5}}\n{\"id\":4,\"history\":{\"channel\":\"log\"}}");
+    let page = client.text();
+    assert!(page.starts_with(r#"{"id":3,"#), "{page}");
+    assert!(page.contains(r#""data":"found""#), "{page}");
+    assert!(page.contains(r#""offset":11001"#), "{page}");
+    let position = client.text();
+    assert!(position.starts_with(r#"{"id":4,"#), "{position}");
+    client.send(r#"{"id":5,"history":{"channel":"log"}}"#);
+    assert!(client.text().starts_with(r#"{"id":5,"#));
+}
+
 /// What some can't keep up with, the others have at once; and each slow one comes out as its channel's
 /// policy says: with everything, or with the newest.
 #[test]
