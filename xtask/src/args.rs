@@ -21,6 +21,7 @@ usage: cargo xtask test [SUITE...] [--no-install]
                       interop      the WebSocket library with ws, websockets and Chromium, and behind proxies
                       sdk          the real JavaScript and Python SDKs against a server
                       client       the TypeScript package against a server, through a hostile proxy
+                      proxies      what comes through nginx, HAProxy, Caddy and a hostile proxy, by which rung
                       browser      the chat page and the TypeScript package in headless Chromium
                       conformance  Autobahn, strict, against the WebSocket engine in both roles
   conformance       Autobahn alone; CASES selects, for example 6.* or 'core,9.*,!9.4.*'; 'all' has the
@@ -32,8 +33,8 @@ usage: cargo xtask test [SUITE...] [--no-install]
   --no-install      install nothing: what is missing fails, with its name and how to get it
   --help            this text
 
-What the suites need beyond Rust is Python 3.10 with venv, Node.js 20, Chromium, nginx and HAProxy. On Debian and
-Ubuntu, as root or where sudo asks for no password, missing ones are installed; packages from npm and
+What the suites need beyond Rust is Python 3.10 with venv, Node.js 20, Chromium, nginx, HAProxy and Caddy. On
+Debian and Ubuntu, as root or where sudo asks for no password, missing ones are installed; packages from npm and
 PyPI go into the project's folders and target/ only.
 
 The last line is always 'N passed, M failed, K skipped'. Exit status: 0 all passed, 1 not, 2 for a

@@ -17,6 +17,7 @@ const INSTALL_LIMIT: Duration = Duration::from_secs(20 * 60);
 /// Something a suite can't do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Need {
+    Caddy,
     Chromium,
     Clippy,
     Go,
@@ -24,6 +25,7 @@ pub(crate) enum Need {
     Java,
     Nginx,
     Node,
+    Openssl,
     Python,
     Rustfmt,
 }
@@ -31,6 +33,7 @@ pub(crate) enum Need {
 /// What was found of what was asked for.
 #[derive(Default)]
 pub(crate) struct Tools {
+    caddy: Option<PathBuf>,
     chromium: Option<PathBuf>,
     go: Option<PathBuf>,
     haproxy: Option<PathBuf>,
@@ -65,6 +68,7 @@ impl Tools {
             install(context, &missing);
         }
         let mut tools = Self {
+            caddy: find_daemon("caddy", "CADDY"),
             chromium: find_chromium(),
             haproxy: find_daemon("haproxy", "HAPROXY"),
             nginx: find_daemon("nginx", "NGINX"),
@@ -112,6 +116,7 @@ impl Tools {
 
     fn has(context: &Context, need: Need) -> bool {
         match need {
+            Need::Caddy => find_daemon("caddy", "CADDY").is_some(),
             Need::Chromium => find_chromium().is_some(),
             Need::Clippy => answers(context.cargo(["clippy", "--version"])),
             Need::Haproxy => find_daemon("haproxy", "HAPROXY").is_some(),
@@ -119,9 +124,21 @@ impl Tools {
             Need::Go => go::find(context).is_some(),
             Need::Java => java::find().is_some(),
             Need::Node => node::find(context).is_some(),
+            Need::Openssl => {
+                let mut command = Command::new("openssl");
+                command.arg("version");
+                answers(command)
+            }
             Need::Python => python::find().is_some(),
             Need::Rustfmt => answers(context.cargo(["fmt", "--version"])),
         }
+    }
+
+    /// # Errors
+    ///
+    /// When the suite did not say that it needs it.
+    pub(crate) fn caddy(&self) -> Result<&PathBuf, Error> {
+        self.caddy.as_ref().ok_or_else(|| not_prepared("Caddy"))
     }
 
     /// # Errors
@@ -186,6 +203,9 @@ fn not_prepared(what: &str) -> Error {
 
 fn how_to_get(need: Need) -> &'static str {
     match need {
+        Need::Caddy => {
+            "Caddy: apt-get install caddy, or your system's package; CADDY=/path/to/it names one"
+        }
         Need::Chromium => {
             "Chromium: apt-get install chromium, or your system's package; CHROMIUM=/path/to/it names one"
         }
@@ -208,6 +228,7 @@ fn how_to_get(need: Need) -> &'static str {
             "Node.js 20 or newer with npm: https://nodejs.org, your system's package, or Python 3.10 \
              with venv and leave to install"
         }
+        Need::Openssl => "OpenSSL's command: apt-get install openssl, or your system's package",
         Need::Python => {
             "Python 3.10 or newer with venv: apt-get install python3 python3-venv, or your system's \
              package; PYTHON3=/path/to/it names one"
@@ -233,7 +254,8 @@ fn find_daemon(name: &str, variable: &str) -> Option<PathBuf> {
         .map(|folder| folder.join(name))
         .find(|program| {
             let mut command = Command::new(program);
-            command.arg("-v");
+            // Caddy's is a command.
+            command.arg(if name == "caddy" { "version" } else { "-v" });
             program.is_file() && answers(command)
         })
 }
@@ -278,12 +300,14 @@ fn install(context: &Context, missing: &[Need]) {
     let packages: Vec<_> = missing
         .iter()
         .flat_map(|need| match need {
+            Need::Caddy => &["caddy"][..],
             // The fonts are only recommended by it, but a page without letters proves little.
             Need::Chromium => &["chromium", "fonts-liberation"][..],
             Need::Python => &["python3", "python3-venv"][..],
             Need::Haproxy => &["haproxy"],
             Need::Java => &["default-jdk-headless", "maven"],
             Need::Nginx => &["nginx-light"],
+            Need::Openssl => &["openssl"],
             Need::Clippy | Need::Go | Need::Node | Need::Rustfmt => &[],
         })
         .copied()

@@ -6,6 +6,7 @@ mod conformance;
 mod interop;
 mod openapi;
 pub(crate) mod page;
+mod proxies;
 mod rust;
 mod sdk;
 mod supply;
@@ -30,6 +31,7 @@ pub(crate) enum Suite {
     Ladder,
     Openapi,
     Page,
+    Proxies,
     /// Part of `Rust`: what one runs all the time.
     Quick,
     Rust,
@@ -48,6 +50,7 @@ impl Suite {
         Self::Conformance,
         Self::Sdk,
         Self::Client,
+        Self::Proxies,
         Self::Browser,
     ];
 
@@ -65,6 +68,7 @@ impl Suite {
             Self::Ladder => "ladder",
             Self::Openapi => "openapi",
             Self::Page => "page",
+            Self::Proxies => "proxies",
             Self::Quick => "quick",
             Self::Rust => "rust",
             Self::Sdk => "sdk",
@@ -89,6 +93,13 @@ impl Suite {
                 Need::Haproxy,
             ],
             Self::Client | Self::Page => &[Need::Node],
+            Self::Proxies => &[
+                Need::Node,
+                Need::Nginx,
+                Need::Haproxy,
+                Need::Caddy,
+                Need::Openssl,
+            ],
             Self::Quick | Self::Rust => &[Need::Rustfmt, Need::Clippy],
             Self::Sdk => &[Need::Go, Need::Java, Need::Node, Need::Python],
             Self::Ladder | Self::Supply => &[],
@@ -126,6 +137,7 @@ pub(crate) fn run(context: &Context, suites: &[Suite], cases: &str) -> Vec<Repor
                 Suite::Ladder => rust::ladder(context, &mut report),
                 Suite::Openapi => openapi::run(context, &tools, &mut report),
                 Suite::Page => page::run(context, &tools, &mut report),
+                Suite::Proxies => proxies::run(context, &tools, &mut report),
                 Suite::Quick => rust::quick(context, &mut report),
                 Suite::Rust => rust::run(context, &mut report),
                 Suite::Sdk => sdk::run(context, &tools, &mut report),
