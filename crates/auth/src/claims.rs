@@ -177,9 +177,20 @@ impl Expected {
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Audience {
+pub(crate) enum Audience {
     One(String),
     Many(Vec<String>),
+}
+
+impl Audience {
+    /// All that are named.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
+        let texts = match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(many) => many,
+        };
+        texts.iter().map(String::as_str)
+    }
 }
 
 /// Seconds since 1970, possibly with a fraction (RFC 7519 §2). Times before 1970 and beyond any
@@ -245,12 +256,8 @@ impl RawClaims {
         let Some(expected) = expected else {
             return Ok(());
         };
-        let named = match &self.aud {
-            None => false,
-            Some(Audience::One(one)) => expected.is(one),
-            Some(Audience::Many(many)) => many.iter().any(|one| expected.is(one)),
-        };
-        if named {
+        let mut named = self.aud.iter().flat_map(Audience::texts);
+        if named.any(|one| expected.is(one)) {
             Ok(())
         } else {
             Err(InvalidToken::Audience)

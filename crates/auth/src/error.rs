@@ -46,6 +46,12 @@ pub enum InvalidToken {
     /// The key that the token names is for other algorithms than the token's.
     #[error("the key that the header's `kid` names is not for the algorithm {0}")]
     KeyAlgorithm(&'static str),
+    /// What the token says of its issuer or audience can't be filled into the URL of the key sets.
+    #[error(
+        "what issuer or audience say can't be filled into client.token.jwks_public_endpoint: only letters, digits, \
+         `-`, and behind the host `_`, `.` and `~` can"
+    )]
+    KeySet,
     /// A subscription token without `channel`.
     #[error("a subscription token needs the claim `channel`; is this a connection token?")]
     MissingChannel,

@@ -47,13 +47,15 @@
 //!
 //! HS256, HS384 and HS512 need the secret that both sides share. RS, PS, ES and EdDSA need a public
 //! key: given as [`PublicKey`], or from a key set that an identity provider publishes ([`JwkSet`]),
-//! where the token's `kid` says which. The sets are fetched by somebody else ([`RemoteKeys`]).
+//! where the token's `kid` says which. The sets are fetched by somebody else ([`RemoteKeys`]). A provider with
+//! many tenants may have one set for each; which, issuer or audience say ([`RemoteKeyFamily`]).
 
 mod algorithm;
 mod capabilities;
 mod claims;
 mod digest;
 mod error;
+mod family;
 mod jwks;
 mod key;
 mod pattern;
@@ -61,16 +63,19 @@ mod public_key;
 mod remote;
 mod secret;
 mod signer;
+mod url_template;
 mod verifier;
 
 pub use capabilities::{Allowed, Capabilities};
 pub use claims::{ConnectClaims, Overrides, SubscribeClaims, SubscriptionOptions};
 pub use digest::{DigestError, KeyDigest};
 pub use error::{InvalidToken, KeyError, SignError, TokenError};
+pub use family::{MAX_AWAITED_KEY_SETS, MAX_KEY_SETS, RemoteKeyFamily};
 pub use jwks::{JwkSet, JwkSetError, MAX_JWK_SET_KEYS, MAX_JWK_SET_LEN};
 pub use pattern::{MAX_PATTERN_LEN, Pattern, PatternError};
 pub use public_key::PublicKey;
 pub use remote::RemoteKeys;
 pub use secret::Secret;
 pub use signer::{Signer, TokenClaims};
+pub use url_template::{UrlTemplate, UrlTemplateError};
 pub use verifier::{MAX_TOKEN_LEN, Verifier, VerifierConfig};

@@ -63,9 +63,29 @@ impl Pattern {
         self.0.is_match(text)
     }
 
+    /// Whether it has a group of that name, such as `(?<tenant>[a-z]+)`.
+    pub(crate) fn has_group(&self, name: &str) -> bool {
+        self.0.capture_names().flatten().any(|group| group == name)
+    }
+
+    /// What its groups found in a text that it is found in.
+    pub(crate) fn groups<'t>(&self, text: &'t str) -> Option<Groups<'t>> {
+        self.0.captures(text).map(Groups)
+    }
+
     /// The text that it was made of.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
+    }
+}
+
+/// What the groups of a [`Pattern`] found in a text.
+pub(crate) struct Groups<'t>(regex_lite::Captures<'t>);
+
+impl<'t> Groups<'t> {
+    /// What the group of that name found, if anything.
+    pub(crate) fn get(&self, name: &str) -> Option<&'t str> {
+        self.0.name(name).map(|found| found.as_str())
     }
 }
 

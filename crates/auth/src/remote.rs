@@ -84,6 +84,16 @@ impl RemoteKeys {
         Arc::clone(&self.set.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether a fetch was asked for that isn't over.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.state().asked
+    }
+
+    /// Whether there is no key.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.set().is_empty()
+    }
+
     /// Asks for the set, unless that was done a moment ago. Whether it may come to something: whether
     /// a fetch is under way that was, or is now, asked for.
     pub(crate) fn want(&self, now_unix: Duration) -> bool {

@@ -613,3 +613,22 @@ fn what_a_token_allows_is_read() {
     assert_eq!(claims.subs["a"].tags_filter.as_deref(), Some("{}"));
     assert!(connect(r#"{"caps":[{"channels":["("],"match":"regex"}]}"#).is_err());
 }
+
+#[test]
+fn signatures_may_be_skipped_and_nothing_else() {
+    let verifier = Verifier::new(VerifierConfig {
+        issuer: Some("us".into()),
+        skip_signature: true,
+        ..VerifierConfig::default()
+    });
+    let verifier = verifier.unwrap();
+    let token = |claims: &str| {
+        let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        format!("{}.{}.x", encode(r#"{"alg":"HS256"}"#), encode(claims))
+    };
+    let judge = |claims: &str| verifier.verify_connect(&token(claims), Duration::from_secs(100));
+    assert_eq!(judge(r#"{"sub":"7","iss":"us"}"#).unwrap().user, "7");
+    assert_eq!(judge(r#"{"sub":"7"}"#), Err(InvalidToken::Issuer.into()));
+    let expired = judge(r#"{"sub":"7","iss":"us","exp":99}"#);
+    assert_eq!(expired, Err(TokenError::Expired));
+}
