@@ -236,7 +236,7 @@ fn of_real_tenants_the_one_that_was_not_used_for_longest_goes() {
         let _ = world.judge(&tenant.token(), now);
         world.fetch(&all, now);
         // One is there, and its keys were good for nothing so far.
-        assert_eq!(world.judge(&tenant.token(), now).is_ok(), true);
+        assert!(world.judge(&tenant.token(), now).is_ok());
     }
     let now = NOW + Duration::from_secs(2000);
     assert!(world.judge(&tenants[0].token(), now).is_ok());

@@ -90,7 +90,7 @@ mod outbox;
 pub mod rate;
 mod time;
 
-pub use hub::{Operation, OverLimit};
+pub use hub::{Operation, OverLimit, RefusedTokens, TokenRefusal};
 
 pub use config::HubConfig;
 pub use entropy::Entropy;

@@ -1,163 +1,237 @@
 //! Key sets of identity providers: fetched over HTTP when a token needs them, and now and then.
 //!
-//! When a fetch is due is [`RemoteKeys`]' part. Here is how it is done, on the runtime of the main
-//! thread, one at a time: no worker waits for it.
+//! When a fetch is due is [`RemoteKeys`]' part. Here it is seen to, on one of the workers' runtimes, and no
+//! token waits for it: one fetch at a time for a set that is always the same, some for those of a family.
 
-use std::io;
+mod fetch;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::{HeaderValue, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
-use tautline_auth::{JwkSet, JwkSetError, MAX_JWK_SET_LEN, RemoteKeys};
-use tautline_websocket::conn::tls_config;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::sync::Notify;
-use tokio_rustls::TlsConnector;
+use http::Uri;
+use tautline_auth::{
+    JwkSet, Pattern, RemoteKeyFamily, RemoteKeys, UrlTemplate, UrlTemplateError, Verifier,
+};
+use tokio::sync::{Mutex, Notify, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_rustls::rustls::ClientConfig;
-use tokio_rustls::rustls::pki_types::ServerName;
 
-/// Where a key set is, and what is known of it.
+use self::fetch::{FetchError, fetch};
+
+/// Where key sets are, and what is known of them.
 #[derive(Debug)]
 pub struct KeySource {
-    url: Uri,
-    keys: Arc<RemoteKeys>,
-    asked: Arc<Notify>,
+    sets: Sets,
     /// Whom to trust; `None` for the certificate roots of the system.
     tls: Option<Arc<ClientConfig>>,
 }
 
+#[derive(Debug)]
+enum Sets {
+    One {
+        url: Uri,
+        keys: Arc<RemoteKeys>,
+        asked: Arc<Notify>,
+    },
+    Many {
+        family: Arc<RemoteKeyFamily>,
+        /// URLs of sets that are to be fetched: each at most once, so no more than there are sets.
+        asked: Mutex<mpsc::UnboundedReceiver<String>>,
+        open_to_forgery: bool,
+    },
+}
+
 impl KeySource {
-    /// A key set at a URL. Nothing is fetched yet.
-    pub(crate) fn new(url: &str) -> Result<Self, UrlError> {
-        Self::with(url, PAUSE, None)
+    /// A key set at a URL, or one for each of what the expressions find in tokens, if the URL has something
+    /// to fill in. Nothing is fetched yet.
+    pub(crate) fn new(
+        url: &str,
+        issuer: Option<&Pattern>,
+        audience: Option<&Pattern>,
+    ) -> Result<Self, UrlError> {
+        if UrlTemplate::is_template(url) {
+            Self::family(url, issuer, audience, FAMILY_PAUSE, None)
+        } else {
+            Self::one(url, PAUSE, None)
+        }
     }
 
-    fn with(url: &str, pause: Duration, tls: Option<Arc<ClientConfig>>) -> Result<Self, UrlError> {
-        if url.contains("{{") {
-            return Err(UrlError::Template);
-        }
-        let url: Uri = url.parse().map_err(|_| UrlError::NoUrl)?;
-        let is_known = matches!(url.scheme_str(), Some("http" | "https"));
-        if !is_known || url.host().is_none_or(str::is_empty) {
-            return Err(UrlError::NoUrl);
-        }
+    fn one(url: &str, pause: Duration, tls: Option<Arc<ClientConfig>>) -> Result<Self, UrlError> {
+        let url = parse(url)?;
         let asked = Arc::new(Notify::new());
         let ask = Arc::clone(&asked);
         let keys = RemoteKeys::new(pause, MAX_AGE, Box::new(move || ask.notify_one()));
-        Ok(Self {
-            url,
-            keys: Arc::new(keys),
-            asked,
-            tls,
-        })
+        let keys = Arc::new(keys);
+        let sets = Sets::One { url, keys, asked };
+        Ok(Self { sets, tls })
     }
 
-    /// The keys, as a verifier takes them.
-    pub(crate) fn keys(&self) -> Arc<RemoteKeys> {
-        Arc::clone(&self.keys)
+    fn family(
+        url: &str,
+        issuer: Option<&Pattern>,
+        audience: Option<&Pattern>,
+        pause: Duration,
+        tls: Option<Arc<ClientConfig>>,
+    ) -> Result<Self, UrlError> {
+        let template = UrlTemplate::parse(url)?;
+        // As it may come to be.
+        let example = parse(&url.replace("{{", "").replace("}}", "").replace('_', "-"))?;
+        let (ask, asked) = mpsc::unbounded_channel();
+        let ask = move |url: &str| {
+            let _ = ask.send(url.to_owned());
+        };
+        let (issuer, audience) = (issuer.cloned(), audience.cloned());
+        let family =
+            RemoteKeyFamily::new(template, issuer, audience, pause, MAX_AGE, Arc::new(ask))?;
+        let sets = Sets::Many {
+            family: Arc::new(family),
+            asked: Mutex::new(asked),
+            open_to_forgery: is_open_to_forgery(&example),
+        };
+        Ok(Self { sets, tls })
+    }
+
+    /// Has a verifier believe the keys.
+    pub(crate) fn give_to(&self, verifier: Verifier) -> Verifier {
+        match &self.sets {
+            Sets::One { keys, .. } => verifier.with_remote_keys(Arc::clone(keys)),
+            Sets::Many { family, .. } => verifier.with_remote_key_family(Arc::clone(family)),
+        }
     }
 
     /// Whether anybody on the way could put keys of his own in the place of the set's.
     pub(crate) fn is_open_to_forgery(&self) -> bool {
-        let host = self.url.host().unwrap_or_default();
-        let is_loopback =
-            host == "localhost" || host.starts_with("127.") || matches!(host, "[::1]" | "::1");
-        self.url.scheme_str() == Some("http") && !is_loopback
+        match &self.sets {
+            Sets::One { url, .. } => is_open_to_forgery(url),
+            Sets::Many {
+                open_to_forgery, ..
+            } => *open_to_forgery,
+        }
     }
 
-    /// Fetches whenever it is asked for. Never ends; dropping it loses a fetch at most.
+    /// Fetches whenever it is asked for. Never ends; dropping it loses the fetches under way.
     pub(crate) async fn run(&self) {
+        match &self.sets {
+            Sets::One { url, keys, asked } => loop {
+                keys.refresh(now());
+                if timeout(LOOK, asked.notified()).await.is_err() {
+                    continue;
+                }
+                let fetched = fetch_in_time(url, self.tls.clone()).await;
+                if let Err(error) = take_over(keys, url, fetched) {
+                    tracing::warn!(%url, %error, "the key set can't be fetched");
+                }
+            },
+            Sets::Many { family, asked, .. } => {
+                self.run_family(family, &mut *asked.lock().await).await;
+            }
+        }
+    }
+
+    /// Some at a time, and so many a second at the most: strangers choose which.
+    async fn run_family(
+        &self,
+        family: &RemoteKeyFamily,
+        asked: &mut mpsc::UnboundedReceiver<String>,
+    ) {
+        let mut pace = tokio::time::interval(PACE);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut complaints = Complaints::default();
+        let mut fetches = JoinSet::new();
         loop {
-            self.keys.refresh(now());
-            if tokio::time::timeout(LOOK, self.asked.notified())
-                .await
-                .is_err()
-            {
-                continue;
-            }
-            let fetched = match tokio::time::timeout(TIMEOUT, self.fetch()).await {
-                Ok(fetched) => fetched,
-                Err(_) => Err(FetchError::TimedOut),
+            // What is given up here is a tick at the most.
+            let next = async {
+                pace.tick().await;
+                asked.recv().await
             };
-            match fetched {
-                Ok(set) => {
-                    tracing::info!(
-                        url = %self.url, keys = set.len(), skipped = set.skipped(), "fetched the key set"
-                    );
-                    self.keys.replace(set, now());
+            tokio::select! {
+                Some(Ok((keys, url, fetched))) = fetches.join_next(), if !fetches.is_empty() => {
+                    let keys: Arc<RemoteKeys> = keys;
+                    if let Err(error) = take_over(&keys, &url, fetched) {
+                        complaints.about(&url, &error);
+                    }
                 }
-                Err(error) => {
-                    tracing::warn!(url = %self.url, %error, "the key set can't be fetched");
-                    self.keys.failed(now());
+                Some(url) = next, if fetches.len() < MAX_FETCHES => {
+                    let Some(keys) = family.set(&url) else {
+                        continue;
+                    };
+                    let Ok(url) = parse(&url) else {
+                        keys.failed(now());
+                        continue;
+                    };
+                    let tls = self.tls.clone();
+                    fetches.spawn(async move {
+                        let fetched = fetch_in_time(&url, tls).await;
+                        (keys, url, fetched)
+                    });
                 }
             }
         }
     }
+}
 
-    async fn fetch(&self) -> Result<JwkSet, FetchError> {
-        let is_https = self.url.scheme_str() == Some("https");
-        let host = self.url.host().unwrap_or_default();
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let port = self
-            .url
-            .port_u16()
-            .unwrap_or(if is_https { 443 } else { 80 });
-        let stream = TcpStream::connect((host, port)).await?;
-        if !is_https {
-            return self.fetch_over(stream).await;
+async fn fetch_in_time(url: &Uri, tls: Option<Arc<ClientConfig>>) -> Result<JwkSet, FetchError> {
+    let fetched = timeout(TIMEOUT, fetch(url, tls)).await;
+    fetched.unwrap_or(Err(FetchError::TimedOut(TIMEOUT)))
+}
+
+fn take_over(
+    keys: &RemoteKeys,
+    url: &Uri,
+    fetched: Result<JwkSet, FetchError>,
+) -> Result<(), FetchError> {
+    match fetched {
+        Ok(set) => {
+            tracing::info!(
+                %url, keys = set.len(), skipped = set.skipped(), "fetched the key set"
+            );
+            keys.replace(set, now());
+            Ok(())
         }
-        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        let tls = self.tls.clone().map_or_else(tls_config, Ok)?;
-        let secure = TlsConnector::from(tls).connect(name, stream).await;
-        let secure = secure.map_err(|error| FetchError::Tls {
-            host: host.to_owned(),
-            error,
-        })?;
-        self.fetch_over(secure).await
-    }
-
-    async fn fetch_over<S>(&self, stream: S) -> Result<JwkSet, FetchError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let path = self.url.path_and_query().map_or("/", |path| path.as_str());
-        let authority = self
-            .url
-            .authority()
-            .map_or("", |authority| authority.as_str());
-        // What stands before an @ is nobody's name.
-        let authority = authority.rsplit('@').next().unwrap_or_default();
-        let mut request = Request::get(path).body(Empty::<Bytes>::new())?;
-        let headers = request.headers_mut();
-        headers.insert(header::HOST, HeaderValue::from_str(authority)?);
-        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        let ask = async {
-            let response = sender.send_request(request).await?;
-            let status = response.status();
-            if status != StatusCode::OK {
-                return Err(FetchError::Status(status));
-            }
-            let body = Limited::new(response.into_body(), MAX_JWK_SET_LEN).collect();
-            let body = body.await.map_err(FetchError::Body)?.to_bytes();
-            Ok(JwkSet::parse(&body)?)
-        };
-        // The connection has to be driven for the answer to come.
-        let mut ask = std::pin::pin!(ask);
-        tokio::select! {
-            biased;
-            answer = &mut ask => answer,
-            ended = connection => {
-                ended?;
-                ask.await
-            }
+        Err(error) => {
+            keys.failed(now());
+            Err(error)
         }
     }
+}
+
+/// What is told of sets that can't be fetched: not all, as strangers make up which are looked for.
+#[derive(Default)]
+struct Complaints {
+    last: Option<Instant>,
+    untold: u64,
+}
+
+impl Complaints {
+    fn about(&mut self, url: &Uri, error: &FetchError) {
+        if self
+            .last
+            .is_some_and(|last| last.elapsed() < COMPLAINT_PAUSE)
+        {
+            self.untold += 1;
+            return;
+        }
+        let untold = std::mem::take(&mut self.untold);
+        self.last = Some(Instant::now());
+        tracing::warn!(%url, %error, untold, "the key set of a token can't be fetched");
+    }
+}
+
+fn parse(url: &str) -> Result<Uri, UrlError> {
+    let url: Uri = url.parse().map_err(|_| UrlError::NoUrl)?;
+    let is_known = matches!(url.scheme_str(), Some("http" | "https"));
+    if !is_known || url.host().is_none_or(str::is_empty) {
+        return Err(UrlError::NoUrl);
+    }
+    Ok(url)
+}
+
+fn is_open_to_forgery(url: &Uri) -> bool {
+    let host = url.host().unwrap_or_default();
+    let is_loopback =
+        host == "localhost" || host.starts_with("127.") || matches!(host, "[::1]" | "::1");
+    url.scheme_str() == Some("http") && !is_loopback
 }
 
 /// What can't be a key set's address.
@@ -165,37 +239,8 @@ impl KeySource {
 pub(crate) enum UrlError {
     #[error("is not a URL of a key set, such as https://id.example.com/.well-known/jwks.json")]
     NoUrl,
-    #[error(
-        "has `{{{{` in it: nothing is filled in here, as other servers do from issuer or audience; write the \
-         URL out"
-    )]
-    Template,
-}
-
-/// Why a set is not there.
-#[derive(Debug, thiserror::Error)]
-enum FetchError {
-    #[error("no answer within {} s", TIMEOUT.as_secs())]
-    TimedOut,
     #[error(transparent)]
-    Io(#[from] io::Error),
-    #[error(
-        "no TLS with {host}: {error}; its certificate must be for that name, and of an authority that this \
-         system trusts (or that is in the file which SSL_CERT_FILE names)"
-    )]
-    Tls { host: String, error: io::Error },
-    #[error(transparent)]
-    Http(#[from] hyper::Error),
-    #[error(transparent)]
-    Request(#[from] http::Error),
-    #[error("the URL's host can't be a header: {0}")]
-    Host(#[from] header::InvalidHeaderValue),
-    #[error("the answer has the status {0}, expected 200; redirections are not followed")]
-    Status(StatusCode),
-    #[error("the answer can't be read, or is longer than {MAX_JWK_SET_LEN} bytes: {0}")]
-    Body(#[source] Box<dyn std::error::Error + Send + Sync>),
-    #[error(transparent)]
-    Set(#[from] JwkSetError),
+    Template(#[from] UrlTemplateError),
 }
 
 fn now() -> Duration {
@@ -206,6 +251,18 @@ fn now() -> Duration {
 
 /// The least time between two fetches.
 const PAUSE: Duration = Duration::from_secs(10);
+
+/// The same for each set of a family, of which there may be many that don't exist.
+const FAMILY_PAUSE: Duration = Duration::from_secs(60);
+
+/// The least time between the beginnings of two fetches of a family's sets.
+const PACE: Duration = Duration::from_millis(50);
+
+/// How many sets of a family are fetched at a time.
+const MAX_FETCHES: usize = 4;
+
+/// The least time between two complaints about a family's sets.
+const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
 
 /// How old a set gets before it is fetched again.
 const MAX_AGE: Duration = Duration::from_secs(60 * 60);
@@ -224,7 +281,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use serde_json::{Value, json};
-    use tautline_auth::{TokenError, Verifier, VerifierConfig};
+    use tautline_auth::{MAX_JWK_SET_LEN, TokenError, VerifierConfig};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
@@ -288,10 +345,8 @@ mod tests {
             "https://",
             "https:///keys",
             "a b",
-            "https://{{tenant}}.example.com/keys",
-            "https://id.example.com/{{tenant}}/keys",
         ] {
-            assert!(KeySource::new(url).is_err(), "{url}");
+            assert!(KeySource::new(url, None, None).is_err(), "{url}");
         }
         for (url, open) in [
             ("https://id.example.com/keys", false),
@@ -300,7 +355,7 @@ mod tests {
             ("http://127.0.0.1/keys", false),
             ("http://[::1]:1/keys", false),
         ] {
-            let source = KeySource::new(url).expect(url);
+            let source = KeySource::new(url, None, None).expect(url);
             assert_eq!(source.is_open_to_forgery(), open, "{url}");
         }
     }
@@ -309,9 +364,9 @@ mod tests {
     async fn keys_are_there_when_a_token_needs_them() {
         let (set, token) = case("ES256");
         let (url, asked) = provider(vec![ok(&set)]).await;
-        let source = KeySource::new(&url).expect("a URL");
+        let source = KeySource::one(&url, PAUSE, None).expect("a URL");
         let verifier = Verifier::new(VerifierConfig::default()).expect("no key is wrong");
-        let verifier = verifier.with_remote_keys(source.keys());
+        let verifier = source.give_to(verifier);
         assert_eq!(
             verifier.verify_connect(&token, now()),
             Err(TokenError::Unavailable)
@@ -357,17 +412,13 @@ mod tests {
             (String::new(), ""),
         ] {
             let (url, _) = provider(vec![answer]).await;
-            let error = KeySource::new(&url)
-                .expect("a URL")
-                .fetch()
+            let error = fetch(&parse(&url).expect("a URL"), None)
                 .await
                 .expect_err("no set");
             assert!(error.to_string().contains(expected), "{error}");
         }
         let (url, _) = provider(vec![ok(&set)]).await;
-        let set = KeySource::new(&url)
-            .expect("a URL")
-            .fetch()
+        let set = fetch(&parse(&url).expect("a URL"), None)
             .await
             .expect("a set");
         assert_eq!(set.len(), 1);
@@ -375,6 +426,6 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/", listener.local_addr().expect("an address"));
         drop(listener);
-        assert!(KeySource::new(&url).expect("a URL").fetch().await.is_err());
+        assert!(fetch(&parse(&url).expect("a URL"), None).await.is_err());
     }
 }

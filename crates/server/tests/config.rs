@@ -464,11 +464,6 @@ fn public_keys_are_checked_when_they_are_configured() {
     }
     let endpoint = |url: &str| format!("[client.token]\njwks_public_endpoint = \"{url}\"\n");
     assert!(problem(&endpoint("id.example.com")).contains("is not a URL of a key set"));
-    let template = problem(&endpoint("https://id.example.com/{{tenant}}/keys"));
-    assert!(
-        template.contains("jwks_public_endpoint: has `{{` in it"),
-        "{template}"
-    );
     let warns = |url: &str| {
         let config = load(&endpoint(url)).unwrap();
         config
@@ -483,6 +478,63 @@ fn public_keys_are_checked_when_they_are_configured() {
         problem.contains("client.token.leeway") && problem.contains("5m"),
         "{problem}"
     );
+}
+
+#[test]
+fn what_tokens_fill_into_the_url_of_a_key_set_is_a_group_and_no_host() {
+    let token = |url: &str, more: &str| {
+        format!("[client.token]\njwks_public_endpoint = \"{url}\"\n{more}\n")
+    };
+    let issuer = "issuer_regex = '^https://id\\.example\\.com/(?<tenant>[a-z]+)$'";
+    let good = "https://id.example.com/{{tenant}}/keys";
+    let config = load(&token(good, issuer)).unwrap();
+    let warns = |config: &Config, text: &str| {
+        let mut warnings = config.warnings.iter();
+        warnings.any(|warning| warning.contains(text))
+    };
+    assert!(!warns(&config, "whoever is on the way"));
+    let open = load(&token(&good.replace("https", "http"), issuer)).unwrap();
+    assert!(warns(&open, "whoever is on the way"));
+    load(&token("https://{{tenant}}.id.example.com/keys", issuer)).unwrap();
+    for (url, more, expected) in [
+        (good, "", "`{{tenant}}` is no named group"),
+        (
+            good,
+            "issuer_regex = '(?<other>a)'",
+            "`{{tenant}}` is no named group",
+        ),
+        (
+            good,
+            &*format!("{issuer}\naudience_regex = '(?<tenant>a)'"),
+            "is a named group of both",
+        ),
+        (
+            "https://{{tenant}}/keys",
+            issuer,
+            "a token could send the server anywhere",
+        ),
+        ("{{tenant}}/keys", issuer, "must begin with https://"),
+        (
+            "https://id.example.com/{{tenant",
+            issuer,
+            "with no name and `}}`",
+        ),
+    ] {
+        let problem = problem(&token(url, more));
+        assert!(
+            problem.contains("client.token.jwks_public_endpoint: ") && problem.contains(expected),
+            "{problem}"
+        );
+    }
+}
+
+#[test]
+fn to_believe_any_signature_is_warned_of() {
+    let config = load("client.insecure_skip_token_signature_verify = true").unwrap();
+    let mut warnings = config.warnings.iter();
+    assert!(warnings.any(|text| text.contains("everybody can be any user")));
+    let mut warnings = config.warnings.iter();
+    assert!(!warnings.any(|text| text.contains("nobody can connect")));
 }
 
 #[test]

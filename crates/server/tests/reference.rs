@@ -26,6 +26,7 @@ const fn table(name: &'static str, source: &'static str, structure: &'static str
 }
 
 const SERVER: &str = "crates/server/src/config/mod.rs";
+const CONNECTIONS: &str = "crates/server/src/config/client.rs";
 const CLIENT: &str = "crates/hub/src/config/client.rs";
 const PROXY: &str = "crates/server/src/config/proxy.rs";
 const RATES: &str = "crates/hub/src/config/rate_limit.rs";
@@ -125,7 +126,7 @@ fn root() -> PathBuf {
 /// The fields of a table, without those that are tables of their own.
 fn fields(table: &Table) -> Vec<OptionEntry> {
     let source = std::fs::read_to_string(root().join(table.source)).expect("the source is there");
-    let start = format!("pub struct {} {{\n", table.structure);
+    let start = format!("struct {} {{\n", table.structure);
     let body = source.split_once(&start).expect("the struct is there").1;
     let body = body.split_once("\n}\n").expect("the struct ends").0;
     let mut fields = Vec::new();
@@ -154,33 +155,9 @@ fn fields(table: &Table) -> Vec<OptionEntry> {
         }
     }
     if table.name == "client" {
-        // The options that no struct has: the server takes them out of a table of the hub's.
-        fields.insert(
-            0,
-            OptionEntry {
-                name: "allowed_origins".into(),
-                default: json!([]),
-                kind: "list of texts".into(),
-                docs: "Whose pages may connect: origins such as `https://app.example.com`, in which \
-                       `*` stands for anything but `/`; `*` alone for any. Default: none, which means \
-                       the server's own origin."
-                    .into(),
-            },
-        );
-        fields.insert(
-            1,
-            OptionEntry {
-                name: "user_id_http_header".into(),
-                default: json!(""),
-                kind: "text".into(),
-                docs: "The header field in which a proxy in front says who the user is that it has \
-                       authenticated, such as `X-User-Id`: clients need no token then, and one that they \
-                       have goes before. Only where everybody comes through that proxy, and it removes the \
-                       field from what clients send: anybody else is whom they say. A request with two such \
-                       fields has none. Default: empty, nobody is believed."
-                    .into(),
-            },
-        );
+        // The server takes these out of a table of the hub's.
+        let own = self::fields(&self::table("", CONNECTIONS, "ConnectionOptions"));
+        fields.splice(0..0, own);
     }
     if table.name == "client.subscription_token" {
         fields.insert(

@@ -17,6 +17,7 @@ use super::dispatch::{Progress, Refusal};
 use super::liveness::Heartbeat;
 use super::sessions::{Conduct, Connected, State};
 use super::subscribe::{Grant, Plan};
+use super::tokens::{TokenKind, TokenRefusal};
 use super::users::Peers;
 use super::waiting::{Connecting, Waiting};
 use super::wheel::Deadline;
@@ -313,22 +314,17 @@ impl Hub {
             }
             return Err(Disconnect::BAD_REQUEST.into());
         }
-        let Some(verifier) = &self.config.verifier else {
-            tracing::debug!("a client sent a token, but no key is configured to verify it with");
-            return Err(Disconnect::INVALID_TOKEN.into());
-        };
-        let claims = verifier
-            .verify_connect(token, now.unix)
+        let claims = self
+            .verify_connection(now, token)
             .map_err(|error| match error {
                 TokenError::Expired | TokenError::NotYet => Refusal::from(ErrorCode::TokenExpired),
                 // Temporary: the client comes back with it.
                 TokenError::Unavailable => ErrorCode::Internal.into(),
-                _ => {
-                    tracing::debug!(%error, "refusing a connection token");
-                    Disconnect::INVALID_TOKEN.into()
-                }
+                _ => Disconnect::INVALID_TOKEN.into(),
             })?;
         if claims.user.is_empty() && options.disallow_anonymous_connection_tokens {
+            self.refused_tokens
+                .add(TokenKind::Connection, TokenRefusal::Anonymous);
             return Err(Disconnect::PERMISSION_DENIED.into());
         }
         let expire_at = claims.expire_at.filter(|_| !options.insecure);

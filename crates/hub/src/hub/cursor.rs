@@ -24,6 +24,7 @@ use super::held::{Held, slow_consumer};
 use super::limit::OverLimit;
 use super::patches::Sequence;
 use super::recovery::is_at_head;
+use super::tokens::RefusedTokens;
 use super::waiting::Pending;
 use super::{Hub, SessionId};
 use crate::Now;
@@ -64,6 +65,8 @@ pub struct HubCounters {
     pub slow: u64,
     /// What was done too often.
     pub over_limit: OverLimit,
+    /// Tokens that were refused.
+    pub refused_tokens: RefusedTokens,
 }
 
 impl Hub {

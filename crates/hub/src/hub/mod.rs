@@ -52,6 +52,7 @@ mod slab;
 mod subscribe;
 mod subscribing;
 mod tail;
+mod tokens;
 mod unfit;
 mod unsubscribe;
 mod users;
@@ -75,6 +76,7 @@ pub use self::limit::{Operation, OverLimit};
 pub use self::presence::{ApiPresence, PresenceList};
 pub(crate) use self::seats::Seats;
 pub use self::sessions::Transport;
+pub use self::tokens::{RefusedTokens, TokenRefusal};
 pub use crate::outbox::SessionId;
 
 use self::ask::Asking;
@@ -84,6 +86,7 @@ use self::drain::Drain;
 use self::patches::Patches;
 use self::run::Run;
 use self::sessions::{Connected, Session, Sessions, State};
+use self::tokens::RefusalCounter;
 use self::users::Users;
 use self::waiting::Pending;
 use self::wheel::{Tick, Wheel};
@@ -142,6 +145,7 @@ pub struct Hub {
     /// Kept for its capacity: publications that are fanned out together.
     run: Run,
     counters: HubCounters,
+    refused_tokens: RefusalCounter,
     /// How many sessions were ended from this side, by code.
     disconnects: BTreeMap<u32, u64>,
     /// Kept for its capacity: the message being encoded.
@@ -214,6 +218,7 @@ impl Hub {
             full: Vec::new(),
             run: Run::default(),
             counters: HubCounters::default(),
+            refused_tokens: RefusalCounter::default(),
             disconnects: BTreeMap::new(),
             scratch: Vec::new(),
             patches: Patches::default(),
@@ -308,7 +313,10 @@ impl Hub {
 
     /// Counts what has happened since the hub was made.
     pub fn counters(&self) -> HubCounters {
-        self.counters
+        HubCounters {
+            refused_tokens: self.refused_tokens.get(),
+            ..self.counters
+        }
     }
 
     /// How many sessions were ended from this side since the hub was made, by code.

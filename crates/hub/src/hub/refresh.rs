@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use tautline_auth::{Allowed, Capabilities, SubscribeClaims, TokenError};
 use tautline_protocol::filter::Filter;
-use tautline_protocol::message::{
-    ClientInfo, Error, RefreshRequest, RefreshResult, SubRefreshRequest,
-};
+use tautline_protocol::message::{Error, RefreshRequest, RefreshResult, SubRefreshRequest};
 use tautline_protocol::{Disconnect, ErrorCode, Response, UnsubscribeCode};
 
 use super::ask::AskedCommand;
@@ -14,6 +12,7 @@ use super::channel_name::ChannelName;
 use super::connect::{deadline, time_to_live};
 use super::dispatch::{Progress, Refusal};
 use super::enforce::{self, Filters};
+use super::tokens::{TokenKind, TokenRefusal};
 use super::wheel::Deadline;
 use super::{Hub, SessionId};
 use crate::Now;
@@ -42,29 +41,22 @@ impl Hub {
             let command = AskedCommand::Refresh { command: number };
             return self.ask_for_command(now, id, client, question, command, out);
         }
-        let verifier = self
-            .config
-            .verifier
-            .as_ref()
-            .ok_or(Disconnect::INVALID_TOKEN)?;
-        let claims =
-            verifier
-                .verify_connect(&request.token, now.unix)
-                .map_err(|error| match error {
-                    TokenError::Expired | TokenError::NotYet => Refusal::from(Disconnect::EXPIRED),
-                    // Temporary: the client tries again.
-                    TokenError::Unavailable => ErrorCode::Internal.into(),
-                    _ => {
-                        tracing::debug!(%error, "refusing a token to refresh with");
-                        Disconnect::INVALID_TOKEN.into()
-                    }
-                })?;
+        let claims = self
+            .verify_connection(now, &request.token)
+            .map_err(|error| match error {
+                TokenError::Expired | TokenError::NotYet => Refusal::from(Disconnect::EXPIRED),
+                // Temporary: the client tries again.
+                TokenError::Unavailable => ErrorCode::Internal.into(),
+                _ => Disconnect::INVALID_TOKEN.into(),
+            })?;
         let grace = self.config.client.expired_close_delay;
         let expire_at = claims.expire_at.filter(|_| !self.config.client.insecure);
         let Some(connected) = self.sessions.connected_mut(id) else {
             return Ok(Progress::Done);
         };
         if claims.user != *connected.info.user {
+            self.refused_tokens
+                .add(TokenKind::Connection, TokenRefusal::Bearer);
             return Err(Disconnect::INVALID_TOKEN.into());
         }
         // The server-side subscriptions are those of the token. Where a new one names others, be it more
@@ -167,7 +159,7 @@ impl Hub {
                     TokenError::Unavailable => ErrorCode::Internal.into(),
                     _ => Disconnect::INVALID_TOKEN.into(),
                 })?;
-        check_bearer(&claims, &info, &request.channel)?;
+        self.check_bearer(&claims, &info, &request.channel)?;
         let ttl = time_to_live(now, claims.expire_at)?;
         self.impose(id, channel, &claims)?;
         let expires_at =
@@ -235,38 +227,5 @@ impl Hub {
         let channel = self.channels.get(channel)?;
         let class = channel.subscribers.get(slot)?.class;
         channel.classes.as_deref()?.filter(class).cloned()
-    }
-
-    /// What a subscription token says. Whether it is for this bearer and channel is another
-    /// question: [`check_bearer`].
-    pub(super) fn verify_subscription(
-        &self,
-        now: Now,
-        token: &str,
-    ) -> Result<SubscribeClaims, TokenError> {
-        let Some(verifier) = &self.config.subscription_verifier else {
-            tracing::debug!("a client sent a token, but no key is configured to verify it with");
-            return Err(tautline_auth::InvalidToken::Signature.into());
-        };
-        let claims = verifier.verify_subscribe(token, now.unix);
-        claims.inspect_err(|error| tracing::debug!(%error, "refusing a subscription token"))
-    }
-}
-
-/// A genuine token in the wrong hands, or for another channel, is an attack or a grave mistake.
-pub(super) fn check_bearer(
-    claims: &SubscribeClaims,
-    info: &Arc<ClientInfo>,
-    channel: &str,
-) -> Result<(), Disconnect> {
-    let is_for_client = claims
-        .client
-        .as_deref()
-        .is_none_or(|client| client == &*info.client);
-    if claims.user == *info.user && claims.channel == channel && is_for_client {
-        Ok(())
-    } else {
-        tracing::debug!("a subscription token is for another user, channel or client");
-        Err(Disconnect::INVALID_TOKEN)
     }
 }

@@ -13,7 +13,6 @@ use super::connect::time_to_live;
 use super::dispatch::{Progress, Refusal};
 use super::enforce::{self, Filters};
 use super::permission::Permissions;
-use super::refresh::check_bearer;
 use super::waiting::{Waiting, Wants};
 use super::{Hub, SessionId};
 use crate::Now;
@@ -250,7 +249,7 @@ impl Hub {
                     TokenError::Unavailable => ErrorCode::Internal,
                     _ => ErrorCode::PermissionDenied,
                 })?;
-            check_bearer(&claims, info, name.full)?;
+            self.check_bearer(&claims, info, name.full)?;
             let ttl = time_to_live(now, claims.expire_at)?;
             return Ok(Grant::new(ttl, claims.options));
         }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde_json::json;
 use tautline_auth::TokenClaims;
 use tautline_hub::config::ClientOptions;
-use tautline_hub::{Frame, HubStats};
+use tautline_hub::{Frame, HubStats, TokenRefusal};
 
-use crate::support::{Client, Setup, World, sign, token};
+use crate::support::{Client, Setup, World, channel_token, sign, sign_claims, token};
 
 fn strict() -> World {
     World::with(Setup {
@@ -377,4 +377,59 @@ fn who_has_been_found_out_already_needs_no_token() {
     let client = world.open_as(0, "7");
     world.tell(client, json!({"id": 1, "connect": {"token": "garbage"}}));
     assert_eq!(world.closed(client).map(|(code, _)| code), Some(3500));
+}
+
+#[test]
+fn tokens_that_let_nobody_in_are_counted_by_reason() {
+    let mut setup = Setup::default();
+    setup.client.disallow_anonymous_connection_tokens = true;
+    let mut world = World::with(setup);
+    let refused = |world: &World| world.workers[0].hub.counters().refused_tokens;
+    let on_connect = [
+        (token("7", Some(0)), TokenRefusal::Expired),
+        (
+            sign_claims(&json!({"sub": "7", "nbf": 4_000_000_000_u64})),
+            TokenRefusal::NotYet,
+        ),
+        (token("7", None).replace('.', ".x"), TokenRefusal::Signature),
+        ("garbage".into(), TokenRefusal::Malformed),
+        ("x".repeat(20_000), TokenRefusal::TooLong),
+        (channel_token("7", "vault:1", None), TokenRefusal::Kind),
+        (token("", None), TokenRefusal::Anonymous),
+    ];
+    for (token, refusal) in &on_connect {
+        let before = refused(&world).connection;
+        assert_ne!(outcome(&mut world, token), 0);
+        let mut expected = before;
+        expected[refusal.index()] += 1;
+        assert_eq!(refused(&world).connection, expected, "{}", refusal.name());
+    }
+    let client = world.connect_as(0, "7");
+    let subscribe = |world: &mut World, token: &str| {
+        let request = json!({"channel": "vault:1", "token": token});
+        world.tell(client, json!({"id": 2, "subscribe": request}));
+    };
+    subscribe(&mut world, &channel_token("7", "vault:1", Some(0)));
+    subscribe(&mut world, &token("7", None));
+    subscribe(&mut world, &channel_token("8", "vault:1", None));
+    let subscription = refused(&world).subscription;
+    for refusal in TokenRefusal::ALL {
+        let expected = [
+            TokenRefusal::Expired,
+            TokenRefusal::Kind,
+            TokenRefusal::Bearer,
+        ];
+        let count = subscription[refusal.index()];
+        assert_eq!(
+            count,
+            u64::from(expected.contains(&refusal)),
+            "{}",
+            refusal.name()
+        );
+    }
+    // The last one was for somebody else, which ended the connection.
+    let client = world.connect_as(0, "7");
+    let other = token("8", None);
+    world.tell(client, json!({"id": 2, "refresh": {"token": other}}));
+    assert_eq!(refused(&world).connection[TokenRefusal::Bearer.index()], 1);
 }

@@ -15,6 +15,7 @@ use tautline_hub::config::{ChannelOptions, ClientOptions, HubConfig};
 use tautline_hub::engine::memory::MemoryOptions;
 use toml::de::{DeTable, DeValue};
 
+use super::client::ConnectionOptions;
 use super::place::{self, Entry};
 use super::source::Source;
 use super::{
@@ -63,19 +64,15 @@ pub(super) fn tables(source: &Source<'_>) -> Result<Written, Problem> {
 }
 
 fn written(mut root: toml::Spanned<DeTable<'_>>) -> Result<Written, toml::de::Error> {
-    // `[client]` is the hub's table, but for two keys which are the server's.
+    // `[client]` is the hub's table, but for some keys which are the server's.
     let client = root.get_mut().get_mut("client").map(toml::Spanned::get_mut);
-    let own = match client {
-        Some(DeValue::Table(client)) => OWN_CLIENT_KEYS.map(|key| client.remove(key)),
-        _ => [const { None }; 5],
+    let mut client = match client {
+        Some(DeValue::Table(client)) => Some(client),
+        _ => None,
     };
-    let [
-        allowed_origins,
-        token,
-        mut subscription_token,
-        client_proxies,
-        user_header,
-    ] = own;
+    let own = CLIENT_TABLES.map(|key| client.as_mut()?.remove(key));
+    let [token, mut subscription_token, client_proxies] = own;
+    let connections = ConnectionOptions::take(client)?;
     let channel = root
         .get_mut()
         .get_mut("channel")
@@ -83,10 +80,6 @@ fn written(mut root: toml::Spanned<DeTable<'_>>) -> Result<Written, toml::de::Er
     let channel_proxies = match channel {
         Some(DeValue::Table(channel)) => channel.remove("proxy"),
         _ => None,
-    };
-    let allowed_origins: Vec<String> = match allowed_origins {
-        Some(value) => Deserialize::deserialize(value.into_deserializer())?,
-        None => Vec::new(),
     };
     let token: TokenOptions = match token {
         Some(value) => Deserialize::deserialize(value.into_deserializer())?,
@@ -103,17 +96,12 @@ fn written(mut root: toml::Spanned<DeTable<'_>>) -> Result<Written, toml::de::Er
     if let Some(value) = channel_proxies {
         backend.channel = Deserialize::deserialize(value.into_deserializer())?;
     }
-    let user_header: String = match user_header {
-        Some(value) => Deserialize::deserialize(value.into_deserializer())?,
-        None => String::new(),
-    };
     let tables = Tables::deserialize(toml::Deserializer::from(root))?;
     Ok(Written {
         tables,
         token,
         subscription_token,
-        allowed_origins,
-        user_header,
+        connections,
         backend,
     })
 }
@@ -131,8 +119,7 @@ pub(super) struct Written {
     tables: Tables,
     token: TokenOptions,
     subscription_token: Option<TokenOptions>,
-    allowed_origins: Vec<String>,
-    user_header: String,
+    connections: ConnectionOptions,
     backend: proxy::Tables,
 }
 
@@ -184,12 +171,11 @@ fn check(written: Written) -> Result<Config, Unusable> {
         tables,
         token,
         subscription_token,
-        allowed_origins,
-        user_header,
+        connections,
         mut backend,
     } = written;
     let subscription_token = subscription_token.as_ref();
-    let allowed_origins = &*allowed_origins;
+    let allowed_origins = &*connections.allowed_origins;
     let Tables {
         client,
         channel,
@@ -209,7 +195,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
     (backend.rpc, backend.named) = (rpc, proxies);
     let origins = OriginPolicy::new(allowed_origins)
         .map_err(|error| Unusable::new("client.allowed_origins", error.to_string()))?;
-    let user_header = match &*user_header {
+    let user_header = match &*connections.user_id_http_header {
         "" => None,
         name => Some(name.parse::<HeaderName>().map_err(|_| {
             let problem =
@@ -244,7 +230,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
         return Err(Unusable::new("shutdown.readiness_delay", problem));
     }
     let asks = backend.client.connect.enabled;
-    let mut warnings = warnings(&client, &token, asks, allowed_origins, &http_api);
+    let mut warnings = warnings(&client, &token, asks, &connections, &http_api);
     let proxies = proxy::settings(&backend, &channel, &mut warnings)?;
     let tables = [
         (token::CONNECTION, Some(&token)),
@@ -253,7 +239,9 @@ fn check(written: Written) -> Result<Config, Unusable> {
     let mut keys = Vec::new();
     let mut verifiers = tables.map(|(table, options)| {
         let options = options?;
-        Some(token::verifier(table, options, &mut keys, &mut warnings))
+        let skip_signature = connections.insecure_skip_token_signature_verify;
+        let verifier = token::verifier(table, options, skip_signature, &mut keys, &mut warnings);
+        Some(verifier)
     });
     let verifier = verifiers[0].take().transpose()?.map(Arc::new);
     let subscription_verifier = verifiers[1].take().transpose()?.map(Arc::new);
@@ -321,7 +309,7 @@ fn warnings(
     client: &ClientOptions,
     token: &TokenOptions,
     asks: bool,
-    allowed_origins: &[String],
+    connections: &ConnectionOptions,
     http_api: &HttpApiOptions,
 ) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -338,7 +326,11 @@ fn warnings(
     ];
     let no_token = token.hmac_secret_key.is_none() && public_keys.iter().all(|key| key.is_none());
     warn(
-        no_token && !asks && !client.allow_anonymous_connect_without_token && !client.insecure,
+        no_token
+            && !connections.insecure_skip_token_signature_verify
+            && !asks
+            && !client.allow_anonymous_connect_without_token
+            && !client.insecure,
         "nobody can connect: no key is set in client.token (such as hmac_secret_key), and \
          client.allow_anonymous_connect_without_token is off",
     );
@@ -351,11 +343,19 @@ fn warnings(
          (RFC 7518 §3.2)",
     );
     warn(
+        connections.insecure_skip_token_signature_verify,
+        "client.insecure_skip_token_signature_verify is on: tokens are believed whoever made them, so everybody \
+         can be any user, and may do whatever tokens allow",
+    );
+    warn(
         client.insecure,
         "client.insecure is on: everybody may do everything in every channel",
     );
     warn(
-        allowed_origins.iter().any(|origin| origin == "*"),
+        connections
+            .allowed_origins
+            .iter()
+            .any(|origin| origin == "*"),
         "client.allowed_origins has `*`: pages of any site may connect with what their visitors' \
          browsers know",
     );
@@ -394,7 +394,8 @@ fn explanation(error: &toml::de::Error, entries: &[Entry]) -> String {
         .strip_suffix(unknown.name)
         .map_or("", |table| table.trim_end_matches('.'));
     if table == "client" {
-        unknown.known.extend(OWN_CLIENT_KEYS);
+        unknown.known.extend(CLIENT_TABLES);
+        unknown.known.extend(ConnectionOptions::KEYS);
     }
     if table == "channel" {
         unknown.known.push("proxy");
@@ -427,14 +428,8 @@ fn list(names: &[&str]) -> String {
 const POLL_TIMEOUTS: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(5 * 60);
 
-/// Keys of `[client]` that the hub has nothing to do with.
-const OWN_CLIENT_KEYS: [&str; 5] = [
-    "allowed_origins",
-    "token",
-    "subscription_token",
-    "proxy",
-    "user_id_http_header",
-];
+/// Tables in `[client]` that the hub has nothing to do with.
+const CLIENT_TABLES: [&str; 3] = ["token", "subscription_token", "proxy"];
 const MAX_FILE_LEN: u64 = 1024 * 1024;
 const MIN_SIZE: usize = 1024;
 const MAX_SIZE: usize = 64 * 1024 * 1024;

@@ -30,6 +30,7 @@
 //! Durations are texts such as `"25s"`, `"10m"` or `"1h30m"`.
 
 mod api;
+mod client;
 mod dev;
 mod file;
 mod json;
@@ -269,7 +270,9 @@ pub struct TokenOptions {
     pub eddsa_public_key: Option<String>,
     /// Where an identity provider publishes its keys, as a JWK Set: a URL such as
     /// `https://id.example.com/.well-known/jwks.json`. Tokens say by `kid` which of them they were
-    /// signed with. Fetched at the start, each hour, and when a token names a key that isn't known.
+    /// signed with. Fetched at the start, each hour, and when a token names a key that isn't known. Each
+    /// `{{name}}` in it stands for what the named group `(?<name>...)` of `issuer_regex` or `audience_regex` finds:
+    /// so each tenant of a provider can have a set of its own, which is fetched when the first token needs it.
     pub jwks_public_endpoint: Option<String>,
     /// By how much clocks may disagree: tokens are believed for so much longer, and so much earlier.
     /// At most 5m. Default: 0s.

@@ -34,6 +34,7 @@ pub(super) fn subscription_table(
 pub(super) fn verifier(
     table: &str,
     token: &TokenOptions,
+    skip_signature: bool,
     keys: &mut Vec<KeySource>,
     warnings: &mut Vec<String>,
 ) -> Result<Verifier, Unusable> {
@@ -101,6 +102,7 @@ pub(super) fn verifier(
         issuer: token.issuer.clone(),
         issuer_regex: token.issuer_regex.clone(),
         user_id_claim: token.user_id_claim.clone(),
+        skip_signature,
     })
     .map_err(|error| {
         let current_is_fine = token
@@ -118,7 +120,9 @@ pub(super) fn verifier(
         return Ok(verifier);
     };
     let name = "jwks_public_endpoint";
-    let source = KeySource::new(url).map_err(|error| unusable(name, error.to_string()))?;
+    let (issuer, audience) = (token.issuer_regex.as_ref(), token.audience_regex.as_ref());
+    let source =
+        KeySource::new(url, issuer, audience).map_err(|error| unusable(name, error.to_string()))?;
     if source.is_open_to_forgery() {
         warnings.push(format!(
             "{} is fetched over http://: whoever is on the way can put keys of his own in their place; \
@@ -126,7 +130,7 @@ pub(super) fn verifier(
             option(name)
         ));
     }
-    let verifier = verifier.with_remote_keys(source.keys());
+    let verifier = source.give_to(verifier);
     keys.push(source);
     Ok(verifier)
 }

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode};
-use tautline_hub::{HubCounters, Operation};
+use tautline_hub::{HubCounters, Operation, TokenRefusal};
 
 use super::respond::{self, Response};
 
@@ -115,6 +115,21 @@ pub const METRICS: &[Metric] = &[
                 out.labelled(&["user", name], over.user_command[index]);
             }
             out.labelled(&["errors", ""], over.client_error);
+        },
+    },
+    Metric {
+        name: "client_refused_tokens_total",
+        kind: "counter",
+        labels: &["token", "reason"],
+        help: "Tokens that let nobody in, of a `connection` or a `subscription`, by what was wrong with them. Clients \
+               come back with others after `expired` and `not_yet`, and with the same after `key_unavailable`.",
+        write: |all, out| {
+            let refused = &all.hub.refused_tokens;
+            for refusal in TokenRefusal::ALL {
+                let (name, index) = (refusal.name(), refusal.index());
+                out.labelled(&["connection", name], refused.connection[index]);
+                out.labelled(&["subscription", name], refused.subscription[index]);
+            }
         },
     },
     Metric {
@@ -297,6 +312,11 @@ impl Snapshot {
         for index in 0..Operation::COUNT {
             to.client_command[index] += from.client_command[index];
             to.user_command[index] += from.user_command[index];
+        }
+        let (to, from) = (&mut sum.refused_tokens, &hub.refused_tokens);
+        for index in 0..TokenRefusal::COUNT {
+            to.connection[index] += from.connection[index];
+            to.subscription[index] += from.subscription[index];
         }
         for (code, count) in disconnects {
             *self.disconnects.entry(*code).or_insert(0) += count;

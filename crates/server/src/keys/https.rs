@@ -3,11 +3,12 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use serde_json::json;
-use tautline_auth::{ConnectClaims, InvalidToken, TokenError, Verifier, VerifierConfig};
+use tautline_auth::{ConnectClaims, InvalidToken, MAX_JWK_SET_LEN, TokenError, VerifierConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -115,7 +116,7 @@ impl Provider {
 
 fn verifier(source: &KeySource) -> Verifier {
     let verifier = Verifier::new(VerifierConfig::default()).expect("no key is wrong");
-    verifier.with_remote_keys(source.keys())
+    source.give_to(verifier)
 }
 
 /// What is thought of a token once its key has been looked for.
@@ -146,7 +147,7 @@ async fn keys_are_fetched_kept_changed_and_outlive_their_provider() {
     let (provider, port) = Provider::start(&ok(&first), tls).await;
     let url = format!("https://localhost:{port}/keys");
     // No pause: what is asked for is fetched, whenever that is.
-    let source = KeySource::with(&url, Duration::ZERO, Some(authority.client)).expect("a URL");
+    let source = KeySource::one(&url, Duration::ZERO, Some(authority.client)).expect("a URL");
     let verifier = verifier(&source);
     let story = async {
         judged(&verifier, &of_first).await.expect("a good token");
@@ -189,7 +190,7 @@ async fn made_up_names_of_keys_cost_no_fetch_each() {
     let url = format!("https://localhost:{port}/keys");
     // An hour, so that a machine that stands still for a while changes nothing.
     let pause = Duration::from_secs(60 * 60);
-    let source = KeySource::with(&url, pause, Some(authority.client)).expect("a URL");
+    let source = KeySource::one(&url, pause, Some(authority.client)).expect("a URL");
     let verifier = verifier(&source);
     let story = async {
         judged(&verifier, &token).await.expect("a good token");
@@ -232,9 +233,8 @@ async fn who_cannot_be_trusted_gives_no_keys() {
     ] {
         let (_, port) = Provider::start(&ok(&set), tls).await;
         let url = format!("https://{host}:{port}/");
-        let source = KeySource::with(&url, PAUSE, Some(Arc::clone(&ours.client))).expect("a URL");
-        let error = source
-            .fetch()
+        let tls = Some(Arc::clone(&ours.client));
+        let error = fetch(&parse(&url).expect("a URL"), tls)
             .await
             .expect_err("nobody to trust")
             .to_string();
@@ -245,11 +245,11 @@ async fn who_cannot_be_trusted_gives_no_keys() {
     // Who is trusted, though.
     let (_, port) = Provider::start(&ok(&set), ours.server("127.0.0.1", |_| ())).await;
     let url = format!("https://127.0.0.1:{port}/");
-    let source = KeySource::with(&url, PAUSE, Some(Arc::clone(&ours.client))).expect("a URL");
-    assert_eq!(source.fetch().await.expect("a set").len(), 1);
+    let url = parse(&url).expect("a URL");
+    let tls = Some(Arc::clone(&ours.client));
+    assert_eq!(fetch(&url, tls).await.expect("a set").len(), 1);
     // The roots of the system know nothing of either.
-    let source = KeySource::new(&url).expect("a URL");
-    assert!(source.fetch().await.is_err());
+    assert!(fetch(&url, None).await.is_err());
 }
 
 #[tokio::test]
@@ -268,9 +268,118 @@ async fn an_answer_over_tls_is_as_bounded_as_any() {
         let (provider, port) = Provider::start(&answer, tls).await;
         let url = format!("https://localhost:{port}/");
         let tls = Arc::clone(&authority.client);
-        let source = KeySource::with(&url, PAUSE, Some(tls)).expect("a URL");
-        let error = source.fetch().await.expect_err("no set").to_string();
+        let url = parse(&url).expect("a URL");
+        let error = fetch(&url, Some(tls))
+            .await
+            .expect_err("no set")
+            .to_string();
         assert!(error.contains(expected), "{error}");
         assert_eq!(provider.asked(), 1);
+    }
+}
+
+/// A tenant who signs with a key of his own: its set, and a token.
+fn tenant(name: &str) -> (String, String) {
+    let key = Ed25519KeyPair::generate().expect("a key");
+    let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let x = encode(key.public_key().as_ref());
+    let set = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": x}]});
+    let header = json!({"alg": "EdDSA", "kid": "k"}).to_string();
+    let claims = json!({"sub": name, "iss": format!("https://id.example.com/{name}")}).to_string();
+    let message = format!(
+        "{}.{}",
+        encode(header.as_bytes()),
+        encode(claims.as_bytes())
+    );
+    let signature = encode(key.sign(message.as_bytes()).as_ref());
+    (set.to_string(), format!("{message}.{signature}"))
+}
+
+/// What was asked for, by line of request.
+type Asked = Arc<Mutex<Vec<String>>>;
+
+/// A provider of many tenants: who is none of them has no set. Where it is, and what it was asked for.
+async fn tenants(tls: TlsAcceptor, sets: Vec<(&'static str, String)>) -> (u16, Asked) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let asked = Asked::default();
+    let lines = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = tls.accept(stream).await else {
+                continue;
+            };
+            let mut request = [0; 4096];
+            let length = stream.read(&mut request).await.unwrap_or(0);
+            let request = String::from_utf8_lossy(&request[..length]).into_owned();
+            let line = request.lines().next().unwrap_or_default().to_owned();
+            let is_of = |name: &str| line == format!("GET /realms/{name}/keys HTTP/1.1");
+            let set = sets.iter().find(|(name, _)| is_of(name));
+            let answer = match set {
+                Some((_, set)) => ok(set),
+                None => "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned(),
+            };
+            lines.lock().expect("nobody panics").push(line);
+            let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    (port, asked)
+}
+
+#[tokio::test]
+async fn each_tenant_of_a_provider_has_a_set_of_its_own() {
+    let authority = Authority::new("ours");
+    let ((one, of_one), (other, of_other)) = (tenant("one"), tenant("other"));
+    // Signed with a key of another tenant.
+    let (_, of_stranger) = tenant("one");
+    let tls = authority.server("localhost", |_| ());
+    let (port, asked) = tenants(tls, vec![("one", one), ("other", other)]).await;
+    let url = format!("https://localhost:{port}/realms/{{{{tenant}}}}/keys");
+    let issuer = Pattern::new(r"^https://id\.example\.com/(?<tenant>[^/]+)$").expect("a regex");
+    let pause = Duration::from_secs(60 * 60);
+    let client = Some(authority.client);
+    let source = KeySource::family(&url, Some(&issuer), None, pause, client).expect("a template");
+    assert!(!source.is_open_to_forgery());
+    let verifier = Verifier::new(VerifierConfig {
+        issuer_regex: Some(issuer),
+        ..VerifierConfig::default()
+    });
+    let verifier = source.give_to(verifier.expect("no key is wrong"));
+    let story = async {
+        assert_eq!(
+            judged(&verifier, &of_one).await.expect("a good token").user,
+            "one"
+        );
+        assert_eq!(
+            judged(&verifier, &of_other)
+                .await
+                .expect("a good token")
+                .user,
+            "other"
+        );
+        assert!(verifier.verify_connect(&of_one, now()).is_ok());
+        let forged = judged(&verifier, &of_stranger).await;
+        assert_eq!(forged, Err(InvalidToken::Signature.into()));
+        // Tenants that are not there are looked for once, and what is no tenant isn't.
+        let (_, of_nobody) = tenant("nobody");
+        let (_, climbing) = tenant("..");
+        while asked.lock().expect("nobody panics").len() < 3 {
+            let judged = verifier.verify_connect(&of_nobody, now());
+            assert_eq!(judged, Err(TokenError::Unavailable));
+            let judged = verifier.verify_connect(&climbing, now());
+            assert_eq!(judged, Err(InvalidToken::KeySet.into()));
+            tokio::task::yield_now().await;
+        }
+        let lines = asked.lock().expect("nobody panics").join(",");
+        let line = |name: &str| format!("GET /realms/{name}/keys HTTP/1.1");
+        assert_eq!(
+            lines,
+            [line("one"), line("other"), line("nobody")].join(",")
+        );
+    };
+    tokio::select! {
+        () = story => {}
+        () = source.run() => unreachable!("it never ends"),
     }
 }

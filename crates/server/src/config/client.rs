@@ -1,0 +1,47 @@
+//! The options of `[client]` that are the server's: the hub's table has the others.
+
+use serde::Deserialize;
+use serde::de::IntoDeserializer as _;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// What the server itself has to know of connections.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ConnectionOptions {
+    /// Whose pages may connect: origins such as `https://app.example.com`, in which `*` stands for anything but
+    /// `/`; `*` alone for any. Default: none, which means the server's own origin.
+    pub allowed_origins: Vec<String>,
+    /// The header field in which a proxy in front says who the user is that it has authenticated, such as
+    /// `X-User-Id`: clients need no token then, and one that they have goes before. Only where everybody comes
+    /// through that proxy, and it removes the field from what clients send: anybody else is whom they say. A
+    /// request with two such fields has none. Default: empty, nobody is believed.
+    pub user_id_http_header: String,
+    /// Tokens are believed whoever made them: no signature is checked, so everybody can be anybody. Only for tests
+    /// behind a closed door. Default: no.
+    pub insecure_skip_token_signature_verify: bool,
+}
+
+impl ConnectionOptions {
+    /// Their names.
+    pub(super) const KEYS: [&str; 3] = [
+        "allowed_origins",
+        "user_id_http_header",
+        "insecure_skip_token_signature_verify",
+    ];
+
+    /// Takes them out of the table.
+    pub(super) fn take(client: Option<&mut DeTable<'_>>) -> Result<Self, toml::de::Error> {
+        let Some(client) = client else {
+            return Ok(Self::default());
+        };
+        let mut own = DeTable::new();
+        for key in Self::KEYS {
+            if let Some((key, value)) = client.remove_entry(key) {
+                own.insert(key, value);
+            }
+        }
+        let own = Spanned::new(0..0, DeValue::Table(own));
+        Self::deserialize(own.into_deserializer())
+    }
+}
