@@ -4,6 +4,7 @@
 #![cfg(unix)]
 
 mod abuse;
+mod curl;
 mod docs;
 mod emulation;
 mod flood;
