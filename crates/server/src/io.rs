@@ -1,10 +1,12 @@
-//! What a connection is made of: a TCP socket, or TLS on one.
+//! What a connection is made of: a TCP socket, TLS on one, or a stream of an HTTP/2 connection.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use tautline_websocket::conn::WriteQueue;
+use tautline_websocket::conn::http2::Http2Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -16,6 +18,14 @@ pub(crate) enum Io {
     /// Encrypted. In a box: those that are not, which are most where a proxy does that, have no room
     /// reserved for it.
     Tls(Box<TlsStream<TcpStream>>),
+    /// One of many on a connection, which a task of its own drives. Also in a box.
+    Http2(Box<Http2Io>),
+}
+
+/// A stream of an HTTP/2 connection, and whom that is with.
+pub(crate) struct Http2Io {
+    pub(crate) stream: Http2Stream,
+    pub(crate) remote: Option<SocketAddr>,
 }
 
 impl Io {
@@ -24,6 +34,21 @@ impl Io {
         match self {
             Self::Plain(io) => io.peer_addr(),
             Self::Tls(io) => io.get_ref().0.peer_addr(),
+            Self::Http2(io) => io.remote.ok_or_else(|| io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Writes as much of a queue as there is room for: of a stream, what its client's window and the
+    /// connection take. Pending when some is left.
+    pub(crate) fn poll_write_queue(
+        &mut self,
+        cx: &mut Context<'_>,
+        queue: &mut WriteQueue,
+    ) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(io) => queue.poll_write(cx, io),
+            Self::Tls(io) => queue.poll_write(cx, io),
+            Self::Http2(io) => io.stream.poll_write_queue(cx, queue),
         }
     }
 
@@ -48,6 +73,7 @@ impl AsyncRead for Io {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
             Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Http2(io) => Pin::new(&mut io.stream).poll_read(cx, buf),
         }
     }
 }
@@ -61,6 +87,7 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
             Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
+            Self::Http2(io) => Pin::new(&mut io.stream).poll_write(cx, buf),
         }
     }
 
@@ -72,6 +99,7 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
             Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Http2(io) => Pin::new(&mut io.stream).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -79,6 +107,7 @@ impl AsyncWrite for Io {
         match self {
             Self::Plain(io) => io.is_write_vectored(),
             Self::Tls(io) => io.is_write_vectored(),
+            Self::Http2(io) => io.stream.is_write_vectored(),
         }
     }
 
@@ -86,6 +115,7 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_flush(cx),
             Self::Tls(io) => Pin::new(io).poll_flush(cx),
+            Self::Http2(io) => Pin::new(&mut io.stream).poll_flush(cx),
         }
     }
 
@@ -93,6 +123,7 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
             Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Http2(io) => Pin::new(&mut io.stream).poll_shutdown(cx),
         }
     }
 }

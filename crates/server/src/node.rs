@@ -156,6 +156,7 @@ pub(crate) fn start(
         api_calls: handlers
             .cloned()
             .map(|handlers| ApiCalls::new(handlers, workers)),
+        http2: config.http2.clone(),
         tls: config.tls.clone(),
         stage: at,
     });

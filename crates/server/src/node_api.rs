@@ -7,7 +7,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 use tautline_hub::{
@@ -28,6 +27,7 @@ use crate::door::{self, Opened, rewind::Rewind};
 use crate::drain::Stage;
 use crate::embed::{self, NodeHandle};
 use crate::glob::Glob;
+use crate::http::RequestBody;
 use crate::http::line::HttpLine;
 use crate::http::metrics::{CallCounters, Snapshot};
 use crate::http::node::{History, Node, NodeInfo, Presence, Publish};
@@ -335,14 +335,18 @@ impl Node for WorkerNode {
         };
         let mut load = Load::default();
         let parts = self.gather(|state| {
-            let State { hub, calls, .. } = state;
+            let State {
+                hub, calls, http2, ..
+            } = state;
             let disconnects = hub.disconnects().clone();
-            (Load::of(hub), hub.counters(), disconnects, calls.clone())
+            let calls = (calls.clone(), http2.clone());
+            (Load::of(hub), hub.counters(), disconnects, calls)
         });
-        for (part, counters, disconnects, calls) in parts.await {
+        for (part, counters, disconnects, (calls, http2)) in parts.await {
             load.add(part);
             snapshot.add_hub(&counters, &disconnects);
             snapshot.calls.add(&calls);
+            snapshot.http2.add(&http2);
         }
         let proxies = self.shared.proxies.as_ref();
         snapshot.proxies = proxies.map_or_else(Vec::new, |proxies| proxies.numbers());
@@ -367,9 +371,9 @@ impl Node for WorkerNode {
 
     async fn enter(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         line: &Rc<HttpLine>,
-    ) -> Result<Response<ReplyBody>, Request<Incoming>> {
+    ) -> Result<Response<ReplyBody>, Request<RequestBody>> {
         let entry = door::entry::Entry {
             worker: &self.worker,
             index: self.index,
@@ -386,7 +390,7 @@ impl Node for WorkerNode {
         self.shared.websocket.caller(path).is_some()
     }
 
-    fn open_websocket(&self, mut request: Request<Incoming>) -> Option<Response<Full<Bytes>>> {
+    fn open_websocket(&self, mut request: Request<RequestBody>) -> Option<Response<Full<Bytes>>> {
         let policy = &self.shared.websocket;
         let caller = policy.caller(request.uri().path())?;
         let (acceptance, manner) = match policy.accept_request(caller, &request) {

@@ -34,6 +34,8 @@ pub(crate) struct TlsError {
 /// What connections are encrypted with.
 pub(crate) struct Tls {
     options: TlsOptions,
+    /// Whether HTTP/2 is offered.
+    http2: bool,
     current: RwLock<Current>,
 }
 
@@ -56,19 +58,21 @@ struct Pair {
 }
 
 impl Tls {
-    /// Reads certificates and keys; `None` where there is to be no TLS.
+    /// Reads certificates and keys; `None` where there is to be no TLS. `http2` says whether clients are
+    /// offered that.
     ///
     /// # Errors
     ///
     /// Naming the option whose file can't be read, or doesn't fit.
-    pub(crate) fn new(options: &TlsOptions) -> Result<Option<Self>, TlsError> {
+    pub(crate) fn new(options: &TlsOptions, http2: bool) -> Result<Option<Self>, TlsError> {
         if !options.enabled {
             return Ok(None);
         }
         let texts = read(options)?;
-        let config = build(&texts)?;
+        let config = build(&texts, http2)?;
         Ok(Some(Self {
             options: options.clone(),
+            http2,
             current: RwLock::new(Current { texts, config }),
         }))
     }
@@ -88,7 +92,7 @@ impl Tls {
         if is_same {
             return Ok(false);
         }
-        let config = build(&texts)?;
+        let config = build(&texts, self.http2)?;
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         *current = Current { texts, config };
         Ok(true)
@@ -198,7 +202,7 @@ fn pem(option: &str, text: &str) -> Result<Vec<u8>, TlsError> {
     crate::pem::read(text).map_err(|failed| error(option, failed.to_string()))
 }
 
-fn build(texts: &Texts) -> Result<Arc<ServerConfig>, TlsError> {
+fn build(texts: &Texts, http2: bool) -> Result<Arc<ServerConfig>, TlsError> {
     let mut list = Vec::new();
     for (index, pair) in texts.pairs.iter().enumerate() {
         let path = match index {
@@ -231,7 +235,13 @@ fn build(texts: &Texts) -> Result<Arc<ServerConfig>, TlsError> {
         }
     };
     let mut config = builder.with_cert_resolver(Arc::new(Certificates(list)));
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // The first that the client has, too (RFC 7301, section 3.2).
+    let protocols: &[&[u8]] = if http2 {
+        &[b"h2", b"http/1.1"]
+    } else {
+        &[b"http/1.1"]
+    };
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     Ok(Arc::new(config))
 }
 

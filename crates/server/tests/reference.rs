@@ -35,6 +35,7 @@ const MEMORY: &str = "crates/hub/src/engine/memory/mod.rs";
 
 const TABLES: &[Table] = &[
     table("http_server", SERVER, "HttpServerOptions"),
+    table("http_server.http2", SERVER, "Http2Options"),
     table("http_server.tls", SERVER, "TlsOptions"),
     table("http_server.tls.certificates", SERVER, "CertificateOptions"),
     table("node", SERVER, "NodeOptions"),
@@ -212,6 +213,7 @@ fn type_name(kind: &str) -> Option<&'static str> {
         | "Vec<StatusTransform>"
         | "RpcNamespaceOptions"
         | "Vec<RpcNamespaceOptions>"
+        | "Http2Options"
         | "TlsOptions"
         | "Vec<CertificateOptions>"
         | "RateLimitOptions" => return None,

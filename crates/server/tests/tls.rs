@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tautline_websocket::conn::http2::{Http2Client, Http2Options};
 use tautline_websocket::conn::{ConnectOptions, WebSocket, client};
 use tautline_websocket::proto::Message;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -62,6 +63,15 @@ impl Authority {
 
     fn connector(&self) -> TlsConnector {
         self.connector_with(None)
+    }
+
+    /// One that offers these protocols by ALPN.
+    fn connector_offering(&self, protocols: &[&str]) -> TlsConnector {
+        let connector = self.connector();
+        let mut config = ClientConfig::clone(connector.config());
+        let names = protocols.iter().map(|name| name.as_bytes().to_vec());
+        config.alpn_protocols = names.collect();
+        TlsConnector::from(Arc::new(config))
     }
 
     fn connector_with(
@@ -164,6 +174,51 @@ async fn hear(socket: &mut Socket) -> String {
         Some(Message::Text(text)) => text.to_string(),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn http2_is_negotiated() {
+    run(async {
+        let authority = Authority::new("http2");
+        authority.sign("server.pem", "localhost");
+        for (number, (more, offered, expected)) in [
+            ("", &["h2", "http/1.1"][..], Some("h2")),
+            ("", &["http/1.1", "h2"], Some("h2")),
+            ("", &["http/1.1"], Some("http/1.1")),
+            ("", &[], None),
+            (
+                "[http_server.http2]\nenabled = false",
+                &["h2", "http/1.1"],
+                Some("http/1.1"),
+            ),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let server = start(&format!("http2-{number}"), &authority, more);
+            let connector = authority.connector_offering(offered);
+            let stream = shake_hands(&server, &connector, "localhost").await.unwrap();
+            let agreed = stream.get_ref().1.alpn_protocol();
+            assert_eq!(agreed, expected.map(str::as_bytes), "{offered:?} {more}");
+            if expected != Some("h2") {
+                let answer = get(stream, "/health").await;
+                assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+                continue;
+            }
+            let (client, connection) = Http2Client::over(stream, &Http2Options::default())
+                .await
+                .unwrap();
+            tokio::spawn(connection);
+            let url = "wss://localhost/connection/websocket";
+            let opened = client.open(url, &ConnectOptions::default()).await.unwrap();
+            let mut socket = opened.websocket;
+            socket.send(r#"{"id":1,"connect":{}}"#).await.unwrap();
+            let Some(Message::Text(reply)) = socket.recv().await.unwrap() else {
+                panic!("no reply");
+            };
+            assert!(reply.starts_with(r#"{"id":1,"connect":"#), "{reply}");
+        }
+    });
 }
 
 #[test]

@@ -9,8 +9,8 @@ use tautline_hub::config::{ChannelOptions, ClientOptions, HubConfig, NamespaceOp
 use tautline_hub::engine::memory::MemoryOptions;
 
 use super::{
-    Config, ConfigError, DoorOptions, LogOptions, NodeOptions, ShutdownOptions, TokenOptions,
-    WebSocketOptions,
+    Config, ConfigError, DoorOptions, Http2Options, LogOptions, NodeOptions, ShutdownOptions,
+    TokenOptions, WebSocketOptions,
 };
 use crate::http::Settings;
 use crate::http::api::{ApiKeys, ApiLimits, ErrorMode};
@@ -66,6 +66,7 @@ impl Config {
                 origins: OriginPolicy::default(),
                 dev: Some(signer),
             }),
+            http2: Http2Options::default(),
             tls: None,
             websocket: WebSocketOptions::default(),
             doors: DoorOptions::default(),

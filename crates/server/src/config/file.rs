@@ -259,7 +259,17 @@ fn check(written: Written) -> Result<Config, Unusable> {
         return Err(Unusable::new("http_server.tls.check_interval", problem));
     }
     let is_encrypted = tls.enabled;
-    let tls = Tls::new(&tls).map_err(|error| {
+    if !STREAMS.contains(&http_server.http2.max_concurrent_streams) {
+        let problem = format!(
+            "is {}, must be between {} and {}",
+            http_server.http2.max_concurrent_streams,
+            STREAMS.start(),
+            STREAMS.end()
+        );
+        let option = "http_server.http2.max_concurrent_streams";
+        return Err(Unusable::new(option, problem));
+    }
+    let tls = Tls::new(&tls, http_server.http2.enabled).map_err(|error| {
         Unusable::new(&format!("http_server.tls.{}", error.option), error.problem)
     })?;
     if !is_encrypted && !http_server.address.is_loopback() {
@@ -268,6 +278,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
     Ok(Config {
         tls: tls.map(Arc::new),
         listen: SocketAddr::new(http_server.address, http_server.port),
+        http2: http_server.http2,
         node,
         hub: Arc::new(hub),
         engine: engine.memory,
@@ -291,6 +302,9 @@ fn check(written: Written) -> Result<Config, Unusable> {
         warnings,
     })
 }
+
+/// How many streams a connection of HTTP/2 may have.
+const STREAMS: RangeInclusive<u32> = 1..=10_000;
 
 /// Not an error: a proxy in front may do that.
 const NOT_ENCRYPTED: &str = "http_server.address is reachable from outside, and http_server.tls is off: without a \

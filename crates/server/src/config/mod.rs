@@ -9,6 +9,7 @@
 //! | table | options | what for |
 //! |---|---|---|
 //! | `[http_server]` | [`HttpServerOptions`] | where the server listens |
+//! | `[http_server.http2]` | [`Http2Options`] | HTTP/2 |
 //! | `[http_server.tls]`, `[[http_server.tls.certificates]]` | [`TlsOptions`] | TLS |
 //! | `[node]` | [`NodeOptions`] | its name, its threads |
 //! | `[client]` | [`ClientOptions`](tautline_hub::config::ClientOptions), `allowed_origins` | connections: limits, time-outs, whose pages may connect |
@@ -75,6 +76,8 @@ use self::source::{Format, Source};
 pub struct Config {
     /// Where to listen. Port 0 lets the system choose.
     pub listen: SocketAddr,
+    /// Whether clients may speak HTTP/2, and how much of it.
+    pub http2: Http2Options,
     /// What connections are encrypted with; `None` for nothing.
     pub(crate) tls: Option<Arc<Tls>>,
     /// Its name, its threads.
@@ -166,6 +169,8 @@ pub struct HttpServerOptions {
     pub address: IpAddr,
     /// Port; 0 for any that is free. Default: 8000.
     pub port: u16,
+    /// `[http_server.http2]`.
+    pub http2: Http2Options,
     /// `[http_server.tls]`.
     pub tls: TlsOptions,
 }
@@ -175,7 +180,29 @@ impl Default for HttpServerOptions {
         Self {
             address: Ipv4Addr::UNSPECIFIED.into(),
             port: 8000,
+            http2: Http2Options::default(),
             tls: TlsOptions::default(),
+        }
+    }
+}
+
+/// `[http_server.http2]`: HTTP/2, for all that is on the port: by ALPN over TLS, without TLS for those who begin
+/// with it (prior knowledge), as proxies do. WebSockets too (RFC 8441).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http2Options {
+    /// Whether clients may speak it. Default: yes.
+    pub enabled: bool,
+    /// Requests and WebSockets that a connection may have open at once; more are refused. Up to 64 KiB may wait for
+    /// each that isn't read. Between 1 and 10,000. Default: 128.
+    pub max_concurrent_streams: u32,
+}
+
+impl Default for Http2Options {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            max_concurrent_streams: 128,
         }
     }
 }

@@ -5,7 +5,6 @@
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use serde::Deserialize;
 use tautline_protocol::{Disconnect, Encoding, protobuf};
 use tokio::sync::oneshot;
@@ -14,6 +13,7 @@ use super::address::{Place, Unreachable};
 use super::entry::{Entry, Refused, Response, bad_request, frame};
 use super::gate;
 use super::streams::{encoding, read};
+use crate::http::RequestBody;
 use crate::http::respond::{self, ReplyBody};
 use crate::worker::State;
 
@@ -32,7 +32,7 @@ struct Envelope {
 /// `POST /emulation`.
 pub(crate) async fn respond(
     entry: &Entry<'_>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
 ) -> Result<Response, Refused> {
     if request.method() != Method::POST {
         return Err(gate::other_method(request.method(), "POST, OPTIONS"));

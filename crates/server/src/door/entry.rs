@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Request, StatusCode, Version};
-use hyper::body::{Body, Frame as BodyFrame, Incoming};
+use hyper::body::{Body, Frame as BodyFrame};
 use tautline_hub::{Frame, SessionId, Transport};
 use tautline_protocol::Encoding;
 
@@ -20,6 +20,7 @@ use super::gate;
 use super::{emulation, plain, poll, streams};
 use crate::config::DoorOptions;
 use crate::embed;
+use crate::http::RequestBody;
 use crate::http::line::{HttpLine, StreamGuard};
 use crate::http::origin::OriginPolicy;
 use crate::http::respond::{self, ReplyBody};
@@ -122,8 +123,8 @@ impl Door {
 /// Answers a request for one of the doors; gives back one that is for none.
 pub(crate) async fn enter(
     entry: Entry<'_>,
-    request: Request<Incoming>,
-) -> Result<Response, Request<Incoming>> {
+    request: Request<RequestBody>,
+) -> Result<Response, Request<RequestBody>> {
     let Some(door) = Door::at(request.uri().path(), &entry.doors.options) else {
         return Err(request);
     };

@@ -2,12 +2,13 @@
 //!
 //! A connection begins with the head of an HTTP request, read by our own parser. A request to open
 //! a WebSocket is checked and answered here, and goes on in [`websocket`]; whatever else it is, the
-//! HTTP side gets the bytes as if nobody had read them.
+//! HTTP side gets the bytes as if nobody had read them. One that begins as HTTP/2 does is [`http2`]'s.
 
 pub(crate) mod address;
 mod emulation;
 pub(crate) mod entry;
 mod gate;
+pub(crate) mod http2;
 mod plain;
 pub(crate) mod poll;
 mod query;
@@ -18,7 +19,7 @@ mod user;
 pub(crate) mod websocket;
 
 use std::cell::RefCell;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -197,17 +198,28 @@ pub(crate) struct Opened {
     pub(crate) manner: Manner,
 }
 
-/// Finds out what a new connection is. Returns it if it is a WebSocket; otherwise it was served with
-/// `http`, or refused. The request is kept if anybody wants to know of it.
-pub(crate) async fn admit<F: Future<Output = ()>>(
+/// What a new connection is.
+pub(crate) enum Came {
+    WebSocket(Opened),
+    /// Requests of HTTP/1.
+    Http1(Rewind<Io>),
+    /// HTTP/2.
+    Http2(Rewind<Io>),
+}
+
+/// Finds out what a new connection is; `None` when nothing came of it, or it was refused. HTTP/2 may be
+/// spoken if `http2` is set. The request is kept if anybody wants to know of it.
+pub(crate) async fn admit(
     policy: &WebSocketPolicy,
     keeps_request: bool,
+    http2: bool,
     mut io: Io,
-    http: impl FnOnce(Rewind<Io>) -> F,
-) -> Option<Opened> {
+) -> Option<Came> {
     let mut received = Vec::new();
-    let head = match tokio::time::timeout(HEAD_TIMEOUT, read_head(&mut io, &mut received)).await {
-        Ok(Ok(head)) => head,
+    let reading = read_head(&mut io, &mut received, http2);
+    let head = match tokio::time::timeout(HEAD_TIMEOUT, reading).await {
+        Ok(Ok(Some(head))) => head,
+        Ok(Ok(None)) => return Some(Came::Http2(Rewind::new(received, io))),
         // Gone, or too slow to be told anything.
         Ok(Err(HeadFailure::Io)) | Err(_) => return None,
         Ok(Err(HeadFailure::Refused(refusal))) => {
@@ -216,13 +228,11 @@ pub(crate) async fn admit<F: Future<Output = ()>>(
         }
     };
     let Some(caller) = policy.caller(head.path()) else {
-        http(Rewind::new(received, io)).await;
-        return None;
+        return Some(Came::Http1(Rewind::new(received, io)));
     };
     let accepted = match head.opening() {
         Err(OpeningError::NoUpgrade) => {
-            http(Rewind::new(received, io)).await;
-            return None;
+            return Some(Came::Http1(Rewind::new(received, io)));
         }
         Err(error) => Err(error.refusal()),
         Ok(opening) => policy.accept(caller, &opening, head.query(), head.header("cookie")),
@@ -234,14 +244,14 @@ pub(crate) async fn admit<F: Future<Output = ()>>(
             let user = policy.user_header.user_among(head.headers());
             let link = Link::new(io, manner.transport.encoding);
             acceptance.write_http1(&mut link.borrow_mut().queue);
-            Some(Opened {
+            Some(Came::WebSocket(Opened {
                 link,
                 leftover,
                 limits: policy.limits,
                 request,
                 user,
                 manner,
-            })
+            }))
         }
         Err(refusal) => {
             refuse(io, &refusal).await;
@@ -273,8 +283,13 @@ enum HeadFailure {
     Refused(Refusal),
 }
 
-/// Reads until the head is whole. What came is in `received`, the head and what is behind it.
-async fn read_head(io: &mut Io, received: &mut Vec<u8>) -> Result<RequestHead, HeadFailure> {
+/// Reads until the head is whole, `None` if it is the beginning of HTTP/2, which may be spoken if `http2` is
+/// set. What came is in `received`, the head and what is behind it.
+async fn read_head(
+    io: &mut Io,
+    received: &mut Vec<u8>,
+    http2: bool,
+) -> Result<Option<RequestHead>, HeadFailure> {
     loop {
         let count = poll_fn(|cx| {
             scratch::with(|buffer| {
@@ -289,8 +304,14 @@ async fn read_head(io: &mut Io, received: &mut Vec<u8>) -> Result<RequestHead, H
             Ok(0) | Err(_) => return Err(HeadFailure::Io),
             Ok(_) => {}
         }
+        if http2 && received.starts_with(PREFACE) {
+            return Ok(None);
+        }
+        if http2 && PREFACE.starts_with(received) {
+            continue;
+        }
         match RequestHead::parse(received, &HEAD_LIMITS) {
-            Ok(Some(head)) => return Ok(head),
+            Ok(Some(head)) => return Ok(Some(head)),
             Ok(None) => {}
             Err(error) => return Err(HeadFailure::Refused(error.refusal())),
         }
@@ -310,3 +331,6 @@ async fn refuse(mut io: Io, refusal: &Refusal) {
     };
     let _ = tokio::time::timeout(websocket::GOODBYE, say).await;
 }
+
+/// What a client says first in HTTP/2 (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -6,7 +6,6 @@
 use std::rc::Rc;
 
 use http::{Method, Request, header};
-use hyper::body::Incoming;
 use tautline_hub::Transport;
 use tautline_protocol::Encoding;
 
@@ -14,6 +13,7 @@ use super::entry::{Commands, Entry, Refused, Response, bad_request, frame};
 use super::gate;
 use super::query::Query;
 use super::uni::{self, Uni};
+use crate::http::RequestBody;
 use crate::http::body;
 use crate::worker::stream::Stream;
 use crate::worker::voice::Framing;
@@ -33,7 +33,7 @@ const CONNECT: &str = "cf_connect";
 type Answer = Result<Response, Refused>;
 
 /// `POST /connection/http_stream`.
-pub(crate) async fn http_stream(entry: &Entry<'_>, request: Request<Incoming>) -> Answer {
+pub(crate) async fn http_stream(entry: &Entry<'_>, request: Request<RequestBody>) -> Answer {
     if request.method() != Method::POST {
         return Err(gate::other_method(request.method(), "POST, OPTIONS"));
     }
@@ -51,7 +51,7 @@ pub(crate) async fn http_stream(entry: &Entry<'_>, request: Request<Incoming>) -
 }
 
 /// `GET /connection/sse?cf_connect=…`, or `POST` with the same as its body.
-pub(crate) async fn sse(entry: &Entry<'_>, request: Request<Incoming>) -> Answer {
+pub(crate) async fn sse(entry: &Entry<'_>, request: Request<RequestBody>) -> Answer {
     let version = request.version();
     let commands = match *request.method() {
         Method::GET => parameter(&request)?.ok_or_else(|| {
@@ -70,7 +70,7 @@ pub(crate) async fn sse(entry: &Entry<'_>, request: Request<Incoming>) -> Answer
 }
 
 /// `POST /connection/uni_http_stream`.
-pub(crate) async fn uni_http_stream(entry: &Entry<'_>, request: Request<Incoming>) -> Answer {
+pub(crate) async fn uni_http_stream(entry: &Entry<'_>, request: Request<RequestBody>) -> Answer {
     if request.method() != Method::POST {
         return Err(gate::other_method(request.method(), "POST, OPTIONS"));
     }
@@ -81,7 +81,7 @@ pub(crate) async fn uni_http_stream(entry: &Entry<'_>, request: Request<Incoming
 }
 
 /// `GET /connection/uni_sse?cf_connect=…`, or `POST` with the same as its body.
-pub(crate) async fn uni_sse(entry: &Entry<'_>, request: Request<Incoming>) -> Answer {
+pub(crate) async fn uni_sse(entry: &Entry<'_>, request: Request<RequestBody>) -> Answer {
     let version = request.version();
     let connect = match *request.method() {
         Method::GET => parameter(&request)?.unwrap_or_default(),
@@ -129,7 +129,7 @@ pub(crate) fn encoding<B>(request: &Request<B>) -> Encoding {
 /// The whole body of a request, within the limit.
 pub(crate) async fn read(
     entry: &Entry<'_>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
 ) -> Result<bytes::Bytes, Refused> {
     let limit = entry.doors.options.request_size_limit;
     body::read(request.into_body(), limit)
@@ -142,7 +142,7 @@ fn text(body: Vec<u8>) -> Result<String, Refused> {
         .map_err(|_| bad_request("expected JSON, which is UTF-8; got bytes which aren't"))
 }
 
-fn parameter(request: &Request<Incoming>) -> Result<Option<String>, Refused> {
+fn parameter(request: &Request<RequestBody>) -> Result<Option<String>, Refused> {
     let query = Query::parse(request.uri().query()).map_err(|error| bad_request(&error))?;
     Ok(query.first(CONNECT).map(str::to_owned))
 }

@@ -1,19 +1,83 @@
-//! Reads a request's body, within limits of size and time.
+//! A request's body, and reading it within limits of size and time.
 
+use std::error::Error;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tautline_websocket::conn::http2::Http2Body;
 
 use super::respond::{self, Response};
 
 /// How long a body may take to arrive.
 pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The body of a request, whichever version of HTTP it came in.
+#[derive(Debug)]
+pub struct RequestBody(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Http1(Incoming),
+    Http2 {
+        body: Http2Body,
+        /// What the head says; that it is true, the library sees to.
+        length: Option<u64>,
+    },
+}
+
+impl RequestBody {
+    /// The body of a request in HTTP/2 with this head.
+    pub(super) fn http2(body: Http2Body, headers: &HeaderMap) -> Self {
+        let length = headers.get(header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        Self(Kind::Http2 { body, length })
+    }
+}
+
+impl From<Incoming> for RequestBody {
+    fn from(body: Incoming) -> Self {
+        Self(Kind::Http1(body))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match &mut self.get_mut().0 {
+            Kind::Http1(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Kind::Http2 { body, .. } => body
+                .poll_data(cx)
+                .map(|data| data.map(|data| data.map(Frame::data).map_err(Into::into))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Http1(body) => body.is_end_stream(),
+            Kind::Http2 { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Http1(body) => body.size_hint(),
+            Kind::Http2 { length, .. } => length.map_or_else(SizeHint::new, SizeHint::with_exact),
+        }
+    }
+}
+
 /// The whole body, or the answer to one that is too long, too slow, or breaks off.
-pub(crate) async fn read(body: Incoming, max_len: usize) -> Result<Bytes, Response> {
+pub(crate) async fn read(body: RequestBody, max_len: usize) -> Result<Bytes, Response> {
     // What is announced as too long is not even read.
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > max_len {

@@ -6,13 +6,13 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{Method, Request, StatusCode};
-use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 use serde_json::value::to_raw_value;
 use tautline_auth::{Signer, TokenClaims};
 
 use super::body;
 use super::respond::{self, Response};
+use crate::http::RequestBody;
 
 pub(crate) const PATH: &str = "/dev/token";
 
@@ -40,7 +40,7 @@ struct Info<'a> {
     name: &'a str,
 }
 
-pub(crate) async fn respond(request: Request<Incoming>, signer: &Signer) -> Response {
+pub(crate) async fn respond(request: Request<RequestBody>, signer: &Signer) -> Response {
     if request.method() != Method::POST {
         return respond::method_not_allowed("POST");
     }

@@ -202,6 +202,36 @@ pub const METRICS: &[Metric] = &[
         },
     },
     Metric {
+        name: "http2_num_connections",
+        kind: "gauge",
+        labels: &[],
+        help: "Connections that speak HTTP/2.",
+        write: |all, out| out.number(all.http2.open),
+    },
+    Metric {
+        name: "http2_streams_total",
+        kind: "counter",
+        labels: &["kind"],
+        help: "Requests that came over HTTP/2: `websocket` for those to open one, `request` for all others.",
+        write: |all, out| {
+            out.labelled(&["websocket"], all.http2.websockets);
+            out.labelled(&["request"], all.http2.requests);
+        },
+    },
+    Metric {
+        name: "http2_floods_total",
+        kind: "counter",
+        labels: &["kind"],
+        help: "Connections in HTTP/2 that were ended because their client sent too much: `control` of frames that \
+               carry nothing, `resets`, `windows`; `streams` for requests that were given up at once, header blocks \
+               in too many pieces, and whatever else the HTTP/2 library has enough of.",
+        write: |all, out| {
+            for (kind, count) in &all.http2.floods {
+                out.labelled(&[kind], *count);
+            }
+        },
+    },
+    Metric {
         name: "proxy_duration_seconds_histogram",
         kind: "histogram",
         labels: &["protocol", "type", "name"],
@@ -281,6 +311,8 @@ pub struct Snapshot {
     pub disconnects: BTreeMap<u32, u64>,
     /// Calls of the API.
     pub calls: CallCounters,
+    /// Connections in HTTP/2.
+    pub http2: Http2Counters,
     /// Questions to the application's backend.
     pub proxies: Vec<ProxyNumbers>,
 }
@@ -358,6 +390,43 @@ impl CallCounters {
         }
         for (status, count) in &other.refused {
             *self.refused.entry(*status).or_insert(0) += count;
+        }
+    }
+}
+
+/// What is counted of connections in HTTP/2.
+#[derive(Clone, Debug, Default)]
+pub struct Http2Counters {
+    /// Connections that are open.
+    open: u64,
+    /// Requests to open a WebSocket.
+    pub(crate) websockets: u64,
+    /// All others.
+    pub(crate) requests: u64,
+    floods: BTreeMap<&'static str, u64>,
+}
+
+impl Http2Counters {
+    /// A connection has begun.
+    pub(crate) fn opened(&mut self) {
+        self.open += 1;
+    }
+
+    /// A connection has ended; `flood` says what there was too much of, if that is why.
+    pub(crate) fn closed(&mut self, flood: Option<&'static str>) {
+        self.open = self.open.saturating_sub(1);
+        if let Some(kind) = flood {
+            *self.floods.entry(kind).or_insert(0) += 1;
+        }
+    }
+
+    /// Adds what another worker has counted.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.open += other.open;
+        self.websockets += other.websockets;
+        self.requests += other.requests;
+        for (kind, count) in &other.floods {
+            *self.floods.entry(kind).or_insert(0) += count;
         }
     }
 }
@@ -530,9 +599,10 @@ mod tests {
             name, kind, help, ..
         } in METRICS
         {
+            let is_fine = |char: char| matches!(char, 'a'..='z' | '0'..='9' | '_');
             assert!(
-                name.chars()
-                    .all(|char| char.is_ascii_lowercase() || char == '_'),
+                name.starts_with(|char: char| char.is_ascii_lowercase())
+                    && name.chars().all(is_fine),
                 "{name}"
             );
             assert!(help.ends_with('.') && !help.contains('\n'), "{name}");

@@ -11,8 +11,8 @@
 //! | `GET /`, `/assets/…` | the chat page, in development only |
 //! | `POST /dev/token` | a token for anybody, in development only |
 //!
-//! [`serve_connection`] runs one connection. What it needs of the rest of the server is the trait
-//! [`Node`]. Limits: request heads of 16 KiB and 64 fields within 10 s, bodies as configured within
+//! [`serve_connection`] runs one connection of HTTP/1; over HTTP/2 each request is answered by itself
+//! ([`http2`]). What they need of the rest of the server is the trait [`Node`]. Limits: request heads of 16 KiB and 64 fields within 10 s, bodies as configured within
 //! 30 s, a connection for 5 minutes at the most.
 
 pub mod api;
@@ -20,6 +20,7 @@ mod assets;
 pub(crate) mod body;
 mod dev_token;
 pub mod host;
+pub(crate) mod http2;
 pub mod line;
 pub mod metrics;
 pub mod node;
@@ -48,6 +49,8 @@ use self::node::Node;
 use self::origin::OriginPolicy;
 use self::respond::{ReplyBody, Response};
 
+pub use self::body::RequestBody;
+
 /// Where clients open their WebSocket.
 pub const WEBSOCKET_PATH: &str = "/connection/websocket";
 
@@ -70,7 +73,7 @@ pub const MAX_HEADERS: usize = 64;
 const MAX_CONNECTION_AGE: Duration = Duration::from_secs(5 * 60);
 
 /// How long the request that is being answered may take once the connection has to end.
-const CLOSING_TIME: Duration = Duration::from_secs(10);
+pub(crate) const CLOSING_TIME: Duration = Duration::from_secs(10);
 
 /// What decides how requests are answered.
 #[derive(Debug, Default)]
@@ -111,7 +114,7 @@ impl<N: Node> Service<N> {
 
     async fn respond(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         line: &Rc<HttpLine>,
     ) -> http::Response<ReplyBody> {
         let mut response = match self.refusal(&request) {
@@ -126,7 +129,7 @@ impl<N: Node> Service<N> {
     }
 
     /// The answer to a request that is refused whatever its path.
-    fn refusal(&self, request: &Request<Incoming>) -> Option<Response> {
+    fn refusal(&self, request: &Request<RequestBody>) -> Option<Response> {
         if let Some(refusal) = host_count_refusal(request.version(), request.headers()) {
             return Some(refusal);
         }
@@ -148,7 +151,7 @@ impl<N: Node> Service<N> {
         None
     }
 
-    async fn route(&self, request: Request<Incoming>) -> Response {
+    async fn route(&self, request: Request<RequestBody>) -> Response {
         let path = request.uri().path();
         if path == api::LEGACY_PATH || path.starts_with(api::PREFIX) {
             let name = path.strip_prefix(api::PREFIX);
@@ -199,8 +202,9 @@ pub async fn serve_connection<S, N>(
 {
     let line = Rc::new(HttpLine::default());
     let its_line = Rc::clone(&line);
-    let answer = service_fn(move |request| {
+    let answer = service_fn(move |request: Request<Incoming>| {
         let (service, line) = (Rc::clone(&service), Rc::clone(&its_line));
+        let request = request.map(RequestBody::from);
         async move { Ok::<_, Infallible>(service.respond(request, &line).await) }
     });
     let connection = http1::Builder::new()

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use hyper::body::Incoming;
 use tautline_hub::{ApiRefresh, ApiSubscribe, PresenceList, Target};
 use tautline_protocol::ErrorCode;
 use tautline_protocol::message::{
@@ -18,6 +17,7 @@ use tautline_protocol::message::{
 use super::line::HttpLine;
 use super::metrics::{CallCounters, Snapshot};
 use super::respond::ReplyBody;
+use crate::http::RequestBody;
 
 use crate::glob::Glob;
 
@@ -117,7 +117,7 @@ pub trait Node: 'static {
     /// Opens a WebSocket on a connection which has carried other requests before: reverse proxies
     /// keep connections and use them for whatever comes next. The answer is the 101, or a
     /// refusal; `None` when the request doesn't ask for a WebSocket.
-    fn open_websocket(&self, request: Request<Incoming>) -> Option<http::Response<Full<Bytes>>> {
+    fn open_websocket(&self, request: Request<RequestBody>) -> Option<http::Response<Full<Bytes>>> {
         drop(request);
         None
     }
@@ -132,9 +132,9 @@ pub trait Node: 'static {
     /// them is given back. `line` is the connection that the answer goes over.
     fn enter(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         line: &Rc<HttpLine>,
-    ) -> impl Future<Output = Result<http::Response<ReplyBody>, Request<Incoming>>> {
+    ) -> impl Future<Output = Result<http::Response<ReplyBody>, Request<RequestBody>>> {
         let _ = line;
         std::future::ready(Err(request))
     }

@@ -13,6 +13,10 @@ use hyper::body::{Body, Frame, SizeHint};
 /// What every handler answers with: a body that is complete.
 pub(crate) type Response = http::Response<Full<Bytes>>;
 
+/// Among a response's extensions it says that the client is told of the end of its session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SessionOver;
+
 /// The body of whatever the server answers with.
 pub enum ReplyBody {
     /// All of it.

@@ -22,7 +22,9 @@ use crate::io::Io;
 ///
 /// Two parties hold it: the connection's task, which reads, and the worker's table, through which
 /// the hub writes. Writing needs no wake of the task: [`Connections::flush`] writes straight to the
-/// socket, on the task's behalf, so that only a socket which would block wakes it later.
+/// socket, on the task's behalf, so that only a socket which would block wakes it later. Where the socket is a
+/// stream of an HTTP/2 connection, the task of that is woken, once for all of its streams that are written to
+/// in a turn.
 pub(crate) struct Link {
     pub(crate) io: Io,
     pub(crate) queue: WriteQueue,
@@ -79,7 +81,7 @@ impl Link {
     pub(crate) fn poll_flush(&mut self) -> Poll<io::Result<()>> {
         let mut cx = Context::from_waker(&self.waker);
         let before = self.queue.len();
-        let result = self.queue.poll_write(&mut cx, &mut self.io);
+        let result = self.io.poll_write_queue(&mut cx, &mut self.queue);
         self.written += (before - self.queue.len()) as u64;
         ready!(result)?;
         if self.io.holds_back() {

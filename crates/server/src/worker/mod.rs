@@ -31,7 +31,7 @@ use self::wakes::Wakes;
 use crate::door::poll::keeper::Pads;
 use crate::embed::Request;
 use crate::embed::desk::Files;
-use crate::http::metrics::CallCounters;
+use crate::http::metrics::{CallCounters, Http2Counters};
 
 /// How often a worker that ends looks whether its handlers are done.
 const GLANCE: Duration = Duration::from_millis(20);
@@ -59,6 +59,8 @@ pub(crate) struct State {
     pub(crate) files: Option<Rc<RefCell<Files>>>,
     /// What was counted of calls of the HTTP API.
     pub(crate) calls: CallCounters,
+    /// And of connections in HTTP/2.
+    pub(crate) http2: Http2Counters,
     /// Kept for its capacity.
     batch: Batch,
     /// Kept for its capacity.
@@ -105,6 +107,7 @@ impl Worker {
             pads: Pads::default(),
             files,
             calls: CallCounters::default(),
+            http2: Http2Counters::default(),
             batch: Batch::default(),
             drained: Vec::new(),
         };
@@ -136,6 +139,11 @@ impl Worker {
     /// Counts something about a call of the HTTP API. Not from within a turn.
     pub(crate) fn count_call(&self, count: impl FnOnce(&mut CallCounters)) {
         count(&mut self.state.borrow_mut().calls);
+    }
+
+    /// Counts something about a connection in HTTP/2. Not from within a turn.
+    pub(crate) fn count_http2(&self, count: impl FnOnce(&mut Http2Counters)) {
+        count(&mut self.state.borrow_mut().http2);
     }
 
     /// Whether the hub takes input of a session now.

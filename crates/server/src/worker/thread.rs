@@ -22,9 +22,10 @@ use super::guests::Guests;
 #[cfg(not(target_os = "linux"))]
 use super::listener;
 use super::mailbox::WorkerMailbox;
-use crate::config::Config;
+use crate::config::{Config, Http2Options};
 use crate::door::entry::Doors;
-use crate::door::{self, WebSocketPolicy};
+use crate::door::http2::Http2Door;
+use crate::door::{self, Came, WebSocketPolicy};
 use crate::drain::{Stage, reached};
 use crate::embed::ApiCalls;
 use crate::embed::NodeHandle;
@@ -60,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) proxies: Option<Arc<Proxies>>,
     /// Who answers calls of the application's backend.
     pub(crate) api_calls: Option<ApiCalls>,
+    /// Whether clients may speak HTTP/2, and how much of it.
+    pub(crate) http2: Http2Options,
     /// What connections are encrypted with, if they are.
     pub(crate) tls: Option<Arc<Tls>>,
     /// How far the node is on its way out.
@@ -164,6 +167,12 @@ impl Start {
             )
         };
         let service = Rc::new(Service::new(Arc::clone(&shared.http), node()));
+        let http2 = Rc::new(Http2Door {
+            worker: Rc::clone(&worker),
+            shared: Arc::clone(&shared),
+            guests: Rc::clone(&guests),
+            service: Rc::clone(&service),
+        });
         let receive = async {
             let node = node();
             while let Some(visit) = visitors.recv().await {
@@ -185,6 +194,7 @@ impl Start {
                 };
                 let (worker, guest) = (Rc::clone(&worker), guests.enter());
                 let (service, shared) = (Rc::clone(&service), Arc::clone(&shared));
+                let http2 = Rc::clone(&http2);
                 let keeps_request = worker.has_handlers();
                 // In boxes, so that the task of a WebSocket has no room reserved for what comes before
                 // it, and that has none for HTTP.
@@ -193,9 +203,16 @@ impl Start {
                         None => Io::Plain(io),
                         Some(tls) => tls.accept(io).await?,
                     };
-                    let ending = ending(shared.stage.clone());
-                    let http = |stream| Box::pin(http::serve_connection(stream, service, ending));
-                    door::admit(&shared.websocket, keeps_request, io, http).await
+                    let speaks_http2 = shared.http2.enabled;
+                    match door::admit(&shared.websocket, keeps_request, speaks_http2, io).await? {
+                        Came::WebSocket(opened) => return Some(opened),
+                        Came::Http1(stream) => {
+                            let ending = ending(shared.stage.clone());
+                            Box::pin(http::serve_connection(stream, service, ending)).await;
+                        }
+                        Came::Http2(stream) => Box::pin(http2.serve(stream)).await,
+                    }
+                    None
                 });
                 spawn_local(async move {
                     if let Some(opened) = admission.await {

@@ -5,4 +5,5 @@ mod cancel;
 mod ending;
 mod messages;
 mod opening;
+mod requests;
 mod support;

@@ -3,7 +3,6 @@
 use std::rc::Rc;
 
 use http::{Method, Request, StatusCode};
-use hyper::body::Incoming;
 use tautline_hub::{Frame, Transport};
 use tautline_protocol::Encoding;
 use tokio::sync::oneshot;
@@ -13,6 +12,7 @@ use super::super::gate;
 use super::super::query::Query;
 use super::voice::Plain;
 use super::wanted::{Wanted, check_names, token};
+use crate::http::RequestBody;
 use crate::http::respond;
 use crate::worker::stream::Stream;
 use crate::worker::voice::Framing;
@@ -22,7 +22,7 @@ const PARAMETERS: [&str; 4] = ["channel", "since", "envelope", "token"];
 /// `GET /events?channel=…`: server-sent events whose ids are positions.
 pub(crate) async fn events(
     entry: &Entry<'_>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
 ) -> Result<Response, Refused> {
     let kind = "text/event-stream; charset=utf-8";
     listen(entry, request, "events", Framing::Events, kind, false).await
@@ -31,7 +31,7 @@ pub(crate) async fn events(
 /// `GET /lines?channel=…`: a line of JSON each.
 pub(crate) async fn lines(
     entry: &Entry<'_>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
 ) -> Result<Response, Refused> {
     let kind = "application/x-ndjson";
     listen(entry, request, "lines", Framing::Lines, kind, true).await
@@ -39,7 +39,7 @@ pub(crate) async fn lines(
 
 async fn listen(
     entry: &Entry<'_>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     name: &'static str,
     framing: Framing,
     content_type: &'static str,

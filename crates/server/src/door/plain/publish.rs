@@ -1,7 +1,6 @@
 //! `POST /publish?channel=…`: a publication by whoever may publish.
 
 use http::{HeaderMap, Method, Request, StatusCode, header};
-use hyper::body::Incoming;
 use serde_json::json;
 use tautline_hub::{Frame, Transport};
 use tautline_protocol::Encoding;
@@ -12,6 +11,7 @@ use super::super::query::Query;
 use super::super::streams::read;
 use super::read::{answer, next};
 use super::wanted::{check_names, connect_command, token};
+use crate::http::RequestBody;
 use crate::http::respond::{self, ReplyBody};
 use crate::worker::stream::Stream;
 use crate::worker::voice::Framing;
@@ -19,7 +19,7 @@ use crate::worker::voice::Framing;
 /// Answers with `{}` when the publication is accepted.
 pub(crate) async fn publish(
     entry: &Entry<'_>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
 ) -> Result<Response, Refused> {
     if request.method() != Method::POST {
         return Err(gate::other_method(request.method(), "POST, OPTIONS"));

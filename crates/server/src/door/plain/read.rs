@@ -13,7 +13,6 @@ use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -27,6 +26,7 @@ use super::super::query::Query;
 use super::refusal::Refusal;
 use super::voice::Reply;
 use super::wanted::{Position, check_names, connect_command, number, subscribe_command, token};
+use crate::http::RequestBody;
 use crate::http::respond::{self, ReplyBody};
 use crate::worker::stream::Stream;
 use crate::worker::voice::Framing;
@@ -47,7 +47,7 @@ const KEEP_BRIEFLY: &str = "max-age=1";
 /// `GET /history`.
 pub(crate) async fn history(
     entry: &Entry<'_>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
 ) -> Result<Response, Refused> {
     if request.method() != Method::GET {
         return Err(gate::other_method(request.method(), "GET, OPTIONS"));
@@ -121,7 +121,7 @@ struct Page {
 }
 
 impl Reading {
-    fn parse(entry: &Entry<'_>, request: &Request<Incoming>) -> Result<Self, String> {
+    fn parse(entry: &Entry<'_>, request: &Request<RequestBody>) -> Result<Self, String> {
         let query = Query::parse(request.uri().query())?;
         check_names(&query, &PARAMETERS)?;
         let channel = query

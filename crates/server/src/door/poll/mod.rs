@@ -15,7 +15,6 @@ use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use serde_json::json;
 use tautline_hub::{Now, Transport};
 use tautline_protocol::{Disconnect, Encoding};
@@ -27,7 +26,8 @@ use super::address::Place;
 use super::entry::{Commands, Entry, Refused, Response, bad_request, frame};
 use super::gate;
 use super::streams::{LINES, PROTOBUF, encoding, read};
-use crate::http::respond::{self, ReplyBody};
+use crate::http::RequestBody;
+use crate::http::respond::{self, ReplyBody, SessionOver};
 use crate::worker::State;
 use crate::worker::stream::Stream;
 use crate::worker::voice::Framing;
@@ -35,7 +35,7 @@ use crate::worker::voice::Framing;
 /// `POST /connection/poll`.
 pub(crate) async fn respond(
     entry: &Entry<'_>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
 ) -> Result<Response, Refused> {
     if request.method() != Method::POST {
         return Err(gate::other_method(request.method(), "POST, OPTIONS"));
@@ -244,7 +244,10 @@ fn messages(encoding: Encoding, mut head: serde_json::Value, answer: &Answer) ->
         _ => PROTOBUF,
     };
     let content_type = HeaderValue::from_static(content_type);
-    let response = respond::with_body(StatusCode::OK, content_type, body.into());
+    let mut response = respond::with_body(StatusCode::OK, content_type, body.into());
+    if answer.end.is_some() {
+        response.extensions_mut().insert(SessionOver);
+    }
     unstored(response.map(ReplyBody::Whole))
 }
 

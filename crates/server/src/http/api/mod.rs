@@ -32,7 +32,6 @@ use std::cell::Cell;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, header};
-use hyper::body::Incoming;
 
 use self::audit::Audit;
 use self::batch::{Batch, Legacy};
@@ -45,6 +44,7 @@ pub use self::method::Method;
 use super::node::Node;
 use super::respond::{self, Response};
 use super::{Settings, body};
+use crate::http::RequestBody;
 
 /// Where the API lives.
 pub(crate) const PREFIX: &str = "/api/";
@@ -106,7 +106,7 @@ impl Api {
     pub(crate) async fn respond<N: Node>(
         &self,
         name: Option<&str>,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         settings: &Settings,
         node: &N,
     ) -> Response {
@@ -122,7 +122,7 @@ impl Api {
     async fn answer<N: Node>(
         &self,
         name: Option<&str>,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         settings: &Settings,
         node: &N,
     ) -> Response {

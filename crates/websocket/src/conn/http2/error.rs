@@ -3,10 +3,15 @@
 use std::io;
 use std::time::Duration;
 
+use super::meter::Flood;
+
 /// Why an HTTP/2 connection, or one of its streams, ended other than in order.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Http2Error {
+    /// The client sends more than makes sense of what costs work and carries nothing.
+    #[error("the client sends too many {0}")]
+    Flooded(Flood),
     /// The whole connection was given up, with a `GOAWAY`.
     #[error("{who} gave the HTTP/2 connection up: {reason}", who = who(*.by_peer))]
     GoAway {
@@ -20,6 +25,10 @@ pub enum Http2Error {
     /// The connection below HTTP/2 failed.
     #[error("the connection failed: {0}")]
     Io(#[from] io::Error),
+    /// A ping was not answered within
+    /// [`Http2Options::keep_alive_timeout`](super::Http2Options::keep_alive_timeout).
+    #[error("a ping was not answered within {} s", .0.as_secs_f64())]
+    NoPong(Duration),
     /// What came is not what HTTP/2 has at this place.
     #[error("the HTTP/2 connection failed: {0}")]
     Protocol(String),
@@ -83,8 +92,8 @@ impl From<Http2Error> for io::Error {
         let kind = match error {
             Http2Error::Io(error) => return error,
             Http2Error::Reset { .. } => io::ErrorKind::ConnectionReset,
-            Http2Error::GoAway { .. } => io::ErrorKind::ConnectionAborted,
-            Http2Error::TimedOut(_) => io::ErrorKind::TimedOut,
+            Http2Error::Flooded(_) | Http2Error::GoAway { .. } => io::ErrorKind::ConnectionAborted,
+            Http2Error::NoPong(_) | Http2Error::TimedOut(_) => io::ErrorKind::TimedOut,
             Http2Error::Protocol(_) => io::ErrorKind::InvalidData,
         };
         Self::new(kind, error)

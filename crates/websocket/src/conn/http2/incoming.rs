@@ -10,7 +10,8 @@ use tokio::time::timeout;
 
 use super::options::Http2Options;
 use super::plain::{Http1Request, Rewound};
-use super::server::{Http2Request, Http2Server};
+use super::request::Http2Request;
+use super::server::Http2Server;
 use super::stream::Http2Stream;
 use crate::conn::accept::{AcceptError, AcceptOptions, Accepted, Came, Plain, accept_rest};
 use crate::conn::delegate::{delegate_read, delegate_write};

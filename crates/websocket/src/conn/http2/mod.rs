@@ -24,6 +24,9 @@
 //! Over TLS, offer `h2` and `http/1.1` by ALPN: browsers speak HTTP/2 in no other way. They open their
 //! WebSockets over it by themselves, when they have a connection of HTTP/2 to that server anyway.
 //!
+//! A server that serves all of HTTP beside WebSockets takes [`Http2Server`], whose requests come
+//! [apart](Http2Request::into_parts) into what the `http` crate has, a body, and what answers them.
+//!
 //! As a client, [`Http2Client`] is one connection to a server, and each
 //! [`open`](Http2Client::open) a WebSocket over it.
 //!
@@ -50,8 +53,11 @@
 mod client;
 mod error;
 mod incoming;
+mod meter;
 mod options;
 mod plain;
+mod request;
+mod sending;
 mod server;
 mod stream;
 mod unsent;
@@ -59,7 +65,10 @@ mod unsent;
 pub use client::Http2Client;
 pub use error::Http2Error;
 pub use incoming::{Incoming, ServerStream};
+pub use meter::Flood;
 pub use options::Http2Options;
 pub use plain::{Http1Request, Rewound};
-pub use server::{Http2Request, Http2Server};
+pub use request::{Http2Body, Http2Request, Http2Responder};
+pub use sending::Http2Reply;
+pub use server::Http2Server;
 pub use stream::Http2Stream;

@@ -9,6 +9,10 @@ use std::time::Duration;
 /// heaps of tiny frames that nobody has read yet, or more than a few `CONTINUATION` frames, is
 /// disconnected with `ENHANCE_YOUR_CALM`.
 ///
+/// The rates are for servers, and so is keep-alive. Each rate is an average over five seconds; a client that goes
+/// beyond it is disconnected with `ENHANCE_YOUR_CALM`, and [`Http2Error::Flooded`](super::Http2Error::Flooded)
+/// says of what it had too much.
+///
 /// [h2]: https://docs.rs/h2
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Http2Options {
@@ -27,6 +31,17 @@ pub struct Http2Options {
     pub handshake_timeout: Duration,
     /// How long a server keeps a connection without a stream. Default 60 s.
     pub idle_timeout: Duration,
+    /// How often a server asks, by `PING`, whether the client is still there. Default `None`, never.
+    pub keep_alive: Option<Duration>,
+    /// How long the answer may take. Default 10 s.
+    pub keep_alive_timeout: Duration,
+    /// Frames a second that carry nothing ([`Flood::Control`](super::Flood::Control)). Default 1,000.
+    pub max_control_rate: u32,
+    /// `RST_STREAM` frames a second, whatever became of their streams: what is sent in one go with the request
+    /// counts against the HTTP/2 library's own limit, too (CVE-2023-44487). Default 200.
+    pub max_reset_rate: u32,
+    /// `WINDOW_UPDATE` frames a second. Default 10,000: a client may well send two for each message it gets.
+    pub max_window_rate: u32,
 }
 
 impl Default for Http2Options {
@@ -38,6 +53,11 @@ impl Default for Http2Options {
             max_header_list: 16 * 1024,
             handshake_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
+            keep_alive: None,
+            keep_alive_timeout: Duration::from_secs(10),
+            max_control_rate: 1_000,
+            max_reset_rate: 200,
+            max_window_rate: 10_000,
         }
     }
 }

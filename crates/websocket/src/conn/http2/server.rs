@@ -3,21 +3,20 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use bytes::Bytes;
-use h2::RecvStream;
-use h2::server::{Connection, SendResponse};
+use h2::server::Connection;
+use h2::{Ping, PingPong, Reason};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::error::Http2Error;
+use super::meter::{Flood, Metered};
 use super::options::Http2Options;
-use super::stream::Http2Stream;
+use super::request::Http2Request;
 use super::unsent::{Chunk, Lingering};
-use crate::conn::accept::{AcceptError, AcceptOptions, Accepted, Agreed};
-use crate::conn::http_types;
-use crate::proto::handshake::{Refusal, RequestHead};
 
 /// A connection on which a client speaks HTTP/2.
 ///
@@ -39,8 +38,11 @@ use crate::proto::handshake::{Refusal, RequestHead};
 /// # }
 /// ```
 pub struct Http2Server<S> {
-    connection: Connection<S, Chunk>,
+    connection: Connection<Metered<S>, Chunk>,
     options: Http2Options,
+    /// Where it is noted that the client sends too much that carries nothing.
+    flood: Arc<OnceLock<Flood>>,
+    keep_alive: Option<Box<KeepAlive>>,
     /// Runs while there is no stream.
     idle: Pin<Box<Sleep>>,
     is_idle: bool,
@@ -61,11 +63,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http2Server<S> {
     ///
     /// Dropping the future drops the stream, as it is the owner.
     pub async fn new(io: S, options: &Http2Options) -> Result<Self, Http2Error> {
+        let (io, flood) = Metered::new(io, options);
         let handshake = timeout(options.handshake_timeout, options.server().handshake(io)).await;
-        let connection =
+        let mut connection =
             handshake.map_err(|_| Http2Error::TimedOut(options.handshake_timeout))??;
+        let pings = options
+            .keep_alive
+            .and_then(|interval| Some((interval, connection.ping_pong()?)));
+        let keep_alive = pings.map(|(interval, pings)| {
+            Box::new(KeepAlive {
+                pings,
+                interval,
+                patience: options.keep_alive_timeout,
+                timer: Box::pin(sleep(interval)),
+                is_waiting: false,
+            })
+        });
         Ok(Self {
             connection,
+            flood,
+            keep_alive,
             options: *options,
             idle: Box::pin(sleep(options.idle_timeout)),
             is_idle: true,
@@ -94,8 +111,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http2Server<S> {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Http2Request>, Http2Error>> {
+        if let Some(keep_alive) = &mut self.keep_alive
+            && let Poll::Ready(error) = keep_alive.poll(cx)
+        {
+            self.give_up(cx, Reason::NO_ERROR);
+            return Poll::Ready(Err(error));
+        }
         let accepted = self.connection.poll_accept(cx);
         self.lingering.poll(cx, self.linger.as_mut());
+        if let Some(flood) = self.flood.get() {
+            let error = Http2Error::Flooded(*flood);
+            self.give_up(cx, Reason::ENHANCE_YOUR_CALM);
+            return Poll::Ready(Err(error));
+        }
         match accepted {
             Poll::Ready(Some(Ok((request, respond)))) => {
                 self.is_idle = false;
@@ -119,10 +147,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http2Server<S> {
             self.idle.as_mut().reset(until);
         }
         ready!(self.idle.as_mut().poll(cx));
-        // Says so with a GOAWAY, which nobody needs to have read.
-        self.connection.abrupt_shutdown(h2::Reason::NO_ERROR);
-        let _ = self.connection.poll_closed(cx);
+        self.give_up(cx, Reason::NO_ERROR);
         Poll::Ready(Ok(None))
+    }
+
+    /// Ends the connection with a `GOAWAY`, which nobody needs to have read.
+    fn give_up(&mut self, cx: &mut Context<'_>, reason: Reason) {
+        self.connection.abrupt_shutdown(reason);
+        let _ = self.connection.poll_closed(cx);
     }
 
     /// Takes no more requests: tells the client with a `GOAWAY`. The WebSockets that are open
@@ -140,103 +172,36 @@ impl<S> fmt::Debug for Http2Server<S> {
     }
 }
 
-/// A request on an HTTP/2 connection, for a WebSocket or for something else. Dropped without an
-/// answer, its stream is reset.
-#[must_use = "a request waits for its answer"]
-pub struct Http2Request {
-    head: RequestHead,
-    body: RecvStream,
-    respond: SendResponse<Chunk>,
-    lingering: Lingering,
+/// Finds out whether the client is still there.
+struct KeepAlive {
+    pings: PingPong,
+    interval: Duration,
+    patience: Duration,
+    /// Until the next ping, or until its answer is too late.
+    timer: Pin<Box<Sleep>>,
+    is_waiting: bool,
 }
 
-impl Http2Request {
-    fn new(
-        request: http::Request<RecvStream>,
-        respond: SendResponse<Chunk>,
-        lingering: &Lingering,
-    ) -> Self {
-        let (parts, body) = request.into_parts();
-        let protocol = parts.extensions.get::<h2::ext::Protocol>();
-        Self {
-            head: http_types::request_head(
-                &parts.method,
-                &parts.uri,
-                parts.version,
-                &parts.headers,
-                protocol.map(h2::ext::Protocol::as_str),
-            ),
-            body,
-            respond,
-            lingering: lingering.clone(),
-        }
-    }
-
-    /// The head of the request.
-    pub fn head(&self) -> &RequestHead {
-        &self.head
-    }
-
-    /// Checks that the request opens a WebSocket, and answers it.
-    ///
-    /// Of the options, [`head`](AcceptOptions::head) and
-    /// [`head_timeout`](AcceptOptions::head_timeout) have no meaning here.
-    ///
-    /// # Errors
-    ///
-    /// [`AcceptError::Refused`] when it was answered with a refusal, by the rules of RFC 8441 or by
-    /// [`AcceptOptions::decide`]; [`AcceptError::Http2`] when the client has given the stream up.
-    pub fn accept(self, options: &AcceptOptions) -> Result<Accepted<Http2Stream>, AcceptError> {
-        let accepted = self.accept_as(options, |stream| stream)?;
-        Ok(Accepted {
-            websocket: accepted
-                .websocket
-                .with_writer(Http2Stream::poll_write_queue),
-            ..accepted
-        })
-    }
-
-    /// The same with the stream as a part of another.
-    pub(super) fn accept_as<S: AsyncRead + AsyncWrite + Unpin>(
-        mut self,
-        options: &AcceptOptions,
-        wrap: impl FnOnce(Http2Stream) -> S,
-    ) -> Result<Accepted<S>, AcceptError> {
-        let (response, agreed) = match Agreed::on(&self.head, options, http_types::accepting) {
-            Ok(agreed) => agreed,
-            Err(refusal) => {
-                self.refuse(&refusal);
-                return Err(refusal.into());
+impl KeepAlive {
+    /// Ready when no answer came. To be polled before the connection is.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Http2Error> {
+        loop {
+            if self.is_waiting && self.pings.poll_pong(cx).is_ready() {
+                // With an error the connection has ended, which it says itself.
+                self.is_waiting = false;
+                self.timer.as_mut().reset(Instant::now() + self.interval);
             }
-        };
-        let sent = self.respond.send_response(response, false);
-        let send = sent.map_err(Http2Error::from)?;
-        let stream = Http2Stream::new(send, self.body, &self.lingering);
-        Ok(agreed.open(wrap(stream), self.head, Vec::new()))
-    }
-
-    /// Answers with a refusal.
-    pub fn refuse(self, refusal: &Refusal) {
-        let response = http_types::refusing(refusal, http::Version::HTTP_2);
-        self.respond(response.map(Bytes::from));
-    }
-
-    /// Answers a request that is for something else than a WebSocket. The body of the request is
-    /// thrown away, that of the response is kept in memory until it was sent.
-    pub fn respond(mut self, response: http::Response<Bytes>) {
-        let (head, body) = response.into_parts();
-        let response = http::Response::from_parts(head, ());
-        // A client that has given the stream up doesn't want to hear it.
-        if let Ok(mut send) = self.respond.send_response(response, body.is_empty())
-            && !body.is_empty()
-        {
-            let _ = send.send_data(Chunk::uncounted(body), true);
+            ready!(self.timer.as_mut().poll(cx));
+            if self.is_waiting {
+                return Poll::Ready(Http2Error::NoPong(self.patience));
+            }
+            self.is_waiting = self.pings.send_ping(Ping::opaque()).is_ok();
+            let until = if self.is_waiting {
+                self.patience
+            } else {
+                self.interval
+            };
+            self.timer.as_mut().reset(Instant::now() + until);
         }
-    }
-}
-
-impl fmt::Debug for Http2Request {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Http2Request").field(&self.head).finish()
     }
 }

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -11,7 +10,8 @@ use h2::{RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::error::Http2Error;
-use super::unsent::{Chunk, Lingering, Unsent};
+use super::sending::Http2Reply;
+use super::unsent::{Chunk, Lingering};
 use crate::conn::write_queue::WriteQueue;
 
 /// The stream below a WebSocket over HTTP/2.
@@ -23,28 +23,21 @@ use crate::conn::write_queue::WriteQueue;
 /// the code `CANCEL`. When it is dropped after that, the peer has 5 s to end its side too.
 //= rfc8441 5-8
 pub struct Http2Stream {
+    sending: Http2Reply,
     /// `None` only while it is dropped.
-    halves: Option<(SendStream<Chunk>, RecvStream)>,
+    recv: Option<RecvStream>,
     id: u32,
-    unsent: Arc<Unsent>,
-    lingering: Lingering,
     /// What came in one frame and didn't fit into one read.
     unread: Bytes,
-    /// Whether room was asked for and not used.
-    reserved: bool,
-    shut_down: bool,
 }
 
 impl Http2Stream {
     pub(super) fn new(send: SendStream<Chunk>, recv: RecvStream, lingering: &Lingering) -> Self {
         Self {
             id: send.stream_id().as_u32(),
-            halves: Some((send, recv)),
-            unsent: Arc::default(),
-            lingering: lingering.clone(),
+            sending: Http2Reply::new(send, lingering, false),
+            recv: Some(recv),
             unread: Bytes::new(),
-            reserved: false,
-            shut_down: false,
         }
     }
 
@@ -53,69 +46,21 @@ impl Http2Stream {
         self.id
     }
 
-    fn sending(&mut self) -> io::Result<&mut SendStream<Chunk>> {
-        let halves = self.halves.as_mut().filter(|_| !self.shut_down);
-        halves
-            .map(|(send, _)| send)
-            .ok_or_else(|| io::ErrorKind::BrokenPipe.into())
-    }
-
-    /// Waits for room to send up to `wanted` bytes, more than none; gives how much there is.
-    fn poll_room(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
-        ready!(self.unsent.poll_room(cx));
-        self.reserved = true;
-        let send = self.sending()?;
-        // No more than is sent at once: what a stream has reserved, the others can't use.
-        send.reserve_capacity(wanted.min(MAX_RESERVED));
-        loop {
-            let room = send.capacity();
-            if room > 0 {
-                return Poll::Ready(Ok(room));
-            }
-            match ready!(send.poll_capacity(cx)) {
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Poll::Ready(Err(Http2Error::from(error).into())),
-                // The stream is at its end: say why.
-                None => {
-                    let error = match ready!(send.poll_reset(cx)) {
-                        Ok(code) => Http2Error::reset_by_peer(code),
-                        Err(error) => error.into(),
-                    };
-                    return Poll::Ready(Err(error.into()));
-                }
-            }
-        }
-    }
-
-    fn send(&mut self, bytes: Bytes, end: bool) -> io::Result<()> {
-        let chunk = self.unsent.chunk(bytes);
-        let sent = self.sending()?.send_data(chunk, end);
-        sent.map_err(|error| Http2Error::from(error).into())
-    }
-
-    /// Gives back room that was asked for.
-    fn release(&mut self) {
-        if self.reserved
-            && let Ok(send) = self.sending()
-        {
-            send.reserve_capacity(0);
-            self.reserved = false;
-        }
-    }
-
-    /// Writes a queue without a copy of what is long.
-    pub(in crate::conn) fn poll_write_queue(
+    /// Writes a queue, without a copy of what is long: cheaper than [`WriteQueue::poll_write`], which
+    /// doesn't know that what it writes to keeps the bytes.
+    ///
+    /// Ready when nothing is left. Pending when there is no more room; then the task of `cx` is woken
+    /// when there is, and what was not written stays queued.
+    ///
+    /// # Errors
+    ///
+    /// How the stream has ended.
+    pub fn poll_write_queue(
         &mut self,
         cx: &mut Context<'_>,
         queue: &mut WriteQueue,
     ) -> Poll<io::Result<()>> {
-        while !queue.is_empty() {
-            let room = ready!(self.poll_room(cx, queue.len()))?;
-            let bytes = queue.take(room);
-            self.send(bytes, false)?;
-        }
-        self.release();
-        Poll::Ready(Ok(()))
+        self.sending.poll_write_queue(cx, queue)
     }
 }
 
@@ -127,7 +72,7 @@ impl AsyncRead for Http2Stream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let Some((_, recv)) = &mut this.halves else {
+        let Some(recv) = &mut this.recv else {
             return Poll::Ready(Ok(()));
         };
         let before = buffer.filled().len();
@@ -173,11 +118,12 @@ impl AsyncWrite for Http2Stream {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let room = ready!(self.poll_room(cx, bytes.len()))?;
+        let sending = &mut self.sending;
+        let room = ready!(sending.poll_room(cx, bytes.len()))?;
         let len = room.min(bytes.len());
-        self.send(Bytes::copy_from_slice(&bytes[..len]), false)?;
+        sending.send(Bytes::copy_from_slice(&bytes[..len]), false)?;
         if len == bytes.len() {
-            self.release();
+            sending.release();
         }
         Poll::Ready(Ok(len))
     }
@@ -189,24 +135,15 @@ impl AsyncWrite for Http2Stream {
 
     //= rfc8441 5-9
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.shut_down {
-            return Poll::Ready(Ok(()));
-        }
-        self.release();
-        let sent = self.send(Bytes::new(), true);
-        self.shut_down = true;
-        Poll::Ready(sent)
+        Poll::Ready(self.sending.finish())
     }
 }
 
 //= rfc8441 5-10
 impl Drop for Http2Stream {
     fn drop(&mut self) {
-        self.release();
-        if let Some((send, recv)) = self.halves.take() {
-            let unsent = Arc::clone(&self.unsent);
-            self.lingering.add(send, recv, unsent, self.shut_down);
-        }
+        let recv = self.recv.take();
+        self.sending.let_go(recv);
     }
 }
 
@@ -214,10 +151,7 @@ impl fmt::Debug for Http2Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Http2Stream")
             .field("id", &self.id)
-            .field("shut_down", &self.shut_down)
+            .field("shut_down", &self.sending.is_ended())
             .finish_non_exhaustive()
     }
 }
-
-/// Bytes for which room is asked at once: a few frames.
-const MAX_RESERVED: usize = 64 * 1024;

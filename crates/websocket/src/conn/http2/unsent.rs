@@ -50,7 +50,7 @@ impl Buf for Chunk {
 impl Drop for Chunk {
     fn drop(&mut self) {
         if let Some(unsent) = &self.unsent
-            && unsent.chunks.fetch_sub(1, Ordering::AcqRel) == MAX_CHUNKS
+            && matches!(unsent.chunks.fetch_sub(1, Ordering::AcqRel), 1 | MAX_CHUNKS)
             && let Some(waker) = lock(&unsent.waiting).take()
         {
             waker.wake();
@@ -62,7 +62,7 @@ impl Drop for Chunk {
 #[derive(Debug, Default)]
 pub(super) struct Unsent {
     chunks: AtomicUsize,
-    /// Who waits for there to be fewer.
+    /// Who waits for there to be fewer, or none.
     waiting: Mutex<Option<Waker>>,
 }
 
@@ -83,6 +83,19 @@ impl Unsent {
         *lock(&self.waiting) = Some(cx.waker().clone());
         // One may have gone meanwhile, without anybody to wake.
         if self.chunks.load(Ordering::Acquire) < MAX_CHUNKS {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    /// Ready when there is none.
+    pub(super) fn poll_none(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_none() {
+            return Poll::Ready(());
+        }
+        *lock(&self.waiting) = Some(cx.waker().clone());
+        // The last may have gone meanwhile, without anybody to wake.
+        if self.is_none() {
             return Poll::Ready(());
         }
         Poll::Pending
@@ -110,7 +123,8 @@ struct Streams {
 struct Lingerer {
     // Dropping them is what resets the stream.
     send: SendStream<Chunk>,
-    recv: RecvStream,
+    /// `None` where nobody waits for the end of the other side.
+    recv: Option<RecvStream>,
     unsent: Arc<Unsent>,
     /// Whether this side has ended the stream.
     ended: bool,
@@ -125,7 +139,7 @@ impl Lingerer {
         // A reset that came ends the wait too. Nobody is to be woken for it: that is looked at when
         // the connection was driven.
         !self.ended
-            || self.recv.is_end_stream()
+            || self.recv.as_ref().is_none_or(RecvStream::is_end_stream)
             || self
                 .send
                 .poll_reset(&mut Context::from_waker(Waker::noop()))
@@ -138,7 +152,7 @@ impl Lingering {
     pub(super) fn add(
         &self,
         send: SendStream<Chunk>,
-        recv: RecvStream,
+        recv: Option<RecvStream>,
         unsent: Arc<Unsent>,
         ended: bool,
     ) {

@@ -1,0 +1,234 @@
+//! A connection that speaks HTTP/2: many requests at once, of which some open WebSockets (RFC 8441).
+//!
+//! One task drives the connection and hands each request to a task of its own. A WebSocket's stream becomes the
+//! [`Io`] of a link like any other, so [`websocket`] doesn't know that it isn't a socket.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, Method, StatusCode, header};
+use tautline_websocket::conn::http2::{Flood, Http2Error, Http2Options, Http2Request, Http2Server};
+use tautline_websocket::proto::handshake::{Opening, Refusal};
+use tokio::sync::Notify;
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep};
+
+use super::Opened;
+use super::rewind::Rewind;
+use super::websocket::{self, Manner};
+use crate::config;
+use crate::drain::{Stage, reached};
+use crate::embed;
+use crate::http::http2::{Answered, Backlog, answer, join_cookies};
+use crate::http::metrics::Http2Counters;
+use crate::http::{CLOSING_TIME, HEAD_TIMEOUT, MAX_HEAD_LEN, Service};
+use crate::io::{Http2Io, Io};
+use crate::node_api::{WorkerNode, set_headers};
+use crate::worker::Worker;
+use crate::worker::connections::Link;
+use crate::worker::guests::Guests;
+use crate::worker::thread::Shared;
+
+/// What connections in HTTP/2 lead to: one worker.
+pub(crate) struct Http2Door {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) guests: Rc<Guests>,
+    pub(crate) service: Rc<Service<WorkerNode>>,
+}
+
+/// What the tasks of a connection's streams have in common.
+#[derive(Default)]
+struct Streams {
+    backlog: Rc<Backlog>,
+    /// Word that a session is over.
+    session_over: Notify,
+}
+
+impl Http2Door {
+    /// Serves a connection whose first bytes, which `io` yields again, are those of HTTP/2. Ends with it.
+    ///
+    /// While the node drains, a connection takes no more requests once one of its sessions was ended: the client
+    /// would come back by it, to the node that is to be left. What is open on it goes on. When the node ends, that
+    /// has some seconds to end, too.
+    pub(crate) async fn serve(&self, io: Rewind<Io>) {
+        let remote = io.get_ref().peer_addr().ok();
+        let options = library_options(&self.shared.http2);
+        let mut server = match Http2Server::new(io, &options).await {
+            Ok(server) => server,
+            Err(error) => return tracing::debug!(%error, "HTTP/2 didn't begin"),
+        };
+        self.worker.count_http2(Http2Counters::opened);
+        let result = self.take_requests(&mut server, remote).await;
+        if let Err(error) = &result {
+            tracing::debug!(%error, "an HTTP/2 connection ended early");
+        }
+        let flood = result.err().and_then(|error| flood(&error));
+        self.worker.count_http2(|counters| counters.closed(flood));
+    }
+
+    async fn take_requests(
+        &self,
+        server: &mut Http2Server<Rewind<Io>>,
+        remote: Option<SocketAddr>,
+    ) -> Result<(), Http2Error> {
+        let streams = Rc::new(Streams::default());
+        let mut stage = self.shared.stage.clone();
+        let mut ending = pin!(reached(&mut stage, |stage| *stage == Stage::Ending));
+        let mut deadline = pin!(sleep(Duration::MAX));
+        let mut is_ending = false;
+        loop {
+            tokio::select! {
+                request = server.next() => {
+                    let Some(request) = request? else {
+                        return Ok(());
+                    };
+                    if is_ending {
+                        // On its way before the client could know.
+                        request.refuse(&Refusal::new(503, ENDING));
+                    } else {
+                        self.take(request, remote, &streams);
+                    }
+                }
+                () = streams.session_over.notified() => {
+                    let stage = *self.shared.stage.borrow();
+                    if matches!(stage, Stage::Draining(_) | Stage::Ending) {
+                        server.shut_down();
+                    }
+                }
+                _ = ending.as_mut(), if !is_ending => {
+                    is_ending = true;
+                    server.shut_down();
+                    deadline.as_mut().reset(Instant::now() + CLOSING_TIME);
+                }
+                () = deadline.as_mut(), if is_ending => return Ok(()),
+            }
+        }
+    }
+
+    /// Has a request answered, by a task of its own.
+    fn take(&self, request: Http2Request, remote: Option<SocketAddr>, streams: &Rc<Streams>) {
+        let guest = self.guests.enter();
+        let streams = Rc::clone(streams);
+        if request.http_head().method == Method::CONNECT {
+            self.worker.count_http2(|counters| counters.websockets += 1);
+            if let Some(opened) = self.open(request, remote) {
+                let worker = Rc::clone(&self.worker);
+                spawn_local(async move {
+                    websocket::serve(&worker, opened).await;
+                    streams.session_over.notify_one();
+                    drop(guest);
+                });
+            }
+            return;
+        }
+        self.worker.count_http2(|counters| counters.requests += 1);
+        let backlog = Rc::clone(&streams.backlog);
+        let answering = Box::pin(answer(Rc::clone(&self.service), request, backlog));
+        spawn_local(async move {
+            if answering.await == Answered::SessionOver {
+                streams.session_over.notify_one();
+            }
+            drop(guest);
+        });
+    }
+
+    /// Opens a WebSocket; `None` when the request was refused.
+    fn open(&self, request: Http2Request, remote: Option<SocketAddr>) -> Option<Opened> {
+        let policy = &self.shared.websocket;
+        let mut headers = request.http_head().headers.clone();
+        join_cookies(&mut headers);
+        let accepted = self.accept(&request, headers.get(header::COOKIE));
+        let (response, manner) = match accepted {
+            Ok(accepted) => accepted,
+            Err(refusal) => {
+                request.refuse(&refusal);
+                return None;
+            }
+        };
+        let user = policy.user_header.user(&headers);
+        let kept = self.worker.has_handlers().then(|| {
+            let host = request.head().pseudo_headers().authority;
+            if let Some(Ok(host)) = host.map(HeaderValue::from_str) {
+                headers.insert(header::HOST, host);
+            }
+            Arc::new(embed::Request {
+                uri: request.head().target().to_owned(),
+                headers,
+                remote,
+                extensions: http::Extensions::new(),
+            })
+        });
+        // Fails when the client has given the stream up already.
+        let stream = request.into_stream(response).ok()?;
+        let io = Io::Http2(Box::new(Http2Io { stream, remote }));
+        Some(Opened {
+            link: Link::new(io, manner.transport.encoding),
+            leftover: Vec::new(),
+            limits: policy.limits,
+            request: kept,
+            user,
+            manner,
+        })
+    }
+
+    fn accept(
+        &self,
+        request: &Http2Request,
+        cookies: Option<&HeaderValue>,
+    ) -> Result<(http::Response<()>, Manner), Refusal> {
+        let policy = &self.shared.websocket;
+        let head = request.head();
+        let opening: Opening<'_> = head.opening().map_err(|error| error.refusal())?;
+        let caller = policy
+            .caller(head.path())
+            .ok_or_else(|| Refusal::new(404, NOT_FOUND))?;
+        let cookies = cookies.map(HeaderValue::as_bytes);
+        let (acceptance, manner) = policy.accept(caller, &opening, head.query(), cookies)?;
+        let mut response = http::Response::new(());
+        *response.status_mut() = StatusCode::OK;
+        set_headers(response.headers_mut(), acceptance.headers());
+        Ok((response, manner))
+    }
+}
+
+/// What a client has sent too much of, if that is why its connection ended.
+fn flood(error: &Http2Error) -> Option<&'static str> {
+    match error {
+        Http2Error::Flooded(Flood::Control) => Some("control"),
+        Http2Error::Flooded(Flood::Resets) => Some("resets"),
+        Http2Error::Flooded(Flood::Windows) => Some("windows"),
+        Http2Error::Flooded(_) => Some("other"),
+        // What the library itself has had enough of.
+        Http2Error::GoAway {
+            code: ENHANCE_YOUR_CALM,
+            by_peer: false,
+            ..
+        } => Some("streams"),
+        _ => None,
+    }
+}
+
+fn library_options(options: &config::Http2Options) -> Http2Options {
+    Http2Options {
+        max_streams: options.max_concurrent_streams,
+        max_header_list: MAX_HEAD_LEN as u32,
+        handshake_timeout: HEAD_TIMEOUT,
+        keep_alive: Some(KEEP_ALIVE),
+        ..Http2Options::default()
+    }
+}
+
+/// How often it is looked whether a client is still there.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// RFC 9113, section 7.
+const ENHANCE_YOUR_CALM: u32 = 11;
+
+const ENDING: &str = "The server is about to end. Connect again.";
+
+const NOT_FOUND: &str = "Not Found: WebSockets are opened at /connection/websocket, and at /ws and \
+     /connection/uni_websocket where the configuration has them.";

@@ -1,0 +1,290 @@
+//! A request over HTTP/2: a stream of its own, answered like one over HTTP/1.1.
+//!
+//! Behind this file nothing knows the difference: the request has a `Host`, a target that begins with its path, and one
+//! `Cookie`; and what an answer says of the connection is left out.
+
+use std::cell::Cell;
+use std::future::{Future as _, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use hyper::body::Body as _;
+use tautline_websocket::conn::http2::{Http2Body, Http2Reply, Http2Request, Http2Responder};
+
+use super::body::RequestBody;
+use super::line::{End, HttpLine};
+use super::node::Node;
+use super::respond::{self, ReplyBody, Response, SessionOver};
+use super::{CLOSING_TIME, MAX_CONNECTION_AGE, Service};
+
+/// Bytes of answers that a connection's client hasn't taken yet.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog(Cell<usize>);
+
+impl Backlog {
+    /// Room for an answer of so many bytes. One alone always has it, however long it is.
+    fn hold(self: &Rc<Self>, len: usize) -> Option<Held> {
+        let waiting = self.0.get();
+        if waiting > 0 && waiting.saturating_add(len) > MAX_BACKLOG {
+            return None;
+        }
+        self.0.set(waiting.saturating_add(len));
+        Some(Held {
+            backlog: Rc::clone(self),
+            len,
+        })
+    }
+}
+
+/// What an answer holds of its connection's backlog, until it is dropped.
+struct Held {
+    backlog: Rc<Backlog>,
+    len: usize,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let waiting = &self.backlog.0;
+        waiting.set(waiting.get() - self.len);
+    }
+}
+
+/// What came of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answered {
+    /// An answer, or nothing.
+    Alone,
+    /// The end of a session, which its client was told or has brought about.
+    SessionOver,
+}
+
+/// Answers a request. Ends when the answer is on its way, when the client has given it up, or at a limit.
+///
+/// # Cancel safety
+///
+/// Dropping the future gives the stream up.
+pub(crate) async fn answer<N: Node>(
+    service: Rc<Service<N>>,
+    request: Http2Request,
+    backlog: Rc<Backlog>,
+) -> Answered {
+    let line = Rc::new(HttpLine::default());
+    let answering = respond(&service, request, &backlog, &line);
+    let mut answering = pin!(answering);
+    let result = tokio::select! {
+        result = answering.as_mut() => result,
+        end = line.ended(MAX_CONNECTION_AGE) => {
+            // A line that has to end is that of a session.
+            if end == End::Now {
+                return Answered::SessionOver;
+            }
+            match tokio::time::timeout(CLOSING_TIME, answering).await {
+                Ok(result) => result,
+                Err(_elapsed) => return Answered::SessionOver,
+            }
+        }
+    };
+    result.unwrap_or_else(|error| {
+        // A client that went away in the middle of something: its own business.
+        tracing::debug!(%error, "a stream of HTTP/2 ended early");
+        Answered::Alone
+    })
+}
+
+async fn respond<N: Node>(
+    service: &Service<N>,
+    request: Http2Request,
+    backlog: &Rc<Backlog>,
+    line: &Rc<HttpLine>,
+) -> io::Result<Answered> {
+    let (request, mut responder) = request.into_parts();
+    let is_head = request.method() == Method::HEAD;
+    let mut response = match like_http1(request) {
+        Err(refusal) => (*refusal).map(ReplyBody::Whole),
+        Ok(request) => {
+            let mut answer = pin!(service.respond(request, line));
+            let answer = poll_fn(|cx| {
+                if let std::task::Poll::Ready(gone) = responder.poll_gone(cx) {
+                    return std::task::Poll::Ready(Err(gone));
+                }
+                answer.as_mut().poll(cx).map(Ok)
+            });
+            answer.await?
+        }
+    };
+    let mut held = None;
+    if let ReplyBody::Whole(body) = response.body() {
+        let len = body.size_hint().lower();
+        held = backlog.hold(usize::try_from(len).unwrap_or(usize::MAX));
+        if held.is_none() {
+            response = too_much().map(ReplyBody::Whole);
+        }
+    }
+    let is_over = matches!(response.body(), ReplyBody::Stream(_))
+        || response.extensions().get::<SessionOver>().is_some();
+    send(response, responder, is_head).await?;
+    drop(held);
+    Ok(if is_over {
+        Answered::SessionOver
+    } else {
+        Answered::Alone
+    })
+}
+
+/// The request as it would have come over HTTP/1.1.
+fn like_http1(request: Request<Http2Body>) -> Result<Request<RequestBody>, Box<Response>> {
+    let (mut parts, body) = request.into_parts();
+    if let Some(authority) = parts.uri.authority() {
+        // RFC 9113, section 8.3.1.
+        let named = parts.headers.get(header::HOST);
+        let named_other = named.is_some_and(|host| {
+            !host
+                .as_bytes()
+                .eq_ignore_ascii_case(authority.as_str().as_bytes())
+        });
+        if named_other {
+            let text =
+                "Bad Request: expected a Host header that says the same as :authority, or none.\n";
+            return Err(respond::text(StatusCode::BAD_REQUEST, text).into());
+        }
+        if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+            parts.headers.insert(header::HOST, host);
+        }
+    }
+    join_cookies(&mut parts.headers);
+    if let Some(target) = parts.uri.path_and_query() {
+        parts.uri = Uri::from(target.clone());
+    }
+    let body = RequestBody::http2(body, &parts.headers);
+    Ok(Request::from_parts(parts, body))
+}
+
+/// Makes one field of cookies that came in several (RFC 9113, section 8.2.3).
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let all: Vec<_> = headers.get_all(header::COOKIE).iter().collect();
+    let all: Vec<_> = all.into_iter().map(HeaderValue::as_bytes).collect();
+    // Of what a header may have, any sequence is.
+    if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
+async fn send(
+    response: http::Response<ReplyBody>,
+    responder: Http2Responder,
+    is_head: bool,
+) -> io::Result<()> {
+    let (mut head, body) = response.into_parts();
+    // RFC 9113, section 8.2.2.
+    for name in OF_CONNECTIONS {
+        head.headers.remove(name);
+    }
+    if head.status == StatusCode::UPGRADE_REQUIRED {
+        // It would have to name the protocol in a field that there isn't.
+        head.status = StatusCode::BAD_REQUEST;
+    }
+    let date = httpdate::fmt_http_date(SystemTime::now());
+    if let Ok(date) = HeaderValue::from_str(&date) {
+        head.headers.insert(header::DATE, date);
+    }
+    let is_bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&head.status);
+    if let Some(len) = body.size_hint().exact()
+        && !is_bodiless
+    {
+        head.headers.insert(header::CONTENT_LENGTH, len.into());
+    }
+    let is_whole = is_head || is_bodiless || body.is_end_stream();
+    let mut reply = responder.send(http::Response::from_parts(head, ()), is_whole)?;
+    if !is_whole {
+        send_body(&mut reply, body).await?;
+        reply.finish()?;
+    }
+    poll_fn(|cx| reply.poll_sent(cx)).await;
+    Ok(())
+}
+
+/// Takes of the body as much as there is room for, so that the rest waits where it is counted.
+async fn send_body(reply: &mut Http2Reply, body: ReplyBody) -> io::Result<()> {
+    let mut body = pin!(body);
+    loop {
+        poll_fn(|cx| reply.poll_ready(cx)).await?;
+        let next = poll_fn(|cx| {
+            if let std::task::Poll::Ready(gone) = reply.poll_gone(cx) {
+                return std::task::Poll::Ready(Some(Err(gone.into())));
+            }
+            body.as_mut().poll_frame(cx)
+        });
+        let Some(frame) = next.await else {
+            return Ok(());
+        };
+        if let Ok(mut bytes) = frame?.into_data() {
+            poll_fn(|cx| reply.poll_send(cx, &mut bytes)).await?;
+        }
+    }
+}
+
+fn too_much() -> Response {
+    let mib = MAX_BACKLOG / (1024 * 1024);
+    let body = format!(
+        "Answers of more than {mib} MiB wait on this connection. Read them before you ask for more.\n"
+    );
+    respond::with_header(
+        respond::text(StatusCode::SERVICE_UNAVAILABLE, body),
+        header::RETRY_AFTER,
+        HeaderValue::from_static("1"),
+    )
+}
+
+/// Fields that say something of a connection.
+const OF_CONNECTIONS: [HeaderName; 5] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Bytes of answers that may wait on a connection.
+const MAX_BACKLOG: usize = 16 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backlog_has_room_for_one_and_for_so_much() {
+        let backlog = Rc::new(Backlog::default());
+        let one = backlog.hold(2 * MAX_BACKLOG).expect("one alone");
+        assert!(backlog.hold(1).is_none());
+        drop(one);
+        let first = backlog.hold(MAX_BACKLOG - 1).expect("room");
+        let second = backlog.hold(1).expect("room");
+        assert!(backlog.hold(1).is_none());
+        drop((first, second));
+        assert_eq!(backlog.0.get(), 0);
+    }
+
+    #[test]
+    fn cookies_are_one_field() {
+        let mut headers = HeaderMap::new();
+        join_cookies(&mut headers);
+        assert!(headers.is_empty());
+        for cookie in ["a=1", "b=2; c=3", "d=\u{fc}"] {
+            let value = HeaderValue::from_bytes(cookie.as_bytes()).expect("a value");
+            headers.append(header::COOKIE, value);
+        }
+        join_cookies(&mut headers);
+        assert_eq!(headers.len(), 1);
+        assert_eq!(
+            headers[header::COOKIE].as_bytes(),
+            "a=1; b=2; c=3; d=\u{fc}".as_bytes()
+        );
+    }
+}

@@ -1,0 +1,266 @@
+//! The frames that a client sends, counted by what they are good for.
+//!
+//! Frames that carry nothing (settings, pings, resets, windows a little wider) cost their sender some bytes and
+//! this side work each, and the HTTP/2 library takes any number of them. They are counted as they are read, by
+//! their heads alone, below the library: whoever sends more than makes sense is disconnected.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::Instant;
+
+use super::options::Http2Options;
+use crate::conn::delegate::delegate_write;
+
+/// What a client has sent too much of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Flood {
+    /// Frames that carry nothing: `SETTINGS`, `PING`, `PRIORITY`, `CONTINUATION`, `GOAWAY`, `DATA` without a byte
+    /// that isn't the end of a stream, and those of unknown types
+    /// ([`max_control_rate`](Http2Options::max_control_rate)).
+    Control,
+    /// `RST_STREAM` ([`max_reset_rate`](Http2Options::max_reset_rate)).
+    Resets,
+    /// `WINDOW_UPDATE` ([`max_window_rate`](Http2Options::max_window_rate)).
+    Windows,
+}
+
+impl fmt::Display for Flood {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Control => "frames that carry nothing",
+            Self::Resets => "RST_STREAM frames",
+            Self::Windows => "WINDOW_UPDATE frames",
+        })
+    }
+}
+
+/// A stream whose input is metered. Once that is a flood, there is nothing more to read.
+pub(super) struct Metered<S> {
+    io: S,
+    meter: Meter,
+    flood: Arc<OnceLock<Flood>>,
+}
+
+impl<S> Metered<S> {
+    /// Beside the stream this gives the place where a flood is noted.
+    pub(super) fn new(io: S, options: &Http2Options) -> (Self, Arc<OnceLock<Flood>>) {
+        let flood = Arc::new(OnceLock::new());
+        let metered = Self {
+            io,
+            meter: Meter::new(options, Instant::now()),
+            flood: Arc::clone(&flood),
+        };
+        (metered, flood)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.flood.get().is_some() {
+            // Nobody need be woken: whoever reads looks for the flood next, and gives the connection up.
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut this.io).poll_read(cx, buffer))?;
+        let read = &buffer.filled()[before..];
+        if let Err(flood) = this.meter.receive(read, Instant::now()) {
+            let _ = this.flood.set(flood);
+            buffer.set_filled(before);
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+delegate_write!({ S } Metered<S>, this => this.io, io in { io });
+
+/// Finds the heads of frames in what comes, and counts.
+struct Meter {
+    /// Bytes of the preface, or of a frame, that are still to come before the next head.
+    rest: usize,
+    head: [u8; HEAD_LEN],
+    filled: usize,
+    control: Bucket,
+    resets: Bucket,
+    windows: Bucket,
+}
+
+impl Meter {
+    fn new(options: &Http2Options, now: Instant) -> Self {
+        Self {
+            rest: PREFACE_LEN,
+            head: [0; HEAD_LEN],
+            filled: 0,
+            control: Bucket::new(options.max_control_rate, now),
+            resets: Bucket::new(options.max_reset_rate, now),
+            windows: Bucket::new(options.max_window_rate, now),
+        }
+    }
+
+    fn receive(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Flood> {
+        while !bytes.is_empty() {
+            let skipped = self.rest.min(bytes.len());
+            self.rest -= skipped;
+            bytes = &bytes[skipped..];
+            let wanted = (HEAD_LEN - self.filled).min(bytes.len());
+            self.head[self.filled..][..wanted].copy_from_slice(&bytes[..wanted]);
+            self.filled += wanted;
+            bytes = &bytes[wanted..];
+            if self.filled == HEAD_LEN {
+                self.filled = 0;
+                self.count(now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts the frame whose head is there (RFC 9113 §4.1).
+    fn count(&mut self, now: Instant) -> Result<(), Flood> {
+        let [a, b, c, kind, flags, ..] = self.head;
+        let len = u32::from_be_bytes([0, a, b, c]) as usize;
+        self.rest = len;
+        let (bucket, flood) = match kind {
+            DATA if len > 0 || flags & END_STREAM != 0 => return Ok(()),
+            HEADERS => return Ok(()),
+            RST_STREAM => (&mut self.resets, Flood::Resets),
+            WINDOW_UPDATE => (&mut self.windows, Flood::Windows),
+            _ => (&mut self.control, Flood::Control),
+        };
+        if bucket.take(now) { Ok(()) } else { Err(flood) }
+    }
+}
+
+/// Tokens that come at a steady rate, and of which some can be saved.
+struct Bucket {
+    rate: f64,
+    tokens: f64,
+    /// When `tokens` was right.
+    at: Instant,
+}
+
+impl Bucket {
+    fn new(rate: u32, now: Instant) -> Self {
+        let rate = f64::from(rate);
+        Self {
+            rate,
+            tokens: rate * BURST,
+            at: now,
+        }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        if self.tokens < 1.0 {
+            let passed = now.saturating_duration_since(self.at).as_secs_f64();
+            self.tokens = (self.tokens + passed * self.rate).min(self.rate * BURST);
+            self.at = now;
+        }
+        let is_left = self.tokens >= 1.0;
+        self.tokens -= f64::from(u8::from(is_left));
+        is_left
+    }
+}
+
+/// Seconds for which tokens can be saved.
+const BURST: f64 = 5.0;
+
+const PREFACE_LEN: usize = 24;
+const HEAD_LEN: usize = 9;
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const WINDOW_UPDATE: u8 = 8;
+const END_STREAM: u8 = 1;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn meter(now: Instant) -> Meter {
+        let options = Http2Options {
+            max_control_rate: 2,
+            max_reset_rate: 1,
+            max_window_rate: 1_000,
+            ..Http2Options::default()
+        };
+        let mut meter = Meter::new(&options, now);
+        meter.receive(&[b'P'; PREFACE_LEN], now).unwrap();
+        meter
+    }
+
+    fn frame(kind: u8, flags: u8, len: u8) -> Vec<u8> {
+        let mut frame = vec![0, 0, len, kind, flags, 0, 0, 0, 1];
+        // Payloads that look like heads are none.
+        frame.resize(HEAD_LEN + usize::from(len), RST_STREAM);
+        frame
+    }
+
+    #[test]
+    fn frames_are_found_wherever_reads_end() {
+        let now = Instant::now();
+        let pings = frame(6, 0, 8).repeat(11);
+        for step in 1..=pings.len() {
+            let mut meter = meter(now);
+            let mut chunks = pings.chunks(step);
+            let flood = chunks.find_map(|chunk| meter.receive(chunk, now).err());
+            assert_eq!(flood, Some(Flood::Control), "{step}");
+        }
+        let mut meter = meter(now);
+        assert_eq!(meter.receive(&frame(6, 0, 8).repeat(10), now), Ok(()));
+    }
+
+    #[test]
+    fn what_carries_something_is_not_counted() {
+        let now = Instant::now();
+        let mut meter = meter(now);
+        let useful = [
+            frame(DATA, 0, 1),
+            frame(DATA, END_STREAM, 0),
+            frame(HEADERS, 0, 200),
+            frame(HEADERS, 0, 0),
+        ];
+        assert_eq!(meter.receive(&useful.concat().repeat(100), now), Ok(()));
+        let empty = frame(DATA, 0, 0).repeat(11);
+        assert_eq!(meter.receive(&empty, now), Err(Flood::Control));
+    }
+
+    #[test]
+    fn each_kind_has_a_rate_of_its_own() {
+        let now = Instant::now();
+        let mut meter = meter(now);
+        // Without payloads, as what is behind a flood isn't read.
+        let resets = frame(RST_STREAM, 0, 0).repeat(5);
+        assert_eq!(meter.receive(&resets, now), Ok(()));
+        let windows = frame(WINDOW_UPDATE, 0, 0).repeat(5_000);
+        assert_eq!(meter.receive(&windows, now), Ok(()));
+        assert_eq!(meter.receive(&resets, now), Err(Flood::Resets));
+        assert_eq!(meter.receive(&windows, now), Err(Flood::Windows));
+    }
+
+    #[test]
+    fn tokens_come_back() {
+        let now = Instant::now();
+        let mut meter = meter(now);
+        let ping = frame(6, 0, 0);
+        assert_eq!(meter.receive(&ping.repeat(10), now), Ok(()));
+        assert!(meter.receive(&ping, now).is_err());
+        let later = now + Duration::from_secs(1);
+        assert_eq!(meter.receive(&ping.repeat(2), later), Ok(()));
+        assert!(meter.receive(&ping, later).is_err());
+        let much_later = now + Duration::from_secs(1_000);
+        assert_eq!(meter.receive(&ping.repeat(10), much_later), Ok(()));
+        assert!(meter.receive(&ping, much_later).is_err());
+    }
+}
