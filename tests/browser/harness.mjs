@@ -21,7 +21,12 @@ export const server = serverUrl();
 
 /** Starts a browser. Whoever starts it closes it. */
 export function launch() {
-  return chromium.launch({
+  return chromium.launch(launching());
+}
+
+/** With which options a browser is started. */
+export function launching() {
+  return {
     executablePath: browserPath(),
     args: [
       '--no-sandbox',
@@ -32,7 +37,7 @@ export function launch() {
       '--disable-component-update',
       '--disable-sync',
     ],
-  });
+  };
 }
 
 /** A room that no other test is in. */

@@ -3,12 +3,7 @@
 
 export { TautlineSocket, type SocketOptions, type Carrier } from './socket';
 export { createClient, type LadderOptions } from './ladder';
-export {
-  SharedClient,
-  SharedSubscription,
-  SharedError,
-  type SharedOptions,
-  type SharedState,
-  type Publication,
-  type Position,
-} from './tabs';
+export { SharedClient, SharedError, type SharedOptions } from './tabs';
+export { SharedSubscription } from './subscription';
+export { leadTabs, type WorkerOptions } from './worker';
+export type { SharedState, Publication, Position } from './lead';

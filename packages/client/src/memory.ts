@@ -54,4 +54,40 @@ export function localStore(): Store | null {
   }
 }
 
+/** Notes that the user of a name has left, for pages that come back later. */
+export function leave(name: string): void {
+  const all = departures().filter(([known]) => known !== hash(name));
+  all.push([hash(name), Date.now()]);
+  try {
+    localStore()?.setItem(LEFT, JSON.stringify(all.slice(-MOST_LEFT)));
+  } catch {
+    // Full, or forbidden.
+  }
+}
+
+/** Whether the user of a name has left since that time, in milliseconds of Unix time. */
+export function hasLeft(name: string, since: number): boolean {
+  return departures().some(([known, time]) => known === hash(name) && time >= since);
+}
+
+function departures(): [string, number][] {
+  try {
+    const all: unknown = JSON.parse(localStore()?.getItem(LEFT) ?? '[]');
+    return Array.isArray(all) ? all.filter((one): one is [string, number] => Array.isArray(one)) : [];
+  } catch {
+    return [];
+  }
+}
+
+/** Names have users and logins in them, which are nothing to store. FNV-1a, 64 bits. */
+function hash(name: string): string {
+  let hash = 0xcbf29ce484222325n;
+  for (const byte of new TextEncoder().encode(name)) {
+    hash = BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100000001b3n);
+  }
+  return hash.toString(36);
+}
+
+const LEFT = 'tautline.left';
+const MOST_LEFT = 32;
 const key = (site: string) => `tautline.carrier ${site}`;

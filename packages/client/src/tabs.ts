@@ -1,13 +1,17 @@
-// One connection for all tabs of a browser: an elected tab (Web Locks) has it, and the others are served by
-// that one (BroadcastChannel).
+// One connection for all tabs of a browser: a shared worker has it, or an elected tab (Web Locks), and all tabs
+// are served by that one (BroadcastChannel).
 //
 // Each tab knows by itself what it wants, and the position of the last publication that it gave to its page.
-// The leader may therefore end at any point: whoever follows asks all tabs, goes on in each channel from the
-// oldest of their positions, and each tab drops what it has already. Where a publication doesn't follow the one
-// before it, a tab doesn't take it, but asks again from where it is. Who shares is told by the names of lock and
-// channel, which have the identity in them: nothing of one identity is ever said where another listens.
+// The leader may therefore end at any point, or stop answering: whoever follows asks all tabs, goes on in each
+// channel from the oldest of their positions, and each tab drops what it has already. Where a publication doesn't
+// follow the one before it, a tab doesn't take it, but asks again from where it is. Who shares is told by the
+// names of lock and channel, which have the identity in them.
 
-import type { Centrifuge, Subscription, SubscriptionOptions } from 'centrifuge';
+import type { Centrifuge, SubscriptionOptions } from 'centrifuge';
+import { Election, Lead, nameOf } from './lead';
+import type { Message, Method, Position, Publication, SharedState } from './lead';
+import { hasLeft, leave } from './memory';
+import { SharedSubscription } from './subscription';
 
 export type SharedOptions = {
   /**
@@ -19,20 +23,14 @@ export type SharedOptions = {
   client: () => Centrifuge;
   /** Options of a channel's subscription, such as `getToken`; asked in that tab too. */
   subscription?: (channel: string) => Partial<SubscriptionOptions>;
-};
-
-/** `closed` is the end: by `close`, or by the `logout` of any tab of the identity. */
-export type SharedState = 'connecting' | 'connected' | 'disconnected' | 'closed';
-
-export type Position = { readonly offset: number; readonly epoch: string };
-
-export type Publication = {
-  readonly channel: string;
-  readonly data: unknown;
-  /** Where the channel has a history. */
-  readonly offset?: number | undefined;
-  readonly tags?: Record<string, string> | undefined;
-  readonly info?: unknown;
+  /**
+   * Starts the worker that has the connection, whose script calls `leadTabs`:
+   * `(name) => new SharedWorker(url, { name, type: 'module' })`. Called where there are shared workers. If it
+   * doesn't come up, or ends, a tab takes its place.
+   */
+  worker?: (name: string) => SharedWorker;
+  /** Milliseconds within which the leader has to answer, or another takes its place. 5,000. */
+  patience?: number;
 };
 
 /** What a call came to. `code` is the protocol's, or 0: it is not known whether it was done, or it can't be any more. */
@@ -46,59 +44,49 @@ export class SharedError extends Error {
   }
 }
 
-type Method = 'publish' | 'history' | 'presence' | 'presenceStats' | 'rpc' | 'send';
-type Message =
-  | { kind: 'lead'; leader: string }
-  | { kind: 'state'; leader: string; state: SharedState }
-  | { kind: 'pub'; leader: string; epoch: string; pub: Publication }
-  | { kind: 'subscribed'; leader: string; to: string | null; channel: string; position: Position | null; recovered: boolean }
-  | { kind: 'failed'; leader: string; channel: string; code: number; reason: string; final: boolean }
-  | { kind: 'answer'; leader: string; to: string; id: number; result?: unknown; error?: { code: number; message: string } }
-  | { kind: 'want'; tab: string; channel: string; position: Position | null }
-  | { kind: 'hello'; tab: string }
-  | { kind: 'drop'; tab: string; channel: string }
-  | { kind: 'bye'; tab: string }
-  | { kind: 'call'; tab: string; leader: string; id: number; method: Method; args: unknown[] }
-  | { kind: 'logout' };
-
 /** This tab's part of a shared connection. Events: `state`, `logout`. */
 export class SharedClient extends EventTarget {
   readonly #options: SharedOptions;
-  readonly #tab = crypto.randomUUID?.() ?? String(Math.random()).slice(2) + Date.now();
   readonly #name: string;
-  readonly #bus: BroadcastChannel | null;
+  readonly #patience: number;
+  readonly #shares: boolean;
+  readonly #election: Election;
   readonly #channels = new Map<string, Wanted>();
   readonly #calls = new Map<number, Call>();
-  readonly #stop = new AbortController();
+  readonly #ends = new AbortController();
+  /** Another one each time that it joins: what is still said of the one before isn't meant. */
+  #tab = '';
+  #bus: BroadcastChannel | null = null;
+  #worker: SharedWorker | null = null;
+  /** Whether it has the lock by which the leader hears of its end. */
   #lives = false;
+  #release: () => void = () => {};
+  /** Since when it isn't there, having been put away by the browser. */
+  #away: number | null = null;
   #call = 0;
   #state: SharedState = 'connecting';
   #leader: string | null = null;
   #lead: Lead | null = null;
-  #release: (() => void)[] = [];
+  #watch: ReturnType<typeof setTimeout> | undefined;
+  #heard = false;
 
   /**
-   * Joins, and connects if no other tab has. Where a page has no Web Locks (they need a secure context), the
+   * Joins, and connects if nobody else has. Where a page has no Web Locks (they need a secure context), the
    * tab has a connection of its own and all else is the same.
    */
   constructor(options: SharedOptions) {
     super();
     this.#options = options;
-    this.#name = `tautline ${options.identity}`;
-    const locks = globalThis.navigator?.locks;
-    const shares = locks !== undefined && typeof BroadcastChannel === 'function';
-    this.#bus = shares ? new BroadcastChannel(this.#name) : null;
-    if (this.#bus === null) {
-      this.#becomeLeader();
-      return;
-    }
-    this.#bus.onmessage = ({ data }) => this.#receive(data as Message);
-    // Held for as long as the tab lives: the leader waits for it, and so hears of a tab that died.
-    this.#hold(`${this.#name} ${this.#tab}`, () => {
-      this.#lives = true;
-      this.#sayHello();
-    });
-    this.#hold(this.#name, () => this.#becomeLeader());
+    this.#name = nameOf(options.identity);
+    this.#patience = (options.patience ?? PATIENCE) * (1 + Math.random() / 4);
+    this.#shares = globalThis.navigator?.locks !== undefined && typeof BroadcastChannel === 'function';
+    this.#election = new Election(
+      this.#name,
+      () => this.#becomeLeader(),
+      () => this.#stepDown(),
+    );
+    this.#join();
+    if (this.#shares) this.#listen();
   }
 
   get state(): SharedState {
@@ -148,13 +136,14 @@ export class SharedClient extends EventTarget {
   /** This tab leaves; the others stay. */
   close(): void {
     if (this.#state === 'closed') return;
-    this.#say({ kind: 'bye', tab: this.#tab });
     this.#end();
   }
 
   /** The user leaves: the connection ends, and all tabs of this identity are closed. */
   logout(): void {
     if (this.#state === 'closed') return;
+    // For tabs that were put away, and can't be told.
+    leave(this.#name);
     this.#say({ kind: 'logout' });
     this.#loggedOut();
   }
@@ -165,34 +154,136 @@ export class SharedClient extends EventTarget {
   }
 
   #end(): void {
-    this.#lead?.close();
-    this.#lead = null;
-    this.#stop.abort();
-    for (const release of this.#release) release();
-    this.#bus?.close();
+    this.#part();
+    this.#ends.abort();
+    this.#worker?.port.close();
     for (const call of this.#calls.values()) call.reject(new SharedError(0, 'the connection is closed'));
     this.#calls.clear();
     this.#channels.clear();
     this.#setState('closed');
   }
 
-  #hold(name: string, held: () => void): void {
-    const { signal } = this.#stop;
-    navigator.locks
-      .request(name, { signal }, () => {
-        held();
-        return new Promise<void>((resolve) => this.#release.push(resolve));
-      })
-      // Aborted by the end.
-      .catch(() => {});
+  /** A page that is put away holds nothing, so that it may be kept, and others go on without it. */
+  #listen(): void {
+    const { signal } = this.#ends;
+    const on = (target: EventTarget | undefined, type: string, does: () => void, kept = false) =>
+      target?.addEventListener(
+        type,
+        (event) => {
+          if (!kept || (event as PageTransitionEvent).persisted) does();
+        },
+        { signal },
+      );
+    const [away, back] = [() => this.#goAway(), () => this.#comeBack()];
+    on(globalThis, 'pagehide', away, true);
+    on(globalThis, 'pageshow', back, true);
+    on(globalThis.document, 'freeze', away);
+    on(globalThis.document, 'resume', back);
+  }
+
+  #goAway(): void {
+    if (this.#away !== null || this.#state === 'closed') return;
+    this.#away = Date.now();
+    this.#part();
+    this.#setState('disconnected');
+  }
+
+  #comeBack(): void {
+    const since = this.#away;
+    if (since === null || this.#state === 'closed') return;
+    this.#away = null;
+    if (hasLeft(this.#name, since)) return this.#loggedOut();
+    this.#setState('connecting');
+    this.#join();
+  }
+
+  #join(): void {
+    this.#tab = crypto.randomUUID?.() ?? String(Math.random()).slice(2) + Date.now();
+    if (!this.#shares) return this.#becomeLeader();
+    this.#bus = new BroadcastChannel(this.#name);
+    this.#bus.onmessage = ({ data }) => this.#receive(data as Message);
+    // Held for as long as the tab is there: the leader waits for it, and so hears of a tab that died.
+    const tab = this.#tab;
+    void navigator.locks.request(`${this.#name} ${tab}`, () => {
+      if (this.#tab !== tab || this.#bus === null) return;
+      this.#lives = true;
+      this.#sayHello();
+      return new Promise<void>((resolve) => (this.#release = resolve));
+    });
+    this.#startWorker();
+    this.#keepWatch(false);
+  }
+
+  /** Leaves the others, with all that is held. */
+  #part(): void {
+    clearTimeout(this.#watch);
+    if (this.#tab !== '') this.#say({ kind: 'bye', tab: this.#tab });
+    this.#stepDown();
+    this.#election.leave();
+    this.#release();
+    this.#lives = false;
+    this.#bus?.close();
+    this.#bus = null;
+    this.#tab = '';
+    // Whose answers to what was asked before don't come any more.
+    this.#leader = null;
+  }
+
+  /** Stands for election, but lets the worker go first. */
+  #startWorker(): void {
+    const stand = () => {
+      clearTimeout(timer);
+      if (this.#bus !== null && tab === this.#tab) this.#election.stand();
+    };
+    const { worker } = this.#options;
+    const tab = this.#tab;
+    if (worker === undefined || typeof SharedWorker === 'undefined') {
+      this.#election.stand();
+      return;
+    }
+    const timer = setTimeout(stand, WORKER_PATIENCE);
+    try {
+      this.#worker?.port.close();
+      this.#worker = worker(this.#name);
+      this.#worker.onerror = stand;
+      this.#worker.port.onmessage = stand;
+    } catch {
+      // Forbidden, say by a policy of the page.
+      stand();
+    }
   }
 
   #becomeLeader(): void {
     if (this.#state === 'closed') return;
     const say = (message: Message) => this.#say(message);
-    this.#lead = new Lead(this.#tab, this.#name, this.#options, say);
-    say({ kind: 'lead', leader: this.#lead.id });
+    this.#lead = new Lead(this.#tab, this.#name, this.#leader, this.#options, say);
     this.#lead.start();
+  }
+
+  #stepDown(): void {
+    this.#lead?.close();
+    this.#lead = null;
+  }
+
+  /**
+   * Asks the leader for a sign of life where none has come for a while, and takes the place of one that gives
+   * none: its page hangs, or is frozen. If it wakes up it finds its lock gone.
+   */
+  #keepWatch(asked: boolean): void {
+    const begun = Date.now();
+    this.#heard = false;
+    const judge = () => {
+      const hangs = asked && !this.#heard && !this.leads;
+      if (hangs) this.#election.stand(true);
+      const asks = !this.#heard && !this.leads && !hangs;
+      if (asks) this.#say({ kind: 'ask' });
+      this.#keepWatch(asks);
+    };
+    this.#watch = setTimeout(() => {
+      // Late: it was this page that hung, and signs of life are waiting for their turn.
+      if (Date.now() - begun > this.#patience * 1.5) this.#watch = setTimeout(judge, BREATH);
+      else judge();
+    }, this.#patience);
   }
 
   /** To all tabs, and to this one. */
@@ -202,18 +293,22 @@ export class SharedClient extends EventTarget {
   }
 
   #receive(message: Message): void {
-    if (this.#state === 'closed') return;
+    if (this.#state === 'closed' || this.#away !== null) return;
     if (message.kind === 'logout') return this.#loggedOut();
     if (!('leader' in message) || message.kind === 'call') {
       this.#lead?.receive(message);
       return;
     }
-    if (message.kind === 'lead') return this.#follow(message.leader);
+    if (message.kind === 'lead') {
+      this.#heard = true;
+      return this.#follow(message.leader);
+    }
     if (message.leader !== this.#leader) {
       // Of one who leads no more; or of one whose first word this tab wasn't there to hear.
       if (this.#leader !== null && message.leader < this.#leader) return;
       this.#follow(message.leader);
     }
+    this.#heard = true;
     switch (message.kind) {
       case 'state':
         return this.#setState(message.state);
@@ -243,7 +338,7 @@ export class SharedClient extends EventTarget {
       if (call.asked) {
         this.#calls.delete(id);
         call.reject(
-          new SharedError(0, 'the tab that had the connection was closed: it is not known whether this was done'),
+          new SharedError(0, 'the one with the connection is gone, or this page was away: it is not known whether this was done'),
         );
       } else {
         this.#sendCall(id, call);
@@ -263,7 +358,7 @@ export class SharedClient extends EventTarget {
 
   /** Not before this tab has its lock: whoever gets it takes the tab for dead. */
   #sayHello(): void {
-    if (this.#lives || this.#bus === null) this.#say({ kind: 'hello', tab: this.#tab });
+    if (this.#lives || !this.#shares) this.#say({ kind: 'hello', tab: this.#tab });
   }
 
   #want(channel: string, position: Position | null): void {
@@ -333,238 +428,8 @@ type Call = {
   asked: boolean;
 };
 
-/**
- * One of a tab's subscriptions. Events: `publication` (a `MessageEvent` whose data is a `Publication`),
- * `subscribed` (data: `{ recovered }`; if that is false, something may be missing: load it anew) and `error`
- * (data: `{ code, reason, final }`; if that is true, it is over).
- */
-export class SharedSubscription extends EventTarget {
-  #position: Position | null;
-  #leave: ((subscription: SharedSubscription) => void) | null;
-
-  /** @internal */
-  constructor(
-    readonly channel: string,
-    since: Position | null,
-    leave: (subscription: SharedSubscription) => void,
-  ) {
-    super();
-    this.#position = since;
-    this.#leave = leave;
-  }
-
-  /** Up to where this subscription has all; `null` before it is known, and where there is no history. */
-  get position(): Position | null {
-    return this.#position;
-  }
-
-  unsubscribe(): void {
-    const leave = this.#leave;
-    this.#leave = null;
-    leave?.(this);
-  }
-
-  /** @internal The channel is at `position`, and what came behind ours comes, if it was recovered. */
-  begins(position: Position | null, recovered: boolean): void {
-    const mine = this.#position;
-    const whole =
-      mine === null || position === null
-        ? mine === null
-        : mine.epoch === position.epoch && (recovered || mine.offset === position.offset);
-    if (mine === null || !whole) this.#position = position;
-    this.#tell('subscribed', { recovered: whole });
-  }
-
-  /** @internal Whether it follows what we have; if not, it isn't taken. */
-  take(epoch: string, pub: Publication): boolean {
-    const mine = this.#position;
-    // Without an epoch there are no positions to go by, only what comes.
-    if (epoch !== '' && pub.offset !== undefined && pub.offset > 0) {
-      // What is missed before the position is known comes behind it.
-      if (mine === null) return true;
-      if (epoch !== mine.epoch || pub.offset > mine.offset + 1) return false;
-      if (pub.offset <= mine.offset) return true;
-      this.#position = { offset: pub.offset, epoch };
-    }
-    this.#tell('publication', pub);
-    return true;
-  }
-
-  /** @internal */
-  failed(code: number, reason: string, final: boolean): void {
-    if (final) this.#leave = null;
-    this.#tell('error', { code, reason, final });
-  }
-
-  #tell(type: string, data: unknown): void {
-    if (this.#leave !== null || type === 'error') this.dispatchEvent(new MessageEvent(type, { data }));
-  }
-}
-
-/** What the tab with the connection does for all. */
-class Lead {
-  /** Of two leaders the later is the greater. */
-  readonly id: string;
-  readonly #client: Centrifuge;
-  readonly #channels = new Map<string, Led>();
-  readonly #known = new Set<string>();
-  readonly #stop = new AbortController();
-  #closed = false;
-  #state: SharedState = 'connecting';
-
-  constructor(
-    readonly tab: string,
-    readonly name: string,
-    readonly options: SharedOptions,
-    readonly say: (message: Message) => void,
-  ) {
-    this.id = `${String(Date.now()).padStart(15, '0')} ${tab}`;
-    this.#client = options.client();
-  }
-
-  start(): void {
-    this.#client.on('state', ({ newState }) => {
-      this.#state = newState;
-      this.#sayState();
-    });
-    this.#sayState();
-    this.#client.connect();
-  }
-
-  close(): void {
-    this.#closed = true;
-    this.#stop.abort();
-    this.#client.disconnect();
-  }
-
-  receive(message: Message): void {
-    if (this.#closed) return;
-    switch (message.kind) {
-      case 'hello':
-        this.#watch(message.tab);
-        if (message.tab !== this.tab) this.#sayState();
-        return;
-      case 'want':
-        return this.#want(message.tab, message.channel, message.position);
-      case 'drop':
-        return this.#drop(message.tab, message.channel);
-      case 'bye':
-        return this.#left(message.tab);
-      case 'call':
-        if (message.leader === this.id) void this.#call(message);
-    }
-  }
-
-  #sayState(): void {
-    if (!this.#closed) this.say({ kind: 'state', leader: this.id, state: this.#state });
-  }
-
-  /** The lock that a tab holds is ours when that tab is gone. */
-  #watch(tab: string): void {
-    if (tab === this.tab || this.#known.has(tab)) return;
-    this.#known.add(tab);
-    navigator.locks
-      .request(`${this.name} ${tab}`, { signal: this.#stop.signal }, () => this.#left(tab))
-      .catch(() => {});
-  }
-
-  #left(tab: string): void {
-    this.#known.delete(tab);
-    for (const channel of [...this.#channels.keys()]) this.#drop(tab, channel);
-  }
-
-  #drop(tab: string, channel: string): void {
-    const led = this.#channels.get(channel);
-    if (!led?.tabs.delete(tab) || led.tabs.size > 0) return;
-    this.#channels.delete(channel);
-    this.#forget(led.subscription);
-  }
-
-  #want(tab: string, channel: string, position: Position | null): void {
-    const led = this.#channels.get(channel);
-    if (led === undefined) {
-      this.#channels.set(channel, this.#begin(channel, new Set([tab]), position));
-      return;
-    }
-    led.tabs.add(tab);
-    const since = position ?? led.since;
-    if (led.at === undefined) {
-      // Not there yet. Whoever is further behind says from where it begins.
-      if (position !== null && isBefore(position, led.since)) this.#rewind(channel, led, position);
-      return;
-    }
-    const at = led.at;
-    if (position !== null && at !== null && position.epoch === at.epoch && position.offset < at.offset) {
-      this.#rewind(channel, led, since);
-      return;
-    }
-    const recovered = position === null || (at !== null && position.epoch === at.epoch);
-    this.say({ kind: 'subscribed', leader: this.id, to: tab, channel, position: at, recovered });
-  }
-
-  /** Subscribes anew, from further back; each tab drops what it has. */
-  #rewind(channel: string, led: Led, since: Position | null): void {
-    this.#forget(led.subscription);
-    this.#channels.set(channel, this.#begin(channel, led.tabs, since));
-  }
-
-  #begin(channel: string, tabs: Set<string>, since: Position | null): Led {
-    const subscription = this.#client.newSubscription(channel, {
-      positioned: true,
-      recoverable: true,
-      ...this.options.subscription?.(channel),
-      ...(since === null ? {} : { since }),
-    });
-    const led: Led = { subscription, tabs, since, at: undefined };
-    const { id: leader } = this;
-    subscription.on('subscribed', ({ streamPosition, recovered }) => {
-      const position = streamPosition ? { offset: streamPosition.offset, epoch: streamPosition.epoch } : null;
-      led.at = position;
-      this.say({ kind: 'subscribed', leader, to: null, channel, position, recovered });
-    });
-    subscription.on('publication', ({ data, offset, tags, info }) => {
-      const epoch = led.at?.epoch ?? '';
-      if (led.at && offset && offset > led.at.offset) led.at = { offset, epoch };
-      this.say({ kind: 'pub', leader, epoch, pub: { channel, data, offset, tags, info } });
-    });
-    subscription.on('error', ({ error }) => {
-      this.say({ kind: 'failed', leader, channel, code: error.code, reason: error.message, final: false });
-    });
-    subscription.on('unsubscribed', ({ code, reason }) => {
-      // Not by us, whose listeners are off by then.
-      this.#channels.delete(channel);
-      this.#forget(subscription);
-      this.say({ kind: 'failed', leader, channel, code, reason, final: true });
-    });
-    subscription.subscribe();
-    return led;
-  }
-
-  #forget(subscription: Subscription): void {
-    subscription.removeAllListeners();
-    this.#client.removeSubscription(subscription);
-  }
-
-  async #call({ tab: to, id, method, args }: Message & { kind: 'call' }): Promise<void> {
-    const { id: leader } = this;
-    try {
-      const does = this.#client[method] as (...args: unknown[]) => Promise<unknown>;
-      const result = await does.apply(this.#client, args);
-      this.say({ kind: 'answer', leader, to, id, result });
-    } catch (failure) {
-      const { code = 0, message = String(failure) } = (failure ?? {}) as { code?: number; message?: string };
-      this.say({ kind: 'answer', leader, to, id, error: { code, message } });
-    }
-  }
-}
-
-type Led = {
-  subscription: Subscription;
-  tabs: Set<string>;
-  since: Position | null;
-  /** Where the stream is, as far as the tabs were told; undefined before it is subscribed. */
-  at: Position | null | undefined;
-};
-
-const isBefore = (one: Position, other: Position | null) =>
-  other === null || (one.epoch === other.epoch && one.offset < other.offset);
+const PATIENCE = 5_000;
+/** How long a worker has before tabs stand for election themselves, in milliseconds. */
+const WORKER_PATIENCE = 2_000;
+/** In which a page that hung takes what waits for it, in milliseconds. */
+const BREATH = 100;
