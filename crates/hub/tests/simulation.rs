@@ -26,7 +26,16 @@
 //! - a cache recovers the newest that passes the filter;
 //! - code that decides is told of each coming and going once, and has no question left open;
 //! - what was acknowledged is there, and what was told to be of an old version is not; versions grow;
+//! - who does something too often is refused it (111), what is refused doesn't happen, and who is refused too
+//!   often is sent away (3509); nobody else is, by a reckoning of the checker's own;
+//! - nobody has more connections than a user may have, or the newest is the only one (3504);
+//! - who doesn't refresh a token is sent away in its time and not before (3005), and a subscription ends so
+//!   (2501); after that, nothing is delivered; a token that is over opens nothing;
+//! - bytes are what they were, and a reader of JSON is sent away (3506) rather than told something else;
+//! - joins and leaves are those of users where that is asked for;
 //! - nothing is left when everybody is gone.
+//!
+//! What operators may set differs from run to run, too ([`rules`]).
 //!
 //! A failing case prints its seed. `SIMULATION_SEED=<seed>` runs that case alone,
 //! `SIMULATION_CASES=<number>` another number of cases of each kind.
@@ -37,6 +46,10 @@
     reason = "JSON is made where it is used"
 )]
 
+#[path = "simulation/accounts.rs"]
+mod accounts;
+#[path = "simulation/charges.rs"]
+mod charges;
 #[path = "simulation/checks.rs"]
 mod checks;
 #[path = "simulation/client.rs"]
@@ -51,11 +64,17 @@ mod log;
 mod network;
 #[path = "simulation/payload.rs"]
 mod payload;
+#[path = "simulation/publishing.rs"]
+mod publishing;
 #[path = "simulation/rest.rs"]
 mod rest;
+#[path = "simulation/rules.rs"]
+mod rules;
 #[path = "simulation/subscription.rs"]
 mod subscription;
 mod support;
+#[path = "simulation/tokens.rs"]
+mod tokens;
 #[path = "simulation/view.rs"]
 mod view;
 #[path = "simulation/wire.rs"]
@@ -63,21 +82,10 @@ mod wire;
 #[path = "simulation/world.rs"]
 mod world;
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use serde_json::{Value, json};
-use tautline_auth::{Verifier, VerifierConfig};
-use tautline_hub::HubConfig;
-use tautline_hub::config::{
-    ChannelOptions, ClientOptions, DeltaType, NamespaceOptions, RateLimitOptions, RecoveryMode,
-    SlowConsumerOption, TagsFilterTemplate,
-};
-use tautline_hub::engine::HistoryOptions;
+use serde_json::Value;
 use tautline_hub::engine::testkit::DelayOptions;
 
 use self::faults::Fault;
-use self::support::{SECRET, sign_claims, token};
 use self::world::Simulation;
 
 /// What makes life hard in a run.
@@ -97,9 +105,12 @@ struct Weather {
 
 const WORKERS: usize = 3;
 const CLIENTS: usize = 6;
-const CHANNELS: [&str; 9] = [
-    "room:a", "room:b", "plain:a", "latest:a", "newest:a", "cache:a", "own:a", "hidden:a", "mine:a",
+const CHANNELS: [&str; 13] = [
+    "room:a", "room:b", "plain:a", "latest:a", "newest:a", "cache:a", "own:a", "hidden:a",
+    "mine:a", "known:a", "bytes:a", "ticket:a", "users:a",
 ];
+/// How many of them are used in one run, not counting the one to which a token subscribes.
+const USED: usize = 6;
 /// The one whose recovery is the newest publication.
 const CACHE: usize = 5;
 /// The one to which a token subscribes.
@@ -108,8 +119,23 @@ const SERVER_SIDE: usize = 6;
 const HIDDEN: usize = 7;
 /// The one in which publishers do without their own publications.
 const EXCLUDING: usize = 8;
+/// The one that is a cache, and of which subscribers may know the same as of [`HIDDEN`].
+const KNOWN_CACHE: usize = 9;
+/// The one whose payloads are any bytes.
+const BYTES: usize = 10;
+/// The one for which a token of its own is needed.
+const TICKET: usize = 11;
+/// The one in which joins and leaves are those of users.
+const BY_USER: usize = 12;
+/// Whose the clients are, in turn.
+const USERS: [&str; 3] = ["ann", "bob", TOKEN_SUBSCRIBED];
 /// The user with that token.
 const TOKEN_SUBSCRIBED: &str = "eve";
+
+/// Whether the newest publication is all that is recovered.
+fn is_cache(channel: usize) -> bool {
+    matches!(channel, CACHE | KNOWN_CACHE)
+}
 
 /// Which of [`CHANNELS`] a message names.
 fn index(channel: &Value) -> usize {
@@ -119,97 +145,6 @@ fn index(channel: &Value) -> usize {
 
 /// Of bytes that may wait for a connection.
 const QUEUE: usize = 12_000;
-
-const PONG_TIMEOUT: Duration = Duration::from_secs(8);
-const STALE_CLOSE_DELAY: Duration = Duration::from_secs(10);
-
-const HISTORY: HistoryOptions = HistoryOptions {
-    size: 40,
-    ttl: Duration::from_secs(60),
-    meta_ttl: Duration::from_secs(300),
-};
-
-fn config() -> Arc<HubConfig> {
-    // The buckets of users are with the configuration, which all runs share, each with a clock of its own.
-    let mut rate_limit = RateLimitOptions::default();
-    rate_limit.user_command.enabled = false;
-    let client = ClientOptions {
-        rate_limit,
-        pong_timeout: PONG_TIMEOUT,
-        stale_close_delay: STALE_CLOSE_DELAY,
-        queue_max_size: QUEUE,
-        recovery_max_publication_limit: 5,
-        ..ClientOptions::default()
-    };
-    let base = NamespaceOptions {
-        presence: true,
-        join_leave: true,
-        force_push_join_leave: true,
-        allow_subscribe_for_client: true,
-        allow_publish_for_client: true,
-        allow_presence_for_client: true,
-        allow_history_for_client: true,
-        allow_tags_filter: true,
-        allowed_delta_types: vec![DeltaType::Fossil],
-        ..NamespaceOptions::default()
-    };
-    let room = NamespaceOptions {
-        name: "room".into(),
-        history_size: HISTORY.size,
-        history_ttl: HISTORY.ttl,
-        history_meta_ttl: HISTORY.meta_ttl,
-        force_recovery: true,
-        ..base.clone()
-    };
-    let latest = NamespaceOptions {
-        name: "latest".into(),
-        slow_consumer: SlowConsumerOption::Latest,
-        ..room.clone()
-    };
-    let own = NamespaceOptions {
-        name: "own".into(),
-        ..room.clone()
-    };
-    let cache = NamespaceOptions {
-        name: "cache".into(),
-        force_recovery_mode: RecoveryMode::Cache,
-        ..room.clone()
-    };
-    let room = NamespaceOptions {
-        delta_publish: true,
-        ..room
-    };
-    let filter = json!({"key": payload::TAG, "cmp": "in", "vals": payload::KNOWN}).to_string();
-    let hidden = NamespaceOptions {
-        name: "hidden".into(),
-        server_tags_filter: Some(TagsFilterTemplate::parse(&filter).unwrap()),
-        ..room.clone()
-    };
-    let mine = NamespaceOptions {
-        name: "mine".into(),
-        exclude_publisher: true,
-        ..room.clone()
-    };
-    let plain = NamespaceOptions {
-        name: "plain".into(),
-        ..base.clone()
-    };
-    let newest = NamespaceOptions {
-        name: "newest".into(),
-        slow_consumer: SlowConsumerOption::DropOldest,
-        ..base
-    };
-    let channel = ChannelOptions {
-        namespaces: vec![room, plain, latest, newest, cache, own, hidden, mine],
-        ..ChannelOptions::default()
-    };
-    let verifier = Verifier::new(VerifierConfig {
-        hmac_secret: Some(SECRET.into()),
-        ..VerifierConfig::default()
-    });
-    let verifier = Some(Arc::new(verifier.unwrap()));
-    Arc::new(HubConfig::new(client, channel, verifier).unwrap())
-}
 
 /// Names the seed of a case that fails.
 struct Case(u64, Weather);
@@ -226,25 +161,20 @@ fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().unwrap())
 }
 
-fn tokens() -> Arc<[String]> {
-    let named = ["ann", "bob"].map(|user| token(user, None));
-    let channels = json!({"sub": TOKEN_SUBSCRIBED, "channels": [CHANNELS[SERVER_SIDE]]});
-    named.into_iter().chain([sign_claims(&channels)]).collect()
-}
-
 fn run(weather: Weather) {
-    let (config, tokens) = (config(), tokens());
     let cases = variable("SIMULATION_CASES").unwrap_or(CASES);
     let only = variable("SIMULATION_SEED");
     for seed in only.map_or(0..cases, |seed| seed..seed + 1) {
         let case = Case(seed, weather);
-        Simulation::new(seed, weather, &config, tokens.clone()).run();
+        Simulation::new(seed, weather).run();
         drop(case);
     }
 }
 
 /// Of each kind. All together take some seconds.
-const CASES: u64 = 300;
+const CASES: u64 = 250;
+/// Among how many cases one has to be that finds a fault.
+const FAULT_CASES: u64 = 1000;
 const STEPS: usize = 200;
 
 const FAIR: Weather = Weather {
@@ -335,7 +265,6 @@ fn everything_at_once() {
 /// What the simulation is good for: each of these faults makes a case of the usual kind fail.
 #[test]
 fn planted_faults_are_found() {
-    let (config, tokens) = (config(), tokens());
     for fault in Fault::ALL {
         let weather = Weather {
             fault: Some(fault),
@@ -343,11 +272,11 @@ fn planted_faults_are_found() {
             ..SLOW
         };
         let is_found = |seed: &u64| {
-            let run = || Simulation::new(*seed, weather, &config, tokens.clone()).run();
+            let run = || Simulation::new(*seed, weather).run();
             // On a thread of its own: what it says of its panic belongs to no test that failed.
             std::thread::scope(|scope| scope.spawn(run).join().is_err())
         };
-        let found = (0..CASES).find(is_found);
+        let found = (0..FAULT_CASES).find(is_found);
         assert!(found.is_some(), "{fault:?} was not found");
         println!("{fault:?}: found by seed {}", found.unwrap());
     }

@@ -369,7 +369,12 @@ impl Hub {
         }
     }
 
-    fn set_sub_expiry(&mut self, id: SessionId, key: ChannelKey, expires_at: Option<Duration>) {
+    pub(super) fn set_sub_expiry(
+        &mut self,
+        id: SessionId,
+        key: ChannelKey,
+        expires_at: Option<Duration>,
+    ) {
         if self.channels.by_key(key).is_none() {
             return;
         }

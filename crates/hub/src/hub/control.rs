@@ -391,7 +391,7 @@ impl Hub {
     }
 
     /// The subscription of a session to a channel, if it is about to begin.
-    fn beginning(&mut self, id: SessionId, channel: u32) -> Option<&mut Subscribing> {
+    pub(super) fn beginning(&mut self, id: SessionId, channel: u32) -> Option<&mut Subscribing> {
         if let Some(pushed) = self.pushed.get_mut(&(id, channel)) {
             return Some(&mut pushed.subscribing);
         }

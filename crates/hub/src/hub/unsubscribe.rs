@@ -78,6 +78,11 @@ impl Hub {
                 return self.end(now, id, &disconnect, out);
             }
         }
+        if let Some(subscribing) = self.beginning(id, channel) {
+            // The client is told once it knows that it has begun.
+            subscribing.ended = Some(code.into());
+            return self.set_sub_expiry(id, self.channels.key(channel), None);
+        }
         self.push_unsubscribe(now, id, channel, code.into(), out);
     }
 

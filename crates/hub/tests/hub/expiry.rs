@@ -1,9 +1,12 @@
 //! Connections and subscriptions with an end, and how they are prolonged.
 
+use std::time::Duration;
+
 use serde_json::json;
+use tautline_hub::engine::testkit::DelayOptions;
 
 use crate::recovery::pass_with_pongs;
-use crate::support::{World, channel_token, token};
+use crate::support::{Setup, Worker, World, channel_token, token};
 
 #[test]
 fn a_connection_that_is_not_refreshed_ends_with_some_patience() {
@@ -137,4 +140,39 @@ fn a_subscription_refresh_must_be_genuine() {
         let closed = world.closed(client).map(|(code, _)| u64::from(code));
         assert_eq!(error.or(closed), Some(code), "{request}");
     }
+}
+
+/// An engine that is silent for longer than the token lives: the client is told in the right order.
+#[test]
+fn a_subscription_that_expires_before_it_begins() {
+    let delays = Some(DelayOptions {
+        at_once: 0,
+        failures: 0,
+    });
+    let mut setup = Setup {
+        delays,
+        ..Setup::default()
+    };
+    setup.client.ping_interval = Duration::ZERO;
+    let mut world = World::with(setup);
+    let client = world.connect_as(0, "7");
+    let request = json!({"channel": "$room:x", "token": channel_token("7", "$room:x", Some(1))});
+    world.send_only(client, &json!({"id": 2, "subscribe": request}).to_string());
+    world.now.monotonic += Duration::from_secs(40);
+    let Worker { hub, out, .. } = &mut world.workers[0];
+    hub.on_deadline(world.now, out);
+    assert!(world.heard(client).is_empty(), "nothing is known yet");
+    world.settle();
+    let heard = world.heard(client);
+    let kinds: Vec<_> = heard
+        .iter()
+        .map(|message| {
+            let code = &message["push"]["unsubscribe"]["code"];
+            (message["id"].as_u64(), code.as_u64())
+        })
+        .collect();
+    assert_eq!(kinds, [(Some(2), None), (None, Some(2501))], "{heard:?}");
+    assert_eq!(world.workers[0].hub.stats().subscriptions, 0);
+    world.settle();
+    assert!(world.members("$room:x").is_empty());
 }

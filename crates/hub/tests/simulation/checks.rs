@@ -1,16 +1,17 @@
 //! What must be true at every moment.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tautline_hub::engine::{Delivery, Started, Ticket, WorkerId};
 
 use crate::payload::{self, TAG};
+use crate::rules::{HISTORY, PONG_TIMEOUT, STALE_CLOSE_DELAY};
 use crate::support;
 use crate::view::{Claim, Recovery};
 use crate::wire;
-use crate::world::{Simulation, Told};
-use crate::{CACHE, CHANNELS, EXCLUDING, HISTORY, PONG_TIMEOUT, STALE_CLOSE_DELAY};
+use crate::world::{Simulation, Told, Who};
+use crate::{BYTES, CHANNELS, EXCLUDING};
 
 /// How long somebody who is gone may be listed: the ping that finds out comes within its interval (25 s),
 /// is given its time (8 s), twice if it waited behind something, and clocks are coarse.
@@ -27,19 +28,22 @@ impl Simulation {
             for (id, message) in worker.net.said.drain(..) {
                 let view = self.views.get_mut(&(index, id)).unwrap();
                 for reply in wire::replies(view.encoding, &message) {
-                    claims.extend(view.said(now, &reply));
+                    let said = view.said(now, &reply, &self.mint);
+                    claims.extend(said.into_iter().map(|claim| ((index, id), claim)));
                 }
             }
             for (id, code) in worker.net.ended.drain(..) {
                 let view = self.views.get_mut(&(index, id)).unwrap();
-                claims.extend(view.end(code));
+                let claim = view.end(now, code, &self.mint);
+                claims.extend(claim.map(|claim| ((index, id), claim)));
             }
         }
-        for claim in claims {
-            self.check_claim(claim);
+        for (who, claim) in claims {
+            self.check_claim(who, claim);
         }
+        self.check_views();
         if self.is_exact() {
-            for channel in 0..CHANNELS.len() {
+            for &channel in &self.used {
                 let members = self.members(channel);
                 assert_eq!(members, self.subscribers(channel), "who is in {channel}");
             }
@@ -66,12 +70,15 @@ impl Simulation {
             } = delivery
             {
                 let index = CHANNELS.iter().position(|name| **name == *channel).unwrap();
-                let number = payload::number(std::str::from_utf8(&publication.data).unwrap());
+                let number = payload::number(&payload::text(&publication.data));
+                let is_text = std::str::from_utf8(&publication.data).is_ok();
                 let kind = publication.tags.get(TAG).cloned();
                 let time = self.node.now.monotonic;
                 let position = (&*epoch, publication.offset);
                 let info = publication.info.as_ref().filter(|_| index == EXCLUDING);
                 let by = info.map(|info| info.client.to_string());
+                let by = by.or_else(|| self.excluded.get(&number).cloned());
+                self.logs[index].has_bytes |= !is_text;
                 self.logs[index].append(position, number, (kind, by), time);
             }
         }
@@ -111,7 +118,7 @@ impl Simulation {
         }
     }
 
-    fn check_claim(&self, claim: Claim) {
+    fn check_claim(&mut self, who: Who, claim: Claim) {
         let now = self.node.now.monotonic;
         match claim {
             Claim::Recovery(recovery) => {
@@ -137,6 +144,18 @@ impl Simulation {
                     assert_eq!(who, self.subscribers(channel), "who is in {channel}");
                 }
             }
+            Claim::Answered { command, code } => self.charge(who, &command, code),
+            Claim::Expired { cut } => {
+                // It may have an end of which nobody was told yet.
+                assert!(cut.is_some() || !self.is_prompt(), "it has no end");
+                let is_early = cut.is_some_and(|cut| now < cut.not_before);
+                assert!(!is_early, "{cut:?}, ended at {now:?}");
+            }
+            Claim::NoSeat => self.check_seat(who),
+            Claim::Unfit { wants_bytes } => {
+                assert!(wants_bytes && self.logs[BYTES].has_bytes);
+            }
+            Claim::Errors => assert!(!self.is_prompt() || self.views[&who].has_erred),
             Claim::Stale {
                 opened_at,
                 is_connected,
@@ -169,7 +188,7 @@ impl Simulation {
         let log = &self.logs[*channel];
         let now = self.node.now.monotonic;
         let is_same = epoch == current;
-        if *channel != CACHE {
+        if !crate::is_cache(*channel) {
             let is_kept = is_same && log.keeps_all_behind(*offset, epoch, &HISTORY, now);
             assert_eq!(*recovered, is_kept, "recovery from {offset} in {channel}");
             return;
@@ -202,8 +221,13 @@ impl Simulation {
             .collect()
     }
 
-    /// Who the engine says is in a channel.
+    /// Who the engine says is in a channel, by connection id.
     pub(crate) fn members(&self, channel: usize) -> BTreeSet<String> {
+        self.everybody(channel).into_keys().collect()
+    }
+
+    /// The same with their users.
+    pub(crate) fn everybody(&self, channel: usize) -> BTreeMap<String, String> {
         let ticket = Ticket {
             worker: WorkerId(0),
             serial: 0,
@@ -212,7 +236,10 @@ impl Simulation {
         match self.memory.presence(self.node.now, ticket, everybody) {
             Started::Done(page) => {
                 let members = page.unwrap().members;
-                members.keys().map(ToString::to_string).collect()
+                let members = members.iter();
+                members
+                    .map(|(client, info)| (client.to_string(), info.user.to_string()))
+                    .collect()
             }
             Started::Later => panic!("the memory engine does everything at once"),
         }

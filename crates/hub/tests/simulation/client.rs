@@ -1,6 +1,7 @@
 //! What a client knows and does, as an SDK would.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tautline_hub::engine::testkit::Seeded;
@@ -9,7 +10,8 @@ use tautline_protocol::Encoding;
 use crate::log::Log;
 use crate::payload;
 use crate::subscription::Subscription;
-use crate::{CACHE, CHANNELS, SERVER_SIDE};
+use crate::tokens::Mint;
+use crate::{BY_USER, BYTES, CHANNELS, SERVER_SIDE, TICKET, TOKEN_SUBSCRIBED};
 
 pub(crate) struct ClientModel {
     /// Whether there is a connection, as far as the client knows.
@@ -17,8 +19,11 @@ pub(crate) struct ClientModel {
     /// Its connect command was refused: the connection is good for nothing.
     pub(crate) is_refused: bool,
     pub(crate) encoding: Encoding,
-    /// Whether its token subscribes it to a channel.
-    pub(crate) is_subscribed_by_token: bool,
+    pub(crate) user: &'static str,
+    /// Whether the server subscribes it to its user's own channel.
+    has_personal: bool,
+    /// When the connection has to be refreshed, if it has an end.
+    refresh_at: Option<Duration>,
     /// Id of the connection.
     pub(crate) id: String,
     /// Commands that are not answered yet, in order.
@@ -47,6 +52,10 @@ enum Command {
         channel: usize,
         since: u64,
     },
+    Refresh,
+    SubRefresh {
+        channel: usize,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -61,19 +70,26 @@ pub(crate) enum State {
 }
 
 impl ClientModel {
-    pub(crate) fn new(encoding: Encoding, is_subscribed_by_token: bool) -> Self {
+    pub(crate) fn new(encoding: Encoding, user: &'static str, has_personal: bool) -> Self {
         let mut subscriptions: Vec<Subscription> = Vec::new();
         subscriptions.resize_with(CHANNELS.len(), Subscription::default);
         Self {
             is_connected: false,
             is_refused: false,
             encoding,
-            is_subscribed_by_token,
+            user,
+            has_personal,
+            refresh_at: None,
             id: String::new(),
             pending: VecDeque::new(),
             next_id: 0,
             subscriptions,
         }
+    }
+
+    /// Whether its token subscribes it to a channel.
+    fn is_subscribed_by_token(&self) -> bool {
+        self.user == TOKEN_SUBSCRIBED
     }
 
     fn command(&mut self, command: Command, name: &str, request: Value) -> Value {
@@ -83,11 +99,11 @@ impl ClientModel {
     }
 
     /// The first frame of a connection: connects, and subscribes to all that is wanted.
-    pub(crate) fn connect(&mut self, token: &str) -> Vec<Value> {
+    pub(crate) fn connect(&mut self, mint: &mut Mint, now: Duration) -> Vec<Value> {
         self.is_connected = true;
-        let mut request = json!({"token": token});
+        let mut request = json!({"token": mint.connection(self.user, now)});
         let mut since = None;
-        if self.is_subscribed_by_token {
+        if self.is_subscribed_by_token() {
             let own = &mut self.subscriptions[SERVER_SIDE];
             own.state = State::Begun;
             since = own.since();
@@ -98,7 +114,7 @@ impl ClientModel {
         let mut commands = vec![self.command(Command::Connect { since }, "connect", request)];
         for channel in 0..self.subscriptions.len() {
             if self.subscriptions[channel].wanted {
-                commands.push(self.subscribe(channel));
+                commands.push(self.subscribe(channel, mint, now));
             }
         }
         commands
@@ -107,6 +123,7 @@ impl ClientModel {
     pub(crate) fn disconnected(&mut self) {
         self.is_connected = false;
         self.is_refused = false;
+        self.refresh_at = None;
         self.id.clear();
         self.pending.clear();
         for subscription in &mut self.subscriptions {
@@ -114,17 +131,56 @@ impl ClientModel {
         }
     }
 
-    fn subscribe(&mut self, channel: usize) -> Value {
+    /// The application stops asking for what this client can't be sent.
+    pub(crate) fn give_up(&mut self, channel: usize) {
+        self.subscriptions[channel].wanted = false;
+        self.subscriptions[channel].epoch.clear();
+    }
+
+    /// Refreshes what has to be by now; some forget it.
+    pub(crate) fn refresh(
+        &mut self,
+        mint: &mut Mint,
+        now: Duration,
+        random: &mut Seeded,
+    ) -> Vec<Value> {
+        let mut commands = Vec::new();
+        if self.refresh_at.take_if(|at| now >= *at).is_some() && random.chance(80) {
+            let request = json!({"token": mint.connection(self.user, now)});
+            commands.push(self.command(Command::Refresh, "refresh", request));
+        }
+        for (channel, name) in CHANNELS.iter().enumerate() {
+            let at = &mut self.subscriptions[channel].refresh_at;
+            if at.take_if(|at| now >= *at).is_some() && random.chance(80) {
+                let token = mint.subscription(self.user, now);
+                let request = json!({"channel": name, "token": token});
+                let command = Command::SubRefresh { channel };
+                commands.push(self.command(command, "sub_refresh", request));
+            }
+        }
+        commands
+    }
+
+    fn subscribe(&mut self, channel: usize, mint: &mut Mint, now: Duration) -> Value {
         let subscription = &mut self.subscriptions[channel];
         subscription.state = State::Begun;
         let mut request = json!({"channel": CHANNELS[channel]});
         subscription.ask(&mut request);
         let since = subscription.since();
+        if channel == TICKET {
+            request["token"] = json!(mint.subscription(self.user, now));
+        }
         self.command(Command::Subscribe { channel, since }, "subscribe", request)
     }
 
     /// Subscribes or unsubscribes, if nothing of the kind is under way.
-    pub(crate) fn toggle(&mut self, channel: usize, random: &mut Seeded) -> Option<Value> {
+    pub(crate) fn toggle(
+        &mut self,
+        channel: usize,
+        mint: &mut Mint,
+        now: Duration,
+        random: &mut Seeded,
+    ) -> Option<Value> {
         if channel == SERVER_SIDE {
             return None;
         }
@@ -135,12 +191,12 @@ impl ClientModel {
                 if subscription.epoch.is_empty() || random.chance(30) {
                     // Begins without a position, like an application that starts anew.
                     subscription.epoch.clear();
-                    subscription.patched = random.chance(50);
+                    subscription.patched = channel != BYTES && random.chance(50);
                     subscription.filter = random
                         .chance(40)
                         .then(|| payload::KINDS[random.below(payload::KINDS.len())]);
                 }
-                Some(self.subscribe(channel))
+                Some(self.subscribe(channel, mint, now))
             }
             State::On => {
                 subscription.wanted = false;
@@ -153,7 +209,7 @@ impl ClientModel {
     }
 
     /// Subscribes again to one channel which the server ended.
-    pub(crate) fn resubscribe(&mut self) -> Option<Value> {
+    pub(crate) fn resubscribe(&mut self, mint: &mut Mint, now: Duration) -> Option<Value> {
         if self.id.is_empty() {
             return None;
         }
@@ -161,11 +217,17 @@ impl ClientModel {
             .subscriptions
             .iter()
             .position(|subscription| subscription.wanted && subscription.state == State::Off)?;
-        Some(self.subscribe(channel))
+        Some(self.subscribe(channel, mint, now))
     }
 
     pub(crate) fn publish(&mut self, channel: usize, number: u64) -> Value {
-        let request = json!({"channel": CHANNELS[channel], "data": payload::payload(number)});
+        let is_binary = self.encoding == Encoding::Protobuf && is_binary(channel, number);
+        let data = if is_binary {
+            json!(payload::as_text(&payload::bytes(number)))
+        } else {
+            payload::payload(number)
+        };
+        let request = json!({"channel": CHANNELS[channel], "data": data});
         self.command(Command::Publish { channel, number }, "publish", request)
     }
 
@@ -181,9 +243,15 @@ impl ClientModel {
     }
 
     /// Hears one reply, and returns what it has to say to that at once.
-    pub(crate) fn hear(&mut self, message: &Value, logs: &mut [Log], fails: bool) -> Option<Value> {
+    pub(crate) fn hear(
+        &mut self,
+        message: &Value,
+        logs: &mut [Log],
+        now: Duration,
+        fails: bool,
+    ) -> Option<Value> {
         if let Some(id) = message["id"].as_u64() {
-            self.hear_answer(id, message, logs, fails);
+            self.hear_answer(id, message, logs, now, fails);
             return None;
         }
         let push = &message["push"];
@@ -200,33 +268,78 @@ impl ClientModel {
         );
         if push["pub"].is_object() {
             subscription.hear_publication(self.encoding, &push["pub"], &logs[channel]);
-        } else if let Some(client) = push["join"]["info"]["client"].as_str() {
-            let before = subscription.company.insert(client.to_owned(), true);
-            assert!(
-                before != Some(true) || client == self.id,
-                "{client} joined twice"
-            );
-        } else if let Some(client) = push["leave"]["info"]["client"].as_str() {
-            assert_ne!(client, self.id, "told of its own leaving");
-            let before = subscription.company.insert(client.to_owned(), false);
-            assert_ne!(before, Some(false), "{client} left twice");
+        } else if let Some(info) = push["join"].get("info") {
+            let (name, is_own) = self.named(channel, info);
+            let company = &mut self.subscriptions[channel].company;
+            let before = company.insert(name.to_owned(), true);
+            assert!(before != Some(true) || is_own, "{name} joined twice");
+        } else if let Some(info) = push["leave"].get("info") {
+            assert_ne!(info["client"], json!(self.id), "told of its own leaving");
+            let (name, _) = self.named(channel, info);
+            let company = &mut self.subscriptions[channel].company;
+            let before = company.insert(name.to_owned(), false);
+            assert_ne!(before, Some(false), "{name} left twice");
         } else {
-            assert_eq!(push["unsubscribe"]["code"], json!(2500), "{message}");
+            let code = &push["unsubscribe"]["code"];
+            let is_expired = channel == TICKET && *code == json!(2501);
+            assert!(is_expired || *code == json!(2500), "{message}");
             assert_ne!(channel, SERVER_SIDE, "ended with the connection");
             subscription.end();
         }
         None
     }
 
-    fn hear_answer(&mut self, id: u64, message: &Value, logs: &mut [Log], fails: bool) {
+    /// By what name others are told of somebody in a channel, and whether that is this client.
+    fn named<'i>(&self, channel: usize, info: &'i Value) -> (&'i str, bool) {
+        let (name, own) = match channel {
+            BY_USER => (&info["user"], self.user),
+            _ => (&info["client"], &*self.id),
+        };
+        let name = name.as_str().expect("a name");
+        (name, name == own)
+    }
+
+    fn hear_answer(
+        &mut self,
+        id: u64,
+        message: &Value,
+        logs: &mut [Log],
+        now: Duration,
+        fails: bool,
+    ) {
         let (expected, command) = self.pending.pop_front().expect("an answer to nothing");
         assert_eq!(id, expected, "answers out of order: {message}");
         if !message["error"].is_null() {
             let is_temporary = message["error"]["temporary"] == json!(true);
-            assert!(fails && is_temporary, "{message}");
+            // Whether that is as it should be was checked when it was said.
+            let is_fine = match (message["error"]["code"].as_u64(), &command) {
+                (Some(100), _) => fails && is_temporary,
+                (Some(109), Command::SubRefresh { .. }) => is_temporary,
+                (Some(103), Command::SubRefresh { .. })
+                | (Some(109), Command::Connect { .. } | Command::Subscribe { .. })
+                | (Some(110), Command::Connect { .. }) => true,
+                (
+                    Some(111),
+                    Command::Connect { .. }
+                    | Command::Publish { .. }
+                    | Command::Presence
+                    | Command::History { .. },
+                ) => is_temporary,
+                _ => false,
+            };
+            assert!(is_fine, "{message}");
+            if let Command::Publish { channel, number } = command
+                && message["error"]["code"] == json!(111)
+            {
+                logs[channel].refused.push(number);
+            }
             match command {
                 Command::Subscribe { channel, .. } => self.subscriptions[channel].end(),
                 Command::Connect { .. } => self.is_refused = true,
+                // Tries again with another token.
+                Command::SubRefresh { channel } if self.subscriptions[channel].is_live() => {
+                    self.subscriptions[channel].refresh_at = Some(now + Duration::from_secs(1));
+                }
                 _ => {}
             }
             return;
@@ -235,8 +348,15 @@ impl ClientModel {
             Command::Connect { since } => {
                 self.id = message["connect"]["client"].as_str().unwrap().to_owned();
                 assert_eq!(message["connect"]["pong"], json!(true));
+                self.refresh_at = in_time(now, &message["connect"]);
                 let subs = &message["connect"]["subs"];
-                assert_eq!(subs.is_object(), self.is_subscribed_by_token);
+                let names = subs.as_object().into_iter().flat_map(|subs| subs.keys());
+                let own = self
+                    .is_subscribed_by_token()
+                    .then(|| CHANNELS[SERVER_SIDE].to_owned());
+                let personal = self.has_personal.then(|| format!("#{}", self.user));
+                let expected: BTreeSet<_> = own.into_iter().chain(personal).collect();
+                assert_eq!(names.cloned().collect::<BTreeSet<_>>(), expected);
                 if let Some(result) = subs.get(CHANNELS[SERVER_SIDE]) {
                     self.begin(SERVER_SIDE, result, since.as_ref(), logs);
                 }
@@ -246,7 +366,16 @@ impl ClientModel {
                 logs[channel].acknowledged.push(number);
             }
             Command::Subscribe { channel, since } => {
-                self.begin(channel, &message["subscribe"], since.as_ref(), logs);
+                let result = &message["subscribe"];
+                self.begin(channel, result, since.as_ref(), logs);
+                self.subscriptions[channel].refresh_at = in_time(now, result);
+            }
+            Command::Refresh => self.refresh_at = in_time(now, &message["refresh"]),
+            Command::SubRefresh { channel } => {
+                let subscription = &mut self.subscriptions[channel];
+                if subscription.is_live() {
+                    subscription.refresh_at = in_time(now, &message["sub_refresh"]);
+                }
             }
             Command::Unsubscribe { channel } => {
                 assert_eq!(message["unsubscribe"], json!({}));
@@ -283,7 +412,7 @@ impl ClientModel {
         since: Option<&(u64, String)>,
         logs: &[Log],
     ) {
-        let is_cache = channel == CACHE;
+        let is_cache = crate::is_cache(channel);
         let subscription = &mut self.subscriptions[channel];
         subscription.begin(
             (&self.id, self.encoding),
@@ -309,4 +438,15 @@ impl ClientModel {
             assert_eq!(members.contains(client), *is_there, "{client} in {channel}");
         }
     }
+}
+
+/// When something with an end is to be refreshed.
+fn in_time(now: Duration, result: &Value) -> Option<Duration> {
+    let seconds = result["ttl"].as_u64()?;
+    Some(now + Duration::from_secs(seconds))
+}
+
+/// Whether the publication with this number is no text, where it may be.
+pub(crate) fn is_binary(channel: usize, number: u64) -> bool {
+    channel == BYTES && number.is_multiple_of(3)
 }

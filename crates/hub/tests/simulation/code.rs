@@ -23,6 +23,8 @@ pub(crate) struct Code(Rc<RefCell<Account>>);
 struct Account {
     random: Seeded,
     fault: Option<Fault>,
+    /// Users are subscribed to a channel of their own.
+    has_personal: bool,
     /// Questions that are open, with the answers to come.
     open: Vec<Open>,
     /// Who has come in and has not gone, by connection id.
@@ -42,10 +44,11 @@ struct Open {
 }
 
 impl Code {
-    pub(crate) fn new(seed: u64, fault: Option<Fault>) -> Self {
+    pub(crate) fn new(seed: u64, fault: Option<Fault>, has_personal: bool) -> Self {
         Self(Rc::new(RefCell::new(Account {
             random: Seeded::new(seed),
             fault,
+            has_personal,
             open: Vec::new(),
             present: BTreeSet::new(),
             allowed: BTreeMap::new(),
@@ -131,6 +134,9 @@ impl Account {
                 assert!(self.present.insert(client.to_owned()), "told twice");
                 if *info.user == *TOKEN_SUBSCRIBED {
                     self.allow((client.to_owned(), CHANNELS[SERVER_SIDE].to_owned()));
+                }
+                if self.has_personal {
+                    self.allow((client.to_owned(), format!("#{}", info.user)));
                 }
                 Answer::Noted
             }

@@ -47,10 +47,36 @@ pub(crate) enum Fault {
     ForgetUnsubscribed,
     /// Code isn't told that a client has gone.
     ForgetDisconnected,
+    /// A user may publish once more than is allowed.
+    LooseRate,
+    /// A user may publish half as often.
+    TightRate,
+    /// Errors are not counted.
+    BearErrors,
+    /// A user may have one connection too many.
+    ExtraSeat,
+    /// A worker isn't told that a connection was superseded.
+    KeepSuperseded,
+    /// A connection that has expired lives on for too long.
+    LateCut,
+    /// A connection is ended at the moment in which it expires.
+    EarlyCut,
+    /// A subscription that has expired lives on for too long.
+    LateSubscriptionCut,
+    /// A subscription is ended at the moment in which it expires.
+    EarlySubscriptionCut,
+    /// Bytes that are no JSON are read as something that is.
+    SoftenBytes,
+    /// Others are told of each connection where they should be told of users.
+    TellOfConnections,
+    /// Whoever is not to get a publication gets it.
+    ForgetExcept,
+    /// A cache says of what is hidden that it isn't.
+    LeakFromCache,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 30] = [
         Self::DropFromPage,
         Self::SwapTwo,
         Self::ForgetLeave,
@@ -68,6 +94,19 @@ impl Fault {
         Self::SeemToRead,
         Self::ForgetUnsubscribed,
         Self::ForgetDisconnected,
+        Self::LooseRate,
+        Self::TightRate,
+        Self::BearErrors,
+        Self::ExtraSeat,
+        Self::KeepSuperseded,
+        Self::LateCut,
+        Self::EarlyCut,
+        Self::LateSubscriptionCut,
+        Self::EarlySubscriptionCut,
+        Self::SoftenBytes,
+        Self::TellOfConnections,
+        Self::ForgetExcept,
+        Self::LeakFromCache,
     ];
 }
 
@@ -80,6 +119,13 @@ pub(crate) struct FaultyEngine {
 impl FaultyEngine {
     pub(crate) fn new(inner: Arc<dyn Engine>, fault: Fault) -> Self {
         Self { inner, fault }
+    }
+
+    fn level(&self, level: JoinLevel) -> JoinLevel {
+        match self.fault {
+            Fault::TellOfConnections => JoinLevel::Client,
+            _ => level,
+        }
     }
 }
 
@@ -113,6 +159,9 @@ impl Engine for FaultyEngine {
         if self.fault == Fault::ForgetVersion {
             request.version = None;
         }
+        if self.fault == Fault::ForgetExcept {
+            request.except = None;
+        }
         self.inner.publish(now, ticket, request)
     }
 
@@ -124,6 +173,7 @@ impl Engine for FaultyEngine {
         info: &Arc<ClientInfo>,
         level: JoinLevel,
     ) {
+        let level = self.level(level);
         self.inner.join(now, worker, channel, info, level);
     }
 
@@ -135,6 +185,7 @@ impl Engine for FaultyEngine {
         info: &Arc<ClientInfo>,
         level: JoinLevel,
     ) {
+        let level = self.level(level);
         if self.fault != Fault::ForgetLeave {
             self.inner.leave(now, worker, channel, info, level);
         }
@@ -165,6 +216,9 @@ impl Engine for FaultyEngine {
                 ..(*publications[0]).clone()
             });
         }
+        if reverse && self.fault == Fault::LeakFromCache {
+            relabel(publications, Some(KINDS[0]));
+        }
         let Some(since) = since else {
             return Started::Done(Ok(page));
         };
@@ -178,14 +232,16 @@ impl Engine for FaultyEngine {
                 page.top.offset = since;
             }
             Fault::DenyTrimming => page.follows = true,
-            Fault::LeakThroughFilter | Fault::LoseTags => {
+            Fault::LeakThroughFilter => relabel(publications, Some(KINDS[0])),
+            Fault::LoseTags => relabel(publications, None),
+            Fault::SoftenBytes => {
                 for publication in publications {
-                    let is_leak = self.fault == Fault::LeakThroughFilter;
-                    let tag = is_leak.then(|| (TAG.to_owned(), KINDS[0].to_owned()));
-                    *publication = Arc::new(Publication {
-                        tags: tag.into_iter().collect(),
-                        ..(**publication).clone()
-                    });
+                    if std::str::from_utf8(&publication.data).is_err() {
+                        *publication = Arc::new(Publication {
+                            data: "\"bytes\"".into(),
+                            ..(**publication).clone()
+                        });
+                    }
                 }
             }
             _ => {}
@@ -248,5 +304,16 @@ impl Engine for FaultyEngine {
 
     fn maintain(&self, now: Now) {
         self.inner.maintain(now);
+    }
+}
+
+/// Gives publications this kind, or none.
+fn relabel(publications: &mut [Arc<Publication>], kind: Option<&str>) {
+    for publication in publications {
+        let tag = kind.map(|kind| (TAG.to_owned(), kind.to_owned()));
+        *publication = Arc::new(Publication {
+            tags: tag.into_iter().collect(),
+            ..(**publication).clone()
+        });
     }
 }

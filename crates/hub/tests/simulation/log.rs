@@ -18,6 +18,10 @@ pub(crate) struct Log {
     pub(crate) entries: Vec<Entry>,
     /// Numbers of which a publisher was told that they are published.
     pub(crate) acknowledged: Vec<u64>,
+    /// Numbers of which a publisher was told that it publishes too often.
+    pub(crate) refused: Vec<u64>,
+    /// Something was published that is no text.
+    pub(crate) has_bytes: bool,
     /// By number: the version that it was published with.
     pub(crate) versions: BTreeMap<u64, u64>,
     /// Numbers of which the publisher was told that their version is old.
@@ -61,6 +65,8 @@ impl Log {
             started: 0,
             entries: Vec::new(),
             acknowledged: Vec::new(),
+            refused: Vec::new(),
+            has_bytes: false,
             versions: BTreeMap::new(),
             stale: BTreeSet::new(),
             removed: (String::new(), 0),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tautline_hub::application::ApplicationOptions;
 use tautline_hub::engine::testkit::{DelayedEngine, Seeded};
-use tautline_hub::engine::{Engine, WorkerId};
+use tautline_hub::engine::{Delivery, Engine, WorkerId};
 use tautline_hub::{Hub, HubConfig, Now, Outbox, SessionId, Transport};
 use tautline_protocol::{Disconnect, Encoding};
 
@@ -272,6 +272,9 @@ impl Node {
         let rest = batch.split_off(part(batch.len()).min(batch.len()));
         inbox.put_back(rest);
         let any = !batch.is_empty();
+        if net.fault == Some(Fault::KeepSuperseded) {
+            batch.retain(|delivery| !matches!(delivery, Delivery::Superseded { .. }));
+        }
         hub.deliver(self.now, &mut batch, net);
         any
     }

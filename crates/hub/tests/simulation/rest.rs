@@ -5,8 +5,9 @@ use std::time::Duration;
 use tautline_hub::HubStats;
 
 use crate::client::ClientModel;
+use crate::rules::Seats;
 use crate::world::Simulation;
-use crate::{CHANNELS, CLIENTS, WORKERS};
+use crate::{BY_USER, CHANNELS, CLIENTS, USERS, WORKERS};
 
 impl Simulation {
     /// Lets everything that was begun come to its end.
@@ -35,6 +36,7 @@ impl Simulation {
             }
             self.node.pass(Duration::from_secs(1));
             self.check_node();
+            self.refresh(100);
         }
     }
 
@@ -72,6 +74,13 @@ impl Simulation {
                     "{number} was acknowledged and is not there"
                 );
             }
+            for number in &log.refused {
+                assert_eq!(
+                    log.place(*number),
+                    None,
+                    "{number} was refused and is there"
+                );
+            }
             for number in &log.stale {
                 assert_eq!(log.place(*number), None, "{number} was old and is there");
             }
@@ -87,8 +96,17 @@ impl Simulation {
         for channel in 0..CHANNELS.len() {
             let members = self.members(channel);
             assert_eq!(members, self.subscribers(channel), "who is in {channel}");
+            let names = match channel {
+                BY_USER => self.everybody(channel).into_values().collect(),
+                _ => members,
+            };
             for client in &self.clients {
-                client.check_company(channel, &members);
+                client.check_company(channel, &names);
+            }
+        }
+        if self.rules.seats == Seats::Single {
+            for user in USERS {
+                assert!(self.connected(user) <= 1, "{user} is there twice");
             }
         }
     }

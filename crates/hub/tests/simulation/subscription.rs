@@ -1,6 +1,7 @@
 //! One subscription as its client sees it: what it has heard, and what must come next.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tautline_protocol::{Encoding, delta};
@@ -31,6 +32,8 @@ pub(crate) struct Subscription {
     place: Option<usize>,
     /// Without history: how long the log was when the subscription began.
     began_at: usize,
+    /// When it has to be refreshed, if it has an end.
+    pub(crate) refresh_at: Option<Duration>,
     /// Whom this client believes to be there, by join and leave.
     pub(crate) company: BTreeMap<String, bool>,
 }
@@ -44,6 +47,7 @@ impl Subscription {
         self.state = State::Off;
         self.company.clear();
         self.place = None;
+        self.refresh_at = None;
     }
 
     /// A position to recover from, if there is one.

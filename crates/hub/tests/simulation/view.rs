@@ -6,24 +6,63 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tautline_protocol::Encoding;
 
-use crate::{CHANNELS, SERVER_SIDE};
+use crate::accounts::{Account, ConnectionAccounts};
+use crate::rules::{ERRORS, EXPIRED_CLOSE_DELAY, EXPIRED_SUB_CLOSE_DELAY};
+use crate::tokens::Mint;
+use crate::{BYTES, CHANNELS, SERVER_SIDE, TICKET};
 
 /// The connection's state as the node has told it; the client may learn of it later, or never.
 pub(crate) struct View {
     pub(crate) encoding: Encoding,
+    pub(crate) user: &'static str,
+    /// What it may still do.
+    pub(crate) accounts: ConnectionAccounts,
+    pub(crate) errors: Account,
+    /// It has caused too many errors.
+    pub(crate) has_erred: bool,
+    /// Its place among all connections, by when they asked to be connected; 0 for not yet.
+    pub(crate) number: u64,
     /// Id of the connection; empty until it is connected.
     pub(crate) client: String,
     /// Subscriptions, each with its position.
     pub(crate) subscribed: BTreeMap<usize, Position>,
+    /// When the connection is ended, if it isn't refreshed.
+    cut: Option<Cut>,
+    /// The same of subscriptions.
+    cuts: BTreeMap<usize, Cut>,
     /// When the connection was opened.
     opened_at: Duration,
     /// When it was last pinged.
     pub(crate) pinged_at: Option<Duration>,
     /// The node has ended it, with this code.
     pub(crate) ended: Option<u32>,
-    /// Commands that the node has, in order.
-    asked: VecDeque<Value>,
+    /// Commands that the node has, in order, and since when.
+    asked: VecDeque<(Duration, Value)>,
 }
+
+/// When something is ended that has expired: not before, and no later than a moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cut {
+    pub(crate) not_before: Duration,
+    pub(crate) not_after: Duration,
+}
+
+impl Cut {
+    /// Of what was asked for at a time and is told now to live so long.
+    fn of(asked_at: Duration, now: Duration, result: &Value, grace: Duration) -> Option<Self> {
+        let seconds = result["ttl"].as_u64();
+        assert_eq!(result["expires"] == json!(true), seconds.is_some());
+        assert_ne!(seconds, Some(0), "clients would refresh for ever");
+        let life = Duration::from_secs(seconds?) + grace;
+        Some(Self {
+            not_before: asked_at + life,
+            not_after: now + life + CLOCKS,
+        })
+    }
+}
+
+/// How coarse the node's clocks are.
+const CLOCKS: Duration = Duration::from_millis(300);
 
 pub(crate) type Position = (u64, String);
 
@@ -40,6 +79,16 @@ pub(crate) enum Claim {
     },
     /// Nobody answers.
     NoPong { pinged_at: Option<Duration> },
+    /// A command was answered, with this code of an error or 0.
+    Answered { command: Value, code: u64 },
+    /// It has expired.
+    Expired { cut: Option<Cut> },
+    /// There is no seat for it, or none any more.
+    NoSeat,
+    /// It can't be sent what it wants.
+    Unfit { wants_bytes: bool },
+    /// It has caused too many errors.
+    Errors,
     /// Nobody has connected.
     Stale {
         opened_at: Duration,
@@ -58,9 +107,16 @@ pub(crate) struct Recovery {
 }
 
 impl View {
-    pub(crate) fn new(encoding: Encoding, now: Duration) -> Self {
+    pub(crate) fn new(encoding: Encoding, user: &'static str, now: Duration) -> Self {
         Self {
             encoding,
+            user,
+            accounts: ConnectionAccounts::new(),
+            errors: Account::new(ERRORS),
+            has_erred: false,
+            number: 0,
+            cut: None,
+            cuts: BTreeMap::new(),
             opened_at: now,
             client: String::new(),
             subscribed: BTreeMap::new(),
@@ -71,16 +127,59 @@ impl View {
     }
 
     /// The node gets commands.
-    pub(crate) fn asked(&mut self, commands: &[Value]) {
+    pub(crate) fn asked(&mut self, now: Duration, commands: &[Value]) {
         let commands = commands.iter().filter(|command| command["id"].is_u64());
-        self.asked.extend(commands.cloned());
+        self.asked
+            .extend(commands.map(|command| (now, command.clone())));
+    }
+
+    /// Whether it is connected, as far as it was told.
+    pub(crate) fn is_connected(&self) -> bool {
+        !self.client.is_empty() && self.ended.is_none()
+    }
+
+    /// Whether it may be connected: it has asked for it.
+    pub(crate) fn may_be_connected(&self) -> bool {
+        self.number > 0 && self.ended.is_none()
+    }
+
+    /// Nothing is there any more that should have been ended.
+    pub(crate) fn check_cuts(&self, now: Duration) {
+        if self.ended.is_none() {
+            for cut in self.cut.iter().chain(self.cuts.values()) {
+                assert!(now <= cut.not_after, "{cut:?}, and still there at {now:?}");
+            }
+        }
     }
 
     /// The node ended the session.
-    pub(crate) fn end(&mut self, code: u32) -> Option<Claim> {
+    pub(crate) fn end(&mut self, now: Duration, code: u32, mint: &Mint) -> Option<Claim> {
         self.ended = Some(code);
         let mut subscribed = std::mem::take(&mut self.subscribed);
+        self.cuts.clear();
         match code {
+            3005 => {
+                let refresh = self.asked.front().map(|(_, command)| &command["refresh"]);
+                let token = refresh.map(|refresh| &refresh["token"]);
+                let is_refused =
+                    token.is_some_and(|token| token.is_string() && mint.is_over(token, now));
+                (!is_refused).then_some(Claim::Expired { cut: self.cut })
+            }
+            3504 => Some(Claim::NoSeat),
+            3506 => {
+                let name = json!(CHANNELS[BYTES]);
+                let mut asked = self.asked.iter();
+                let asks = asked.any(|(_, command)| {
+                    ["subscribe", "history"]
+                        .iter()
+                        .any(|kind| command[kind]["channel"] == name)
+                });
+                let is_json = self.encoding == Encoding::Json;
+                Some(Claim::Unfit {
+                    wants_bytes: is_json && (asks || subscribed.contains_key(&BYTES)),
+                })
+            }
+            3509 => Some(Claim::Errors),
             // Only what the client can't subscribe to again by itself ends the connection.
             3010 => Some(Claim::Lost {
                 channel: SERVER_SIDE,
@@ -98,10 +197,16 @@ impl View {
     }
 
     /// The node says something at a time.
-    pub(crate) fn said(&mut self, now: Duration, message: &Value) -> Vec<Claim> {
+    pub(crate) fn said(&mut self, now: Duration, message: &Value, mint: &Mint) -> Vec<Claim> {
         if message["id"].is_u64() {
-            let asked = self.asked.pop_front().expect("an answer to nothing");
-            return self.answered(&asked, message);
+            let (since, command) = self.asked.pop_front().expect("an answer to nothing");
+            self.check_token((since, now), &command, message, mint);
+            let mut claims = self.answered((since, now), &command, message);
+            claims.push(Claim::Answered {
+                command,
+                code: message["error"]["code"].as_u64().unwrap_or(0),
+            });
+            return claims;
         }
         let push = &message["push"];
         if push.is_null() {
@@ -114,22 +219,67 @@ impl View {
             position.0 = push["pub"]["offset"].as_u64().unwrap_or(0).max(position.0);
         } else if push["unsubscribe"].is_object() {
             let position = self.subscribed.remove(&channel).expect("subscribed");
-            return vec![Claim::Lost { channel, position }];
+            let cut = self.cuts.remove(&channel);
+            return vec![match push["unsubscribe"]["code"].as_u64() {
+                Some(2501) => Claim::Expired { cut },
+                _ => Claim::Lost { channel, position },
+            }];
         }
         Vec::new()
     }
 
-    fn answered(&mut self, asked: &Value, message: &Value) -> Vec<Claim> {
+    /// A token that is over opens nothing, and any other does.
+    fn check_token(
+        &self,
+        (since, now): (Duration, Duration),
+        command: &Value,
+        message: &Value,
+        mint: &Mint,
+    ) {
+        for kind in ["connect", "subscribe", "refresh", "sub_refresh"] {
+            let token = &command[kind]["token"];
+            if !token.is_string() {
+                continue;
+            }
+            let code = message["error"]["code"].as_u64();
+            if matches!(code, Some(109 | 110)) {
+                assert!(mint.is_over(token, now), "{kind} was refused: {message}");
+            } else if code.is_none() {
+                assert!(
+                    !mint.is_over(token, since),
+                    "{kind} by a token that is over"
+                );
+            }
+        }
+    }
+
+    fn answered(
+        &mut self,
+        (since, now): (Duration, Duration),
+        asked: &Value,
+        message: &Value,
+    ) -> Vec<Claim> {
         if let Some(client) = message["connect"]["client"].as_str() {
             self.client = client.to_owned();
+            self.cut = Cut::of(since, now, &message["connect"], EXPIRED_CLOSE_DELAY);
             let name = CHANNELS[SERVER_SIDE];
             if let Some(result) = message["connect"]["subs"].get(name) {
                 let request = &asked["connect"]["subs"][name];
                 return self.subscribed(SERVER_SIDE, request, result);
             }
+        } else if message["refresh"].is_object() {
+            self.cut = Cut::of(since, now, &message["refresh"], EXPIRED_CLOSE_DELAY);
+        } else if message["sub_refresh"].is_object() {
+            assert!(self.subscribed.contains_key(&TICKET));
+            self.end_in((since, now), &message["sub_refresh"]);
+        } else if asked["sub_refresh"].is_object() {
+            // If it has ended meanwhile.
+            let is_there = self.subscribed.contains_key(&TICKET);
+            assert_eq!(message["error"]["code"] != json!(103), is_there);
         } else if message["unsubscribe"].is_object() {
-            self.subscribed
-                .remove(&crate::index(&asked["unsubscribe"]["channel"]));
+            let channel = crate::index(&asked["unsubscribe"]["channel"]);
+            self.subscribed.remove(&channel);
+            self.cuts.remove(&channel);
         } else if message["presence"].is_object() {
             let presence = message["presence"]["presence"].as_object();
             return vec![Claim::Presence {
@@ -142,9 +292,20 @@ impl View {
         } else if message["subscribe"].is_object() {
             let request = &asked["subscribe"];
             let channel = crate::index(&request["channel"]);
+            if channel == TICKET {
+                self.end_in((since, now), &message["subscribe"]);
+            }
             return self.subscribed(channel, request, &message["subscribe"]);
         }
         Vec::new()
+    }
+
+    /// The subscription that needs a token ends, or not.
+    fn end_in(&mut self, (since, now): (Duration, Duration), result: &Value) {
+        match Cut::of(since, now, result, EXPIRED_SUB_CLOSE_DELAY) {
+            Some(cut) => self.cuts.insert(TICKET, cut),
+            None => self.cuts.remove(&TICKET),
+        };
     }
 
     fn subscribed(&mut self, channel: usize, request: &Value, result: &Value) -> Vec<Claim> {

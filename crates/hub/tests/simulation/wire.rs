@@ -7,6 +7,8 @@ use serde_json::{Map, Value, json};
 use tautline_hub::Frame;
 use tautline_protocol::Encoding;
 
+use crate::payload;
+
 /// Commands on their way to the node.
 #[derive(Clone)]
 pub(crate) enum Up {
@@ -80,7 +82,7 @@ enum Kind {
     Number,
     Bool,
     Text,
-    /// Bytes: JSON in commands, text in replies.
+    /// A payload: JSON or other bytes in commands, text in replies.
     Raw,
     Message(Fields),
     Repeated(Fields),
@@ -100,6 +102,7 @@ const POSITION: Fields = &[(1, "offset", Number), (2, "epoch", Text)];
 const CHANNEL: Fields = &[(1, "channel", Text)];
 const SUBSCRIBE: Fields = &[
     (1, "channel", Text),
+    (2, "token", Text),
     (3, "recover", Bool),
     (6, "epoch", Text),
     (7, "offset", Number),
@@ -130,6 +133,12 @@ const COMMAND: Fields = &[
             (8, "since", Message(POSITION)),
         ]),
     ),
+    (14, "refresh", Message(&[(1, "token", Text)])),
+    (
+        15,
+        "sub_refresh",
+        Message(&[(1, "channel", Text), (2, "token", Text)]),
+    ),
 ];
 
 const INFO: Fields = &[
@@ -145,6 +154,8 @@ const PUBLICATION: Fields = &[
     (8, "delta", Bool),
 ];
 const SUBSCRIBED: Fields = &[
+    (1, "expires", Bool),
+    (2, "ttl", Number),
     (3, "recoverable", Bool),
     (6, "epoch", Text),
     (7, "publications", Repeated(PUBLICATION)),
@@ -186,6 +197,8 @@ const REPLY: Fields = &[
         Message(&[
             (1, "client", Text),
             (2, "version", Text),
+            (3, "expires", Bool),
+            (4, "ttl", Number),
             (6, "subs", Kind::Map(SUBSCRIBED)),
             (7, "ping", Number),
             (8, "pong", Bool),
@@ -203,6 +216,16 @@ const REPLY: Fields = &[
             (2, "epoch", Text),
             (3, "offset", Number),
         ]),
+    ),
+    (
+        14,
+        "refresh",
+        Message(&[(3, "expires", Bool), (4, "ttl", Number)]),
+    ),
+    (
+        15,
+        "sub_refresh",
+        Message(&[(1, "expires", Bool), (2, "ttl", Number)]),
     ),
 ];
 
@@ -222,7 +245,10 @@ fn encode(value: &Value, fields: Fields, out: &mut Vec<u8>) {
                 continue;
             }
             Text => value.as_str().expect("text").as_bytes().to_vec(),
-            Raw => value.to_string().into_bytes(),
+            Raw => value
+                .as_str()
+                .and_then(payload::from_text)
+                .unwrap_or_else(|| value.to_string().into_bytes()),
             Message(fields) => {
                 let mut message = Vec::new();
                 encode(value, fields, &mut message);
@@ -262,7 +288,8 @@ fn decode(mut rest: &[u8], fields: Fields) -> Value {
         let value = match (kind, number) {
             (Number, Some(number)) => json!(number),
             (Bool, Some(truth)) => json!(truth != 0),
-            (Text | Raw, None) => json!(text()),
+            (Text, None) => json!(text()),
+            (Raw, None) => json!(payload::text(bytes)),
             (Message(fields), None) => decode(bytes, fields),
             (Repeated(fields), None) => {
                 let list = object.entry(*name).or_insert_with(|| json!([]));

@@ -3,25 +3,31 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use serde_json::Value;
+use tautline_auth::Verifier;
+use tautline_hub::SessionId;
 use tautline_hub::engine::memory::{MemoryEngine, MemoryOptions};
 use tautline_hub::engine::testkit::{DelayedEngine, Seeded};
 use tautline_hub::engine::{Delivery, Engine, Started, Ticket, WorkerId};
-use tautline_hub::{ApiPublish, HubConfig, SessionId};
 use tautline_protocol::Encoding;
 
+use crate::accounts::UserAccounts;
 use crate::client::ClientModel;
 use crate::code::Code;
 use crate::log::Log;
 use crate::network::{Link, Node};
-use crate::payload::{KINDS, TAG, payload};
+use crate::rules::{Rules, Seats, config, verifier};
 use crate::support::Inbox;
+use crate::tokens::Mint;
 use crate::view::View;
 use crate::wire::{self, Up};
-use crate::{CHANNELS, CLIENTS, HIDDEN, STEPS, WORKERS, Weather};
+use crate::{
+    BYTES, CHANNELS, CLIENTS, HIDDEN, KNOWN_CACHE, SERVER_SIDE, STEPS, USED, USERS, WORKERS,
+    Weather,
+};
 
 pub(crate) struct Simulation {
     pub(crate) node: Node,
@@ -34,14 +40,28 @@ pub(crate) struct Simulation {
     /// Connections that are gone, of which the node doesn't know yet.
     pub(crate) ghosts: Vec<Ghost>,
     /// Of all connections that the node knows.
-    pub(crate) views: BTreeMap<(usize, SessionId), View>,
+    pub(crate) views: BTreeMap<Who, View>,
     pub(crate) logs: Vec<Log>,
     pub(crate) tap: Arc<Inbox>,
     /// What operators were told since the checker looked.
     pub(crate) told: Rc<RefCell<Vec<Told>>>,
-    next_number: u64,
-    tokens: Arc<[String]>,
+    pub(crate) rules: Rules,
+    pub(crate) mint: Mint,
+    /// What users may still do.
+    pub(crate) users: UserAccounts,
+    /// The numbers of each user's connections that were let in; where that can't be known, of those that asked.
+    pub(crate) seated: BTreeMap<&'static str, Vec<u64>>,
+    /// How many connections have asked to be let in.
+    connects: u64,
+    /// Who is not to get a publication, by its number.
+    pub(crate) excluded: BTreeMap<u64, String>,
+    /// The channels of this run.
+    pub(crate) used: Vec<usize>,
+    pub(crate) next_number: u64,
 }
+
+/// A connection: its worker and session.
+pub(crate) type Who = (usize, SessionId);
 
 pub(crate) struct Ghost {
     pub(crate) link: Link,
@@ -61,12 +81,10 @@ pub(crate) enum Told {
 }
 
 impl Simulation {
-    pub(crate) fn new(
-        seed: u64,
-        weather: Weather,
-        config: &Arc<HubConfig>,
-        tokens: Arc<[String]>,
-    ) -> Self {
+    pub(crate) fn new(seed: u64, weather: Weather) -> Self {
+        let rules = Rules::of(seed);
+        let config = config(rules, &VERIFIER, weather.fault);
+        let has_personal = rules.seats == Seats::Single;
         let memory = MemoryEngine::new(MemoryOptions::default(), Box::new(Seeded::new(seed)));
         let memory: Arc<dyn Engine> = Arc::new(memory);
         let delayed = weather
@@ -76,8 +94,10 @@ impl Simulation {
             Some(delayed) => delayed.clone(),
             None => memory.clone(),
         };
-        let code = weather.code.then(|| Code::new(seed, weather.fault));
-        let node = Node::new(WORKERS, config, engine, delayed, weather.fault, code, seed);
+        let code = weather
+            .code
+            .then(|| Code::new(seed, weather.fault, has_personal));
+        let node = Node::new(WORKERS, &config, engine, delayed, weather.fault, code, seed);
         let tap = Arc::new(Inbox::default());
         let worker = WorkerId(WORKERS as u16);
         memory.register(worker, tap.clone());
@@ -90,17 +110,24 @@ impl Simulation {
             let has_history = !channel.starts_with("plain") && !channel.starts_with("newest");
             let skipping = ["plain", "latest", "newest"];
             let may_skip = skipping.iter().any(|name| channel.starts_with(name));
-            Log::new(has_history, may_skip, channel == CHANNELS[HIDDEN])
+            let is_filtered = channel == CHANNELS[HIDDEN] || channel == CHANNELS[KNOWN_CACHE];
+            Log::new(has_history, may_skip, is_filtered)
         };
         let client = |index: usize| {
             let encoding = [Encoding::Json, Encoding::Protobuf][index / 2 % 2];
-            ClientModel::new(encoding, index % tokens.len() == tokens.len() - 1)
+            ClientModel::new(encoding, USERS[index % USERS.len()], has_personal)
         };
+        let mut random = Seeded::new(seed);
+        let mut used: Vec<usize> = (0..CHANNELS.len()).collect();
+        while used.len() > USED {
+            used.swap_remove(random.below(used.len()));
+        }
+        used.push(SERVER_SIDE);
         Self {
             node,
             memory,
             weather,
-            random: Seeded::new(seed),
+            random,
             clients: (0..CLIENTS).map(client).collect(),
             links: (0..CLIENTS).map(|_| None).collect(),
             ghosts: Vec::new(),
@@ -108,8 +135,14 @@ impl Simulation {
             logs: CHANNELS.map(log).into(),
             tap,
             told: Rc::default(),
+            rules,
+            mint: Mint::new(seed, rules.expiry),
+            users: UserAccounts::default(),
+            seated: BTreeMap::new(),
+            connects: 0,
+            excluded: BTreeMap::new(),
+            used,
             next_number: 0,
-            tokens,
         }
     }
 
@@ -125,7 +158,7 @@ impl Simulation {
 
     fn step(&mut self) {
         let client = self.random.below(CLIENTS);
-        let channel = self.random.below(CHANNELS.len());
+        let channel = self.used[self.random.below(self.used.len())];
         match self.random.below(100) {
             0..3 => self.break_connection(client),
             3..13 => self.toggle(client, channel),
@@ -151,10 +184,11 @@ impl Simulation {
 
     /// Connects if need be; all that is wanted is subscribed to in the first frame.
     fn toggle(&mut self, client: usize, channel: usize) {
+        let now = self.node.now.monotonic;
         let model = &mut self.clients[client];
         let commands = if self.links[client].is_some() {
             model
-                .toggle(channel, &mut self.random)
+                .toggle(channel, &mut self.mint, now, &mut self.random)
                 .into_iter()
                 .collect()
         } else {
@@ -162,15 +196,15 @@ impl Simulation {
             let is_slow = self.weather.slow && self.random.chance(40);
             let speed = if is_slow { 1 } else { 1000 };
             let link = self.node.open(worker, model.encoding, speed);
-            let view = View::new(model.encoding, self.node.now.monotonic);
+            let view = View::new(model.encoding, model.user, now);
             self.views.insert((worker, link.id), view);
             self.links[client] = Some(link);
-            model.connect(&self.tokens[client % self.tokens.len()])
+            model.connect(&mut self.mint, now)
         };
         self.send(client, commands);
     }
 
-    fn send(&mut self, client: usize, commands: Vec<Value>) {
+    pub(crate) fn send(&mut self, client: usize, commands: Vec<Value>) {
         if let Some(link) = &mut self.links[client]
             && !commands.is_empty()
         {
@@ -201,84 +235,6 @@ impl Simulation {
         self.node.bury(link);
         self.views.remove(&(link.worker, link.id));
         self.check_node();
-    }
-
-    pub(crate) fn publish(&mut self, client: usize, channel: usize) {
-        // Now and then a lot at once.
-        let burst = if self.random.chance(8) { 30 } else { 1 };
-        for _ in 0..burst {
-            self.next_number += 1;
-            let number = self.next_number;
-            if self.clients[client].is_connected && burst == 1 && self.random.chance(60) {
-                let command = self.clients[client].publish(channel, number);
-                self.send(client, vec![command]);
-                continue;
-            }
-            self.publish_as_operator(channel, number);
-        }
-    }
-
-    /// With a tag or without, now and then with a version, or twice with a key.
-    fn publish_as_operator(&mut self, channel: usize, number: u64) {
-        let random = &mut self.random;
-        let kind = random.chance(70).then(|| KINDS[random.below(KINDS.len())]);
-        let version = random
-            .chance(20)
-            .then(|| 1 + random.below(number as usize + 5) as u64);
-        // Not where a key may be forgotten between the two.
-        let is_repeated = random.chance(10) && !self.weather.forgetful;
-        let request = ApiPublish {
-            channel: CHANNELS[channel].into(),
-            data: payload(number).to_string().into(),
-            tags: kind
-                .map(|kind| (TAG.into(), kind.into()))
-                .into_iter()
-                .collect(),
-            delta: random.chance(50),
-            version: version.unwrap_or_default(),
-            idempotency_key: is_repeated.then(|| format!("key {number}")),
-            ..ApiPublish::default()
-        };
-        let log = &mut self.logs[channel];
-        log.started += usize::from(version.is_none());
-        log.versions
-            .extend(version.map(|version| (number, version)));
-        for _ in 0..=usize::from(is_repeated) {
-            let (fails, told) = (self.fails(), self.told.clone());
-            let worker = self.random.below(WORKERS);
-            let now = self.node.now;
-            let hub = &mut self.node.workers[worker].hub;
-            hub.api_publish(now, request.clone(), move |result| {
-                assert!(fails || result.is_ok());
-                if let Ok(outcome) = result {
-                    let is_stale = outcome.stale;
-                    let outcome = Told::Published {
-                        channel,
-                        number,
-                        is_stale,
-                    };
-                    // The second of the same key is told what the first was, but not that it was old.
-                    if !is_repeated {
-                        told.borrow_mut().push(outcome);
-                    }
-                }
-            });
-        }
-    }
-
-    fn remove_history(&mut self, channel: usize) {
-        if !self.logs[channel].has_history {
-            return;
-        }
-        self.logs[channel].removals += 1;
-        let (fails, told) = (self.fails(), self.told.clone());
-        let worker = self.random.below(WORKERS);
-        let now = self.node.now;
-        let hub = &mut self.node.workers[worker].hub;
-        hub.api_history_remove(now, CHANNELS[channel], move |result| {
-            assert!(fails || result.is_ok());
-            told.borrow_mut().push(Told::Removed { channel });
-        });
     }
 
     /// Asks for presence or history.
@@ -313,6 +269,7 @@ impl Simulation {
 
     /// Frames of a client reach the node.
     pub(crate) fn forward(&mut self, client: usize, most: usize) -> bool {
+        let is_prompt = self.is_prompt();
         let mut any = false;
         for _ in 0..most {
             let Some(link) = &mut self.links[client] else {
@@ -322,7 +279,14 @@ impl Simulation {
                 return any;
             };
             let view = self.views.get_mut(&(link.worker, link.id)).unwrap();
-            view.asked(&commands);
+            view.asked(self.node.now.monotonic, &commands);
+            if view.number == 0 {
+                self.connects += 1;
+                view.number = self.connects;
+                if !is_prompt {
+                    self.seated.entry(view.user).or_default().push(view.number);
+                }
+            }
             let frame = Up::new(view.encoding, &commands);
             self.node.receive(link, &frame);
             self.check_node();
@@ -351,12 +315,12 @@ impl Simulation {
     }
 
     fn hear(&mut self, client: usize, messages: Vec<Arc<[u8]>>) {
-        let fails = self.fails();
+        let (fails, now) = (self.fails(), self.node.now.monotonic);
         let model = &mut self.clients[client];
         let mut answers = Vec::new();
         for message in messages {
             for reply in wire::replies(model.encoding, &message) {
-                answers.extend(model.hear(&reply, &mut self.logs, fails));
+                answers.extend(model.hear(&reply, &mut self.logs, now, fails));
             }
         }
         for answer in answers {
@@ -371,15 +335,18 @@ impl Simulation {
             // What the code says was checked when it was said.
             let is_late = code == 3502 && model.id.is_empty();
             assert!(
-                matches!(code, 3008 | 3010 | 3012) || is_late,
+                matches!(code, 3005 | 3008 | 3010 | 3012 | 3504 | 3506 | 3509) || is_late,
                 "a session was ended for no good reason: {code}"
             );
         }
         if ended.is_some() || model.is_refused {
             let link = self.links[client].take().unwrap();
             model.disconnected();
+            if ended == Some(3506) {
+                model.give_up(BYTES);
+            }
             self.bury(&link);
-        } else if let Some(command) = model.resubscribe() {
+        } else if let Some(command) = model.resubscribe(&mut self.mint, now) {
             self.send(client, vec![command]);
         }
     }
@@ -417,8 +384,29 @@ impl Simulation {
             let step = rest.min(Duration::from_secs(1));
             self.node.pass(step);
             self.check_node();
+            self.refresh(50);
             rest -= step;
         }
+    }
+
+    /// Clients refresh what has come to its end. Of a hundred refreshes some reach the node at once.
+    pub(crate) fn refresh(&mut self, at_once: usize) {
+        let now = self.node.now.monotonic;
+        for client in 0..CLIENTS {
+            let model = &mut self.clients[client];
+            let commands = model.refresh(&mut self.mint, now, &mut self.random);
+            if !commands.is_empty() {
+                self.send(client, commands);
+                if self.random.chance(at_once) {
+                    self.forward(client, usize::MAX);
+                }
+            }
+        }
+    }
+
+    /// Everything is done when it is asked for.
+    pub(crate) fn is_prompt(&self) -> bool {
+        self.is_exact() && !self.weather.code
     }
 
     /// The engine does everything at once, so it is known what it had to say.
@@ -432,3 +420,6 @@ impl Simulation {
             .is_some_and(|delays| delays.failures > 0)
     }
 }
+
+/// Keys are read once.
+static VERIFIER: LazyLock<Arc<Verifier>> = LazyLock::new(verifier);
