@@ -10,6 +10,8 @@ use tautline_auth::Pattern;
 
 use super::{ChannelPattern, ConfigError, TagsFilterTemplate, duration};
 use crate::engine::{HistoryOptions, JoinLevel};
+use crate::hub::Operation;
+use crate::rate::{self, Rate};
 
 /// Namespaces, and what is common to them.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -156,6 +158,35 @@ pub struct NamespaceOptions {
     /// For `slow_consumer = "latest"`: the tag by whose values publications replace each other; empty
     /// if each replaces all before it.
     pub slow_consumer_key_tag: String,
+    /// How often each connection may subscribe to channels of the namespace; beyond, the command is answered
+    /// with error 111. Like the seven behind it, it goes beside `client.rate_limit`. As many subscriptions as
+    /// `client.channel_limit` allows may always be made at once. Default: `off`.
+    #[serde(deserialize_with = "rate::deserialize")]
+    pub subscribe_rate_for_client: Option<Rate>,
+    /// How often each connection may publish into channels of the namespace. Default: `off`.
+    #[serde(deserialize_with = "rate::deserialize")]
+    pub publish_rate_for_client: Option<Rate>,
+    /// How often each connection may ask who is in its channels. Default: `off`.
+    #[serde(deserialize_with = "rate::deserialize")]
+    pub presence_rate_for_client: Option<Rate>,
+    /// How often each connection may read their history. Default: `off`.
+    #[serde(deserialize_with = "rate::deserialize")]
+    pub history_rate_for_client: Option<Rate>,
+    /// How often clients, all of this node together, may subscribe to each channel of the namespace. Default:
+    /// `off`.
+    #[serde(deserialize_with = "rate::deserialize")]
+    pub subscribe_rate_for_channel: Option<Rate>,
+    /// How often they may publish into each channel; not what the server API publishes. Default: `off`.
+    #[serde(deserialize_with = "rate::deserialize")]
+    pub publish_rate_for_channel: Option<Rate>,
+    /// How often they may ask who is in it. Default: `off`.
+    #[serde(deserialize_with = "rate::deserialize")]
+    pub presence_rate_for_channel: Option<Rate>,
+    /// How often they may read its history. Default: `off`.
+    #[serde(deserialize_with = "rate::deserialize")]
+    pub history_rate_for_channel: Option<Rate>,
+    /// Count what is beyond these eight rates, and let it happen. Default: no.
+    pub rates_dry_run: bool,
     /// The application's backend decides who may subscribe without a token, instead of the `allow_subscribe`
     /// options; not where a `#` lists users. The hub leaves that to its application.
     pub subscribe_proxy_enabled: bool,
@@ -248,6 +279,11 @@ pub enum DataFormat {
 }
 
 impl ChannelOptions {
+    /// The options of all namespaces, and of channels without one.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &NamespaceOptions> {
+        std::iter::once(&self.without_namespace).chain(&self.namespaces)
+    }
+
     /// What channels of a namespace keep; `None` if nothing.
     pub(crate) fn history(&self, namespace: &NamespaceOptions) -> Option<HistoryOptions> {
         namespace.has_history().then(|| HistoryOptions {
@@ -463,6 +499,29 @@ impl NamespaceOptions {
             SlowConsumerOption::DropOldest => SlowConsumer::DropOldest,
             SlowConsumerOption::Latest => SlowConsumer::Latest,
         }
+    }
+
+    /// How often something may be done in its channels: by each connection, and in each channel.
+    pub(crate) fn rates(&self, operation: Operation) -> (Option<Rate>, Option<Rate>) {
+        match operation {
+            Operation::Subscribe => (
+                self.subscribe_rate_for_client,
+                self.subscribe_rate_for_channel,
+            ),
+            Operation::Publish => (self.publish_rate_for_client, self.publish_rate_for_channel),
+            Operation::Presence | Operation::PresenceStats => (
+                self.presence_rate_for_client,
+                self.presence_rate_for_channel,
+            ),
+            Operation::History => (self.history_rate_for_client, self.history_rate_for_channel),
+            _ => (None, None),
+        }
+    }
+
+    /// Whether anything is limited in its channels.
+    pub(crate) fn has_rates(&self) -> bool {
+        let mut operations = Operation::ALL.into_iter();
+        operations.any(|operation| self.rates(operation) != (None, None))
     }
 
     pub(crate) fn has_history(&self) -> bool {

@@ -89,7 +89,7 @@ impl HubConfig {
             namespaces,
             paths,
             patterns,
-            limits: Limits::new(&client),
+            limits: Limits::new(&client, &channel),
             seats: Arc::new(Seats::new(&client)),
             client,
             channel,

@@ -21,7 +21,7 @@ use super::channel_name::ChannelName;
 use super::channels::{ChannelKey, Role};
 use super::except::is_for;
 use super::held::{Held, slow_consumer};
-use super::limit::OverLimit;
+use super::operation::OverLimit;
 use super::patches::Sequence;
 use super::recovery::is_at_head;
 use super::tokens::RefusedTokens;

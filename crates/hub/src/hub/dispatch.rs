@@ -8,7 +8,7 @@ use tautline_protocol::{Command, Disconnect, ErrorCode, Reply, Request, Response
 
 use super::channels::FeedState;
 use super::frame::{Commands, Frame};
-use super::limit::Operation;
+use super::operation::Operation;
 use super::sessions::{Backlog, State};
 use super::waiting::{Pending, Waiting};
 use super::{Hub, SessionId};

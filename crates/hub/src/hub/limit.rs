@@ -1,120 +1,25 @@
 //! How often sessions and users do things, and what becomes of those who do them too often.
 //!
-//! A session has a bucket for each kind of command that is limited, made with its first command. The
-//! buckets of a user are shared by all hubs of a process, and are taken from without a lock.
+//! A session has a bucket for each kind of command that is limited, made with its first command, and
+//! some for each namespace with rates of its own. The buckets of users and of channels are shared by all hubs of a
+//! process; those of a user are taken from without a lock.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use hashbrown::HashMap;
-use tautline_protocol::{Disconnect, ErrorCode, Request};
+use tautline_protocol::{Disconnect, ErrorCode};
 
+use super::channel_name::ChannelName;
 use super::dispatch::Refusal;
+use super::operation::{CHANNEL_OPERATIONS, Operation};
 use super::sessions::Conduct;
+use super::shared_buckets::SharedBuckets;
 use super::{Hub, SessionId};
 use crate::Now;
-use crate::config::{ClientCommandRates, ClientOptions, UserCommandRates};
+use crate::config::{
+    ChannelOptions, ClientCommandRates, ClientOptions, NamespaceOptions, UserCommandRates,
+};
 use crate::rate::{Bucket, Rate, SharedBucket};
-
-/// What is counted and limited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Operation {
-    /// A new connection of a user.
-    Connect,
-    /// The subscribe command.
-    Subscribe,
-    /// The unsubscribe command.
-    Unsubscribe,
-    /// The publish command.
-    Publish,
-    /// The presence command.
-    Presence,
-    /// The presence stats command.
-    PresenceStats,
-    /// The history command.
-    History,
-    /// The RPC command.
-    Rpc,
-    /// A message that expects no reply.
-    Send,
-    /// The refresh command.
-    Refresh,
-    /// The sub refresh command.
-    SubRefresh,
-}
-
-impl Operation {
-    /// How many there are.
-    pub const COUNT: usize = 11;
-
-    /// All of them.
-    pub const ALL: [Self; Self::COUNT] = [
-        Self::Connect,
-        Self::Subscribe,
-        Self::Unsubscribe,
-        Self::Publish,
-        Self::Presence,
-        Self::PresenceStats,
-        Self::History,
-        Self::Rpc,
-        Self::Send,
-        Self::Refresh,
-        Self::SubRefresh,
-    ];
-
-    /// What to call it, such as `presence_stats`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Connect => "connect",
-            Self::Subscribe => "subscribe",
-            Self::Unsubscribe => "unsubscribe",
-            Self::Publish => "publish",
-            Self::Presence => "presence",
-            Self::PresenceStats => "presence_stats",
-            Self::History => "history",
-            Self::Rpc => "rpc",
-            Self::Send => "send",
-            Self::Refresh => "refresh",
-            Self::SubRefresh => "sub_refresh",
-        }
-    }
-
-    /// Its place in [`ALL`](Self::ALL).
-    pub const fn index(self) -> usize {
-        self as usize
-    }
-
-    /// What a request is, if it is counted.
-    pub(super) fn of(request: &Request<'_>) -> Option<Self> {
-        Some(match request {
-            Request::Subscribe(_) => Self::Subscribe,
-            Request::Unsubscribe(_) => Self::Unsubscribe,
-            Request::Publish(_) => Self::Publish,
-            Request::Presence(_) => Self::Presence,
-            Request::PresenceStats(_) => Self::PresenceStats,
-            Request::History(_) => Self::History,
-            Request::Rpc(_) => Self::Rpc,
-            Request::Send(_) => Self::Send,
-            Request::Refresh(_) => Self::Refresh,
-            Request::SubRefresh(_) => Self::SubRefresh,
-            _ => return None,
-        })
-    }
-}
-
-/// How often it happened that somebody did something too often, whether or not that had
-/// consequences. Numbers only grow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct OverLimit {
-    /// By the limits of a connection, by [`Operation::index`].
-    pub client_command: [u64; Operation::COUNT],
-    /// By the limits of a user, by [`Operation::index`].
-    pub user_command: [u64; Operation::COUNT],
-    /// Errors.
-    pub client_error: u64,
-}
 
 /// The rates of one table of options.
 #[derive(Debug)]
@@ -134,11 +39,16 @@ pub(crate) struct Limits {
     user: Rates,
     error: Option<Rate>,
     error_dry_run: bool,
-    users: UserBuckets,
+    users: SharedBuckets,
+    /// Whether any namespace has rates of its own.
+    has_channel_rates: bool,
+    channels: SharedBuckets,
+    /// How many channels a connection may subscribe to, and so at once.
+    room: usize,
 }
 
 impl Limits {
-    pub(crate) fn new(options: &ClientOptions) -> Self {
+    pub(crate) fn new(options: &ClientOptions, channel: &ChannelOptions) -> Self {
         let rates = &options.rate_limit;
         // A client that comes back subscribes to everything at once, and may be refused for all of it.
         let room = options.channel_limit.saturating_add(1);
@@ -148,14 +58,26 @@ impl Limits {
             user: Rates::of_users(&rates.user_command, room),
             error: error.filter(|_| rates.client_error.enabled),
             error_dry_run: rates.client_error.dry_run,
-            users: UserBuckets::default(),
+            users: SharedBuckets::new(usize::MAX),
+            has_channel_rates: channel.all().any(NamespaceOptions::has_rates),
+            channels: SharedBuckets::new(MAX_RATED_CHANNELS),
+            room,
         }
     }
 
-    /// Forgets users who have nobody connected and did nothing for a while, a part of them with each
-    /// call.
+    /// Forgets users who have nobody connected and did nothing for a while, and channels in which nothing
+    /// was done, a part of them with each call.
     pub(crate) fn sweep(&self, now: Duration) {
         self.users.sweep(now);
+        self.channels.sweep(now);
+    }
+
+    /// The buckets of a user; `None` for the anonymous one, and where nothing is limited.
+    fn of_user(&self, now: Duration, user: &Arc<str>) -> Option<Arc<[SharedBucket]>> {
+        if user.is_empty() || self.user.buckets == 0 {
+            return None;
+        }
+        self.users.get(now, user, self.user.buckets)
     }
 }
 
@@ -246,24 +168,39 @@ pub(crate) struct SessionBuckets {
     own: Box<[Bucket]>,
     errors: Bucket,
     user: Option<Arc<[SharedBucket]>>,
+    /// By name of the namespace: of those with rates of their own in which it did something.
+    namespaces: Vec<(Box<str>, [Bucket; CHANNEL_OPERATIONS])>,
 }
 
 impl SessionBuckets {
-    fn new(limits: &Limits, user: &Arc<str>) -> Self {
+    fn new(now: Duration, limits: &Limits, user: &Arc<str>) -> Self {
         Self {
             own: std::iter::repeat_with(Bucket::default)
                 .take(limits.client.buckets)
                 .collect(),
             errors: Bucket::default(),
-            user: limits.users.get(user, limits.user.buckets),
+            user: limits.of_user(now, user),
+            namespaces: Vec::new(),
         }
     }
-}
 
-impl SessionBuckets {
     /// Whether new ones would do as well.
     fn are_full(&self, now: Duration) -> bool {
-        self.errors.is_full(now) && self.own.iter().all(|bucket| bucket.is_full(now))
+        let namespaces = self.namespaces.iter().flat_map(|(_, buckets)| buckets);
+        let mut all = self.own.iter().chain(namespaces).chain([&self.errors]);
+        all.all(|bucket| bucket.is_full(now))
+    }
+
+    fn in_namespace(&mut self, name: &str) -> &mut [Bucket; CHANNEL_OPERATIONS] {
+        let known = self
+            .namespaces
+            .iter()
+            .position(|(known, _)| **known == *name);
+        let place = known.unwrap_or_else(|| {
+            self.namespaces.push((name.into(), Default::default()));
+            self.namespaces.len() - 1
+        });
+        &mut self.namespaces[place].1
     }
 }
 
@@ -281,67 +218,6 @@ impl Conduct {
     }
 }
 
-/// The buckets of all users. They outlive their users' connections until they are full again, so that
-/// nobody gets new ones by connecting anew.
-#[derive(Debug)]
-struct UserBuckets {
-    shards: [Mutex<BucketsByUser>; SHARDS],
-    /// Which of them is swept next.
-    swept: AtomicUsize,
-    hasher: foldhash::fast::RandomState,
-}
-
-type BucketsByUser = HashMap<Arc<str>, Arc<[SharedBucket]>, foldhash::fast::RandomState>;
-
-impl Default for UserBuckets {
-    fn default() -> Self {
-        Self {
-            shards: std::array::from_fn(|_| Mutex::default()),
-            swept: AtomicUsize::new(0),
-            hasher: foldhash::fast::RandomState::default(),
-        }
-    }
-}
-
-impl UserBuckets {
-    /// Those of a user; `None` for the anonymous one, and where nothing is limited.
-    fn get(&self, user: &Arc<str>, count: usize) -> Option<Arc<[SharedBucket]>> {
-        use std::hash::BuildHasher as _;
-        if user.is_empty() || count == 0 {
-            return None;
-        }
-        let shard = self.hasher.hash_one(&**user) as usize % SHARDS;
-        let mut users = self.shards[shard]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let buckets = users.entry_ref(user).or_insert_with(|| {
-            std::iter::repeat_with(SharedBucket::default)
-                .take(count)
-                .collect()
-        });
-        Some(buckets.clone())
-    }
-
-    fn sweep(&self, now: Duration) {
-        let shard = self.swept.fetch_add(1, Ordering::Relaxed) % SHARDS;
-        let mut users = self.shards[shard]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        users.retain(|_, buckets| {
-            Arc::strong_count(buckets) > 1 || !buckets.iter().all(|bucket| bucket.is_full(now))
-        });
-        if users.len() < users.capacity() / 4 {
-            users.shrink_to_fit();
-        }
-    }
-
-    #[cfg(test)]
-    fn len(&self) -> usize {
-        let shards = self.shards.iter();
-        shards.map(|shard| shard.lock().unwrap().len()).sum()
-    }
-}
-
 impl Hub {
     /// Whether a session may do something (again) now. Whatever comes of it, it counts.
     pub(super) fn charge(
@@ -350,6 +226,7 @@ impl Hub {
         id: SessionId,
         operation: Operation,
     ) -> Result<(), Refusal> {
+        let now = now.monotonic;
         let limits = &self.config.limits;
         let Some(connected) = self.sessions.connected_mut(id) else {
             return Ok(());
@@ -359,9 +236,8 @@ impl Hub {
             .conduct
             .get_or_insert_default()
             .buckets
-            .get_or_insert_with(|| SessionBuckets::new(limits, user));
+            .get_or_insert_with(|| SessionBuckets::new(now, limits, user));
         let SessionBuckets { own, user, .. } = buckets;
-        let now = now.monotonic;
         let by_client = limits.client.take(operation, |place, rate| {
             own.get_mut(place)
                 .map_or(Ok(()), |bucket| bucket.take(now, rate))
@@ -385,6 +261,63 @@ impl Hub {
         Ok(())
     }
 
+    /// Whether a session may do something (again) now in a channel in which it may do it, by the rates of the
+    /// channel's namespace.
+    pub(super) fn charge_in(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        operation: Operation,
+        channel: &str,
+    ) -> Result<(), Refusal> {
+        if !self.config.limits.has_channel_rates {
+            return Ok(());
+        }
+        let now = now.monotonic;
+        let config = Arc::clone(&self.config);
+        let limits = &config.limits;
+        let name = ChannelName::parse(&config, channel)?;
+        let Some(place) = operation.in_channels() else {
+            return Ok(());
+        };
+        let options = name.options;
+        let (for_client, for_channel) = options.rates(operation);
+        if let Some(rate) = for_client
+            && let Some(connected) = self.sessions.connected_mut(id)
+        {
+            let rate = match operation {
+                // A client that comes back subscribes to everything at once.
+                Operation::Subscribe => rate.at_once(limits.room),
+                _ => rate,
+            };
+            let user = &connected.info.user;
+            let buckets = connected
+                .conduct
+                .get_or_insert_default()
+                .buckets
+                .get_or_insert_with(|| SessionBuckets::new(now, limits, user));
+            let bucket = &mut buckets.in_namespace(&options.name)[place];
+            if bucket.take(now, &rate).is_err() {
+                self.counters.over_limit.namespace[operation.index()] += 1;
+                if !options.rates_dry_run {
+                    return self.over_limit(now, id, operation);
+                }
+            }
+        }
+        if let Some(rate) = for_channel {
+            let channel = self.shared_name(channel);
+            let buckets = limits.channels.get(now, &channel, CHANNEL_OPERATIONS);
+            let bucket = buckets.as_deref().and_then(|buckets| buckets.get(place));
+            if bucket.is_none_or(|bucket| bucket.take(now, &rate).is_err()) {
+                self.counters.over_limit.channel[operation.index()] += 1;
+                if !options.rates_dry_run {
+                    return self.over_limit(now, id, operation);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Whether a user may have a new connection now.
     pub(super) fn charge_connection(&mut self, now: Now, user: &Arc<str>) -> Result<(), ErrorCode> {
         let limits = &self.config.limits;
@@ -392,7 +325,7 @@ impl Hub {
             return Ok(());
         }
         let operation = Operation::Connect;
-        let buckets = limits.users.get(user, limits.user.buckets);
+        let buckets = limits.of_user(now.monotonic, user);
         let is_fine = buckets
             .is_none_or(|buckets| take_of_user(&limits.user, &buckets, operation, now.monotonic));
         if is_fine {
@@ -434,7 +367,7 @@ impl Hub {
             .conduct
             .get_or_insert_default()
             .buckets
-            .get_or_insert_with(|| SessionBuckets::new(limits, user));
+            .get_or_insert_with(|| SessionBuckets::new(now, limits, user));
         if buckets.errors.take(now, rate).is_ok() {
             return true;
         }
@@ -456,19 +389,13 @@ fn take_of_user(
     })
 }
 
-/// Enough for two connects at the same time hardly ever to meet.
-const SHARDS: usize = 64;
+/// In how many channels, at the most, something was done so lately that the rates of their namespaces
+/// remember it.
+const MAX_RATED_CHANNELS: usize = 100_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn operations_are_where_they_say() {
-        for (index, operation) in Operation::ALL.iter().enumerate() {
-            assert_eq!(operation.index(), index, "{}", operation.name());
-        }
-    }
 
     #[test]
     fn what_is_off_costs_nothing() {
@@ -476,19 +403,19 @@ mod tests {
         options.rate_limit.client_command.enabled = false;
         options.rate_limit.user_command.total = None;
         options.rate_limit.client_error.enabled = false;
-        let limits = Limits::new(&options);
+        let limits = Limits::new(&options, &ChannelOptions::default());
         assert_eq!((limits.client.buckets, limits.user.buckets), (0, 0));
         assert_eq!(limits.error, None);
-        assert!(limits.users.get(&"42".into(), 0).is_none());
+        assert!(limits.of_user(Duration::ZERO, &"42".into()).is_none());
         assert_eq!(limits.users.len(), 0);
     }
 
     #[test]
     fn who_does_nothing_for_a_while_has_no_buckets() {
-        let limits = Limits::new(&ClientOptions::default());
+        let limits = Limits::new(&ClientOptions::default(), &ChannelOptions::default());
         let at = Duration::from_secs;
         let mut conduct = Conduct {
-            buckets: Some(SessionBuckets::new(&limits, &"42".into())),
+            buckets: Some(SessionBuckets::new(at(10), &limits, &"42".into())),
             capabilities: None,
             seat: None,
         };
@@ -497,31 +424,5 @@ mod tests {
         }
         assert!(!conduct.rest(at(10)), "a token is missing");
         assert!(conduct.rest(at(12)) && conduct.buckets.is_none());
-    }
-
-    #[test]
-    fn buckets_of_users_stay_until_they_are_full_again() {
-        let (users, rate) = (UserBuckets::default(), Rate::per_second(1));
-        let at = Duration::from_secs;
-        assert!(users.get(&"".into(), 1).is_none(), "nobody in particular");
-        let buckets = users.get(&"42".into(), 1).unwrap();
-        buckets[0].take(at(10), &rate).unwrap();
-        let sweep = |now| {
-            for _ in 0..SHARDS {
-                users.sweep(now);
-            }
-        };
-        sweep(at(20));
-        assert_eq!(users.len(), 1, "somebody is connected");
-        drop(buckets);
-        sweep(at(10));
-        assert_eq!(users.len(), 1, "a token is missing");
-        assert!(
-            users.get(&"42".into(), 1).unwrap()[0]
-                .take(at(10), &rate)
-                .is_err()
-        );
-        sweep(at(11));
-        assert_eq!(users.len(), 0);
     }
 }

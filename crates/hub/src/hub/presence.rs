@@ -12,6 +12,7 @@ use tautline_protocol::{ErrorCode, Response};
 
 use super::api::answer;
 use super::dispatch::{Progress, Refusal};
+use super::operation::Operation;
 use super::queries::answer_bytes;
 use super::waiting::{Pending, Waiting};
 use super::{Hub, SessionId};
@@ -54,6 +55,7 @@ impl Hub {
         request: &PresenceRequest<'_>,
     ) -> Result<Progress, Refusal> {
         let channel = self.presence_channel(id, &request.channel)?;
+        self.charge_in(now, id, Operation::Presence, &channel)?;
         let read = PresenceRead {
             channel,
             after: None,

@@ -8,6 +8,7 @@ use tautline_protocol::{Disconnect, Encoding, ErrorCode, Response, json};
 
 use super::channel_name::ChannelName;
 use super::dispatch::{Progress, Refusal};
+use super::operation::Operation;
 use super::permission::Permissions;
 use super::waiting::{Pending, Waiting};
 use super::{Hub, SessionId};
@@ -74,6 +75,7 @@ impl Hub {
             idempotency: None,
             version: None,
         };
+        self.charge_in(now, id, Operation::Publish, &publish.channel)?;
         if is_asked {
             let publish = (publish, permitted, subscription.is_some());
             return self.ask_publish(now, id, number, publish, out);

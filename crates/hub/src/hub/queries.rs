@@ -9,6 +9,7 @@ use tautline_protocol::{Disconnect, Encoding, ErrorCode, Response};
 use super::channel_name::ChannelName;
 use super::dispatch::{Progress, Refusal};
 use super::enforce::FilteredRead;
+use super::operation::Operation;
 use super::permission::Permissions;
 use super::unfit::fit;
 use super::waiting::Waiting;
@@ -27,6 +28,7 @@ impl Hub {
         request: &PresenceStatsRequest<'_>,
     ) -> Result<Progress, Refusal> {
         let channel = self.presence_channel(id, &request.channel)?;
+        self.charge_in(now, id, Operation::PresenceStats, &channel)?;
         let ticket = self.ticket();
         match self.engine.presence_stats(now, ticket, &channel) {
             Started::Done(result) => Self::finish_presence_stats(result),
@@ -75,6 +77,7 @@ impl Hub {
             reverse: request.reverse,
         };
         let filter = self.imposed_on(id, &name)?.filter(|_| limit > 0);
+        self.charge_in(now, id, Operation::History, &read.channel)?;
         if let Some(filter) = filter {
             let read = FilteredRead::new(filter, read, epoch, json_only);
             return self.read_filtered(now, id, number, Box::new(read), out);

@@ -12,6 +12,7 @@ use super::channel_name::ChannelName;
 use super::connect::time_to_live;
 use super::dispatch::{Progress, Refusal};
 use super::enforce::{self, Filters};
+use super::operation::Operation;
 use super::permission::Permissions;
 use super::waiting::{Waiting, Wants};
 use super::{Hub, SessionId};
@@ -100,6 +101,7 @@ impl Hub {
         };
         let info = connected.info.clone();
         let plan = self.plan_subscription(now, id, request, grant)?;
+        self.charge_in(now, id, Operation::Subscribe, &request.channel)?;
         let subscribing = self.begin_plan(now, id, number, request, &info, plan);
         if subscribing.outstanding == 0 {
             return self.finish_subscribe(now, id, subscribing, out);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tautline_hub::Operation;
+use tautline_hub::config::NamespaceOptions;
 use tautline_hub::engine::testkit::DelayOptions;
 use tautline_hub::rate::Rate;
 
@@ -238,4 +239,175 @@ fn the_servers_own_errors_are_nobodys_fault() {
     let client = world.connect(0);
     assert_eq!(codes(&mut world, client, 5, &publish()), [100; 5]);
     assert_eq!(world.closed(client), None);
+}
+
+/// A namespace with rates; everybody may do everything in it.
+fn rated(change: impl FnOnce(&mut NamespaceOptions)) -> Setup {
+    let mut setup = setup();
+    let room = setup.channel.namespaces.iter();
+    let room = room.clone().find(|options| options.name == "room").unwrap();
+    let mut rated = NamespaceOptions {
+        name: "rated".into(),
+        join_leave: false,
+        force_push_join_leave: false,
+        allow_presence_for_client: true,
+        allow_history_for_client: true,
+        ..room.clone()
+    };
+    change(&mut rated);
+    setup.channel.namespaces.push(rated);
+    setup
+}
+
+fn in_channel(command: &str, channel: &str) -> Value {
+    json!({command: {"channel": channel, "data": 1}})
+}
+
+#[test]
+fn a_namespace_has_rates_for_each_connection() {
+    let mut world = World::with(rated(|options| {
+        options.publish_rate_for_client = rate("2/s");
+        options.presence_rate_for_client = rate("1/s");
+        options.history_rate_for_client = rate("1/s");
+    }));
+    let (one, other) = (world.connect(0), world.connect(0));
+    assert_eq!(
+        codes(&mut world, one, 1, &in_channel("publish", "rated:a")),
+        [0]
+    );
+    assert_eq!(
+        codes(&mut world, one, 2, &in_channel("publish", "rated:b")),
+        [0, 111]
+    );
+    assert_eq!(
+        codes(&mut world, one, 3, &in_channel("publish", "room:a")),
+        [0; 3],
+        "another"
+    );
+    assert_eq!(
+        codes(&mut world, other, 2, &in_channel("publish", "rated:a")),
+        [0, 0]
+    );
+    assert_eq!(
+        codes(&mut world, one, 1, &in_channel("presence", "rated:a")),
+        [0]
+    );
+    let stats = in_channel("presence_stats", "rated:a");
+    assert_eq!(
+        codes(&mut world, one, 1, &stats),
+        [111],
+        "they are of a kind"
+    );
+    assert_eq!(
+        codes(&mut world, one, 2, &in_channel("history", "rated:a")),
+        [0, 111]
+    );
+    let over = world.workers[0].hub.counters().over_limit;
+    for operation in Operation::ALL {
+        let is_over = matches!(
+            operation,
+            Operation::Publish | Operation::PresenceStats | Operation::History
+        );
+        assert_eq!(
+            over.namespace[operation.index()],
+            u64::from(is_over),
+            "{}",
+            operation.name()
+        );
+    }
+    assert_eq!(over.channel, [0; Operation::COUNT]);
+    assert_eq!(over.client_command, [0; Operation::COUNT]);
+    world.pass(Duration::from_millis(500));
+    assert_eq!(
+        codes(&mut world, one, 2, &in_channel("publish", "rated:a")),
+        [0, 111]
+    );
+}
+
+#[test]
+fn a_channel_has_rates_for_all_together_whatever_their_worker() {
+    let mut world = World::with(rated(|options| {
+        options.publish_rate_for_channel = rate("3/s");
+        options.subscribe_rate_for_channel = rate("1/s");
+    }));
+    let (one, other) = (world.connect(0), world.connect(1));
+    assert_eq!(
+        codes(&mut world, one, 2, &in_channel("publish", "rated:a")),
+        [0, 0]
+    );
+    assert_eq!(
+        codes(&mut world, other, 2, &in_channel("publish", "rated:a")),
+        [0, 111]
+    );
+    assert_eq!(
+        codes(&mut world, other, 3, &in_channel("publish", "rated:b")),
+        [0; 3]
+    );
+    assert_eq!(
+        codes(&mut world, one, 1, &in_channel("subscribe", "rated:a")),
+        [0]
+    );
+    assert_eq!(
+        codes(&mut world, other, 1, &in_channel("subscribe", "rated:a")),
+        [111]
+    );
+    world.seconds(1);
+    assert_eq!(
+        codes(&mut world, other, 1, &in_channel("subscribe", "rated:a")),
+        [0]
+    );
+    let over = world.workers[1].hub.counters().over_limit;
+    assert_eq!(over.channel[Operation::Publish.index()], 1);
+    assert_eq!(over.channel[Operation::Subscribe.index()], 1);
+}
+
+#[test]
+fn who_may_not_do_it_takes_nothing_from_those_who_may() {
+    let mut world = World::with(rated(|options| {
+        options.publish_rate_for_channel = rate("1/s");
+        options.allow_publish_for_anonymous = false;
+    }));
+    let (stranger, user) = (world.connect(0), world.connect_as(0, "42"));
+    assert_eq!(
+        codes(&mut world, stranger, 9, &in_channel("publish", "rated:a")),
+        [103; 9]
+    );
+    assert_eq!(
+        codes(&mut world, user, 2, &in_channel("publish", "rated:a")),
+        [0, 111]
+    );
+}
+
+#[test]
+fn who_comes_back_subscribes_to_everything_at_once() {
+    let mut setup = rated(|options| options.subscribe_rate_for_client = rate("1/s"));
+    setup.client.channel_limit = 5;
+    let mut world = World::with(setup);
+    let client = world.connect(0);
+    for number in 0..5 {
+        let subscribe = in_channel("subscribe", &format!("rated:{number}"));
+        assert_eq!(codes(&mut world, client, 1, &subscribe), [0], "{number}");
+    }
+    codes(&mut world, client, 1, &in_channel("unsubscribe", "rated:0"));
+    let again = in_channel("subscribe", "rated:0");
+    assert_eq!(codes(&mut world, client, 2, &again), [0, 105]);
+    codes(&mut world, client, 1, &in_channel("unsubscribe", "rated:0"));
+    assert_eq!(codes(&mut world, client, 1, &again), [111]);
+}
+
+#[test]
+fn rates_of_a_namespace_can_be_tried_out() {
+    let mut world = World::with(rated(|options| {
+        options.publish_rate_for_client = rate("2/s");
+        options.publish_rate_for_channel = rate("1/s");
+        options.rates_dry_run = true;
+    }));
+    let client = world.connect(0);
+    assert_eq!(
+        codes(&mut world, client, 4, &in_channel("publish", "rated:a")),
+        [0; 4]
+    );
+    let over = world.workers[0].hub.counters().over_limit;
+    assert_eq!(over.namespace[Operation::Publish.index()], 2);
+    assert_eq!(over.channel[Operation::Publish.index()], 3);
 }

@@ -105,14 +105,25 @@ pub const METRICS: &[Metric] = &[
         name: "client_over_limit_total",
         kind: "counter",
         labels: &["limit", "operation"],
-        help: "What connections and users did too often: `client` and `user` for commands, by kind; `errors` for \
-               commands that were refused.",
+        help: "What connections and users did too often: `client` and `user` for commands, by kind; `namespace` and \
+               `channel` for those beyond the rates of a namespace; `errors` for commands that were refused.",
         write: |all, out| {
             let over = &all.hub.over_limit;
             for operation in Operation::ALL {
                 let (name, index) = (operation.name(), operation.index());
                 out.labelled(&["client", name], over.client_command[index]);
                 out.labelled(&["user", name], over.user_command[index]);
+                if matches!(
+                    operation,
+                    Operation::Subscribe
+                        | Operation::Publish
+                        | Operation::Presence
+                        | Operation::PresenceStats
+                        | Operation::History
+                ) {
+                    out.labelled(&["namespace", name], over.namespace[index]);
+                    out.labelled(&["channel", name], over.channel[index]);
+                }
             }
             out.labelled(&["errors", ""], over.client_error);
         },
@@ -344,6 +355,8 @@ impl Snapshot {
         for index in 0..Operation::COUNT {
             to.client_command[index] += from.client_command[index];
             to.user_command[index] += from.user_command[index];
+            to.namespace[index] += from.namespace[index];
+            to.channel[index] += from.channel[index];
         }
         let (to, from) = (&mut sum.refused_tokens, &hub.refused_tokens);
         for index in 0..TokenRefusal::COUNT {

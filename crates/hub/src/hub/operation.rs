@@ -1,0 +1,132 @@
+//! What clients do, as far as it is counted and limited.
+
+use tautline_protocol::Request;
+
+/// What is counted and limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// A new connection of a user.
+    Connect,
+    /// The subscribe command.
+    Subscribe,
+    /// The unsubscribe command.
+    Unsubscribe,
+    /// The publish command.
+    Publish,
+    /// The presence command.
+    Presence,
+    /// The presence stats command.
+    PresenceStats,
+    /// The history command.
+    History,
+    /// The RPC command.
+    Rpc,
+    /// A message that expects no reply.
+    Send,
+    /// The refresh command.
+    Refresh,
+    /// The sub refresh command.
+    SubRefresh,
+}
+
+impl Operation {
+    /// How many there are.
+    pub const COUNT: usize = 11;
+
+    /// All of them.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Connect,
+        Self::Subscribe,
+        Self::Unsubscribe,
+        Self::Publish,
+        Self::Presence,
+        Self::PresenceStats,
+        Self::History,
+        Self::Rpc,
+        Self::Send,
+        Self::Refresh,
+        Self::SubRefresh,
+    ];
+
+    /// What to call it, such as `presence_stats`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Subscribe => "subscribe",
+            Self::Unsubscribe => "unsubscribe",
+            Self::Publish => "publish",
+            Self::Presence => "presence",
+            Self::PresenceStats => "presence_stats",
+            Self::History => "history",
+            Self::Rpc => "rpc",
+            Self::Send => "send",
+            Self::Refresh => "refresh",
+            Self::SubRefresh => "sub_refresh",
+        }
+    }
+
+    /// Its place in [`ALL`](Self::ALL).
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// Its place among what namespaces limit, if it is one of that.
+    pub(crate) const fn in_channels(self) -> Option<usize> {
+        match self {
+            Self::Subscribe => Some(0),
+            Self::Publish => Some(1),
+            Self::Presence | Self::PresenceStats => Some(2),
+            Self::History => Some(3),
+            _ => None,
+        }
+    }
+
+    /// What a request is, if it is counted.
+    pub(super) fn of(request: &Request<'_>) -> Option<Self> {
+        Some(match request {
+            Request::Subscribe(_) => Self::Subscribe,
+            Request::Unsubscribe(_) => Self::Unsubscribe,
+            Request::Publish(_) => Self::Publish,
+            Request::Presence(_) => Self::Presence,
+            Request::PresenceStats(_) => Self::PresenceStats,
+            Request::History(_) => Self::History,
+            Request::Rpc(_) => Self::Rpc,
+            Request::Send(_) => Self::Send,
+            Request::Refresh(_) => Self::Refresh,
+            Request::SubRefresh(_) => Self::SubRefresh,
+            _ => return None,
+        })
+    }
+}
+
+/// How often it happened that somebody did something too often, whether or not that had
+/// consequences. Numbers only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OverLimit {
+    /// By the limits of a connection, by [`Operation::index`].
+    pub client_command: [u64; Operation::COUNT],
+    /// By the limits of a user, by [`Operation::index`].
+    pub user_command: [u64; Operation::COUNT],
+    /// By the limits of a connection in a namespace, by [`Operation::index`].
+    pub namespace: [u64; Operation::COUNT],
+    /// By the limits of a channel, by [`Operation::index`].
+    pub channel: [u64; Operation::COUNT],
+    /// Errors.
+    pub client_error: u64,
+}
+
+/// How many kinds of operations namespaces limit.
+pub(crate) const CHANNEL_OPERATIONS: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_are_where_they_say() {
+        for (index, operation) in Operation::ALL.iter().enumerate() {
+            assert_eq!(operation.index(), index, "{}", operation.name());
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Buckets that the hubs of a process share, by what they are for: users, channels.
+
+use std::hash::BuildHasher as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hashbrown::HashMap;
+
+use crate::rate::SharedBucket;
+
+/// Buckets by name. They outlive who uses them until they are full again, so that nobody gets new ones by
+/// coming anew.
+#[derive(Debug)]
+pub(super) struct SharedBuckets {
+    shards: [Mutex<BucketsByName>; SHARDS],
+    /// How many names a shard may have.
+    most: usize,
+    /// Which of them is swept next.
+    swept: AtomicUsize,
+    hasher: foldhash::fast::RandomState,
+}
+
+type BucketsByName = HashMap<Arc<str>, Arc<[SharedBucket]>, foldhash::fast::RandomState>;
+
+impl SharedBuckets {
+    /// None yet. There are about `most` at the most of those that aren't full.
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            most: most.div_ceil(SHARDS),
+            swept: AtomicUsize::new(0),
+            hasher: foldhash::fast::RandomState::default(),
+        }
+    }
+
+    /// Those of a name, `count` of them; `None` if there is no room for more names.
+    pub(super) fn get(
+        &self,
+        now: Duration,
+        name: &Arc<str>,
+        count: usize,
+    ) -> Option<Arc<[SharedBucket]>> {
+        let shard = self.hasher.hash_one(&**name) as usize % SHARDS;
+        let mut named = self.shards[shard]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if named.len() >= self.most && !named.contains_key(name) {
+            sweep(&mut named, now);
+            if named.len() >= self.most {
+                return None;
+            }
+        }
+        let buckets = named.entry_ref(name).or_insert_with(|| {
+            std::iter::repeat_with(SharedBucket::default)
+                .take(count)
+                .collect()
+        });
+        Some(Arc::clone(buckets))
+    }
+
+    /// Forgets those that nobody holds and that are full, a part of them with each call.
+    pub(super) fn sweep(&self, now: Duration) {
+        let shard = self.swept.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        let named = self.shards[shard].lock();
+        sweep(&mut named.unwrap_or_else(PoisonError::into_inner), now);
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        let shards = self.shards.iter();
+        shards.map(|shard| shard.lock().unwrap().len()).sum()
+    }
+}
+
+fn sweep(named: &mut BucketsByName, now: Duration) {
+    named.retain(|_, buckets| {
+        Arc::strong_count(buckets) > 1 || !buckets.iter().all(|bucket| bucket.is_full(now))
+    });
+    if named.len() < named.capacity() / 4 {
+        named.shrink_to_fit();
+    }
+}
+
+/// Enough for two connects at the same time hardly ever to meet.
+const SHARDS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rate::Rate;
+
+    #[test]
+    fn buckets_stay_until_they_are_full_again() {
+        let (users, rate) = (SharedBuckets::new(usize::MAX), Rate::per_second(1));
+        let at = Duration::from_secs;
+        let buckets = users.get(at(10), &"42".into(), 1).unwrap();
+        buckets[0].take(at(10), &rate).unwrap();
+        let sweep = |now| {
+            for _ in 0..SHARDS {
+                users.sweep(now);
+            }
+        };
+        sweep(at(20));
+        assert_eq!(users.len(), 1, "somebody is connected");
+        drop(buckets);
+        sweep(at(10));
+        assert_eq!(users.len(), 1, "a token is missing");
+        let again = users.get(at(10), &"42".into(), 1).unwrap();
+        assert!(again[0].take(at(10), &rate).is_err());
+        drop(again);
+        sweep(at(11));
+        assert_eq!(users.len(), 0);
+    }
+
+    #[test]
+    fn names_are_bounded_and_those_that_say_nothing_give_way() {
+        let (channels, rate) = (SharedBuckets::new(10 * SHARDS), Rate::per_second(1));
+        let at = Duration::from_secs;
+        let mut refused = 0;
+        for number in 0..100 * SHARDS {
+            let buckets = channels.get(at(10), &number.to_string().into(), 1);
+            match buckets {
+                Some(buckets) => buckets[0].take(at(10), &rate).unwrap(),
+                None => refused += 1,
+            }
+        }
+        assert_eq!(channels.len(), 10 * SHARDS);
+        assert_eq!(refused, 90 * SHARDS);
+        assert!(
+            channels.get(at(10), &"0".into(), 1).is_some(),
+            "who is there is there"
+        );
+        assert!(channels.get(at(20), &"new".into(), 1).is_some());
+    }
+}
