@@ -89,6 +89,7 @@ mod hub;
 mod outbox;
 pub mod rate;
 mod time;
+pub mod witness;
 
 pub use hub::{Operation, OverLimit, RefusedTokens, TokenRefusal};
 

@@ -219,6 +219,7 @@ impl Hub {
             &Reply::Answer(command, Ok(Response::Connect(result))),
             out,
         );
+        self.note_connected(now, id);
         for (index, wants, ended) in begun {
             self.announce(now, id, index, wants);
             if let Some(ended) = ended {
@@ -231,7 +232,13 @@ impl Hub {
 
     /// Takes back that a session is connected.
     fn disconnect_again(&mut self, now: Now, id: SessionId) {
-        self.drop_subscriptions(now, id);
+        // Some may have begun, but nobody was told.
+        let connected = self.sessions.connected(id);
+        let subscriptions = connected.map_or(&[][..], |connected| &connected.subscriptions);
+        let channels: Vec<_> = subscriptions.iter().map(|one| one.channel).collect();
+        for channel in channels {
+            self.drop_subscription(now, id, channel);
+        }
         let stale_at = now.monotonic + self.config.client.stale_close_delay;
         let opened = State::Opened {
             stale_at,

@@ -13,6 +13,7 @@
 //!   behind it, `held`: those who skip; `recovery`, `tail`: where the two meet;
 //! - `heartbeat`: everything that happens because time passes; `liveness`: pings and their answers;
 //!   `wheel`: the timers of all that;
+//! - `facts`: what the witness is told;
 //! - `api`: what operators ask for; `control`: what they do to connections; `drain`: how it all ends;
 //! - `sessions`, `users`, `channels`, `waiting`: the state of all that, `slab`: its tables;
 //!   `channel_name`, `permission`: rules; `limit`: how often is too often;
@@ -31,6 +32,7 @@ mod dispatch;
 mod drain;
 mod enforce;
 mod except;
+mod facts;
 mod fanout;
 mod frame;
 mod heartbeat;
@@ -98,6 +100,7 @@ use crate::config::HubConfig;
 use crate::engine::{Engine, Mailbox, Ticket, WorkerId};
 use crate::entropy::Entropy;
 use crate::outbox::Outbox;
+use crate::witness::Witness;
 
 /// The sessions of one worker, and the channels they are subscribed to.
 ///
@@ -134,6 +137,8 @@ pub struct Hub {
     pushed: HashMap<(SessionId, u32), Pushed, foldhash::fast::RandomState>,
     /// The application, if there is one.
     asking: Option<Box<Asking>>,
+    /// Who is told of those who come and go, if anybody is.
+    witness: Option<Box<dyn Witness>>,
     /// Set once clients are told to come back elsewhere.
     draining: Option<Box<Drain>>,
     next_serial: u64,
@@ -212,6 +217,7 @@ impl Hub {
             pending_api: 0,
             pushed: HashMap::default(),
             asking: None,
+            witness: None,
             draining: None,
             next_serial: 0,
             wheel,
@@ -359,6 +365,7 @@ impl Hub {
         } else {
             self.drop_subscriptions(now, id);
         }
+        self.note_disconnected(now, id, disconnect);
         self.say_goodbye(now, id, disconnect);
         let session = self.sessions.remove(id)?;
         if let Some(connected) = session.connected() {

@@ -218,7 +218,8 @@ impl Hub {
         }
     }
 
-    /// Tells the application that a subscription has ended, if it was told that the client has come in.
+    /// Tells the witness that a subscription has ended; and the application, if it was told that the client has
+    /// come in.
     pub(super) fn tell_unsubscribed(
         &mut self,
         now: Now,
@@ -226,6 +227,7 @@ impl Hub {
         channel: &Arc<str>,
         code: u32,
     ) {
+        self.note_unsubscribed(now, id, channel, code);
         if !self.asks(Interests::UNSUBSCRIBED) || self.guest(id).is_none() {
             return;
         }

@@ -279,6 +279,7 @@ impl Hub {
     /// Tells others of a subscriber. Behind the reply, so that the joiner, too, learns of itself only
     /// once it is subscribed.
     pub(super) fn announce(&mut self, now: Now, id: SessionId, index: u32, wants: Wants) {
+        self.note_subscribed(now, id, index);
         if wants.announce
             && let Some(channel) = self.channels.get(index)
             && let Some(connected) = self.sessions.connected_mut(id)
@@ -320,6 +321,9 @@ impl Hub {
             let begun = self.begin_at(now, id, &subscribing, page, out);
             if subscribing.since.is_some() && !begun.recovered && subscribing.reject_unrecovered {
                 return Err(ErrorCode::UnrecoverablePosition.into());
+            }
+            if subscribing.is_cache && subscribing.since.is_some() && !begun.recovered {
+                self.note_cache_miss(now, id, index);
             }
             (from, is_at_head) = (begun.from, begun.is_at_head);
             result.recoverable = wants.recoverable;

@@ -21,6 +21,7 @@ mod drain;
 mod enforced;
 mod except;
 mod expiry;
+mod facts;
 mod heartbeat;
 mod history;
 mod history_remove;

@@ -1,0 +1,120 @@
+//! What the witness is told, and when.
+
+use std::sync::Arc;
+
+use super::waiting::Waiting;
+use super::{Hub, SessionId};
+use crate::Now;
+use crate::hub::channels::Role;
+use crate::witness::{Fact, Witness};
+
+impl Hub {
+    /// Has somebody be told who comes and goes. To be called before there are sessions.
+    pub fn set_witness(&mut self, witness: Box<dyn Witness>) {
+        self.witness = Some(witness);
+    }
+
+    /// Tells the witness of all who are here as if they had just come: for one that has lost count.
+    pub fn recount(&mut self, now: Now) {
+        let Some(mut witness) = self.witness.take() else {
+            return;
+        };
+        for id in self.sessions.ids() {
+            let Some(session) = self.sessions.get(id) else {
+                continue;
+            };
+            let Some(connected) = session.connected().filter(|_| !self.is_coming(id)) else {
+                continue;
+            };
+            let client = &connected.info;
+            let transport = session.transport;
+            witness.note(now, Fact::Connected { client, transport });
+            for subscription in &connected.subscriptions {
+                let channel = self.channels.get(subscription.channel);
+                let channel = channel.filter(|channel| {
+                    let subscriber = channel.subscribers.get(subscription.slot as usize);
+                    subscriber.is_some_and(|subscriber| subscriber.role != Role::Pending)
+                });
+                if let Some(channel) = channel {
+                    let channel = &channel.name;
+                    witness.note(now, Fact::Subscribed { client, channel });
+                }
+            }
+        }
+        self.witness = Some(witness);
+    }
+
+    pub(super) fn note_connected(&mut self, now: Now, id: SessionId) {
+        if let Some(witness) = &mut self.witness
+            && let Some(session) = self.sessions.get(id)
+            && let Some(connected) = session.connected()
+        {
+            let (client, transport) = (&connected.info, session.transport);
+            witness.note(now, Fact::Connected { client, transport });
+        }
+    }
+
+    pub(super) fn note_disconnected(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        disconnect: &tautline_protocol::Disconnect,
+    ) {
+        if self.witness.is_none() || self.is_coming(id) {
+            return;
+        }
+        if let Some(witness) = &mut self.witness
+            && let Some(connected) = self.sessions.connected(id)
+        {
+            let client = &connected.info;
+            witness.note(now, Fact::Disconnected { client, disconnect });
+        }
+    }
+
+    pub(super) fn note_subscribed(&mut self, now: Now, id: SessionId, index: u32) {
+        if let Some(witness) = &mut self.witness
+            && let Some(connected) = self.sessions.connected(id)
+            && let Some(channel) = self.channels.get(index)
+        {
+            let (client, channel) = (&connected.info, &channel.name);
+            witness.note(now, Fact::Subscribed { client, channel });
+        }
+    }
+
+    pub(super) fn note_unsubscribed(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        channel: &Arc<str>,
+        code: u32,
+    ) {
+        if let Some(witness) = &mut self.witness
+            && let Some(connected) = self.sessions.connected(id)
+        {
+            let client = &connected.info;
+            let fact = Fact::Unsubscribed {
+                client,
+                channel,
+                code,
+            };
+            witness.note(now, fact);
+        }
+    }
+
+    pub(super) fn note_cache_miss(&mut self, now: Now, id: SessionId, index: u32) {
+        if let Some(witness) = &mut self.witness
+            && let Some(connected) = self.sessions.connected(id)
+            && let Some(channel) = self.channels.get(index)
+        {
+            let (client, channel) = (&connected.info, &channel.name);
+            witness.note(now, Fact::CacheMissed { client, channel });
+        }
+    }
+
+    /// Whether a session's connect command is not answered yet.
+    fn is_coming(&self, id: SessionId) -> bool {
+        let session = self.sessions.get(id);
+        let waiting = session.and_then(|session| session.waiting.as_deref());
+        matches!(waiting, Some(Waiting::Connect(_)))
+    }
+}
