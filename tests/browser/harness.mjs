@@ -19,13 +19,13 @@ export const DEADLINE = 15_000;
 /** The server under test. */
 export const server = serverUrl();
 
-/** Starts a browser. Whoever starts it closes it. */
-export function launch() {
-  return chromium.launch(launching());
+/** Starts a browser, with more arguments if there are any. Whoever starts it closes it. */
+export function launch(more = []) {
+  return chromium.launch(launching(more));
 }
 
 /** With which options a browser is started. */
-export function launching() {
+export function launching(more = []) {
   return {
     executablePath: browserPath(),
     args: [
@@ -36,6 +36,7 @@ export function launching() {
       '--disable-background-networking',
       '--disable-component-update',
       '--disable-sync',
+      ...more,
     ],
   };
 }

@@ -20,6 +20,7 @@ pub(crate) fn run(context: &Context, tools: &Tools, report: &mut Report) -> Resu
     command
         .arg("test")
         .env("CHROMIUM", tools.chromium()?)
+        .env("TAUTLINE_PROGRAM", context.target.join("release/tautline"))
         .env("SCREENSHOTS", context.scratch("screenshots")?);
     server.tell(&mut command);
     add(

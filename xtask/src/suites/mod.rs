@@ -83,7 +83,7 @@ impl Suite {
 
     fn needs(self) -> &'static [Need] {
         match self {
-            Self::Browser => &[Need::Node, Need::Chromium],
+            Self::Browser => &[Need::Node, Need::Chromium, Need::Openssl],
             Self::Conformance | Self::Openapi => &[Need::Python],
             Self::Interop => &[
                 Need::Node,

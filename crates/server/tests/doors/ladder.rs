@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::emulation::WORKERS;
 use crate::http::{Response, emulate, get, post};
+use crate::http2;
 use crate::process::Server;
 use crate::socket::Socket;
 
@@ -36,7 +37,10 @@ struct Position {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Way {
     WebSocket,
+    /// RFC 8441.
+    Http2Socket,
     HttpStream,
+    Http2Stream,
     Sse,
     Poll,
     UniSocket,
@@ -45,12 +49,15 @@ enum Way {
     PlainSocket,
     Events,
     Lines,
+    Http2Lines,
     History,
 }
 
-const WAYS: [Way; 11] = [
+const WAYS: [Way; 14] = [
     Way::WebSocket,
+    Way::Http2Socket,
     Way::HttpStream,
+    Way::Http2Stream,
     Way::Sse,
     Way::Poll,
     Way::UniSocket,
@@ -59,6 +66,7 @@ const WAYS: [Way; 11] = [
     Way::PlainSocket,
     Way::Events,
     Way::Lines,
+    Way::Http2Lines,
     Way::History,
 ];
 
@@ -69,8 +77,10 @@ type Publication = (u64, u64);
 enum Line<'s> {
     /// A WebSocket.
     Socket(Socket),
+    Http2Socket(http2::Socket),
     /// A response that goes on: lines, or events.
     Lines(Response),
+    Http2Lines(http2::Response),
     Events(Response),
     Poll(Polled<'s>),
     History(&'s Server, Position),
@@ -106,6 +116,11 @@ impl<'s> Reader<'s> {
                 socket.send(&commands);
                 Line::Socket(socket)
             }
+            Way::Http2Socket => {
+                let socket = http2::Socket::open(server, "/connection/websocket");
+                socket.send(&commands);
+                Line::Http2Socket(socket)
+            }
             Way::PlainSocket => {
                 let path = format!("/ws?envelope=1&{query}");
                 Line::Socket(Socket::open(server, &path, "").expect("it opens"))
@@ -113,6 +128,10 @@ impl<'s> Reader<'s> {
             Way::HttpStream => {
                 let path = "/connection/http_stream";
                 Line::Lines(post(server, path, "application/json", commands.as_bytes()))
+            }
+            Way::Http2Stream => {
+                let path = "/connection/http_stream";
+                Line::Http2Lines(http2::Response::ask(server, "POST", path, &commands))
             }
             Way::Sse => {
                 let mut response =
@@ -137,6 +156,10 @@ impl<'s> Reader<'s> {
             }
             Way::Events => Line::Events(get(server, &format!("/events?{query}"))),
             Way::Lines => Line::Lines(get(server, &format!("/lines?{query}"))),
+            Way::Http2Lines => {
+                let path = format!("/lines?{query}");
+                Line::Http2Lines(http2::Response::ask(server, "GET", &path, ""))
+            }
             Way::Poll => Line::Poll(Polled::open(server, &commands)),
             Way::History => Line::History(server, since.clone()),
         };
@@ -159,6 +182,16 @@ impl<'s> Reader<'s> {
                 Line::Socket(socket) => {
                     let text = socket.text();
                     heard.extend(text.lines().map(|line| parse(line.as_bytes())));
+                }
+                Line::Http2Socket(socket) => {
+                    let text = socket.text();
+                    heard.extend(text.lines().map(|line| parse(line.as_bytes())));
+                }
+                Line::Http2Lines(response) => {
+                    let line = response.until(b"\n");
+                    if line != b"\n" {
+                        heard.push(parse(&line));
+                    }
                 }
                 Line::Lines(response) => {
                     let line = response.until(b"\n").expect("it goes on");
@@ -223,6 +256,7 @@ impl<'s> Reader<'s> {
             }
             match (&mut self.line, &self.address) {
                 (Line::Socket(socket), _) => socket.send("{}"),
+                (Line::Http2Socket(socket), _) => socket.send("{}"),
                 (Line::Poll(polled), _) => polled.send("{}"),
                 (_, Some((session, node))) => {
                     assert_eq!(emulate(self.server, session, node, "{}").status, 204);

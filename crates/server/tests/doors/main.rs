@@ -9,11 +9,13 @@ mod docs;
 mod emulation;
 mod flood;
 mod http;
+mod http2;
 mod ladder;
 mod plain;
 mod poll;
 #[path = "../support/process.rs"]
 mod process;
 mod socket;
+mod spread;
 mod streams;
 mod uni;

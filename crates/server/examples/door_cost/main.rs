@@ -14,14 +14,19 @@
     reason = "it is a program that tells its figures"
 )]
 
+mod http2;
+
+use std::any::Any;
 use std::error::Error;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-const DOORS: [Door; 8] = [
+const DOORS: [Door; 10] = [
     Door::WebSocket,
+    Door::Http2 { to_each: 1 },
+    Door::Http2 { to_each: 100 },
     Door::HttpStream,
     Door::Sse,
     Door::Poll,
@@ -85,6 +90,10 @@ fn main() -> ExitCode {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Door {
     WebSocket,
+    /// The same over HTTP/2, so many to each connection.
+    Http2 {
+        to_each: usize,
+    },
     HttpStream,
     Sse,
     Poll,
@@ -98,6 +107,8 @@ impl Door {
     fn name(self) -> &'static str {
         match self {
             Self::WebSocket => "`/connection/websocket`",
+            Self::Http2 { to_each: 1 } => "the same over HTTP/2, a connection each",
+            Self::Http2 { .. } => "the same over HTTP/2, 100 on a connection",
             Self::HttpStream => "`/connection/http_stream`",
             Self::Sse => "`/connection/sse`",
             Self::Poll => "`/connection/poll`",
@@ -109,42 +120,56 @@ impl Door {
     }
 }
 
+/// Opens clients, which are there for as long as what is returned.
+fn crowd(door: Door, address: SocketAddr, count: usize) -> Result<Box<dyn Any>> {
+    if let Door::Http2 { to_each } = door {
+        return Ok(Box::new(http2::Crowd::open(address, count, to_each)?));
+    }
+    let all = (0..count).map(|_| Listener::open(door, address)?.rest());
+    Ok(Box::new(all.collect::<Result<Vec<_>>>()?))
+}
+
 fn measure(door: Door, clients: usize) -> Result<String> {
     let server = Server::start()?;
     // What the first clients make the allocator take.
-    let mut kept = Vec::new();
-    for _ in 0..50 {
-        kept.push(Listener::open(door, server.address)?.rest()?);
-    }
+    let first = crowd(door, server.address, 50)?;
     let before = server.resident()?;
-    for _ in 0..clients {
-        kept.push(Listener::open(door, server.address)?.rest()?);
-    }
+    let others = crowd(door, server.address, clients)?;
     let memory = server.resident()?.saturating_sub(before) / clients;
-    drop(kept);
+    drop((first, others));
 
     let server = Server::start()?;
     let start = Instant::now();
-    let listeners: Vec<_> = (0..LISTENERS)
-        .map(|_| Listener::open(door, server.address))
-        .collect::<Result<_>>()?;
-    let listeners: Vec<_> = listeners
-        .into_iter()
-        .map(|listener| std::thread::spawn(move || listener.listen(start)))
-        .collect();
-    let mut publisher = Http::connect(server.address)?;
-    let mut next = Instant::now();
-    for number in 1..=PUBLICATIONS {
-        next += PACE;
-        std::thread::sleep(next.saturating_duration_since(Instant::now()));
-        let sent = start.elapsed().as_nanos();
-        let body = format!(r#"{{"channel":"c","data":{{"n":{number},"t":{sent}}}}}"#);
-        publisher.ask("POST /api/publish", &body)?;
-    }
-    let mut times = Vec::new();
-    for listener in listeners {
-        times.extend(listener.join().map_err(|_| "a listener broke off")??);
-    }
+    let mut times = match door {
+        Door::Http2 { to_each } => {
+            let address = server.address;
+            let (tell, ready) = std::sync::mpsc::channel();
+            let listening = std::thread::spawn(move || {
+                http2::listen(address, LISTENERS, to_each, start, || {
+                    let _ = tell.send(());
+                })
+            });
+            // An error when they broke off, which they tell.
+            let _ = ready.recv();
+            publish(address, start)?;
+            listening.join().map_err(|_| "a listener broke off")??
+        }
+        _ => {
+            let listeners: Vec<_> = (0..LISTENERS)
+                .map(|_| Listener::open(door, server.address))
+                .collect::<Result<_>>()?;
+            let listeners: Vec<_> = listeners
+                .into_iter()
+                .map(|listener| std::thread::spawn(move || listener.listen(start)))
+                .collect();
+            publish(server.address, start)?;
+            let mut times = Vec::new();
+            for listener in listeners {
+                times.extend(listener.join().map_err(|_| "a listener broke off")??);
+            }
+            times
+        }
+    };
     times.sort_unstable();
     let at = |part: usize| times[(times.len() - 1) * part / 100].as_secs_f64() * 1e3;
     Ok(format!(
@@ -155,6 +180,33 @@ fn measure(door: Door, clients: usize) -> Result<String> {
         at(99)
     ))
 }
+
+/// Publishes at a steady pace.
+fn publish(address: SocketAddr, start: Instant) -> Result<()> {
+    let mut publisher = Http::connect(address)?;
+    let mut next = Instant::now();
+    for number in 1..=PUBLICATIONS {
+        next += PACE;
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        let sent = start.elapsed().as_nanos();
+        let body = format!(r#"{{"channel":"c","data":{{"n":{number},"t":{sent}}}}}"#);
+        publisher.ask("POST /api/publish", &body)?;
+    }
+    Ok(())
+}
+
+/// How long the publications took that are in what was heard at `now`.
+fn times_in(heard: &str, now: Duration, times: &mut Vec<Duration>) -> Result<()> {
+    for sent in heard.split("\"t\":").skip(1) {
+        let end = sent.find('}').ok_or("a publication breaks off")?;
+        let sent = Duration::from_nanos(sent[..end].parse()?);
+        times.push(now.saturating_sub(sent));
+    }
+    Ok(())
+}
+
+/// What an SDK says first.
+const COMMANDS: &str = "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"c\"}}";
 
 /// A client that is subscribed, or about to ask.
 struct Listener {
@@ -167,10 +219,11 @@ struct Listener {
 
 impl Listener {
     fn open(door: Door, address: SocketAddr) -> Result<Self> {
-        let commands = "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"c\"}}";
+        let commands = COMMANDS;
         let mut http = Http::connect(address)?;
         let (mut session, mut next) = (String::new(), String::new());
         match door {
+            Door::Http2 { .. } => return Err("it is no connection of HTTP/1.1".into()),
             Door::WebSocket | Door::PlainSocket => {
                 let path = if door == Door::WebSocket {
                     "/connection/websocket"
@@ -277,12 +330,7 @@ impl Listener {
                 let digits = self.http.until(b"}")?;
                 String::from_utf8_lossy(&[heard, digits].concat()).into_owned()
             };
-            let now = start.elapsed();
-            for sent in heard.split("\"t\":").skip(1) {
-                let end = sent.find('}').ok_or("a publication breaks off")?;
-                let sent = Duration::from_nanos(sent[..end].parse()?);
-                times.push(now.saturating_sub(sent));
-            }
+            times_in(&heard, start.elapsed(), &mut times)?;
         }
         Ok(times)
     }
