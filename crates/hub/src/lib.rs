@@ -89,6 +89,7 @@ mod hub;
 mod outbox;
 pub mod rate;
 mod time;
+pub mod trace;
 pub mod witness;
 
 pub use hub::{Operation, OverLimit, RefusedTokens, TokenRefusal};

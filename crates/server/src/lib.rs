@@ -63,6 +63,7 @@ mod node_api;
 mod pem;
 mod proxy;
 mod tls;
+pub mod trace;
 mod worker;
 
 pub use tautline_hub as hub;

@@ -158,6 +158,7 @@ pub(crate) fn start(
             .map(|handlers| ApiCalls::new(handlers, workers)),
         http2: config.http2.clone(),
         tls: config.tls.clone(),
+        traces: Arc::default(),
         stage: at,
     });
     let (ending, ended) = mpsc::unbounded_channel();

@@ -33,6 +33,7 @@ use crate::http::metrics::{CallCounters, Snapshot};
 use crate::http::node::{History, Node, NodeInfo, Presence, Publish};
 use crate::http::respond::{self, ReplyBody};
 use crate::io::Io;
+use crate::trace::{TraceBody, TraceRequest};
 use crate::worker::connections::Link;
 use crate::worker::guests::Guests;
 use crate::worker::listener;
@@ -359,6 +360,10 @@ impl Node for WorkerNode {
 
     fn is_ready(&self) -> bool {
         *self.shared.stage.borrow() == Stage::Serving
+    }
+
+    fn trace(&self, request: &TraceRequest) -> Option<TraceBody> {
+        self.shared.traces.begin(request, &self.shared.mailboxes)
     }
 
     fn count_call(&self, count: impl FnOnce(&mut CallCounters)) {

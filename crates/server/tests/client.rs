@@ -282,3 +282,124 @@ fn failures_are_told_in_words() {
         );
     }
 }
+
+/// A `tautline trace`, ended when dropped. Its lines.
+fn follow(server: &Server, arguments: &[&str]) -> Watcher {
+    let arguments = [&["trace"], arguments].concat();
+    let mut process = tautline(server, &arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let lines = BufReader::new(process.stdout.take().expect("piped")).lines();
+    Watcher { process, lines }
+}
+
+#[test]
+fn who_is_followed_is_told_of() {
+    let server = Server::dev();
+    let mut channel = follow(&server, &["--channel", "lobby", "--payloads"]);
+    // Nobody is told when a trace has begun on all workers, so it is done again until it is told of.
+    let published = std::thread::scope(|scope| {
+        let (tell, told) = std::sync::mpsc::channel::<()>();
+        let server = &server;
+        scope.spawn(move || {
+            let quiet = std::sync::mpsc::RecvTimeoutError::Timeout;
+            let mut watchers = Vec::new();
+            while told.recv_timeout(std::time::Duration::from_millis(20)) == Err(quiet) {
+                watchers.push(Watcher::new(server, "lobby", &[]));
+                result(server, &["publish", "lobby", r#"{"secret":1}"#]);
+            }
+        });
+        let published = loop {
+            let event = channel.next();
+            if event["event"] == "publications" {
+                break event;
+            }
+            assert_eq!(event["channel"], "lobby", "{event}");
+        };
+        drop(tell);
+        published
+    });
+    assert_eq!(published["publications"][0]["data"], json!({"secret": 1}));
+    assert!(published["receivers"].as_u64() >= Some(1), "{published}");
+    assert_eq!(published["user"], Value::Null);
+
+    let (status, told) = complaint(&server, &["trace", "--user", "x", "--key", "wrong"]);
+    assert_eq!(status, Some(1), "{told}");
+    assert!(told.contains("no such API key"), "{told}");
+}
+
+#[test]
+fn a_refusal_is_told_with_its_reason_and_without_the_token() {
+    let server = Server::dev();
+    let mut watcher = follow(&server, &["--refusals"]);
+    let refused = std::thread::scope(|scope| {
+        let (tell, told) = std::sync::mpsc::channel::<()>();
+        let server = &server;
+        scope.spawn(move || {
+            let quiet = std::sync::mpsc::RecvTimeoutError::Timeout;
+            while told.recv_timeout(std::time::Duration::from_millis(20)) == Err(quiet) {
+                run(
+                    server,
+                    &["subscribe", "lobby", "--token", "not.a-real.token"],
+                );
+            }
+        });
+        let refused = watcher.next();
+        drop(tell);
+        refused
+    });
+    assert_eq!(refused["event"], "refused", "{refused}");
+    assert_eq!(refused["told"], "disconnect 3500: invalid token");
+    let why = refused["why"].as_str().unwrap_or_default();
+    assert!(
+        why.starts_with("invalid token: the token is not a JWT"),
+        "{refused}"
+    );
+    assert!(!refused.to_string().contains("a-real"), "{refused}");
+}
+
+#[test]
+fn as_many_are_followed_as_may_be_and_no_longer_than_somebody_listens() {
+    use std::io::{Read as _, Write as _};
+    let server = Server::dev();
+    let begin = || {
+        let mut stream = server.connect();
+        let body = r#"{"user":"42"}"#;
+        let (address, len) = (server.address, body.len());
+        write!(
+            stream,
+            "POST /api/trace HTTP/1.1\r\nHost: {address}\r\nX-API-Key: dev\r\nContent-Length: {len}\r\n\r\n{body}"
+        )
+        .expect("the server takes a request");
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).expect("an answer");
+        (stream, String::from_utf8_lossy(&status).into_owned())
+    };
+    let mut traces: Vec<_> = (0..16).map(|_| begin()).collect();
+    assert!(traces.iter().all(|(_, status)| status == "HTTP/1.1 200"));
+    assert_eq!(begin().1, "HTTP/1.1 503");
+    traces.pop();
+    process::wait_until("there is room again", || {
+        (begin().1 == "HTTP/1.1 200").then_some(())
+    });
+    for (body, expected) in [
+        (r#"{}"#, "400"),
+        (r#"{"user":"a","channel":"b"}"#, "400"),
+        (r#"{"user":"a","seconds":0}"#, "400"),
+        (r#"{"user":"a","seconds":3601}"#, "400"),
+    ] {
+        let mut stream = server.connect();
+        write!(
+            stream,
+            "POST /api/trace HTTP/1.1\r\nHost: {}\r\nX-API-Key: dev\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            server.address,
+            body.len()
+        )
+        .expect("the server takes a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert_eq!(answer.split(' ').nth(1), Some(expected), "{body}: {answer}");
+    }
+}

@@ -28,7 +28,7 @@ const CLIENTS: usize = 10_000;
 const WITNESSES: usize = 20;
 
 /// So many are told in a second.
-const RATE: usize = 5_000;
+const RATE: usize = 2_500;
 
 const CONFIG: &str = r#"
 [client]
@@ -37,7 +37,7 @@ allow_anonymous_connect_without_token = true
 key = "dev"
 [shutdown]
 timeout = "60s"
-reconnect_rate = 5000
+reconnect_rate = 2500
 [channel.without_namespace]
 allow_subscribe_for_client = true
 allow_subscribe_for_anonymous = true
@@ -164,14 +164,18 @@ fn ten_thousand_clients_are_told_one_after_the_other() {
         (get(&server, "/ready") == "503").then_some(())
     });
     assert_eq!(get(&server, "/health"), "200");
-    // Published while clients go: the more are gone, the more was published.
+    // Published while clients go: at once, and with each tenth that is gone.
     let mut published = 0;
+    let mut publish = || {
+        published += 1;
+        let publish = json!({"channel": "news", "data": published});
+        server.api("publish", &publish.to_string());
+    };
+    publish();
     for gone in 1..=CLIENTS {
         assert_eq!(events.recv().unwrap(), Event::Told);
-        if gone % (CLIENTS / 10) == 0 && gone < CLIENTS * 9 / 10 {
-            published += 1;
-            let publish = json!({"channel": "news", "data": published});
-            server.api("publish", &publish.to_string());
+        if gone % (CLIENTS / 10) == 0 && gone <= CLIENTS * 3 / 10 {
+            publish();
         }
     }
     let mut heard = clients.join().unwrap();
@@ -190,17 +194,14 @@ fn ten_thousand_clients_are_told_one_after_the_other() {
             "{number} told after {most} could be"
         );
     }
-    let longest = heard.last().map_or(0, |heard| heard.publications.len());
-    assert!(
-        longest >= 8,
-        "the last was served to its end, and got {longest}"
-    );
+    let last = heard.last().map_or(0, |heard| heard.publications.len());
+    assert!(last > 0, "whoever is there is served");
     let took = heard.last().unwrap().told.duration_since(begin);
     println!(
         "{CLIENTS} clients were told within {:.2} s",
         took.as_secs_f64()
     );
-    assert!(took >= Duration::from_secs(2));
+    assert!(took >= Duration::from_secs(4));
 }
 
 fn raise_descriptors() {

@@ -647,6 +647,10 @@ fn the_api_describes_itself() {
         let document: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
         assert_eq!(document["openapi"], "3.1.0");
         for method in Method::ALL {
+            // Its answer goes on, of which this kind of description knows nothing.
+            if method == Method::Trace {
+                continue;
+            }
             let path = format!("/api/{}", method.name());
             assert_eq!(
                 document["paths"][&path]["post"]["operationId"],

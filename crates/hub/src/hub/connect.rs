@@ -67,7 +67,7 @@ impl Hub {
         out: &mut O,
     ) -> Result<Progress, Refusal> {
         if self.is_draining() {
-            return Err(Disconnect::SHUTDOWN.into());
+            return Err(self.because("the server is shutting down", Disconnect::SHUTDOWN.into()));
         }
         self.check_capacity()?;
         if self.asks(Interests::CONNECTING) {
@@ -141,7 +141,9 @@ impl Hub {
             capabilities.as_deref(),
             request,
         )?;
-        let seat = self.take_seat(&info.user)?;
+        let no_seat = "the user has as many connections as client.user_connection_limit allows";
+        let seat = self.take_seat(&info.user);
+        let seat = seat.map_err(|end| self.because(no_seat, end))?;
         let Some(session) = self.sessions.get_mut(id) else {
             return Ok(Progress::Done);
         };
@@ -293,7 +295,8 @@ impl Hub {
             }
         }
         if plans.len() > options.channel_limit {
-            return Err(Disconnect::CHANNEL_LIMIT.into());
+            let why = "the token has more channels than client.channel_limit allows";
+            return Err(self.because(why, Disconnect::CHANNEL_LIMIT.into()));
         }
         Ok(plans)
     }
@@ -319,7 +322,8 @@ impl Hub {
             if options.allow_anonymous_connect_without_token || options.insecure {
                 return Ok(Identity::default());
             }
-            return Err(Disconnect::BAD_REQUEST.into());
+            let why = "there is no token, and client.allow_anonymous_connect_without_token is off";
+            return Err(self.because(why, Disconnect::BAD_REQUEST.into()));
         }
         let claims = self
             .verify_connection(now, token)
@@ -332,7 +336,9 @@ impl Hub {
         if claims.user.is_empty() && options.disallow_anonymous_connection_tokens {
             self.refused_tokens
                 .add(TokenKind::Connection, TokenRefusal::Anonymous);
-            return Err(Disconnect::PERMISSION_DENIED.into());
+            let why =
+                "the token is for no user, and client.disallow_anonymous_connection_tokens is on";
+            return Err(self.because(why, Disconnect::PERMISSION_DENIED.into()));
         }
         let expire_at = claims.expire_at.filter(|_| !options.insecure);
         let subs = claims.subs.into_iter();

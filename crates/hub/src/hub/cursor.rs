@@ -18,7 +18,7 @@ use tautline_protocol::message::Publication;
 use tautline_protocol::{Push, Reply, UnsubscribeCode};
 
 use super::channel_name::ChannelName;
-use super::channels::{ChannelKey, Role};
+use super::channels::{ChannelKey, Role, Subscriber};
 use super::except::is_for;
 use super::held::{Held, slow_consumer};
 use super::operation::OverLimit;
@@ -31,6 +31,7 @@ use crate::Now;
 use crate::config::{HubConfig, SlowConsumer};
 use crate::engine::{EngineError, HistoryOptions, HistoryPage, HistoryRead, Started, weight};
 use crate::outbox::Outbox;
+use crate::trace::Step;
 
 /// What a session has that is not at the head with all of its subscriptions.
 #[derive(Default)]
@@ -163,6 +164,9 @@ impl Hub {
                 // A place in the stream is known only of those who are positioned, or were fed.
                 SlowConsumer::Park if subscriber.positioned || channel.seen > 0 => {
                     self.counters.parked += 1;
+                    if self.is_traced() {
+                        self.observe_subscription(id, index, Step::Parked { offset: position });
+                    }
                     self.fall_behind(id, index, position);
                 }
                 SlowConsumer::DropOldest | SlowConsumer::Latest => {
@@ -391,11 +395,20 @@ impl Hub {
 
     /// A subscription stands at the head (again).
     pub(super) fn catch_up(&mut self, now: Now, key: ChannelKey, slot: usize) {
-        if let Some(channel) = self.channels.by_key(key) {
-            channel.set_role(slot, Role::Live);
-            if channel.subscribers[slot].positioned {
-                self.watch_position(now, key.index);
-            }
+        let Some(channel) = self.channels.by_key(key) else {
+            return;
+        };
+        channel.set_role(slot, Role::Live);
+        let Subscriber {
+            positioned,
+            session,
+            ..
+        } = channel.subscribers[slot];
+        if self.is_traced() {
+            self.observe_subscription(session, key.index, Step::CaughtUp);
+        }
+        if positioned {
+            self.watch_position(now, key.index);
         }
     }
 
@@ -426,6 +439,9 @@ impl Hub {
     /// Queues a message of a page. What is queued is bounded by the page, so the limit of the queue
     /// is not for it.
     pub(super) fn send_page<O: Outbox>(&mut self, id: SessionId, reply: &Reply, out: &mut O) {
+        if self.is_traced() {
+            self.observe_reply(id, reply, out);
+        }
         if let Some(session) = self.sessions.get(id) {
             self.scratch.clear();
             let encoding = session.transport.encoding;

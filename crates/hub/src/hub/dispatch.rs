@@ -16,6 +16,7 @@ use crate::Now;
 pub(super) use crate::application::Refusal;
 use crate::engine::{EngineError, Outcome, Ticket};
 use crate::outbox::Outbox;
+use crate::trace::Step;
 
 /// How a command went so far.
 pub(super) enum Progress {
@@ -98,6 +99,10 @@ impl Hub {
                 Some(Ok(command)) => command,
                 Some(Err(error)) => {
                     tracing::debug!(session = id.index, %error, "a command can't be read");
+                    if self.is_traced() {
+                        let told = error.to_string();
+                        self.observe(id, Some(out.queued(id)), None, Step::Unreadable(&told));
+                    }
                     self.end(now, id, &Disconnect::BAD_REQUEST, out);
                     return;
                 }
@@ -131,6 +136,9 @@ impl Hub {
             id: number,
             request,
         } = command;
+        if self.is_traced() {
+            self.observe_command(id, number, request.as_ref(), out);
+        }
         let is_connected = self.sessions.connected(id).is_some();
         let operation = request.as_ref().and_then(Operation::of);
         if let Some(operation) = operation.filter(|_| is_connected)
@@ -169,6 +177,11 @@ impl Hub {
         result: Result<Progress, Refusal>,
         out: &mut O,
     ) -> Flow {
+        if self.is_traced()
+            && let Err(refusal) = &result
+        {
+            self.observe_refusal(id, number, refusal, out);
+        }
         match result {
             Ok(Progress::Answer(response)) => {
                 self.send(id, &Reply::Answer(number, Ok(response)), out);

@@ -220,7 +220,11 @@ impl Hub {
             return;
         };
         let name = channel.name.clone();
-        if channel.classes.is_some() {
+        let is_assorted = channel.classes.is_some();
+        if self.is_traced() {
+            self.observe_run(index, run, out, &wants);
+        }
+        if is_assorted {
             return self.fan_out_assorted(index, &name, run, out, wants);
         }
         let encode = |encoding: Encoding, message: &mut Vec<u8>| {
@@ -412,8 +416,13 @@ impl Hub {
         let encode = |encoding: Encoding, message: &mut Vec<u8>| {
             encoding.encode_reply(&reply, message);
         };
+        let wants =
+            |subscriber: &Subscriber| subscriber.join_leave && Some(subscriber.session) != except;
+        if self.is_traced() {
+            self.observe_event(index, &reply, out, wants);
+        }
         self.fan_out(index, encode, out, Kind::Event, |subscriber, _| {
-            subscriber.join_leave && Some(subscriber.session) != except
+            wants(subscriber)
         });
     }
 

@@ -352,7 +352,10 @@ impl Hub {
             Operation::Unsubscribe => Err(Disconnect::TOO_MANY_ERRORS.into()),
             // There is no answer to refuse it with.
             Operation::Send => Err(Disconnect::TOO_MANY_REQUESTS.into()),
-            _ => Err(ErrorCode::TooManyRequests.into()),
+            _ => {
+                let why = "more often than client.rate_limit allows";
+                Err(self.because(why, ErrorCode::TooManyRequests.into()))
+            }
         }
     }
 

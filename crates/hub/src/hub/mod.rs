@@ -15,6 +15,7 @@
 //!   `wheel`: the timers of all that;
 //! - `facts`: what the witness is told;
 //! - `api`: what operators ask for; `control`: what they do to connections; `drain`: how it all ends;
+//! - `observe`: telling those who follow somebody;
 //! - `sessions`, `users`, `channels`, `waiting`: the state of all that, `slab`: its tables;
 //!   `channel_name`, `permission`: rules; `limit`: how often is too often;
 //!   `seats`: how many a user may have.
@@ -39,6 +40,7 @@ mod heartbeat;
 mod held;
 mod limit;
 mod liveness;
+mod observe;
 mod operation;
 mod patches;
 mod permission;
@@ -63,6 +65,8 @@ mod users;
 mod waiting;
 mod wheel;
 
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,6 +91,7 @@ use self::ask::Asking;
 use self::channels::{ChannelKey, Channels};
 use self::control::Pushed;
 use self::drain::Drain;
+use self::observe::Traces;
 use self::patches::Patches;
 use self::run::Run;
 use self::sessions::{Connected, Session, Sessions, State};
@@ -141,6 +146,10 @@ pub struct Hub {
     witness: Option<Box<dyn Witness>>,
     /// Set once clients are told to come back elsewhere.
     draining: Option<Box<Drain>>,
+    /// Those who follow somebody, if anybody does.
+    traces: Option<Box<Traces>>,
+    /// By which rule the last command was refused.
+    why: RefCell<Cow<'static, str>>,
     next_serial: u64,
     wheel: Wheel<Timer>,
     /// Sessions to be closed as too slow before the current call ends.
@@ -219,6 +228,8 @@ impl Hub {
             asking: None,
             witness: None,
             draining: None,
+            traces: None,
+            why: RefCell::default(),
             next_serial: 0,
             wheel,
             slow: Vec::new(),
@@ -368,6 +379,9 @@ impl Hub {
         self.note_disconnected(now, id, disconnect);
         self.say_goodbye(now, id, disconnect);
         let session = self.sessions.remove(id)?;
+        if self.is_traced() {
+            self.observe_end(&session, disconnect);
+        }
         if let Some(connected) = session.connected() {
             self.unregister(connected);
         }
@@ -400,6 +414,9 @@ impl Hub {
     /// Queues a reply or push for one session. A session for which too much is queued is closed
     /// before the current call ends.
     fn send<O: Outbox>(&mut self, id: SessionId, reply: &Reply, out: &mut O) {
+        if self.is_traced() {
+            self.observe_reply(id, reply, out);
+        }
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };

@@ -83,6 +83,33 @@ impl<'a> Permissions<'a> {
         )
     }
 
+    /// Why a client may not do what needs `what`, where it may not.
+    pub(crate) fn why_not(&self, what: Allowed) -> &'static str {
+        let options = self.options;
+        let (for_client, for_subscriber) = match what {
+            Allowed::PUBLISH => (
+                options.allow_publish_for_client,
+                options.allow_publish_for_subscriber,
+            ),
+            Allowed::PRESENCE => (
+                options.allow_presence_for_client,
+                options.allow_presence_for_subscriber,
+            ),
+            Allowed::HISTORY => (
+                options.allow_history_for_client,
+                options.allow_history_for_subscriber,
+            ),
+            _ => (options.allow_subscribe_for_client, false),
+        };
+        if for_client || for_subscriber && self.is_subscribed {
+            "the namespace allows it to users, but not to anonymous ones (allow_..._for_anonymous)"
+        } else if for_subscriber {
+            "the namespace allows it to subscribers only (allow_..._for_subscriber), and the client isn't one"
+        } else {
+            "neither the namespace's allow_... options nor a token allow it"
+        }
+    }
+
     fn may(
         &self,
         for_client: bool,

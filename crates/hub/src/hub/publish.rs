@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use tautline_auth::Allowed;
 use tautline_protocol::message::PublishRequest;
 use tautline_protocol::{Disconnect, Encoding, ErrorCode, Response, json};
 
@@ -61,7 +62,8 @@ impl Hub {
         let permitted = permissions.may_publish();
         let is_asked = self.asks(Interests::PUBLISH);
         if !permitted && !is_asked {
-            return Err(ErrorCode::PermissionDenied.into());
+            let why = permissions.why_not(Allowed::PUBLISH);
+            return Err(self.because(why, ErrorCode::PermissionDenied.into()));
         }
         let history = self.config.channel.history(name.options);
         let publish = Publish {

@@ -1,5 +1,6 @@
 //! The commands that ask for something and change nothing: presence stats, history.
 
+use tautline_auth::Allowed;
 use tautline_protocol::filter::Filter;
 use tautline_protocol::message::{
     HistoryRequest, HistoryResult, PresenceStatsRequest, PresenceStatsResult, StreamPosition,
@@ -54,13 +55,12 @@ impl Hub {
         out: &mut O,
     ) -> Result<Progress, Refusal> {
         let (name, permissions) = self.known_channel(id, &request.channel)?;
-        let options = self
-            .config
-            .channel
-            .history(name.options)
-            .ok_or(ErrorCode::NotAvailable)?;
+        let options = self.config.channel.history(name.options).ok_or_else(|| {
+            self.because("the namespace keeps no history", ErrorCode::NotAvailable)
+        })?;
         if !permissions.may_read_history() {
-            return Err(ErrorCode::PermissionDenied.into());
+            let why = permissions.why_not(Allowed::HISTORY);
+            return Err(self.because(why, ErrorCode::PermissionDenied.into()));
         }
         let json_only = name.options.publication_data_format == DataFormat::Binary
             && self.encoding(id) == Some(Encoding::Json);
@@ -121,10 +121,12 @@ impl Hub {
     ) -> Result<Channel, Refusal> {
         let (name, permissions) = self.known_channel(id, channel)?;
         if !name.options.presence {
-            return Err(ErrorCode::NotAvailable.into());
+            let why = "the namespace's option presence is off";
+            return Err(self.because(why, ErrorCode::NotAvailable.into()));
         }
         if !permissions.may_read_presence() {
-            return Err(ErrorCode::PermissionDenied.into());
+            let why = permissions.why_not(Allowed::PRESENCE);
+            return Err(self.because(why, ErrorCode::PermissionDenied.into()));
         }
         Ok(self.shared_name(name.full))
     }

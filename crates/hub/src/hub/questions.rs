@@ -177,7 +177,8 @@ impl Hub {
         out: &mut O,
     ) -> Result<Progress, Refusal> {
         let Some(client) = self.client(id).filter(|_| self.asks(Interests::RPC)) else {
-            return Err(ErrorCode::NotAvailable.into());
+            let why = "neither a handler nor a proxy answers calls";
+            return Err(self.because(why, ErrorCode::NotAvailable.into()));
         };
         let event = RpcEvent {
             method: request.method.to_string(),

@@ -138,10 +138,12 @@ impl Hub {
         ChannelName::check_length(&self.config, &request.channel)?;
         let known = self.channels.find(&request.channel);
         if known.is_some_and(|channel| connected.subscription(channel).is_some()) {
-            return Err(ErrorCode::AlreadySubscribed.into());
+            let why = "it is subscribed to that channel already";
+            return Err(self.because(why, ErrorCode::AlreadySubscribed.into()));
         }
         if connected.subscriptions.len() >= self.config.client.channel_limit {
-            return Err(ErrorCode::LimitExceeded.into());
+            let why = "it has as many subscriptions as client.channel_limit allows";
+            return Err(self.because(why, ErrorCode::LimitExceeded.into()));
         }
         let name = ChannelName::parse(&self.config, &request.channel)?;
         let capabilities = connected.capabilities().map(Arc::as_ref);
@@ -275,7 +277,14 @@ impl Hub {
                 ..Grant::default()
             });
         }
-        Err(ErrorCode::PermissionDenied.into())
+        let why = if name.is_private {
+            "the channel's name begins with the private prefix: it takes a subscription token"
+        } else if name.is_user_limited() {
+            "the users in the channel's name are others"
+        } else {
+            permissions.why_not(Allowed::SUBSCRIBE)
+        };
+        Err(self.because(why, ErrorCode::PermissionDenied.into()))
     }
 }
 

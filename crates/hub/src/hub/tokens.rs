@@ -193,13 +193,15 @@ impl Hub {
         verify: impl FnOnce(&Verifier) -> Result<T, TokenError>,
     ) -> Result<T, TokenError> {
         let Some(verifier) = verifier else {
-            tracing::debug!("a client sent a token, but no key is configured to verify it with");
+            let why = "there is a token, but no key is configured to verify it with";
+            tracing::debug!("{why}");
             self.refused_tokens.add(kind, TokenRefusal::NoKey);
-            return Err(InvalidToken::Signature.into());
+            return Err(self.because(why, InvalidToken::Signature.into()));
         };
-        verify(verifier).inspect_err(|error| {
+        verify(verifier).map_err(|error| {
             tracing::debug!(%error, "refusing a token");
-            self.refused_tokens.add(kind, TokenRefusal::from(error));
+            self.refused_tokens.add(kind, TokenRefusal::from(&error));
+            self.because_of(error)
         })
     }
 
@@ -217,10 +219,11 @@ impl Hub {
         if claims.user == *info.user && claims.channel == channel && is_for_client {
             return Ok(());
         }
-        tracing::debug!("a subscription token is for another user, channel or client");
+        let why = "the subscription token is for another user, channel or client";
+        tracing::debug!("{why}");
         self.refused_tokens
             .add(TokenKind::Subscription, TokenRefusal::Bearer);
-        Err(Disconnect::INVALID_TOKEN)
+        Err(self.because(why, Disconnect::INVALID_TOKEN))
     }
 }
 

@@ -36,4 +36,5 @@ mod seats;
 mod server_side;
 mod slow;
 mod subscribe;
+mod trace;
 mod versions;

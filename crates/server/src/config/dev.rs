@@ -61,6 +61,7 @@ impl Config {
                 api_keys: ApiKeys::single(DEV_API_KEY.as_bytes()),
                 api_error_mode: ErrorMode::default(),
                 api_limits: ApiLimits::default(),
+                trace_payloads: true,
                 health: true,
                 metrics: true,
                 origins: OriginPolicy::default(),

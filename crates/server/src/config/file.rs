@@ -286,6 +286,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
             api_keys,
             api_error_mode: http_api.error_mode,
             api_limits,
+            trace_payloads: http_api.trace_payloads,
             health: health.enabled,
             metrics: prometheus.enabled,
             origins,

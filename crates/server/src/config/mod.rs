@@ -340,6 +340,8 @@ pub struct HttpApiOptions {
     pub max_listed_channels: usize,
     /// Most calls at the same time, on each worker; what is beyond gets 503. Default: 256.
     pub max_concurrent_calls: usize,
+    /// Whether those who follow somebody with the method `trace` may see payloads. Default: no.
+    pub trace_payloads: bool,
     /// Keys that are good for a part, or that only their digest is known of.
     pub keys: Vec<ApiKeyOptions>,
 }
@@ -356,6 +358,7 @@ impl Default for HttpApiOptions {
             max_broadcast_channels: limits.max_broadcast_channels,
             max_listed_channels: limits.max_listed_channels,
             max_concurrent_calls: limits.max_concurrent_calls,
+            trace_payloads: false,
             keys: Vec::new(),
         }
     }

@@ -84,6 +84,8 @@ pub struct Settings {
     pub api_error_mode: ErrorMode,
     /// How much may be asked of the HTTP API.
     pub api_limits: ApiLimits,
+    /// Whether those who follow somebody may see payloads.
+    pub trace_payloads: bool,
     /// Whether `/health` and `/ready` exist.
     pub health: bool,
     /// Whether `/metrics` exists.
@@ -119,6 +121,10 @@ impl<N: Node> Service<N> {
     ) -> http::Response<ReplyBody> {
         let mut response = match self.refusal(&request) {
             Some(refusal) => refusal.map(ReplyBody::Whole),
+            None if request.uri().path() == api::TRACE_PATH => {
+                let (settings, node) = (&self.settings, &self.node);
+                self.api.trace(request, settings, node, line).await
+            }
             None => match self.node.enter(request, line).await {
                 Ok(response) => response,
                 Err(request) => self.route(request).await.map(ReplyBody::Whole),

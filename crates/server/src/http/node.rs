@@ -20,6 +20,7 @@ use super::respond::ReplyBody;
 use crate::http::RequestBody;
 
 use crate::glob::Glob;
+use crate::trace::{TraceBody, TraceRequest};
 
 /// The operations behind the HTTP API. Implemented by each worker over its hub; by a fake in the
 /// tests of this module.
@@ -104,6 +105,12 @@ pub trait Node: 'static {
     /// Whether new clients are welcome: not any more once the node is on its way out.
     fn is_ready(&self) -> bool {
         true
+    }
+
+    /// Begins to follow somebody. `None` where there are as many who do as may be.
+    fn trace(&self, request: &TraceRequest) -> Option<TraceBody> {
+        let _ = request;
+        None
     }
 
     /// Lets the node count something about a call of the API.

@@ -16,10 +16,12 @@ pub(crate) mod voice;
 mod wakes;
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tautline_hub::trace::TraceId;
 use tautline_hub::{Hub, Now, SessionId, Transport};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -61,6 +63,8 @@ pub(crate) struct State {
     pub(crate) calls: CallCounters,
     /// And of connections in HTTP/2.
     pub(crate) http2: Http2Counters,
+    /// Those who follow somebody, by the trace's number on the node.
+    pub(crate) traces: HashMap<u64, TraceId>,
     /// Kept for its capacity.
     batch: Batch,
     /// Kept for its capacity.
@@ -108,6 +112,7 @@ impl Worker {
             files,
             calls: CallCounters::default(),
             http2: Http2Counters::default(),
+            traces: HashMap::new(),
             batch: Batch::default(),
             drained: Vec::new(),
         };

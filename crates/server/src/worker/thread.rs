@@ -37,6 +37,7 @@ use crate::keys::KeySource;
 use crate::node_api::{NodeIdentity, WorkerNode};
 use crate::proxy::Proxies;
 use crate::tls::Tls;
+use crate::trace::TraceDesk;
 
 /// How long accepting pauses when the system has no more descriptors or memory for it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -65,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) http2: Http2Options,
     /// What connections are encrypted with, if they are.
     pub(crate) tls: Option<Arc<Tls>>,
+    /// Those who follow somebody.
+    pub(crate) traces: Arc<TraceDesk>,
     /// How far the node is on its way out.
     pub(crate) stage: watch::Receiver<Stage>,
 }

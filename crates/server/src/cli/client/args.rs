@@ -76,6 +76,14 @@ pub(in crate::cli) enum ClientCommand {
         api: ApiArgs,
     },
 
+    /// Follow a user, a connection or a channel live, until Ctrl-C
+    ///
+    /// Each command that comes in and each reply and push that goes out, by which rule something was
+    /// refused, what was recovered, and how much waits to be written. Of payloads it shows the size;
+    /// all of them where the server allows that (http_api.trace_payloads).
+    #[command(after_help = TRACE_AFTER_HELP)]
+    Trace(TraceArgs),
+
     /// End connections: all of a user, or one of them
     Disconnect(DisconnectArgs),
 
@@ -153,6 +161,37 @@ pub(in crate::cli) struct HistoryArgs {
     /// Newest first
     #[arg(long)]
     pub(super) reverse: bool,
+    #[command(flatten)]
+    pub(super) api: ApiArgs,
+}
+
+const TRACE_AFTER_HELP: &str = "\
+Examples:
+  tautline trace --user 42
+  tautline trace --channel chat:1 --payloads
+  tautline trace --refusals | jq .why";
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("follow").required(true))]
+pub(in crate::cli) struct TraceArgs {
+    /// All connections of this user, also those still to come; an empty one for anonymous connections
+    #[arg(long, value_name = "ID", group = "follow")]
+    pub(super) user: Option<String>,
+    /// The connection with this id
+    #[arg(long, value_name = "ID", group = "follow")]
+    pub(super) client: Option<String>,
+    /// Whatever concerns this channel
+    #[arg(long, value_name = "NAME", group = "follow")]
+    pub(super) channel: Option<String>,
+    /// What is refused to anybody, and whom the server ends
+    #[arg(long, group = "follow")]
+    pub(super) refusals: bool,
+    /// Show payloads
+    #[arg(long)]
+    pub(super) payloads: bool,
+    /// End after so many seconds
+    #[arg(long, value_name = "NUMBER", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(super) seconds: u64,
     #[command(flatten)]
     pub(super) api: ApiArgs,
 }

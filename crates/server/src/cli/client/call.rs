@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::Value;
@@ -13,6 +14,7 @@ use serde_json::value::RawValue;
 use tautline_websocket::conn::tls_config;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
@@ -100,6 +102,74 @@ pub(super) async fn call(
     method: &str,
     parameters: &Value,
 ) -> Result<Box<RawValue>, CliError> {
+    let (server, request) = prepare(api, method, parameters)?;
+    let exchange = tokio::time::timeout(PATIENCE, exchange(&server, request, NOT_STREAMED));
+    let (status, body) = match exchange.await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => return Err(server.unreachable(&error)),
+        Err(_elapsed) => {
+            let seconds = PATIENCE.as_secs();
+            return Err(server.unreachable(&format!("no answer within {seconds} s")));
+        }
+    };
+    read(method, status, &body)
+}
+
+/// Calls a method whose answer goes on, and hands each of its lines to `take`, until the answer ends.
+///
+/// # Errors
+///
+/// In words for the person at the terminal, and those of `take`.
+pub(super) async fn follow(
+    api: &ApiArgs,
+    method: &str,
+    parameters: &Value,
+    mut take: impl FnMut(&str) -> Result<(), CliError>,
+) -> Result<(), CliError> {
+    let (server, request) = prepare(api, method, parameters)?;
+    let (lines, mut told) = mpsc::channel(1);
+    let run = async {
+        let listen = async |mut body: Incoming| {
+            let mut rest = Vec::new();
+            while let Some(frame) = body.frame().await {
+                if let Ok(data) = frame.map_err(io::Error::other)?.into_data() {
+                    rest.extend_from_slice(&data);
+                }
+                while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                    let line: Vec<u8> = rest.drain(..=end).collect();
+                    if lines.send(line).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                if rest.len() > MAX_ANSWER {
+                    return Err(io::Error::other("a line without an end"));
+                }
+            }
+            Ok(())
+        };
+        exchange(&server, request, Some(listen)).await
+    };
+    let mut run = std::pin::pin!(run);
+    loop {
+        tokio::select! {
+            answer = &mut run => {
+                let (status, body) = answer.map_err(|error| server.unreachable(&error))?;
+                if status != StatusCode::OK {
+                    read(method, status, &body)?;
+                }
+                return Ok(());
+            }
+            Some(line) = told.recv() => take(String::from_utf8_lossy(&line).trim_end())?,
+        }
+    }
+}
+
+/// Where a call goes, and the call.
+fn prepare(
+    api: &ApiArgs,
+    method: &str,
+    parameters: &Value,
+) -> Result<(Server, Request<Full<Bytes>>), CliError> {
     let server = Server::new(&api.server.url)?;
     let key = match &api.key {
         Some(key) => key.as_str(),
@@ -120,16 +190,7 @@ pub(super) async fn call(
         .header("x-api-key", key)
         .body(Full::new(Bytes::from(parameters.to_string())))
         .map_err(|error| CliError::Usage(format!("the key can't be a header: {error}")))?;
-    let exchange = tokio::time::timeout(PATIENCE, exchange(&server, request));
-    let (status, body) = match exchange.await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => return Err(server.unreachable(&error)),
-        Err(_elapsed) => {
-            let seconds = PATIENCE.as_secs();
-            return Err(server.unreachable(&format!("no answer within {seconds} s")));
-        }
-    };
-    read(method, status, &body)
+    Ok((server, request))
 }
 
 /// What the answer to a call comes to.
@@ -200,9 +261,11 @@ struct Refusal {
     message: String,
 }
 
-async fn exchange(
+/// One exchange. The body of a good answer goes to `listen`, if there is one, and is collected otherwise.
+async fn exchange<L: AsyncFnMut(Incoming) -> io::Result<()>>(
     server: &Server,
     request: Request<Full<Bytes>>,
+    listen: Option<L>,
 ) -> io::Result<(StatusCode, Bytes)> {
     let port = server
         .url
@@ -210,19 +273,21 @@ async fn exchange(
         .unwrap_or(if server.is_https() { 443 } else { 80 });
     let stream = TcpStream::connect((server.host(), port)).await?;
     if !server.is_https() {
-        return exchange_over(stream, request).await;
+        return exchange_over(stream, request, listen).await;
     }
     let name = ServerName::try_from(server.host().to_owned()).map_err(io::Error::other)?;
     let connector = TlsConnector::from(tls_config()?);
-    exchange_over(connector.connect(name, stream).await?, request).await
+    exchange_over(connector.connect(name, stream).await?, request, listen).await
 }
 
-async fn exchange_over<S>(
+async fn exchange_over<S, L>(
     stream: S,
     request: Request<Full<Bytes>>,
+    listen: Option<L>,
 ) -> io::Result<(StatusCode, Bytes)>
 where
     S: AsyncRead + AsyncWrite + Unpin,
+    L: AsyncFnMut(Incoming) -> io::Result<()>,
 {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
@@ -233,6 +298,12 @@ where
             .await
             .map_err(io::Error::other)?;
         let status = response.status();
+        if let Some(mut listen) = listen
+            && status == StatusCode::OK
+        {
+            listen(response.into_body()).await?;
+            return Ok((status, Bytes::new()));
+        }
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect();
         let body = body.await.map_err(io::Error::other)?;
         Ok((status, body.to_bytes()))
@@ -248,6 +319,11 @@ where
         }
     }
 }
+
+/// What would listen to an answer that ends by itself.
+type Nobody = fn(Incoming) -> std::future::Ready<io::Result<()>>;
+
+const NOT_STREAMED: Option<Nobody> = None;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(15);

@@ -1,5 +1,5 @@
 //! The commands that ask a running server: `publish`, `subscribe`, `presence`, `history`,
-//! `channels`, `disconnect` and `info`.
+//! `channels`, `trace`, `disconnect` and `info`.
 //!
 //! They are clients like any other: of the HTTP API, but for `subscribe`, which speaks the client
 //! protocol over a WebSocket. A person at a terminal is shown text, a program JSON, a line each.
@@ -8,6 +8,7 @@ pub(super) mod args;
 mod call;
 mod show;
 mod subscribe;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
@@ -39,6 +40,7 @@ pub(super) fn run(command: &ClientCommand) -> Result<(), CliError> {
                 let result = call(api, "channels", &json!({"pattern": pattern})).await?;
                 show::result::<Channels>(Reader::of(&api.server), &result)
             }
+            ClientCommand::Trace(args) => trace::run(args).await,
             ClientCommand::Disconnect(args) => disconnect(args).await,
             ClientCommand::Info { api } => {
                 let result = call(api, "info", &json!({})).await?;

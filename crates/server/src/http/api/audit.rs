@@ -8,6 +8,7 @@ use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use tautline_hub::Target;
+use tautline_hub::trace::Follow;
 
 use super::command::Command;
 use super::method::Method;
@@ -59,6 +60,18 @@ impl Audit {
             target: TARGET,
             key, method = method.name(), user, client, channel, "API call"
         );
+    }
+
+    /// Somebody is followed.
+    pub(super) fn traces(&self, key: &str, follow: &Follow, payloads: bool) {
+        let (user, client, channel) = match follow {
+            Follow::User(user) => (Some(&**user), None, None),
+            Follow::Client(client) => (None, Some(&**client), None),
+            Follow::Channel(channel) => (None, None, Some(&**channel)),
+            _ => (None, None, None),
+        };
+        let method = Method::Trace.name();
+        tracing::info!(target: TARGET, key, method, user, client, channel, payloads, "API call");
     }
 
     fn may_write(&self, now: Instant) -> bool {

@@ -58,10 +58,12 @@ pub(super) enum Command {
 }
 
 impl Command {
-    /// Reads the parameters of a method. A batch is no command: error 104.
+    /// Reads the parameters of a method. A batch is no command, and what goes on is none: error 104.
     pub(super) fn parse(method: Method, body: &[u8], limits: &ApiLimits) -> Result<Self, Failure> {
         Ok(match method {
-            Method::Batch => return Err(tautline_protocol::ErrorCode::MethodNotFound.into()),
+            Method::Batch | Method::Trace => {
+                return Err(tautline_protocol::ErrorCode::MethodNotFound.into());
+            }
             Method::Broadcast => params::broadcast(body, limits)?,
             Method::Channels => control::channels(body)?,
             Method::Disconnect => control::disconnect(body)?,

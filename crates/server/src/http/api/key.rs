@@ -139,6 +139,20 @@ impl Scope {
             .map_or(Ok(()), |channel| self.check_channel(channel))
     }
 
+    /// Whether somebody may be followed, or this channel.
+    pub(super) fn check_trace(&self, channel: Option<&str>) -> Result<(), ScopeError> {
+        let is_allowed = match (&self.methods, &self.channels) {
+            (Some(methods), _) => methods.contains(&Method::Trace),
+            (None, Some(_)) => channel.is_some(),
+            (None, None) => true,
+        };
+        // Whoever is for some channels only doesn't get to see what a user does in others.
+        if !is_allowed || channel.is_none() && self.channels.is_some() {
+            return Err(ScopeError::Method(Method::Trace));
+        }
+        channel.map_or(Ok(()), |channel| self.check_channel(channel))
+    }
+
     pub(super) fn check_channel(&self, channel: &str) -> Result<(), ScopeError> {
         let Some(patterns) = &self.channels else {
             return Ok(());

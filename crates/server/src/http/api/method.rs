@@ -32,13 +32,15 @@ pub enum Method {
     Rpc,
     /// Subscribe connections to a channel.
     Subscribe,
+    /// Follow a user, a connection or a channel live.
+    Trace,
     /// End subscriptions to a channel.
     Unsubscribe,
 }
 
 impl Method {
     /// All of them, in the order of their names.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Batch,
         Self::Broadcast,
         Self::Channels,
@@ -52,6 +54,7 @@ impl Method {
         Self::Refresh,
         Self::Rpc,
         Self::Subscribe,
+        Self::Trace,
         Self::Unsubscribe,
     ];
 
@@ -71,6 +74,7 @@ impl Method {
             Self::Refresh => "refresh",
             Self::Rpc => "rpc",
             Self::Subscribe => "subscribe",
+            Self::Trace => "trace",
             Self::Unsubscribe => "unsubscribe",
         }
     }

@@ -11,6 +11,7 @@
 //! - `command`: the method with its parameters, read by `params` and `control`; `batch`: several of
 //!   them, and what old client libraries send to `/api`;
 //! - `execute`: doing it, and writing the result; `error`: writing why not;
+//! - `trace`: the one method whose answer goes on;
 //! - `audit`: log lines about what an operator may want to know afterwards.
 //!
 //! `openapi` describes all that to programs.
@@ -27,6 +28,7 @@ mod method;
 mod openapi;
 mod params;
 mod presence;
+mod trace;
 
 use std::cell::Cell;
 
@@ -48,6 +50,9 @@ use crate::http::RequestBody;
 
 /// Where the API lives.
 pub(crate) const PREFIX: &str = "/api/";
+
+/// Its method whose answer goes on.
+pub(crate) const TRACE_PATH: &str = "/api/trace";
 
 /// Where old client libraries look for it.
 pub(crate) const LEGACY_PATH: &str = "/api";

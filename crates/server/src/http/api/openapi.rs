@@ -32,6 +32,12 @@ mod tests {
     use super::super::params;
     use super::DOCUMENT;
 
+    /// All but the one whose answer goes on, of which this kind of description knows nothing.
+    fn described() -> impl Iterator<Item = Method> {
+        let all = Method::ALL.into_iter();
+        all.filter(|method| *method != Method::Trace)
+    }
+
     fn summary(method: Method) -> &'static str {
         match method {
             Method::Batch => "Execute several commands in one call",
@@ -47,6 +53,7 @@ mod tests {
             Method::Refresh => "Prolong connections of a user, or shorten them",
             Method::Rpc => "Call an extension of the server",
             Method::Subscribe => "Subscribe connections of a user to a channel",
+            Method::Trace => unreachable!("not described"),
             Method::Unsubscribe => "End subscriptions of a user to a channel",
         }
     }
@@ -133,6 +140,7 @@ mod tests {
             | Method::HistoryRemove
             | Method::Refresh
             | Method::Subscribe
+            | Method::Trace
             | Method::Unsubscribe => object(json!({}), &[]),
         }
     }
@@ -268,7 +276,7 @@ mod tests {
     fn document() -> Value {
         let mut components = Map::new();
         let mut paths = Map::new();
-        for method in Method::ALL {
+        for method in described() {
             let request = request(method, &mut components);
             let description = request["description"].clone();
             let text = |what: &str| {
@@ -427,7 +435,7 @@ mod tests {
     #[test]
     fn every_parameter_has_a_description() {
         let document: Value = serde_json::from_str(DOCUMENT).expect("JSON");
-        for method in Method::ALL {
+        for method in described() {
             let path = &document["paths"][format!("/api/{}", method.name())]["post"];
             let schema = &path["requestBody"]["content"]["application/json"]["schema"];
             let properties = schema["properties"].as_object();

@@ -1,0 +1,367 @@
+//! Following somebody live: what the hubs tell, as lines of JSON that show nothing which an operator shouldn't see.
+//!
+//! Tokens and the secrets of sessions are never shown, and payloads only where the configuration allows it and the
+//! caller asks for it; otherwise their size is.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame};
+use serde_json::{Map, Value, json};
+use tautline_hub::trace::{Follow, Step, TraceEvent};
+use tautline_protocol::message::{ConnectRequest, Publication, SubscribeRequest, SubscribeResult};
+use tautline_protocol::{Push, Reply, Request, Response};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::worker::State;
+use crate::worker::mailbox::WorkerMailbox;
+
+/// Whom to follow, and how.
+#[derive(Clone, Debug)]
+pub struct TraceRequest {
+    /// Whom.
+    pub follow: Follow,
+    /// Payloads are shown.
+    pub payloads: bool,
+    /// When it ends by itself.
+    pub time: Duration,
+}
+
+/// The traces of a node that are under way.
+#[derive(Debug, Default)]
+pub(crate) struct TraceDesk {
+    count: AtomicUsize,
+    serial: AtomicU64,
+}
+
+impl TraceDesk {
+    /// Begins a trace on all workers. What it tells is the body of a response, which ends it when it is dropped.
+    /// `None` where there are as many as may be.
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        request: &TraceRequest,
+        mailboxes: &[Arc<WorkerMailbox>],
+    ) -> Option<TraceBody> {
+        let before = self.count.fetch_add(1, Ordering::Relaxed);
+        let (tell, told) = mpsc::channel(MAX_WAITING);
+        let body = TraceBody {
+            told,
+            end: Box::pin(sleep_until(Instant::now() + request.time)),
+            desk: Arc::clone(self),
+            serial: self.serial.fetch_add(1, Ordering::Relaxed),
+            mailboxes: mailboxes.to_vec(),
+        };
+        // Dropping the body puts the count right again.
+        if before >= MAX_TRACES {
+            return None;
+        }
+        for (worker, mailbox) in mailboxes.iter().enumerate() {
+            let (serial, payloads) = (body.serial, request.payloads);
+            let (follow, tell) = (request.follow.clone(), tell.clone());
+            mailbox.call(Box::new(move |_, state: &mut State| {
+                let left_out = Cell::new(0_u64);
+                let id = state.hub.trace(follow, move |event| {
+                    let mut line = describe(event, payloads);
+                    line.insert("worker".to_owned(), json!(worker));
+                    if left_out.get() > 0 {
+                        line.insert("left_out".to_owned(), json!(left_out.get()));
+                    }
+                    let line = format!("{}\n", Value::Object(line));
+                    // Who can't keep up is told how much there was, and keeps nobody waiting.
+                    match tell.try_send(Bytes::from(line)) {
+                        Ok(()) => left_out.set(0),
+                        Err(_) => left_out.set(left_out.get() + 1),
+                    }
+                });
+                state.traces.insert(serial, id);
+            }));
+        }
+        Some(body)
+    }
+}
+
+/// What a trace tells, a line an event.
+pub struct TraceBody {
+    told: mpsc::Receiver<Bytes>,
+    end: Pin<Box<Sleep>>,
+    desk: Arc<TraceDesk>,
+    serial: u64,
+    mailboxes: Vec<Arc<WorkerMailbox>>,
+}
+
+impl Body for TraceBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if let Poll::Ready(line) = self.told.poll_recv(cx) {
+            return Poll::Ready(line.map(|line| Ok(Frame::data(line))));
+        }
+        self.end.as_mut().poll(cx).map(|()| None)
+    }
+}
+
+impl Drop for TraceBody {
+    fn drop(&mut self) {
+        self.desk.count.fetch_sub(1, Ordering::Relaxed);
+        for mailbox in &self.mailboxes {
+            let serial = self.serial;
+            mailbox.call(Box::new(move |_, state: &mut State| {
+                if let Some(id) = state.traces.remove(&serial) {
+                    state.hub.end_trace(id);
+                }
+            }));
+        }
+    }
+}
+
+/// An event as people and programs read it.
+fn describe(event: &TraceEvent<'_>, payloads: bool) -> Map<String, Value> {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH);
+    let time = time.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(0));
+    let mut line = Map::new();
+    let mut put = |name: &str, value: Value| drop(line.insert(name.to_owned(), value));
+    put("time", json!(time));
+    for (name, value) in [("user", event.user), ("client", event.client)] {
+        if !value.is_empty() {
+            put(name, json!(value));
+        }
+    }
+    if let Some(transport) = event.transport {
+        put("transport", json!(transport));
+    }
+    if let Some(channel) = event.channel {
+        put("channel", json!(channel));
+    }
+    if let Some(queued) = event.queued {
+        put("queued", json!(queued));
+    }
+    let (kind, details) = match &event.step {
+        Step::Command { number, request } => ("command", command(*number, *request, payloads)),
+        Step::Unreadable(why) => ("unreadable", json!({"why": why})),
+        Step::Refused { number, told, why } => {
+            ("refused", json!({"id": number, "told": told, "why": why}))
+        }
+        Step::Reply(reply) => self::reply(reply, payloads),
+        Step::Publications {
+            publications,
+            receivers,
+        } => {
+            let all = publications.iter();
+            let all = all.map(|publication| self::publication(publication, payloads));
+            let all: Vec<Value> = all.collect();
+            (
+                "publications",
+                json!({"publications": all, "receivers": receivers}),
+            )
+        }
+        Step::Parked { offset } => ("parked", json!({"offset": offset})),
+        Step::CaughtUp => ("caught_up", json!({})),
+        Step::Ended(end) => ("ended", json!({"code": end.code, "reason": end.reason})),
+        // The hub may know more than is shown here.
+        _ => ("other", json!({})),
+    };
+    put("event", json!(kind));
+    if let Value::Object(details) = details {
+        line.extend(details);
+    }
+    line
+}
+
+fn command(number: u32, request: Option<&Request<'_>>, payloads: bool) -> Value {
+    let shown = |data: Option<&[u8]>| data.map(|data| payload(data, payloads));
+    let (name, mut details) = match request {
+        None => ("pong", json!({})),
+        Some(Request::Connect(request)) => {
+            let ConnectRequest {
+                token,
+                data,
+                subs,
+                name,
+                version,
+                headers,
+            } = request;
+            let details = json!({
+                "has_token": !token.is_empty(), "name": name, "version": version, "data": shown(*data),
+                "subs": subs.iter().map(|(channel, sub)| (channel.to_string(), position(sub))).collect::<Map<_, _>>(),
+                // What is in them may be secret.
+                "headers": headers.keys().collect::<Vec<_>>(),
+            });
+            ("connect", details)
+        }
+        Some(Request::Subscribe(request)) => {
+            let mut details = position(request);
+            details["has_token"] = json!(!request.token.is_empty());
+            details["has_filter"] = json!(request.tags_filter.is_some());
+            details["delta"] = json!(request.delta);
+            details["data"] = json!(shown(request.data));
+            ("subscribe", details)
+        }
+        Some(Request::Unsubscribe(_)) => ("unsubscribe", json!({})),
+        Some(Request::Publish(request)) => ("publish", json!({"data": shown(request.data)})),
+        Some(Request::Presence(_)) => ("presence", json!({})),
+        Some(Request::PresenceStats(_)) => ("presence_stats", json!({})),
+        Some(Request::History(request)) => {
+            let since = request.since.as_ref();
+            let since = since.map(|since| json!({"offset": since.offset, "epoch": *since.epoch}));
+            let details =
+                json!({"limit": request.limit, "reverse": request.reverse, "since": since});
+            ("history", details)
+        }
+        Some(Request::Rpc(request)) => (
+            "rpc",
+            json!({"call": request.method, "data": shown(request.data)}),
+        ),
+        Some(Request::Send(request)) => ("send", json!({"data": shown(request.data)})),
+        Some(Request::Refresh(_)) => ("refresh", json!({})),
+        Some(Request::SubRefresh(_)) => ("sub_refresh", json!({})),
+        Some(_) => ("other", json!({})),
+    };
+    details["method"] = json!(name);
+    if number > 0 {
+        details["id"] = json!(number);
+    }
+    without_nulls(details)
+}
+
+fn reply(reply: &Reply, payloads: bool) -> (&'static str, Value) {
+    match reply {
+        Reply::Ping => ("ping", json!({})),
+        Reply::Answer(number, Err(error)) => {
+            let error =
+                json!({"code": error.code, "message": error.message, "temporary": error.temporary});
+            ("reply", json!({"id": number, "error": error}))
+        }
+        Reply::Answer(number, Ok(response)) => {
+            let mut details = without_nulls(self::response(response, payloads));
+            details["id"] = json!(number);
+            ("reply", details)
+        }
+        Reply::Push(push) => ("push", without_nulls(self::push(push, payloads))),
+    }
+}
+
+fn response(response: &Response, payloads: bool) -> Value {
+    let shown = |data: Option<&Bytes>| data.map(|data| payload(data, payloads));
+    match response {
+        Response::Connect(result) => {
+            let subs = result.subs.iter();
+            let subs = subs.map(|(channel, sub)| (channel.to_string(), subscribed(sub)));
+            json!({
+                "method": "connect", "client": *result.client, "ttl": result.ttl,
+                "subs": subs.collect::<Map<_, _>>(), "data": shown(result.data.as_ref()),
+            })
+        }
+        Response::Subscribe(result) => {
+            let mut details = subscribed(result);
+            details["method"] = json!("subscribe");
+            details["data"] = json!(shown(result.data.as_ref()));
+            details
+        }
+        Response::Unsubscribe => json!({"method": "unsubscribe"}),
+        Response::Publish => json!({"method": "publish"}),
+        Response::Presence(result) => {
+            json!({"method": "presence", "clients": result.presence.len()})
+        }
+        Response::PresenceStats(result) => json!({
+            "method": "presence_stats", "clients": result.num_clients, "users": result.num_users,
+        }),
+        Response::History(result) => json!({
+            "method": "history", "publications": result.publications.len(),
+            "offset": result.position.offset, "epoch": *result.position.epoch,
+        }),
+        Response::Rpc(result) => json!({"method": "rpc", "data": shown(result.data.as_ref())}),
+        Response::Refresh(result) => {
+            json!({"method": "refresh", "ttl": result.ttl})
+        }
+        Response::SubRefresh(result) => {
+            json!({"method": "sub_refresh", "ttl": result.ttl})
+        }
+        _ => json!({"method": "other"}),
+    }
+}
+
+fn push(push: &Push, payloads: bool) -> Value {
+    match push {
+        Push::Publication(_, publication) => {
+            let publications = [self::publication(publication, payloads)];
+            json!({"push": "publication", "publications": publications})
+        }
+        Push::Join(_, info) => json!({"push": "join", "who": *info.user, "whose": *info.client}),
+        Push::Leave(_, info) => json!({"push": "leave", "who": *info.user, "whose": *info.client}),
+        Push::Unsubscribe(_, end) => {
+            json!({"push": "unsubscribe", "code": end.code, "reason": end.reason})
+        }
+        Push::Subscribe(_, begin) => json!({
+            "push": "subscribe", "recoverable": begin.recoverable, "positioned": begin.positioned,
+            "offset": begin.position.offset,
+        }),
+        Push::Message(data) => json!({"push": "message", "data": payload(data, payloads)}),
+        Push::Connect(result) => json!({"push": "connect", "client": *result.client}),
+        Push::Refresh(result) => json!({"push": "refresh", "ttl": result.ttl}),
+        Push::Disconnect(end) => {
+            json!({"push": "disconnect", "code": end.code, "reason": end.reason})
+        }
+        _ => json!({"push": "other"}),
+    }
+}
+
+/// What a subscribe command says of the place to go on from.
+fn position(request: &SubscribeRequest<'_>) -> Value {
+    if request.recover {
+        json!({"recover": true, "offset": request.offset, "epoch": request.epoch})
+    } else {
+        json!({})
+    }
+}
+
+fn subscribed(result: &SubscribeResult) -> Value {
+    json!({
+        "recoverable": result.recoverable, "positioned": result.positioned,
+        "was_recovering": result.was_recovering, "recovered": result.recovered,
+        "publications": result.publications.len(), "offset": result.offset, "epoch": *result.epoch,
+        "ttl": result.ttl,
+    })
+}
+
+fn publication(publication: &Publication, payloads: bool) -> Value {
+    let publisher = publication.info.as_ref().map(|info| &*info.user);
+    let mut details = json!({
+        "offset": publication.offset, "user": publisher, "data": payload(&publication.data, payloads),
+    });
+    if !publication.tags.is_empty() {
+        details["tags"] = json!(publication.tags);
+    }
+    without_nulls(details)
+}
+
+/// A payload where it may be seen, or its size.
+fn payload(data: &[u8], is_shown: bool) -> Value {
+    if is_shown && let Ok(data) = serde_json::from_slice(data) {
+        return data;
+    }
+    json!({"bytes": data.len()})
+}
+
+fn without_nulls(mut details: Value) -> Value {
+    if let Value::Object(fields) = &mut details {
+        fields.retain(|_, value| !value.is_null());
+    }
+    details
+}
+
+/// At most so many at a time.
+pub(crate) const MAX_TRACES: usize = 16;
+
+/// How many lines may wait for a reader.
+const MAX_WAITING: usize = 4096;
