@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use crate::config::Config;
 use crate::descriptors;
 use crate::door::address::AddressKey;
+use crate::door::admission::Admission;
 use crate::door::entry::Doors;
 use crate::door::{UserHeader, WebSocketPolicy};
 use crate::drain::Stage;
@@ -127,6 +128,8 @@ pub(crate) fn start(
     let (visits, visitors): (Vec<_>, Vec<_>) =
         (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
     let (stage, at) = watch::channel(Stage::Serving);
+    let admission = Admission::new(config.connection_limit, config.connection_rate_limit);
+    let admission = Arc::new(admission);
     let shared = Arc::new(Shared {
         start: Instant::now(),
         hub: Arc::clone(&config.hub),
@@ -141,12 +144,16 @@ pub(crate) fn start(
             unidirectional: config.doors.unidirectional,
             plain: config.doors.plain,
             user_header: UserHeader(config.user_header.clone()),
+            uni: Arc::clone(&config.uni),
+            admission: Arc::clone(&admission),
         },
         http: Arc::clone(&config.http),
         doors: Arc::new(Doors::new(
             config.doors.clone(),
             config.http.origins.clone(),
             addresses,
+            Arc::clone(&config.uni),
+            admission,
         )),
         identity,
         mailboxes: (0..workers).map(|_| Arc::default()).collect(),

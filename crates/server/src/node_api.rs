@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 
+use crate::door::admission::TooMany;
 use crate::door::websocket::Manner;
 use crate::door::{self, Opened, rewind::Rewind};
 use crate::drain::Stage;
@@ -351,6 +352,10 @@ impl Node for WorkerNode {
         }
         let proxies = self.shared.proxies.as_ref();
         snapshot.proxies = proxies.map_or_else(Vec::new, |proxies| proxies.numbers());
+        snapshot.turned_away = TooMany::ALL.map(|why| {
+            let admission = &self.shared.doors.admission;
+            (why.name(), admission.refused(why))
+        });
         snapshot.clients = load.clients;
         snapshot.subscriptions = load.subscriptions;
         snapshot.users = load.users.len() as u64;

@@ -529,6 +529,60 @@ fn what_tokens_fill_into_the_url_of_a_key_set_is_a_group_and_no_host() {
 }
 
 #[test]
+fn what_unidirectional_doors_say_is_checked() {
+    let disconnects = |text: &str| {
+        format!(
+            "[client.connect_code_to_unidirectional_disconnect]\nenabled = true\ntransforms = [{text}]\n"
+        )
+    };
+    let responses = |text: &str| {
+        format!("[doors.connect_code_to_http_response]\nenabled = true\ntransforms = [{text}]\n")
+    };
+    load(&disconnects(
+        "{ code = 109, to = { code = 4501, reason = \"x\" } }",
+    ))
+    .unwrap();
+    load(&responses("{ code = 109, to = { status_code = 204 } }")).unwrap();
+    let twice =
+        "{ code = 1, to = { status_code = 401 } }, { code = 1, to = { status_code = 402 } }";
+    for (text, expected) in [
+        (
+            disconnects("{ to = { code = 4501 } }"),
+            "transforms[0].code: is required",
+        ),
+        (
+            disconnects("{ code = 109 }"),
+            "transforms[0].to: is required",
+        ),
+        (
+            disconnects("{ code = 109, to = { code = 4501 } }"),
+            "the reason is required",
+        ),
+        (
+            disconnects("{ code = 109, to = { code = 4501, reason = \"1\" } }"),
+            "the reason is JSON",
+        ),
+        (
+            disconnects("{ code = 109, to = { code = 5000, reason = \"x\" } }"),
+            "5000 is not between 3000 and 4999",
+        ),
+        (
+            responses("{ code = 109, to = { status_code = 101 } }"),
+            "101 is not between 200 and 599",
+        ),
+        (responses(twice), "transforms[1].code: 1 is there twice"),
+    ] {
+        let problem = problem(&text);
+        assert!(problem.contains(expected), "{problem}");
+    }
+    let idle = disconnects("{ code = 109, to = { code = 4501, reason = \"x\" } }");
+    let config = load(&idle.replace("enabled = true", "")).unwrap();
+    let mut warnings = config.warnings.iter();
+    assert!(warnings.any(|text| text.contains("they don't count")));
+    assert!(problem("rpc.ping = { enabled = true, method = \"\" }").contains("rpc.ping.method"));
+}
+
+#[test]
 fn to_believe_any_signature_is_warned_of() {
     let config = load("client.insecure_skip_token_signature_verify = true").unwrap();
     let mut warnings = config.warnings.iter();

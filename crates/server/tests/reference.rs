@@ -28,6 +28,7 @@ const fn table(name: &'static str, source: &'static str, structure: &'static str
 const SERVER: &str = "crates/server/src/config/mod.rs";
 const CONNECTIONS: &str = "crates/server/src/config/client.rs";
 const CLIENT: &str = "crates/hub/src/config/client.rs";
+const UNI: &str = "crates/server/src/config/uni.rs";
 const PROXY: &str = "crates/server/src/config/proxy.rs";
 const RATES: &str = "crates/hub/src/config/rate_limit.rs";
 const CHANNEL: &str = "crates/hub/src/config/channel.rs";
@@ -47,6 +48,8 @@ const TABLES: &[Table] = &[
         CLIENT,
         "PersonalChannelOptions",
     ),
+    table(UNI_DISCONNECTS, UNI, "DisconnectTransforms"),
+    table(UNI_DISCONNECT, UNI, "DisconnectTransform"),
     table(
         "client.rate_limit.client_command",
         RATES,
@@ -64,9 +67,12 @@ const TABLES: &[Table] = &[
     table(TRANSFORMS, PROXY, "StatusTransform"),
     table("client.proxy.connect.http.tls", PROXY, "ProxyTlsOptions"),
     table("rpc", PROXY, "RpcOptions"),
+    table("rpc.ping", PROXY, "RpcPingOptions"),
     table("rpc.without_namespace", PROXY, "RpcNamespaceOptions"),
     table("websocket", SERVER, "WebSocketOptions"),
     table("doors", SERVER, "DoorOptions"),
+    table(UNI_RESPONSES, UNI, "ResponseTransforms"),
+    table(UNI_RESPONSE, UNI, "ResponseTransform"),
     table("health", SERVER, "HealthOptions"),
     table("prometheus", SERVER, "PrometheusOptions"),
     table("shutdown", SERVER, "ShutdownOptions"),
@@ -74,6 +80,11 @@ const TABLES: &[Table] = &[
 ];
 
 const TRANSFORMS: &str = "client.proxy.connect.http.status_to_code_transforms";
+
+const UNI_DISCONNECTS: &str = "client.connect_code_to_unidirectional_disconnect";
+const UNI_DISCONNECT: &str = "client.connect_code_to_unidirectional_disconnect.transforms";
+const UNI_RESPONSES: &str = "doors.connect_code_to_http_response";
+const UNI_RESPONSE: &str = "doors.connect_code_to_http_response.transforms";
 
 /// Tables with the options of another.
 fn likes() -> Vec<OptionTable> {
@@ -202,7 +213,7 @@ fn type_name(kind: &str) -> Option<&'static str> {
         "LogLevel" => "`none`, `error`, `warn`, `info`, `debug` or `trace`",
         "Option<Vec<String>>" | "Vec<String>" => "list of texts",
         "BTreeMap<String, String>" => "table of texts",
-        "Option<ToError>" | "Option<ToDisconnect>" => "table",
+        "Option<ToError>" | "Option<ToDisconnect>" | "Option<ToResponse>" => "table",
         "Vec<ApiKeyOptions>"
         | "NamespaceOptions"
         | "Vec<NamespaceOptions>"
@@ -216,6 +227,11 @@ fn type_name(kind: &str) -> Option<&'static str> {
         | "Http2Options"
         | "TlsOptions"
         | "Vec<CertificateOptions>"
+        | "DisconnectTransforms"
+        | "Vec<DisconnectTransform>"
+        | "ResponseTransforms"
+        | "Vec<ResponseTransform>"
+        | "RpcPingOptions"
         | "RateLimitOptions" => return None,
         other => panic!("tell the reference what to call the type {other}"),
     })
@@ -245,6 +261,15 @@ fn introduction(table: &str) -> Option<&'static str> {
              `[channel.proxy.sub_refresh]` and `[rpc.proxy]`, and with it in `[client.proxy.refresh]`. With a `name`, they make \
              an endpoint that namespaces can choose: one `[[proxies]]` each."
         }
+        UNI_DISCONNECTS => {
+            "How unidirectional connections end that come to nothing because of an error. Where nothing is said here, 109 \
+             and 110 become 3005, 111 becomes 3013, 103 becomes 3507, and all others 3004."
+        }
+        UNI_RESPONSES => {
+            "How `/connection/uni_sse` and `/connection/uni_http_stream` answer whom they don't let in."
+        }
+        UNI_DISCONNECT | UNI_RESPONSE => "One table for each code.",
+        "rpc.ping" => "A method that the server itself answers, with nothing.",
         TRANSFORMS => "One table for each status that means something.",
         "http_api.keys" => {
             "One table for each key. Several may be right at a time, so a key is changed by adding the new one, and \
@@ -280,6 +305,7 @@ fn default(code: &str, kind: &str, docs: &str) -> Value {
             json!(said[..end].replace(' ', ""))
         }
         kind if kind.starts_with("list of ") => json!([]),
+        kind if kind.starts_with('`') && unset => json!(""),
         "text" if unset || said.is_none() => json!(""),
         _ => said
             .and_then(quoted)
@@ -305,7 +331,11 @@ fn reference() -> Reference {
         name: table.name.to_owned(),
         repeated: matches!(
             table.name,
-            "http_api.keys" | "http_server.tls.certificates" | TRANSFORMS
+            "http_api.keys"
+                | "http_server.tls.certificates"
+                | TRANSFORMS
+                | UNI_DISCONNECT
+                | UNI_RESPONSE
         ),
         like: None,
         introduction: introduction(table.name).map(str::to_owned),

@@ -33,6 +33,8 @@ pub struct ChannelOptions {
     pub user_boundary: String,
     /// What stands between those users. Default: `,`.
     pub user_separator: String,
+    /// What may be published where the namespace says nothing else: see there. Default: `json`.
+    pub publication_data_format: DataFormat,
     /// Channels whose names begin with `/` belong to the namespace whose `pattern` they match, and those
     /// that match none are unknown. Default: no.
     pub patterns: bool,
@@ -51,6 +53,7 @@ impl Default for ChannelOptions {
             namespace_boundary: ":".into(),
             user_boundary: "#".into(),
             user_separator: ",".into(),
+            publication_data_format: DataFormat::Json,
             patterns: false,
             without_namespace: NamespaceOptions::default(),
             namespaces: Vec::new(),
@@ -134,7 +137,7 @@ pub struct NamespaceOptions {
     pub allow_user_limited_channels: bool,
     /// What may be published. `binary` is for channels whose subscribers all speak Protobuf: a JSON
     /// connection to which something else than JSON would have to be sent is closed (3506). Default:
-    /// `json`.
+    /// empty, that of `channel.publication_data_format`.
     pub publication_data_format: DataFormat,
     /// Of which publications subscribers may know: a tags filter as JSON, such as
     /// `{"key":"owner","cmp":"eq","val":"{{user}}"}`, in which `{{user}}` stands for the subscriber's user id
@@ -265,9 +268,12 @@ pub enum SlowConsumerOption {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub enum DataFormat {
-    /// Any JSON value.
+    /// What [`ChannelOptions::publication_data_format`] says; there, [`Json`](Self::Json).
     #[default]
-    #[serde(rename = "json", alias = "")]
+    #[serde(rename = "")]
+    Inherited,
+    /// Any JSON value.
+    #[serde(rename = "json")]
     Json,
     /// A JSON object.
     #[serde(rename = "json_object")]
@@ -279,6 +285,23 @@ pub enum DataFormat {
 }
 
 impl ChannelOptions {
+    /// Gives namespaces that say nothing of it what is said for all.
+    pub(super) fn inherit(&mut self) {
+        if self.publication_data_format == DataFormat::Inherited {
+            self.publication_data_format = DataFormat::Json;
+        }
+        let format = self.publication_data_format;
+        for namespace in self
+            .namespaces
+            .iter_mut()
+            .chain([&mut self.without_namespace])
+        {
+            if namespace.publication_data_format == DataFormat::Inherited {
+                namespace.publication_data_format = format;
+            }
+        }
+    }
+
     /// The options of all namespaces, and of channels without one.
     pub(crate) fn all(&self) -> impl Iterator<Item = &NamespaceOptions> {
         std::iter::once(&self.without_namespace).chain(&self.namespaces)

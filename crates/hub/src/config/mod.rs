@@ -35,6 +35,8 @@ pub struct HubConfig {
     pub(crate) verifier: Option<Arc<Verifier>>,
     /// The same for subscription tokens.
     pub(crate) subscription_verifier: Option<Arc<Verifier>>,
+    /// The RPC method that the hub itself answers.
+    pub(crate) ping_method: Option<Box<str>>,
     /// How often clients may do what; and how often users did, whatever hub they are with.
     pub(crate) limits: Limits,
     /// The connections of users, whatever hub they are with.
@@ -55,11 +57,12 @@ impl HubConfig {
     /// The first option that can't be as it is, and why.
     pub fn new(
         client: ClientOptions,
-        channel: ChannelOptions,
+        mut channel: ChannelOptions,
         verifier: Option<Arc<Verifier>>,
     ) -> Result<Self, ConfigError> {
         client.check()?;
         channel.check()?;
+        channel.inherit();
         let personal = &client
             .subscribe_to_user_personal_channel
             .personal_channel_namespace;
@@ -91,6 +94,7 @@ impl HubConfig {
             patterns,
             limits: Limits::new(&client, &channel),
             seats: Arc::new(Seats::new(&client)),
+            ping_method: None,
             client,
             channel,
             subscription_verifier: verifier.clone(),
@@ -103,6 +107,16 @@ impl HubConfig {
     pub fn with_subscription_verifier(self, verifier: Arc<Verifier>) -> Self {
         Self {
             subscription_verifier: Some(verifier),
+            ..self
+        }
+    }
+
+    /// Has calls of an RPC method answered with nothing, whatever the application says: clients can measure by it
+    /// how long an answer takes.
+    #[must_use]
+    pub fn with_ping_method(self, method: &str) -> Self {
+        Self {
+            ping_method: Some(method.into()),
             ..self
         }
     }

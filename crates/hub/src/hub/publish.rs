@@ -131,7 +131,7 @@ impl Hub {
 /// Whether a JSON value is what the namespace wants.
 pub(super) fn check_format(format: DataFormat, data: &[u8]) -> Result<(), ErrorCode> {
     match format {
-        DataFormat::Json | DataFormat::Binary => Ok(()),
+        DataFormat::Inherited | DataFormat::Json | DataFormat::Binary => Ok(()),
         DataFormat::JsonObject if data.trim_ascii_start().first() == Some(&b'{') => Ok(()),
         DataFormat::JsonObject => Err(ErrorCode::BadRequest),
     }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tautline_protocol::message::{
-    ClientInfo, ConnectRequest, RpcRequest, SendRequest, SubscribeRequest, Text,
+    ClientInfo, ConnectRequest, RpcRequest, RpcResult, SendRequest, SubscribeRequest, Text,
 };
-use tautline_protocol::{Disconnect, ErrorCode};
+use tautline_protocol::{Disconnect, ErrorCode, Response};
 
 use super::ask::{AskedCommand, Guest, KeptFilter, Subject};
 use super::connect::Identity;
@@ -176,6 +176,9 @@ impl Hub {
         request: &RpcRequest<'_>,
         out: &mut O,
     ) -> Result<Progress, Refusal> {
+        if self.config.ping_method.as_deref() == Some(&*request.method) {
+            return Ok(Progress::Answer(Response::Rpc(RpcResult::default())));
+        }
         let Some(client) = self.client(id).filter(|_| self.asks(Interests::RPC)) else {
             let why = "neither a handler nor a proxy answers calls";
             return Err(self.because(why, ErrorCode::NotAvailable.into()));

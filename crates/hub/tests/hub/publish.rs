@@ -145,6 +145,22 @@ fn a_namespace_may_want_objects() {
 }
 
 #[test]
+fn what_all_namespaces_want_is_said_once() {
+    let mut setup = Setup::default();
+    setup.channel.publication_data_format = DataFormat::JsonObject;
+    let room = &mut setup.channel.namespaces[0];
+    room.publication_data_format = DataFormat::Json;
+    let mut world = World::with(setup);
+    let client = world.connect(0);
+    for (channel, code) in [("news", 107), ("room:a", 0)] {
+        let request = json!({"channel": channel, "data": 1});
+        let heard = world.tell(client, json!({"id": 3, "publish": request}));
+        let found = heard[0]["error"]["code"].as_u64().unwrap_or(0);
+        assert_eq!(found, code, "{channel}");
+    }
+}
+
+#[test]
 fn an_entry_of_a_map_is_refused() {
     let mut world = World::new();
     let client = world.connect(0);

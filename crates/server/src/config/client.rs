@@ -2,8 +2,11 @@
 
 use serde::Deserialize;
 use serde::de::IntoDeserializer as _;
+use tautline_hub::rate::{self, Rate};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+
+use super::uni::DisconnectTransforms;
 
 /// What the server itself has to know of connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -20,14 +23,25 @@ pub(super) struct ConnectionOptions {
     /// Tokens are believed whoever made them: no signature is checked, so everybody can be anybody. Only for tests
     /// behind a closed door. Default: no.
     pub insecure_skip_token_signature_verify: bool,
+    /// How many connections clients may have on this node, by whatever door; what is beyond gets 503. 0 for any
+    /// number. Default: 0.
+    pub connection_limit: usize,
+    /// How many new ones this node takes; what is beyond gets 503. Default: `off`.
+    #[serde(deserialize_with = "rate::deserialize")]
+    pub connection_rate_limit: Option<Rate>,
+    /// How unidirectional connections end that come to nothing.
+    pub connect_code_to_unidirectional_disconnect: DisconnectTransforms,
 }
 
 impl ConnectionOptions {
     /// Their names.
-    pub(super) const KEYS: [&str; 3] = [
+    pub(super) const KEYS: [&str; 6] = [
         "allowed_origins",
         "user_id_http_header",
         "insecure_skip_token_signature_verify",
+        "connection_limit",
+        "connection_rate_limit",
+        "connect_code_to_unidirectional_disconnect",
     ];
 
     /// Takes them out of the table.

@@ -71,6 +71,9 @@ impl Config {
             tls: None,
             websocket: WebSocketOptions::default(),
             doors: DoorOptions::default(),
+            uni: Arc::default(),
+            connection_limit: 0,
+            connection_rate_limit: None,
             user_header: None,
             token: TokenOptions {
                 hmac_secret_key: Some(secret),

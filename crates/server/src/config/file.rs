@@ -23,7 +23,7 @@ use super::{
     Problem, PrometheusOptions, ProxyOptions, RpcOptions, ShutdownOptions, TokenOptions,
     WebSocketOptions,
 };
-use super::{proxy, suggest, token};
+use super::{elsewhere, proxy, suggest, token, uni};
 use crate::http::Settings;
 use crate::http::origin::OriginPolicy;
 use crate::tls::{CHECK_INTERVALS, Tls};
@@ -192,6 +192,10 @@ fn check(written: Written) -> Result<Config, Unusable> {
         rpc,
         proxies,
     } = tables;
+    let ping = rpc.ping.enabled.then(|| rpc.ping.method.clone());
+    if ping.as_ref().is_some_and(String::is_empty) {
+        return Err(Unusable::new("rpc.ping.method", "is required"));
+    }
     (backend.rpc, backend.named) = (rpc, proxies);
     let origins = OriginPolicy::new(allowed_origins)
         .map_err(|error| Unusable::new("client.allowed_origins", error.to_string()))?;
@@ -231,6 +235,8 @@ fn check(written: Written) -> Result<Config, Unusable> {
     }
     let asks = backend.client.connect.enabled;
     let mut warnings = warnings(&client, &token, asks, &connections, &http_api);
+    let transforms = &connections.connect_code_to_unidirectional_disconnect;
+    let uni = uni::rules(transforms, &doors, &mut warnings)?;
     let proxies = proxy::settings(&backend, &channel, &mut warnings)?;
     let tables = [
         (token::CONNECTION, Some(&token)),
@@ -251,6 +257,10 @@ fn check(written: Written) -> Result<Config, Unusable> {
     })?;
     let hub = match subscription_verifier {
         Some(verifier) => hub.with_subscription_verifier(verifier),
+        None => hub,
+    };
+    let hub = match ping {
+        Some(method) => hub.with_ping_method(&method),
         None => hub,
     };
     let tls = http_server.tls;
@@ -294,6 +304,9 @@ fn check(written: Written) -> Result<Config, Unusable> {
         }),
         websocket,
         doors,
+        uni: Arc::new(uni),
+        connection_limit: connections.connection_limit,
+        connection_rate_limit: connections.connection_rate_limit,
         user_header,
         token,
         keys,
@@ -404,6 +417,9 @@ fn explanation(error: &toml::de::Error, entries: &[Entry]) -> String {
             ),
             None => format!("{path}: `{}` is not known, expected {list}", unknown.name),
         };
+    }
+    if let Some(explanation) = elsewhere::explain(path) {
+        return format!("unknown key `{path}`; {explanation}");
     }
     let table = path
         .strip_suffix(unknown.name)

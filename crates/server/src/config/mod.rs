@@ -33,6 +33,7 @@
 mod api;
 mod client;
 mod dev;
+mod elsewhere;
 mod file;
 mod json;
 mod options;
@@ -41,6 +42,7 @@ mod proxy;
 mod source;
 mod suggest;
 mod token;
+mod uni;
 mod yaml;
 
 use std::fmt;
@@ -55,8 +57,10 @@ use serde::Deserialize;
 use tautline_auth::{Pattern, Secret};
 use tautline_hub::config::{HubConfig, duration};
 use tautline_hub::engine::memory::MemoryOptions;
+use tautline_hub::rate::Rate;
 use thiserror::Error;
 
+use crate::door::UniRules;
 use crate::http::Settings;
 use crate::http::api::{ApiLimits, ErrorMode};
 use crate::keys::KeySource;
@@ -64,13 +68,17 @@ use crate::proxy::settings::Settings as ProxySettings;
 use crate::tls::Tls;
 
 pub use self::dev::DEV_API_KEY;
+pub use self::elsewhere::{ELSEWHERE, Elsewhere, Here};
 pub use self::options::{OptionEntry, OptionTable, Reference};
 pub use self::proxy::{
     ChannelProxies, ClientProxies, ProxyHttpOptions, ProxyOptions, ProxyTlsOptions,
-    RpcNamespaceOptions, RpcOptions, StatusTransform, ToDisconnect, ToError,
+    RpcNamespaceOptions, RpcOptions, RpcPingOptions, StatusTransform, ToDisconnect, ToError,
 };
 pub use self::source::Overrides;
 use self::source::{Format, Source};
+pub use self::uni::{
+    DisconnectTransform, DisconnectTransforms, ResponseTransform, ResponseTransforms, ToResponse,
+};
 
 /// A configuration that has been checked.
 pub struct Config {
@@ -92,6 +100,12 @@ pub struct Config {
     pub websocket: WebSocketOptions,
     /// The ways in beside it.
     pub doors: DoorOptions,
+    /// What the unidirectional ones say.
+    pub(crate) uni: Arc<UniRules>,
+    /// How many connections there may be; 0 for any number.
+    pub connection_limit: usize,
+    /// How many new ones; `None` for as many as come.
+    pub connection_rate_limit: Option<Rate>,
     /// The header field that names the user of a client without a token.
     pub user_header: Option<HeaderName>,
     /// Keys of tokens, for `tautline token`.
@@ -419,6 +433,13 @@ pub struct DoorOptions {
     /// How many sessions may be there at once whose messages leave in HTTP responses, on the whole
     /// node. Default: 100,000.
     pub max_sessions: usize,
+    /// Whether clients of `/connection/uni_websocket` are told in a message, too, why their connection ends, before
+    /// the Close frame that says so. Default: yes.
+    pub uni_websocket_disconnect_push: bool,
+    /// Whether publications that leave together are one message for them, a line each. Default: no, each is a message.
+    pub uni_websocket_join_messages: bool,
+    /// How the other unidirectional doors answer whom they don't let in.
+    pub connect_code_to_http_response: ResponseTransforms,
 }
 
 impl Default for DoorOptions {
@@ -432,6 +453,9 @@ impl Default for DoorOptions {
             plain: true,
             request_size_limit: 64 * 1024,
             max_sessions: 100_000,
+            uni_websocket_disconnect_push: true,
+            uni_websocket_join_messages: false,
+            connect_code_to_http_response: ResponseTransforms::default(),
         }
     }
 }

@@ -41,6 +41,8 @@ pub struct ChannelProxies {
 pub struct RpcOptions {
     /// What ends the name of the namespace in the name of a method. Default: `:`.
     pub namespace_boundary: String,
+    /// A method that the server itself answers.
+    pub ping: RpcPingOptions,
     /// Methods without a namespace.
     pub without_namespace: RpcNamespaceOptions,
     /// Namespaces of methods, each with a `name` of its own.
@@ -53,9 +55,29 @@ impl Default for RpcOptions {
     fn default() -> Self {
         Self {
             namespace_boundary: ":".into(),
+            ping: RpcPingOptions::default(),
             without_namespace: RpcNamespaceOptions::default(),
             namespaces: Vec::new(),
             proxy: ProxyOptions::default(),
+        }
+    }
+}
+
+/// `[rpc.ping]`: a method that the server itself answers, with nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RpcPingOptions {
+    /// Whether there is one, for clients that measure how long an answer takes. Default: no.
+    pub enabled: bool,
+    /// Its name. Default: `ping`.
+    pub method: String,
+}
+
+impl Default for RpcPingOptions {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            method: "ping".into(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The doors that are made of plain HTTP: which request is for which of them, and what they share.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -16,7 +17,9 @@ use tautline_hub::{Frame, SessionId, Transport};
 use tautline_protocol::Encoding;
 
 use super::address::{AddressKey, Place};
+use super::admission::{self, Admission};
 use super::gate;
+use super::uni::UniRules;
 use super::{emulation, plain, poll, streams};
 use crate::config::DoorOptions;
 use crate::embed;
@@ -37,16 +40,26 @@ pub(crate) struct Doors {
     pub(crate) options: DoorOptions,
     pub(crate) origins: OriginPolicy,
     pub(crate) addresses: AddressKey,
+    pub(crate) uni: Arc<UniRules>,
+    pub(crate) admission: Arc<Admission>,
     /// How many sessions there are whose messages leave in the bodies of HTTP responses.
     sessions: AtomicUsize,
 }
 
 impl Doors {
-    pub(crate) fn new(options: DoorOptions, origins: OriginPolicy, addresses: AddressKey) -> Self {
+    pub(crate) fn new(
+        options: DoorOptions,
+        origins: OriginPolicy,
+        addresses: AddressKey,
+        uni: Arc<UniRules>,
+        admission: Arc<Admission>,
+    ) -> Self {
         Self {
             options,
             origins,
             addresses,
+            uni,
+            admission,
             sessions: AtomicUsize::new(0),
         }
     }
@@ -163,6 +176,7 @@ impl Entry<'_> {
         commands: Commands,
         frame: impl Into<Option<Frame<'f>>>,
     ) -> Result<Seat, Refused> {
+        let place = self.doors.admission.enter()?;
         let permit = self.doors.admit().ok_or_else(too_many)?;
         let stream = self.worker.turn(|now, state| {
             let id = state.open(now, transport, self.request.clone(), self.user.clone());
@@ -190,7 +204,7 @@ impl Entry<'_> {
             worker: Rc::clone(self.worker),
             id,
             stream,
-            _permit: permit,
+            _permit: (permit, place),
         })
     }
 
@@ -234,7 +248,7 @@ pub(crate) struct Seat {
     pub(crate) worker: Rc<Worker>,
     pub(crate) id: SessionId,
     pub(crate) stream: Rc<RefCell<Stream>>,
-    _permit: Permit,
+    _permit: (Permit, Option<admission::Permit>),
 }
 
 impl Seat {
@@ -246,6 +260,20 @@ impl Seat {
                 .hub
                 .receive(now, self.id, frame, &mut state.connections);
         });
+    }
+
+    /// Resolves when there is something to tell the client, or nothing more. Dropping it changes nothing.
+    pub(crate) async fn news(&self) {
+        poll_fn(|cx| {
+            let mut stream = self.stream.borrow_mut();
+            stream.register(cx);
+            if stream.has_news() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
     }
 
     /// Tells the hub if it waits for the queue to be empty, and it is.

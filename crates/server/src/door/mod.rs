@@ -5,6 +5,7 @@
 //! HTTP side gets the bytes as if nobody had read them. One that begins as HTTP/2 does is [`http2`]'s.
 
 pub(crate) mod address;
+pub(crate) mod admission;
 mod emulation;
 pub(crate) mod entry;
 mod gate;
@@ -35,7 +36,9 @@ use tautline_websocket::proto::handshake::{
 };
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
+use self::admission::Admission;
 use self::rewind::Rewind;
+pub(crate) use self::uni::UniRules;
 pub(crate) use self::user::UserHeader;
 use self::websocket::Manner;
 use crate::embed;
@@ -72,6 +75,10 @@ pub(crate) struct WebSocketPolicy {
     pub(crate) plain: bool,
     /// Who clients are without a token.
     pub(crate) user_header: UserHeader,
+    /// What the options say of `/connection/uni_websocket`.
+    pub(crate) uni: Arc<UniRules>,
+    /// How many connections there may be.
+    pub(crate) admission: Arc<Admission>,
 }
 
 /// Who opens WebSockets at a path.
@@ -116,14 +123,16 @@ impl WebSocketPolicy {
                 Some(opening.host().as_bytes()),
             )
             .map_err(|refusal| Refusal::new(OriginRefusal::STATUS.as_u16(), refusal.to_string()))?;
-        match caller {
-            Caller::Sdk => Ok(Self::accept_sdk(opening, query)),
-            Caller::Uni => uni::accept(opening, query),
+        let (acceptance, manner) = match caller {
+            Caller::Sdk => Self::accept_sdk(opening, query),
+            Caller::Uni => uni::accept(opening, query, &self.uni)?,
             Caller::Plain => {
                 let cookies = cookies.and_then(|cookies| std::str::from_utf8(cookies).ok());
-                plain::accept(opening, query, cookies.filter(|_| self.trusts(opening)))
+                plain::accept(opening, query, cookies.filter(|_| self.trusts(opening)))?
             }
-        }
+        };
+        let permit = self.admission.enter()?;
+        Ok((acceptance, Manner { permit, ..manner }))
     }
 
     /// Whether a page's cookies count: not those of one that only a `*` lets in.

@@ -4,6 +4,7 @@
 //! that go one way tell pushes alone, as [`Uni`] puts them.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::{Method, Request, header};
 use tautline_hub::Transport;
@@ -12,7 +13,7 @@ use tautline_protocol::Encoding;
 use super::entry::{Commands, Entry, Refused, Response, bad_request, frame};
 use super::gate;
 use super::query::Query;
-use super::uni::{self, Uni};
+use super::uni::{self, Met, Uni};
 use crate::http::RequestBody;
 use crate::http::body;
 use crate::worker::stream::Stream;
@@ -77,7 +78,7 @@ pub(crate) async fn uni_http_stream(entry: &Entry<'_>, request: Request<RequestB
     let version = request.version();
     let connect = text(read(entry, request).await?.into())?;
     let stream = Stream::new(Encoding::Json, Framing::Lines).with_line(Rc::clone(entry.line));
-    uni(entry, "uni_http_stream", stream, &connect, LINES, version)
+    uni(entry, "uni_http_stream", stream, &connect, LINES, version).await
 }
 
 /// `GET /connection/uni_sse?cf_connect=…`, or `POST` with the same as its body.
@@ -88,10 +89,11 @@ pub(crate) async fn uni_sse(entry: &Entry<'_>, request: Request<RequestBody>) ->
         Method::POST => text(read(entry, request).await?.into())?,
         _ => return Err(gate::other_method(request.method(), "GET, POST, OPTIONS")),
     };
-    uni(entry, "uni_sse", events(entry), &connect, EVENTS, version)
+    let stream = Stream::new(Encoding::Json, Framing::Events).with_line(Rc::clone(entry.line));
+    uni(entry, "uni_sse", stream, &connect, EVENTS, version).await
 }
 
-fn uni(
+async fn uni(
     entry: &Entry<'_>,
     name: &'static str,
     stream: Stream,
@@ -100,10 +102,22 @@ fn uni(
     version: http::Version,
 ) -> Answer {
     let command = uni::connect_command(connect).map_err(|error| bad_request(&error))?;
-    let stream = stream.with_voice(Box::new(Uni::default()));
+    let rules = &entry.doors.uni;
+    let met = rules.responses.is_some().then(Met::default);
+    let voice = Uni::of_stream(Arc::clone(rules), met.clone());
+    let stream = stream.with_voice(Box::new(voice));
     let transport = Transport::one_way(name, Encoding::Json);
     let frame = tautline_hub::Frame::Json(&command);
     let seat = entry.open(transport, stream, Commands::None, frame)?;
+    if let Some(met) = met {
+        seat.news().await;
+        if let Some(Some(refusing)) = met.get() {
+            return Err(rules.response(refusing));
+        }
+    }
+    if content_type == EVENTS {
+        seat.stream.borrow_mut().push_first(FIRST_BYTES.into());
+    }
     Ok(entry.listen(seat, content_type, version))
 }
 

@@ -1,7 +1,10 @@
 //! The unidirectional form of the protocol: one request to connect, then pushes alone.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tautline_hub::Transport;
@@ -9,17 +12,104 @@ use tautline_protocol::message::Push;
 use tautline_protocol::{Disconnect, Encoding, ErrorCode, json};
 use tautline_websocket::proto::handshake::{Acceptance, Opening, Refusal};
 
+use super::entry::Refused;
 use super::query::Query;
 use super::websocket::{Ear, Manner};
-use crate::worker::voice::{Speech, Voice};
+use crate::http::respond;
+use crate::worker::voice::{Framing, Speech, Voice};
 
 const ANSWER: &[u8] = b"{\"id\":1,";
 const PUSH: &[u8] = b"{\"push\":";
 
+/// What the options say of these doors.
+#[derive(Debug)]
+pub(crate) struct UniRules {
+    /// How connections end that come to nothing because of an error, by its code.
+    pub(crate) disconnects: HashMap<u32, Disconnect>,
+    /// How plain HTTP answers whom it doesn't let in, by code; `None` for a 200 with a disconnect in it.
+    pub(crate) responses: Option<HashMap<u32, (StatusCode, String)>>,
+    /// Whether WebSockets are told in a push, too, why they end.
+    pub(crate) disconnect_push: bool,
+    /// Whether a WebSocket's messages that leave together are one, with a line each.
+    pub(crate) join_messages: bool,
+}
+
+impl Default for UniRules {
+    fn default() -> Self {
+        Self {
+            disconnects: HashMap::new(),
+            responses: None,
+            disconnect_push: true,
+            join_messages: false,
+        }
+    }
+}
+
+impl UniRules {
+    /// The end of a connection that comes to nothing because of an error.
+    fn disconnect_for(&self, code: u32) -> Disconnect {
+        let own = self.disconnects.get(&code).cloned();
+        own.unwrap_or_else(|| disconnect_for(code))
+    }
+
+    /// The response to a client that isn't let in.
+    pub(super) fn response(&self, refused: &Refusing) -> Refused {
+        let Refusing { error, disconnect } = refused;
+        let by_code = |code: u32| self.responses.as_ref()?.get(&code).cloned();
+        let response = error.and_then(by_code).or_else(|| by_code(disconnect.code));
+        let (status, body) = response.unwrap_or_else(|| {
+            let body = format!("The client can't connect: {}.\n", disconnect.reason);
+            (StatusCode::INTERNAL_SERVER_ERROR, body)
+        });
+        respond::text(status, body).into()
+    }
+}
+
+/// Why a client isn't let in.
+#[derive(Debug)]
+pub(super) struct Refusing {
+    /// The code of the error, if it was one.
+    error: Option<u32>,
+    disconnect: Disconnect,
+}
+
+/// What became of connecting, once that is known: `None` for a client that has come in.
+pub(super) type Met = Arc<OnceLock<Option<Refusing>>>;
+
 /// Says pushes without the replies around them, and the result of connecting as a push.
 #[derive(Debug, Default)]
 pub(crate) struct Uni {
+    rules: Arc<UniRules>,
+    is_socket: bool,
     is_over: bool,
+    met: Option<Met>,
+}
+
+impl Uni {
+    /// For WebSockets.
+    fn of_socket(rules: Arc<UniRules>) -> Self {
+        Self {
+            rules,
+            is_socket: true,
+            ..Self::default()
+        }
+    }
+
+    /// For the bodies of responses. What becomes of connecting is noted in `met`.
+    pub(super) fn of_stream(rules: Arc<UniRules>, met: Option<Met>) -> Self {
+        Self {
+            rules,
+            met,
+            ..Self::default()
+        }
+    }
+
+    fn note(&self, refusing: Option<Refusing>) {
+        if let Some(met) = &self.met {
+            // Only the first word counts.
+            let _ = met.set(refusing);
+        }
+    }
 }
 
 impl Voice for Uni {
@@ -31,10 +121,16 @@ impl Voice for Uni {
         if let Some(push) = push.and_then(|push| push.strip_suffix(b"}")) {
             speech.say(push);
         } else if let Some(answer) = message.strip_prefix(ANSWER) {
-            if let Some(disconnect) = refusal(message) {
+            if let Some(code) = failure(message) {
                 self.is_over = true;
+                let disconnect = self.rules.disconnect_for(code);
+                self.note(Some(Refusing {
+                    error: Some(code),
+                    disconnect: disconnect.clone(),
+                }));
                 return Some(disconnect);
             }
+            self.note(None);
             // `{"connect":…}` is what a push with the result looks like.
             speech.say(&[b"{", answer].concat());
         } else {
@@ -44,15 +140,36 @@ impl Voice for Uni {
         None
     }
 
+    fn messages(&mut self, messages: &[u8], speech: &mut Speech<'_>) -> Option<Disconnect> {
+        let mut pieces = messages.split(|byte| *byte == b'\n');
+        if !(self.is_socket && self.rules.join_messages) {
+            return pieces.find_map(|message| self.message(message, speech));
+        }
+        let mut joined = Vec::with_capacity(messages.len());
+        let mut lines = Speech::new(Framing::Lines, &mut joined);
+        let over = pieces.find_map(|message| self.message(message, &mut lines));
+        if let Some(joined) = joined.strip_suffix(b"\n") {
+            speech.say(joined);
+        }
+        over
+    }
+
     fn end(&mut self, disconnect: &Disconnect, speech: &mut Speech<'_>) {
+        self.note(Some(Refusing {
+            error: None,
+            disconnect: disconnect.clone(),
+        }));
+        if self.is_socket && !self.rules.disconnect_push {
+            return;
+        }
         let mut push = Vec::new();
         json::encode_push(&Push::Disconnect(disconnect.clone()), &mut push);
         speech.say(&push);
     }
 }
 
-/// What a client is told that may not connect: the errors of the protocol, as ends of the connection.
-fn refusal(message: &[u8]) -> Option<Disconnect> {
+/// The code of the error in an answer, if it is one.
+fn failure(message: &[u8]) -> Option<u32> {
     #[derive(Deserialize)]
     struct Answer {
         error: Option<Failure>,
@@ -62,11 +179,11 @@ fn refusal(message: &[u8]) -> Option<Disconnect> {
         code: u32,
     }
     let error = serde_json::from_slice::<Answer>(message).ok()?.error?;
-    Some(disconnect_for(error.code))
+    Some(error.code)
 }
 
-/// The end of a connection that comes of an error in connecting.
-pub(crate) fn disconnect_for(code: u32) -> Disconnect {
+/// The end of a connection that comes of an error in connecting, where the options say nothing.
+fn disconnect_for(code: u32) -> Disconnect {
     let is = |error: ErrorCode| error.number() == code;
     if is(ErrorCode::TokenExpired) || is(ErrorCode::Expired) {
         Disconnect::EXPIRED
@@ -87,6 +204,7 @@ pub(crate) fn disconnect_for(code: u32) -> Disconnect {
 pub(super) fn accept(
     opening: &Opening<'_>,
     query: Option<&str>,
+    rules: &Arc<UniRules>,
 ) -> Result<(Acceptance<'static>, Manner), Refusal> {
     let bad = |error: String| Refusal::new(400, format!("Bad Request: {error}\n"));
     let query = Query::parse(query).map_err(bad)?;
@@ -94,13 +212,14 @@ pub(super) fn accept(
     let connect = connect.transpose().map_err(bad)?;
     let manner = Manner {
         transport: Transport::one_way("uni_websocket", Encoding::Json),
-        voice: Some(Box::new(Uni::default())),
+        voice: Some(Box::new(Uni::of_socket(Arc::clone(rules)))),
         ear: Some(Box::new(if connect.is_some() {
             Ear::Deaf
         } else {
             Ear::Connect
         })),
         opening: connect,
+        permit: None,
     };
     Ok((opening.accept(None), manner))
 }
@@ -132,7 +251,6 @@ pub(crate) fn connect_command(request: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::worker::voice::Framing;
 
     fn say(message: &str) -> (String, Option<u32>) {
         let mut said = Vec::new();
@@ -172,6 +290,46 @@ mod tests {
             None
         );
         assert_eq!(said, b"{\"a\":1}\n{\"a\":2}\n");
+    }
+
+    #[test]
+    fn the_options_say_how_it_ends_and_whether_it_is_told() {
+        let disconnect = Disconnect {
+            code: 4501,
+            reason: "go away".into(),
+        };
+        let rules = Arc::new(UniRules {
+            disconnects: HashMap::from([(109, disconnect.clone())]),
+            disconnect_push: false,
+            join_messages: true,
+            ..UniRules::default()
+        });
+        let mut said = Vec::new();
+        let mut speech = Speech::new(Framing::Lines, &mut said);
+        let mut uni = Uni::of_socket(Arc::clone(&rules));
+        let error = |code: u32| format!(r#"{{"id":1,"error":{{"code":{code},"message":"m"}}}}"#);
+        assert_eq!(
+            uni.message(error(109).as_bytes(), &mut speech),
+            Some(disconnect)
+        );
+        uni.end(&Disconnect::EXPIRED, &mut speech);
+        let other = Uni::of_socket(rules).message(error(110).as_bytes(), &mut speech);
+        assert_eq!(other, Some(Disconnect::EXPIRED));
+        assert_eq!(said, b"");
+    }
+
+    #[test]
+    fn what_leaves_together_may_be_one_message() {
+        let rules = UniRules {
+            join_messages: true,
+            ..UniRules::default()
+        };
+        let mut uni = Uni::of_socket(Arc::new(rules));
+        let mut said = Vec::new();
+        let mut speech = Speech::new(Framing::Text, &mut said);
+        let message = b"{\"push\":{\"a\":1}}\n{\"push\":{\"a\":2}}";
+        assert_eq!(uni.messages(message, &mut speech), None);
+        assert_eq!(said, b"\x81\x0f{\"a\":1}\n{\"a\":2}");
     }
 
     #[test]

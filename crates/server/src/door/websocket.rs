@@ -16,6 +16,7 @@ use tautline_websocket::proto::{CloseCode, Connection, Event, MAX_REASON, Role};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Opened;
+use super::admission::Permit;
 use super::plain::Publisher;
 use super::uni::connect_command;
 use crate::worker::Worker;
@@ -47,6 +48,8 @@ pub(crate) struct Manner {
     pub(crate) opening: Option<String>,
     /// `None` for one that speaks the protocol.
     pub(crate) ear: Option<Box<Ear>>,
+    /// Its place among the node's connections.
+    pub(crate) permit: Option<Permit>,
 }
 
 impl Manner {
@@ -57,6 +60,7 @@ impl Manner {
             voice: None,
             opening: None,
             ear: None,
+            permit: None,
         }
     }
 }
@@ -107,8 +111,8 @@ struct Session<'a> {
     worker: &'a Worker,
     link: Rc<RefCell<Link>>,
     id: SessionId,
-    encoding: Encoding,
     ear: Option<Box<Ear>>,
+    _permit: Option<Permit>,
     engine: Connection,
 }
 
@@ -127,8 +131,8 @@ impl<'a> Session<'a> {
             voice,
             opening,
             ear,
+            permit,
         } = manner;
-        let encoding = transport.encoding;
         link.borrow_mut().voice = voice;
         let id = worker.turn(|now, state| {
             let id = state.open(now, transport, request, user);
@@ -144,8 +148,8 @@ impl<'a> Session<'a> {
             worker,
             link,
             id,
-            encoding,
             ear,
+            _permit: permit,
             engine: Connection::new(Role::Server, limits),
         };
         if !leftover.is_empty() {
@@ -219,10 +223,11 @@ impl<'a> Session<'a> {
             worker,
             link,
             id,
-            encoding,
             ear,
             engine,
+            ..
         } = self;
+        let encoding = link.borrow().encoding;
         worker.turn(|now, state| {
             let mut events = engine.receive(input);
             loop {
@@ -237,7 +242,7 @@ impl<'a> Session<'a> {
                 // JSON belongs into text frames and Protobuf into binary ones; but what counts is what
                 // is in them, and the protocol's other servers don't look at the frame either.
                 let heard;
-                let frame = match (ear.as_deref_mut(), &*encoding) {
+                let frame = match (ear.as_deref_mut(), encoding) {
                     (None, Encoding::Json) => text
                         .or_else(|| std::str::from_utf8(bytes).ok())
                         .map(Frame::Json)

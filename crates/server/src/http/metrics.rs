@@ -102,6 +102,18 @@ pub const METRICS: &[Metric] = &[
         },
     },
     Metric {
+        name: "node_client_connection_limit",
+        kind: "counter",
+        labels: &["limit"],
+        help: "Connections that were not taken: `connections` for `client.connection_limit`, `rate` for \
+               `client.connection_rate_limit`.",
+        write: |all, out| {
+            for (limit, count) in all.turned_away {
+                out.labelled(&[limit], count);
+            }
+        },
+    },
+    Metric {
         name: "client_over_limit_total",
         kind: "counter",
         labels: &["limit", "operation"],
@@ -320,6 +332,8 @@ pub struct Snapshot {
     pub hub: HubCounters,
     /// Connections ended, by code.
     pub disconnects: BTreeMap<u32, u64>,
+    /// Connections that were not taken, by what was full.
+    pub turned_away: [(&'static str, u64); 2],
     /// Calls of the API.
     pub calls: CallCounters,
     /// Connections in HTTP/2.

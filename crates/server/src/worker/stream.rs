@@ -121,6 +121,12 @@ impl Stream {
         }
     }
 
+    /// Puts bytes before all that is queued.
+    pub(crate) fn push_first(&mut self, bytes: Bytes) {
+        self.queued += bytes.len();
+        self.queue.push_front(bytes);
+    }
+
     /// Queues a message of the hub. Returns why the session is to be ended, if it is.
     pub(crate) fn push(&mut self, message: &[u8], scratch: &mut Vec<u8>) -> Option<Disconnect> {
         scratch.clear();

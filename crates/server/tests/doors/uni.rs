@@ -3,10 +3,12 @@
 use std::io::{Read as _, Write as _};
 
 use serde_json::json;
+use tautline_auth::{Signer, TokenClaims};
 
 use crate::emulation::WORKERS;
 use crate::http::{emulate, get, post, send};
 use crate::process::{Server, wait_until};
+use crate::socket::{Said, Socket};
 
 const KIND: &str = "application/json";
 
@@ -188,4 +190,128 @@ fn a_proxy_in_front_says_who_it_is() {
         assert!(count > 0, "{}", String::from_utf8_lossy(&heard));
         heard.extend_from_slice(&buffer[..count]);
     }
+}
+
+/// Nobody gets in without a token.
+fn strict(more: &str) -> String {
+    WORKERS.replace("allow_anonymous_connect_without_token = true", "") + more
+}
+
+#[test]
+fn who_may_not_connect_may_be_told_by_a_status() {
+    let config = strict(
+        r#"
+        [client.token]
+        hmac_secret_key = "a secret of more than 32 bytes, at least"
+        [doors.connect_code_to_http_response]
+        enabled = true
+        [[doors.connect_code_to_http_response.transforms]]
+        code = 3500
+        to = { status_code = 401, body = "who are you?" }
+        [[doors.connect_code_to_http_response.transforms]]
+        code = 109
+        to = { status_code = 419 }
+        "#,
+    );
+    let server = Server::serve("uni-status", &config);
+    let sign = |claims: &TokenClaims<'_>| {
+        let secret = "a secret of more than 32 bytes, at least".into();
+        let signer = Signer::hs256(&secret).expect("a good secret");
+        signer.sign(claims).expect("claims that can be signed")
+    };
+    let claims = |expires_at| TokenClaims {
+        user: "7",
+        expires_at,
+        ..TokenClaims::default()
+    };
+    let (good, expired) = (sign(&claims(None)), sign(&claims(Some(1))));
+    for (token, status, body) in [
+        ("x", 401, "who are you?"),
+        (&*expired, 419, ""),
+        ("", 500, "The client can't connect: bad request.\n"),
+    ] {
+        let request = json!({"token": token}).to_string();
+        let path = "/connection/uni_http_stream";
+        let answer = post(&server, path, KIND, request.as_bytes());
+        assert_eq!((answer.status, &*answer.rest()), (status, body), "{token}");
+        let answer = post(&server, "/connection/uni_sse", KIND, request.as_bytes());
+        assert_eq!((answer.status, &*answer.rest()), (status, body), "{token}");
+    }
+    let request = json!({"token": good}).to_string();
+    let path = "/connection/uni_http_stream";
+    let mut stream = post(&server, path, KIND, request.as_bytes());
+    assert_eq!(stream.status, 200);
+    assert!(stream.message()["connect"].is_object());
+    let mut events = post(&server, "/connection/uni_sse", KIND, request.as_bytes());
+    assert_eq!(events.until(b"\r\n").as_deref(), Some(&b"\r\n"[..]));
+    assert!(events.data()["connect"].is_object());
+}
+
+#[test]
+fn an_error_may_end_a_connection_in_another_way() {
+    let config = strict(
+        r#"
+        [client.token]
+        hmac_secret_key = "a secret of more than 32 bytes, at least"
+        [client.connect_code_to_unidirectional_disconnect]
+        enabled = true
+        transforms = [{ code = 109, to = { code = 4501, reason = "log in again" } }]
+        [doors]
+        uni_websocket_disconnect_push = false
+        "#,
+    );
+    let server = Server::serve("uni-transform", &config);
+    let secret = "a secret of more than 32 bytes, at least".into();
+    let signer = Signer::hs256(&secret).expect("a good secret");
+    let expired = TokenClaims {
+        user: "7",
+        expires_at: Some(1),
+        ..TokenClaims::default()
+    };
+    let expired = signer.sign(&expired).expect("claims that can be signed");
+    let request = json!({"token": expired}).to_string();
+    let path = "/connection/uni_http_stream";
+    let mut stream = post(&server, path, KIND, request.as_bytes());
+    let expected = json!({"code": 4501, "reason": "log in again"});
+    assert_eq!(stream.message()["disconnect"], expected);
+    let path = format!("/connection/uni_websocket?cf_connect=%7B%22token%22:%22{expired}%22%7D");
+    let mut socket = Socket::open(&server, &path, "").expect("it opens");
+    assert_eq!(socket.next(), Said::Close(4501, "log in again".into()));
+}
+
+#[test]
+fn a_node_takes_so_many_connections() {
+    let config = WORKERS.replace("[client]", "[client]\nconnection_limit = 2");
+    let config = config + "[prometheus]\nenabled = true\n";
+    let server = Server::serve("uni-limit", &config);
+    let path = "/connection/uni_http_stream";
+    let mut stream = post(&server, path, KIND, b"{}");
+    assert!(stream.message()["connect"].is_object());
+    let websocket = "/connection/websocket";
+    let socket = Socket::open(&server, websocket, "").expect("there is room");
+    let (status, body) = Socket::open(&server, websocket, "").err().expect("no room");
+    assert_eq!(status, 503);
+    assert!(body.contains("client.connection_limit"), "{body}");
+    let answer = post(&server, path, KIND, b"{}");
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.header("retry-after"), Some("5"));
+    assert!(answer.rest().contains("client.connection_limit"));
+    // What is no client's connection is answered.
+    let page = get(&server, "/metrics").rest();
+    let refused = "tautline_node_client_connection_limit{limit=\"connections\"} 2\n";
+    assert!(page.contains(refused), "{page}");
+    drop(socket);
+    wait_until("a place is free", || {
+        Socket::open(&server, websocket, "").ok()
+    });
+}
+
+#[test]
+fn a_node_takes_new_connections_at_a_rate() {
+    let config = WORKERS.replace("[client]", "[client]\nconnection_rate_limit = \"2/1h\"");
+    let server = Server::serve("uni-rate", &config);
+    let path = "/connection/uni_http_stream";
+    let opened: Vec<_> = (0..4).map(|_| post(&server, path, KIND, b"{}")).collect();
+    let statuses: Vec<_> = opened.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses, [200, 200, 503, 503]);
 }

@@ -6,6 +6,18 @@ use crate::client::{Client, Frame, upgrade_request};
 use crate::process::Server;
 
 #[test]
+fn a_method_may_be_there_to_measure_by() {
+    let config = "[client]\nallow_anonymous_connect_without_token = true\n\
+                  [rpc.ping]\nenabled = true\nmethod = \"now\"\n";
+    let server = Server::serve("rpc-ping", config);
+    let mut client = Client::connected(&server);
+    client.send(r#"{"id":2,"rpc":{"method":"now","data":1}}"#);
+    assert_eq!(client.text(), r#"{"id":2,"rpc":{}}"#);
+    client.send(r#"{"id":3,"rpc":{"method":"ping"}}"#);
+    assert!(client.text().contains(r#""code":108"#));
+}
+
+#[test]
 fn protobuf_is_spoken_to_whoever_asks_for_it() {
     let server = Server::dev();
     let with = |query: &str, protocols: &str| {

@@ -49,6 +49,7 @@ pub(crate) fn accept(
         voice: Some(Box::new(voice)),
         opening: Some(wanted.commands(token.as_deref())),
         ear: Some(Box::new(Ear::Publish(Publisher::new(&wanted, envelope)))),
+        permit: None,
     };
     let subprotocol = opening.select_subprotocol(&[SUBPROTOCOL]);
     Ok((opening.accept(subprotocol), manner))
