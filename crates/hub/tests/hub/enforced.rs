@@ -364,6 +364,40 @@ fn what_is_hidden_does_not_end_a_page() {
     }
 }
 
+/// What is queued for a connection is bounded, so a page is, too; the rest of it is behind its last one.
+#[test]
+fn a_page_of_what_is_not_hidden_has_a_bound_of_bytes() {
+    let mut setup = setup();
+    setup.client.queue_max_size = 4_000;
+    let mut world = World::with(setup);
+    let client = world.connect_as(1, "42");
+    for number in 0..60 {
+        let lang = ["en", "de"][number % 2];
+        publish(&mut world, "room:a", number, &tagged(&[("lang", lang)]));
+    }
+    let request = json!({"channel": "room:a", "token": ticket("room:a", &lang("en"))});
+    world.tell(client, json!({"id": 2, "subscribe": request}));
+    let (mut all, mut since, mut pages) = (Vec::new(), 0, 0);
+    loop {
+        let page = json!({"channel": "room:a", "limit": 100, "since": {"offset": since}});
+        let ask = json!({"id": 3, "history": page});
+        world.send(client, &ask.to_string());
+        let messages = world.workers[1].out.messages.remove(&client.id).unwrap();
+        assert!(messages[0].len() < 4_000, "{} bytes", messages[0].len());
+        let page: Value = serde_json::from_slice(&messages[0]).unwrap();
+        let publications = page["history"]["publications"].as_array().unwrap();
+        let Some(last) = publications.last() else {
+            break;
+        };
+        since = last["offset"].as_u64().unwrap();
+        let numbers = publications.iter();
+        all.extend(numbers.map(|publication| publication["data"]["number"].as_u64().unwrap()));
+        pages += 1;
+    }
+    assert!(pages > 1);
+    assert_eq!(all, (0..60).step_by(2).collect::<Vec<_>>());
+}
+
 #[test]
 fn others_have_their_turn_while_a_long_history_is_looked_through() {
     let mut world = World::with(long_setup());
