@@ -224,6 +224,29 @@ fn the_latest_is_what_a_slow_reader_gets() {
 }
 
 #[test]
+fn who_comes_again_without_room_gets_the_latest_of_what_came_since() {
+    let mut world = World::with(setup());
+    let (client, other) = (world.connect(1), world.connect(1));
+    for client in [client, other] {
+        subscribe(&mut world, client, "latest:a");
+    }
+    stall(&mut world, client);
+    publish(&mut world, "latest:a", 1..=3000);
+    world.tell(
+        client,
+        json!({"id": 3, "unsubscribe": {"channel": "latest:a"}}),
+    );
+    subscribe(&mut world, client, "latest:a");
+    publish(&mut world, "latest:a", 3001..=3005);
+    flow(&mut world, client);
+    let heard = numbers(&world.heard(client));
+    assert_eq!(heard.first(), Some(&3001), "{heard:?}");
+    assert_eq!(heard.last(), Some(&3005), "{heard:?}");
+    publish(&mut world, "latest:a", 3006..=3006);
+    assert_eq!(numbers(&world.heard(client)), [3006], "live");
+}
+
+#[test]
 fn the_oldest_is_what_a_slow_reader_does_without() {
     let mut world = World::with(setup());
     let client = world.connect(1);
