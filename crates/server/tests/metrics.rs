@@ -118,6 +118,22 @@ fn chapter() -> String {
 }
 
 #[test]
+fn the_book_explains_each_reason_to_refuse_a_token() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/tokens.md");
+    let book = std::fs::read_to_string(path).expect("the chapter is there");
+    let reasons = book
+        .split_once("## When one is refused")
+        .expect("the section")
+        .1;
+    for refusal in tautline_hub::TokenRefusal::ALL {
+        let name = refusal.name();
+        let rows = reasons.lines().filter(|line| line.starts_with("| `"));
+        let explained = rows.filter(|row| row.contains(&format!("`{name}`")));
+        assert_eq!(explained.count(), 1, "{name}");
+    }
+}
+
+#[test]
 fn the_book_has_the_metrics_that_the_code_has() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/metrics.md");
     let expected = chapter();
