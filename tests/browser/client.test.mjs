@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-import { eventually, freshRoom, launch, publish, server } from './harness.mjs';
+import { connectionsOf, eventually, freshRoom, launch, publish, server } from './harness.mjs';
 
 const sdk = fileURLToPath(new URL('node_modules/centrifuge/dist/centrifuge.js', import.meta.url));
 const built = new URL('../../packages/client/dist/index.js', import.meta.url);
@@ -44,7 +44,6 @@ async function metric(name) {
   return Number(new RegExp(`^${name} (\\d+)`, 'm').exec(text)?.[1]);
 }
 
-const connections = () => metric('tautline_node_num_clients');
 const upTo = (count) => Array.from({ length: count }, (_, n) => n + 1);
 
 /** Joins in a tab as `identity`, and collects what comes in `channel`. */
@@ -115,13 +114,13 @@ for (const [title, mode] of [['blocked', 'refuse'], ['silent', 'mute']]) {
 test(`${TABS} tabs have one connection, and lose and double nothing while its tab is closed ${CLOSINGS} times`, async (t) => {
   const context = await profile(t);
   const channel = freshRoom();
-  const before = await connections();
+  const connections = () => connectionsOf(channel);
   const tabs = [];
   for (let n = 0; n < TABS; n += 1) {
     tabs.push(await tab(context));
     await join(tabs[n], channel, channel);
   }
-  assert.equal(await connections(), before + 1);
+  assert.equal(await connections(), 1);
 
   let published = 0;
   let ends = false;
@@ -129,7 +128,7 @@ test(`${TABS} tabs have one connection, and lose and double nothing while its ta
   const backend = (async () => {
     while (!ends) {
       await publish(channel, (published += 1));
-      if (published % 10 === 0) most = Math.max(most, (await connections()) - before);
+      if (published % 10 === 0) most = Math.max(most, await connections());
       await new Promise((resolve) => setTimeout(resolve, 2));
     }
   })();
@@ -166,7 +165,7 @@ test(`${TABS} tabs have one connection, and lose and double nothing while its ta
     check(seen);
     assert.ok(seen.subscribed.every(Boolean), 'each time it was recovered');
   }
-  await eventually('one connection', connections, (now) => now === before + 1);
+  await eventually('one connection', connections, (now) => now === 1);
   // The one that ends, and the one that begins.
   assert.ok(most <= 2, `at most ${most} connections`);
   console.log(`${CLOSINGS} leaders closed, ${published} publications, at most ${most} connections at a time`);
@@ -209,7 +208,6 @@ test('the subscriptions of tabs are their own, and the last one ends it at the s
 test('a logout closes all tabs of that login, and nothing of it reaches another', async (t) => {
   const context = await profile(t);
   const channel = freshRoom();
-  const before = await connections();
   const [one, two, other] = [await tab(context), await tab(context), await tab(context)];
   const token = async (user) => {
     const response = await fetch(new URL('/dev/token', server), {
@@ -221,22 +219,24 @@ test('a logout closes all tabs of that login, and nothing of it reaches another'
   };
   const [alice, bob] = [`alice ${channel}`, `bob ${channel}`];
   for (const page of [one, two]) await join(page, alice, channel, await token('alice'));
-  await join(other, bob, freshRoom(), await token('bob'));
-  assert.equal(await connections(), before + 2);
+  const bobs = channel.replace('t-', 'u-');
+  await join(other, bob, bobs, await token('bob'));
+  assert.deepEqual([await connectionsOf(channel), await connectionsOf(bobs)], [1, 1]);
   await publish(channel, 'for alice');
   for (const page of [one, two]) await eventually('it', () => seenBy(page), ({ data }) => data.length === 1);
 
   await one.evaluate(() => shared.logout());
   const gone = await eventually('the other tab is told', () => seenBy(two), ({ out }) => out);
   assert.equal(gone.state, 'closed');
-  await eventually('alice is gone', connections, (now) => now === before + 1);
+  await eventually('alice is gone', () => connectionsOf(channel), (now) => now === 0);
   // Somebody else logs in where alice was.
-  await join(one, bob, channel.replace('t-', 'u-'), await token('bob'));
+  await join(one, bob, bobs, await token('bob'));
   await publish(channel, 'for alice, later');
-  await publish(channel.replace('t-', 'u-'), 'for bob');
+  await publish(bobs, 'for bob');
   await eventually('it', () => seenBy(one), ({ data }) => data.length === 1);
   assert.deepEqual((await seenBy(one)).data, ['for bob']);
   assert.deepEqual((await seenBy(two)).data, ['for alice']);
-  assert.deepEqual((await seenBy(other)).data, []);
-  assert.equal(await connections(), before + 1);
+  await eventually('it', () => seenBy(other), ({ data }) => data.length === 1);
+  assert.deepEqual((await seenBy(other)).data, ['for bob']);
+  assert.equal(await connectionsOf(bobs), 1);
 });

@@ -76,6 +76,19 @@ export async function publish(channel, data) {
   assert.ok(answer.result, JSON.stringify(answer));
 }
 
+/** Connections that are subscribed to a channel, as the server has them. */
+export async function connectionsOf(channel) {
+  const response = await fetch(new URL('/api/presence_stats', server), {
+    method: 'POST',
+    headers: {
+      'content-type': 'application/json',
+      'x-api-key': process.env.TAUTLINE_API_KEY ?? 'dev',
+    },
+    body: JSON.stringify({ channel }),
+  });
+  return (await response.json()).result.num_clients;
+}
+
 /** Somebody in front of a tab. */
 export class Person {
   /** Whatever the page complained of: errors, and anything that its content policy stopped. */

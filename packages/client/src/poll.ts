@@ -1,5 +1,8 @@
 // A session over long-polling, as docs/long-polling.md describes it: frames of bytes in, messages
 // out, nothing lost and nothing twice while requests and answers get lost on the way.
+//
+// A poll asks for an answer that goes on, which saves a request for each thing that is said. Where something on the
+// way holds answers back until they are whole, its beginning doesn't come in time, and it polls for whole ones.
 
 export type PollEvents = {
   /** The session is there. */
@@ -8,8 +11,21 @@ export type PollEvents = {
   message(data: Uint8Array): void;
   /** So many frames that `send` took, oldest first, are with the session. */
   sent(frames: number): void;
+  /** Answers that go on don't get through here. */
+  buffered(): void;
   /** Said once, as the last thing. */
   ended(code: number, reason: string, clean: boolean): void;
+};
+
+/** How a session is carried. */
+export type PollOptions = {
+  /** Frames are Protobuf. */
+  binary: boolean;
+  fetch: typeof fetch;
+  /** Milliseconds for the first answer. */
+  patience: number;
+  /** Milliseconds within which an answer that goes on has to begin; `null`: none is asked for. */
+  streams: number | null;
 };
 
 type Answer = { status: number; head: Record<string, unknown>; data: Uint8Array };
@@ -20,6 +36,9 @@ export class PollLine {
   readonly #fetch: typeof fetch;
   readonly #events: PollEvents;
   readonly #gone = new AbortController();
+  /** Within which time an answer that goes on has to begin, if any is asked for. */
+  #begins: number | null;
+  #flows = false;
   #session = '';
   #next = 0;
   #idle = IDLE;
@@ -29,19 +48,19 @@ export class PollLine {
   #closing = false;
   #over = false;
 
-  /** Begins at once. `binary`: the frames are Protobuf. `patience`, in milliseconds, is for the first answer. */
-  constructor(
-    url: string,
-    binary: boolean,
-    request: typeof fetch,
-    patience: number,
-    events: PollEvents,
-  ) {
+  /** Begins at once. */
+  constructor(url: string, { binary, fetch, patience, streams }: PollOptions, events: PollEvents) {
     this.#url = url;
     this.#binary = binary;
-    this.#fetch = request;
+    this.#fetch = fetch;
+    this.#begins = streams;
     this.#events = events;
     void this.#open(patience);
+  }
+
+  /** Whether answers are known to go on. */
+  get streams(): boolean {
+    return this.#flows;
   }
 
   /** Frames go in this order; those that wait for a request share the next one. */
@@ -71,13 +90,15 @@ export class PollLine {
       if (typeof session === 'string') this.#sayClose(session);
       return;
     }
-    const { session, next, idle } = answer?.head ?? {};
+    const { session, next, idle, stream } = answer?.head ?? {};
     if (answer?.status !== 200 || typeof session !== 'string' || typeof next !== 'number') {
       this.#end(1006, '', false);
       return;
     }
     this.#session = session;
     this.#next = next;
+    // A server of before knows nothing of it.
+    if (stream !== true) this.#begins = null;
     if (typeof idle === 'number' && idle > 0) this.#idle = idle * 1000;
     this.#events.opened();
     this.#deliver(answer);
@@ -85,21 +106,79 @@ export class PollLine {
   }
 
   async #poll(): Promise<void> {
+    let buffers = false;
     while (!this.#over) {
+      const begins = this.#begins;
       const answer = await this.#persist(
-        () => ({ session: this.#session, poll: this.#next, hold: HOLD }),
-        undefined,
-        HOLD * 1000 + PATIENCE,
+        () =>
+          begins === null
+            ? this.#request(this.#head(false), undefined, HOLD * 1000 + PATIENCE)
+            : this.#listen(this.#head(true), begins),
         // 409: another poll of this session began, which can only be one that we gave up.
         (status) => status === 200 || REFUSED.has(status),
       );
       if (answer === null || this.#over) return;
+      if (answer === LATE) {
+        this.#begins = null;
+        buffers = true;
+        continue;
+      }
       if (answer.status !== 200) {
         this.#end(1006, '', false);
         return;
       }
-      this.#deliver(answer);
+      if (begins === null) this.#deliver(answer);
+      // Whole ones do: it wasn't the network that was away.
+      if (buffers) this.#events.buffered();
+      buffers = false;
     }
+  }
+
+  #head(stream: boolean): object {
+    return { session: this.#session, poll: this.#next, hold: HOLD, ...(stream ? { stream } : {}) };
+  }
+
+  /** A poll whose answer goes on: delivers what comes. An answer is what it came to, `LATE` that it didn't begin. */
+  async #listen(head: object, begins: number): Promise<Answer | null> {
+    const stop = new AbortController();
+    const abort = () => stop.abort();
+    this.#gone.signal.addEventListener('abort', abort);
+    let isLate = false;
+    let timer = setTimeout(() => {
+      isLate = true;
+      abort();
+    }, begins);
+    let parts = 0;
+    try {
+      const response = await this.#post(head, undefined, stop.signal);
+      if (response.status !== 200) return { status: response.status, head: {}, data: NOTHING };
+      const reader = this.#isOurs(response) ? response.body?.getReader() : undefined;
+      if (reader === undefined) return null;
+      for (let bytes: Uint8Array = NOTHING; ; ) {
+        const { done, value } = await reader.read();
+        if (done || this.#over) break;
+        bytes = join([bytes, value], true);
+        for (;;) {
+          const part = cut(bytes);
+          if (part === null) break;
+          bytes = part.rest;
+          parts += 1;
+          clearTimeout(timer);
+          timer = setTimeout(abort, HOLD * 1000 + PATIENCE);
+          this.#flows = true;
+          this.#deliver(part.answer);
+          if (this.#over) return null;
+        }
+      }
+    } catch {
+      // What came of it counts.
+      if (isLate && parts === 0) return LATE;
+    } finally {
+      clearTimeout(timer);
+      this.#gone.signal.removeEventListener('abort', abort);
+      stop.abort();
+    }
+    return parts > 0 ? { status: 200, head: {}, data: NOTHING } : null;
   }
 
   /** Takes the answer's messages and its place in one step. */
@@ -136,9 +215,7 @@ export class PollLine {
       const data = join(this.#queue.slice(0, count), this.#binary);
       const send = ++this.#frame;
       const answer = await this.#persist(
-        () => ({ session: this.#session, send }),
-        data,
-        PATIENCE,
+        () => this.#request({ session: this.#session, send }, data),
         (status) => status === 204 || status === 409 || REFUSED.has(status),
       );
       if (answer === null || this.#over) break;
@@ -159,14 +236,12 @@ export class PollLine {
    * session lives without one. Null: it came to nothing, and the end was said.
    */
   async #persist(
-    head: () => object,
-    data: Uint8Array | undefined,
-    patience: number,
+    request: () => Promise<Answer | null>,
     ours: (status: number) => boolean,
   ): Promise<Answer | null> {
     let since = 0;
     for (let pause = PAUSE; ; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
-      const answer = await this.#request(head(), data, patience);
+      const answer = await request();
       if (this.#over) return null;
       if (answer !== null && ours(answer.status)) return answer;
       since ||= Date.now();
@@ -179,40 +254,42 @@ export class PollLine {
     }
   }
 
-  /** One request. Null: no answer, or none of the server's. */
+  /** One request with a whole answer. Null: no answer, or none of the server's. */
   async #request(head: object, data?: Uint8Array, patience = PATIENCE): Promise<Answer | null> {
     const stop = new AbortController();
     const abort = () => stop.abort();
     const timer = setTimeout(abort, patience);
     this.#gone.signal.addEventListener('abort', abort);
     try {
-      const response = await this.#fetch.call(globalThis, this.#url, {
-        method: 'POST',
-        // `text/plain` spares the browser's question before each request to another origin.
-        headers: { 'Content-Type': this.#binary ? BINARY : 'text/plain' },
-        body: join([encode(JSON.stringify(head)), data ?? new Uint8Array()], false) as BodyInit,
-        cache: 'no-store',
-        signal: stop.signal,
-      });
+      const response = await this.#post(head, data, stop.signal);
       const bytes = new Uint8Array(await response.arrayBuffer());
       if (response.status !== 200) return { status: response.status, head: {}, data: NOTHING };
-      // Whatever else answers with 200 (a portal's page) was not the server.
-      const type = response.headers.get('Content-Type') ?? '';
       const feed = bytes.indexOf(LINE_FEED);
-      if (feed < 0 || !type.startsWith(this.#binary ? BINARY : LINES)) return null;
-      const told: unknown = JSON.parse(decode(bytes.subarray(0, feed)));
-      if (typeof told !== 'object' || told === null) return null;
-      return {
-        status: 200,
-        head: told as Record<string, unknown>,
-        data: bytes.subarray(feed + 1),
-      };
+      if (feed < 0 || !this.#isOurs(response)) return null;
+      const told = parse(bytes.subarray(0, feed));
+      return told && { status: 200, head: told, data: bytes.subarray(feed + 1) };
     } catch {
       return null;
     } finally {
       clearTimeout(timer);
       this.#gone.signal.removeEventListener('abort', abort);
     }
+  }
+
+  #post(head: object, data: Uint8Array | undefined, signal: AbortSignal): Promise<Response> {
+    return this.#fetch.call(globalThis, this.#url, {
+      method: 'POST',
+      // `text/plain` spares the browser's question before each request to another origin.
+      headers: { 'Content-Type': this.#binary ? BINARY : 'text/plain' },
+      body: join([encode(JSON.stringify(head)), data ?? NOTHING], false) as BodyInit,
+      cache: 'no-store',
+      signal,
+    });
+  }
+
+  /** Whatever else answers with 200 (a portal's page) was not the server. */
+  #isOurs(response: Response): boolean {
+    return (response.headers.get('Content-Type') ?? '').startsWith(this.#binary ? BINARY : LINES);
   }
 
   #leave(): void {
@@ -242,6 +319,21 @@ export class PollLine {
   }
 }
 
+/** The first part of an answer that goes on, once it is whole. */
+function cut(bytes: Uint8Array): { answer: Answer; rest: Uint8Array } | null {
+  const feed = bytes.indexOf(LINE_FEED);
+  const head = feed < 0 ? null : parse(bytes.subarray(0, feed));
+  if (head === null) return null;
+  const end = feed + 1 + Number(head.size);
+  if (!(bytes.length >= end)) return null;
+  return { answer: { status: 200, head, data: bytes.subarray(feed + 1, end) }, rest: bytes.subarray(end) };
+}
+
+function parse(line: Uint8Array): Record<string, unknown> | null {
+  const told: unknown = JSON.parse(decode(line));
+  return typeof told === 'object' && told !== null ? (told as Record<string, unknown>) : null;
+}
+
 function join(parts: Uint8Array[], binary: boolean): Uint8Array {
   const seam = binary ? 0 : 1;
   const whole = new Uint8Array(
@@ -259,6 +351,7 @@ function join(parts: Uint8Array[], binary: boolean): Uint8Array {
 const encode = (text: string) => new TextEncoder().encode(text);
 const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
 const NOTHING = new Uint8Array();
+const LATE: Answer = { status: 200, head: {}, data: NOTHING };
 
 const LINE_FEED = 0x0a;
 const BINARY = 'application/octet-stream';

@@ -1,19 +1,25 @@
 // A class with the browser's `WebSocket` interface (the WebSockets standard, section 3.1) that gets
-// through: where a WebSocket doesn't, it carries the same to the same server over long-polling.
+// through: where a WebSocket doesn't, it carries the same to the same server over HTTP: by answers that go on, or by
+// long-polling where those are held back.
 
 import { Memory, localStore, type Store } from './memory';
 import { Plain } from './plain';
 import { PollLine } from './poll';
 
-/** What a connection is carried by; the empty string while that isn't known. */
-export type Carrier = '' | 'websocket' | 'poll';
+/**
+ * What a connection is carried by; the empty string while that isn't known. `stream` and `poll` are the same session:
+ * the one is said once an answer has shown that it goes on.
+ */
+export type Carrier = '' | 'websocket' | 'stream' | 'poll';
 
 export type SocketOptions = {
   /** The WebSocket to try first: the browser's, unless something else is given. `null`: none, only long-polling. */
   WebSocket?: (new (url: string, protocols?: string[]) => WebSocket) | null;
   /** The browser's `fetch`, unless something else is given. */
   fetch?: typeof fetch;
-  /** Milliseconds within which a WebSocket has to open. 3,000. */
+  /** Whether answers that go on are asked for where there is no WebSocket: yes. If not, each says one thing. */
+  stream?: boolean;
+  /** Milliseconds within which a WebSocket has to open, or an answer that goes on to begin. 3,000. */
   openTimeout?: number;
   /** Milliseconds within which the server's first message has to come after the first that was sent. 4,000. */
   silenceTimeout?: number;
@@ -113,7 +119,7 @@ export class TautlineSocket extends EventTarget implements WebSocket {
   }
   /** What the connection is carried by. Not of the standard. */
   get carrier(): Carrier {
-    return this.#carrier;
+    return this.#carrier === 'poll' && this.#line?.streams ? 'stream' : this.#carrier;
   }
   get protocol(): string {
     return this.#protocol;
@@ -279,8 +285,15 @@ export class TautlineSocket extends EventTarget implements WebSocket {
   }
 
   #dialLine(target: Target, direct: boolean): void {
-    const request = this.#options.fetch ?? globalThis.fetch;
-    const line = new PollLine(target.url, target.binary, request, LINE_PATIENCE, {
+    const { fetch = globalThis.fetch, stream = true, openTimeout = OPEN_TIMEOUT } = this.#options;
+    const flows = `stream ${this.#site()}`;
+    const line = new PollLine(target.url, {
+      binary: target.binary,
+      fetch,
+      patience: LINE_PATIENCE,
+      streams: stream && this.#memory.recall(flows) === null ? openTimeout : null,
+    }, {
+      buffered: () => this.#memory.keep(flows, 'buffered'),
       opened: () => {
         if (this.#line !== line) return line.drop();
         if (this.#socketFailed) this.#memory.keep(this.#site(), 'poll');

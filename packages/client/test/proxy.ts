@@ -18,6 +18,8 @@ export type Deed =
   | 'strip'
   /** What comes after the head of the answer is swallowed. */
   | 'mute'
+  /** The answer comes when it is whole. */
+  | 'hold back'
   /** The server gets it, the client gets no answer. */
   | 'lose the answer'
   /** The client gets half of the answer. */
@@ -61,16 +63,18 @@ export async function proxy(t: TestContext, mood: (request: string) => Deed): Pr
       }
       far.write(Buffer.from(request, 'latin1'));
       let answered = 0;
+      const held: Buffer[] = [];
       far.on('data', (answer) => {
         const whole = answered + answer.length;
-        if (deed === 'lose the answer') near.resetAndDestroy();
+        if (deed === 'hold back') held.push(answer);
+        else if (deed === 'lose the answer') near.resetAndDestroy();
         else if (deed === 'cut the answer') {
           near.write(answer.subarray(0, answer.length - 2));
           near.end();
         } else if (deed !== 'mute' || answered === 0) near.write(answer.subarray(0, headEnd(answer, deed)));
         answered = whole;
       });
-      far.on('end', () => near.end());
+      far.on('end', () => near.end(Buffer.concat(held)));
     });
   });
   const keep = (socket: net.Socket) => {

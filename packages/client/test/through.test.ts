@@ -78,30 +78,76 @@ test('a server that is away is no reason to remember anything', async (t) => {
   assert.deepEqual([code, storage.map.size, held.seen.length], [1006, 0, 2]);
 });
 
-test('long-polling whose requests and answers get lost loses nothing and doubles nothing', async (t) => {
-  let count = 0;
-  const deeds: Deed[] = ['pass', 'lose the answer', 'pass', 'cut the answer', 'refuse', 'pass'];
-  let losses = 0;
-  const { url } = await proxy(t, (request) => {
-    if (!/"(poll|send)":/.test(request)) return 'pass';
-    const deed = deeds[count++ % deeds.length]!;
-    if (deed !== 'pass') losses += 1;
-    return deed;
+for (const stream of [true, false]) {
+  test(`requests and answers that get lost lose nothing and double nothing, ${stream ? 'streamed' : 'polled'}`, async (t) => {
+    let count = 0;
+    const deeds: Deed[] = ['pass', 'lose the answer', 'pass', 'cut the answer', 'refuse', 'pass'];
+    let losses = 0;
+    const { url } = await proxy(t, (request) => {
+      if (!/"(poll|send)":/.test(request)) return 'pass';
+      const deed = deeds[count++ % deeds.length]!;
+      if (deed !== 'pass') losses += 1;
+      return deed;
+    });
+    const channel = `lossy-${crypto.randomUUID()}`;
+    const made = client(t, url, { WebSocket: null, storage: null, stream });
+    let connects = 0;
+    made.on('connected', () => (connects += 1));
+    const data = await listen(made, channel);
+    for (const n of upTo(60)) {
+      if (n % 2) await made.publish(channel, n);
+      else await api('publish', { channel, data: n });
+    }
+    await until('all', () => data.length >= 60);
+    assert.deepEqual(data, upTo(60));
+    // By the session's own means: the SDK saw none of it.
+    assert.equal(connects, 1);
+    assert.ok(losses > 20, `${losses} losses`);
   });
-  const channel = `lossy-${crypto.randomUUID()}`;
-  const made = client(t, url, { WebSocket: null, storage: null });
-  let connects = 0;
-  made.on('connected', () => (connects += 1));
+}
+
+test('an answer goes on with what comes: one request for all of it', async (t) => {
+  const { url, seen } = await proxy(t, () => 'pass');
+  const socket = TautlineSocket.with({ WebSocket: null, storage: null });
+  const made = new Centrifuge(`${url.replace('http', 'ws')}/connection/websocket`, { websocket: socket, ...FAST });
+  t.after(() => made.disconnect());
+  const channel = `flows-${crypto.randomUUID()}`;
   const data = await listen(made, channel);
-  for (const n of upTo(60)) {
-    if (n % 2) await made.publish(channel, n);
-    else await api('publish', { channel, data: n });
+  const before = seen.length;
+  for (const n of upTo(20)) {
+    await api('publish', { channel, data: n });
+    await until('it', () => data.length > n);
   }
-  await until('all', () => data.length >= 60);
-  assert.deepEqual(data, upTo(60));
-  // By the session's own means: the SDK saw none of it.
-  assert.equal(connects, 1);
-  assert.ok(losses > 20, `${losses} losses`);
+  assert.deepEqual([data, seen.length - before], [upTo(20), 0]);
+});
+
+test('where answers are held back it polls for whole ones, and remembers that', async (t) => {
+  const isStream = (request: string) => /"stream":true/.test(request);
+  const through = await proxy(t, (request) => (isStream(request) ? 'hold back' : 'pass'));
+  const storage = store();
+  const channel = `held-${crypto.randomUUID()}`;
+  const open = async () => {
+    const socket = new TautlineSocket(`${through.url}/connection/websocket`, [], { ...QUICK, WebSocket: null, storage });
+    t.after(() => socket.close());
+    const lines: string[] = [];
+    socket.onmessage = ({ data }) => lines.push(data);
+    await new Promise((resolve) => (socket.onopen = resolve));
+    socket.send(`{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"${channel}"}}`);
+    await until('the subscription', () => lines.some((line) => line.includes('"subscribe"')));
+    await api('publish', { channel, data: 'through' });
+    await until('it', () => lines.some((line) => line.includes('"through"')));
+    assert.equal(socket.carrier, 'poll');
+  };
+  await open();
+  await until('it is remembered', () => storage.map.size);
+  assert.equal([...storage.map.values()][0]?.split('|')[0], 'buffered');
+  let asked = false;
+  through.mood = (request) => {
+    asked ||= isStream(request);
+    return 'pass';
+  };
+  await open();
+  assert.equal(asked, false);
 });
 
 for (const [rung, blocked] of [

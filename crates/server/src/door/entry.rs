@@ -352,7 +352,7 @@ fn too_many() -> Refused {
 }
 
 /// What keeps caches and proxies from holding messages back.
-const UNBUFFERED: [(HeaderName, HeaderValue); 4] = [
+pub(super) const UNBUFFERED: [(HeaderName, HeaderValue); 4] = [
     (
         HeaderName::from_static("x-accel-buffering"),
         HeaderValue::from_static("no"),

@@ -210,6 +210,21 @@ impl Stream {
         !self.queue.is_empty() || self.is_ended()
     }
 
+    /// The same, from that number on.
+    pub(crate) fn has_news_from(&self, number: u64) -> bool {
+        self.is_ended() || !self.is_told(number)
+    }
+
+    /// Whether the hub waits for all to be acknowledged, while there is nothing to tell from that number on.
+    pub(crate) fn waits_for_acknowledgement(&self, number: u64) -> bool {
+        self.tell_drained && self.is_told(number)
+    }
+
+    fn is_told(&self, number: u64) -> bool {
+        let first = self.numbers.unwrap_or_default().first;
+        first + self.queue.len() as u64 <= number
+    }
+
     /// Drops the messages before `number`: the client has them.
     ///
     /// # Errors
@@ -233,17 +248,22 @@ impl Stream {
         Ok(())
     }
 
-    /// Appends to `out` what isn't acknowledged: at most so many messages and bytes, but one message in
-    /// any case. Returns the number of the next, and whether there is none yet.
+    /// Appends to `out` what isn't acknowledged, from `number` on: at most so many messages and bytes, but
+    /// one message in any case. Returns the number of the next, and whether there is none yet.
     pub(crate) fn tell(
         &mut self,
+        number: u64,
         max_bytes: usize,
         max_messages: usize,
         out: &mut Vec<u8>,
     ) -> (u64, bool) {
+        let mut numbers = self.numbers.unwrap_or_default();
+        let queued = self.queue.len();
+        let skipped = usize::try_from(number.saturating_sub(numbers.first)).unwrap_or(queued);
+        let skipped = skipped.min(queued);
         let mut len = 0;
         let mut count = 0;
-        for message in self.queue.iter().take(max_messages) {
+        for message in self.queue.range(skipped..).take(max_messages) {
             len += message.len();
             if count > 0 && len > max_bytes {
                 break;
@@ -251,13 +271,12 @@ impl Stream {
             out.extend_from_slice(message);
             count += 1;
         }
-        let mut numbers = self.numbers.unwrap_or_default();
-        let next = numbers.first + count as u64;
+        let next = numbers.first + (skipped + count) as u64;
         numbers.untold = numbers.untold.max(next);
         if self.numbers.is_some() {
             self.numbers = Some(numbers);
         }
-        (next, count == self.queue.len())
+        (next, skipped + count == queued)
     }
 
     /// Notes that there will be something to look at at the end of the turn; `true` the first time.
@@ -370,7 +389,8 @@ mod tests {
         let mut stream = Stream::new(Encoding::Json, Framing::Lines).retaining();
         let told = |stream: &mut Stream| {
             let mut out = Vec::new();
-            let (next, is_all) = stream.tell(8, 3, &mut out);
+            let first = stream.numbers.unwrap_or_default().first;
+            let (next, is_all) = stream.tell(first, 8, 3, &mut out);
             (String::from_utf8(out).unwrap(), next, is_all)
         };
         for message in ["a", "b", "c", "d", "long one", "e"] {
@@ -400,6 +420,29 @@ mod tests {
         assert!(stream.has_news());
         assert_eq!(stream.ended_by(), Some(Disconnect::SHUTDOWN));
         assert_eq!(told(&mut stream), (String::new(), 6, true));
+    }
+
+    #[test]
+    fn what_was_told_is_gone_on_from() {
+        let mut stream = Stream::new(Encoding::Json, Framing::Lines).retaining();
+        for message in ["a", "b", "c"] {
+            stream.push(message.as_bytes(), &mut Vec::new());
+        }
+        let mut out = Vec::new();
+        assert_eq!(stream.tell(0, 4, 9, &mut out), (2, false));
+        assert!(stream.has_news_from(2));
+        assert_eq!(stream.tell(2, 4, 9, &mut out), (3, true));
+        assert_eq!(out, b"a\nb\nc\n");
+        assert!(!stream.has_news_from(3));
+        stream.tell_drained();
+        assert!(stream.waits_for_acknowledgement(3) && !stream.waits_for_acknowledgement(2));
+        assert!(!stream.take_drained(), "nothing is acknowledged");
+        // From where the client is, not from the first that is kept.
+        assert_eq!(stream.acknowledge(1), Ok(()));
+        out.clear();
+        assert_eq!(stream.tell(2, 4, 9, &mut out), (3, true));
+        assert_eq!(out, b"c\n");
+        assert_eq!(stream.tell(7, 4, 9, &mut out), (3, true));
     }
 
     #[test]

@@ -81,6 +81,16 @@ impl<'s> Client<'s> {
         answer
     }
 
+    /// Polls for an answer that goes on, whose first part is there at once.
+    fn listen(&self, hold: u64) -> Listening {
+        let head =
+            json!({"session": self.session, "poll": self.next, "hold": hold, "stream": true});
+        let response = ask(self.server, &head, "");
+        assert_eq!(response.status, 200, "{}", response.head);
+        assert_eq!(response.header("x-accel-buffering"), Some("no"));
+        Listening(response)
+    }
+
     fn send_as(&self, number: u64, commands: &str) -> Response {
         let head = json!({"session": self.session, "send": number});
         ask(self.server, &head, commands)
@@ -94,6 +104,24 @@ impl<'s> Client<'s> {
     fn close(&self) -> u16 {
         let head = json!({"session": self.session, "close": true});
         ask(self.server, &head, "").status
+    }
+}
+
+/// An answer that goes on.
+struct Listening(Response);
+
+impl Listening {
+    /// The next part; `None` at the end.
+    fn part(&mut self) -> Option<Answer> {
+        let head = self.0.line()?;
+        let mut left = head["size"].as_u64().expect("a size");
+        let mut messages = Vec::new();
+        while left > 0 {
+            let line = self.0.until(b"\n").expect("as much as it says");
+            left -= line.len() as u64;
+            messages.push(serde_json::from_slice(&line).expect("a line is JSON"));
+        }
+        Some(Answer { head, messages })
     }
 }
 
@@ -464,4 +492,115 @@ fn protobuf_is_carried_too() {
     assert_eq!(answer.status, 204);
     let (_, reply) = read(ask(json!({"session": session, "poll": head["next"]}), b""));
     assert_eq!(reply[1..4], [0x08, 0x02, 0x32], "{reply:?}");
+}
+
+#[test]
+fn an_answer_goes_on_with_what_comes() {
+    let server = Server::serve("poll-stream", WORKERS);
+    let mut client = Client::open(&server);
+    let mut listening = client.listen(55);
+    let first = listening.part().expect("it begins at once");
+    assert_eq!(first.head, json!({"next": client.next, "size": 0}));
+    assert_eq!(client.send(r#"{"id":2,"subscribe":{"channel":"a"}}"#), 204);
+    let part = listening.part().expect("the reply");
+    assert!(part.messages[0]["subscribe"].is_object(), "{part:?}");
+    let mut had = Vec::new();
+    for number in 0..5 {
+        let body = json!({"channel": "a", "data": number}).to_string();
+        server.api("publish", &body);
+        let part = listening.part().expect("a publication");
+        had.append(&mut published(&part));
+    }
+    assert_eq!(had, [0, 1, 2, 3, 4]);
+
+    // None of that is acknowledged: whoever lost it has it again, by a poll of either kind.
+    drop(listening);
+    let again = Answer::read(client.ask_poll(client.next, 25));
+    assert_eq!(published(&again), had);
+    let mut listening = client.listen(55);
+    let again = listening.part().expect("all of it");
+    assert_eq!(published(&again), had);
+    client.next = again.next();
+
+    // A poll ends one that goes on; acknowledged, nothing comes again.
+    let nothing = Answer::read(client.ask_poll(client.next, 0));
+    assert_eq!(nothing.messages, Vec::<Value>::new());
+    assert_eq!(listening.part(), None);
+}
+
+#[test]
+fn an_answer_that_goes_on_ends() {
+    let server = Server::serve("poll-stream-end", WORKERS);
+    let mut client = Client::open(&server);
+    client.send(r#"{"id":2,"subscribe":{"channel":"a"}}"#);
+    client.poll();
+    // When it was held as long as it asked for.
+    let mut listening = client.listen(0);
+    assert_eq!(listening.part().expect("the first").messages.len(), 0);
+    assert_eq!(listening.part(), None);
+
+    // When it carries as much as an answer may.
+    let mut listening = client.listen(55);
+    listening.part();
+    let text = "x".repeat(20_000);
+    let data = json!({"channel": "a", "data": text}).to_string();
+    for _ in 0..4 {
+        server.api("publish", &data);
+    }
+    let mut count = 0;
+    while let Some(part) = listening.part() {
+        count += published(&part).len();
+        client.next = part.next();
+    }
+    assert!((3..=4).contains(&count), "{count}");
+    if count == 3 {
+        let mut listening = client.listen(55);
+        let part = listening.part().expect("what is left");
+        assert_eq!(published(&part).len(), 1);
+        client.next = part.next();
+    }
+
+    // With the session.
+    let mut listening = client.listen(55);
+    listening.part();
+    assert_eq!(client.send("nonsense"), 204);
+    let part = listening.part().expect("the end");
+    assert_eq!(
+        part.head["end"],
+        json!({"code": 3501, "reason": "bad request"})
+    );
+    assert_eq!(listening.part(), None);
+    // A number that can't be is refused before it begins.
+    let head = json!({"session": client.session, "poll": 999, "stream": true});
+    assert_eq!(ask(&server, &head, "").status, 410);
+}
+
+#[test]
+fn a_reader_of_answers_that_go_on_is_read_on_for() {
+    let server = Server::serve("poll-stream-parked", WORKERS);
+    let mut client = Client::open(&server);
+    client.send(r#"{"id":2,"subscribe":{"channel":"slow"}}"#);
+    client.poll();
+    // More than may wait for a client, and less than the history keeps.
+    let text = "x".repeat(20_000);
+    for number in 0..300 {
+        let data = json!({"number": number, "text": text});
+        let body = json!({"channel": "slow", "data": data}).to_string();
+        server.api("publish", &body);
+    }
+    // What the hub holds back comes when all before it is acknowledged, and no answer is held for that.
+    let mut seen = Vec::new();
+    while seen.len() < 300 {
+        let mut listening = client.listen(55);
+        while let Some(part) = listening.part() {
+            client.next = part.next();
+            for data in published(&part) {
+                seen.push(data["number"].as_u64().expect("a number"));
+            }
+            if seen.len() == 300 {
+                break;
+            }
+        }
+    }
+    assert_eq!(seen, (0..300).collect::<Vec<_>>());
 }

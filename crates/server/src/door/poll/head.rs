@@ -20,6 +20,8 @@ pub(super) enum Ask {
         session: String,
         number: u64,
         hold: Duration,
+        /// Whether the answer goes on, with what comes while it is held.
+        goes_on: bool,
     },
     Send {
         session: String,
@@ -37,6 +39,7 @@ struct Head {
     session: Option<String>,
     poll: Option<u64>,
     hold: Option<u64>,
+    stream: Option<bool>,
     send: Option<u64>,
     close: Option<bool>,
 }
@@ -60,6 +63,7 @@ pub(super) fn parse(body: &Bytes) -> Result<(Ask, Bytes), String> {
             session: None,
             poll: None,
             hold: None,
+            stream: None,
             send: None,
             close: None,
         } => {
@@ -74,6 +78,7 @@ pub(super) fn parse(body: &Bytes) -> Result<(Ask, Bytes), String> {
             session: Some(session),
             poll: Some(number),
             hold,
+            stream,
             open: None,
             send: None,
             close: None,
@@ -87,6 +92,7 @@ pub(super) fn parse(body: &Bytes) -> Result<(Ask, Bytes), String> {
                 session,
                 number,
                 hold: hold.map_or(HOLD, Duration::from_secs),
+                goes_on: stream.unwrap_or(false),
             }
         }
         Head {
@@ -95,6 +101,7 @@ pub(super) fn parse(body: &Bytes) -> Result<(Ask, Bytes), String> {
             open: None,
             poll: None,
             hold: None,
+            stream: None,
             close: None,
         } => {
             if number == 0 {
@@ -108,6 +115,7 @@ pub(super) fn parse(body: &Bytes) -> Result<(Ask, Bytes), String> {
             open: None,
             poll: None,
             hold: None,
+            stream: None,
             send: None,
         } => Ask::Close { session },
         _ => return Err(EXPECTED.to_owned()),
@@ -136,6 +144,13 @@ mod tests {
             session: session(),
             number,
             hold: Duration::from_secs(hold),
+            goes_on: false,
+        };
+        let stream = Ask::Poll {
+            session: session(),
+            number: 3,
+            hold: HOLD,
+            goes_on: true,
         };
         for (body, ask, data) in [
             (r#"{"open":1}"#, Ask::Open, ""),
@@ -147,6 +162,12 @@ mod tests {
                 "",
             ),
             (r#"{"session":"s","poll":0,"hold":55}"#, poll(0, 55), ""),
+            (r#"{"session":"s","poll":3,"stream":true}"#, stream, ""),
+            (
+                r#"{"session":"s","poll":3,"stream":false}"#,
+                poll(3, 25),
+                "",
+            ),
             (
                 "{\"session\":\"s\",\"send\":1}\nx",
                 Ask::Send {
@@ -183,6 +204,8 @@ mod tests {
             (r#"{"session":"s","poll":1,"send":1}"#, "expected"),
             (r#"{"session":"s","poll":-1}"#, "-1"),
             (r#"{"session":"s","poll":1,"hold":56}"#, "0 to 55"),
+            (r#"{"session":"s","send":1,"stream":true}"#, "expected"),
+            (r#"{"open":1,"stream":true}"#, "expected"),
             (r#"{"session":"s","send":0}"#, "from 1"),
             (r#"{"session":"s","close":false}"#, "expected"),
             ("{\"session\":\"s\",\"poll\":1}\nx", "data"),

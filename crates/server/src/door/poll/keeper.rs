@@ -16,18 +16,18 @@ use std::time::Duration;
 
 use tautline_hub::SessionId;
 use tautline_protocol::{Disconnect, Encoding};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, Sleep};
 
 use super::super::entry::Seat;
 use crate::worker::stream::Stream;
 
-/// What an answer carries at most, unless a single message is longer.
+/// What an answer carries at most, unless a single message is longer; one that goes on, in all its parts.
 const MAX_BYTES: usize = 64 * 1024;
 const MAX_MESSAGES: usize = 1000;
 
-/// What a poll is answered with.
+/// What a poll is answered with, or a part of that.
 #[derive(Debug, Default)]
 pub(crate) struct Answer {
     /// As they leave.
@@ -96,9 +96,80 @@ pub(crate) struct State {
     is_closed: bool,
 }
 
+/// Who waits for an answer.
+pub(crate) enum Asker {
+    /// For one answer.
+    Once(oneshot::Sender<Result<Answer, Unanswered>>),
+    /// For parts, as they come.
+    Parts(Parts),
+}
+
+/// An answer that goes on. What it holds is bounded by what an answer may carry.
+pub(crate) struct Parts {
+    sender: mpsc::UnboundedSender<Result<Answer, Unanswered>>,
+    /// Closed when nobody reads the answer any more.
+    reader: oneshot::Sender<()>,
+    /// The first part says that it begins.
+    has_begun: bool,
+    /// Where the next part begins.
+    next: u64,
+    bytes: usize,
+    messages: usize,
+}
+
+/// The other end of an answer that goes on.
+pub(crate) struct Parting {
+    pub(super) parts: mpsc::UnboundedReceiver<Result<Answer, Unanswered>>,
+    _reader: oneshot::Receiver<()>,
+}
+
+impl Parts {
+    pub(super) fn new() -> (Self, Parting) {
+        let (sender, parts) = mpsc::unbounded_channel();
+        let (reader, held) = oneshot::channel();
+        let this = Self {
+            sender,
+            reader,
+            has_begun: false,
+            next: 0,
+            bytes: MAX_BYTES,
+            messages: MAX_MESSAGES,
+        };
+        let parting = Parting {
+            parts,
+            _reader: held,
+        };
+        (this, parting)
+    }
+}
+
+impl Asker {
+    fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
+        match self {
+            Self::Once(answer) => answer.poll_closed(cx).is_ready(),
+            Self::Parts(parts) => parts.reader.poll_closed(cx).is_ready(),
+        }
+    }
+
+    /// It gets no answer. Where one has begun, it ends.
+    fn refuse(self, why: Unanswered) {
+        match self {
+            Self::Once(answer) => {
+                let _ = answer.send(Err(why));
+            }
+            Self::Parts(parts) if !parts.has_begun => {
+                let _ = parts.sender.send(Err(why));
+            }
+            Self::Parts(_) => {}
+        }
+    }
+}
+
 /// A poll that waits.
 struct Waiting {
-    answer: oneshot::Sender<Result<Answer, Unanswered>>,
+    asker: Asker,
+    /// What it acknowledged.
+    number: u64,
     until: Instant,
 }
 
@@ -144,20 +215,23 @@ impl State {
 
     /// A poll has come: acknowledges what is before `number`. Returns whether the hub is to be told
     /// that nothing waits any more.
-    pub(super) fn poll(
-        &mut self,
-        number: u64,
-        hold: Duration,
-        answer: oneshot::Sender<Result<Answer, Unanswered>>,
-    ) -> bool {
+    pub(super) fn poll(&mut self, number: u64, hold: Duration, mut asker: Asker) -> bool {
         let mut stream = self.stream.borrow_mut();
         if let Err(expected) = stream.acknowledge(number) {
-            let _ = answer.send(Err(Unanswered::UnknownNumber { expected }));
+            asker.refuse(Unanswered::UnknownNumber { expected });
             return false;
         }
+        if let Asker::Parts(parts) = &mut asker {
+            parts.next = number;
+        }
         let until = Instant::now() + hold;
-        if let Some(older) = self.poll.replace(Waiting { answer, until }) {
-            let _ = older.answer.send(Err(Unanswered::Overtaken));
+        let waiting = Waiting {
+            asker,
+            number,
+            until,
+        };
+        if let Some(older) = self.poll.replace(waiting) {
+            older.asker.refuse(Unanswered::Overtaken);
         }
         stream.wake();
         stream.take_drained()
@@ -191,19 +265,18 @@ impl State {
         loop {
             let now = Instant::now();
             if self.is_closed {
-                if let Some(poll) = self.poll.take() {
-                    let _ = poll.answer.send(Ok(self.answer()));
-                }
+                self.end_poll(now);
                 return Poll::Ready(());
             }
             let until = match &mut self.poll {
                 Some(poll) => {
-                    let is_gone = poll.answer.poll_closed(cx).is_ready();
-                    if is_gone || now >= poll.until || self.stream.borrow().has_news() {
+                    let is_over = poll.asker.is_gone(cx) || now >= poll.until;
+                    let until = poll.until;
+                    if is_over || self.tell() {
                         self.end_poll(now);
                         continue;
                     }
-                    poll.until
+                    until
                 }
                 None => self.idle_since + self.patience,
             };
@@ -217,34 +290,97 @@ impl State {
         }
     }
 
+    /// Tells the poll all there is, if it goes on. Returns whether it has had its answer.
+    fn tell(&mut self) -> bool {
+        let Some(poll) = &mut self.poll else {
+            return true;
+        };
+        let Asker::Parts(parts) = &mut poll.asker else {
+            return self.stream.borrow().has_news_from(poll.number);
+        };
+        while !parts.has_begun || self.stream.borrow().has_news_from(parts.next) || self.is_closed {
+            let answer = answer(
+                &self.stream,
+                self.is_closed,
+                parts.next,
+                parts.bytes,
+                parts.messages,
+            );
+            let told = usize::try_from(answer.next - parts.next).unwrap_or(usize::MAX);
+            parts.has_begun = true;
+            parts.next = answer.next;
+            parts.bytes = parts.bytes.saturating_sub(answer.messages.len());
+            parts.messages = parts.messages.saturating_sub(told);
+            let is_end = answer.end.is_some();
+            let is_full = parts.bytes == 0 || parts.messages == 0;
+            let is_sent = parts.sender.send(Ok(answer)).is_ok();
+            self.has_told_end |= is_end && is_sent;
+            if is_end || is_full || !is_sent {
+                return true;
+            }
+        }
+        // The hub goes on when all is acknowledged, which the next poll does.
+        self.stream.borrow().waits_for_acknowledgement(parts.next)
+    }
+
     fn end_poll(&mut self, now: Instant) {
         if !self.has_told_end {
             // From then on asking again makes nothing longer.
             self.idle_since = now;
         }
-        let Some(poll) = self.poll.take() else {
+        if let Some(Waiting {
+            asker: Asker::Parts(parts),
+            ..
+        }) = &self.poll
+        {
+            // What came in this very moment, and the first part where there was none.
+            if parts.bytes > 0 && parts.messages > 0 && !self.has_told_end {
+                self.tell();
+            }
+            self.poll = None;
+            return;
+        }
+        let Some(Waiting {
+            asker: Asker::Once(asker),
+            number,
+            ..
+        }) = self.poll.take()
+        else {
             return;
         };
-        if !poll.answer.is_closed() {
-            let answer = self.answer();
+        if !asker.is_closed() {
+            let answer = answer(
+                &self.stream,
+                self.is_closed,
+                number,
+                MAX_BYTES,
+                MAX_MESSAGES,
+            );
             self.has_told_end |= answer.end.is_some();
-            let _ = poll.answer.send(Ok(answer));
+            let _ = asker.send(Ok(answer));
         }
     }
+}
 
-    fn answer(&self) -> Answer {
-        let mut stream = self.stream.borrow_mut();
-        let mut messages = Vec::new();
-        let (next, is_all) = stream.tell(MAX_BYTES, MAX_MESSAGES, &mut messages);
-        let end = if self.is_closed {
-            Some(Disconnect::CONNECTION_CLOSED)
-        } else {
-            stream.ended_by().filter(|_| is_all)
-        };
-        Answer {
-            messages,
-            next,
-            end,
-        }
+/// What there is from `number` on.
+fn answer(
+    stream: &RefCell<Stream>,
+    is_closed: bool,
+    number: u64,
+    max_bytes: usize,
+    max_messages: usize,
+) -> Answer {
+    let mut stream = stream.borrow_mut();
+    let mut messages = Vec::new();
+    let (next, is_all) = stream.tell(number, max_bytes, max_messages, &mut messages);
+    let end = if is_closed {
+        Some(Disconnect::CONNECTION_CLOSED)
+    } else {
+        stream.ended_by().filter(|_| is_all)
+    };
+    Answer {
+        messages,
+        next,
+        end,
     }
 }

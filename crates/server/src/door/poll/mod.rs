@@ -9,24 +9,29 @@
 mod head;
 pub(crate) mod keeper;
 
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
+use hyper::body::{Body, Frame as BodyFrame};
 use serde_json::json;
 use tautline_hub::{Now, Transport};
 use tautline_protocol::{Disconnect, Encoding};
 use tokio::sync::oneshot;
 
 use self::head::Ask;
-use self::keeper::{Answer, Outcome, Pad, Unanswered};
+use self::keeper::{Answer, Asker, Outcome, Pad, Parting, Parts, Unanswered};
 use super::address::Place;
-use super::entry::{Commands, Entry, Refused, Response, bad_request, frame};
+use super::entry::{Commands, Entry, Refused, Response, UNBUFFERED, bad_request, frame};
 use super::gate;
 use super::streams::{LINES, PROTOBUF, encoding, read};
 use crate::http::RequestBody;
+use crate::http::line::StreamGuard;
 use crate::http::respond::{self, ReplyBody, SessionOver};
 use crate::worker::State;
 use crate::worker::stream::Stream;
@@ -51,6 +56,16 @@ pub(crate) async fn respond(
             session,
             number,
             hold,
+            goes_on: true,
+        } => {
+            let place = find(entry, &session)?;
+            listen(entry, place, encoding, number, hold).await
+        }
+        Ask::Poll {
+            session,
+            number,
+            hold,
+            goes_on: false,
         } => {
             let place = find(entry, &session)?;
             let answer = poll(entry, place, encoding, number, hold).await?;
@@ -97,6 +112,7 @@ async fn open(
         "session": &*entry.doors.addresses.name(place).session,
         "next": 0,
         "idle": patience.as_secs(),
+        "stream": true,
     });
     let answer = if commands.is_empty() {
         Answer::default()
@@ -118,34 +134,108 @@ async fn poll(
     // The connection isn't too old while somebody waits.
     let _guard = entry.line.begin_stream();
     let (answer, answered) = oneshot::channel();
+    ask(entry, place, encoding, number, hold, Asker::Once(answer))?;
+    match answered.await {
+        Ok(answer) => answer.map_err(|why| unanswered(number, why)),
+        Err(_) => Err(unknown()),
+    }
+}
+
+/// Answers at once, with parts as they come, for as long as `hold`.
+async fn listen(
+    entry: &Entry<'_>,
+    place: Place,
+    encoding: Encoding,
+    number: u64,
+    hold: Duration,
+) -> Result<Response, Refused> {
+    let guard = entry.line.begin_stream();
+    let (parts, mut parting) = Parts::new();
+    ask(entry, place, encoding, number, hold, Asker::Parts(parts))?;
+    let first = match parting.parts.recv().await {
+        Some(first) => first.map_err(|why| unanswered(number, why))?,
+        None => return Err(unknown()),
+    };
+    let body = PartsBody {
+        first: Some(first),
+        parting,
+        _guard: guard,
+    };
+    let mut response = Response::new(ReplyBody::stream(body));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, content_type(encoding));
+    for (name, value) in UNBUFFERED {
+        headers.insert(name, value);
+    }
+    Ok(response)
+}
+
+/// An answer that goes on: each part has its length in its head.
+struct PartsBody {
+    first: Option<Answer>,
+    parting: Parting,
+    _guard: StreamGuard,
+}
+
+impl Body for PartsBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<BodyFrame<Bytes>>>> {
+        let part = match self.first.take() {
+            Some(first) => Some(Ok(first)),
+            None => ready!(self.parting.parts.poll_recv(cx)),
+        };
+        // Nothing is refused once it has begun.
+        let part = part.and_then(Result::ok);
+        Poll::Ready(part.map(|part| {
+            let head = json!({"next": part.next, "size": part.messages.len()});
+            Ok(BodyFrame::data(written(head, &part).into()))
+        }))
+    }
+}
+
+/// Has a session's pad take a poll.
+fn ask(
+    entry: &Entry<'_>,
+    place: Place,
+    encoding: Encoding,
+    number: u64,
+    hold: Duration,
+    asker: Asker,
+) -> Result<(), Refused> {
     call(entry, place, move |now, state| {
         let Some(pad) = pad_of(state, place, encoding) else {
             return;
         };
-        let is_drained = pad.borrow_mut().poll(number, hold, answer);
+        let is_drained = pad.borrow_mut().poll(number, hold, asker);
         if is_drained {
             let State {
                 hub, connections, ..
             } = state;
             hub.drained(now, place.id, connections);
         }
-    })?;
-    match answered.await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(Unanswered::Overtaken)) => Err(respond::text(
+    })
+}
+
+fn unanswered(number: u64, why: Unanswered) -> Refused {
+    match why {
+        Unanswered::Overtaken => respond::text(
             StatusCode::CONFLICT,
             "Another poll of this session has begun, which ends this one.\n",
         )
-        .into()),
-        Ok(Err(Unanswered::UnknownNumber { expected })) => {
+        .into(),
+        Unanswered::UnknownNumber { expected } => {
             let (first, last) = expected.into_inner();
             let body = format!(
                 "Gone: expected a number from {first} to {last} to poll with; got {number}. What came before \
                  was acknowledged, what comes behind was never told. Begin a new session.\n"
             );
-            Err(respond::text(StatusCode::GONE, body).into())
+            respond::text(StatusCode::GONE, body).into()
         }
-        Err(_) => Err(unknown()),
     }
 }
 
@@ -231,7 +321,17 @@ fn find(entry: &Entry<'_>, session: &str) -> Result<Place, Refused> {
     })
 }
 
-fn messages(encoding: Encoding, mut head: serde_json::Value, answer: &Answer) -> Response {
+fn messages(encoding: Encoding, head: serde_json::Value, answer: &Answer) -> Response {
+    let body = written(head, answer);
+    let mut response = respond::with_body(StatusCode::OK, content_type(encoding), body.into());
+    if answer.end.is_some() {
+        response.extensions_mut().insert(SessionOver);
+    }
+    unstored(response.map(ReplyBody::Whole))
+}
+
+/// A head on its line, and the messages.
+fn written(mut head: serde_json::Value, answer: &Answer) -> Vec<u8> {
     if let Some(end) = &answer.end {
         head["end"] = json!({"code": end.code, "reason": &*end.reason});
     }
@@ -239,16 +339,14 @@ fn messages(encoding: Encoding, mut head: serde_json::Value, answer: &Answer) ->
     body.reserve_exact(1 + answer.messages.len());
     body.push(b'\n');
     body.extend_from_slice(&answer.messages);
-    let content_type = match encoding {
+    body
+}
+
+fn content_type(encoding: Encoding) -> HeaderValue {
+    HeaderValue::from_static(match encoding {
         Encoding::Json => LINES,
         _ => PROTOBUF,
-    };
-    let content_type = HeaderValue::from_static(content_type);
-    let mut response = respond::with_body(StatusCode::OK, content_type, body.into());
-    if answer.end.is_some() {
-        response.extensions_mut().insert(SessionOver);
-    }
-    unstored(response.map(ReplyBody::Whole))
+    })
 }
 
 fn done() -> Response {
