@@ -139,6 +139,29 @@ async fn what_is_different_in_http2() {
     .await;
 }
 
+/// The development server lets everybody in who reaches it, so it answers to names of this machine only: a page
+/// that has rebound its own name comes with that.
+#[tokio::test]
+async fn the_development_server_knows_only_its_own_names() {
+    in_time(async {
+        let server = Server::dev();
+        let client = Client::connect(&server).await;
+        assert_eq!(client.get("/").await.status, 200);
+        for (method, status) in [("GET", 421), ("CONNECT", 421)] {
+            let mut request = http::Request::builder().method(method);
+            if method == "CONNECT" {
+                request = request
+                    .header("sec-websocket-version", "13")
+                    .extension(h2::ext::Protocol::from_static("websocket"));
+            }
+            let request = request.uri("http://rebound.example/connection/websocket");
+            let answer = client.send(request.body(()).unwrap(), b"").await;
+            assert_eq!(answer.status, status, "{method}");
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn it_can_be_switched_off() {
     use std::io::{Read as _, Write as _};
