@@ -48,7 +48,9 @@ async fn requests_share_a_connection() {
 #[tokio::test]
 async fn sessions_go_by_streams_and_by_polls() {
     in_time(async {
-        let server = Server::serve("http2-sessions", CONFIG);
+        // Without pings: nothing is said to whoever has gone, so only that he has gone can tell.
+        let config = CONFIG.replace("[client]\n", "[client]\nping_interval = \"1h\"\n");
+        let server = Server::serve("http2-sessions", &config);
         let client = Client::connect(&server).await;
         let commands = "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"c\"}}";
         let mut stream = client.post("/connection/http_stream", commands).await;
@@ -82,9 +84,13 @@ async fn sessions_go_by_streams_and_by_polls() {
         assert!(polled.rest().await.contains(r#""data":2"#));
 
         // Who goes away, goes.
-        client.number_becomes("node_num_clients", 2).await;
-        drop(stream);
+        assert_eq!(client.number("node_num_clients").await, 2);
+        let close = json!({"session": head["session"], "close": true}).to_string();
+        let closed = client.post("/connection/poll", &close).await;
+        assert_eq!(closed.status, 204);
         client.number_becomes("node_num_clients", 1).await;
+        drop(stream);
+        client.number_becomes("node_num_clients", 0).await;
     })
     .await;
 }

@@ -220,20 +220,33 @@ async fn cookies_come_in_pieces() {
             ..TokenClaims::default()
         };
         let token = signer.sign(&claims).unwrap();
-        let client = Client::connect(&server).await;
-        let own = format!("http://{}", server.address);
-        let request = client
-            .request("GET", "/lines?channel=news")
-            .header("origin", own)
-            .header("cookie", "first=1")
-            .header("cookie", format!("tautline_token={token}"))
-            .header("cookie", "last=2");
-        let mut lines = client.send(request.body(()).unwrap(), b"").await;
-        assert_eq!(lines.status, 200);
+        let cookies = [
+            ("origin".to_owned(), format!("http://{}", server.address)),
+            ("cookie".to_owned(), "first=1".to_owned()),
+            ("cookie".to_owned(), format!("tautline_token={token}")),
+            ("cookie".to_owned(), "last=2".to_owned()),
+        ];
+        let backend = Client::connect(&server).await;
+        let mut request = backend.request("GET", "/lines?channel=news");
+        for (name, value) in &cookies {
+            request = request.header(name, value);
+        }
+        let mut lines = backend.send(request.body(()).unwrap(), b"").await;
         assert_eq!(lines.message().await["event"], "subscribed");
-        let users = client.post("/api/disconnect", r#"{"user":"ann"}"#).await;
-        assert_eq!(users.status, 200);
+        let options = ConnectOptions {
+            headers: cookies.into(),
+            ..ConnectOptions::default()
+        };
+        let client = connect(&server).await;
+        let target = url(&server, "/ws?channel=news");
+        let mut socket = client.open(&target, &options).await.unwrap().websocket;
+        backend.number_becomes("node_num_clients", 2).await;
+        // Only who she is can be told to go.
+        let told = backend.post("/api/disconnect", r#"{"user":"ann"}"#).await;
+        assert_eq!(told.status, 200);
         assert_eq!(lines.message().await["event"], "end");
+        while socket.recv().await.unwrap().is_some() {}
+        assert!(socket.closed().is_some());
     })
     .await;
 }
