@@ -42,6 +42,7 @@ Examples:
   tautline token --config tautline.toml --user 7    a token for user 7
   tautline subscribe lobby                          watch a channel of a running server
   tautline publish lobby '{\"text\":\"hello\"}'         publish into it
+  tautline lab                                      polling or WebSocket? measured here
 
 Exit status:
   0  done, or stopped by SIGINT or SIGTERM

@@ -1,5 +1,5 @@
 //! The command line: `tautline dev`, `serve`, `token`, `key` and `config`, and the commands that
-//! ask a running server (`client`).
+//! ask a running server (`client`, with `lab`).
 //!
 //! What is meant for a program or a pipe goes to standard output, everything else to standard
 //! error. Exit status: 0 for success, 1 if the server could not do its work, 2 if the command line

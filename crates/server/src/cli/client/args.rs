@@ -2,6 +2,8 @@
 
 use clap::{Args, Subcommand};
 
+pub(super) use super::lab::args::LabArgs;
+
 /// Which server to ask.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ServerArgs {
@@ -17,6 +19,13 @@ pub(in crate::cli) struct ServerArgs {
     /// Print JSON, as happens anyway where the output isn't a terminal
     #[arg(long)]
     pub(super) json: bool,
+}
+
+impl ServerArgs {
+    /// As if it had been said.
+    pub(super) fn at(url: String) -> Self {
+        Self { url, json: false }
+    }
 }
 
 /// Which server to ask, and the key of its API.
@@ -84,6 +93,10 @@ pub(in crate::cli) enum ClientCommand {
     #[command(after_help = TRACE_AFTER_HELP)]
     Trace(TraceArgs),
 
+    /// Compare polling, long-polling, streaming, SSE and WebSocket, side by side
+    #[command(long_about = LAB_ABOUT, after_help = LAB_AFTER_HELP)]
+    Lab(LabArgs),
+
     /// End connections: all of a user, or one of them
     Disconnect(DisconnectArgs),
 
@@ -93,6 +106,24 @@ pub(in crate::cli) enum ClientCommand {
         api: ApiArgs,
     },
 }
+
+const LAB_ABOUT: &str = "\
+Compare polling, long-polling, streaming, SSE and WebSocket, side by side
+
+All five follow one feed by the same cursor. Measured is how long each message takes from before it is \
+published to when a client has read it; how many requests and how many bytes that takes, in both \
+directions, with all heads, without those of TCP; and the CPU time of the thread that serves each way \
+and of the thread with its clients.
+
+Starts servers of its own in this process, on free ports of the loopback interface: one thread for each \
+way, and one without clients, whose time is taken off.";
+
+const LAB_AFTER_HELP: &str = "\
+Examples:
+  tautline lab
+  tautline lab --seconds 60 --rate 1 --poll 5s
+  tautline lab --clients 100 --json | jq '.ways[] | {way, cpu: .cpu_ms.server}'
+  TAUTLINE_API_KEY=... tautline lab --url https://live.example.org --channel lab:1";
 
 const PUBLISH_AFTER_HELP: &str = "\
 Examples:

@@ -46,11 +46,11 @@ impl Server {
         Ok(Self { url })
     }
 
-    fn is_https(&self) -> bool {
+    pub(super) fn is_https(&self) -> bool {
         self.url.scheme_str() == Some("https")
     }
 
-    fn host(&self) -> &str {
+    pub(super) fn host(&self) -> &str {
         let host = self.url.host().unwrap_or_default();
         host.trim_start_matches('[').trim_end_matches(']')
     }
@@ -65,20 +65,30 @@ impl Server {
     }
 
     /// The path of something that the server has, behind a prefix that the URL may have.
-    fn path(&self, path: &str) -> String {
+    pub(super) fn path(&self, path: &str) -> String {
         format!("{}{path}", self.url.path().trim_end_matches('/'))
     }
 
-    fn authority(&self) -> &str {
+    pub(super) fn authority(&self) -> &str {
         let authority = self.url.authority().map_or("", |all| all.as_str());
         // What stands before an @ is nobody's name.
         authority.rsplit('@').next().unwrap_or_default()
     }
 
+    pub(super) fn port(&self) -> u16 {
+        let usual = if self.is_https() { 443 } else { 80 };
+        self.url.port_u16().unwrap_or(usual)
+    }
+
     /// Where its clients open their WebSocket.
     pub(super) fn websocket_url(&self) -> String {
+        self.websocket_url_of(crate::http::WEBSOCKET_PATH)
+    }
+
+    /// The same for another door.
+    pub(super) fn websocket_url_of(&self, path: &str) -> String {
         let scheme = if self.is_https() { "wss" } else { "ws" };
-        let path = self.path(crate::http::WEBSOCKET_PATH);
+        let path = self.path(path);
         format!("{scheme}://{}{path}", self.authority())
     }
 
@@ -267,11 +277,7 @@ async fn exchange<L: AsyncFnMut(Incoming) -> io::Result<()>>(
     request: Request<Full<Bytes>>,
     listen: Option<L>,
 ) -> io::Result<(StatusCode, Bytes)> {
-    let port = server
-        .url
-        .port_u16()
-        .unwrap_or(if server.is_https() { 443 } else { 80 });
-    let stream = TcpStream::connect((server.host(), port)).await?;
+    let stream = TcpStream::connect((server.host(), server.port())).await?;
     if !server.is_https() {
         return exchange_over(stream, request, listen).await;
     }

@@ -1,11 +1,12 @@
 //! The commands that ask a running server: `publish`, `subscribe`, `presence`, `history`,
-//! `channels`, `trace`, `disconnect` and `info`.
+//! `channels`, `trace`, `disconnect` and `info`; and `lab`, which brings one of its own.
 //!
 //! They are clients like any other: of the HTTP API, but for `subscribe`, which speaks the client
 //! protocol over a WebSocket. A person at a terminal is shown text, a program JSON, a line each.
 
 pub(super) mod args;
 mod call;
+mod lab;
 mod show;
 mod subscribe;
 mod trace;
@@ -36,6 +37,7 @@ pub(super) fn run(command: &ClientCommand) -> Result<(), CliError> {
                 api,
             } => presence(channel, *stats, api).await,
             ClientCommand::History(args) => history(args).await,
+            ClientCommand::Lab(args) => lab::run(args).await,
             ClientCommand::Channels { pattern, api } => {
                 let result = call(api, "channels", &json!({"pattern": pattern})).await?;
                 show::result::<Channels>(Reader::of(&api.server), &result)
