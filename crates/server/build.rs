@@ -8,13 +8,13 @@ fn main() -> Result<(), String> {
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join("assets");
     println!("cargo::rerun-if-changed={}", root.display());
 
-    let table = table("CHAT", &root.join("chat"))?;
+    let table = table("CHAT", "", &root.join("chat"))? + &table("LAB", "/lab", &root.join("lab"))?;
     let target = PathBuf::from(variable("OUT_DIR")?).join("assets.rs");
     fs::write(&target, table).map_err(|error| format!("{}: {error}", target.display()))
 }
 
-/// Rust source of a constant with all files below `directory`.
-fn table(name: &str, directory: &Path) -> Result<String, String> {
+/// Rust source of a constant with all files below `directory`, which are behind `prefix` in the URL.
+fn table(name: &str, prefix: &str, directory: &Path) -> Result<String, String> {
     let mut files = Vec::new();
     collect(directory, &mut files)?;
     files.sort();
@@ -30,7 +30,7 @@ fn table(name: &str, directory: &Path) -> Result<String, String> {
             .components()
             .map(|part| part.as_os_str().to_string_lossy())
             .collect();
-        let url = format!("/{}", parts.join("/"));
+        let url = format!("{prefix}/{}", parts.join("/"));
         let url = url.strip_suffix("index.html").unwrap_or(&url);
         let etag = format!("\"{}\"", sha1_smol::Sha1::from(&content).digest());
         source.push_str(&format!(

@@ -16,19 +16,19 @@ usage: cargo xtask test [SUITE...] [--no-install]
   test SUITE...     these suites:
                       rust         format, lints, docs, unit, integration and doc tests, requirements of the RFCs
                       supply       licences and lock files of what we depend on
-                      page         the committed page is what its sources build
+                      page         the committed pages are what their sources build
                       openapi      the HTTP API, fuzzed from its own description by schemathesis
                       interop      the WebSocket library with ws, websockets and Chromium, and behind proxies
                       sdk          the real JavaScript and Python SDKs against a server
                       client       the TypeScript package against a server, through a hostile proxy
                       proxies      what comes through nginx, HAProxy, Caddy and a hostile proxy, by which rung
-                      browser      the chat page and the TypeScript package in headless Chromium
+                      browser      the pages and the TypeScript package in headless Chromium
                       conformance  Autobahn, strict, against the WebSocket engine in both roles
   conformance       Autobahn alone; CASES selects, for example 6.* or 'core,9.*,!9.4.*'; 'all' has the
                     large compressed messages too (conformance/autobahn/README.md)
   requirements      which requirements of the WebSocket RFCs are met and tested, and which are not; 'all'
                     lists every one with its places (conformance/requirements/README.md)
-  page              build the chat page from its sources in packages/chat
+  page              build the chat page and the lab from their sources in packages/
 
   --no-install      install nothing: what is missing fails, with its name and how to get it
   --help            this text

@@ -1,4 +1,4 @@
-//! The chat page: its own checks, and whether the committed build is what its sources give.
+//! The pages: their own checks, and whether the committed builds are what their sources give.
 
 use std::time::Duration;
 
@@ -8,34 +8,36 @@ use crate::process;
 use crate::summary::{Report, Runner};
 use crate::tools::{Need, Tools};
 
-const FOLDER: &str = "packages/chat";
+const FOLDERS: [&str; 2] = ["packages/chat", "packages/lab"];
 const LIMIT: Duration = Duration::from_secs(10 * 60);
 
 pub(crate) fn run(context: &Context, tools: &Tools, report: &mut Report) -> Result<(), Error> {
     let node = tools.node()?;
-    let folder = node.install_packages(context, FOLDER)?;
-    let mut check = node.command("npm", &folder);
-    check.args(["run", "check"]);
-    let finished = process::run(&context.children, &mut check, LIMIT)?;
-    report.add(
-        "unit tests of the page",
-        Runner::Node,
-        &finished.output,
-        // What else the check does counts below.
-        true,
-        &finished.ending,
-    );
-    report.add(
-        "types and drift (npm run check in packages/chat)",
-        Runner::Check,
-        &finished.output,
-        finished.success,
-        &finished.ending,
-    );
+    for name in FOLDERS {
+        let folder = node.install_packages(context, name)?;
+        let mut check = node.command("npm", &folder);
+        check.args(["run", "check"]);
+        let finished = process::run(&context.children, &mut check, LIMIT)?;
+        report.add(
+            &format!("unit tests of {name}"),
+            Runner::Node,
+            &finished.output,
+            // What else the check does counts below.
+            true,
+            &finished.ending,
+        );
+        report.add(
+            &format!("types and drift (npm run check in {name})"),
+            Runner::Check,
+            &finished.output,
+            finished.success,
+            &finished.ending,
+        );
+    }
     Ok(())
 }
 
-/// Builds the page into the server's assets.
+/// Builds the pages into the server's assets.
 ///
 /// # Errors
 ///
@@ -43,13 +45,15 @@ pub(crate) fn run(context: &Context, tools: &Tools, report: &mut Report) -> Resu
 pub(crate) fn rebuild(context: &Context) -> Result<(), Error> {
     let tools = Tools::prepare(context, &[Need::Node])?;
     let node = tools.node()?;
-    let folder = node.install_packages(context, FOLDER)?;
-    let mut build = node.command("npm", &folder);
-    build.args(["run", "build"]);
-    let finished = process::run(&context.children, &mut build, LIMIT)?;
-    if finished.success {
-        Ok(())
-    } else {
-        Err(Error::new(format!("the page's build {}", finished.ending)))
+    for name in FOLDERS {
+        let folder = node.install_packages(context, name)?;
+        let mut build = node.command("npm", &folder);
+        build.args(["run", "build"]);
+        let finished = process::run(&context.children, &mut build, LIMIT)?;
+        if !finished.success {
+            let problem = format!("the build of {name} {}", finished.ending);
+            return Err(Error::new(problem));
+        }
     }
+    Ok(())
 }

@@ -13,6 +13,7 @@ pub(super) fn dev(address: SocketAddr) -> String {
 Tautline {version}, development server for this machine
 
   chat page   http://{address}/
+  lab         http://{address}/lab
   WebSocket   ws://{address}{WEBSOCKET_PATH}
   HTTP API    http://{address}/api/            key: {DEV_API_KEY}
 

@@ -24,9 +24,12 @@ pub(crate) struct Asset {
 
 include!(concat!(env!("OUT_DIR"), "/assets.rs"));
 
-/// The chat page's file at `path`.
-pub(crate) fn find_chat(path: &str) -> Option<&'static Asset> {
-    CHAT.iter().find(|asset| asset.path == path)
+/// The file of a page at `path`: of the chat at `/`, or of the lab at `/lab`.
+pub(crate) fn find(path: &str) -> Option<&'static Asset> {
+    // A page is where its folder is, with and without the slash.
+    let path = if path == "/lab" { "/lab/" } else { path };
+    let mut all = CHAT.iter().chain(LAB);
+    all.find(|asset| asset.path == path)
 }
 
 impl Asset {
@@ -112,12 +115,13 @@ mod tests {
 
     #[test]
     fn the_page_is_there() {
-        let index = find_chat("/").expect("assets/chat/index.html");
+        let index = find("/").expect("assets/chat/index.html");
         assert_eq!(index.content_type, "text/html; charset=utf-8");
         assert!(!index.immutable);
-        assert!(find_chat("/index.html").is_none());
-        assert!(find_chat("/../Cargo.toml").is_none());
-        for asset in CHAT {
+        assert!(find("/lab").is_some_and(|index| !index.immutable));
+        assert!(find("/index.html").is_none() && find("/lab/index.html").is_none());
+        assert!(find("/../Cargo.toml").is_none());
+        for asset in CHAT.iter().chain(LAB) {
             assert!(
                 asset.path.starts_with('/') && !asset.content.is_empty(),
                 "{}",

@@ -116,7 +116,8 @@ directions, with all heads, without those of TCP; and the CPU time of the thread
 and of the thread with its clients.
 
 Starts servers of its own in this process, on free ports of the loopback interface: one thread for each \
-way, and one without clients, whose time is taken off.";
+way, and one without clients, whose time is taken off. The page at /lab of `tautline dev` shows the same as \
+a browser sees it.";
 
 const LAB_AFTER_HELP: &str = "\
 Examples:
