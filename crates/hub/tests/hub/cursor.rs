@@ -197,6 +197,40 @@ fn who_is_parked_for_longer_than_history_lasts_is_told() {
     assert_eq!(world.workers[0].hub.counters().lost, 1);
 }
 
+/// What has the offset that comes next may be of a stream that began anew, of which the feed has said nothing
+/// yet.
+#[test]
+fn who_is_parked_reads_no_other_stream_than_the_one_it_began() {
+    let mut setup = setup();
+    setup.channel.namespaces[0].history_meta_ttl = Duration::from_secs(100);
+    let mut world = World::with(setup);
+    let client = world.connect(1);
+    subscribe(&mut world, client, "room:a");
+    stall(&mut world, client);
+    publish(&mut world, "room:a", 1..=3000);
+    let got = numbers(&world.heard(client));
+    assert!(got.len() < 1000, "it is parked");
+    world.now.monotonic += Duration::from_secs(400);
+    for number in 0..2000 {
+        let request = tautline_hub::ApiPublish {
+            channel: "room:a".into(),
+            data: (100_000 + number).to_string().into(),
+            ..tautline_hub::ApiPublish::default()
+        };
+        let now = world.now;
+        let hub = &mut world.workers[0].hub;
+        hub.api_publish(now, request, |result| {
+            result.unwrap();
+        });
+    }
+    world.workers[1].out.stalled.clear();
+    while world.drain(1) {}
+    let heard = world.heard(client);
+    assert_eq!(numbers(&heard), [0; 0]);
+    let last = &heard.last().unwrap()["push"]["unsubscribe"];
+    assert_eq!(last["code"], json!(2500), "{heard:?}");
+}
+
 #[test]
 fn the_latest_is_what_a_slow_reader_gets() {
     let mut world = World::with(setup());
@@ -264,6 +298,32 @@ fn the_oldest_is_what_a_slow_reader_does_without() {
     assert!(after.len() > 50, "as many as there is room for");
     let dropped = world.workers[1].hub.counters().dropped;
     assert_eq!(dropped, 3000 - (before.len() + after.len()) as u64);
+}
+
+#[test]
+fn what_is_held_for_a_slow_reader_has_a_bound_of_bytes() {
+    let mut world = World::with(setup());
+    let client = world.connect(1);
+    subscribe(&mut world, client, "newest:a");
+    stall(&mut world, client);
+    let size = 3_000;
+    for _ in 0..100 {
+        let request = tautline_hub::ApiPublish {
+            channel: "newest:a".into(),
+            data: json!("x".repeat(size)).to_string().into(),
+            ..tautline_hub::ApiPublish::default()
+        };
+        let now = world.now;
+        let hub = &mut world.workers[0].hub;
+        hub.api_publish(now, request, |result| {
+            result.unwrap();
+        });
+        world.settle();
+    }
+    world.heard(client);
+    flow(&mut world, client);
+    let held = world.heard(client).len();
+    assert!(held > 0 && held * size <= QUEUE / 4, "{held}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use tautline_auth::Overrides;
+use tautline_hub::ApiPublish;
 use tautline_hub::application::{
     Answer, Interests, PublishInstead, PublishReply, Question, RefreshBy, RefreshReply,
     SubscribeReply,
@@ -11,7 +12,7 @@ use tautline_hub::application::{
 use tautline_protocol::{Disconnect, ErrorCode};
 
 use super::{Scripted, answer, temporary, world};
-use crate::support::{START, World, channel_token};
+use crate::support::{START, World, channel_token, sign_claims};
 
 #[test]
 fn a_publication_is_replaced_denied_allowed_or_dealt_with() {
@@ -65,6 +66,45 @@ fn a_publication_is_replaced_denied_allowed_or_dealt_with() {
         (Value::Null, vec![]),
         "options are overruled"
     );
+}
+
+#[test]
+fn what_the_application_imposes_is_beside_what_the_token_does() {
+    let only = |key: &str| json!({"key": key, "cmp": "eq", "val": "1"});
+    let imposed = only("b").to_string();
+    let decide = move |question: &Question| {
+        matches!(question, Question::Subscribe(_)).then(|| {
+            Answer::Subscribe(Ok(SubscribeReply {
+                tags_filter: Some(imposed.clone()),
+                ..SubscribeReply::default()
+            }))
+        })
+    };
+    let application = Scripted::about(Interests::SUBSCRIBE).at_once(decide);
+    let mut world = world(&application);
+    let client = world.connect_as(0, "7");
+    let claims = json!({"sub": "7", "channel": "news", "server_tags_filter": only("a")});
+    let request = json!({"channel": "news", "token": sign_claims(&claims)});
+    let heard = world.tell(client, json!({"id": 2, "subscribe": request}));
+    assert!(heard[0]["subscribe"].is_object(), "{heard:?}");
+    for (number, keys) in [&[][..], &["a"], &["b"], &["a", "b"]].iter().enumerate() {
+        let tags = keys.iter().map(|key| ((*key).into(), "1".into()));
+        let request = ApiPublish {
+            channel: "news".into(),
+            data: number.to_string().into(),
+            tags: tags.collect(),
+            ..ApiPublish::default()
+        };
+        let now = world.now;
+        let hub = &mut world.workers[1].hub;
+        hub.api_publish(now, request, |result| {
+            result.unwrap();
+        });
+    }
+    world.settle();
+    let heard = world.heard(client);
+    assert_eq!(heard.len(), 1, "{heard:?}");
+    assert_eq!(heard[0]["push"]["pub"]["data"], json!(3));
 }
 
 #[test]
