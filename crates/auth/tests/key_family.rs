@@ -250,6 +250,36 @@ fn of_real_tenants_the_one_that_was_not_used_for_longest_goes() {
 }
 
 #[test]
+fn a_set_that_was_only_named_goes_before_those_that_were_of_use() {
+    let world = World::new();
+    let tenants: Vec<Tenant> = (0..MAX_KEY_SETS)
+        .map(|number| Tenant::new(&format!("t{number}")))
+        .collect();
+    let all: Vec<&Tenant> = tenants.iter().collect();
+    let (named, used) = all.split_last().unwrap();
+    for tenant in used {
+        let _ = world.judge(&tenant.token(), NOW);
+        world.fetch(&all, NOW);
+        assert!(world.judge(&tenant.token(), NOW).is_ok());
+    }
+    // Somebody else signs in its name, again and again.
+    let claims = json!({"iss": issuer(&named.name)});
+    let forged = Tenant::new("forger").sign(&claims);
+    let now = NOW + Duration::from_secs(1000);
+    let _ = world.judge(&forged, now);
+    world.fetch(&all, now);
+    assert_eq!(
+        world.judge(&forged, now),
+        Err(InvalidToken::Signature.into())
+    );
+    let _ = world.judge(&Tenant::new("new").token(), now);
+    assert!(world.family.set(&named.url()).is_none());
+    for tenant in used {
+        assert!(world.family.set(&tenant.url()).is_some(), "{}", tenant.name);
+    }
+}
+
+#[test]
 fn a_set_that_nobody_names_for_a_day_is_forgotten() {
     let world = World::new();
     let (one, other) = (Tenant::new("one"), Tenant::new("other"));

@@ -325,6 +325,24 @@ fn a_namespace_has_rates_for_each_connection() {
 }
 
 #[test]
+fn each_namespace_has_its_own() {
+    let mut setup = rated(|options| options.publish_rate_for_client = rate("2/s"));
+    let mut other = setup.channel.namespaces.last().unwrap().clone();
+    other.name = "other".into();
+    setup.channel.namespaces.push(other);
+    let mut world = World::with(setup);
+    let client = world.connect(0);
+    for channel in ["rated:a", "other:a"] {
+        let publish = in_channel("publish", channel);
+        assert_eq!(
+            codes(&mut world, client, 3, &publish),
+            [0, 0, 111],
+            "{channel}"
+        );
+    }
+}
+
+#[test]
 fn a_channel_has_rates_for_all_together_whatever_their_worker() {
     let mut world = World::with(rated(|options| {
         options.publish_rate_for_channel = rate("3/s");
