@@ -8,6 +8,7 @@ use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::SystemTime;
 
 use http::header::{self, HeaderName, HeaderValue};
@@ -26,17 +27,27 @@ use super::{CLOSING_TIME, MAX_CONNECTION_AGE, Service};
 pub(crate) struct Backlog(Cell<usize>);
 
 impl Backlog {
+    /// Whether there is no room for any answer.
+    fn is_full(&self) -> bool {
+        self.0.get() >= MAX_BACKLOG
+    }
+
     /// Room for an answer of so many bytes. One alone always has it, however long it is.
     fn hold(self: &Rc<Self>, len: usize) -> Option<Held> {
         let waiting = self.0.get();
         if waiting > 0 && waiting.saturating_add(len) > MAX_BACKLOG {
             return None;
         }
-        self.0.set(waiting.saturating_add(len));
-        Some(Held {
+        Some(self.hold_anyway(len))
+    }
+
+    /// Makes room, come what may.
+    fn hold_anyway(self: &Rc<Self>, len: usize) -> Held {
+        self.0.set(self.0.get().saturating_add(len));
+        Held {
             backlog: Rc::clone(self),
             len,
-        })
+        }
     }
 }
 
@@ -49,7 +60,7 @@ struct Held {
 impl Drop for Held {
     fn drop(&mut self) {
         let waiting = &self.backlog.0;
-        waiting.set(waiting.get() - self.len);
+        waiting.set(waiting.get().saturating_sub(self.len));
     }
 }
 
@@ -102,14 +113,15 @@ async fn respond<N: Node>(
     line: &Rc<HttpLine>,
 ) -> io::Result<Answered> {
     let (request, mut responder) = request.into_parts();
-    let is_head = request.method() == Method::HEAD;
+    let (is_head, is_safe) = (request.method() == Method::HEAD, request.method().is_safe());
     let mut response = match like_http1(request) {
         Err(refusal) => (*refusal).map(ReplyBody::Whole),
+        Ok(_) if backlog.is_full() => too_much().map(ReplyBody::Whole),
         Ok(request) => {
             let mut answer = pin!(service.respond(request, line));
             let answer = poll_fn(|cx| {
-                if let std::task::Poll::Ready(gone) = responder.poll_gone(cx) {
-                    return std::task::Poll::Ready(Err(gone));
+                if let Poll::Ready(gone) = responder.poll_gone(cx) {
+                    return Poll::Ready(Err(gone));
                 }
                 answer.as_mut().poll(cx).map(Ok)
             });
@@ -119,9 +131,15 @@ async fn respond<N: Node>(
     let mut held = None;
     if let ReplyBody::Whole(body) = response.body() {
         let len = body.size_hint().lower();
-        held = backlog.hold(usize::try_from(len).unwrap_or(usize::MAX));
-        if held.is_none() {
-            response = too_much().map(ReplyBody::Whole);
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        if is_safe {
+            held = backlog.hold(len);
+            if held.is_none() {
+                response = too_much().map(ReplyBody::Whole);
+            }
+        } else {
+            // Something was done, which mustn't be done again for want of an answer.
+            held = Some(backlog.hold_anyway(len));
         }
     }
     let is_over = matches!(response.body(), ReplyBody::Stream(_))
@@ -216,8 +234,8 @@ async fn send_body(reply: &mut Http2Reply, body: ReplyBody) -> io::Result<()> {
     loop {
         poll_fn(|cx| reply.poll_ready(cx)).await?;
         let next = poll_fn(|cx| {
-            if let std::task::Poll::Ready(gone) = reply.poll_gone(cx) {
-                return std::task::Poll::Ready(Some(Err(gone.into())));
+            if let Poll::Ready(gone) = reply.poll_gone(cx) {
+                return Poll::Ready(Some(Err(gone.into())));
             }
             body.as_mut().poll_frame(cx)
         });
@@ -265,9 +283,14 @@ mod tests {
         assert!(backlog.hold(1).is_none());
         drop(one);
         let first = backlog.hold(MAX_BACKLOG - 1).expect("room");
+        assert!(!backlog.is_full());
         let second = backlog.hold(1).expect("room");
+        assert!(backlog.is_full());
         assert!(backlog.hold(1).is_none());
+        let third = backlog.hold_anyway(1);
         drop((first, second));
+        assert!(!backlog.is_full());
+        drop(third);
         assert_eq!(backlog.0.get(), 0);
     }
 
