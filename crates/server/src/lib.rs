@@ -62,6 +62,7 @@ pub mod node;
 mod node_api;
 mod pem;
 mod proxy;
+mod systemd;
 mod tls;
 pub mod trace;
 mod worker;

@@ -1,7 +1,7 @@
 //! A node: the process's workers, from listening to the last goodbye.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
@@ -22,6 +22,7 @@ use crate::embed::desk::Handlers;
 use crate::embed::{ApiCalls, Node, NodeHandle};
 use crate::entropy::OsEntropy;
 use crate::node_api::NodeIdentity;
+use crate::systemd;
 use crate::worker::listener;
 use crate::worker::thread::{Ending, Shared, Start};
 
@@ -77,15 +78,35 @@ pub fn run(config: Config, started: impl FnOnce(SocketAddr)) -> Result<(), NodeE
         .enable_all()
         .build()
         .map_err(system("event loop"))?;
-    let node = Node::builder(config).start()?;
+    let mut builder = Node::builder(config);
+    if let Some(listener) = systemd::inherited().map_err(system("socket that the unit promises"))? {
+        builder = builder.listener(listener);
+    }
+    let node = builder.start()?;
     runtime.block_on(async {
         // Before anybody is told: whoever hears of the node may signal at once.
         let signals = Signals::new()?;
         if let Some(address) = node.address() {
             started(address);
         }
-        node.run_until(signals).await
+        systemd::ready();
+        let handle = node.handle().clone();
+        tokio::select! {
+            result = node.run_until(signals) => result,
+            () = systemd::attend(&handle) => Ok(()),
+        }
     })
+}
+
+/// Where connections come from.
+#[derive(Debug)]
+pub(crate) enum Listening {
+    /// Only from a server of the application's.
+    No,
+    /// From the address of the configuration.
+    Configured,
+    /// From a socket that somebody else has opened.
+    On(TcpListener),
 }
 
 /// A node that was started.
@@ -102,18 +123,19 @@ pub(crate) struct Running {
 pub(crate) fn start(
     config: &Arc<Config>,
     handlers: Option<&Handlers>,
-    listens: bool,
+    listening: Listening,
 ) -> Result<Running, NodeError> {
     let workers = config.node.worker_count();
-    let mut listeners = Vec::new();
-    if listens {
-        let listening = listener::listen(config.listen, workers);
-        listeners = listening.map_err(|source| NodeError::Listen {
-            address: config.listen,
-            source,
-        })?;
-    }
-    let address = listeners.first().map(std::net::TcpListener::local_addr);
+    let listeners = match listening {
+        Listening::No => Ok(Vec::new()),
+        Listening::Configured => listener::listen(config.listen, workers),
+        Listening::On(given) => listener::share(given, workers),
+    };
+    let listeners = listeners.map_err(|source| NodeError::Listen {
+        address: config.listen,
+        source,
+    })?;
+    let address = listeners.first().map(TcpListener::local_addr);
     let address = address
         .transpose()
         .map_err(system("address to listen on"))?;

@@ -1,6 +1,6 @@
 //! From a configuration and a handler to a running node.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use tautline_hub::application::ApplicationOptions;
@@ -11,7 +11,7 @@ use super::desk::Handlers;
 use super::{Handler, NodeHandle};
 use crate::config::{Config, ShutdownOptions};
 use crate::drain::{self, Stage};
-use crate::node::{self, NodeError, Signals};
+use crate::node::{self, Listening, NodeError, Signals};
 use crate::proxy::Proxies;
 
 /// A node that is to be started.
@@ -21,7 +21,7 @@ pub struct NodeBuilder {
     handlers: Option<Handlers>,
     options: ApplicationOptions,
     runtime: Option<Handle>,
-    listens: bool,
+    listening: Listening,
 }
 
 impl NodeBuilder {
@@ -31,7 +31,7 @@ impl NodeBuilder {
             handlers: None,
             options: ApplicationOptions::default(),
             runtime: None,
-            listens: true,
+            listening: Listening::Configured,
         }
     }
 
@@ -64,7 +64,14 @@ impl NodeBuilder {
 
     /// Opens no port: clients come by [`NodeHandle::websocket`] alone.
     pub fn without_listener(mut self) -> Self {
-        self.listens = false;
+        self.listening = Listening::No;
+        self
+    }
+
+    /// Accepts connections from this socket, whatever the configuration says of addresses: one that a service manager
+    /// has handed over, or that was opened before the process gave up its privileges.
+    pub fn listener(mut self, listener: TcpListener) -> Self {
+        self.listening = Listening::On(listener);
         self
     }
 
@@ -80,7 +87,7 @@ impl NodeBuilder {
             handlers,
             mut options,
             runtime,
-            listens,
+            listening,
         } = self;
         let workers = config.node.worker_count();
         let handlers = match (config.proxies.take(), handlers) {
@@ -112,7 +119,7 @@ impl NodeBuilder {
             ..handlers
         });
         let config = Arc::new(config);
-        let running = node::start(&config, handlers.as_ref(), listens)?;
+        let running = node::start(&config, handlers.as_ref(), listening)?;
         Ok(Node {
             options: config.shutdown.clone(),
             handle: running.handle,

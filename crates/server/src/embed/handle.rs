@@ -12,9 +12,10 @@ use tautline_hub::{
 };
 use tautline_protocol::message::{Error, HistoryResult, PresenceStatsResult, Unsubscribe};
 use tautline_protocol::{Disconnect, ErrorCode};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::mount::WebSocketService;
+use crate::drain::Stage;
 use crate::http::node::NodeInfo;
 use crate::node_api;
 use crate::worker::State;
@@ -223,6 +224,11 @@ impl NodeHandle {
             let counts = node_api::gather(&shared, |state| state.hub.session_count());
             counts.await.into_iter().sum()
         }
+    }
+
+    /// How far the node is on its way out.
+    pub(crate) fn stage(&self) -> watch::Receiver<Stage> {
+        self.shared.stage.clone()
     }
 
     /// The WebSocket endpoint as a service, for an HTTP server of the application's.

@@ -40,6 +40,22 @@ pub(crate) fn listen(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpL
         .collect()
 }
 
+/// Makes a socket that listens already one for each of `workers`, who share it.
+///
+/// # Errors
+///
+/// What the system says of it.
+pub(crate) fn share(listener: TcpListener, workers: usize) -> io::Result<Vec<TcpListener>> {
+    #[cfg(target_os = "linux")]
+    prepare(&listener)?;
+    listener.set_nonblocking(true)?;
+    let mut listeners = vec![listener];
+    while listeners.len() < workers {
+        listeners.push(listeners[0].try_clone()?);
+    }
+    Ok(listeners)
+}
+
 fn socket(address: SocketAddr, share: bool) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),

@@ -1,0 +1,163 @@
+//! What systemd and the server tell each other, with the test in systemd's place.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A directory of the test's own, gone when dropped.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir();
+        let path = path.join(format!("tautline-systemd-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::write(
+            path.join("tautline.toml"),
+            "[http_server]\naddress = \"127.0.0.1\"\nport = 0\n[node]\nworkers = 3\n",
+        )
+        .unwrap();
+        Self(path)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The server, ended when dropped.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn signal(server: &Server, name: &str) {
+    let id = server.0.id().to_string();
+    let status = Command::new("kill").args([name, &id]).status().unwrap();
+    assert!(status.success());
+}
+
+fn heard(socket: &UnixDatagram) -> String {
+    let mut bytes = [0; 1024];
+    let count = socket.recv(&mut bytes).unwrap();
+    String::from_utf8_lossy(&bytes[..count]).into_owned()
+}
+
+fn get(address: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn command(config: &Path) -> Command {
+    let mut command = Command::new("sh");
+    command
+        .args([
+            "-c",
+            "exec 3<&0 </dev/null; LISTEN_PID=$$ exec \"$0\" serve --config \"$1\"",
+        ])
+        .arg(env!("CARGO_BIN_EXE_tautline"))
+        .arg(config)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null());
+    command
+}
+
+/// `sd_notify(3)`: the state of a service of `Type=notify` with `WatchdogSec`.
+#[test]
+fn it_tells_that_it_is_up_alive_and_on_its_way_out() {
+    let directory = Directory::new("notify");
+    let socket = UnixDatagram::bind(directory.path("notify")).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    let child = command(&directory.path("tautline.toml"))
+        .env("NOTIFY_SOCKET", directory.path("notify"))
+        .env("WATCHDOG_USEC", "200000")
+        .spawn();
+    let mut server = Server(child.unwrap());
+    assert_eq!(heard(&socket), "READY=1\n");
+    for _ in 0..3 {
+        assert_eq!(heard(&socket), "WATCHDOG=1\n");
+    }
+    // A server that is stopped says nothing: systemd would start it anew.
+    signal(&server, "-STOP");
+    socket
+        .set_read_timeout(Some(Duration::from_secs(1)))
+        .unwrap();
+    let mut bytes = [0; 64];
+    while socket.recv(&mut bytes).is_ok() {}
+    socket
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    signal(&server, "-CONT");
+    assert_eq!(heard(&socket), "WATCHDOG=1\n");
+    signal(&server, "-TERM");
+    while heard(&socket) != "STOPPING=1\n" {}
+    assert!(server.0.wait().unwrap().success());
+}
+
+/// `systemd.socket(5)`: the socket is there before the server and after it.
+#[test]
+fn it_listens_on_the_socket_that_it_was_handed() {
+    let directory = Directory::new("socket");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    for _ in 0..2 {
+        let handed = OwnedFd::from(listener.try_clone().unwrap());
+        // Connects while nobody accepts: it waits, and is answered.
+        let early = TcpStream::connect(&address).unwrap();
+        let child = command(&directory.path("tautline.toml"))
+            .env("LISTEN_FDS", "1")
+            .stdin(Stdio::from(handed))
+            .spawn();
+        let mut server = Server(child.unwrap());
+        for _ in 0..10 {
+            assert!(get(&address).starts_with("HTTP/1.1 200 "));
+        }
+        drop(early);
+        signal(&server, "-TERM");
+        assert!(server.0.wait().unwrap().success());
+    }
+}
+
+/// What was handed over is no socket that listens.
+#[test]
+fn something_else_in_its_place_is_refused() {
+    let directory = Directory::new("wrong");
+    let (end, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    let child = command(&directory.path("tautline.toml"))
+        .env("LISTEN_FDS", "1")
+        .stdin(Stdio::from(OwnedFd::from(end)))
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut server = Server(child.unwrap());
+    let mut told = String::new();
+    let mut errors = server.0.stderr.take().unwrap();
+    errors.read_to_string(&mut told).unwrap();
+    assert_eq!(server.0.wait().unwrap().code(), Some(1));
+    assert!(told.contains("socket that the unit promises"), "{told}");
+}
