@@ -98,6 +98,22 @@ impl Tls {
         Ok(true)
     }
 
+    /// The certificates that servers show, in DER, each with the option that it is from.
+    pub(crate) fn leaves(&self) -> Vec<(String, CertificateDer<'static>)> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let pairs = current.texts.pairs.iter().enumerate();
+        pairs
+            .filter_map(|(index, pair)| {
+                let option = match index {
+                    0 => "cert_pem".to_owned(),
+                    index => format!("certificates[{}].cert_pem", index - 1),
+                };
+                let chain = certificates(&option, &pair.certificate).ok()?;
+                Some((option, chain.into_iter().next()?))
+            })
+            .collect()
+    }
+
     /// Looks at the files every so often, and takes over what has changed. Never ends.
     pub(crate) async fn watch(self: &Arc<Self>) {
         let mut told = None;

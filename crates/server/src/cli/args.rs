@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use tautline_hub::config::duration;
 
 use super::client::args::ClientCommand;
+use super::doctor::DoctorArgs;
 
 /// Tautline, a real-time server: channels with history, lossless resume and presence, over
 /// WebSocket.
@@ -93,6 +94,15 @@ pub(super) enum Command {
         name: String,
     },
 
+    /// Tell what keeps a server from its work, and which line to change
+    ///
+    /// Looks at this machine: descriptors, settings of the kernel, memory, clock. With --config also at
+    /// a configuration and its certificates. With --url at the way to a running server from here,
+    /// through all that stands between: whether WebSockets come through, whether streams are held
+    /// back, whether pages of other sites are refused, whether the backend's API is kept inside.
+    #[command(after_help = DOCTOR_AFTER_HELP)]
+    Doctor(DoctorArgs),
+
     #[command(flatten)]
     Client(ClientCommand),
 
@@ -102,6 +112,13 @@ pub(super) enum Command {
         command: ConfigCommand,
     },
 }
+
+const DOCTOR_AFTER_HELP: &str = "\
+Examples:
+  tautline doctor --config tautline.toml
+  tautline doctor --url https://live.example.org --idle 90
+
+Exit status: 0 if a server can do its work, 1 if something has to be mended.";
 
 const SERVE_AFTER_HELP: &str = r#"A configuration to start from (a key that is left out has its default):
 

@@ -1,4 +1,4 @@
-//! The command line: `tautline dev`, `serve`, `token`, `key` and `config`, and the commands that
+//! The command line: `tautline dev`, `serve`, `token`, `key`, `config` and `doctor`, and the commands that
 //! ask a running server (`client`, with `lab`).
 //!
 //! What is meant for a program or a pipe goes to standard output, everything else to standard
@@ -8,6 +8,7 @@
 mod args;
 mod banner;
 mod client;
+mod doctor;
 mod error;
 mod key;
 mod logging;
@@ -45,6 +46,7 @@ pub fn main() -> ExitCode {
         Some(Command::Serve { config, settings }) => serve(&config, &settings),
         Some(Command::Token(args)) => token::run(&args),
         Some(Command::Key { name }) => key::run(&name),
+        Some(Command::Doctor(args)) => doctor::run(&args),
         Some(Command::Client(command)) => client::run(&command),
         Some(Command::Config { command }) => match command {
             ConfigCommand::Check { file, settings } => check(&file, &settings),

@@ -23,7 +23,7 @@ use crate::cli::error::CliError;
 use crate::config::DEV_API_KEY;
 
 /// Where a server is.
-pub(super) struct Server {
+pub(in crate::cli) struct Server {
     url: Uri,
 }
 
@@ -31,7 +31,7 @@ impl Server {
     /// # Errors
     ///
     /// For anything but an `http://` or `https://` URL.
-    pub(super) fn new(url: &str) -> Result<Self, CliError> {
+    pub(in crate::cli) fn new(url: &str) -> Result<Self, CliError> {
         let parsed = url.parse::<Uri>().ok();
         let parsed = parsed.filter(|url| {
             let is_known = matches!(url.scheme_str(), Some("http" | "https"));
@@ -46,17 +46,17 @@ impl Server {
         Ok(Self { url })
     }
 
-    pub(super) fn is_https(&self) -> bool {
+    pub(in crate::cli) fn is_https(&self) -> bool {
         self.url.scheme_str() == Some("https")
     }
 
-    pub(super) fn host(&self) -> &str {
+    pub(in crate::cli) fn host(&self) -> &str {
         let host = self.url.host().unwrap_or_default();
         host.trim_start_matches('[').trim_end_matches(']')
     }
 
     /// Whether it is on this machine.
-    fn is_loopback(&self) -> bool {
+    pub(in crate::cli) fn is_loopback(&self) -> bool {
         let host = self.host();
         host == "localhost"
             || host
@@ -65,23 +65,23 @@ impl Server {
     }
 
     /// The path of something that the server has, behind a prefix that the URL may have.
-    pub(super) fn path(&self, path: &str) -> String {
+    pub(in crate::cli) fn path(&self, path: &str) -> String {
         format!("{}{path}", self.url.path().trim_end_matches('/'))
     }
 
-    pub(super) fn authority(&self) -> &str {
+    pub(in crate::cli) fn authority(&self) -> &str {
         let authority = self.url.authority().map_or("", |all| all.as_str());
         // What stands before an @ is nobody's name.
         authority.rsplit('@').next().unwrap_or_default()
     }
 
-    pub(super) fn port(&self) -> u16 {
+    pub(in crate::cli) fn port(&self) -> u16 {
         let usual = if self.is_https() { 443 } else { 80 };
         self.url.port_u16().unwrap_or(usual)
     }
 
     /// Where its clients open their WebSocket.
-    pub(super) fn websocket_url(&self) -> String {
+    pub(in crate::cli) fn websocket_url(&self) -> String {
         self.websocket_url_of(crate::http::WEBSOCKET_PATH)
     }
 
@@ -93,7 +93,7 @@ impl Server {
     }
 
     /// A failure to reach it, in words.
-    pub(super) fn unreachable(&self, error: &dyn std::fmt::Display) -> CliError {
+    pub(in crate::cli) fn unreachable(&self, error: &dyn std::fmt::Display) -> CliError {
         CliError::Failure(format!(
             "can't reach a server at {}: {error}. Is it running? `tautline dev` starts one on this \
              machine; --url (or TAUTLINE_URL) says where another one is",

@@ -5,9 +5,9 @@
 //! protocol over a WebSocket. A person at a terminal is shown text, a program JSON, a line each.
 
 pub(super) mod args;
-mod call;
+pub(super) mod call;
 mod lab;
-mod show;
+pub(super) mod show;
 mod subscribe;
 mod trace;
 

@@ -225,7 +225,7 @@ pub(super) fn result<T: Show>(reader: Reader, json: &RawValue) -> Result<(), Cli
 }
 
 /// Writes to standard output. That nobody reads on is no failure: `| head` does that.
-pub(super) fn print(text: &str) -> Result<(), CliError> {
+pub(in crate::cli) fn print(text: &str) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(CliError::NobodyReads),
@@ -234,7 +234,7 @@ pub(super) fn print(text: &str) -> Result<(), CliError> {
 }
 
 /// What came from elsewhere must not move the terminal's cursor.
-pub(super) fn clean(text: &str) -> String {
+pub(in crate::cli) fn clean(text: &str) -> String {
     let cleaned = text.chars().map(|char| {
         let is_harmless = !char.is_control();
         if is_harmless {

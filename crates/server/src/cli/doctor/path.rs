@@ -1,0 +1,340 @@
+//! The way to a server from outside, through all that stands between.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use http::{HeaderMap, Method, StatusCode, header};
+use serde_json::{Value, json};
+use tautline_websocket::conn::{ClientStream, ConnectError, WebSocket};
+use tautline_websocket::proto::Message;
+
+use super::certificate;
+use super::finding::Finding;
+use super::push;
+use super::way::{self, Visit};
+use crate::cli::client::call::Server;
+use crate::cli::error::CliError;
+
+/// Goes there.
+///
+/// # Errors
+///
+/// For a URL that is none.
+pub(super) async fn look(url: &str, visit: &Visit<'_>) -> Result<Vec<Finding>, CliError> {
+    let server = Server::new(url)?;
+    let mut findings = Vec::new();
+    if server.is_https() {
+        findings.extend(tls(&server).await);
+    }
+    match way::ask(&server, Method::GET, "/health", "", SHORT).await {
+        Err(error) => {
+            // Nothing else would come through either.
+            findings.push(Finding::bad(
+                "connection",
+                format!("{url} can't be reached: {error}"),
+            ));
+            return Ok(findings);
+        }
+        Ok(answer) => {
+            findings.push(health(answer.status));
+            push(&mut findings, clock(&answer.headers, SystemTime::now()));
+        }
+    }
+    let comes_through = websocket(&server, &mut findings).await;
+    push(&mut findings, other_sites(&server).await);
+    findings.push(streaming(&server, visit).await);
+    push(
+        &mut findings,
+        inside(&server, Method::POST, "/api/info", "the server API").await,
+    );
+    push(
+        &mut findings,
+        inside(&server, Method::GET, "/metrics", "the metrics").await,
+    );
+    // A line of its own: the other may have been silent for too long by now.
+    if comes_through
+        && !visit.idle.is_zero()
+        && let Ok(socket) = way::open(&server, &own_origin(&server)).await
+    {
+        findings.push(idle(socket, visit).await);
+    }
+    Ok(findings)
+}
+
+async fn tls(server: &Server) -> Vec<Finding> {
+    let stream = match way::shake_hands(server).await {
+        Ok(stream) => stream,
+        Err(error) => return vec![Finding::bad("TLS", error.to_string())],
+    };
+    let (_, session) = stream.get_ref();
+    let mut findings = Vec::new();
+    if let Some(leaf) = session.peer_certificates().and_then(|all| all.first()) {
+        let now = SystemTime::now();
+        findings.push(certificate::look("certificate", server.host(), leaf, now));
+    }
+    findings.push(match session.alpn_protocol() {
+        Some(b"h2") => Finding::good("HTTP/2", "offered"),
+        _ => Finding::good(
+            "HTTP/2",
+            "not offered: it works without, but of the streams of HTTP a browser has six at a time",
+        ),
+    });
+    findings
+}
+
+fn health(status: StatusCode) -> Finding {
+    if status == StatusCode::OK {
+        return Finding::good("health", "the server answers");
+    }
+    Finding::good(
+        "health",
+        format!("/health is answered with {status}: it is not passed on, or health.enabled is off"),
+    )
+}
+
+/// The server's clock beside this one.
+fn clock(headers: &HeaderMap, now: SystemTime) -> Option<Finding> {
+    let date = headers.get(header::DATE)?.to_str().ok()?;
+    let theirs = httpdate::parse_http_date(date).ok()?;
+    let apart = match theirs.duration_since(now) {
+        Ok(ahead) => ahead,
+        Err(behind) => behind.duration(),
+    };
+    let seconds = apart.as_secs();
+    if seconds > APART {
+        let text =
+            format!("{seconds} s apart from this machine's: tokens are good by the server's");
+        return Some(Finding::doubtful("clock", text).remedy("timedatectl set-ntp true"));
+    }
+    Some(Finding::good("clock", "as on this machine"))
+}
+
+/// Whether WebSockets come through.
+async fn websocket(server: &Server, findings: &mut Vec<Finding>) -> bool {
+    let begin = Instant::now();
+    let finding = match way::open(server, &own_origin(server)).await {
+        Ok(_) => {
+            let took = begin.elapsed().as_millis();
+            findings.push(Finding::good(
+                "WebSocket",
+                format!("comes through, in {took} ms"),
+            ));
+            return true;
+        }
+        Err(ConnectError::Refused(rejection)) => refused(rejection.head.status(), server),
+        Err(error) => Finding::bad("WebSocket", error.to_string()).remedy(UPGRADE),
+    };
+    findings.push(finding);
+    false
+}
+
+fn refused(status: u16, server: &Server) -> Finding {
+    match status {
+        403 => {
+            let text = format!(
+                "the server takes pages of {} for those of another site: the Host header was changed on the way",
+                own_origin(server)
+            );
+            Finding::bad("WebSocket", text).remedy(
+                "nginx: proxy_set_header Host $host;\n\
+                 or name the site in client.allowed_origins",
+            )
+        }
+        200..=299 | 400 | 426 => {
+            let text = format!("answered with {status}: the Upgrade header doesn't arrive");
+            Finding::bad("WebSocket", text).remedy(UPGRADE)
+        }
+        404 => Finding::bad("WebSocket", "answered with 404: the path is not passed on")
+            .remedy("nginx: location /connection/ { proxy_pass http://127.0.0.1:8000; }"),
+        429 | 503 => Finding::bad(
+            "WebSocket",
+            format!("answered with {status}: the server takes nobody else now; see its metrics"),
+        ),
+        502 | 504 => Finding::bad(
+            "WebSocket",
+            format!("answered with {status}: what stands in front doesn't reach the server"),
+        ),
+        other => Finding::bad("WebSocket", format!("answered with {other}")).remedy(UPGRADE),
+    }
+}
+
+/// Whether any page of the web may connect in the name of its visitors.
+async fn other_sites(server: &Server) -> Option<Finding> {
+    match way::open(server, "https://other-site.invalid").await {
+        Ok(_) => {
+            let text = "pages of any site may connect, in the name of whoever looks at them";
+            let remedy = "client.allowed_origins = [\"https://app.example.org\"]";
+            Some(Finding::doubtful("other sites", text).remedy(remedy))
+        }
+        Err(ConnectError::Refused(rejection)) if rejection.head.status() == 403 => {
+            Some(Finding::good("other sites", "their pages are refused"))
+        }
+        // That nothing comes through has been told.
+        Err(_) => None,
+    }
+}
+
+/// Whether an answer that goes on arrives while it does.
+async fn streaming(server: &Server, visit: &Visit<'_>) -> Finding {
+    let name = "streaming";
+    let body = connect_command(visit);
+    let path = "/connection/http_stream";
+    let answer = match way::ask(server, Method::POST, path, &body, LONG).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            let text = format!("no answer: {error}");
+            return Finding::doubtful(name, text).remedy(UNBUFFERED);
+        }
+    };
+    match (answer.status.as_u16(), answer.first) {
+        (200, Some(first)) if !answer.is_over || first < PROMPT => {
+            if answer.is_over {
+                let text =
+                    "clients without a token aren't let in, so nothing was to be seen: use --token";
+                return Finding::good(name, text);
+            }
+            let text = format!(
+                "comes through as it is written, the first in {} ms",
+                first.as_millis()
+            );
+            Finding::good(name, text)
+        }
+        (200, _) => {
+            let text = format!(
+                "held back: nothing came in {} s. Clients without WebSockets fall down to long-polling",
+                LONG.as_secs()
+            );
+            Finding::doubtful(name, text).remedy(UNBUFFERED)
+        }
+        (404, _) => Finding::doubtful(
+            name,
+            "answered with 404: the path is not passed on, or the door is closed",
+        ),
+        (status, _) => Finding::doubtful(name, format!("answered with {status}")),
+    }
+}
+
+/// What only the application's backend needs.
+async fn inside(server: &Server, method: Method, path: &str, what: &str) -> Option<Finding> {
+    let answer = way::ask(server, method, path, "{}", SHORT).await.ok()?;
+    let name = "kept inside";
+    if matches!(answer.status.as_u16(), 403 | 404) {
+        return Some(Finding::good(
+            name,
+            format!("{what} can't be reached from here"),
+        ));
+    }
+    if server.is_loopback() {
+        return None;
+    }
+    let text = format!(
+        "{what} can be reached from here ({path} answers with {})",
+        answer.status
+    );
+    let remedy = format!("nginx: location {path} {{ deny all; }}");
+    Some(Finding::doubtful(name, text).remedy(remedy))
+}
+
+/// Whether a line stays on which nobody speaks but the server, which pings now and then.
+async fn idle(mut socket: WebSocket<ClientStream>, visit: &Visit<'_>) -> Finding {
+    let name = "idle line";
+    let begin = Instant::now();
+    if let Err(error) = socket.send(&*connect_command(visit)).await {
+        return Finding::bad(name, error.to_string());
+    }
+    let mut is_let_in = false;
+    let end = tokio::time::sleep(visit.idle);
+    let mut end = std::pin::pin!(end);
+    loop {
+        let message = tokio::select! {
+            () = &mut end => {
+                let text = format!("stays for {} s at least", visit.idle.as_secs());
+                return Finding::good(name, text);
+            }
+            message = socket.recv() => message,
+        };
+        match message {
+            Ok(Some(Message::Text(text))) if &*text == "{}" => {
+                if let Err(error) = socket.send("{}").await {
+                    return cut(begin.elapsed(), &error.to_string());
+                }
+            }
+            Ok(Some(Message::Text(text))) => {
+                let reply: Value = serde_json::from_str(&text).unwrap_or_default();
+                is_let_in |= reply["connect"].is_object();
+            }
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                let closed = socket.closed();
+                let code = closed.map_or(1006, |closed| closed.code.get());
+                if !is_let_in && (3000..5000).contains(&code) {
+                    return Finding::good(name, NOT_LET_IN);
+                }
+                return cut(begin.elapsed(), &format!("closed with {code}"));
+            }
+            Err(error) => return cut(begin.elapsed(), &error.to_string()),
+        }
+    }
+}
+
+fn cut(after: Duration, how: &str) -> Finding {
+    let text = format!("cut after {} s: {how}", after.as_secs());
+    Finding::bad("idle line", text).remedy(
+        "nginx: proxy_read_timeout 90s; HAProxy: timeout tunnel 1h; ALB: idle_timeout 90;\n\
+         or client.ping_interval below what cuts it",
+    )
+}
+
+fn own_origin(server: &Server) -> String {
+    let scheme = if server.is_https() { "https" } else { "http" };
+    format!("{scheme}://{}", server.authority())
+}
+
+fn connect_command(visit: &Visit<'_>) -> String {
+    json!({"id": 1, "connect": {"token": visit.token.unwrap_or_default()}}).to_string()
+}
+
+const UPGRADE: &str = "nginx: proxy_http_version 1.1;\n       proxy_set_header Upgrade $http_upgrade;\n       \
+                       proxy_set_header Connection $connection_upgrade;   # deploy/nginx has the whole\n\
+                       Apache: ProxyPass /connection/ http://127.0.0.1:8000/connection/ upgrade=websocket";
+
+const NOT_LET_IN: &str =
+    "clients without a token aren't let in, so nothing was to be seen: use --token";
+
+const UNBUFFERED: &str = "nginx: proxy_buffering off;   # or leave X-Accel-Buffering to the server";
+
+/// For what is answered at once.
+const SHORT: Duration = Duration::from_secs(3);
+
+/// For what goes on.
+const LONG: Duration = Duration::from_secs(4);
+
+/// A body that was over by then was not held back.
+const PROMPT: Duration = Duration::from_secs(2);
+
+/// How many seconds clocks may be apart.
+const APART: u64 = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Grade;
+    use super::*;
+
+    #[test]
+    fn clocks_that_are_apart_are_told() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
+        let headers = |at: SystemTime| {
+            let date = httpdate::fmt_http_date(at);
+            HeaderMap::from_iter([(header::DATE, date.parse().expect("a date"))])
+        };
+        let minute = Duration::from_secs(60);
+        for (at, grade) in [
+            (now, Grade::Good),
+            (now + minute, Grade::Doubtful),
+            (now - minute, Grade::Doubtful),
+        ] {
+            let finding = clock(&headers(at), now).expect("a finding");
+            assert_eq!(finding.grade, grade, "{finding:?}");
+        }
+        assert_eq!(clock(&HeaderMap::new(), now), None);
+    }
+}
