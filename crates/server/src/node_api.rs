@@ -32,6 +32,7 @@ use crate::http::RequestBody;
 use crate::http::line::HttpLine;
 use crate::http::metrics::{CallCounters, Snapshot};
 use crate::http::node::{History, Node, NodeInfo, Presence, Publish};
+use crate::http::process::ProcessNumbers;
 use crate::http::respond::{self, ReplyBody};
 use crate::io::Io;
 use crate::trace::{TraceBody, TraceRequest};
@@ -332,6 +333,7 @@ impl Node for WorkerNode {
     async fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot {
             uptime: self.shared.start.elapsed(),
+            process: ProcessNumbers::read(),
             draining: !self.is_ready(),
             ..Snapshot::default()
         };

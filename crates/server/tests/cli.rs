@@ -401,3 +401,33 @@ fn a_key_comes_with_what_the_configuration_needs() {
     assert!(!text(&output.stderr).contains("http_api"), "{output:?}");
     assert_ne!(text(&run(&["key"]).stdout).trim(), key);
 }
+
+#[test]
+fn log_lines_are_objects_for_programs_who_want_them() {
+    use std::io::{BufRead as _, BufReader};
+
+    let directory = Directory::new("log");
+    let file = directory.file(
+        "tautline.toml",
+        "[http_server]\nport = 0\n[log]\nformat = \"json\"\n",
+    );
+    let mut server = tautline(&["serve", "--config", &file])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let mut lines = BufReader::new(server.stderr.take().expect("piped")).lines();
+    let listening = loop {
+        let line = lines.next().expect("a line").expect("it can be read");
+        let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        assert!(
+            line["timestamp"].is_string() && line["level"].is_string(),
+            "{line}"
+        );
+        if line["message"] == "listening" {
+            break line;
+        }
+    };
+    assert!(listening["address"].is_string(), "{listening}");
+    server.kill().expect("it can be ended");
+    server.wait().expect("it ends");
+}

@@ -41,12 +41,15 @@ fn what_happens_is_counted() {
     let before = get(&server, "/metrics");
     assert!(before.starts_with("HTTP/1.1 200 "), "{before}");
     assert!(before.contains("text/plain; version=0.0.4"), "{before}");
-    for Metric { name, kind, .. } in METRICS {
+    for metric in METRICS {
+        let (name, kind) = (metric.full_name(), metric.kind);
         assert!(
-            before.contains(&format!("# TYPE {METRICS_PREFIX}{name} {kind}\n")),
+            before.contains(&format!("# TYPE {name} {kind}\n")),
             "{name}"
         );
     }
+    #[cfg(target_os = "linux")]
+    assert!(before.contains("\nprocess_open_fds "), "{before}");
     for _ in 0..3 {
         server.api("publish", r#"{"channel":"lobby","data":1}"#);
     }
@@ -95,7 +98,7 @@ fn chapter() -> String {
          With `prometheus.enabled = true` (and in `tautline dev`) the server answers `GET /metrics` in the text format of \
          Prometheus. Workers count for themselves, and are asked when somebody reads; nothing is counted with atomics. The \
          numbers are told to everybody who reaches the server, so keep strangers from that path in your proxy.\n\n\
-         All names begin with `{METRICS_PREFIX}`; what is behind that is what Centrifugo calls it, where it has the same. \
+         All names but those of the process begin with `{METRICS_PREFIX}`; what is behind that is what Centrifugo calls it, where it has the same. \
          Histograms have the bounds 0.1 ms to 10 s.\n\n\
          | name | type | labels | |\n|---|---|---|---|\n"
     );

@@ -4,11 +4,11 @@ use std::io::{self, IsTerminal as _};
 
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::config::LogLevel;
+use crate::config::{LogFormat, LogLevel, LogOptions};
 
 /// Installs the process's subscriber. Once; another one that is there already stays.
-pub(super) fn install(level: LogLevel) {
-    let level = match level {
+pub(super) fn install(options: &LogOptions) {
+    let level = match options.level {
         LogLevel::None => LevelFilter::OFF,
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
@@ -16,9 +16,12 @@ pub(super) fn install(level: LogLevel) {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    let _ = tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr)
-        .try_init();
+        .with_writer(io::stderr);
+    let _ = match options.format {
+        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).try_init(),
+        // The fields of an event beside its time and level, where programs look for them.
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    };
 }

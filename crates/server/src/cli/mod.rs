@@ -67,7 +67,7 @@ pub fn main() -> ExitCode {
 
 fn dev(args: &DevArgs) -> Result<(), CliError> {
     let config = Config::dev(args.listen)?;
-    logging::install(config.log.level);
+    logging::install(&config.log);
     let ready = |address: SocketAddr| {
         // The server is up whether or not anybody reads this.
         let _ = io::stdout().write_all(banner::dev(address).as_bytes());
@@ -77,7 +77,7 @@ fn dev(args: &DevArgs) -> Result<(), CliError> {
 
 fn serve(file: &Path, settings: &SetArgs) -> Result<(), CliError> {
     let config = load(file, settings)?;
-    logging::install(config.log.level);
+    logging::install(&config.log);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }

@@ -516,6 +516,20 @@ impl Default for ShutdownOptions {
 pub struct LogOptions {
     /// How much. Default: `info`.
     pub level: LogLevel,
+    /// As text for people, or as a JSON object a line for programs. Default: `text`.
+    pub format: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
 }
 
 /// How much is logged; each level has those above it.

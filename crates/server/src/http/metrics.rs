@@ -11,6 +11,7 @@ use std::time::Duration;
 use http::{HeaderValue, Method, StatusCode};
 use tautline_hub::{HubCounters, Operation, TokenRefusal};
 
+use super::process::ProcessNumbers;
 use super::respond::{self, Response};
 
 /// Where they are.
@@ -27,6 +28,18 @@ pub struct Metric {
     /// What is counted.
     pub help: &'static str,
     write: fn(&Snapshot, &mut Samples<'_>),
+}
+
+impl Metric {
+    /// Its name as it is told: with a prefix, but for those of the process, which are called alike everywhere.
+    pub fn full_name(&self) -> String {
+        let prefix = if self.name.starts_with("process_") {
+            ""
+        } else {
+            METRICS_PREFIX
+        };
+        format!("{prefix}{}", self.name)
+    }
 }
 
 /// What stands before every name but those of the process.
@@ -82,6 +95,54 @@ pub const METRICS: &[Metric] = &[
         labels: &[],
         help: "1 once the server is on its way out, and 0 before.",
         write: |all, out| out.number(u64::from(all.draining)),
+    },
+    Metric {
+        name: "process_cpu_seconds_total",
+        kind: "counter",
+        labels: &[],
+        help: "Time of processors that the process has had, in seconds.",
+        write: |all, out| out.maybe(all.process.as_ref().map(|process| process.cpu_seconds)),
+    },
+    Metric {
+        name: "process_resident_memory_bytes",
+        kind: "gauge",
+        labels: &[],
+        help: "Memory that the process has, in bytes.",
+        write: |all, out| out.maybe(all.process.as_ref().map(|process| process.resident_bytes)),
+    },
+    Metric {
+        name: "process_virtual_memory_bytes",
+        kind: "gauge",
+        labels: &[],
+        help: "Memory that it has asked for, in bytes.",
+        write: |all, out| out.maybe(all.process.as_ref().map(|process| process.virtual_bytes)),
+    },
+    Metric {
+        name: "process_open_fds",
+        kind: "gauge",
+        labels: &[],
+        help: "Descriptors that are open: a connection is one.",
+        write: |all, out| out.maybe(all.process.as_ref().map(|process| process.open_descriptors)),
+    },
+    Metric {
+        name: "process_max_fds",
+        kind: "gauge",
+        labels: &[],
+        help: "Descriptors that may be open.",
+        write: |all, out| {
+            out.maybe(
+                all.process
+                    .as_ref()
+                    .and_then(|process| process.max_descriptors),
+            )
+        },
+    },
+    Metric {
+        name: "process_start_time_seconds",
+        kind: "gauge",
+        labels: &[],
+        help: "When the process was started, in seconds of Unix time.",
+        write: |all, out| out.maybe(all.process.as_ref().map(|process| process.start_seconds)),
     },
     Metric {
         name: "client_commands_total",
@@ -326,6 +387,8 @@ pub struct Snapshot {
     pub channels: u64,
     /// Time since the start.
     pub uptime: Duration,
+    /// What the process uses, where the system tells.
+    pub process: Option<ProcessNumbers>,
     /// Whether the node is on its way out.
     pub draining: bool,
     /// Of all hubs.
@@ -498,6 +561,13 @@ impl Samples<'_> {
         self.labelled(&[], value);
     }
 
+    /// One that may not be known.
+    fn maybe(&mut self, value: Option<impl std::fmt::Display>) {
+        if let Some(value) = value {
+            self.line("", &[], &[], value);
+        }
+    }
+
     fn labelled(&mut self, values: &[&str], value: u64) {
         self.line("", values, &[], value);
     }
@@ -521,8 +591,8 @@ impl Samples<'_> {
         more: &[(&str, &str)],
         value: impl std::fmt::Display,
     ) {
-        let Metric { name, labels, .. } = self.metric;
-        let _ = write!(self.out, "{METRICS_PREFIX}{name}{suffix}");
+        let labels = self.metric.labels;
+        let _ = write!(self.out, "{}{suffix}", self.metric.full_name());
         let labels = labels.iter().copied().zip(values.iter().copied());
         for (index, (label, text)) in labels.chain(more.iter().copied()).enumerate() {
             let text = text
@@ -543,11 +613,10 @@ impl Samples<'_> {
 pub(crate) fn page(snapshot: &Snapshot) -> String {
     let mut out = String::new();
     for metric in METRICS {
-        let Metric {
-            name, kind, help, ..
-        } = metric;
-        let _ = writeln!(out, "# HELP {METRICS_PREFIX}{name} {help}");
-        let _ = writeln!(out, "# TYPE {METRICS_PREFIX}{name} {kind}");
+        let Metric { kind, help, .. } = metric;
+        let name = metric.full_name();
+        let _ = writeln!(out, "# HELP {name} {help}");
+        let _ = writeln!(out, "# TYPE {name} {kind}");
         let mut samples = Samples {
             metric,
             out: &mut out,

@@ -27,6 +27,7 @@ pub mod line;
 pub mod metrics;
 pub mod node;
 pub mod origin;
+pub mod process;
 pub mod respond;
 
 use std::convert::Infallible;
