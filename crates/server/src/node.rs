@@ -91,10 +91,13 @@ pub fn run(config: Config, started: impl FnOnce(SocketAddr)) -> Result<(), NodeE
         }
         systemd::ready();
         let handle = node.handle().clone();
-        tokio::select! {
+        let result = tokio::select! {
             result = node.run_until(signals) => result,
             () = systemd::attend(&handle) => Ok(()),
-        }
+        };
+        // With nobody there, the end may be over before that it begins was told.
+        systemd::stopping();
+        result
     })
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::net::TcpListener;
 
 #[cfg(target_os = "linux")]
-pub(crate) use self::linux::{attend, inherited, ready};
+pub(crate) use self::linux::{attend, inherited, ready, stopping};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -33,6 +33,11 @@ mod linux {
         tell(&[NotifyState::Ready]);
     }
 
+    /// Tells that the node is on its way out. Twice does no harm.
+    pub(crate) fn stopping() {
+        tell(&[NotifyState::Stopping]);
+    }
+
     /// Tells when the node is on its way out, and in time that all of its workers are alive. Never ends.
     pub(crate) async fn attend(node: &NodeHandle) {
         tokio::join!(say_goodbye(node), feed_watchdog(node));
@@ -42,7 +47,7 @@ mod linux {
     async fn say_goodbye(node: &NodeHandle) {
         let mut stage = node.stage();
         reached(&mut stage, |stage| *stage != Stage::Serving).await;
-        tell(&[NotifyState::Stopping]);
+        stopping();
     }
 
     /// A process whose workers don't answer is started anew by systemd (`WatchdogSec`).
@@ -76,6 +81,9 @@ pub(crate) fn inherited() -> io::Result<Option<TcpListener>> {
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn ready() {}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn stopping() {}
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) async fn attend(_: &crate::embed::NodeHandle) {

@@ -130,11 +130,8 @@ pub const METRICS: &[Metric] = &[
         labels: &[],
         help: "Descriptors that may be open.",
         write: |all, out| {
-            out.maybe(
-                all.process
-                    .as_ref()
-                    .and_then(|process| process.max_descriptors),
-            )
+            let process = all.process.as_ref();
+            out.maybe(process.and_then(|process| process.max_descriptors));
         },
     },
     Metric {
