@@ -54,6 +54,7 @@ mod door;
 mod drain;
 mod embed;
 pub mod entropy;
+mod events;
 pub mod glob;
 pub mod http;
 mod io;
@@ -74,6 +75,7 @@ pub use self::config::Config;
 pub use self::embed::{
     ApiRpcEvent, Client, Handler, Node, NodeBuilder, NodeHandle, Request, WebSocketService,
 };
+pub use self::events::{DeadEvent, EventsError};
 pub use tautline_hub::application::{
     ApplicationOptions as HandlerOptions, ConnectEvent, ConnectReply, DisconnectEvent, Identity,
     Interests, MessageEvent, PublishEvent, PublishInstead, PublishReply, RefreshBy, RefreshEvent,

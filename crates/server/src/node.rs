@@ -21,6 +21,8 @@ use crate::drain::Stage;
 use crate::embed::desk::Handlers;
 use crate::embed::{ApiCalls, Node, NodeHandle};
 use crate::entropy::OsEntropy;
+use crate::events::settings::Settings as EventSettings;
+use crate::events::{Events, EventsError};
 use crate::node_api::NodeIdentity;
 use crate::systemd;
 use crate::worker::listener;
@@ -52,6 +54,9 @@ pub enum NodeError {
          leave one of them out"
     )]
     HandlerAndProxies,
+    /// There can be no events to the backend.
+    #[error(transparent)]
+    Events(#[from] EventsError),
     /// A worker ended although nobody asked it to.
     #[error(
         "a worker ended unexpectedly; this is a bug in Tautline, please report it with the log"
@@ -126,6 +131,7 @@ pub(crate) struct Running {
 pub(crate) fn start(
     config: &Arc<Config>,
     handlers: Option<&Handlers>,
+    events: Option<EventSettings>,
     listening: Listening,
 ) -> Result<Running, NodeError> {
     let workers = config.node.worker_count();
@@ -147,6 +153,13 @@ pub(crate) fn start(
         ("", Some(address)) => address.to_string(),
         ("", None) => "embedded".to_owned(),
         (name, _) => name.to_owned(),
+    };
+    let events = match events {
+        None => None,
+        Some(settings) => {
+            let (hub, entropy) = (Arc::clone(&config.hub), Box::new(entropy()?));
+            Some(Events::start(settings, hub, name.clone(), entropy)?)
+        }
     };
     let identity = NodeIdentity::new(name, &mut entropy()?);
     let addresses = AddressKey::new(identity.uid(), &mut entropy()?);
@@ -191,6 +204,7 @@ pub(crate) fn start(
         http2: config.http2.clone(),
         tls: config.tls.clone(),
         traces: Arc::default(),
+        events,
         stage: at,
     });
     let (ending, ended) = mpsc::unbounded_channel();

@@ -27,6 +27,7 @@ use crate::door::websocket::Manner;
 use crate::door::{self, Opened, rewind::Rewind};
 use crate::drain::Stage;
 use crate::embed::{self, NodeHandle};
+use crate::events::Events;
 use crate::glob::Glob;
 use crate::http::RequestBody;
 use crate::http::line::HttpLine;
@@ -358,6 +359,8 @@ impl Node for WorkerNode {
             let admission = &self.shared.doors.admission;
             (why.name(), admission.refused(why))
         });
+        let events = self.shared.events.as_ref();
+        snapshot.events = events.map(Events::numbers);
         snapshot.clients = load.clients;
         snapshot.subscriptions = load.subscriptions;
         snapshot.users = load.users.len() as u64;

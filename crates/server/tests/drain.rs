@@ -28,7 +28,7 @@ const CLIENTS: usize = 10_000;
 const WITNESSES: usize = 20;
 
 /// So many are told in a second.
-const RATE: usize = 2_500;
+const RATE: usize = 2_000;
 
 const CONFIG: &str = r#"
 [client]
@@ -37,7 +37,7 @@ allow_anonymous_connect_without_token = true
 key = "dev"
 [shutdown]
 timeout = "60s"
-reconnect_rate = 2500
+reconnect_rate = 2000
 [channel.without_namespace]
 allow_subscribe_for_client = true
 allow_subscribe_for_anonymous = true
@@ -164,19 +164,13 @@ fn ten_thousand_clients_are_told_one_after_the_other() {
         (get(&server, "/ready") == "503").then_some(())
     });
     assert_eq!(get(&server, "/health"), "200");
-    // Published while clients go: at once, and with each tenth that is gone.
-    let mut published = 0;
-    let mut publish = || {
-        published += 1;
-        let publish = json!({"channel": "news", "data": published});
-        server.api("publish", &publish.to_string());
-    };
-    publish();
-    for gone in 1..=CLIENTS {
+    // Published while clients go: whoever is there gets it.
+    server.api(
+        "publish",
+        &json!({"channel": "news", "data": 1}).to_string(),
+    );
+    for _ in 0..CLIENTS {
         assert_eq!(events.recv().unwrap(), Event::Told);
-        if gone % (CLIENTS / 10) == 0 && gone <= CLIENTS * 3 / 10 {
-            publish();
-        }
     }
     let mut heard = clients.join().unwrap();
     assert!(server.wait().success());

@@ -29,6 +29,7 @@ const SERVER: &str = "crates/server/src/config/mod.rs";
 const CONNECTIONS: &str = "crates/server/src/config/client.rs";
 const CLIENT: &str = "crates/hub/src/config/client.rs";
 const UNI: &str = "crates/server/src/config/uni.rs";
+const EVENTS: &str = "crates/server/src/config/events.rs";
 const PROXY: &str = "crates/server/src/config/proxy.rs";
 const RATES: &str = "crates/hub/src/config/rate_limit.rs";
 const CHANNEL: &str = "crates/hub/src/config/channel.rs";
@@ -69,6 +70,8 @@ const TABLES: &[Table] = &[
     table("rpc", PROXY, "RpcOptions"),
     table("rpc.ping", PROXY, "RpcPingOptions"),
     table("rpc.without_namespace", PROXY, "RpcNamespaceOptions"),
+    table("events", EVENTS, "EventsOptions"),
+    table("events.http", EVENTS, "EventsHttpOptions"),
     table("websocket", SERVER, "WebSocketOptions"),
     table("doors", SERVER, "DoorOptions"),
     table(UNI_RESPONSES, UNI, "ResponseTransforms"),
@@ -95,6 +98,8 @@ fn likes() -> Vec<OptionTable> {
         ..OptionTable::default()
     };
     let mut tables = Vec::new();
+    let tls = "client.proxy.connect.http.tls";
+    tables.push(like("events.http.tls".to_owned(), false, tls));
     for base in [
         "client.proxy.refresh",
         "channel.proxy.subscribe",
@@ -221,6 +226,7 @@ fn type_name(kind: &str) -> Option<&'static str> {
         | "PersonalChannelOptions"
         | "ProxyOptions"
         | "ProxyHttpOptions"
+        | "EventsHttpOptions"
         | "ProxyTlsOptions"
         | "Vec<StatusTransform>"
         | "RpcNamespaceOptions"

@@ -5,42 +5,11 @@ use std::sync::Arc;
 use super::waiting::Waiting;
 use super::{Hub, SessionId};
 use crate::Now;
-use crate::hub::channels::Role;
 use crate::witness::{Fact, Witness};
 
 impl Hub {
     /// Has somebody be told who comes and goes. To be called before there are sessions.
     pub fn set_witness(&mut self, witness: Box<dyn Witness>) {
-        self.witness = Some(witness);
-    }
-
-    /// Tells the witness of all who are here as if they had just come: for one that has lost count.
-    pub fn recount(&mut self, now: Now) {
-        let Some(mut witness) = self.witness.take() else {
-            return;
-        };
-        for id in self.sessions.ids() {
-            let Some(session) = self.sessions.get(id) else {
-                continue;
-            };
-            let Some(connected) = session.connected().filter(|_| !self.is_coming(id)) else {
-                continue;
-            };
-            let client = &connected.info;
-            let transport = session.transport;
-            witness.note(now, Fact::Connected { client, transport });
-            for subscription in &connected.subscriptions {
-                let channel = self.channels.get(subscription.channel);
-                let channel = channel.filter(|channel| {
-                    let subscriber = channel.subscribers.get(subscription.slot as usize);
-                    subscriber.is_some_and(|subscriber| subscriber.role != Role::Pending)
-                });
-                if let Some(channel) = channel {
-                    let channel = &channel.name;
-                    witness.note(now, Fact::Subscribed { client, channel });
-                }
-            }
-        }
         self.witness = Some(witness);
     }
 

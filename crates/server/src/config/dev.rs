@@ -81,6 +81,7 @@ impl Config {
             },
             keys: Vec::new(),
             proxies: None,
+            events: None,
             // Somebody waits for the prompt to come back.
             shutdown: ShutdownOptions {
                 timeout: Duration::from_secs(3),

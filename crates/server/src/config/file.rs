@@ -19,9 +19,9 @@ use super::client::ConnectionOptions;
 use super::place::{self, Entry};
 use super::source::Source;
 use super::{
-    Config, DoorOptions, HealthOptions, HttpApiOptions, HttpServerOptions, LogOptions, NodeOptions,
-    Problem, PrometheusOptions, ProxyOptions, RpcOptions, ShutdownOptions, TokenOptions,
-    WebSocketOptions,
+    Config, DoorOptions, EventsOptions, HealthOptions, HttpApiOptions, HttpServerOptions,
+    LogOptions, NodeOptions, Problem, PrometheusOptions, ProxyOptions, RpcOptions, ShutdownOptions,
+    TokenOptions, WebSocketOptions,
 };
 use super::{elsewhere, proxy, suggest, token, uni};
 use crate::http::Settings;
@@ -141,6 +141,7 @@ struct Tables {
     log: LogOptions,
     rpc: RpcOptions,
     proxies: Vec<ProxyOptions>,
+    events: EventsOptions,
 }
 
 /// `[engine]`, in which each engine has a table.
@@ -191,6 +192,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
         log,
         rpc,
         proxies,
+        events,
     } = tables;
     let ping = rpc.ping.enabled.then(|| rpc.ping.method.clone());
     if ping.as_ref().is_some_and(String::is_empty) {
@@ -238,6 +240,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
     let transforms = &connections.connect_code_to_unidirectional_disconnect;
     let uni = uni::rules(transforms, &doors, &mut warnings)?;
     let proxies = proxy::settings(&backend, &channel, &mut warnings)?;
+    let events = super::events::settings(events, &channel, &mut warnings)?;
     let tables = [
         (token::CONNECTION, Some(&token)),
         (token::SUBSCRIPTION, subscription_token),
@@ -311,6 +314,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
         token,
         keys,
         proxies,
+        events,
         shutdown,
         log,
         warnings,

@@ -23,6 +23,7 @@
 //! | `[doors]` | [`DoorOptions`] | the ways in beside the WebSocket |
 //! | `[client.proxy]`, `[channel.proxy]`, `[[proxies]]` | [`ProxyOptions`] | endpoints of the application's backend |
 //! | `[rpc]` | [`RpcOptions`] | who answers calls |
+//! | `[events]` | [`EventsOptions`] | what the application's backend is told of |
 //! | `[health]` | [`HealthOptions`] | `/health` |
 //! | `[prometheus]` | [`PrometheusOptions`] | `/metrics` |
 //! | `[shutdown]` | [`ShutdownOptions`] | how a stop is spread over time |
@@ -34,6 +35,7 @@ mod api;
 mod client;
 mod dev;
 mod elsewhere;
+mod events;
 mod file;
 mod json;
 mod options;
@@ -61,6 +63,7 @@ use tautline_hub::rate::Rate;
 use thiserror::Error;
 
 use crate::door::UniRules;
+use crate::events::settings::Settings as EventSettings;
 use crate::http::Settings;
 use crate::http::api::{ApiLimits, ErrorMode};
 use crate::keys::KeySource;
@@ -69,6 +72,7 @@ use crate::tls::Tls;
 
 pub use self::dev::DEV_API_KEY;
 pub use self::elsewhere::{ELSEWHERE, Elsewhere, Here};
+pub use self::events::{EventsHttpOptions, EventsOptions};
 pub use self::options::{OptionEntry, OptionTable, Reference};
 pub use self::proxy::{
     ChannelProxies, ClientProxies, ProxyHttpOptions, ProxyOptions, ProxyTlsOptions,
@@ -114,6 +118,8 @@ pub struct Config {
     pub keys: Vec<KeySource>,
     /// What the application's backend is asked; `None` for nothing.
     pub(crate) proxies: Option<ProxySettings>,
+    /// What it is told of; `None` for nothing.
+    pub(crate) events: Option<EventSettings>,
     /// How a stop is spread over time.
     pub shutdown: ShutdownOptions,
     /// What is told on standard error.

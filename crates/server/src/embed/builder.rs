@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Instant;
 
 use tautline_hub::application::ApplicationOptions;
 use tokio::runtime::Handle;
@@ -118,8 +119,9 @@ impl NodeBuilder {
             runtime,
             ..handlers
         });
+        let events = config.events.take();
         let config = Arc::new(config);
-        let running = node::start(&config, handlers.as_ref(), listening)?;
+        let running = node::start(&config, handlers.as_ref(), events, listening)?;
         Ok(Node {
             options: config.shutdown.clone(),
             handle: running.handle,
@@ -189,7 +191,15 @@ impl Node {
     }
 
     async fn drain(&mut self) {
+        let deadline = Instant::now() + self.options.timeout;
+        let events = self.handle.shared.events.clone();
+        if let Some(events) = &events {
+            events.stopping();
+        }
         drain::run(&self.handle, &self.stage, &mut self.ended, &self.options).await;
+        if let Some(events) = &events {
+            events.flush(deadline).await;
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,6 +17,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::mount::WebSocketService;
 use crate::drain::Stage;
+use crate::events::DeadEvent;
 use crate::http::node::NodeInfo;
 use crate::node_api;
 use crate::worker::State;
@@ -52,6 +54,55 @@ impl NodeHandle {
         self.ask(worker, move |now, state, done| {
             state.hub.api_publish(now, request, done);
         })
+    }
+
+    /// Events that the application's backend would not have, or did not take in `events.retry_for`: the oldest of them,
+    /// `most` at the most. None where there are no events.
+    ///
+    /// # Errors
+    ///
+    /// When the node has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn dead_events(&self, most: usize) -> io::Result<Vec<DeadEvent>> {
+        match &self.shared.events {
+            Some(events) => events.dead(most).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Has dead letters sent once more: those with these ids, or all where none are named. Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// When the disk or the queue has no room for them, or the node has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// It happens whether or not the future is awaited to its end.
+    pub async fn redeliver_events(&self, ids: Vec<String>) -> io::Result<usize> {
+        match &self.shared.events {
+            Some(events) => events.settle_dead(ids, true).await,
+            None => Ok(0),
+        }
+    }
+
+    /// Throws dead letters away: those with these ids, or all where none are named. Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// When the list can't be written, or the node has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// It happens whether or not the future is awaited to its end.
+    pub async fn drop_dead_events(&self, ids: Vec<String>) -> io::Result<usize> {
+        match &self.shared.events {
+            Some(events) => events.settle_dead(ids, false).await,
+            None => Ok(0),
+        }
     }
 
     /// Publishes the same into several channels (that of `request` counts for nothing), and tells for each how

@@ -13,6 +13,7 @@ use tautline_hub::{HubCounters, Operation, TokenRefusal};
 
 use super::process::ProcessNumbers;
 use super::respond::{self, Response};
+use crate::events::EventNumbers;
 
 /// Where they are.
 pub(crate) const PATH: &str = "/metrics";
@@ -369,6 +370,94 @@ pub const METRICS: &[Metric] = &[
             }
         },
     },
+    Metric {
+        name: "events_queued",
+        kind: "gauge",
+        labels: &[],
+        help: "Events on disk that are still to be delivered to the application's backend.",
+        write: |all, out| {
+            if let Some(events) = &all.events {
+                out.number(events.queued);
+            }
+        },
+    },
+    Metric {
+        name: "events_queue_bytes",
+        kind: "gauge",
+        labels: &[],
+        help: "What events take on disk.",
+        write: |all, out| {
+            if let Some(events) = &all.events {
+                out.number(events.bytes);
+            }
+        },
+    },
+    Metric {
+        name: "events_lag_seconds",
+        kind: "gauge",
+        labels: &[],
+        help: "Age of the oldest event that is still to be delivered.",
+        write: |all, out| {
+            if let Some(events) = &all.events {
+                out.number(events.lag.as_secs());
+            }
+        },
+    },
+    Metric {
+        name: "events_delivered_total",
+        kind: "counter",
+        labels: &[],
+        help: "Events that the application's backend has taken.",
+        write: |all, out| {
+            if let Some(events) = &all.events {
+                out.number(events.delivered);
+            }
+        },
+    },
+    Metric {
+        name: "events_failed_attempts_total",
+        kind: "counter",
+        labels: &[],
+        help: "Batches of events that the application's backend has not taken. They are sent again.",
+        write: |all, out| {
+            if let Some(events) = &all.events {
+                out.number(events.failed);
+            }
+        },
+    },
+    Metric {
+        name: "events_buried_total",
+        kind: "counter",
+        labels: &[],
+        help: "Events that became dead letters.",
+        write: |all, out| {
+            if let Some(events) = &all.events {
+                out.number(events.buried);
+            }
+        },
+    },
+    Metric {
+        name: "events_dead",
+        kind: "gauge",
+        labels: &[],
+        help: "Dead letters that are kept.",
+        write: |all, out| {
+            if let Some(events) = &all.events {
+                out.number(events.dead);
+            }
+        },
+    },
+    Metric {
+        name: "events_dropped_total",
+        kind: "counter",
+        labels: &[],
+        help: "Cache misses that were not told because there were too many at a time, and dead letters that had to go for newer ones.",
+        write: |all, out| {
+            if let Some(events) = &all.events {
+                out.number(events.dropped);
+            }
+        },
+    },
 ];
 
 /// What the node has counted so far, and what it carries.
@@ -400,6 +489,8 @@ pub struct Snapshot {
     pub http2: Http2Counters,
     /// Questions to the application's backend.
     pub proxies: Vec<ProxyNumbers>,
+    /// Events to the application's backend, if there are any.
+    pub(crate) events: Option<EventNumbers>,
 }
 
 /// What was counted of one kind of question to one endpoint of the application's backend.

@@ -26,7 +26,7 @@ use crate::http::metrics::{Histogram, ProxyNumbers};
 /// An endpoint of the backend, and the connections to it.
 pub(super) struct Proxy {
     pub(super) endpoint: Endpoint,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: HttpClient,
     breaker: Mutex<Breaker>,
     in_flight: AtomicUsize,
     counts: [Mutex<Counts>; Kind::ALL.len()],
@@ -86,34 +86,42 @@ impl CallError {
     }
 }
 
+/// What requests are made with.
+pub(crate) type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// The connections to an endpoint, of which there are none yet. Takes what its TLS goes by.
+pub(crate) fn client(endpoint: &mut Endpoint) -> HttpClient {
+    let tls = endpoint.tls.take().unwrap_or_else(|| {
+        // Of plain HTTP alone: nothing is ever verified by it.
+        ClientConfig::builder_with_provider(Arc::new(
+            tokio_rustls::rustls::crypto::aws_lc_rs::default_provider(),
+        ))
+        .with_safe_default_protocol_versions()
+        .expect("the provider has the versions of TLS that it comes with")
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth()
+    });
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http()
+        .enable_all_versions()
+        .wrap_connector(http);
+    Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(endpoint.max_in_flight)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .http2_adaptive_window(true)
+        .build(connector)
+}
+
 impl Proxy {
     pub(super) fn new(mut endpoint: Endpoint) -> Self {
-        let tls = endpoint.tls.take().unwrap_or_else(|| {
-            // Of plain HTTP alone: nothing is ever verified by it.
-            ClientConfig::builder_with_provider(Arc::new(
-                tokio_rustls::rustls::crypto::aws_lc_rs::default_provider(),
-            ))
-            .with_safe_default_protocol_versions()
-            .expect("the provider has the versions of TLS that it comes with")
-            .with_root_certificates(RootCertStore::empty())
-            .with_no_client_auth()
-        });
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_all_versions()
-            .wrap_connector(http);
-        let client = Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(endpoint.max_in_flight)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .http2_adaptive_window(true)
-            .build(connector);
+        let client = client(&mut endpoint);
         let breaker = Breaker::new(endpoint.breaker_failures, endpoint.breaker_pause);
         Self {
             endpoint,
@@ -361,7 +369,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// An error of the HTTP library with all that lies behind it: its own text says the least.
-fn causes(error: &legacy::Error) -> String {
+pub(crate) fn causes(error: &legacy::Error) -> String {
     let mut text = if error.is_connect() {
         "it can't be reached".to_owned()
     } else {

@@ -23,17 +23,17 @@ use crate::pem;
 pub(crate) struct Endpoint {
     /// As namespaces call it; `default` where nobody had to name it.
     pub(super) name: String,
-    pub(super) url: Uri,
+    pub(crate) url: Uri,
     /// The same for logs: without what may be a secret.
-    pub(super) place: String,
-    pub(super) timeout: Duration,
+    pub(crate) place: String,
+    pub(crate) timeout: Duration,
     pub(super) http_headers: Vec<HeaderName>,
     pub(super) emulated_headers: Vec<HeaderName>,
-    pub(super) static_headers: HeaderMap,
+    pub(crate) static_headers: HeaderMap,
     pub(super) is_binary: bool,
     pub(super) has_meta: bool,
     /// The current key and the one before it, as far as there are any.
-    pub(super) keys: Vec<hmac::Key>,
+    pub(crate) keys: Vec<hmac::Key>,
     pub(super) max_in_flight: usize,
     pub(super) max_response_size: usize,
     pub(super) breaker_failures: usize,

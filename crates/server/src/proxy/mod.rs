@@ -22,7 +22,8 @@ mod call;
 pub(crate) mod endpoint;
 mod handler;
 pub(crate) mod settings;
-mod sign;
+pub(crate) mod sign;
 mod wire;
 
+pub(crate) use self::call::{HttpClient, causes, client};
 pub(crate) use self::handler::Proxies;

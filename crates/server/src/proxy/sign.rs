@@ -9,13 +9,13 @@ use std::fmt::Write as _;
 use aws_lc_rs::hmac;
 
 /// The header field with the signature.
-pub(super) const SIGNATURE: &str = "tautline-signature";
+pub(crate) const SIGNATURE: &str = "tautline-signature";
 
 /// The header field that says what is asked.
-pub(super) const EVENT: &str = "tautline-event";
+pub(crate) const EVENT: &str = "tautline-event";
 
 /// The signature of a question at a time, in Unix seconds.
-pub(super) fn sign(keys: &[hmac::Key], time: u64, event: &str, body: &[u8]) -> String {
+pub(crate) fn sign(keys: &[hmac::Key], time: u64, event: &str, body: &[u8]) -> String {
     let mut text = format!("t={time}");
     for key in keys {
         let mut context = hmac::Context::with_key(key);

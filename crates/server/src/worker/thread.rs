@@ -31,6 +31,7 @@ use crate::embed::ApiCalls;
 use crate::embed::NodeHandle;
 use crate::embed::desk::{Desk, Handlers};
 use crate::entropy::OsEntropy;
+use crate::events::Events;
 use crate::http::{self, Service, Settings};
 use crate::io::Io;
 use crate::keys::KeySource;
@@ -68,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) tls: Option<Arc<Tls>>,
     /// Those who follow somebody.
     pub(crate) traces: Arc<TraceDesk>,
+    /// What the application's backend is told of who comes and goes, if it is.
+    pub(crate) events: Option<Events>,
     /// How far the node is on its way out.
     pub(crate) stage: watch::Receiver<Stage>,
 }
@@ -152,6 +155,9 @@ impl Start {
             Arc::clone(&mailbox) as _,
             Box::new(entropy),
         );
+        if let Some(events) = &shared.events {
+            hub.set_witness(events.witness());
+        }
         let files = handlers.map(|handlers| {
             let (files, options) = (Rc::default(), handlers.options);
             let node = NodeHandle::new(Arc::clone(&shared));

@@ -1,0 +1,195 @@
+//! What becomes of a batch: whether it is sent again, when, and how much of it.
+//!
+//! No clock, no sockets: time and chance are arguments.
+
+use std::time::Duration;
+
+/// How persistent it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// Most events in a batch.
+    pub(crate) batch: usize,
+    /// Before the second attempt; then twice as long, and so on.
+    pub(crate) min: Duration,
+    pub(crate) max: Duration,
+    /// For how long the same events are tried.
+    pub(crate) all: Duration,
+}
+
+/// How an attempt went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Delivered,
+    /// The backend won't have what is in it, now or later.
+    Refused(String),
+    /// It may go better another time.
+    Failed(String),
+}
+
+/// What to do with the events that were tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    Done,
+    Again,
+    /// They are dead letters from now on.
+    Bury(String),
+}
+
+/// The state between attempts.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    patience: Patience,
+    limit: usize,
+    failures: u32,
+    failing_since: Option<Duration>,
+    not_before: Duration,
+}
+
+impl Delivery {
+    pub(crate) fn new(patience: Patience) -> Self {
+        Self {
+            limit: patience.batch,
+            patience,
+            failures: 0,
+            failing_since: None,
+            not_before: Duration::ZERO,
+        }
+    }
+
+    /// How many events the next attempt should have.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// When the next attempt may be.
+    pub(crate) fn not_before(&self) -> Duration {
+        self.not_before
+    }
+
+    /// Whether the last attempt failed.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// Takes the outcome of an attempt with `count` events. `dice` is any number.
+    pub(crate) fn judge(
+        &mut self,
+        now: Duration,
+        count: usize,
+        outcome: Outcome,
+        dice: u64,
+    ) -> Decision {
+        match outcome {
+            Outcome::Delivered => {
+                self.limit = (self.limit * 2).min(self.patience.batch);
+                self.recovered();
+                Decision::Done
+            }
+            // One of them is at fault: the halves are tried, down to that one.
+            Outcome::Refused(_) if count > 1 => {
+                self.limit = count / 2;
+                self.recovered();
+                Decision::Again
+            }
+            Outcome::Refused(error) => {
+                self.recovered();
+                Decision::Bury(error)
+            }
+            Outcome::Failed(error) => {
+                let since = *self.failing_since.get_or_insert(now);
+                let factor = 1 << self.failures.min(20);
+                let wait = (self.patience.min * factor).min(self.patience.max);
+                self.failures = self.failures.saturating_add(1);
+                // Somewhere in the second half, so that nodes which failed together don't try together.
+                let half = u64::try_from(wait.as_millis() / 2).unwrap_or(u64::MAX);
+                let spread = dice % (half + 1);
+                self.not_before = now + wait - Duration::from_millis(spread);
+                if now.saturating_sub(since) >= self.patience.all {
+                    return Decision::Bury(error);
+                }
+                Decision::Again
+            }
+        }
+    }
+
+    fn recovered(&mut self) {
+        self.failures = 0;
+        self.failing_since = None;
+        self.not_before = Duration::ZERO;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn delivery() -> Delivery {
+        Delivery::new(Patience {
+            batch: 8,
+            min: SECOND,
+            max: SECOND * 10,
+            all: SECOND * 100,
+        })
+    }
+
+    #[test]
+    fn failures_are_tried_again_ever_later_and_then_given_up() {
+        let (mut delivery, mut now) = (delivery(), Duration::ZERO);
+        let mut waits = Vec::new();
+        for dice in 0.. {
+            let decision = delivery.judge(now, 8, Outcome::Failed("down".into()), dice * 77);
+            if decision != Decision::Again {
+                assert_eq!(decision, Decision::Bury("down".into()));
+                break;
+            }
+            let wait = delivery.not_before() - now;
+            waits.push(wait);
+            now = delivery.not_before();
+        }
+        assert!(now >= SECOND * 100 && now < SECOND * 111, "{now:?}");
+        for (wait, whole) in waits.iter().zip([1, 2, 4, 8, 10, 10, 10]) {
+            let whole = SECOND * whole;
+            assert!((whole / 2..=whole).contains(wait), "{waits:?}");
+        }
+        // What comes next is not waited for as long; until one gets through.
+        let next = delivery.judge(now, 8, Outcome::Failed("down".into()), 0);
+        assert!(matches!(next, Decision::Bury(_)));
+        assert_eq!(
+            delivery.judge(now, 8, Outcome::Delivered, 0),
+            Decision::Done
+        );
+        assert!(!delivery.is_failing() && delivery.not_before() == Duration::ZERO);
+        let next = delivery.judge(now, 8, Outcome::Failed("down".into()), 0);
+        assert_eq!(next, Decision::Again);
+    }
+
+    #[test]
+    fn one_bad_event_is_found_and_the_rest_gets_through() {
+        let (mut delivery, mut left) = (delivery(), (0..20).collect::<Vec<_>>());
+        let (mut done, mut buried) = (Vec::new(), Vec::new());
+        for _ in 0..100 {
+            let batch: Vec<_> = left.iter().copied().take(delivery.limit()).collect();
+            if batch.is_empty() {
+                break;
+            }
+            let is_bad = batch.contains(&13) || batch.contains(&3);
+            let outcome = if is_bad {
+                Outcome::Refused("400".into())
+            } else {
+                Outcome::Delivered
+            };
+            let to = match delivery.judge(SECOND, batch.len(), outcome, 0) {
+                Decision::Again => continue,
+                Decision::Done => &mut done,
+                Decision::Bury(_) => &mut buried,
+            };
+            to.extend(left.drain(..batch.len()));
+        }
+        assert_eq!(buried, [3, 13]);
+        assert_eq!(done.len(), 18);
+        assert!(done.is_sorted());
+        assert_eq!(delivery.limit(), 8, "large batches again");
+    }
+}

@@ -1,0 +1,250 @@
+//! Events to the application's backend: who came and went, and which channels are in use.
+//!
+//! Workers enter facts in the [`ledger`], which makes events of what is different from what the backend was told. One thread
+//! beside the workers writes them to disk and delivers them, in order and at least once; what it was told is written down, too,
+//! so that after any end of the process the next one knows what must be put right. `docs/events.md` is the chapter.
+//!
+//! - `ledger`: what is beside what was told; debounce; no clock, no files;
+//! - `event`: an event, as it is stored and sent;
+//! - `journal`: records in a file; `queue`: those to be delivered, `books`: what the backend believes, `dead`: what it
+//!   would not have;
+//! - `delivery`: again, when, and how much of it; no clock, no sockets; `sender`: one attempt;
+//! - `writer`: the thread;
+//! - `settings`: options, checked.
+//!
+//! What is on disk is never younger than what was sent, and never older by more than one write: the queue is written before
+//! the books, and what the books lack is read from the queue.
+
+mod books;
+mod dead;
+mod delivery;
+mod event;
+mod journal;
+mod ledger;
+mod queue;
+#[cfg(test)]
+mod scratch;
+mod sender;
+pub(crate) mod settings;
+#[cfg(test)]
+mod truth;
+mod writer;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tautline_hub::config::HubConfig;
+use tautline_hub::witness::{Fact, Witness};
+use tautline_hub::{Entropy, Now};
+use tokio::runtime::Builder;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+pub use self::dead::DeadEvent;
+pub(crate) use self::delivery::Patience;
+pub(crate) use self::event::Kind;
+use self::ledger::Ledger;
+use self::settings::Settings;
+use self::writer::{Command, Writer};
+
+/// The node's events, from anywhere in the process. The thread ends when all of these are gone, those with
+/// workers, too.
+#[derive(Clone)]
+pub(crate) struct Events {
+    shared: Arc<Shared>,
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+/// Why there are no events.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EventsError {
+    /// A file or directory of the queue can't be used.
+    #[error("{path}: {source} (events.directory must be a directory that the server may write to)", path = .path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Two processes would deliver the same.
+    #[error(
+        "{path} is in use by another process: each server needs a directory of its own (events.directory)",
+        path = .0.display()
+    )]
+    InUse(PathBuf),
+    /// The system gives no thread, or none of what it needs.
+    #[error("the system gives no thread for events: {0}")]
+    System(#[source] io::Error),
+}
+
+/// What was counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct EventNumbers {
+    /// On disk, to be delivered.
+    pub(crate) queued: u64,
+    pub(crate) bytes: u64,
+    pub(crate) delivered: u64,
+    /// Attempts that came to nothing.
+    pub(crate) failed: u64,
+    /// Events that became dead letters.
+    pub(crate) buried: u64,
+    pub(crate) dead: u64,
+    /// Not told, or not kept.
+    pub(crate) dropped: u64,
+    /// Age of the oldest that is to be delivered.
+    pub(crate) lag: Duration,
+}
+
+/// What workers and the thread have in common.
+struct Shared {
+    /// Zero of the clock that everything here goes by.
+    start: Instant,
+    hub: Arc<HubConfig>,
+    namespaces: Option<std::collections::HashSet<String>>,
+    keep_on_shutdown: bool,
+    ledger: Mutex<Ledger>,
+    /// The thread has seen all there is, and wants to be woken.
+    asleep: AtomicBool,
+    notify: Notify,
+    numbers: Mutex<EventNumbers>,
+}
+
+impl Events {
+    /// Reads what an earlier process has left, and starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// [`EventsError`].
+    pub(crate) fn start(
+        settings: Settings,
+        hub: Arc<HubConfig>,
+        node: String,
+        entropy: Box<dyn Entropy + Send>,
+    ) -> Result<Self, EventsError> {
+        let mut ledger = Ledger::new(settings.terms());
+        let namespaces = settings.namespaces.clone();
+        let keep_on_shutdown = settings.keep_on_shutdown;
+        let start = Instant::now();
+        let writer = Writer::open(settings, node, entropy, &mut ledger)?;
+        let shared = Arc::new(Shared {
+            start,
+            hub,
+            namespaces,
+            keep_on_shutdown,
+            ledger: Mutex::new(ledger),
+            asleep: AtomicBool::new(false),
+            notify: Notify::new(),
+            numbers: Mutex::default(),
+        });
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(EventsError::System)?;
+        let run = writer.run(Arc::clone(&shared), receiver);
+        thread::Builder::new()
+            .name("events".into())
+            .spawn(move || runtime.block_on(run))
+            .map_err(EventsError::System)?;
+        Ok(Self { shared, commands })
+    }
+
+    /// What a worker's hub tells the facts to.
+    pub(crate) fn witness(&self) -> Box<dyn Witness> {
+        Box::new(Tap {
+            events: self.clone(),
+        })
+    }
+
+    /// The node is about to be stopped: who goes from now on is expected back after a restart, if the options say so.
+    pub(crate) fn stopping(&self) {
+        if self.shared.keep_on_shutdown {
+            lock(&self.shared.ledger).expect_restart();
+        }
+    }
+
+    /// Writes down all that has happened, and tries to deliver it: nobody who has gone is waited for any longer, unless
+    /// they are expected back after a restart. Returns whether all was delivered by then; what wasn't is on
+    /// disk, for the next process.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing about what was begun.
+    pub(crate) async fn flush(&self, deadline: Instant) -> bool {
+        let (done, flushed) = oneshot::channel();
+        let flush = Command::Flush { deadline, done };
+        self.commands.send(flush).is_ok() && flushed.await.unwrap_or(false)
+    }
+
+    /// The oldest dead letters.
+    ///
+    /// # Errors
+    ///
+    /// When the thread has ended.
+    pub(crate) async fn dead(&self, most: usize) -> io::Result<Vec<DeadEvent>> {
+        let (done, answer) = oneshot::channel();
+        let _ = self.commands.send(Command::Dead { most, done });
+        answer.await.map_err(io::Error::other)
+    }
+
+    /// Queues dead letters again, or throws them away: those of these ids, or all. Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// When the disk has no room for it, or the thread has ended.
+    pub(crate) async fn settle_dead(&self, ids: Vec<String>, again: bool) -> io::Result<usize> {
+        let (done, answer) = oneshot::channel();
+        let _ = self.commands.send(Command::Settle { ids, again, done });
+        answer.await.map_err(io::Error::other)?
+    }
+
+    /// What was counted so far.
+    pub(crate) fn numbers(&self) -> EventNumbers {
+        *lock(&self.shared.numbers)
+    }
+}
+
+impl Shared {
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn is_of_interest(&self, channel: &str) -> bool {
+        let Some(namespaces) = &self.namespaces else {
+            return true;
+        };
+        let rules = self.hub.rules(channel);
+        rules.is_some_and(|rules| namespaces.contains(&rules.namespace.name))
+    }
+}
+
+/// A worker's end.
+struct Tap {
+    events: Events,
+}
+
+impl Witness for Tap {
+    fn note(&mut self, now: Now, fact: Fact<'_>) {
+        let shared = &self.events.shared;
+        if let Fact::Subscribed { channel, .. }
+        | Fact::Unsubscribed { channel, .. }
+        | Fact::CacheMissed { channel, .. } = fact
+            && !shared.is_of_interest(channel)
+        {
+            return;
+        }
+        let unix = u64::try_from(now.unix.as_millis()).unwrap_or(u64::MAX);
+        // Held for the time of a few look-ups: the thread writes and sends without it.
+        lock(&shared.ledger).enter(shared.now(), unix, fact);
+        if shared.asleep.swap(false, Ordering::SeqCst) {
+            shared.notify.notify_one();
+        }
+    }
+}
+
+/// What a panic leaves behind is no worse than what it found.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

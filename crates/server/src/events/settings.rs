@@ -1,0 +1,45 @@
+//! What events go by, checked.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::delivery::Patience;
+use super::event::Kind;
+use super::ledger::Terms;
+use crate::proxy::endpoint::Endpoint;
+
+/// All there is to know of what is told to whom.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) kinds: HashSet<Kind>,
+    /// Names of namespaces, the empty one for channels without; `None` for all.
+    pub(crate) namespaces: Option<HashSet<String>>,
+    pub(crate) debounce: Duration,
+    pub(crate) restart_debounce: Duration,
+    pub(crate) keep_on_shutdown: bool,
+    pub(crate) batch_time: Duration,
+    pub(crate) batch_bytes: usize,
+    pub(crate) patience: Patience,
+    pub(crate) directory: PathBuf,
+    pub(crate) max_bytes: u64,
+    pub(crate) sync_interval: Duration,
+    pub(crate) dead_most: usize,
+}
+
+impl Settings {
+    /// What of all that happens has to be kept in mind.
+    pub(super) fn terms(&self) -> Terms {
+        let wants = |kinds: &[Kind]| kinds.iter().any(|kind| self.kinds.contains(kind));
+        let subscriptions = wants(&[Kind::Subscribed, Kind::Unsubscribed]);
+        Terms {
+            visits: subscriptions || wants(&[Kind::Connected, Kind::Disconnected]),
+            subscriptions,
+            channels: wants(&[Kind::ChannelOccupied, Kind::ChannelVacated]),
+            misses: wants(&[Kind::CacheMiss]),
+            debounce: self.debounce,
+            restart_debounce: self.restart_debounce.max(self.debounce),
+        }
+    }
+}

@@ -1,0 +1,500 @@
+//! The thread that writes events down and delivers them.
+
+use std::fs::File;
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use tautline_hub::Entropy;
+use tokio::sync::{mpsc, oneshot};
+
+use super::books::Books;
+use super::dead::{Dead, DeadEvent};
+use super::delivery::{Decision, Delivery, Outcome};
+use super::event::Event;
+use super::ledger::Ledger;
+use super::queue::Queue;
+use super::sender;
+use super::settings::Settings;
+use super::{EventNumbers, EventsError, Shared, lock};
+use crate::proxy::HttpClient;
+
+/// What others want of the thread.
+pub(super) enum Command {
+    Flush {
+        deadline: Instant,
+        done: oneshot::Sender<bool>,
+    },
+    Dead {
+        most: usize,
+        done: oneshot::Sender<Vec<DeadEvent>>,
+    },
+    Settle {
+        ids: Vec<String>,
+        again: bool,
+        done: oneshot::Sender<io::Result<usize>>,
+    },
+}
+
+/// What the thread has.
+pub(super) struct Writer {
+    settings: Arc<Settings>,
+    client: HttpClient,
+    node: String,
+    /// What the ids of this process's events begin with.
+    uid: String,
+    entropy: Box<dyn Entropy + Send>,
+    queue: Queue,
+    books: Books,
+    dead: Dead,
+    delivery: Delivery,
+    /// Taken out of the ledger, and not written yet because the disk would not have it.
+    unwritten: Vec<Event>,
+    /// In the queue, and not yet in the books.
+    unbooked: Vec<(u64, Vec<u8>)>,
+    retry_write: Duration,
+    /// When what is in the queue has waited long enough for more.
+    ripe: Option<Duration>,
+    /// When what was written is to be synced, if it isn't.
+    sync_at: Option<Duration>,
+    flush: Option<(Duration, oneshot::Sender<bool>)>,
+    numbers: EventNumbers,
+    told: Option<Duration>,
+    is_full: bool,
+    /// Held for as long as the directory is in use.
+    _lock: File,
+}
+
+/// An attempt that is under way: the last position in it, how many events, and how it went.
+type Sending = Pin<Box<dyn Future<Output = (u64, usize, Outcome)> + Send>>;
+
+impl Writer {
+    /// Reads the directory, and enters in `ledger` what it says.
+    pub(super) fn open(
+        settings: Settings,
+        node: String,
+        mut entropy: Box<dyn Entropy + Send>,
+        ledger: &mut Ledger,
+    ) -> Result<Self, EventsError> {
+        let directory = settings.directory.clone();
+        let failed = |source| EventsError::Directory {
+            path: directory.clone(),
+            source,
+        };
+        std::fs::create_dir_all(&directory).map_err(failed)?;
+        let file = File::create(directory.join("lock")).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => return Err(EventsError::InUse(directory)),
+            Err(std::fs::TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        let reason = if is_clean(&directory).map_err(failed)? {
+            "node restarted"
+        } else {
+            "node crashed"
+        };
+        let books = Books::open(&directory, ledger).map_err(failed)?;
+        let mut unbooked = Vec::new();
+        let (mut queue, lost) = Queue::open(&directory, settings.max_bytes, |json| {
+            if let Ok(event) = serde_json::from_slice::<Event>(json)
+                && event.seq > books.last()
+            {
+                ledger.restore(&event);
+                unbooked.push((event.seq, json.to_vec()));
+            }
+        })
+        .map_err(failed)?;
+        queue.skip_to(books.last() + 1);
+        if lost > 0 {
+            tracing::warn!(
+                bytes = lost,
+                "the end of a file of events was not whole and is gone, as after a loss of power"
+            );
+        }
+        let dead = Dead::open(&directory, settings.dead_most).map_err(failed)?;
+        ledger.restored(Duration::ZERO, unix_millis(), reason);
+        let mut uid = [0; 8];
+        entropy.fill(&mut uid);
+        let mut settings = settings;
+        Ok(Self {
+            client: crate::proxy::client(&mut settings.endpoint),
+            delivery: Delivery::new(settings.patience),
+            settings: Arc::new(settings),
+            node,
+            uid: format!("{:016x}", u64::from_be_bytes(uid)),
+            entropy,
+            ripe: (queue.len() > 0).then_some(Duration::ZERO),
+            queue,
+            books,
+            dead,
+            unwritten: Vec::new(),
+            unbooked,
+            retry_write: Duration::ZERO,
+            sync_at: None,
+            flush: None,
+            numbers: EventNumbers::default(),
+            told: None,
+            is_full: false,
+            _lock: file,
+        })
+    }
+
+    /// Works until nobody could tell it anything any more.
+    pub(super) async fn run(
+        mut self,
+        shared: Arc<Shared>,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+    ) {
+        let mut sending: Option<Sending> = None;
+        loop {
+            // Before looking: what is entered from here on wakes.
+            shared.asleep.store(true, Ordering::SeqCst);
+            let now = shared.now();
+            let more = self.write(&shared, now);
+            self.sync_if_due(now);
+            if sending.is_none() {
+                sending = self.next_batch(now);
+            }
+            self.count(&shared);
+            self.end_flush(&shared, now, sending.is_some());
+            if more {
+                tokio::task::yield_now().await;
+                // Others have their turn, and commands theirs.
+                shared.notify.notify_one();
+            }
+            let deadline = self.deadline(&shared, sending.is_some());
+            let sleep = async {
+                match deadline {
+                    Some(at) => tokio::time::sleep_until((shared.start + at).into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let sent = async {
+                match &mut sending {
+                    Some(sending) => sending.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = shared.notify.notified() => {}
+                () = sleep => {}
+                (last, count, outcome) = sent => {
+                    sending = None;
+                    self.sent(shared.now(), last, count, outcome);
+                }
+                command = commands.recv() => match command {
+                    Some(command) => self.obey(&shared, command),
+                    None => break,
+                },
+            }
+        }
+        self.write(&shared, shared.now());
+        self.sync();
+    }
+
+    /// Writes down what is new. Returns whether there is more of it.
+    fn write(&mut self, shared: &Shared, now: Duration) -> bool {
+        if now < self.retry_write {
+            return false;
+        }
+        if self.unwritten.is_empty() {
+            let mut ledger = lock(&shared.ledger);
+            ledger.settle(now);
+            self.numbers.dropped = ledger.dropped() + self.dead.dropped();
+            self.is_full = !self.queue.has_room(AT_ONCE * ROOM_OF_EVENT);
+            if self.is_full {
+                drop(ledger);
+                self.tell(now, "the queue of events is full (events.queue_max_size): what comes and goes meanwhile \
+                    is not told, what is different then is");
+                return false;
+            }
+            self.unwritten = ledger.take(AT_ONCE);
+        }
+        if self.unwritten.is_empty() && self.unbooked.is_empty() {
+            return false;
+        }
+        if let Err(error) = self.write_down() {
+            self.retry_write = now + RETRY_WRITE;
+            self.tell(now, &format!("events can't be written down: {error}"));
+            return false;
+        }
+        self.ripe.get_or_insert(now + self.settings.batch_time);
+        self.sync_at
+            .get_or_insert(now + self.settings.sync_interval);
+        lock(&shared.ledger).waiting() > 0
+    }
+
+    fn write_down(&mut self) -> io::Result<()> {
+        let (mut queued, mut booked) = (Vec::new(), Vec::new());
+        let mut position = self.queue.next();
+        for event in &mut self.unwritten {
+            let is_wanted = self.settings.kinds.contains(&event.kind);
+            // Others are only remembered.
+            event.seq = if is_wanted { position } else { 0 };
+            event.id = format!("{}-{}", self.uid, event.seq);
+            let json = serde_json::to_vec(event)?;
+            if is_wanted {
+                position += 1;
+                queued.push((event.time, json.clone()));
+            }
+            booked.push((event.seq, json));
+        }
+        self.queue.append(&queued)?;
+        self.unwritten.clear();
+        // From here on the queue has them, whatever becomes of the books.
+        self.unbooked.append(&mut booked);
+        self.books.append(&self.unbooked)?;
+        self.unbooked.clear();
+        Ok(())
+    }
+
+    fn sync_if_due(&mut self, now: Duration) {
+        if self.sync_at.is_some_and(|at| at <= now) {
+            self.sync();
+        }
+    }
+
+    fn sync(&mut self) {
+        self.sync_at = None;
+        if let Err(error) = self.queue.sync().and_then(|()| self.books.sync()) {
+            tracing::error!(%error, "events may not survive a loss of power: they can't be synced");
+        }
+    }
+
+    /// The next attempt, if it is time for one.
+    fn next_batch(&mut self, now: Duration) -> Option<Sending> {
+        let queued = self.queue.len();
+        let limit = self.delivery.limit();
+        let is_ripe = self.ripe.is_some_and(|ripe| ripe <= now)
+            || queued >= limit as u64
+            || self.flush.is_some();
+        if queued == 0 || !is_ripe || now < self.delivery.not_before() {
+            return None;
+        }
+        let head = match self.queue.head(limit, self.settings.batch_bytes) {
+            Ok(head) => head,
+            Err(error) => {
+                let error = format!("events can't be read from disk: {error}");
+                let dice = self.dice();
+                self.delivery
+                    .judge(now, 0, Outcome::Failed(error.clone()), dice);
+                self.tell(now, &error);
+                return None;
+            }
+        };
+        let (last, count) = (head.last()?.position, head.len());
+        let mut body = format!("{{\"node\":{},\"events\":[", serde_json::json!(self.node));
+        for (index, record) in head.iter().enumerate() {
+            if index > 0 {
+                body.push(',');
+            }
+            body.push_str(&String::from_utf8_lossy(&record.json));
+        }
+        body.push_str("]}");
+        if count as u64 == queued {
+            self.ripe = None;
+        }
+        let (client, settings) = (self.client.clone(), Arc::clone(&self.settings));
+        Some(Box::pin(async move {
+            let outcome = sender::post(&client, &settings.endpoint, Bytes::from(body)).await;
+            (last, count, outcome)
+        }))
+    }
+
+    fn sent(&mut self, now: Duration, last: u64, count: usize, outcome: Outcome) {
+        let was_failing = self.delivery.is_failing();
+        if let Outcome::Failed(error) | Outcome::Refused(error) = &outcome {
+            self.numbers.failed += 1;
+            let text = format!("the application's backend has not taken events: {error}");
+            self.tell(now, &text);
+        }
+        let dice = self.dice();
+        match self.delivery.judge(now, count, outcome, dice) {
+            Decision::Again => {
+                self.ripe = Some(now);
+                return;
+            }
+            Decision::Done => {
+                if was_failing {
+                    tracing::info!(
+                        url = self.settings.endpoint.place,
+                        "the application's backend takes events again"
+                    );
+                }
+                self.numbers.delivered += count as u64;
+            }
+            Decision::Bury(error) => {
+                if let Err(error) = self.bury(count, &error) {
+                    self.ripe = Some(now);
+                    self.tell(now, &format!("dead letters can't be written down: {error}"));
+                    return;
+                }
+                self.numbers.buried += count as u64;
+            }
+        }
+        if self.queue.would_remove(last) {
+            // What the books lack may not be gone from the queue.
+            self.sync();
+        }
+        if let Err(error) = self.queue.deliver(last) {
+            self.tell(now, &format!("what is delivered can't be noted: {error}"));
+        }
+        if self.queue.len() > 0 {
+            self.ripe.get_or_insert(now);
+        }
+    }
+
+    fn bury(&mut self, count: usize, error: &str) -> io::Result<()> {
+        let head = self.queue.head(count, usize::MAX)?;
+        let events: Vec<_> = head
+            .iter()
+            .filter_map(|record| serde_json::from_slice(&record.json).ok())
+            .collect();
+        for event in events {
+            self.dead.add(DeadEvent {
+                failed: unix_millis(),
+                error: error.to_owned(),
+                event,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, shared: &Shared, command: Command) {
+        match command {
+            Command::Flush { deadline, done } => {
+                let now = shared.now();
+                if !self.settings.keep_on_shutdown {
+                    lock(&shared.ledger).hurry(now);
+                }
+                let left = deadline.saturating_duration_since(Instant::now());
+                self.flush = Some((now + left, done));
+            }
+            Command::Dead { most, done } => drop(done.send(self.dead.list(most))),
+            Command::Settle { ids, again, done } => {
+                drop(done.send(self.settle_dead(shared, &ids, again)));
+            }
+        }
+    }
+
+    fn settle_dead(&mut self, shared: &Shared, ids: &[String], again: bool) -> io::Result<usize> {
+        if again {
+            let mut queued = Vec::new();
+            for mut event in self.dead.find(ids) {
+                event.redelivered = true;
+                queued.push((event.time, serde_json::to_vec(&event)?));
+            }
+            let bytes: usize = queued.iter().map(|(_, json)| json.len() + 32).sum();
+            if !self.queue.has_room(bytes) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.queue.append(&queued)?;
+            self.ripe = Some(shared.now());
+        }
+        self.dead.remove(ids)
+    }
+
+    /// Answers who waits for the end, if it has come.
+    fn end_flush(&mut self, shared: &Shared, now: Duration, is_sending: bool) {
+        let Some((deadline, _)) = &self.flush else {
+            return;
+        };
+        let is_written = self.unwritten.is_empty() && lock(&shared.ledger).waiting() == 0;
+        let is_done = is_written && self.queue.len() == 0 && !is_sending;
+        let is_stuck = self.is_full || now < self.retry_write;
+        if !is_done && (now < *deadline || !is_written && !is_stuck) {
+            return;
+        }
+        self.sync();
+        let clean = self.settings.directory.join(CLEAN);
+        if let Err(error) = std::fs::write(clean, b"") {
+            tracing::debug!(%error, "that the end was a clean one can't be noted");
+        }
+        if !is_done {
+            tracing::warn!(
+                events = self.queue.len(),
+                "events are left for the next start: the application's backend did not take them in time"
+            );
+        }
+        if let Some((_, done)) = self.flush.take() {
+            let _ = done.send(is_done);
+        }
+    }
+
+    fn deadline(&self, shared: &Shared, is_sending: bool) -> Option<Duration> {
+        let of_ledger = lock(&shared.ledger).next_deadline();
+        let batch = self.ripe.map(|ripe| ripe.max(self.delivery.not_before()));
+        let is_blocked = !self.unwritten.is_empty() || !self.unbooked.is_empty();
+        let flush = self.flush.as_ref().map(|(deadline, _)| *deadline);
+        [
+            of_ledger,
+            self.sync_at,
+            batch.filter(|_| !is_sending && self.queue.len() > 0),
+            is_blocked.then_some(self.retry_write),
+            flush,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn count(&mut self, shared: &Shared) {
+        let oldest = self.queue.head(1, 0).ok();
+        let oldest = oldest.and_then(|head| head.first()).map(|head| head.time);
+        let lag = oldest.map_or(0, |time| unix_millis().saturating_sub(time));
+        self.numbers = EventNumbers {
+            queued: self.queue.len(),
+            bytes: self.queue.bytes() + self.books.bytes(),
+            dead: self.dead.len() as u64,
+            lag: Duration::from_millis(lag),
+            ..self.numbers
+        };
+        *lock(&shared.numbers) = self.numbers;
+    }
+
+    /// Tells the operator, not too often.
+    fn tell(&mut self, now: Duration, problem: &str) {
+        if self
+            .told
+            .is_none_or(|told| now.saturating_sub(told) >= TELL_EVERY)
+        {
+            self.told = Some(now);
+            let url = &self.settings.endpoint.place;
+            tracing::warn!(url, queued = self.queue.len(), "{problem}");
+        }
+    }
+
+    fn dice(&mut self) -> u64 {
+        let mut bytes = [0; 8];
+        self.entropy.fill(&mut bytes);
+        u64::from_be_bytes(bytes)
+    }
+}
+
+/// Whether the last process that used the directory has ended as it should; from now on this one hasn't.
+fn is_clean(directory: &Path) -> io::Result<bool> {
+    match std::fs::remove_file(directory.join(CLEAN)) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn unix_millis() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The file that says that the last process has ended as it should.
+const CLEAN: &str = "clean";
+/// How many events are written at once.
+const AT_ONCE: usize = 1024;
+/// What is reserved for one: three names of 255 bytes each fit, and most events need a third of it.
+const ROOM_OF_EVENT: usize = 1024;
+const RETRY_WRITE: Duration = Duration::from_secs(1);
+const TELL_EVERY: Duration = Duration::from_secs(10);

@@ -1,0 +1,226 @@
+//! The application's backend, which is not always at its best.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use aws_lc_rs::hmac;
+use serde_json::Value;
+
+pub(crate) const SECRET: &str = "a secret of at least thirty-two bytes";
+
+/// Random numbers that are the same for the same seed.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        // SplitMix64.
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % end
+    }
+}
+
+/// What it made of the events so far.
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    /// All that came for the first time, in the order in which it did.
+    pub(crate) events: Vec<Value>,
+    pub(crate) repeated: usize,
+    known: HashSet<String>,
+    /// The last number by key.
+    last: HashMap<String, u64>,
+    /// By visit: the user, and the channels.
+    visits: BTreeMap<String, (String, BTreeSet<String>)>,
+    occupied: BTreeSet<String>,
+}
+
+impl Book {
+    fn enter(&mut self, event: &Value) {
+        let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+        if !self.known.insert(text("id")) {
+            self.repeated += 1;
+            return;
+        }
+        let seq = event["seq"].as_u64().unwrap();
+        let before = self.last.insert(text("key"), seq);
+        assert!(
+            before.is_none_or(|before| before < seq),
+            "out of order: {event}"
+        );
+        let (visit, channel) = (text("visit"), text("channel"));
+        match &*text("type") {
+            "connected" => {
+                let entry = (text("user"), BTreeSet::new());
+                assert!(self.visits.insert(visit, entry).is_none(), "twice: {event}");
+            }
+            "disconnected" => {
+                let (_, channels) = self.visits.remove(&visit).expect("it was connected");
+                assert!(channels.is_empty(), "{event}");
+            }
+            "subscribed" => {
+                let (_, channels) = self.visits.get_mut(&visit).expect("it is connected");
+                assert!(channels.insert(channel), "twice: {event}");
+            }
+            "unsubscribed" => {
+                let (_, channels) = self.visits.get_mut(&visit).expect("it is connected");
+                assert!(channels.remove(&channel), "twice: {event}");
+            }
+            "channel_occupied" => assert!(self.occupied.insert(channel), "twice: {event}"),
+            "channel_vacated" => assert!(self.occupied.remove(&channel), "twice: {event}"),
+            other => panic!("{other}"),
+        }
+        self.events.push(event.clone());
+    }
+
+    /// Who is connected and in which channels, by user; and which channels are in use.
+    pub(crate) fn truth(&self) -> (Vec<(String, BTreeSet<String>)>, BTreeSet<String>) {
+        let mut visits: Vec<_> = self.visits.values().cloned().collect();
+        visits.sort();
+        (visits, self.occupied.clone())
+    }
+
+    pub(crate) fn count(&self, kind: &str) -> usize {
+        let events = self.events.iter();
+        events.filter(|event| event["type"] == kind).count()
+    }
+}
+
+/// It listens until the process ends.
+pub(crate) struct Receiver {
+    pub(crate) url: String,
+    pub(crate) book: Arc<Mutex<Book>>,
+    /// In how many of a hundred cases something goes wrong.
+    pub(crate) trouble: Arc<AtomicU64>,
+    /// A request with this in it is refused, if it isn't empty.
+    pub(crate) refused: Arc<Mutex<String>>,
+}
+
+impl Receiver {
+    pub(crate) fn start(seed: u64) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let receiver = Self {
+            url: format!("http://{}/events", listener.local_addr().unwrap()),
+            book: Arc::default(),
+            trouble: Arc::default(),
+            refused: Arc::default(),
+        };
+        let (book, trouble) = (receiver.book.clone(), receiver.trouble.clone());
+        let refused = receiver.refused.clone();
+        thread::spawn(move || {
+            for (number, stream) in (0..).zip(listener.incoming()) {
+                let Ok(stream) = stream else { continue };
+                let (book, trouble) = (book.clone(), trouble.clone());
+                let (refused, random) = (refused.clone(), Random(seed ^ number << 32));
+                thread::spawn(move || serve(stream, &book, &trouble, &refused, random));
+            }
+        });
+        receiver
+    }
+}
+
+fn serve(
+    mut stream: TcpStream,
+    book: &Mutex<Book>,
+    trouble: &AtomicU64,
+    refused: &Mutex<String>,
+    mut random: Random,
+) {
+    while let Some((head, body)) = read(&mut stream) {
+        check_signature(&head, &body);
+        let body: Value = serde_json::from_slice(&body).expect("a batch is JSON");
+        let refused = refused.lock().unwrap().clone();
+        if !refused.is_empty() && body.to_string().contains(&refused) {
+            if answer(&mut stream, "422 Unprocessable Content").is_none() {
+                return;
+            }
+            continue;
+        }
+        let goes_wrong = random.below(100) < trouble.load(Ordering::SeqCst);
+        let kind = if goes_wrong { random.below(5) } else { 5 };
+        // Before, and after it has taken note: then the same comes again.
+        if kind >= 2 {
+            let mut book = book.lock().unwrap();
+            for event in body["events"].as_array().expect("a list of events") {
+                book.enter(event);
+            }
+        }
+        match kind {
+            0 | 2 => {
+                if answer(&mut stream, "500 Internal Server Error").is_none() {
+                    return;
+                }
+            }
+            // The connection breaks.
+            1 | 3 => return,
+            // No answer, until the server has had enough.
+            4 => {
+                let _ = stream.read(&mut [0]);
+                return;
+            }
+            _ => {
+                if answer(&mut stream, "200 OK").is_none() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn answer(stream: &mut TcpStream, status: &str) -> Option<()> {
+    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").ok()
+}
+
+/// A request; `None` when there is none any more, or half of one.
+fn read(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
+    let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
+    let end = loop {
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end;
+        }
+        match stream.read(&mut buffer) {
+            Ok(count) if count > 0 => bytes.extend_from_slice(&buffer[..count]),
+            _ => return None,
+        }
+    };
+    let head = String::from_utf8(bytes[..end].to_vec())
+        .unwrap()
+        .to_lowercase();
+    let length: usize = field(&head, "content-length")?.parse().unwrap();
+    let mut body = bytes.split_off(end + 4);
+    while body.len() < length {
+        match stream.read(&mut buffer) {
+            Ok(count) if count > 0 => body.extend_from_slice(&buffer[..count]),
+            _ => return None,
+        }
+    }
+    Some((head, body))
+}
+
+fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let mut lines = head.lines();
+    lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+}
+
+/// As `docs/events.md` has it.
+fn check_signature(head: &str, body: &[u8]) {
+    assert_eq!(field(head, "tautline-event"), Some("events"));
+    let signature = field(head, "tautline-signature").expect("it is signed");
+    let (time, code) = signature.split_once(",v1=").unwrap();
+    let time = time.strip_prefix("t=").unwrap();
+    let mut signed = format!("{time}.events.").into_bytes();
+    signed.extend_from_slice(body);
+    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
+    let expected = hmac::sign(&key, &signed);
+    let expected: String = expected
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert_eq!(code, expected);
+}
