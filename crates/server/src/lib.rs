@@ -44,10 +44,11 @@
 //! [`WebSocketService`] brings it into an HTTP server that the application has already. The chapter
 //! `docs/embedding.md` tells the rest, and `examples/` has a game and an application of axum.
 //!
-//! What is re-exported here keeps to semantic versioning; the modules [`cli`], [`http`] and [`node`] are
-//! public for the sake of tests, and promise nothing.
+//! What is re-exported here keeps to semantic versioning; the modules [`cli`], [`client_address`], [`http`],
+//! [`network`], [`node`] and [`proxy_protocol`] are public for the sake of tests, and promise nothing.
 
 pub mod cli;
+pub mod client_address;
 pub mod config;
 mod descriptors;
 mod door;
@@ -59,10 +60,12 @@ pub mod glob;
 pub mod http;
 mod io;
 pub mod keys;
+pub mod network;
 pub mod node;
 mod node_api;
 mod pem;
 mod proxy;
+pub mod proxy_protocol;
 mod systemd;
 mod tls;
 pub mod trace;

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::descriptors;
 use crate::door::address::AddressKey;
 use crate::door::admission::Admission;
+use crate::door::by_address::AddressLimits;
 use crate::door::entry::Doors;
 use crate::door::{UserHeader, WebSocketPolicy};
 use crate::drain::Stage;
@@ -201,6 +202,7 @@ pub(crate) fn start(
         api_calls: handlers
             .cloned()
             .map(|handlers| ApiCalls::new(handlers, workers)),
+        by_address: AddressLimits::new(Arc::clone(&config.by_address)),
         http2: config.http2.clone(),
         tls: config.tls.clone(),
         traces: Arc::default(),

@@ -1,6 +1,7 @@
 //! The HTTP side's view of the node: its operations, run by the worker that got the request.
 
 use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 
 use crate::door::admission::TooMany;
+use crate::door::by_address::{Place, Refused};
 use crate::door::websocket::Manner;
 use crate::door::{self, Opened, rewind::Rewind};
 use crate::drain::Stage;
@@ -121,10 +123,23 @@ impl WorkerNode {
                 request: Some(request),
                 user,
                 manner,
+                place: None,
             };
             door::websocket::serve(&worker, opened).await;
             drop(guest);
         });
+    }
+
+    /// Whom a request is from, where that is known.
+    fn client_address(&self, line: &HttpLine, headers: &HeaderMap) -> Option<IpAddr> {
+        let rules = self.shared.by_address.rules();
+        let from = line.from()?.ip();
+        Some(rules.trust.client(from, fields(headers)))
+    }
+
+    fn enter_session(&self, address: Option<IpAddr>) -> Result<Option<Place>, Refused> {
+        let limits = &self.shared.by_address;
+        address.map_or(Ok(None), |address| limits.session(limits.now(), address))
     }
 
     /// Starts something in the hub, and waits for its callback.
@@ -361,6 +376,10 @@ impl Node for WorkerNode {
         });
         let events = self.shared.events.as_ref();
         snapshot.events = events.map(Events::numbers);
+        let by_address = &self.shared.by_address;
+        snapshot.refusals = by_address.refusals();
+        snapshot.addresses = by_address.addresses() as u64;
+        snapshot.memory_ceiling = by_address.memory.ceiling();
         snapshot.clients = load.clients;
         snapshot.subscriptions = load.subscriptions;
         snapshot.users = load.users.len() as u64;
@@ -389,12 +408,18 @@ impl Node for WorkerNode {
         request: Request<RequestBody>,
         line: &Rc<HttpLine>,
     ) -> Result<Response<ReplyBody>, Request<RequestBody>> {
+        let address = self.client_address(line, request.headers());
         let entry = door::entry::Entry {
+            by_address: &self.shared.by_address,
+            address,
             worker: &self.worker,
             index: self.index,
             doors: &self.shared.doors,
             mailboxes: &self.shared.mailboxes,
-            request: self.worker.has_handlers().then(|| kept(&request)),
+            request: self
+                .worker
+                .has_handlers()
+                .then(|| kept(&request, line, address)),
             user: self.shared.websocket.user_header.user(request.headers()),
             line,
         };
@@ -405,7 +430,11 @@ impl Node for WorkerNode {
         self.shared.websocket.caller(path).is_some()
     }
 
-    fn open_websocket(&self, mut request: Request<RequestBody>) -> Option<Response<Full<Bytes>>> {
+    fn open_websocket(
+        &self,
+        mut request: Request<RequestBody>,
+        line: &Rc<HttpLine>,
+    ) -> Option<Response<Full<Bytes>>> {
         let policy = &self.shared.websocket;
         let caller = policy.caller(request.uri().path())?;
         let (acceptance, manner) = match policy.accept_request(caller, &request) {
@@ -413,7 +442,15 @@ impl Node for WorkerNode {
             Some(Err(refusal)) => return Some(refused(&refusal)),
             Some(Ok(accepted)) => accepted,
         };
-        let kept = self.worker.has_handlers().then(|| kept(&request));
+        let address = self.client_address(line, request.headers());
+        let place = match self.enter_session(address) {
+            Ok(place) => place,
+            Err(refused) => return Some(refused.response()),
+        };
+        let kept = self
+            .worker
+            .has_handlers()
+            .then(|| kept(&request, line, address));
         let user = policy.user_header.user(request.headers());
         let upgrade = hyper::upgrade::on(&mut request);
         let (worker, guest, limits) = (Rc::clone(&self.worker), self.guests.enter(), policy.limits);
@@ -431,6 +468,7 @@ impl Node for WorkerNode {
                     request: kept,
                     user,
                     manner,
+                    place,
                 };
                 door::websocket::serve(&worker, opened).await;
             }
@@ -483,12 +521,20 @@ pub(crate) async fn info(shared: &Shared) -> NodeInfo {
 }
 
 /// What handlers may want to know of a request.
-fn kept<B>(request: &Request<B>) -> Arc<embed::Request> {
+fn kept<B>(request: &Request<B>, line: &HttpLine, address: Option<IpAddr>) -> Arc<embed::Request> {
     Arc::new(embed::Request {
         uri: request.uri().to_string(),
         headers: request.headers().clone(),
+        remote: line.from(),
+        address,
         ..embed::Request::default()
     })
+}
+
+/// The fields of a header, for who has no other view of it.
+pub(crate) fn fields(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
+    let headers = headers.iter();
+    headers.map(|(name, value)| (name.as_str(), value.as_bytes()))
 }
 
 /// A refusal of the WebSocket library as a response of the HTTP library.

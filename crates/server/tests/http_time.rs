@@ -50,7 +50,7 @@ fn on_a_connection<F: Future<Output = ()>>(test: impl FnOnce(Connection) -> F) {
                 std::future::pending::<()>().await;
             }
         };
-        let server = tokio::task::spawn_local(serve_connection(stream, service, stopping));
+        let server = tokio::task::spawn_local(serve_connection(stream, None, service, stopping));
         test(Connection {
             client,
             server,

@@ -33,6 +33,7 @@ const EVENTS: &str = "crates/server/src/config/events.rs";
 const PROXY: &str = "crates/server/src/config/proxy.rs";
 const RATES: &str = "crates/hub/src/config/rate_limit.rs";
 const CHANNEL: &str = "crates/hub/src/config/channel.rs";
+const LIMITS: &str = "crates/server/src/config/limits.rs";
 const MEMORY: &str = "crates/hub/src/engine/memory/mod.rs";
 
 const TABLES: &[Table] = &[
@@ -40,6 +41,9 @@ const TABLES: &[Table] = &[
     table("http_server.http2", SERVER, "Http2Options"),
     table("http_server.tls", SERVER, "TlsOptions"),
     table("http_server.tls.certificates", SERVER, "CertificateOptions"),
+    table("limits", LIMITS, "LimitOptions"),
+    table("limits.address", LIMITS, "AddressLimitOptions"),
+    table("limits.memory", LIMITS, "MemoryLimitOptions"),
     table("node", SERVER, "NodeOptions"),
     table("client", CLIENT, "ClientOptions"),
     table("client.token", SERVER, "TokenOptions"),
@@ -209,6 +213,7 @@ fn type_name(kind: &str) -> Option<&'static str> {
         "Option<Secret>" => "secret text",
         "Option<Rate>" => "rate",
         "IpAddr" => "IP address",
+        "ForwardedHeader" => "`x-forwarded-for` or `forwarded`",
         "DataFormat" => "`json`, `json_object` or `binary`",
         "JoinLevel" => "`client` or `user`",
         "RecoveryMode" => "`stream` or `cache`",
@@ -232,6 +237,8 @@ fn type_name(kind: &str) -> Option<&'static str> {
         | "RpcNamespaceOptions"
         | "Vec<RpcNamespaceOptions>"
         | "Http2Options"
+        | "AddressLimitOptions"
+        | "MemoryLimitOptions"
         | "TlsOptions"
         | "Vec<CertificateOptions>"
         | "DisconnectTransforms"

@@ -54,6 +54,7 @@ impl Config {
         let hub = HubConfig::new(client(), channel(), Some(Arc::new(verifier)));
         Ok(Self {
             listen,
+            by_address: Arc::new(super::limits::defaults()),
             node: NodeOptions::default(),
             hub: Arc::new(hub.map_err(|error| failed(&error))?),
             engine: MemoryOptions::default(),

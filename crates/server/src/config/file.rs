@@ -20,8 +20,8 @@ use super::place::{self, Entry};
 use super::source::Source;
 use super::{
     Config, DoorOptions, EventsOptions, HealthOptions, HttpApiOptions, HttpServerOptions,
-    LogOptions, NodeOptions, Problem, PrometheusOptions, ProxyOptions, RpcOptions, ShutdownOptions,
-    TokenOptions, WebSocketOptions,
+    LimitOptions, LogOptions, NodeOptions, Problem, PrometheusOptions, ProxyOptions, RpcOptions,
+    ShutdownOptions, TokenOptions, WebSocketOptions,
 };
 use super::{elsewhere, proxy, suggest, token, uni};
 use crate::http::Settings;
@@ -131,6 +131,7 @@ struct Tables {
     channel: ChannelOptions,
     engine: Engines,
     http_server: HttpServerOptions,
+    limits: LimitOptions,
     node: NodeOptions,
     http_api: HttpApiOptions,
     websocket: WebSocketOptions,
@@ -182,6 +183,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
         channel,
         engine,
         http_server,
+        limits,
         node,
         http_api,
         websocket,
@@ -266,6 +268,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
         Some(method) => hub.with_ping_method(&method),
         None => hub,
     };
+    let by_address = super::limits::rules(&http_server, &limits)?;
     let tls = http_server.tls;
     if !CHECK_INTERVALS.contains(&tls.check_interval) {
         let problem = "must be between 100ms and 24h";
@@ -292,6 +295,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
         tls: tls.map(Arc::new),
         listen: SocketAddr::new(http_server.address, http_server.port),
         http2: http_server.http2,
+        by_address: Arc::new(by_address),
         node,
         hub: Arc::new(hub),
         engine: engine.memory,

@@ -11,6 +11,7 @@
 //! | `[http_server]` | [`HttpServerOptions`] | where the server listens |
 //! | `[http_server.http2]` | [`Http2Options`] | HTTP/2 |
 //! | `[http_server.tls]`, `[[http_server.tls.certificates]]` | [`TlsOptions`] | TLS |
+//! | `[limits]`, `[limits.address]`, `[limits.memory]` | [`LimitOptions`] | how much may come from an address, and until when |
 //! | `[node]` | [`NodeOptions`] | its name, its threads |
 //! | `[client]` | [`ClientOptions`](tautline_hub::config::ClientOptions), `allowed_origins` | connections: limits, time-outs, whose pages may connect |
 //! | `[client.token]` | [`TokenOptions`] | keys that tokens are verified with |
@@ -38,6 +39,7 @@ mod elsewhere;
 mod events;
 mod file;
 mod json;
+mod limits;
 mod options;
 mod place;
 mod proxy;
@@ -62,7 +64,9 @@ use tautline_hub::engine::memory::MemoryOptions;
 use tautline_hub::rate::Rate;
 use thiserror::Error;
 
+use crate::client_address::ForwardedHeader;
 use crate::door::UniRules;
+use crate::door::by_address::Rules;
 use crate::events::settings::Settings as EventSettings;
 use crate::http::Settings;
 use crate::http::api::{ApiLimits, ErrorMode};
@@ -73,6 +77,7 @@ use crate::tls::Tls;
 pub use self::dev::DEV_API_KEY;
 pub use self::elsewhere::{ELSEWHERE, Elsewhere, Here};
 pub use self::events::{EventsHttpOptions, EventsOptions};
+pub use self::limits::{AddressLimitOptions, LimitOptions, MemoryLimitOptions};
 pub use self::options::{OptionEntry, OptionTable, Reference};
 pub use self::proxy::{
     ChannelProxies, ClientProxies, ProxyHttpOptions, ProxyOptions, ProxyTlsOptions,
@@ -92,6 +97,8 @@ pub struct Config {
     pub http2: Http2Options,
     /// What connections are encrypted with; `None` for nothing.
     pub(crate) tls: Option<Arc<Tls>>,
+    /// Who may come in, as far as it is a matter of how many, and who is believed to know their addresses.
+    pub(crate) by_address: Arc<Rules>,
     /// Its name, its threads.
     pub node: NodeOptions,
     /// What the workers' hubs go by, verifier included.
@@ -189,6 +196,14 @@ pub struct HttpServerOptions {
     pub address: IpAddr,
     /// Port; 0 for any that is free. Default: 8000.
     pub port: u16,
+    /// Proxies in front, which are believed when they say whom a connection or a request comes from: networks such as
+    /// `10.0.0.0/8`. Connections of theirs don't count in `limits.address`, what comes through them does. Default: none.
+    pub trusted_proxies: Vec<String>,
+    /// Their connections begin with the PROXY protocol, version 1 or 2; all of them, and nobody else's. Default: no.
+    pub proxy_protocol: bool,
+    /// The field in which they add the address that a request came from. The other one is not looked at, as clients can
+    /// write it. Default: `x-forwarded-for`.
+    pub forwarded_header: ForwardedHeader,
     /// `[http_server.http2]`.
     pub http2: Http2Options,
     /// `[http_server.tls]`.
@@ -200,6 +215,9 @@ impl Default for HttpServerOptions {
         Self {
             address: Ipv4Addr::UNSPECIFIED.into(),
             port: 8000,
+            trusted_proxies: Vec::new(),
+            proxy_protocol: false,
+            forwarded_header: ForwardedHeader::default(),
             http2: Http2Options::default(),
             tls: TlsOptions::default(),
         }

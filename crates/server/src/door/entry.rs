@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tautline_protocol::Encoding;
 
 use super::address::{AddressKey, Place};
 use super::admission::{self, Admission};
+use super::by_address::{self, AddressLimits};
 use super::gate;
 use super::uni::UniRules;
 use super::{emulation, plain, poll, streams};
@@ -87,6 +89,9 @@ impl Drop for Permit {
 
 /// The way in from one request.
 pub(crate) struct Entry<'a> {
+    pub(crate) by_address: &'a Arc<AddressLimits>,
+    /// Whom the request is from, where that is known.
+    pub(crate) address: Option<IpAddr>,
     pub(crate) worker: &'a Rc<Worker>,
     pub(crate) index: u16,
     pub(crate) doors: &'a Arc<Doors>,
@@ -141,6 +146,11 @@ pub(crate) async fn enter(
     let Some(door) = Door::at(request.uri().path(), &entry.doors.options) else {
         return Err(request);
     };
+    if let Some(address) = entry.address
+        && let Err(refused) = entry.by_address.request(entry.by_address.now(), address)
+    {
+        return Ok(refused.response().map(ReplyBody::Whole));
+    }
     let admitted = match gate::admit(&entry.doors.origins, request.headers()) {
         Ok(admitted) => admitted,
         Err(refusal) => return Ok((*refusal).map(ReplyBody::Whole)),
@@ -168,7 +178,7 @@ impl Entry<'_> {
     ///
     /// # Errors
     ///
-    /// 503 when there are too many already.
+    /// 503 when there are too many already, 429 when there are from that address.
     pub(crate) fn open<'f>(
         &self,
         transport: Transport,
@@ -176,8 +186,13 @@ impl Entry<'_> {
         commands: Commands,
         frame: impl Into<Option<Frame<'f>>>,
     ) -> Result<Seat, Refused> {
-        let place = self.doors.admission.enter()?;
+        let room = self.doors.admission.enter()?;
         let permit = self.doors.admit().ok_or_else(too_many)?;
+        let its_address = match self.address {
+            Some(address) => self.by_address.session(self.by_address.now(), address),
+            None => Ok(None),
+        };
+        let its_address = its_address.map_err(|refused| Box::new(refused.response()))?;
         let stream = self.worker.turn(|now, state| {
             let id = state.open(now, transport, self.request.clone(), self.user.clone());
             let place = Place {
@@ -204,7 +219,7 @@ impl Entry<'_> {
             worker: Rc::clone(self.worker),
             id,
             stream,
-            _permit: (permit, place),
+            _permit: (permit, room, its_address),
         })
     }
 
@@ -248,7 +263,7 @@ pub(crate) struct Seat {
     pub(crate) worker: Rc<Worker>,
     pub(crate) id: SessionId,
     pub(crate) stream: Rc<RefCell<Stream>>,
-    _permit: (Permit, Option<admission::Permit>),
+    _permit: (Permit, Option<admission::Permit>, Option<by_address::Place>),
 }
 
 impl Seat {

@@ -26,7 +26,7 @@ use crate::http::http2::{Answered, Backlog, answer, join_cookies};
 use crate::http::metrics::Http2Counters;
 use crate::http::{CLOSING_TIME, HEAD_TIMEOUT, MAX_HEAD_LEN, Service};
 use crate::io::{Http2Io, Io};
-use crate::node_api::{WorkerNode, set_headers};
+use crate::node_api::{WorkerNode, fields, set_headers};
 use crate::worker::Worker;
 use crate::worker::connections::Link;
 use crate::worker::guests::Guests;
@@ -54,15 +54,14 @@ impl Http2Door {
     /// While the node drains, a connection takes no more requests once one of its sessions was ended: the client
     /// would come back by it, to the node that is to be left. What is open on it goes on. When the node ends, that
     /// has some seconds to end, too.
-    pub(crate) async fn serve(&self, io: Rewind<Io>) {
-        let remote = io.get_ref().peer_addr().ok();
+    pub(crate) async fn serve(&self, io: Rewind<Io>, from: SocketAddr) {
         let options = library_options(&self.shared.http2);
         let mut server = match Http2Server::new(io, &options).await {
             Ok(server) => server,
             Err(error) => return tracing::debug!(%error, "HTTP/2 didn't begin"),
         };
         self.worker.count_http2(Http2Counters::opened);
-        let result = self.take_requests(&mut server, remote).await;
+        let result = self.take_requests(&mut server, from).await;
         if let Err(error) = &result {
             tracing::debug!(%error, "an HTTP/2 connection ended early");
         }
@@ -73,7 +72,7 @@ impl Http2Door {
     async fn take_requests(
         &self,
         server: &mut Http2Server<Rewind<Io>>,
-        remote: Option<SocketAddr>,
+        from: SocketAddr,
     ) -> Result<(), Http2Error> {
         let streams = Rc::new(Streams::default());
         let mut stage = self.shared.stage.clone();
@@ -90,7 +89,7 @@ impl Http2Door {
                         // On its way before the client could know.
                         request.refuse(&Refusal::new(503, ENDING));
                     } else {
-                        self.take(request, remote, &streams);
+                        self.take(request, from, &streams);
                     }
                 }
                 () = streams.session_over.notified() => {
@@ -110,12 +109,12 @@ impl Http2Door {
     }
 
     /// Has a request answered, by a task of its own.
-    fn take(&self, request: Http2Request, remote: Option<SocketAddr>, streams: &Rc<Streams>) {
+    fn take(&self, request: Http2Request, from: SocketAddr, streams: &Rc<Streams>) {
         let guest = self.guests.enter();
         let streams = Rc::clone(streams);
         if request.http_head().method == Method::CONNECT {
             self.worker.count_http2(|counters| counters.websockets += 1);
-            if let Some(opened) = self.open(request, remote) {
+            if let Some(opened) = self.open(request, from) {
                 let worker = Rc::clone(&self.worker);
                 spawn_local(async move {
                     websocket::serve(&worker, opened).await;
@@ -127,7 +126,7 @@ impl Http2Door {
         }
         self.worker.count_http2(|counters| counters.requests += 1);
         let backlog = Rc::clone(&streams.backlog);
-        let answering = Box::pin(answer(Rc::clone(&self.service), request, backlog));
+        let answering = Box::pin(answer(Rc::clone(&self.service), request, backlog, from));
         spawn_local(async move {
             if answering.await == Answered::SessionOver {
                 streams.session_over.notify_one();
@@ -137,7 +136,7 @@ impl Http2Door {
     }
 
     /// Opens a WebSocket; `None` when the request was refused.
-    fn open(&self, request: Http2Request, remote: Option<SocketAddr>) -> Option<Opened> {
+    fn open(&self, request: Http2Request, from: SocketAddr) -> Option<Opened> {
         let policy = &self.shared.websocket;
         let mut headers = request.http_head().headers.clone();
         join_cookies(&mut headers);
@@ -146,6 +145,15 @@ impl Http2Door {
             Ok(accepted) => accepted,
             Err(refusal) => {
                 request.refuse(&refusal);
+                return None;
+            }
+        };
+        let admission = &self.shared.by_address;
+        let address = admission.rules().trust.client(from.ip(), fields(&headers));
+        let place = match admission.session(admission.now(), address) {
+            Ok(place) => place,
+            Err(refused) => {
+                request.refuse(&Refusal::new(refused.status().as_u16(), refused.text()));
                 return None;
             }
         };
@@ -158,13 +166,17 @@ impl Http2Door {
             Arc::new(embed::Request {
                 uri: request.head().target().to_owned(),
                 headers,
-                remote,
+                remote: Some(from),
+                address: Some(address),
                 extensions: http::Extensions::new(),
             })
         });
         // Fails when the client has given the stream up already.
         let stream = request.into_stream(response).ok()?;
-        let io = Io::Http2(Box::new(Http2Io { stream, remote }));
+        let io = Io::Http2(Box::new(Http2Io {
+            stream,
+            remote: Some(from),
+        }));
         Some(Opened {
             link: Link::new(io, manner.transport.encoding),
             leftover: Vec::new(),
@@ -172,6 +184,7 @@ impl Http2Door {
             request: kept,
             user,
             manner,
+            place,
         })
     }
 

@@ -6,6 +6,8 @@
 
 pub(crate) mod address;
 pub(crate) mod admission;
+pub(crate) mod arrival;
+pub(crate) mod by_address;
 mod emulation;
 pub(crate) mod entry;
 mod gate;
@@ -22,6 +24,7 @@ pub(crate) mod websocket;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -37,6 +40,7 @@ use tautline_websocket::proto::handshake::{
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
 use self::admission::Admission;
+use self::by_address::Place;
 use self::rewind::Rewind;
 pub(crate) use self::uni::UniRules;
 pub(crate) use self::user::UserHeader;
@@ -49,6 +53,7 @@ use crate::http::{
 };
 use crate::io::Io;
 use crate::worker::connections::Link;
+use crate::worker::thread::Shared;
 
 /// The subprotocols that a client may ask for.
 const SUBPROTOCOLS: [&str; 2] = [PROTOBUF, "centrifuge-json"];
@@ -205,6 +210,8 @@ pub(crate) struct Opened {
     /// Who it is, if the request says so and is to be believed.
     pub(crate) user: Option<Arc<str>>,
     pub(crate) manner: Manner,
+    /// Its place among those of its address, if it counts.
+    pub(crate) place: Option<Place>,
 }
 
 /// What a new connection is.
@@ -216,19 +223,26 @@ pub(crate) enum Came {
     Http2(Rewind<Io>),
 }
 
-/// Finds out what a new connection is; `None` when nothing came of it, or it was refused. HTTP/2 may be
-/// spoken if `http2` is set. The request is kept if anybody wants to know of it.
+/// Finds out what a new connection from `from` is; `None` when nothing came of it, or it was refused. The request is
+/// kept if anybody wants to know of it. A WebSocket takes its `place` along.
 pub(crate) async fn admit(
-    policy: &WebSocketPolicy,
+    shared: &Shared,
     keeps_request: bool,
-    http2: bool,
     mut io: Io,
+    from: SocketAddr,
+    place: &mut Option<Place>,
 ) -> Option<Came> {
+    let (policy, http2) = (&shared.websocket, shared.http2.enabled);
     let mut received = Vec::new();
     let reading = read_head(&mut io, &mut received, http2);
     let head = match tokio::time::timeout(HEAD_TIMEOUT, reading).await {
         Ok(Ok(Some(head))) => head,
-        Ok(Ok(None)) => return Some(Came::Http2(Rewind::new(received, io))),
+        Ok(Ok(None)) => {
+            if let Some(place) = place {
+                place.begun();
+            }
+            return Some(Came::Http2(Rewind::new(received, io)));
+        }
         // Gone, or too slow to be told anything.
         Ok(Err(HeadFailure::Io)) | Err(_) => return None,
         Ok(Err(HeadFailure::Refused(refusal))) => {
@@ -236,6 +250,9 @@ pub(crate) async fn admit(
             return None;
         }
     };
+    if let Some(place) = place {
+        place.begun();
+    }
     let Some(caller) = policy.caller(head.path()) else {
         return Some(Came::Http1(Rewind::new(received, io)));
     };
@@ -248,8 +265,25 @@ pub(crate) async fn admit(
     };
     match accepted {
         Ok((acceptance, manner)) => {
+            let address = shared
+                .by_address
+                .rules()
+                .trust
+                .client(from.ip(), head.headers());
+            if address != from.ip() || place.is_none() {
+                // Behind a proxy: what counts is the client.
+                match shared.by_address.session(shared.by_address.now(), address) {
+                    Ok(its_own) => *place = its_own,
+                    Err(refused) => {
+                        let goodbye = shared.by_address.goodbye()?;
+                        say_and_close(io, &refused.http1()).await;
+                        drop(goodbye);
+                        return None;
+                    }
+                }
+            }
             let leftover = received.split_off(head.len());
-            let request = keeps_request.then(|| Arc::new(kept(&head, &io)));
+            let request = keeps_request.then(|| Arc::new(kept(&head, &io, address)));
             let user = policy.user_header.user_among(head.headers());
             let link = Link::new(io, manner.transport.encoding);
             acceptance.write_http1(&mut link.borrow_mut().queue);
@@ -260,6 +294,7 @@ pub(crate) async fn admit(
                 request,
                 user,
                 manner,
+                place: place.take(),
             }))
         }
         Err(refusal) => {
@@ -270,7 +305,7 @@ pub(crate) async fn admit(
 }
 
 /// What handlers may want to know of a request.
-fn kept(head: &RequestHead, io: &Io) -> embed::Request {
+fn kept(head: &RequestHead, io: &Io, address: IpAddr) -> embed::Request {
     let mut headers = HeaderMap::new();
     for (name, value) in head.headers() {
         let name = HeaderName::try_from(name);
@@ -282,6 +317,7 @@ fn kept(head: &RequestHead, io: &Io) -> embed::Request {
         uri: head.target().to_owned(),
         headers,
         remote: io.peer_addr().ok(),
+        address: Some(address),
         extensions: http::Extensions::new(),
     }
 }
@@ -328,11 +364,15 @@ async fn read_head(
 }
 
 /// Answers with a refusal, and lets the peer read it before the connection is dropped.
-async fn refuse(mut io: Io, refusal: &Refusal) {
+async fn refuse(io: Io, refusal: &Refusal) {
     let mut response = Vec::new();
     refusal.write_http1(&mut response);
+    say_and_close(io, &response).await;
+}
+
+async fn say_and_close(mut io: Io, response: &[u8]) {
     let say = async {
-        io.write_all(&response).await?;
+        io.write_all(response).await?;
         io.shutdown().await?;
         let mut sink = [0; 512];
         while tokio::io::AsyncReadExt::read(&mut io, &mut sink).await? > 0 {}

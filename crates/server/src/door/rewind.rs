@@ -23,11 +23,6 @@ impl<S> Rewind<S> {
         }
     }
 
-    /// The stream below.
-    pub(crate) fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
     /// The stream, and what of the first bytes was not yielded again.
     pub(crate) fn into_parts(mut self) -> (Vec<u8>, S) {
         (self.read.split_off(self.yielded), self.inner)

@@ -92,7 +92,8 @@ impl Ear {
 }
 
 /// Begins the session of a connection, and serves it until it is closed.
-pub(crate) fn serve(worker: &Worker, opened: Opened) -> impl Future<Output = ()> {
+pub(crate) fn serve(worker: &Worker, mut opened: Opened) -> impl Future<Output = ()> {
+    let place = opened.place.take();
     let mut session = Session::begin(worker, opened);
     async move {
         let end = poll_fn(|cx| session.poll(cx)).await;
@@ -103,6 +104,7 @@ pub(crate) fn serve(worker: &Worker, opened: Opened) -> impl Future<Output = ()>
             worker.forget_request(id);
         })
         .await;
+        drop(place);
     }
 }
 
@@ -125,6 +127,7 @@ impl<'a> Session<'a> {
             request,
             user,
             manner,
+            place: _,
         } = opened;
         let Manner {
             transport,

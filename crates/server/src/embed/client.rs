@@ -1,7 +1,7 @@
 //! Whom a handler is asked about.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tautline_hub::application;
@@ -101,6 +101,9 @@ pub struct Request {
     pub headers: http::HeaderMap,
     /// Where it came from, which may be a proxy; `None` where that isn't known.
     pub remote: Option<SocketAddr>,
+    /// The client's address, as far as proxies that are trusted tell it (`http_server.trusted_proxies`); `None` where it
+    /// isn't known, such as for connections of the application's own HTTP server.
+    pub address: Option<IpAddr>,
     /// What the application's own HTTP server has put with the request, such as who has logged in. Empty for
     /// connections of the server's own listener.
     pub extensions: http::Extensions,

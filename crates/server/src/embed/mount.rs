@@ -81,6 +81,7 @@ impl WebSocketService {
             uri: parts.uri.to_string(),
             headers: parts.headers,
             remote: None,
+            address: None,
             extensions: parts.extensions,
         };
         let node = self.node.clone();

@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::future::{Future as _, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -82,8 +83,9 @@ pub(crate) async fn answer<N: Node>(
     service: Rc<Service<N>>,
     request: Http2Request,
     backlog: Rc<Backlog>,
+    from: SocketAddr,
 ) -> Answered {
-    let line = Rc::new(HttpLine::default());
+    let line = Rc::new(HttpLine::new(Some(from)));
     let answering = respond(&service, request, &backlog, &line);
     let mut answering = pin!(answering);
     let result = tokio::select! {

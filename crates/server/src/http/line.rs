@@ -5,6 +5,7 @@
 //! the client has stopped reading.
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use tokio::sync::Notify;
 /// A connection, as its answers see it.
 #[derive(Debug, Default)]
 pub struct HttpLine {
+    /// Whom the connection is from.
+    from: Option<SocketAddr>,
     /// Answers that go on.
     streams: Cell<usize>,
     end: Cell<Option<End>>,
@@ -29,6 +32,19 @@ pub enum End {
 }
 
 impl HttpLine {
+    /// A connection from an address, where that is known.
+    pub(crate) fn new(from: Option<SocketAddr>) -> Self {
+        Self {
+            from,
+            ..Self::default()
+        }
+    }
+
+    /// Whom the connection is from.
+    pub(crate) fn from(&self) -> Option<SocketAddr> {
+        self.from
+    }
+
     /// Has the connection end: when all is written if `flush` is set, at once otherwise.
     pub fn end(&self, flush: bool) {
         self.end.set(Some(if flush { End::Soon } else { End::Now }));

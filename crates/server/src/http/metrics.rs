@@ -284,6 +284,32 @@ pub const METRICS: &[Metric] = &[
         },
     },
     Metric {
+        name: "limits_refused_total",
+        kind: "counter",
+        labels: &["limit", "mode"],
+        help: "Connections, sessions and requests that were refused for what comes from their address, or for want of \
+               memory: `connections`, `handshakes`, `connect`, `requests`, `memory`; with `dry_run` they were let in.",
+        write: |all, out| {
+            for (limit, mode, count) in &all.refusals {
+                out.labelled(&[limit, mode], *count);
+            }
+        },
+    },
+    Metric {
+        name: "limits_num_addresses",
+        kind: "gauge",
+        labels: &[],
+        help: "Addresses of clients that are remembered.",
+        write: |all, out| out.number(all.addresses),
+    },
+    Metric {
+        name: "node_memory_ceiling_bytes",
+        kind: "gauge",
+        labels: &[],
+        help: "How much `process_resident_memory_bytes` may be before new clients are refused; 0 for no ceiling.",
+        write: |all, out| out.number(all.memory_ceiling),
+    },
+    Metric {
         name: "http2_num_connections",
         kind: "gauge",
         labels: &[],
@@ -487,6 +513,12 @@ pub struct Snapshot {
     pub calls: CallCounters,
     /// Connections in HTTP/2.
     pub http2: Http2Counters,
+    /// What was refused by limits of addresses and memory: the limit, the mode, the number.
+    pub refusals: Vec<(&'static str, &'static str, u64)>,
+    /// Addresses that are remembered.
+    pub addresses: u64,
+    /// How much memory the process may have, in bytes, before new clients are refused.
+    pub memory_ceiling: u64,
     /// Questions to the application's backend.
     pub proxies: Vec<ProxyNumbers>,
     /// Events to the application's backend, if there are any.

@@ -32,6 +32,7 @@ pub mod respond;
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -130,7 +131,7 @@ impl<N: Node> Service<N> {
             }
             None => match self.node.enter(request, line).await {
                 Ok(response) => response,
-                Err(request) => self.route(request).await.map(ReplyBody::Whole),
+                Err(request) => self.route(request, line).await.map(ReplyBody::Whole),
             },
         };
         respond::harden(response.headers_mut());
@@ -160,7 +161,7 @@ impl<N: Node> Service<N> {
         None
     }
 
-    async fn route(&self, request: Request<RequestBody>) -> Response {
+    async fn route(&self, request: Request<RequestBody>, line: &Rc<HttpLine>) -> Response {
         let path = request.uri().path();
         if path == api::LEGACY_PATH || path.starts_with(api::PREFIX) {
             let name = path.strip_prefix(api::PREFIX);
@@ -175,7 +176,7 @@ impl<N: Node> Service<N> {
                 if !is_open {
                     return not_found(is_dev);
                 }
-                let open = self.node.open_websocket(request);
+                let open = self.node.open_websocket(request, line);
                 open.unwrap_or_else(upgrade_required)
             }
             (metrics::PATH, _) if self.settings.metrics => {
@@ -196,7 +197,7 @@ impl<N: Node> Service<N> {
 }
 
 /// Serves the requests of one connection, whose first bytes may have been read already: `stream`
-/// then yields them again. Ends when the peer is done, when a limit is reached, or soon after
+/// then yields them again. `from` is whom it comes from. Ends when the peer is done, when a limit is reached, or soon after
 /// `shutdown` completes: the request that is being answered is answered still.
 ///
 /// # Cancel safety
@@ -204,13 +205,14 @@ impl<N: Node> Service<N> {
 /// Dropping the future drops the connection.
 pub async fn serve_connection<S, N>(
     stream: S,
+    from: Option<SocketAddr>,
     service: Rc<Service<N>>,
     shutdown: impl Future<Output = ()>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     N: Node,
 {
-    let line = Rc::new(HttpLine::default());
+    let line = Rc::new(HttpLine::new(from));
     let its_line = Rc::clone(&line);
     let answer = service_fn(move |request: Request<Incoming>| {
         let (service, line) = (Rc::clone(&service), Rc::clone(&its_line));

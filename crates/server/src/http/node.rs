@@ -124,8 +124,12 @@ pub trait Node: 'static {
     /// Opens a WebSocket on a connection which has carried other requests before: reverse proxies
     /// keep connections and use them for whatever comes next. The answer is the 101, or a
     /// refusal; `None` when the request doesn't ask for a WebSocket.
-    fn open_websocket(&self, request: Request<RequestBody>) -> Option<http::Response<Full<Bytes>>> {
-        drop(request);
+    fn open_websocket(
+        &self,
+        request: Request<RequestBody>,
+        line: &Rc<HttpLine>,
+    ) -> Option<http::Response<Full<Bytes>>> {
+        drop((request, line));
         None
     }
 

@@ -1,7 +1,7 @@
 //! A worker's thread: its runtime, its listener, and its end.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -22,7 +22,10 @@ use super::guests::Guests;
 #[cfg(not(target_os = "linux"))]
 use super::listener;
 use super::mailbox::WorkerMailbox;
+use crate::client_address::canonical;
 use crate::config::{Config, Http2Options};
+use crate::door::arrival::Arrival;
+use crate::door::by_address::AddressLimits;
 use crate::door::entry::Doors;
 use crate::door::http2::Http2Door;
 use crate::door::{self, Came, WebSocketPolicy};
@@ -63,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) proxies: Option<Arc<Proxies>>,
     /// Who answers calls of the application's backend.
     pub(crate) api_calls: Option<ApiCalls>,
+    /// Who may come in, as far as it is a matter of how many.
+    pub(crate) by_address: Arc<AddressLimits>,
     /// Whether clients may speak HTTP/2, and how much of it.
     pub(crate) http2: Http2Options,
     /// What connections are encrypted with, if they are.
@@ -198,8 +203,19 @@ impl Start {
                 return std::future::pending().await;
             };
             loop {
-                let Some(io) = accept(listener).await else {
+                let Some((io, peer)) = accept(listener).await else {
                     continue;
+                };
+                let arrival = match Arrival::new(&shared, io, peer) {
+                    Ok(arrival) => arrival,
+                    Err(turned_away) => {
+                        let guest = guests.enter();
+                        spawn_local(async move {
+                            turned_away.tell().await;
+                            drop(guest);
+                        });
+                        continue;
+                    }
                 };
                 let (worker, guest) = (Rc::clone(&worker), guests.enter());
                 let (service, shared) = (Rc::clone(&service), Arc::clone(&shared));
@@ -208,18 +224,21 @@ impl Start {
                 // In boxes, so that the task of a WebSocket has no room reserved for what comes before
                 // it, and that has none for HTTP.
                 let admission = Box::pin(async move {
+                    let (io, from, mut place) = arrival.announced(&shared).await?;
                     let io = match &shared.tls {
                         None => Io::Plain(io),
                         Some(tls) => tls.accept(io).await?,
                     };
-                    let speaks_http2 = shared.http2.enabled;
-                    match door::admit(&shared.websocket, keeps_request, speaks_http2, io).await? {
+                    let came = door::admit(&shared, keeps_request, io, from, &mut place);
+                    match came.await? {
                         Came::WebSocket(opened) => return Some(opened),
                         Came::Http1(stream) => {
                             let ending = ending(shared.stage.clone());
-                            Box::pin(http::serve_connection(stream, service, ending)).await;
+                            let served =
+                                http::serve_connection(stream, Some(from), service, ending);
+                            Box::pin(served).await;
                         }
-                        Came::Http2(stream) => Box::pin(http2.serve(stream)).await,
+                        Came::Http2(stream) => Box::pin(http2.serve(stream, from)).await,
                     }
                     None
                 });
@@ -237,6 +256,7 @@ impl Start {
             () = receive => {}
             () = fetching => {}
             () = watch(index, shared.tls.as_ref()) => {}
+            () = watch_memory(index, &shared.by_address) => {}
             () = drain(&worker, shared.stage.clone()) => {}
             () = ending(shared.stage.clone()) => {}
         }
@@ -272,6 +292,14 @@ async fn watch(index: u16, tls: Option<&Arc<Tls>>) {
     }
 }
 
+/// Measures memory, on one of the workers. Never ends.
+async fn watch_memory(index: u16, limits: &AddressLimits) {
+    if index == 0 {
+        limits.watch_memory().await;
+    }
+    std::future::pending::<()>().await;
+}
+
 /// Tells the worker's clients to come back elsewhere, when it is time for that. Never ends.
 async fn drain(worker: &Worker, mut stage: watch::Receiver<Stage>) {
     let is_draining = |stage: &Stage| matches!(stage, Stage::Draining(_));
@@ -287,13 +315,13 @@ async fn ending(mut stage: watch::Receiver<Stage>) {
 }
 
 /// The next connection; `None` when there was none after all.
-async fn accept(listener: &tokio::net::TcpListener) -> Option<TcpStream> {
+async fn accept(listener: &tokio::net::TcpListener) -> Option<(TcpStream, SocketAddr)> {
     match listener.accept().await {
-        Ok((io, _)) => {
+        Ok((io, peer)) => {
             // On Linux it comes prepared.
             #[cfg(not(target_os = "linux"))]
             let _ = listener::prepare(&io);
-            Some(io)
+            Some((io, canonical(peer)))
         }
         Err(error) if is_about_one_connection(&error) => None,
         Err(error) => {

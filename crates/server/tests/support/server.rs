@@ -69,7 +69,12 @@ pub(crate) fn with_server<F: Future<Output = ()>>(
                     // An error means that the test is over.
                     let _ = stopping.wait_for(|stop| *stop).await;
                 };
-                tokio::task::spawn_local(serve_connection(stream, Rc::clone(&service), shutdown));
+                tokio::task::spawn_local(serve_connection(
+                    stream,
+                    None,
+                    Rc::clone(&service),
+                    shutdown,
+                ));
             }
         });
         let test = test(Server {

@@ -1,0 +1,153 @@
+//! `[limits]`: how much may come from an address, and for how much there is memory.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tautline_hub::config::duration;
+use tautline_hub::rate::{self, Rate};
+
+use super::HttpServerOptions;
+use super::file::Unusable;
+use crate::client_address::Trust;
+use crate::door::by_address::{Rules, memory};
+use crate::network::Networks;
+
+/// `[limits]`: what is allowed to those who come from outside, by their address. An IPv6 address counts by its first
+/// 64 bits.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitOptions {
+    /// Addresses that none of these limits are for: networks such as `10.0.0.0/8`. Default: none.
+    pub exempt: Vec<String>,
+    /// Nor for this machine's own, `127.0.0.0/8` and `::1`. Default: yes.
+    pub exempt_loopback: bool,
+    /// How many addresses are remembered from which nothing is open. Between 1,000 and 100,000,000. Default: 100,000.
+    pub max_addresses: usize,
+    /// `[limits.address]`.
+    pub address: AddressLimitOptions,
+    /// `[limits.memory]`.
+    pub memory: MemoryLimitOptions,
+}
+
+impl Default for LimitOptions {
+    fn default() -> Self {
+        Self {
+            exempt: Vec::new(),
+            exempt_loopback: true,
+            max_addresses: 100_000,
+            address: AddressLimitOptions::default(),
+            memory: MemoryLimitOptions::default(),
+        }
+    }
+}
+
+/// `[limits.address]`: what may come from one address.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AddressLimitOptions {
+    /// Count and log what is beyond these limits, and let it happen. Default: no.
+    pub dry_run: bool,
+    /// Connections at a time, and sessions of those that share one; 0 for any number. Default: 10,000.
+    pub connections: usize,
+    /// Connections at a time that have not said yet what they want: in the TLS handshake, or before the end of their
+    /// first request's head; 0 for any number. Default: 1,000.
+    pub handshakes: usize,
+    /// New connections, and sessions of those that share one. Default: `500/s, burst 5000`.
+    #[serde(deserialize_with = "rate::deserialize")]
+    pub connect: Option<Rate>,
+    /// Requests for the doors that are made of plain HTTP. Default: `2000/s, burst 10000`.
+    #[serde(deserialize_with = "rate::deserialize")]
+    pub requests: Option<Rate>,
+}
+
+impl Default for AddressLimitOptions {
+    fn default() -> Self {
+        Self {
+            dry_run: false,
+            connections: 10_000,
+            handshakes: 1000,
+            connect: Some(Rate::per_second(500).at_once(5000)),
+            requests: Some(Rate::per_second(2000).at_once(10_000)),
+        }
+    }
+}
+
+/// `[limits.memory]`: from when on there is no memory for new clients.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MemoryLimitOptions {
+    /// Whether there is a ceiling. Default: yes.
+    pub enabled: bool,
+    /// Count and log who would be refused, and let them in. Default: no.
+    pub dry_run: bool,
+    /// The ceiling, in bytes. Default: 0, for four fifths of what the control group or the machine has.
+    pub max_bytes: u64,
+    /// How often is measured what the process has; between 10ms and 1m. Default: 500 ms.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub check_interval: Duration,
+}
+
+impl Default for MemoryLimitOptions {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            dry_run: false,
+            max_bytes: 0,
+            check_interval: Duration::from_millis(500),
+        }
+    }
+}
+
+/// Checks them.
+pub(super) fn rules(server: &HttpServerOptions, limits: &LimitOptions) -> Result<Rules, Unusable> {
+    let networks = |option: &str, texts: &[String]| {
+        Networks::parse(texts).map_err(|error| Unusable::new(option, error.to_string()))
+    };
+    let proxies = networks("http_server.trusted_proxies", &server.trusted_proxies)?;
+    if server.proxy_protocol && proxies.is_empty() {
+        let problem = "needs http_server.trusted_proxies: the proxies that speak it";
+        return Err(Unusable::new("http_server.proxy_protocol", problem));
+    }
+    if !ADDRESSES.contains(&limits.max_addresses) {
+        let problem = "must be between 1,000 and 100,000,000";
+        return Err(Unusable::new("limits.max_addresses", problem));
+    }
+    if !INTERVALS.contains(&limits.memory.check_interval) {
+        let problem = "must be between 10ms and 1m";
+        return Err(Unusable::new("limits.memory.check_interval", problem));
+    }
+    let LimitOptions {
+        address, memory, ..
+    } = limits;
+    let max_bytes = match memory.max_bytes {
+        0 => memory::available().map(|bytes| bytes / 5 * 4),
+        bytes => Some(bytes),
+    };
+    Ok(Rules {
+        trust: Trust {
+            proxies,
+            header: server.forwarded_header,
+        },
+        proxy_protocol: server.proxy_protocol,
+        exempt: networks("limits.exempt", &limits.exempt)?,
+        exempt_loopback: limits.exempt_loopback,
+        dry_run: address.dry_run,
+        connections: address.connections,
+        handshakes: address.handshakes,
+        connects: address.connect,
+        requests: address.requests,
+        max_addresses: limits.max_addresses,
+        memory: max_bytes.filter(|_| memory.enabled),
+        memory_dry_run: memory.dry_run,
+        memory_interval: memory.check_interval,
+    })
+}
+
+/// Those of a server that nobody has configured.
+pub(super) fn defaults() -> Rules {
+    rules(&HttpServerOptions::default(), &LimitOptions::default()).unwrap_or_default()
+}
+
+const ADDRESSES: RangeInclusive<usize> = 1000..=100_000_000;
+const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);

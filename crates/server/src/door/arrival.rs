@@ -1,0 +1,123 @@
+//! A connection that was accepted: whether it may stay, and whom it is from.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::by_address::{AddressLimits, Place, Refused};
+use super::websocket::GOODBYE;
+use crate::http::HEAD_TIMEOUT;
+use crate::proxy_protocol::{self, ProxyHeader};
+use crate::worker::thread::Shared;
+
+/// A connection that may stay, of which nothing was read yet.
+pub(crate) struct Arrival {
+    io: TcpStream,
+    peer: SocketAddr,
+    place: Option<Place>,
+    /// The proxy at its other end says whom it is from.
+    is_announced: bool,
+}
+
+impl Arrival {
+    /// Takes a connection from `peer`, unless there is too much from there.
+    ///
+    /// # Errors
+    ///
+    /// The connection, which may be told.
+    pub(crate) fn new(
+        shared: &Shared,
+        io: TcpStream,
+        peer: SocketAddr,
+    ) -> Result<Self, TurnedAway> {
+        let admission = &shared.by_address;
+        let rules = admission.rules();
+        let (mut place, mut is_announced) = (None, false);
+        if rules.trust.proxies.contains(peer.ip()) {
+            is_announced = rules.proxy_protocol;
+        } else {
+            place = match admission.connection(admission.now(), peer.ip()) {
+                Ok(place) => place,
+                Err(refused) => return Err(TurnedAway::new(shared, io, refused)),
+            };
+        }
+        Ok(Self {
+            io,
+            peer,
+            place,
+            is_announced,
+        })
+    }
+
+    /// Hears whom the connection is from, where a proxy says so; `None` when nothing comes of it.
+    pub(crate) async fn announced(
+        mut self,
+        shared: &Shared,
+    ) -> Option<(TcpStream, SocketAddr, Option<Place>)> {
+        if self.is_announced {
+            let reading = proxy_protocol::read(&mut self.io);
+            match tokio::time::timeout(HEAD_TIMEOUT, reading).await {
+                Ok(Ok(ProxyHeader::Own)) => {}
+                Ok(Ok(ProxyHeader::For(client))) => {
+                    self.peer = client;
+                    let admission = &shared.by_address;
+                    match admission.connection(admission.now(), client.ip()) {
+                        Ok(place) => self.place = place,
+                        Err(refused) => {
+                            TurnedAway::new(shared, self.io, refused).tell().await;
+                            return None;
+                        }
+                    }
+                }
+                Ok(Err(error)) => {
+                    let proxy = self.peer;
+                    tracing::debug!(%error, %proxy, "a proxy did not say whom a connection is from");
+                    return None;
+                }
+                Err(_elapsed) => return None,
+            }
+        }
+        Some((self.io, self.peer, self.place))
+    }
+}
+
+/// A connection that may not stay.
+pub(crate) struct TurnedAway {
+    io: TcpStream,
+    /// What its client is told: nothing where that would need TLS.
+    said: Option<Vec<u8>>,
+    admission: Arc<AddressLimits>,
+}
+
+impl TurnedAway {
+    fn new(shared: &Shared, io: TcpStream, refused: Refused) -> Self {
+        Self {
+            io,
+            said: shared.tls.is_none().then(|| refused.http1()),
+            admission: Arc::clone(&shared.by_address),
+        }
+    }
+
+    /// Tells the client, if it isn't one of too many, and closes the connection.
+    pub(crate) async fn tell(self) {
+        let Self {
+            mut io,
+            said,
+            admission,
+        } = self;
+        let (Some(said), Some(_goodbye)) = (said, admission.goodbye()) else {
+            return;
+        };
+        let say = async {
+            io.write_all(&said).await?;
+            io.shutdown().await?;
+            let mut sink = [0; 512];
+            while io.read(&mut sink).await? > 0 {}
+            io::Result::Ok(())
+        };
+        let _ = tokio::time::timeout(GOODBYE, say).await;
+    }
+}
