@@ -7,7 +7,7 @@
 mod process;
 
 use std::io::{Read as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream as TcpSocket};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, Instant};
@@ -146,6 +146,25 @@ fn get(server: &Server, path: &str) -> String {
     answer.split(' ').nth(1).unwrap().to_owned()
 }
 
+/// The answer to a call of the API; `None` from a server that has ended.
+fn call(server: &Server, method: &str, body: &Value) -> Option<Value> {
+    let body = body.to_string();
+    let mut stream = TcpSocket::connect(server.address).ok()?;
+    write!(
+        stream,
+        "POST /api/{method} HTTP/1.1\r\nHost: {}\r\nX-API-Key: dev\r\nConnection: close\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        server.address,
+        body.len()
+    )
+    .ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{method}: {answer}");
+    serde_json::from_str(body).ok()
+}
+
 /// RFC 6455, section 7.4: what is told is 3001, by which clients of the protocol come back, elsewhere.
 #[test]
 fn ten_thousand_clients_are_told_one_after_the_other() {
@@ -164,13 +183,26 @@ fn ten_thousand_clients_are_told_one_after_the_other() {
         (get(&server, "/ready") == "503").then_some(())
     });
     assert_eq!(get(&server, "/health"), "200");
-    // Published while clients go: whoever is there gets it.
-    server.api(
-        "publish",
-        &json!({"channel": "news", "data": 1}).to_string(),
-    );
-    for _ in 0..CLIENTS {
+    // Published while clients go, at once and with each twentieth that is gone, until the server has ended. Whoever
+    // is there behind a publication that was answered has to get it.
+    let mut still_there = Vec::new();
+    let mut publish = || {
+        let data = still_there.len() + 1;
+        let publish = json!({"channel": "news", "data": data});
+        let clients = call(&server, "publish", &publish).and_then(|_| {
+            let info = call(&server, "info", &json!({}))?;
+            info["result"]["nodes"][0]["num_clients"].as_u64()
+        });
+        still_there.extend(clients);
+        clients.is_some()
+    };
+    let mut is_served = publish();
+    assert!(is_served, "the API is there while clients go");
+    for gone in 1..=CLIENTS {
         assert_eq!(events.recv().unwrap(), Event::Told);
+        if is_served && gone % (CLIENTS / 20) == 0 {
+            is_served = publish();
+        }
     }
     let mut heard = clients.join().unwrap();
     assert!(server.wait().success());
@@ -188,12 +220,21 @@ fn ten_thousand_clients_are_told_one_after_the_other() {
             "{number} told after {most} could be"
         );
     }
-    let last = heard.last().map_or(0, |heard| heard.publications.len());
-    assert!(last > 0, "whoever is there is served");
+    for (number, clients) in (1..).zip(&still_there) {
+        let got = heard
+            .iter()
+            .filter(|heard| heard.publications.len() >= number);
+        let got = got.count() as u64;
+        assert!(
+            got >= *clients,
+            "{clients} were there behind publication {number}, and {got} got it"
+        );
+    }
     let took = heard.last().unwrap().told.duration_since(begin);
     println!(
-        "{CLIENTS} clients were told within {:.2} s",
-        took.as_secs_f64()
+        "{CLIENTS} clients were told within {:.2} s, while {} were published",
+        took.as_secs_f64(),
+        still_there.len()
     );
     assert!(took >= Duration::from_secs(4));
 }
