@@ -77,6 +77,15 @@ fn pass(client: TcpStream, server: TcpStream) {
     let _ = up.join();
 }
 
+/// The same, with each line of the request's head changed.
+fn pass_changed(mut client: TcpStream, mut server: TcpStream, change: fn(&str) -> &str) {
+    let head = head(&mut client);
+    let lines = head.split_inclusive("\r\n").map(change);
+    let changed: String = lines.collect();
+    server.write_all(changed.as_bytes()).unwrap();
+    pass(client, server);
+}
+
 fn url(address: SocketAddr) -> String {
     format!("http://{address}")
 }
@@ -101,16 +110,13 @@ fn a_clear_way_is_told_as_one() {
 #[test]
 fn what_takes_the_upgrade_away_is_noticed() {
     let server = Server::dev();
-    let front = in_front(server.address, |mut client, mut server| {
-        let head = head(&mut client);
-        let lines = head.split_inclusive("\r\n").filter(|line| {
-            let line = line.to_ascii_lowercase();
-            !line.starts_with("upgrade:") && !line.starts_with("connection: upgrade")
+    let front = in_front(server.address, |client, server| {
+        pass_changed(client, server, |line| {
+            let lower = line.to_ascii_lowercase();
+            let is_upgrade =
+                lower.starts_with("upgrade:") || lower.starts_with("connection: upgrade");
+            if is_upgrade { "" } else { line }
         });
-        server
-            .write_all(lines.collect::<String>().as_bytes())
-            .unwrap();
-        pass(client, server);
     });
     let (status, findings) = doctor(&["--url", &url(front)]);
     let websocket = finding(&findings, "WebSocket");
@@ -130,16 +136,11 @@ fn what_takes_the_upgrade_away_is_noticed() {
 #[test]
 fn what_changes_the_host_is_noticed() {
     let server = Server::dev();
-    let front = in_front(server.address, |mut client, mut server| {
-        let head = head(&mut client);
-        let lines = head.split_inclusive("\r\n").map(|line| {
+    let front = in_front(server.address, |client, server| {
+        pass_changed(client, server, |line| {
             let is_host = line.to_ascii_lowercase().starts_with("host:");
             if is_host { "Host: localhost\r\n" } else { line }
         });
-        server
-            .write_all(lines.collect::<String>().as_bytes())
-            .unwrap();
-        pass(client, server);
     });
     let (status, findings) = doctor(&["--url", &url(front)]);
     let websocket = finding(&findings, "WebSocket");
