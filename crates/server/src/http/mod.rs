@@ -13,7 +13,7 @@
 //! | `POST /dev/token` | a token for anybody, in development only |
 //!
 //! [`serve_connection`] runs one connection of HTTP/1; over HTTP/2 each request is answered by itself
-//! ([`http2`]). What they need of the rest of the server is the trait [`Node`]. Limits: request heads of 16 KiB and 64 fields within 10 s, bodies as configured within
+//! (`http2`). What they need of the rest of the server is the trait [`Node`]. Limits: request heads of 16 KiB and 64 fields within 10 s, bodies as configured within
 //! 30 s, a connection for 5 minutes at the most.
 
 pub mod api;
