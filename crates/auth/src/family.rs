@@ -113,6 +113,30 @@ impl RemoteKeyFamily {
         sets.get(url).map(|member| Arc::clone(&member.keys))
     }
 
+    /// Goes on with the sets that others know, if they are at the same places.
+    pub fn inherit(&self, before: &Self) {
+        if self.template != before.template {
+            return;
+        }
+        let known = before.sets.read().unwrap_or_else(PoisonError::into_inner);
+        let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
+        for (url, member) in known.iter() {
+            let keys = self.keys_at(url);
+            keys.inherit(&member.keys);
+            let own = Member {
+                keys: Arc::new(keys),
+                named: AtomicU64::new(member.named.load(Ordering::Relaxed)),
+                used: AtomicU64::new(member.used.load(Ordering::Relaxed)),
+            };
+            sets.insert(url.clone(), Arc::new(own));
+        }
+    }
+
+    fn keys_at(&self, url: &str) -> RemoteKeys {
+        let (ask, asked) = (Arc::clone(&self.ask), url.to_owned());
+        RemoteKeys::new(self.pause, self.max_age, Box::new(move || ask(&asked)))
+    }
+
     /// How many sets there are.
     pub fn len(&self) -> usize {
         let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
@@ -201,8 +225,7 @@ impl RemoteKeyFamily {
             let least = least.map(|(url, _)| url.clone())?;
             sets.remove(&least);
         }
-        let (ask, asked) = (Arc::clone(&self.ask), url.clone());
-        let keys = RemoteKeys::new(self.pause, self.max_age, Box::new(move || ask(&asked)));
+        let keys = self.keys_at(&url);
         let member = Arc::new(Member {
             keys: Arc::new(keys),
             named: AtomicU64::new(now.as_secs()),

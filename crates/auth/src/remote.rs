@@ -51,6 +51,19 @@ impl RemoteKeys {
         }
     }
 
+    /// Goes on with what others know, and when they asked last.
+    pub fn inherit(&self, before: &Self) {
+        let set = before.set();
+        *self.set.write().unwrap_or_else(PoisonError::into_inner) = set;
+        let State {
+            ended_at,
+            fetched_at,
+            ..
+        } = *before.state();
+        let mut state = self.state();
+        (state.ended_at, state.fetched_at) = (ended_at, fetched_at);
+    }
+
     /// The set was fetched.
     pub fn replace(&self, set: JwkSet, now_unix: Duration) {
         *self.set.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(set);

@@ -100,6 +100,24 @@ impl KeySource {
         }
     }
 
+    /// Goes on with the keys that another source has fetched, as far as they are of the same sets.
+    pub(crate) fn inherit(&self, before: &Self) {
+        match (&self.sets, &before.sets) {
+            (
+                Sets::One { url, keys, .. },
+                Sets::One {
+                    url: other,
+                    keys: known,
+                    ..
+                },
+            ) if url == other => {
+                keys.inherit(known);
+            }
+            (Sets::Many { family, .. }, Sets::Many { family: known, .. }) => family.inherit(known),
+            _ => {}
+        }
+    }
+
     /// Whether anybody on the way could put keys of his own in the place of the set's.
     pub(crate) fn is_open_to_forgery(&self) -> bool {
         match &self.sets {

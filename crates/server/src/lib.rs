@@ -66,6 +66,7 @@ mod node_api;
 mod pem;
 mod proxy;
 pub mod proxy_protocol;
+pub mod reload;
 mod systemd;
 mod tls;
 pub mod trace;
@@ -74,11 +75,12 @@ mod worker;
 pub use tautline_hub as hub;
 pub use tautline_protocol as protocol;
 
-pub use self::config::Config;
+pub use self::config::{Config, ConfigFile};
 pub use self::embed::{
     ApiRpcEvent, Client, Handler, Node, NodeBuilder, NodeHandle, Request, WebSocketService,
 };
 pub use self::events::{DeadEvent, EventsError};
+pub use self::reload::{ReloadError, Reloaded};
 pub use tautline_hub::application::{
     ApplicationOptions as HandlerOptions, ConnectEvent, ConnectReply, DisconnectEvent, Identity,
     Interests, MessageEvent, PublishEvent, PublishInstead, PublishReply, RefreshBy, RefreshEvent,

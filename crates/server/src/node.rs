@@ -7,26 +7,24 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
 use tautline_hub::engine::memory::MemoryEngine;
-use tautline_websocket::proto::Limits;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
-use crate::config::Config;
+use crate::config::{Config, ConfigFile};
 use crate::descriptors;
 use crate::door::address::AddressKey;
-use crate::door::admission::Admission;
 use crate::door::by_address::AddressLimits;
-use crate::door::entry::Doors;
-use crate::door::{UserHeader, WebSocketPolicy};
 use crate::drain::Stage;
 use crate::embed::desk::Handlers;
-use crate::embed::{ApiCalls, Node, NodeHandle};
+use crate::embed::{NodeBuilder, NodeHandle};
 use crate::entropy::OsEntropy;
 use crate::events::settings::Settings as EventSettings;
 use crate::events::{Events, EventsError};
 use crate::node_api::NodeIdentity;
+use crate::reload::{Applied, Reloads};
 use crate::systemd;
 use crate::worker::listener;
+use crate::worker::live::Live;
 use crate::worker::thread::{Ending, Shared, Start};
 
 /// Why a node doesn't run, or doesn't run any more.
@@ -66,14 +64,15 @@ pub enum NodeError {
 }
 
 /// Runs a node until SIGTERM or SIGINT (Ctrl-C) ends it: clients are told to come back elsewhere, in
-/// `shutdown.timeout` at the most; a second signal ends it at once.
+/// `shutdown.timeout` at the most; a second signal ends it at once. SIGHUP reloads the configuration, where
+/// it comes from a file.
 ///
 /// `started` is called once connections are accepted, with the address that is listened on.
 ///
 /// # Errors
 ///
 /// [`NodeError`], at the start, or when a worker fails.
-pub fn run(config: Config, started: impl FnOnce(SocketAddr)) -> Result<(), NodeError> {
+pub fn run(mut builder: NodeBuilder, started: impl FnOnce(SocketAddr)) -> Result<(), NodeError> {
     if let Some(descriptors) = descriptors::raise() {
         tracing::debug!(
             descriptors,
@@ -84,7 +83,7 @@ pub fn run(config: Config, started: impl FnOnce(SocketAddr)) -> Result<(), NodeE
         .enable_all()
         .build()
         .map_err(system("event loop"))?;
-    let mut builder = Node::builder(config);
+    let reloads = builder.reloads();
     if let Some(listener) = systemd::inherited().map_err(system("socket that the unit promises"))? {
         builder = builder.listener(listener);
     }
@@ -92,6 +91,7 @@ pub fn run(config: Config, started: impl FnOnce(SocketAddr)) -> Result<(), NodeE
     runtime.block_on(async {
         // Before anybody is told: whoever hears of the node may signal at once.
         let signals = Signals::new()?;
+        let hangups = reloads.then(Hangups::new).transpose()?;
         if let Some(address) = node.address() {
             started(address);
         }
@@ -99,6 +99,7 @@ pub fn run(config: Config, started: impl FnOnce(SocketAddr)) -> Result<(), NodeE
         let handle = node.handle().clone();
         let result = tokio::select! {
             result = node.run_until(signals) => result,
+            () = reload_on(hangups, &handle) => Ok(()),
             () = systemd::attend(&handle) => Ok(()),
         };
         // With nobody there, the end may be over before that it begins was told.
@@ -118,6 +119,14 @@ pub(crate) enum Listening {
     On(TcpListener),
 }
 
+/// Where the configuration came from.
+pub(crate) struct Source {
+    /// Where it is read again.
+    pub(crate) file: Option<ConfigFile>,
+    /// What is to be done with one that was reloaded.
+    pub(crate) applied: Option<Applied>,
+}
+
 /// A node that was started.
 pub(crate) struct Running {
     pub(crate) handle: NodeHandle,
@@ -130,10 +139,11 @@ pub(crate) struct Running {
 
 /// Starts the workers.
 pub(crate) fn start(
-    config: &Arc<Config>,
-    handlers: Option<&Handlers>,
+    config: Config,
+    handlers: Option<Handlers>,
     events: Option<EventSettings>,
     listening: Listening,
+    source: Source,
 ) -> Result<Running, NodeError> {
     let workers = config.node.worker_count();
     let listeners = match listening {
@@ -167,44 +177,20 @@ pub(crate) fn start(
     let (visits, visitors): (Vec<_>, Vec<_>) =
         (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
     let (stage, at) = watch::channel(Stage::Serving);
-    let admission = Admission::new(config.connection_limit, config.connection_rate_limit);
-    let admission = Arc::new(admission);
+    let by_address = Arc::clone(&config.by_address);
     let shared = Arc::new(Shared {
         start: Instant::now(),
-        hub: Arc::clone(&config.hub),
         engine: Arc::new(MemoryEngine::new(
             config.engine.clone(),
             Box::new(entropy()?),
         )),
-        websocket: WebSocketPolicy {
-            origins: config.http.origins.clone(),
-            loopback_only: config.http.dev.is_some(),
-            limits: Limits::for_messages(config.websocket.message_size_limit),
-            unidirectional: config.doors.unidirectional,
-            plain: config.doors.plain,
-            user_header: UserHeader(config.user_header.clone()),
-            uni: Arc::clone(&config.uni),
-            admission: Arc::clone(&admission),
-        },
-        http: Arc::clone(&config.http),
-        doors: Arc::new(Doors::new(
-            config.doors.clone(),
-            config.http.origins.clone(),
-            addresses,
-            Arc::clone(&config.uni),
-            admission,
-        )),
+        reloads: Reloads::new(source.file, config.values.clone(), source.applied),
+        live: watch::Sender::new(Arc::new(Live::new(config, handlers, addresses, workers))),
         identity,
         mailboxes: (0..workers).map(|_| Arc::default()).collect(),
         visits,
         next_visit: AtomicUsize::new(0),
-        proxies: handlers.and_then(|handlers| handlers.proxies.clone()),
-        api_calls: handlers
-            .cloned()
-            .map(|handlers| ApiCalls::new(handlers, workers)),
-        by_address: AddressLimits::new(Arc::clone(&config.by_address)),
-        http2: config.http2.clone(),
-        tls: config.tls.clone(),
+        by_address: AddressLimits::new(by_address),
         traces: Arc::default(),
         events,
         stage: at,
@@ -216,9 +202,6 @@ pub(crate) fn start(
             index,
             listener: listeners.next(),
             visitors,
-            handlers: handlers.cloned(),
-            // One worker looks after the keys.
-            keys: (index == 0).then(|| Arc::clone(config)),
             entropy: entropy()?,
             shared: Arc::clone(&shared),
             ending: Ending::new(ending.clone()),
@@ -235,6 +218,50 @@ pub(crate) fn start(
 
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> NodeError {
     move |source| NodeError::System { what, source }
+}
+
+/// Reloads the configuration with each hangup, one after the other. Never ends.
+async fn reload_on(hangups: Option<Hangups>, handle: &NodeHandle) {
+    let Some(mut hangups) = hangups else {
+        return std::future::pending().await;
+    };
+    loop {
+        hangups.next().await;
+        // It is logged, whatever came of it.
+        let _ = handle.reload().await;
+    }
+}
+
+/// SIGHUP, where there are signals.
+struct Hangups {
+    #[cfg(unix)]
+    hangup: tokio::signal::unix::Signal,
+}
+
+impl Hangups {
+    #[cfg(unix)]
+    fn new() -> Result<Self, NodeError> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let hangup = signal(SignalKind::hangup()).map_err(system("signals"))?;
+        Ok(Self { hangup })
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) {
+        if self.hangup.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn new() -> Result<Self, NodeError> {
+        Ok(Self {})
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// The signals that end a process politely.

@@ -32,6 +32,7 @@ use crate::embed::{self, NodeHandle};
 use crate::events::Events;
 use crate::glob::Glob;
 use crate::http::RequestBody;
+use crate::http::Settings;
 use crate::http::line::HttpLine;
 use crate::http::metrics::{CallCounters, Snapshot};
 use crate::http::node::{History, Node, NodeInfo, Presence, Publish};
@@ -111,8 +112,9 @@ impl WorkerNode {
             }
         };
         let (worker, guest) = (Rc::clone(&self.worker), self.guests.enter());
-        let limits = self.shared.websocket.limits;
-        let user = self.shared.websocket.user_header.user(&request.headers);
+        let live = self.worker.live();
+        let limits = live.websocket.limits;
+        let user = live.websocket.user_header.user(&request.headers);
         spawn_local(async move {
             // One that can't be set up is served as it is.
             let _ = listener::prepare(&io);
@@ -338,7 +340,8 @@ impl Node for WorkerNode {
     }
 
     async fn rpc(&self, method: String, params: Bytes) -> Result<Option<Payload>, Error> {
-        let Some(calls) = &self.shared.api_calls else {
+        let live = self.worker.live();
+        let Some(calls) = &live.api_calls else {
             return Err(ErrorCode::MethodNotFound.into());
         };
         let node = NodeHandle::new(Arc::clone(&self.shared));
@@ -368,12 +371,13 @@ impl Node for WorkerNode {
             snapshot.calls.add(&calls);
             snapshot.http2.add(&http2);
         }
-        let proxies = self.shared.proxies.as_ref();
+        let live = self.worker.live();
+        let handlers = live.handlers.as_ref();
+        let proxies = handlers.and_then(|handlers| handlers.proxies.as_ref());
         snapshot.proxies = proxies.map_or_else(Vec::new, |proxies| proxies.numbers());
-        snapshot.turned_away = TooMany::ALL.map(|why| {
-            let admission = &self.shared.doors.admission;
-            (why.name(), admission.refused(why))
-        });
+        snapshot.turned_away =
+            TooMany::ALL.map(|why| (why.name(), live.doors.admission.refused(why)));
+        snapshot.reloads = self.shared.reloads.numbers();
         let events = self.shared.events.as_ref();
         snapshot.events = events.map(Events::numbers);
         let by_address = &self.shared.by_address;
@@ -395,6 +399,10 @@ impl Node for WorkerNode {
         self.shared.traces.begin(request, &self.shared.mailboxes)
     }
 
+    fn settings(&self) -> Option<Arc<Settings>> {
+        Some(Arc::clone(&self.worker.live().config.http))
+    }
+
     fn count_call(&self, count: impl FnOnce(&mut CallCounters)) {
         self.worker.count_call(count);
     }
@@ -409,25 +417,26 @@ impl Node for WorkerNode {
         line: &Rc<HttpLine>,
     ) -> Result<Response<ReplyBody>, Request<RequestBody>> {
         let address = self.client_address(line, request.headers());
+        let live = self.worker.live();
         let entry = door::entry::Entry {
             by_address: &self.shared.by_address,
             address,
             worker: &self.worker,
             index: self.index,
-            doors: &self.shared.doors,
+            doors: &live.doors,
             mailboxes: &self.shared.mailboxes,
             request: self
                 .worker
                 .has_handlers()
                 .then(|| kept(&request, line, address)),
-            user: self.shared.websocket.user_header.user(request.headers()),
+            user: live.websocket.user_header.user(request.headers()),
             line,
         };
         door::entry::enter(entry, request).await
     }
 
     fn opens_websockets_at(&self, path: &str) -> bool {
-        self.shared.websocket.caller(path).is_some()
+        self.worker.live().websocket.caller(path).is_some()
     }
 
     fn open_websocket(
@@ -435,7 +444,8 @@ impl Node for WorkerNode {
         mut request: Request<RequestBody>,
         line: &Rc<HttpLine>,
     ) -> Option<Response<Full<Bytes>>> {
-        let policy = &self.shared.websocket;
+        let live = self.worker.live();
+        let policy = &live.websocket;
         let caller = policy.caller(request.uri().path())?;
         let (acceptance, manner) = match policy.accept_request(caller, &request) {
             None => return None,

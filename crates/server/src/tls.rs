@@ -45,13 +45,13 @@ struct Current {
 }
 
 /// What the certificates and keys are made of, as it was read.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct Texts {
     pairs: Vec<Pair>,
     client_authorities: Option<Vec<u8>>,
 }
 
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct Pair {
     certificate: Vec<u8>,
     key: Vec<u8>,
@@ -75,6 +75,15 @@ impl Tls {
             http2,
             current: RwLock::new(Current { texts, config }),
         }))
+    }
+
+    /// Whether another one has the same options and the same certificates.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        let lock = |tls: &Self| {
+            let current = tls.current.read().unwrap_or_else(PoisonError::into_inner);
+            current.texts.clone()
+        };
+        self.options == other.options && self.http2 == other.http2 && lock(self) == lock(other)
     }
 
     /// Reads them again. Connections that are open keep what they have; who connects from now on gets

@@ -96,6 +96,7 @@ const UNI_RESPONSE: &str = "doors.connect_code_to_http_response.transforms";
 /// Tables with the options of another.
 fn likes() -> Vec<OptionTable> {
     let like = |name: String, repeated, like: &str| OptionTable {
+        needs_restart: needs_restart(&name),
         name,
         repeated,
         like: Some(like.to_owned()),
@@ -144,6 +145,12 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
+/// Tables of which a reload applies nothing. Of an option alone, its documentation says so.
+fn needs_restart(table: &str) -> bool {
+    // The queue on disk, and what was told before, are of one process from its start to its end.
+    table == "events" || table.starts_with("events.")
+}
+
 /// The fields of a table, without those that are tables of their own.
 fn fields(table: &Table) -> Vec<OptionEntry> {
     let source = std::fs::read_to_string(root().join(table.source)).expect("the source is there");
@@ -170,6 +177,7 @@ fn fields(table: &Table) -> Vec<OptionEntry> {
                     name: name.to_owned(),
                     kind: kind.to_owned(),
                     default: default(code, kind, &docs),
+                    needs_restart: docs.contains("Needs a restart."),
                     docs: without_links(&docs),
                 });
             }
@@ -186,6 +194,7 @@ fn fields(table: &Table) -> Vec<OptionEntry> {
             OptionEntry {
                 name: "enabled".into(),
                 default: json!(false),
+                needs_restart: false,
                 kind: "yes or no".into(),
                 docs: "Subscription tokens are believed by these keys only. Default: no, they are believed by \
                        those of `client.token`."
@@ -352,6 +361,7 @@ fn reference() -> Reference {
                 | UNI_RESPONSE
         ),
         like: None,
+        needs_restart: needs_restart(table.name),
         introduction: introduction(table.name).map(str::to_owned),
         options: fields(table),
     });

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{ChannelOptions, ConfigError, RateLimitOptions, duration};
+use crate::hub::Pace;
 
 /// What connections may do and how long they may take. Every field has a default.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -120,6 +121,14 @@ impl Default for ClientOptions {
 }
 
 impl ClientOptions {
+    /// How often clients are pinged.
+    pub(crate) fn pace(&self) -> Pace {
+        Pace {
+            interval: self.ping_interval,
+            timeout: self.pong_timeout,
+        }
+    }
+
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let problem = |option: &str, problem: String| {
             Err(ConfigError::new(format!("client.{option}"), problem))

@@ -26,9 +26,10 @@ pub use rate_limit::{ClientCommandRates, ErrorRate, RateLimitOptions, UserComman
 
 pub use tags_filter::{TagsFilterError, TagsFilterTemplate};
 
-use crate::hub::{ChannelName, Limits, Seats};
+use crate::hub::{ChannelName, Limits, Operation, SeatRules, Seats};
 
-/// What all hubs of a process go by. Checked, and fixed for the life of the process.
+/// What all hubs of a process go by. Checked, and never changed: a hub takes
+/// [another](crate::Hub::reconfigure) in its place.
 pub struct HubConfig {
     pub(crate) client: ClientOptions,
     pub(crate) channel: ChannelOptions,
@@ -41,6 +42,8 @@ pub struct HubConfig {
     pub(crate) limits: Limits,
     /// The connections of users, whatever hub they are with.
     pub(crate) seats: Arc<Seats>,
+    /// How many there may be.
+    pub(crate) seat_rules: SeatRules,
     /// Where in `channel.namespaces` a namespace is.
     namespaces: HashMap<Box<str>, usize, foldhash::fast::RandomState>,
     /// The same of namespaces with a pattern that is a single name.
@@ -93,8 +96,9 @@ impl HubConfig {
             paths,
             patterns,
             limits: Limits::new(&client, &channel),
-            seats: Arc::new(Seats::new(&client)),
             ping_method: None,
+            seats: Arc::default(),
+            seat_rules: SeatRules::new(&client),
             client,
             channel,
             subscription_verifier: verifier.clone(),
@@ -119,6 +123,29 @@ impl HubConfig {
             ping_method: Some(method.into()),
             ..self
         }
+    }
+
+    /// Goes on with what is counted over all hubs of a process: to be called with the configuration before
+    /// this one, before the first hub takes it. Users begin with full buckets where rates are others.
+    pub fn inherit(&mut self, before: &Self) {
+        self.seats = before.seats.clone();
+        if self.has_rates_of(before) {
+            self.limits.inherit(&before.limits);
+        }
+    }
+
+    /// Whether how often clients may do what is the same in another configuration.
+    pub(crate) fn has_rates_of(&self, other: &Self) -> bool {
+        let of_namespaces = |config: &Self| -> Vec<_> {
+            let limited = config.channel.all().filter(|options| options.has_rates());
+            let rates = |options: &NamespaceOptions| Operation::ALL.map(|it| options.rates(it));
+            limited
+                .map(|options| (options.name.clone(), rates(options)))
+                .collect()
+        };
+        self.client.rate_limit == other.client.rate_limit
+            && self.client.channel_limit == other.client.channel_limit
+            && of_namespaces(self) == of_namespaces(other)
     }
 
     /// What the options say of a channel; `None` for one that there can't be.

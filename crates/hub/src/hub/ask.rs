@@ -206,13 +206,22 @@ impl Asking {
 }
 
 impl Hub {
-    /// Has an application decide what the options leave open. To be called before there are sessions.
+    /// Has an application decide what the options leave open. It may take the place of another: answers of that
+    /// one count still, and what it was asked may be withdrawn by the new one's
+    /// [`withdraw`](Application::withdraw).
     pub fn set_application(
         &mut self,
         application: Box<dyn Application>,
         options: ApplicationOptions,
     ) {
-        self.asking = Some(Box::new(Asking::new(application, options)));
+        match &mut self.asking {
+            Some(asking) => {
+                asking.interests = application.interests();
+                asking.application = application;
+                asking.options = options;
+            }
+            None => self.asking = Some(Box::new(Asking::new(application, options))),
+        }
     }
 
     /// How many questions to the application are under way.

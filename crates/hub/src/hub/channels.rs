@@ -162,9 +162,9 @@ impl Channel {
     }
 
     /// Gives a subscriber another filter, from the next publication on.
-    pub(crate) fn reclassify(&mut self, slot: usize, filter: Filter) {
+    pub(crate) fn reclassify(&mut self, slot: usize, filter: Option<Filter>) {
         // So that there are classes, in which the subscriber has a place.
-        let class = self.classify(Some(filter), self.subscribers[slot].patching);
+        let class = self.classify(filter, self.subscribers[slot].patching);
         let before = self.subscribers[slot];
         if let Some(classes) = &mut self.classes {
             classes.leave(&before);
@@ -227,6 +227,12 @@ impl Channels {
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &ChannelArc> {
         self.index.keys()
+    }
+
+    pub(crate) fn keys(&self) -> Vec<ChannelKey> {
+        let keys = self.slots.keys();
+        keys.map(|(index, generation)| ChannelKey { index, generation })
+            .collect()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Channel> {

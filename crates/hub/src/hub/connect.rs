@@ -14,7 +14,7 @@ use tautline_protocol::{Disconnect, ErrorCode, Reply, Response};
 use super::ask::Guest;
 use super::channel_name::ChannelName;
 use super::dispatch::{Progress, Refusal};
-use super::liveness::Heartbeat;
+use super::liveness::{Heartbeat, Pace};
 use super::sessions::{Conduct, Connected, State};
 use super::subscribe::{Grant, Plan};
 use super::tokens::{TokenKind, TokenRefusal};
@@ -110,8 +110,7 @@ impl Hub {
             conn_info: identity.info,
             chan_info: None,
         });
-        let options = &self.config.client;
-        let interval = options.ping_interval;
+        let Pace { interval, timeout } = self.paces.get(self.paces.current());
         let first_ping = self.first_ping(now, interval);
         let options = &self.config.client;
         let pongs = self
@@ -125,7 +124,7 @@ impl Hub {
             ttl: ttl.filter(|_| !by_server),
             data: identity.data,
             ping: u32::try_from(interval.as_secs()).unwrap_or(u32::MAX),
-            pong: pongs && first_ping.is_some() && !options.pong_timeout.is_zero(),
+            pong: pongs && first_ping.is_some() && !timeout.is_zero(),
             session: address.as_ref().map(|address| address.session.clone()),
             node: address.and_then(|address| address.node),
             time: options
@@ -150,7 +149,7 @@ impl Hub {
         session.state = State::Connected(Connected {
             info: info.clone(),
             subscriptions: Vec::new(),
-            heartbeat: Heartbeat::new(first_ping),
+            heartbeat: Heartbeat::new(first_ping, self.paces.current()),
             expires_at: expires_at.map(Deadline::at),
             peers: Peers::default(),
             conduct: capabilities.map(|capabilities| {

@@ -132,17 +132,29 @@ impl Hub {
             let Some(index) = self.channels.find(channel) else {
                 break;
             };
-            let connected = self.sessions.connected(id);
-            if connected.is_none_or(|connected| connected.subscription(index).is_none()) {
-                continue;
-            }
-            match self.beginning(id, index) {
-                Some(subscribing) => subscribing.ended = Some(unsubscribe.clone()),
-                None => self.push_unsubscribe(now, id, index, unsubscribe.clone(), out),
-            }
+            self.end_for_operator(now, id, index, unsubscribe, out);
         }
         self.settle(now, out);
         Ok(())
+    }
+
+    /// Ends a session's subscription, if there is one, or has it end as soon as it has begun.
+    pub(super) fn end_for_operator<O: Outbox>(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        index: u32,
+        unsubscribe: &Unsubscribe,
+        out: &mut O,
+    ) {
+        let connected = self.sessions.connected(id);
+        if connected.is_none_or(|connected| connected.subscription(index).is_none()) {
+            return;
+        }
+        match self.beginning(id, index) {
+            Some(subscribing) => subscribing.ended = Some(unsubscribe.clone()),
+            None => self.push_unsubscribe(now, id, index, unsubscribe.clone(), out),
+        }
     }
 
     /// Gives connections another end, or none, and tells the clients.

@@ -24,6 +24,8 @@ use crate::outbox::Outbox;
 #[derive(Clone, Debug)]
 pub(crate) struct Filters {
     pub(crate) imposed: Filter,
+    /// The part of it that doesn't come from the namespace.
+    pub(crate) granted: Option<Filter>,
     pub(crate) own: Option<Filter>,
 }
 

@@ -96,11 +96,11 @@ impl Hub {
             // What else is due has its turn with the next tick.
             return self.arm(id);
         }
-        let options = &self.config.client;
+        let pace = self.paces.get(connected.heartbeat.pace());
         let beat = connected.heartbeat.beat(
             now.monotonic,
-            options.ping_interval,
-            options.pong_timeout,
+            pace.interval,
+            pace.timeout,
             flow(id, out),
             is_deaf,
         );
@@ -133,12 +133,12 @@ impl Hub {
     fn ping<O: Outbox>(&mut self, now: Now, id: SessionId, out: &mut O) {
         let waited = out.queued(id);
         self.send(id, &Reply::Ping, out);
-        let timeout = self.config.client.pong_timeout;
         if let Some(session) = self.sessions.get_mut(id)
             && session.transport.pongs
             && let Some(connected) = session.connected_mut()
         {
             let heartbeat = &mut connected.heartbeat;
+            let timeout = self.paces.get(heartbeat.pace()).timeout;
             heartbeat.pinged(now.monotonic, timeout, flow(id, out), waited);
         }
     }
@@ -186,7 +186,13 @@ impl Hub {
         let options = ChannelName::parse(&self.config, &name)
             .ok()
             .and_then(|name| self.config.channel.history(name.options));
-        let Some(options) = options else { return };
+        let Some(options) = options else {
+            // No history any more, and no positions.
+            if let Some(channel) = self.channels.by_key(key) {
+                channel.check_armed = false;
+            }
+            return;
+        };
         let read = HistoryRead {
             channel: name,
             options,

@@ -39,10 +39,12 @@ pub(crate) struct Limits {
     user: Rates,
     error: Option<Rate>,
     error_dry_run: bool,
-    users: SharedBuckets,
+    /// They outlive a configuration with the same rates.
+    users: Arc<SharedBuckets>,
     /// Whether any namespace has rates of its own.
     has_channel_rates: bool,
-    channels: SharedBuckets,
+    /// They outlive a configuration, too.
+    channels: Arc<SharedBuckets>,
     /// How many channels a connection may subscribe to, and so at once.
     room: usize,
 }
@@ -58,11 +60,17 @@ impl Limits {
             user: Rates::of_users(&rates.user_command, room),
             error: error.filter(|_| rates.client_error.enabled),
             error_dry_run: rates.client_error.dry_run,
-            users: SharedBuckets::new(usize::MAX),
+            users: Arc::new(SharedBuckets::new(usize::MAX)),
             has_channel_rates: channel.all().any(NamespaceOptions::has_rates),
-            channels: SharedBuckets::new(MAX_RATED_CHANNELS),
+            channels: Arc::new(SharedBuckets::new(MAX_RATED_CHANNELS)),
             room,
         }
+    }
+
+    /// Goes on with the buckets of users and channels as others have left them, which must have the same rates.
+    pub(crate) fn inherit(&mut self, before: &Self) {
+        self.users = Arc::clone(&before.users);
+        self.channels = Arc::clone(&before.channels);
     }
 
     /// Forgets users who have nobody connected and did nothing for a while, and channels in which nothing
@@ -355,6 +363,17 @@ impl Hub {
             _ => {
                 let why = "more often than client.rate_limit allows";
                 Err(self.because(why, ErrorCode::TooManyRequests.into()))
+            }
+        }
+    }
+
+    /// The rates are others: what sessions have taken so far says nothing any more.
+    pub(super) fn forget_buckets(&mut self) {
+        for id in self.sessions.ids() {
+            if let Some(connected) = self.sessions.connected_mut(id)
+                && let Some(conduct) = &mut connected.conduct
+            {
+                conduct.buckets = None;
             }
         }
     }

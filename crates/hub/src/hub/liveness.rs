@@ -20,6 +20,63 @@ pub(crate) struct Heartbeat {
     next_ping: Option<Deadline>,
     /// The answer that is waited for.
     pong: Option<Pong>,
+    /// Number of the [`Pace`] that the client was told.
+    pace: u16,
+}
+
+/// How often there are pings, and how long answers may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pace {
+    pub(crate) interval: Duration,
+    pub(crate) timeout: Duration,
+}
+
+/// The paces that clients of a hub were told, and which of them new ones are told. There is more than one
+/// only after the options have changed: a client keeps what it was told, as it takes a server for gone that
+/// is silent for longer.
+pub(crate) struct Paces {
+    all: Vec<Pace>,
+    current: u16,
+}
+
+impl Paces {
+    pub(crate) fn new(pace: Pace) -> Self {
+        Self {
+            all: vec![pace],
+            current: 0,
+        }
+    }
+
+    /// The number of the pace that new clients are told.
+    pub(crate) fn current(&self) -> u16 {
+        self.current
+    }
+
+    pub(crate) fn get(&self, number: u16) -> Pace {
+        let known = self.all.get(usize::from(number));
+        *known.unwrap_or(&self.all[usize::from(self.current)])
+    }
+
+    /// Has new clients told another pace. `used` are the numbers of those who are there.
+    pub(crate) fn change(&mut self, pace: Pace, used: impl Iterator<Item = u16>) {
+        let known = self.all.iter().position(|known| *known == pace);
+        let place = known.or_else(|| {
+            let mut is_used = vec![false; self.all.len()];
+            for number in used {
+                is_used[usize::from(number)] = true;
+            }
+            is_used.iter().position(|is_used| !is_used)
+        });
+        let place = place.unwrap_or(self.all.len());
+        // With as many paces in use as there can be, clients are told the one before.
+        if let Ok(number) = u16::try_from(place) {
+            if place == self.all.len() {
+                self.all.push(pace);
+            }
+            self.all[place] = pace;
+            self.current = number;
+        }
+    }
 }
 
 /// An answer that is waited for. Places in the stream of written bytes are known by their low 32
@@ -54,11 +111,18 @@ pub(crate) enum Beat {
 }
 
 impl Heartbeat {
-    pub(crate) fn new(first_ping: Option<Duration>) -> Self {
+    /// `pace` is the number of what the client was told.
+    pub(crate) fn new(first_ping: Option<Duration>, pace: u16) -> Self {
         Self {
             next_ping: first_ping.map(Deadline::at),
             pong: None,
+            pace,
         }
+    }
+
+    /// The number of the pace that the client was told.
+    pub(crate) fn pace(&self) -> u16 {
+        self.pace
     }
 
     /// When [`beat`](Self::beat) has something to do.
@@ -155,7 +219,7 @@ mod tests {
     impl Line {
         /// Pinged at once, with so many bytes before the ping.
         fn pinged(written: u64, waited: usize) -> Self {
-            let mut heartbeat = Heartbeat::new(Some(Duration::ZERO));
+            let mut heartbeat = Heartbeat::new(Some(Duration::ZERO), 0);
             let mut flow = Flow {
                 written,
                 queued: waited,
@@ -245,6 +309,28 @@ mod tests {
             assert_eq!(Line::pinged(start, 100_000).run(100, 10_000), Some(24));
             assert_eq!(Line::pinged(start, 100_000).run(100, 0), Some(8));
         }
+    }
+
+    #[test]
+    fn clients_keep_the_pace_that_they_were_told() {
+        let pace = |seconds| Pace {
+            interval: Duration::from_secs(seconds),
+            timeout: Duration::from_secs(1),
+        };
+        let mut paces = Paces::new(pace(25));
+        assert_eq!(paces.current(), 0);
+        paces.change(pace(50), [0, 0].into_iter());
+        assert_eq!((paces.current(), paces.get(1)), (1, pace(50)));
+        assert_eq!(paces.get(0), pace(25), "those who were here");
+        paces.change(pace(25), [0, 1].into_iter());
+        assert_eq!(paces.current(), 0, "known already");
+        paces.change(pace(10), [0].into_iter());
+        assert_eq!(
+            (paces.current(), paces.get(1)),
+            (1, pace(10)),
+            "nobody has it"
+        );
+        assert_eq!(paces.all.len(), 2);
     }
 
     #[test]

@@ -18,7 +18,7 @@
 //! - `observe`: telling those who follow somebody;
 //! - `sessions`, `users`, `channels`, `waiting`: the state of all that, `slab`: its tables;
 //!   `channel_name`, `permission`: rules; `limit`: how often is too often;
-//!   `seats`: how many a user may have.
+//!   `seats`: how many a user may have; `reconfigure`: when all that changes.
 
 mod answered;
 mod api;
@@ -48,6 +48,7 @@ mod presence;
 mod publish;
 mod queries;
 mod questions;
+mod reconfigure;
 mod recovery;
 mod refresh;
 mod run;
@@ -80,9 +81,10 @@ pub use self::control::{ApiRefresh, ApiSubscribe, Target};
 pub use self::cursor::HubCounters;
 pub use self::frame::Frame;
 pub(crate) use self::limit::Limits;
+pub(crate) use self::liveness::Pace;
 pub use self::operation::{Operation, OverLimit};
 pub use self::presence::{ApiPresence, PresenceList};
-pub(crate) use self::seats::Seats;
+pub(crate) use self::seats::{SeatRules, Seats};
 pub use self::sessions::Transport;
 pub use self::tokens::{RefusedTokens, TokenRefusal};
 pub use crate::outbox::SessionId;
@@ -91,6 +93,7 @@ use self::ask::Asking;
 use self::channels::{ChannelKey, Channels};
 use self::control::Pushed;
 use self::drain::Drain;
+use self::liveness::Paces;
 use self::observe::Traces;
 use self::patches::Patches;
 use self::run::Run;
@@ -170,6 +173,8 @@ pub struct Hub {
     patches: Patches,
     /// Kept for its capacity: timers being handled.
     fired: Vec<(Tick, Timer)>,
+    /// How often clients are pinged.
+    paces: Paces,
 }
 
 /// What a hub holds at the moment.
@@ -212,6 +217,7 @@ impl Hub {
         engine.register(worker, mailbox);
         let mut wheel = Wheel::new();
         wheel.insert(wheel.tick_of(heartbeat::MAINTENANCE), Timer::Maintain);
+        let paces = Paces::new(config.client.pace());
         Self {
             config,
             engine,
@@ -242,6 +248,7 @@ impl Hub {
             scratch: Vec::new(),
             patches: Patches::default(),
             fired: Vec::new(),
+            paces,
         }
     }
 

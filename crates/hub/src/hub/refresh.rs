@@ -198,7 +198,8 @@ impl Hub {
         let known = subscription.extra.as_deref();
         let known = known.and_then(|extra| extra.filters.as_ref());
         let name = ChannelName::parse(&self.config, &claims.channel)?;
-        let Some(imposed) = enforce::all(name.imposed_filter(&claims.user)?, Some(granted)) else {
+        let Some(imposed) = enforce::all(name.imposed_filter(&claims.user)?, Some(granted.clone()))
+        else {
             return Ok(());
         };
         if known.is_some_and(|known| known.imposed == imposed) {
@@ -208,11 +209,15 @@ impl Hub {
             Some(known) => known.own.clone(),
             None => self.own_filter(channel, slot),
         };
-        let filters = Filters { imposed, own };
+        let filters = Filters {
+            imposed,
+            granted: Some(granted),
+            own,
+        };
         let both = filters.both();
         self.check_room_for(&both, name.full)?;
         if let Some(channel) = self.channels.get_mut(channel) {
-            channel.reclassify(slot, both);
+            channel.reclassify(slot, Some(both));
         }
         if let Some(connected) = self.sessions.connected_mut(id)
             && let Some(subscription) = connected.subscription_mut(channel)
@@ -223,7 +228,7 @@ impl Hub {
     }
 
     /// The filter of a subscriber on whom nothing is imposed.
-    fn own_filter(&self, channel: u32, slot: usize) -> Option<Filter> {
+    pub(super) fn own_filter(&self, channel: u32, slot: usize) -> Option<Filter> {
         let channel = self.channels.get(channel)?;
         let class = channel.subscribers.get(slot)?.class;
         channel.classes.as_deref()?.filter(class).cloned()

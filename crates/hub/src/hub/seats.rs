@@ -14,14 +14,34 @@ use crate::config::ClientOptions;
 use crate::engine::{Delivery, Mailbox, WorkerId};
 use crate::outbox::Outbox;
 
-/// The seats of all users.
+/// The seats of all users. They outlive a configuration.
 #[derive(Default)]
 pub(crate) struct Seats {
+    taken: Mutex<Taken>,
+}
+
+/// What the options say of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SeatRules {
     /// How many each may have; 0 for any number.
     limit: usize,
     /// A new one takes the place of those before it.
     is_single: bool,
-    taken: Mutex<Taken>,
+}
+
+impl SeatRules {
+    pub(crate) fn new(options: &ClientOptions) -> Self {
+        let personal = &options.subscribe_to_user_personal_channel;
+        Self {
+            limit: options.user_connection_limit,
+            is_single: personal.enabled && personal.single_connection,
+        }
+    }
+
+    /// Whether anybody is counted.
+    fn count(self) -> bool {
+        self.limit > 0 || self.is_single
+    }
 }
 
 #[derive(Default)]
@@ -41,22 +61,11 @@ pub(crate) struct Seat {
 }
 
 impl Seats {
-    pub(crate) fn new(options: &ClientOptions) -> Self {
-        let personal = &options.subscribe_to_user_personal_channel;
-        Self {
-            limit: options.user_connection_limit,
-            is_single: personal.enabled && personal.single_connection,
-            taken: Mutex::default(),
-        }
-    }
-
     /// Makes known how a worker is told of connections that others have taken.
     pub(crate) fn register(&self, worker: WorkerId, mailbox: &Arc<dyn Mailbox>) {
-        if self.is_single {
-            let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-            taken.mailboxes.retain(|(known, _)| *known != worker);
-            taken.mailboxes.push((worker, mailbox.clone()));
-        }
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.mailboxes.retain(|(known, _)| *known != worker);
+        taken.mailboxes.push((worker, mailbox.clone()));
     }
 
     /// A seat for a user. None is needed for the anonymous one, or where nobody counts.
@@ -64,14 +73,18 @@ impl Seats {
     /// # Errors
     ///
     /// If the user has as many as it may.
-    fn take(self: &Arc<Self>, user: &Arc<str>) -> Result<Option<Seat>, Disconnect> {
-        if user.is_empty() || self.limit == 0 && !self.is_single {
+    fn take(
+        self: &Arc<Self>,
+        user: &Arc<str>,
+        rules: SeatRules,
+    ) -> Result<Option<Seat>, Disconnect> {
+        if user.is_empty() || !rules.count() {
             return Ok(None);
         }
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let count = taken.by_user.entry_ref(user).or_insert(0);
         // Those before it make room, if only one is wanted.
-        if self.limit > 0 && !self.is_single && *count >= self.limit {
+        if rules.limit > 0 && !rules.is_single && *count >= rules.limit {
             return Err(Disconnect::CONNECTION_LIMIT);
         }
         *count += 1;
@@ -87,15 +100,13 @@ impl Seats {
 impl Seat {
     /// Its client is connected now: tells the workers to end the connections that it takes the place of.
     fn supersede(&self) {
-        if self.seats.is_single {
-            let taken = self.seats.taken.lock();
-            let taken = taken.unwrap_or_else(PoisonError::into_inner);
-            for (_, mailbox) in &taken.mailboxes {
-                mailbox.push(Delivery::Superseded {
-                    user: self.user.clone(),
-                    by: self.number,
-                });
-            }
+        let taken = self.seats.taken.lock();
+        let taken = taken.unwrap_or_else(PoisonError::into_inner);
+        for (_, mailbox) in &taken.mailboxes {
+            mailbox.push(Delivery::Superseded {
+                user: self.user.clone(),
+                by: self.number,
+            });
         }
     }
 }
@@ -118,14 +129,39 @@ impl Hub {
     ///
     /// Disconnect 3504 if the user has as many connections as it may.
     pub(super) fn take_seat(&self, user: &Arc<str>) -> Result<Option<Seat>, Disconnect> {
-        self.config.seats.take(user)
+        self.config.seats.take(user, self.config.seat_rules)
     }
 
     /// A session is connected, and has a seat.
     pub(super) fn sit_down(&mut self, id: SessionId, seat: Option<Seat>) {
         if let (Some(seat), Some(connected)) = (seat, self.sessions.connected_mut(id)) {
-            seat.supersede();
+            if self.config.seat_rules.is_single {
+                seat.supersede();
+            }
             connected.conduct.get_or_insert_default().seat = Some(seat);
+        }
+    }
+
+    /// The connections that are there count from now on, if any do. None is ended for it, however many there
+    /// are.
+    pub(super) fn seat_everybody(&mut self) {
+        let rules = SeatRules {
+            limit: usize::MAX,
+            ..self.config.seat_rules
+        };
+        if !self.config.seat_rules.count() {
+            return;
+        }
+        for id in self.sessions.ids() {
+            if let Some(connected) = self.sessions.connected_mut(id)
+                && connected
+                    .conduct
+                    .as_ref()
+                    .is_none_or(|conduct| conduct.seat.is_none())
+                && let Ok(Some(seat)) = self.config.seats.take(&connected.info.user, rules)
+            {
+                connected.conduct.get_or_insert_default().seat = Some(seat);
+            }
         }
     }
 

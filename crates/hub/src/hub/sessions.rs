@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tautline_auth::{Allowed, Capabilities};
+use tautline_auth::{Allowed, Capabilities, Overrides};
 use tautline_protocol::Encoding;
 use tautline_protocol::message::ClientInfo;
 
@@ -19,6 +19,7 @@ use super::slab::Slab;
 use super::users::Peers;
 use super::waiting::Waiting;
 use super::wheel::{Deadline, Tick};
+use crate::engine::JoinLevel;
 
 /// What a hub must know of a connection's transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,8 +112,10 @@ pub(crate) struct Subscription {
     pub(crate) slot: u32,
     /// Is listed in the channel's presence.
     pub(crate) in_presence: bool,
-    /// Its coming was announced, so its leaving is too.
-    pub(crate) was_announced: bool,
+    /// How its coming was announced, if it was: its leaving is, too.
+    pub(crate) announced: Option<JoinLevel>,
+    /// What of its namespace's options doesn't count for it.
+    pub(crate) overridden: Overridden,
     /// Made by the server, when the client connected.
     pub(crate) server_side: bool,
     /// Made because of what the session may do by its token, and ended when it may no more.
@@ -120,6 +123,31 @@ pub(crate) struct Subscription {
     /// One of those that the connection's token names.
     pub(crate) by_token: bool,
     pub(crate) extra: Option<Box<SubscriptionExtra>>,
+}
+
+/// Of which options a token, or the application, has said something else for a subscription.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Overridden(u8);
+
+impl Overridden {
+    pub(crate) const PRESENCE: u8 = 1;
+    pub(crate) const JOIN_LEAVE: u8 = 1 << 1;
+    pub(crate) const PUSH_JOIN_LEAVE: u8 = 1 << 2;
+
+    pub(crate) fn of(overrides: &Overrides) -> Self {
+        let bits = [
+            (overrides.presence, Self::PRESENCE),
+            (overrides.join_leave, Self::JOIN_LEAVE),
+            (overrides.force_push_join_leave, Self::PUSH_JOIN_LEAVE),
+        ];
+        let bits = bits.iter().filter(|(said, _)| said.is_some());
+        Self(bits.fold(0, |all, (_, bit)| all | bit))
+    }
+
+    /// Whether that option is one of them.
+    pub(crate) fn has(self, option: u8) -> bool {
+        self.0 & option != 0
+    }
 }
 
 /// What few subscriptions have.

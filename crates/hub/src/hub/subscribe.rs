@@ -194,12 +194,11 @@ impl Hub {
                 Some(filter)
             }
         };
-        let imposed = enforce::all(
-            name.imposed_filter(&info.user)?,
-            enforce::granted_filter(grant.options.tags_filter.as_deref())?,
-        );
+        let granted = enforce::granted_filter(grant.options.tags_filter.as_deref())?;
+        let imposed = enforce::all(name.imposed_filter(&info.user)?, granted.clone());
         let filters = imposed.map(|imposed| Filters {
             imposed,
+            granted,
             own: own.clone(),
         });
         let filter = filters.as_ref().map(Filters::both).or(own);

@@ -22,7 +22,7 @@ use super::dispatch::{Progress, Refusal};
 use super::except::is_for;
 use super::patches::Sequence;
 use super::recovery::{self, Beginning};
-use super::sessions::{Subscription, SubscriptionExtra};
+use super::sessions::{Overridden, Subscription, SubscriptionExtra};
 use super::subscribe::Plan;
 use super::unfit::fit;
 use super::waiting::{Pending, Subscribing, Wants};
@@ -126,7 +126,8 @@ impl Hub {
                 channel,
                 slot: entry.subscribers.len() as u32,
                 in_presence: plan.wants.presence,
-                was_announced: false,
+                announced: None,
+                overridden: Overridden::of(&plan.grant.options.overrides),
                 server_side: plan.server_side,
                 by_capability: plan.grant.by_capability,
                 by_token: plan.grant.by_token,
@@ -286,8 +287,8 @@ impl Hub {
         {
             let info = connected.info_in(Some(index)).clone();
             if let Some(subscription) = connected.subscription_mut(index) {
-                subscription.was_announced = true;
                 let (name, level) = (&channel.name, join_level(&self.config, &channel.name));
+                subscription.announced = Some(level);
                 self.engine.join(now, self.worker, name, &info, level);
             }
         }

@@ -7,12 +7,11 @@ use tautline_protocol::{Disconnect, Push, Reply, Response, UnsubscribeCode};
 
 use super::channels::Role;
 use super::dispatch::{Progress, Refusal};
-use super::subscribing::join_level;
 use super::waiting::Waiting;
 use super::{Hub, SessionId};
 use crate::Now;
 use crate::application::UnsubscribeEvent;
-use crate::engine::{EngineError, Started, Ticket};
+use crate::engine::{EngineError, JoinLevel, Started, Ticket};
 use crate::outbox::Outbox;
 
 /// What has to be told to the engine about a subscription that ended.
@@ -20,7 +19,7 @@ pub(super) struct Ended {
     pub(super) channel: Arc<str>,
     info: Arc<ClientInfo>,
     in_presence: bool,
-    was_announced: bool,
+    announced: Option<JoinLevel>,
     /// The client had been told that it is subscribed.
     pub(super) had_begun: bool,
 }
@@ -140,8 +139,7 @@ impl Hub {
                 .engine
                 .presence_remove(now, ticket, &ended.channel, &ended.info);
         }
-        if ended.was_announced {
-            let level = join_level(&self.config, &ended.channel);
+        if let Some(level) = ended.announced {
             self.engine
                 .leave(now, self.worker, &ended.channel, &ended.info, level);
         }
@@ -179,7 +177,7 @@ impl Hub {
             channel: entry.name.clone(),
             info,
             in_presence: subscription.in_presence,
-            was_announced: subscription.was_announced,
+            announced: subscription.announced,
         };
         // The last subscriber took the place of the one that left.
         if let Some(moved) = entry.subscribers.get(slot).map(|moved| moved.session)

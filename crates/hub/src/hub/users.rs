@@ -134,7 +134,7 @@ mod tests {
                     ..ClientInfo::default()
                 }),
                 subscriptions: Vec::new(),
-                heartbeat: Heartbeat::new(None),
+                heartbeat: Heartbeat::new(None, 0),
                 expires_at: None,
                 peers: Peers::default(),
                 conduct: None,

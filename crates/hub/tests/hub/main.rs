@@ -30,6 +30,7 @@ mod presence;
 mod protobuf;
 mod publish;
 mod rates;
+mod reconfigured;
 mod recovery;
 mod runs;
 mod seats;

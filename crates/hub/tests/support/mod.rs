@@ -135,6 +135,7 @@ pub(crate) struct Client {
 
 pub(crate) struct World {
     pub(crate) now: Now,
+    pub(crate) config: Arc<HubConfig>,
     pub(crate) workers: Vec<Worker>,
     pub(crate) engine: Arc<dyn Engine>,
     /// The engine below, if `engine` is a wrapper.
@@ -221,12 +222,7 @@ impl World {
             delays,
             seed,
         } = setup;
-        let verifier = Verifier::new(VerifierConfig {
-            hmac_secret: Some(SECRET.into()),
-            ..VerifierConfig::default()
-        });
-        let verifier = Some(Arc::new(verifier.unwrap()));
-        let config = Arc::new(HubConfig::new(client, channel, verifier).unwrap());
+        let config = Arc::new(config_of(client, channel));
         let memory = MemoryEngine::new(MemoryOptions::default(), Box::new(Seeded::new(seed)));
         let memory: Arc<dyn Engine> = Arc::new(memory);
         let delayed =
@@ -258,11 +254,23 @@ impl World {
         };
         Self {
             now,
+            config,
             workers,
             engine,
             memory,
             delayed,
         }
+    }
+
+    /// Has all workers go by other options, and delivers what comes of it.
+    pub(crate) fn reconfigure(&mut self, client: ClientOptions, channel: ChannelOptions) {
+        let mut config = config_of(client, channel);
+        config.inherit(&self.config);
+        self.config = Arc::new(config);
+        for Worker { hub, out, .. } in &mut self.workers {
+            hub.reconfigure(self.now, self.config.clone(), out);
+        }
+        self.settle();
     }
 
     /// Opens a connection, which is not yet connected in the protocol's sense.
@@ -455,6 +463,14 @@ impl World {
     pub(crate) fn seconds(&mut self, seconds: u64) {
         self.pass(Duration::from_secs(seconds));
     }
+}
+
+fn config_of(client: ClientOptions, channel: ChannelOptions) -> HubConfig {
+    let verifier = Verifier::new(VerifierConfig {
+        hmac_secret: Some(SECRET.into()),
+        ..VerifierConfig::default()
+    });
+    HubConfig::new(client, channel, Some(Arc::new(verifier.unwrap()))).unwrap()
 }
 
 /// Asks for all who are in a channel.

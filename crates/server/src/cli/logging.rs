@@ -3,25 +3,46 @@
 use std::io::{self, IsTerminal as _};
 
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, fmt, reload};
 
 use crate::config::{LogFormat, LogLevel, LogOptions};
 
+/// How many there are, while the process runs.
+pub(super) struct LogControl(reload::Handle<LevelFilter, Registry>);
+
+impl LogControl {
+    /// From now on that much is logged.
+    pub(super) fn set_level(&self, level: LogLevel) {
+        // Fails where another subscriber is installed, and is nobody's business then.
+        let _ = self.0.reload(filter(level));
+    }
+}
+
 /// Installs the process's subscriber. Once; another one that is there already stays.
-pub(super) fn install(options: &LogOptions) {
-    let level = match options.level {
+pub(super) fn install(options: &LogOptions) -> LogControl {
+    let (filter, handle) = reload::Layer::new(filter(options.level));
+    let lines = fmt::layer().with_writer(io::stderr);
+    let registry = tracing_subscriber::registry().with(filter);
+    let _ = match options.format {
+        LogFormat::Text => {
+            let lines = lines.with_ansi(io::stderr().is_terminal());
+            registry.with(lines).try_init()
+        }
+        // The fields of an event beside its time and level, where programs look for them.
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+    };
+    LogControl(handle)
+}
+
+fn filter(level: LogLevel) -> LevelFilter {
+    match level {
         LogLevel::None => LevelFilter::OFF,
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
-    };
-    let lines = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(io::stderr);
-    let _ = match options.format {
-        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).try_init(),
-        // The fields of an event beside its time and level, where programs look for them.
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
-    };
+    }
 }

@@ -23,7 +23,8 @@ use clap::Parser as _;
 
 use self::args::{Cli, Command, ConfigCommand, DevArgs, SetArgs};
 use self::error::CliError;
-use crate::config::{Config, Overrides, Reference};
+use crate::config::{Config, ConfigFile, Reference};
+use crate::embed::Node;
 use crate::node;
 
 /// Does what the command line says, and returns the exit status.
@@ -72,26 +73,21 @@ fn dev(args: &DevArgs) -> Result<(), CliError> {
         // The server is up whether or not anybody reads this.
         let _ = io::stdout().write_all(banner::dev(address).as_bytes());
     };
-    node::run(config, ready).map_err(|error| CliError::run(&error, "--listen"))
+    let node = Node::builder(config);
+    node::run(node, ready).map_err(|error| CliError::run(&error, "--listen"))
 }
 
 fn serve(file: &Path, settings: &SetArgs) -> Result<(), CliError> {
-    let config = load(file, settings)?;
-    logging::install(&config.log);
+    let file = ConfigFile::new(file, settings.set.clone());
+    let config = file.load()?;
+    let log = logging::install(&config.log);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
     let ready = |address: SocketAddr| tracing::info!(%address, "listening");
-    node::run(config, ready).map_err(|error| CliError::run(&error, "http_server.port"))
-}
-
-/// Reads a configuration, with what the environment and the command line say over it.
-fn load(file: &Path, settings: &SetArgs) -> Result<Config, CliError> {
-    let mut overrides = Overrides::from_environment(std::env::vars_os())?;
-    for setting in &settings.set {
-        overrides.set(setting)?;
-    }
-    Ok(Config::load_with(file, &overrides)?)
+    let node = Node::builder(config).reload_from(file);
+    let node = node.when_applied(Box::new(move |config| log.set_level(config.log.level)));
+    node::run(node, ready).map_err(|error| CliError::run(&error, "http_server.port"))
 }
 
 fn print(text: &str) -> Result<(), CliError> {
@@ -102,7 +98,7 @@ fn print(text: &str) -> Result<(), CliError> {
 }
 
 fn check(file: &Path, settings: &SetArgs) -> Result<(), CliError> {
-    let config = load(file, settings)?;
+    let config = ConfigFile::new(file, settings.set.clone()).load()?;
     for warning in &config.warnings {
         writeln!(io::stderr(), "warning: {warning}")?;
     }

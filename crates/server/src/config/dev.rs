@@ -10,7 +10,7 @@ use tautline_hub::engine::memory::MemoryOptions;
 
 use super::{
     Config, ConfigError, DoorOptions, Http2Options, LogOptions, NodeOptions, ShutdownOptions,
-    TokenOptions, WebSocketOptions,
+    TokenOptions, Values, WebSocketOptions,
 };
 use crate::http::Settings;
 use crate::http::api::{ApiKeys, ApiLimits, ErrorMode};
@@ -90,6 +90,7 @@ impl Config {
             },
             log: LogOptions::default(),
             warnings: Vec::new(),
+            values: Values::default(),
         })
     }
 }

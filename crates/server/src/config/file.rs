@@ -21,7 +21,7 @@ use super::source::Source;
 use super::{
     Config, DoorOptions, EventsOptions, HealthOptions, HttpApiOptions, HttpServerOptions,
     LimitOptions, LogOptions, NodeOptions, Problem, PrometheusOptions, ProxyOptions, RpcOptions,
-    ShutdownOptions, TokenOptions, WebSocketOptions,
+    ShutdownOptions, TokenOptions, Values, WebSocketOptions,
 };
 use super::{elsewhere, proxy, suggest, token, uni};
 use crate::http::Settings;
@@ -45,6 +45,7 @@ pub(super) fn read(path: &Path) -> io::Result<String> {
 pub(super) fn parse(source: &Source<'_>) -> Result<Config, Problem> {
     let root = source.root()?;
     let entries = place::entries(root.get_ref());
+    let values = Values::of(root.get_ref());
     let written = written(root).map_err(|error| source.explain(&error, &entries))?;
     let config = check(written).map_err(|Unusable { option, problem }| {
         let offset = place::offset_of(&entries, &option);
@@ -52,6 +53,7 @@ pub(super) fn parse(source: &Source<'_>) -> Result<Config, Problem> {
     });
     let mut config = config?;
     config.warnings.extend(source.warnings());
+    config.values = values;
     Ok(config)
 }
 
@@ -322,6 +324,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
         shutdown,
         log,
         warnings,
+        values: Values::default(),
     })
 }
 

@@ -47,6 +47,7 @@ mod source;
 mod suggest;
 mod token;
 mod uni;
+mod values;
 mod yaml;
 
 use std::fmt;
@@ -83,11 +84,12 @@ pub use self::proxy::{
     ChannelProxies, ClientProxies, ProxyHttpOptions, ProxyOptions, ProxyTlsOptions,
     RpcNamespaceOptions, RpcOptions, RpcPingOptions, StatusTransform, ToDisconnect, ToError,
 };
-pub use self::source::Overrides;
+pub use self::source::{ConfigFile, Overrides};
 use self::source::{Format, Source};
 pub use self::uni::{
     DisconnectTransform, DisconnectTransforms, ResponseTransform, ResponseTransforms, ToResponse,
 };
+pub use self::values::{Change, Values};
 
 /// A configuration that has been checked.
 pub struct Config {
@@ -133,6 +135,8 @@ pub struct Config {
     pub log: LogOptions,
     /// What can be as it is, but may not be what was meant. One sentence each.
     pub warnings: Vec<String>,
+    /// What each option is set to; empty for a configuration that was not read.
+    pub values: Values,
 }
 
 impl Config {
@@ -192,9 +196,9 @@ impl Config {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpServerOptions {
-    /// IP address of the interface. Default: `0.0.0.0`, all of them.
+    /// IP address of the interface. Needs a restart. Default: `0.0.0.0`, all of them.
     pub address: IpAddr,
-    /// Port; 0 for any that is free. Default: 8000.
+    /// Port; 0 for any that is free. Needs a restart. Default: 8000.
     pub port: u16,
     /// Proxies in front, which are believed when they say whom a connection or a request comes from: networks such as
     /// `10.0.0.0/8`. Connections of theirs don't count in `limits.address`, what comes through them does. Default: none.
@@ -250,7 +254,7 @@ impl Default for Http2Options {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsOptions {
-    /// Whether there is TLS, and nothing else, on this port. Default: no.
+    /// Whether there is TLS, and nothing else, on this port. Needs a restart. Default: no.
     pub enabled: bool,
     /// The certificate, with those between it and its authority behind it. Required where `enabled`.
     pub cert_pem: String,
@@ -294,9 +298,9 @@ pub struct CertificateOptions {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NodeOptions {
-    /// Its name, for people; empty for address and port. Default: empty.
+    /// Its name, for people; empty for address and port. Needs a restart. Default: empty.
     pub name: String,
-    /// How many threads serve connections, at most 1024; 0 for one a core. Default: 0.
+    /// How many threads serve connections, at most 1024; 0 for one a core. Needs a restart. Default: 0.
     pub workers: usize,
 }
 
@@ -540,7 +544,7 @@ impl Default for ShutdownOptions {
 pub struct LogOptions {
     /// How much. Default: `info`.
     pub level: LogLevel,
-    /// As text for people, or as a JSON object a line for programs. Default: `text`.
+    /// As text for people, or as a JSON object a line for programs. Needs a restart. Default: `text`.
     pub format: LogFormat,
 }
 

@@ -30,6 +30,9 @@ pub struct OptionTable {
     /// Which other table has the same options; it tells of both.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub like: Option<String>,
+    /// A reload applies none of its options.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub needs_restart: bool,
     /// What has to be said before the options.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub introduction: Option<String>,
@@ -51,6 +54,9 @@ pub struct OptionEntry {
     /// What it is where nothing is said, if it is anything.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub default: Value,
+    /// A reload doesn't apply it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub needs_restart: bool,
 }
 
 /// An option that can be set alone.
@@ -81,11 +87,14 @@ impl Reference {
 
     /// The chapter of the book, in Markdown.
     pub fn markdown(&self) -> String {
-        let mut text = String::from(INTRODUCTION);
+        let mut text = format!("{INTRODUCTION}\n{RELOADING}");
         for table in self.documented() {
             let _ = write!(text, "\n## `{}`\n\n", table.heading());
             if let Some(introduction) = &table.introduction {
                 let _ = write!(text, "{introduction}\n\n");
+            }
+            if table.needs_restart {
+                text.push_str("All of this needs a restart.\n\n");
             }
             text.push_str("| option | type | |\n|---|---|---|\n");
             for option in &table.options {
@@ -151,6 +160,22 @@ impl Reference {
         let like = like.and_then(|like| self.tables.iter().find(|other| other.name == *like));
         let shared = like.map(|like| &*like.options).unwrap_or_default();
         table.options.iter().chain(shared)
+    }
+
+    /// The option with this path, such as `channel.namespaces.presence`.
+    pub(super) fn find(&self, path: &str) -> Option<&OptionEntry> {
+        let (table, name) = path.rsplit_once('.')?;
+        let table = self.tables.iter().find(|known| known.name == table)?;
+        self.options(table).find(|option| option.name == name)
+    }
+
+    /// Whether a reload leaves an option as it is.
+    pub(super) fn needs_restart(&self, path: &str) -> bool {
+        let table = path.rsplit_once('.').map_or("", |(table, _)| table);
+        let mut tables = self.tables.iter();
+        let table = tables.find(|known| known.name == table);
+        table.is_some_and(|table| table.needs_restart)
+            || self.find(path).is_some_and(|option| option.needs_restart)
     }
 
     /// What can be set alone: options, and lists of tables.
@@ -265,6 +290,8 @@ fn wrap(text: &str) -> Vec<String> {
 }
 
 const OPTIONS: &str = include_str!("options.json");
+/// What a reload does.
+const RELOADING: &str = include_str!("reloading.md");
 const WIDTH: usize = 96;
 const INTRODUCTION: &str = "\
 # Configuration

@@ -3,13 +3,13 @@
 
 use std::borrow::Cow;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::options::{Kind, Reference, Setting};
-use super::{ConfigError, Problem, file, json, place, suggest, yaml};
+use super::{Config, ConfigError, Problem, file, json, place, suggest, yaml};
 
 /// How the text of a file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +146,37 @@ impl Overrides {
             value: value.to_owned(),
         });
         Ok(())
+    }
+}
+
+/// Where a configuration comes from, again and again: a file, and what is said over it.
+#[derive(Clone, Debug)]
+pub struct ConfigFile {
+    path: PathBuf,
+    settings: Vec<String>,
+}
+
+impl ConfigFile {
+    /// A file: TOML, or by the ending of its name YAML or JSON. `settings` are what stands on the command line,
+    /// such as `client.ping_interval=20s`.
+    pub fn new(path: impl Into<PathBuf>, settings: Vec<String>) -> Self {
+        Self {
+            path: path.into(),
+            settings,
+        }
+    }
+
+    /// Reads and checks all of it as it is now, the environment and the files that it names among them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::load_with`].
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        let mut overrides = Overrides::from_environment(std::env::vars_os())?;
+        for setting in &self.settings {
+            overrides.set(setting)?;
+        }
+        Config::load_with(&self.path, &overrides)
     }
 }
 

@@ -20,6 +20,7 @@ const PLACE_LEN: usize = 2 + 4 + 4;
 const CODE_LEN: usize = 16;
 
 /// What a node makes and reads its sessions' names with.
+#[derive(Clone)]
 pub(crate) struct AddressKey {
     node: Arc<str>,
     key: hmac::Key,

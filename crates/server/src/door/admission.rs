@@ -1,7 +1,7 @@
 //! How many connections the node takes, and how many new ones in a second.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use http::StatusCode;
@@ -16,8 +16,8 @@ use crate::http::respond;
 #[derive(Debug)]
 pub(crate) struct Admission {
     /// 0 for any number.
-    limit: usize,
-    rate: Option<Rate>,
+    limit: AtomicUsize,
+    rate: RwLock<Option<Rate>>,
     count: AtomicUsize,
     bucket: SharedBucket,
     start: Instant,
@@ -69,8 +69,8 @@ impl Admission {
     /// `limit` is 0 for any number, `rate` `None` for as many as come.
     pub(crate) fn new(limit: usize, rate: Option<Rate>) -> Self {
         Self {
-            limit,
-            rate,
+            limit: AtomicUsize::new(limit),
+            rate: RwLock::new(rate),
             count: AtomicUsize::new(0),
             bucket: SharedBucket::default(),
             start: Instant::now(),
@@ -78,7 +78,14 @@ impl Admission {
         }
     }
 
-    /// A place for one more connection, if there is one; `None` where they aren't counted.
+    /// Takes another number, and as many in a second, from now on. Those who are here stay.
+    pub(crate) fn reconfigure(&self, limit: usize, rate: Option<Rate>) {
+        self.limit.store(limit, Ordering::Relaxed);
+        *self.rate.write().unwrap_or_else(PoisonError::into_inner) = rate;
+    }
+
+    /// A place for one more connection, if there is one. They are counted where there is no limit, too: there may be
+    /// one later.
     pub(crate) fn enter(self: &Arc<Self>) -> Result<Option<Permit>, TooMany> {
         let entered = self.try_enter();
         if let Err(too_many) = &entered {
@@ -88,21 +95,21 @@ impl Admission {
     }
 
     fn try_enter(self: &Arc<Self>) -> Result<Option<Permit>, TooMany> {
-        let permit = match self.limit {
-            0 => None,
-            limit => {
-                let one_more = |count: usize| (count < limit).then_some(count + 1);
-                self.count
-                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
-                    .map_err(|_| TooMany::Connections)?;
-                Some(Permit(Arc::clone(self)))
-            }
+        let limit = match self.limit.load(Ordering::Relaxed) {
+            0 => usize::MAX,
+            limit => limit,
         };
-        if let Some(rate) = &self.rate {
-            let taken = self.bucket.take(self.start.elapsed(), rate);
+        let one_more = |count: usize| (count < limit).then_some(count + 1);
+        self.count
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .map_err(|_| TooMany::Connections)?;
+        let permit = Permit(Arc::clone(self));
+        let rate = *self.rate.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(rate) = rate {
+            let taken = self.bucket.take(self.start.elapsed(), &rate);
             taken.map_err(|_| TooMany::AtOnce)?;
         }
-        Ok(permit)
+        Ok(Some(permit))
     }
 
     /// How many were refused so far.
@@ -159,6 +166,10 @@ mod tests {
         assert_eq!(admission.refused(TooMany::AtOnce), 5);
         let any = Arc::new(Admission::new(0, None));
         let all: Vec<_> = (0..1000).map(|_| any.enter()).collect();
-        assert!(all.iter().all(|entered| matches!(entered, Ok(None))));
+        assert!(all.iter().all(Result::is_ok));
+        any.reconfigure(1000, None);
+        assert_eq!(any.enter().err(), Some(TooMany::Connections));
+        drop(all);
+        assert!(any.enter().is_ok());
     }
 }

@@ -96,7 +96,7 @@ impl TurnedAway {
     fn new(shared: &Shared, io: TcpStream, refused: Refused) -> Self {
         Self {
             io,
-            said: shared.tls.is_none().then(|| refused.http1()),
+            said: shared.live.borrow().tls.is_none().then(|| refused.http1()),
             admission: Arc::clone(&shared.by_address),
         }
     }

@@ -45,7 +45,7 @@ pub(crate) struct Doors {
     pub(crate) uni: Arc<UniRules>,
     pub(crate) admission: Arc<Admission>,
     /// How many sessions there are whose messages leave in the bodies of HTTP responses.
-    sessions: AtomicUsize,
+    sessions: Arc<AtomicUsize>,
 }
 
 impl Doors {
@@ -62,28 +62,45 @@ impl Doors {
             addresses,
             uni,
             admission,
-            sessions: AtomicUsize::new(0),
+            sessions: Arc::default(),
+        }
+    }
+
+    /// The same doors by other options.
+    pub(crate) fn succeed(
+        &self,
+        options: DoorOptions,
+        origins: OriginPolicy,
+        uni: Arc<UniRules>,
+    ) -> Self {
+        Self {
+            options,
+            origins,
+            uni,
+            addresses: self.addresses.clone(),
+            admission: Arc::clone(&self.admission),
+            sessions: Arc::clone(&self.sessions),
         }
     }
 
     /// A place for one more session, if there is one.
-    fn admit(self: &Arc<Self>) -> Option<Permit> {
+    fn admit(&self) -> Option<Permit> {
         let limit = self.options.max_sessions;
         self.sessions
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
                 (count < limit).then_some(count + 1)
             })
             .ok()
-            .map(|_| Permit(Arc::clone(self)))
+            .map(|_| Permit(Arc::clone(&self.sessions)))
     }
 }
 
 /// A session's place among all of the node's.
-struct Permit(Arc<Doors>);
+struct Permit(Arc<AtomicUsize>);
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -55,7 +55,7 @@ impl Http2Door {
     /// would come back by it, to the node that is to be left. What is open on it goes on. When the node ends, that
     /// has some seconds to end, too.
     pub(crate) async fn serve(&self, io: Rewind<Io>, from: SocketAddr) {
-        let options = library_options(&self.shared.http2);
+        let options = library_options(&self.worker.live().config.http2);
         let mut server = match Http2Server::new(io, &options).await {
             Ok(server) => server,
             Err(error) => return tracing::debug!(%error, "HTTP/2 didn't begin"),
@@ -137,7 +137,8 @@ impl Http2Door {
 
     /// Opens a WebSocket; `None` when the request was refused.
     fn open(&self, request: Http2Request, from: SocketAddr) -> Option<Opened> {
-        let policy = &self.shared.websocket;
+        let live = self.worker.live();
+        let policy = &live.websocket;
         let mut headers = request.http_head().headers.clone();
         join_cookies(&mut headers);
         let accepted = self.accept(&request, headers.get(header::COOKIE));
@@ -193,7 +194,8 @@ impl Http2Door {
         request: &Http2Request,
         cookies: Option<&HeaderValue>,
     ) -> Result<(http::Response<()>, Manner), Refusal> {
-        let policy = &self.shared.websocket;
+        let live = self.worker.live();
+        let policy = &live.websocket;
         let head = request.head();
         let opening: Opening<'_> = head.opening().map_err(|error| error.refusal())?;
         let caller = policy

@@ -40,7 +40,7 @@ use tautline_websocket::proto::handshake::{
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
 use self::admission::Admission;
-use self::by_address::Place;
+use self::by_address::{AddressLimits, Place};
 use self::rewind::Rewind;
 pub(crate) use self::uni::UniRules;
 pub(crate) use self::user::UserHeader;
@@ -52,8 +52,8 @@ use crate::http::{
     HEAD_TIMEOUT, MAX_HEAD_LEN, MAX_HEADERS, PLAIN_PATH, UNI_WEBSOCKET_PATH, WEBSOCKET_PATH,
 };
 use crate::io::Io;
+use crate::worker::Worker;
 use crate::worker::connections::Link;
-use crate::worker::thread::Shared;
 
 /// The subprotocols that a client may ask for.
 const SUBPROTOCOLS: [&str; 2] = [PROTOBUF, "centrifuge-json"];
@@ -223,17 +223,18 @@ pub(crate) enum Came {
     Http2(Rewind<Io>),
 }
 
-/// Finds out what a new connection from `from` is; `None` when nothing came of it, or it was refused. The request is
-/// kept if anybody wants to know of it. A WebSocket takes its `place` along.
+/// Finds out what a new connection from `from` is; `None` when nothing came of it, or it was refused. HTTP/2 may be
+/// spoken if the options say so. The request is kept if anybody wants to know of it. A WebSocket takes its `place`
+/// along.
 pub(crate) async fn admit(
-    shared: &Shared,
-    keeps_request: bool,
+    worker: &Worker,
+    by_address: &Arc<AddressLimits>,
     mut io: Io,
     from: SocketAddr,
     place: &mut Option<Place>,
 ) -> Option<Came> {
-    let (policy, http2) = (&shared.websocket, shared.http2.enabled);
     let mut received = Vec::new();
+    let http2 = worker.live().config.http2.enabled;
     let reading = read_head(&mut io, &mut received, http2);
     let head = match tokio::time::timeout(HEAD_TIMEOUT, reading).await {
         Ok(Ok(Some(head))) => head,
@@ -253,6 +254,9 @@ pub(crate) async fn admit(
     if let Some(place) = place {
         place.begun();
     }
+    // What holds now, and not what held when the connection was accepted.
+    let live = worker.live();
+    let policy = &live.websocket;
     let Some(caller) = policy.caller(head.path()) else {
         return Some(Came::Http1(Rewind::new(received, io)));
     };
@@ -265,17 +269,16 @@ pub(crate) async fn admit(
     };
     match accepted {
         Ok((acceptance, manner)) => {
-            let address = shared
-                .by_address
+            let address = by_address
                 .rules()
                 .trust
                 .client(from.ip(), head.headers());
             if address != from.ip() || place.is_none() {
                 // Behind a proxy: what counts is the client.
-                match shared.by_address.session(shared.by_address.now(), address) {
+                match by_address.session(by_address.now(), address) {
                     Ok(its_own) => *place = its_own,
                     Err(refused) => {
-                        let goodbye = shared.by_address.goodbye()?;
+                        let goodbye = by_address.goodbye()?;
                         say_and_close(io, &refused.http1()).await;
                         drop(goodbye);
                         return None;
@@ -283,7 +286,9 @@ pub(crate) async fn admit(
                 }
             }
             let leftover = received.split_off(head.len());
-            let request = keeps_request.then(|| Arc::new(kept(&head, &io, address)));
+            let request = worker
+                .has_handlers()
+                .then(|| Arc::new(kept(&head, &io, address)));
             let user = policy.user_header.user_among(head.headers());
             let link = Link::new(io, manner.transport.encoding);
             acceptance.write_http1(&mut link.borrow_mut().queue);

@@ -10,10 +10,11 @@ use tokio::sync::{mpsc, watch};
 
 use super::desk::Handlers;
 use super::{Handler, NodeHandle};
-use crate::config::{Config, ShutdownOptions};
+use crate::config::{Config, ConfigFile};
 use crate::drain::{self, Stage};
-use crate::node::{self, Listening, NodeError, Signals};
+use crate::node::{self, Listening, NodeError, Signals, Source};
 use crate::proxy::Proxies;
+use crate::reload::Applied;
 
 /// A node that is to be started.
 #[must_use = "nothing runs before it is started"]
@@ -23,6 +24,8 @@ pub struct NodeBuilder {
     options: ApplicationOptions,
     runtime: Option<Handle>,
     listening: Listening,
+    file: Option<ConfigFile>,
+    applied: Option<Applied>,
 }
 
 impl NodeBuilder {
@@ -33,6 +36,8 @@ impl NodeBuilder {
             options: ApplicationOptions::default(),
             runtime: None,
             listening: Listening::Configured,
+            file: None,
+            applied: None,
         }
     }
 
@@ -63,6 +68,24 @@ impl NodeBuilder {
         self
     }
 
+    /// Where the configuration came from: it is read again by [`NodeHandle::reload`], and by the `reload` of the
+    /// HTTP API.
+    pub fn reload_from(mut self, file: ConfigFile) -> Self {
+        self.file = Some(file);
+        self
+    }
+
+    /// What is to be done with a configuration that was reloaded, beside what the node does.
+    pub(crate) fn when_applied(mut self, applied: Applied) -> Self {
+        self.applied = Some(applied);
+        self
+    }
+
+    /// Whether there is a file to reload from.
+    pub(crate) fn reloads(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// Opens no port: clients come by [`NodeHandle::websocket`] alone.
     pub fn without_listener(mut self) -> Self {
         self.listening = Listening::No;
@@ -86,9 +109,11 @@ impl NodeBuilder {
         let Self {
             mut config,
             handlers,
-            mut options,
+            options,
             runtime,
             listening,
+            file,
+            applied,
         } = self;
         let workers = config.node.worker_count();
         let handlers = match (config.proxies.take(), handlers) {
@@ -100,15 +125,7 @@ impl NodeBuilder {
                     what: "thread for the application's backend",
                     source,
                 })?;
-                let proxies = Arc::new(proxies);
-                options.timeout = proxies.patience();
-                Some(Handlers {
-                    handler: Arc::clone(&proxies) as _,
-                    options,
-                    runtime: None,
-                    emulated: proxies.emulated_headers(),
-                    proxies: Some(proxies),
-                })
+                Some(Handlers::of_backend(proxies, options))
             }
         };
         let handlers = handlers.map(|handlers| Handlers {
@@ -120,10 +137,14 @@ impl NodeBuilder {
             ..handlers
         });
         let events = config.events.take();
-        let config = Arc::new(config);
-        let running = node::start(&config, handlers.as_ref(), events, listening)?;
+        let running = node::start(
+            config,
+            handlers,
+            events,
+            listening,
+            Source { file, applied },
+        )?;
         Ok(Node {
-            options: config.shutdown.clone(),
             handle: running.handle,
             address: running.address,
             stage: running.stage,
@@ -136,7 +157,6 @@ impl NodeBuilder {
 pub struct Node {
     handle: NodeHandle,
     address: Option<SocketAddr>,
-    options: ShutdownOptions,
     stage: watch::Sender<Stage>,
     ended: mpsc::UnboundedReceiver<()>,
 }
@@ -191,12 +211,13 @@ impl Node {
     }
 
     async fn drain(&mut self) {
-        let deadline = Instant::now() + self.options.timeout;
+        let config = self.handle.config();
+        let deadline = Instant::now() + config.shutdown.timeout;
         let events = self.handle.shared.events.clone();
         if let Some(events) = &events {
             events.stopping();
         }
-        drain::run(&self.handle, &self.stage, &mut self.ended, &self.options).await;
+        drain::run(&self.handle, &self.stage, &mut self.ended, &config.shutdown).await;
         if let Some(events) = &events {
             events.flush(deadline).await;
         }

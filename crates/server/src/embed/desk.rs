@@ -96,6 +96,23 @@ pub(crate) struct Handlers {
     pub(crate) proxies: Option<Arc<Proxies>>,
 }
 
+impl Handlers {
+    /// Has the application's backend decide.
+    pub(crate) fn of_backend(proxies: Proxies, options: ApplicationOptions) -> Self {
+        let proxies = Arc::new(proxies);
+        Self {
+            handler: Arc::clone(&proxies) as _,
+            options: ApplicationOptions {
+                timeout: proxies.patience(),
+                ..options
+            },
+            runtime: None,
+            emulated: proxies.emulated_headers(),
+            proxies: Some(proxies),
+        }
+    }
+}
+
 /// Header fields that a client says it has, in the extensions of its request.
 #[derive(Clone, Debug)]
 pub(crate) struct Emulated(pub(crate) HeaderMap);

@@ -16,10 +16,12 @@ use tautline_protocol::{Disconnect, ErrorCode};
 use tokio::sync::{oneshot, watch};
 
 use super::mount::WebSocketService;
+use crate::config::Config;
 use crate::drain::Stage;
 use crate::events::DeadEvent;
 use crate::http::node::NodeInfo;
 use crate::node_api;
+use crate::reload::{self, ReloadError, Reloaded};
 use crate::worker::State;
 use crate::worker::thread::Shared;
 
@@ -280,6 +282,44 @@ impl NodeHandle {
     /// How far the node is on its way out.
     pub(crate) fn stage(&self) -> watch::Receiver<Stage> {
         self.shared.stage.clone()
+    }
+
+    /// Reads the configuration again from where it [came from](crate::NodeBuilder::reload_from), and goes by it. What
+    /// has changed is told, and logged; options that need a restart keep their values, and are told, too.
+    ///
+    /// A connection that is there stays, with all it is subscribed to; the chapter about the configuration has
+    /// what each kind of option does to it. No command goes by a part of the old and a part of the new.
+    ///
+    /// # Errors
+    ///
+    /// [`ReloadError`]: there is nothing to read from, or it can't be used. Then nothing has changed.
+    ///
+    /// # Cancel safety
+    ///
+    /// What was begun is done, whether or not anybody waits for it.
+    pub fn reload(&self) -> impl Future<Output = Result<Reloaded, ReloadError>> + Send + use<> {
+        reload::reload(&self.shared, None)
+    }
+
+    /// The same with a configuration that is there already.
+    ///
+    /// # Errors
+    ///
+    /// [`ReloadError`], if it can't be used here. Then nothing has changed.
+    ///
+    /// # Cancel safety
+    ///
+    /// As of [`reload`](Self::reload).
+    pub fn reconfigure(
+        &self,
+        config: Config,
+    ) -> impl Future<Output = Result<Reloaded, ReloadError>> + Send + use<> {
+        reload::reload(&self.shared, Some(config))
+    }
+
+    /// What the node goes by.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.shared.live.borrow().config)
     }
 
     /// The WebSocket endpoint as a service, for an HTTP server of the application's.

@@ -58,7 +58,8 @@ impl WebSocketService {
     ///
     /// Outside of a Tokio runtime.
     pub fn respond<B>(&self, request: http::Request<B>) -> http::Response<Full<Bytes>> {
-        let policy = &self.node.shared.websocket;
+        let live = Arc::clone(&self.node.shared.live.borrow());
+        let policy = &live.websocket;
         let (acceptance, manner) = match policy.accept_request(Caller::Sdk, &request) {
             None => return upgrade_required(),
             Some(Err(refusal)) => return refused(&refusal),

@@ -33,7 +33,7 @@ mod writer;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -103,7 +103,8 @@ pub(crate) struct EventNumbers {
 struct Shared {
     /// Zero of the clock that everything here goes by.
     start: Instant,
-    hub: Arc<HubConfig>,
+    /// By which it is known which namespace a channel belongs to.
+    hub: RwLock<Arc<HubConfig>>,
     namespaces: Option<std::collections::HashSet<String>>,
     keep_on_shutdown: bool,
     ledger: Mutex<Ledger>,
@@ -132,7 +133,7 @@ impl Events {
         let writer = Writer::open(settings, node, entropy, &mut ledger)?;
         let shared = Arc::new(Shared {
             start,
-            hub,
+            hub: RwLock::new(hub),
             namespaces,
             keep_on_shutdown,
             ledger: Mutex::new(ledger),
@@ -156,6 +157,12 @@ impl Events {
         Box::new(Tap {
             events: self.clone(),
         })
+    }
+
+    /// Goes by another configuration, before the workers do: what begins in a namespace that is new counts.
+    pub(crate) fn reconfigure(&self, hub: Arc<HubConfig>) {
+        let known = self.shared.hub.write();
+        *known.unwrap_or_else(PoisonError::into_inner) = hub;
     }
 
     /// The node is about to be stopped: who goes from now on is expected back after a restart, if the options say so.
@@ -215,7 +222,8 @@ impl Shared {
         let Some(namespaces) = &self.namespaces else {
             return true;
         };
-        let rules = self.hub.rules(channel);
+        let hub = self.hub.read().unwrap_or_else(PoisonError::into_inner);
+        let rules = hub.rules(channel);
         rules.is_some_and(|rules| namespaces.contains(&rules.namespace.name))
     }
 }
@@ -228,9 +236,8 @@ struct Tap {
 impl Witness for Tap {
     fn note(&mut self, now: Now, fact: Fact<'_>) {
         let shared = &self.events.shared;
-        if let Fact::Subscribed { channel, .. }
-        | Fact::Unsubscribed { channel, .. }
-        | Fact::CacheMissed { channel, .. } = fact
+        // What is known to have begun is known to end, whatever has become of its namespace.
+        if let Fact::Subscribed { channel, .. } | Fact::CacheMissed { channel, .. } = fact
             && !shared.is_of_interest(channel)
         {
             return;

@@ -340,6 +340,23 @@ pub const METRICS: &[Metric] = &[
         },
     },
     Metric {
+        name: "config_reloads_total",
+        kind: "counter",
+        labels: &["result"],
+        help: "Reloads of the configuration: `applied`, or `refused`, after which the one before goes on.",
+        write: |all, out| {
+            out.labelled(&["applied"], all.reloads.applied);
+            out.labelled(&["refused"], all.reloads.refused);
+        },
+    },
+    Metric {
+        name: "config_last_reload_success_timestamp_seconds",
+        kind: "gauge",
+        labels: &[],
+        help: "When the configuration was last reloaded, or the server started: Unix time.",
+        write: |all, out| out.number(all.reloads.last_success),
+    },
+    Metric {
         name: "proxy_duration_seconds_histogram",
         kind: "histogram",
         labels: &["protocol", "type", "name"],
@@ -523,6 +540,17 @@ pub struct Snapshot {
     pub proxies: Vec<ProxyNumbers>,
     /// Events to the application's backend, if there are any.
     pub(crate) events: Option<EventNumbers>,
+    /// Reloads of the configuration.
+    pub reloads: ReloadNumbers,
+}
+
+/// What was counted of reloads.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReloadNumbers {
+    pub(crate) applied: u64,
+    pub(crate) refused: u64,
+    /// Unix time of the last that was applied, or of the start.
+    pub(crate) last_success: u64,
 }
 
 /// What was counted of one kind of question to one endpoint of the application's backend.

@@ -123,53 +123,38 @@ impl<N: Node> Service<N> {
         request: Request<RequestBody>,
         line: &Rc<HttpLine>,
     ) -> http::Response<ReplyBody> {
-        let mut response = match self.refusal(&request) {
+        // One request goes by the same from its beginning to its end.
+        let settings = self.node.settings();
+        let settings = settings.as_ref().unwrap_or(&self.settings);
+        let mut response = match refusal(settings, &request) {
             Some(refusal) => refusal.map(ReplyBody::Whole),
             None if request.uri().path() == api::TRACE_PATH => {
-                let (settings, node) = (&self.settings, &self.node);
+                let node = &self.node;
                 self.api.trace(request, settings, node, line).await
             }
             None => match self.node.enter(request, line).await {
                 Ok(response) => response,
-                Err(request) => self.route(request, line).await.map(ReplyBody::Whole),
+                Err(request) => self.route(settings, request, line).await.map(ReplyBody::Whole),
             },
         };
         respond::harden(response.headers_mut());
         response
     }
 
-    /// The answer to a request that is refused whatever its path.
-    fn refusal(&self, request: &Request<RequestBody>) -> Option<Response> {
-        if let Some(refusal) = host_count_refusal(request.version(), request.headers()) {
-            return Some(refusal);
-        }
-        self.settings.dev.as_ref()?;
-        // The development server's key is known to all, so a page of another site that is open in
-        // a browser on this machine must be told apart from the machine's own programs.
-        if let Err(refusal) = host::check_loopback_host(request.headers()) {
-            return Some(respond::text(
-                host::HostRefusal::STATUS,
-                refusal.to_string(),
-            ));
-        }
-        if let Err(refusal) = self.settings.origins.check(request.headers()) {
-            return Some(respond::text(
-                origin::OriginRefusal::STATUS,
-                refusal.to_string(),
-            ));
-        }
-        None
-    }
-
-    async fn route(&self, request: Request<RequestBody>, line: &Rc<HttpLine>) -> Response {
+    async fn route(
+        &self,
+        settings: &Settings,
+        request: Request<RequestBody>,
+        line: &Rc<HttpLine>,
+    ) -> Response {
         let path = request.uri().path();
         if path == api::LEGACY_PATH || path.starts_with(api::PREFIX) {
             let name = path.strip_prefix(api::PREFIX);
             let name = name.filter(|name| !name.is_empty()).map(ToOwned::to_owned);
-            let (name, settings) = (name.as_deref(), &self.settings);
-            return self.api.respond(name, request, settings, &self.node).await;
+            let (name, node) = (name.as_deref(), &self.node);
+            return self.api.respond(name, request, settings, node).await;
         }
-        match (path, &self.settings.dev) {
+        match (path, &settings.dev) {
             (WEBSOCKET_PATH | UNI_WEBSOCKET_PATH | PLAIN_PATH, dev) => {
                 let is_dev = dev.is_some();
                 let is_open = path == WEBSOCKET_PATH || self.node.opens_websockets_at(path);
@@ -179,12 +164,12 @@ impl<N: Node> Service<N> {
                 let open = self.node.open_websocket(request, line);
                 open.unwrap_or_else(upgrade_required)
             }
-            (metrics::PATH, _) if self.settings.metrics => {
+            (metrics::PATH, _) if settings.metrics => {
                 let method = request.method().clone();
                 metrics::respond(&method, &self.node.snapshot().await)
             }
-            ("/health", _) if self.settings.health => state(request.method(), true),
-            ("/ready", _) if self.settings.health => state(request.method(), self.node.is_ready()),
+            ("/health", _) if settings.health => state(request.method(), true),
+            ("/ready", _) if settings.health => state(request.method(), self.node.is_ready()),
             (dev_head::PATH, Some(_)) => dev_head::respond(&request),
             (dev_token::PATH, Some(signer)) => dev_token::respond(request, signer).await,
             (path, Some(_)) => match assets::find(path) {
@@ -194,6 +179,29 @@ impl<N: Node> Service<N> {
             (_, None) => not_found(false),
         }
     }
+}
+
+/// The answer to a request that is refused whatever its path.
+fn refusal(settings: &Settings, request: &Request<RequestBody>) -> Option<Response> {
+    if let Some(refusal) = host_count_refusal(request.version(), request.headers()) {
+        return Some(refusal);
+    }
+    settings.dev.as_ref()?;
+    // The development server's key is known to all, so a page of another site that is open in
+    // a browser on this machine must be told apart from the machine's own programs.
+    if let Err(refusal) = host::check_loopback_host(request.headers()) {
+        return Some(respond::text(
+            host::HostRefusal::STATUS,
+            refusal.to_string(),
+        ));
+    }
+    if let Err(refusal) = settings.origins.check(request.headers()) {
+        return Some(respond::text(
+            origin::OriginRefusal::STATUS,
+            refusal.to_string(),
+        ));
+    }
+    None
 }
 
 /// Serves the requests of one connection, whose first bytes may have been read already: `stream`

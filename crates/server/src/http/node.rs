@@ -14,6 +14,7 @@ use tautline_protocol::message::{
     Disconnect, Error, HistoryResult, Payload, PresenceStatsResult, StreamPosition, Unsubscribe,
 };
 
+use super::Settings;
 use super::line::HttpLine;
 use super::metrics::{CallCounters, Snapshot};
 use super::respond::ReplyBody;
@@ -95,6 +96,11 @@ pub trait Node: 'static {
     ) -> impl Future<Output = Result<Option<Payload>, Error>> {
         drop((method, params));
         std::future::ready(Err(ErrorCode::MethodNotFound.into()))
+    }
+
+    /// What requests are answered by from now on, if that is something else than at the start.
+    fn settings(&self) -> Option<Arc<Settings>> {
+        None
     }
 
     /// What the node has counted.

@@ -29,7 +29,8 @@ pub(super) struct Proxy {
     client: HttpClient,
     breaker: Mutex<Breaker>,
     in_flight: AtomicUsize,
-    counts: [Mutex<Counts>; Kind::ALL.len()],
+    /// Shared with those that had its place before.
+    counts: Arc<[Mutex<Counts>; Kind::ALL.len()]>,
     /// When a failure was last told, and how many were not told since.
     told: Mutex<(Option<Instant>, u64)>,
 }
@@ -120,7 +121,8 @@ pub(crate) fn client(endpoint: &mut Endpoint) -> HttpClient {
 }
 
 impl Proxy {
-    pub(super) fn new(mut endpoint: Endpoint) -> Self {
+    /// Goes on with the numbers of the one before.
+    pub(super) fn new(mut endpoint: Endpoint, before: Option<&Self>) -> Self {
         let client = client(&mut endpoint);
         let breaker = Breaker::new(endpoint.breaker_failures, endpoint.breaker_pause);
         Self {
@@ -128,7 +130,7 @@ impl Proxy {
             client,
             breaker: Mutex::new(breaker),
             in_flight: AtomicUsize::new(0),
-            counts: Default::default(),
+            counts: before.map_or_else(Arc::default, |before| Arc::clone(&before.counts)),
             told: Mutex::default(),
         }
     }

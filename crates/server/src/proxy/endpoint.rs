@@ -41,6 +41,8 @@ pub(crate) struct Endpoint {
     pub(super) transforms: HashMap<StatusCode, Refusal>,
     /// `None` for `http://`.
     pub(super) tls: Option<ClientConfig>,
+    /// What it was made of.
+    options: ProxyOptions,
 }
 
 /// An option that can't be as it is.
@@ -90,7 +92,16 @@ impl Endpoint {
             tls: tls_of(&url, tls)?,
             place: place(&url),
             url,
+            options: options.clone(),
         })
+    }
+
+    /// Whether another one is the same. Who has certificates never is: they may be in files, and others by now.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let tls = &self.options.http.tls;
+        self.name == other.name
+            && self.options == other.options
+            && *tls == ProxyTlsOptions::default()
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) struct Proxies {
     rpc_boundary: String,
     patience: Duration,
     hub: Arc<HubConfig>,
-    calls: Calls,
+    calls: Arc<Calls>,
 }
 
 impl Proxies {
@@ -49,6 +49,21 @@ impl Proxies {
     ///
     /// When the system gives no thread or no event loop.
     pub(crate) fn start(settings: Settings, hub: Arc<HubConfig>) -> io::Result<Self> {
+        Ok(Self::new(settings, hub, &[], Arc::new(Calls::start()?)))
+    }
+
+    /// Asks by other settings. Calls under way end by those from before; endpoints that are the same keep
+    /// their connections.
+    pub(crate) fn succeed(&self, settings: Settings, hub: Arc<HubConfig>) -> Self {
+        Self::new(settings, hub, &self.all, Arc::clone(&self.calls))
+    }
+
+    fn new(
+        settings: Settings,
+        hub: Arc<HubConfig>,
+        before: &[Arc<Proxy>],
+        calls: Arc<Calls>,
+    ) -> Self {
         let patience = settings.patience();
         let Settings {
             endpoints,
@@ -60,16 +75,30 @@ impl Proxies {
             rpc,
             rpc_boundary,
         } = settings;
+        let mut before: Vec<_> = before.iter().collect();
         let all: Vec<_> = endpoints
             .into_iter()
-            .map(|endpoint| Arc::new(Proxy::new(endpoint)))
+            .map(|endpoint| {
+                // Each goes on in one of those with its name, so that nothing is counted twice.
+                let place = before
+                    .iter()
+                    .position(|other| other.endpoint.is_like(&endpoint))
+                    .or_else(|| {
+                        let mut others = before.iter();
+                        others.position(|other| other.endpoint.name == endpoint.name)
+                    });
+                match place.map(|place| before.remove(place)) {
+                    Some(same) if same.endpoint.is_like(&endpoint) => Arc::clone(same),
+                    other => Arc::new(Proxy::new(endpoint, other.map(Arc::as_ref))),
+                }
+            })
             .collect();
         let at = |index: usize| Arc::clone(&all[index]);
         let by_name = |map: HashMap<String, usize>| {
             let map = map.into_iter();
             map.map(|(name, index)| (name, at(index))).collect()
         };
-        Ok(Self {
+        Self {
             connect: connect.map(at),
             refresh: refresh.map(at),
             subscribe: by_name(subscribe),
@@ -82,9 +111,9 @@ impl Proxies {
             rpc_boundary,
             patience,
             hub,
-            calls: Calls::start()?,
+            calls,
             all,
-        })
+        }
     }
 
     /// How long the hub should wait for an answer.
@@ -457,7 +486,10 @@ mod tests {
             endpoint: "http://127.0.0.1:1".into(),
             ..ProxyOptions::default()
         };
-        let proxy = Proxy::new(Endpoint::new("default", &options).expect("it is fine"));
+        let proxy = Proxy::new(
+            Endpoint::new("default", &options).expect("it is fine"),
+            None,
+        );
         let prolonged = |verdict| prolonged(&proxy, Kind::Refresh, verdict);
         let error = |temporary| Error {
             code: 1000,

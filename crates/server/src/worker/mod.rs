@@ -9,6 +9,7 @@ pub(crate) mod clock;
 pub(crate) mod connections;
 pub(crate) mod guests;
 pub(crate) mod listener;
+pub(crate) mod live;
 pub(crate) mod mailbox;
 pub(crate) mod stream;
 pub(crate) mod thread;
@@ -28,6 +29,7 @@ use tokio::time::Instant;
 
 use self::clock::Clock;
 use self::connections::Connections;
+use self::live::Live;
 use self::mailbox::{Batch, WorkerMailbox};
 use self::wakes::Wakes;
 use crate::door::poll::keeper::Pads;
@@ -65,6 +67,8 @@ pub(crate) struct State {
     pub(crate) http2: Http2Counters,
     /// Those who follow somebody, by the trace's number on the node.
     pub(crate) traces: HashMap<u64, TraceId>,
+    /// What everything goes by, the hub too.
+    pub(crate) live: Arc<Live>,
     /// Kept for its capacity.
     batch: Batch,
     /// Kept for its capacity.
@@ -104,6 +108,7 @@ impl Worker {
         mailbox: Arc<WorkerMailbox>,
         clock: Clock,
         files: Option<Rc<RefCell<Files>>>,
+        live: Arc<Live>,
     ) -> Rc<Self> {
         let state = State {
             hub,
@@ -113,6 +118,7 @@ impl Worker {
             calls: CallCounters::default(),
             http2: Http2Counters::default(),
             traces: HashMap::new(),
+            live,
             batch: Batch::default(),
             drained: Vec::new(),
         };
@@ -149,6 +155,12 @@ impl Worker {
     /// Counts something about a connection in HTTP/2. Not from within a turn.
     pub(crate) fn count_http2(&self, count: impl FnOnce(&mut Http2Counters)) {
         count(&mut self.state.borrow_mut().http2);
+    }
+
+    /// What everything goes by at the moment. Not from within a turn. Whoever answers a request asks once, so
+    /// that all of it goes by the same.
+    pub(crate) fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.state.borrow().live)
     }
 
     /// Whether the hub takes input of a session now.

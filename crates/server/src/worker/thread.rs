@@ -9,8 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tautline_hub::Hub;
-use tautline_hub::config::HubConfig;
-use tautline_hub::engine::{Engine, WorkerId};
+use tautline_hub::engine::WorkerId;
+use tautline_hub::engine::memory::MemoryEngine;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
@@ -21,25 +21,23 @@ use super::clock::Clock;
 use super::guests::Guests;
 #[cfg(not(target_os = "linux"))]
 use super::listener;
+use super::live::Live;
 use super::mailbox::WorkerMailbox;
 use crate::client_address::canonical;
-use crate::config::{Config, Http2Options};
 use crate::door::arrival::Arrival;
 use crate::door::by_address::AddressLimits;
-use crate::door::entry::Doors;
 use crate::door::http2::Http2Door;
-use crate::door::{self, Came, WebSocketPolicy};
+use crate::door::{self, Came};
 use crate::drain::{Stage, reached};
-use crate::embed::ApiCalls;
 use crate::embed::NodeHandle;
-use crate::embed::desk::{Desk, Handlers};
+use crate::embed::desk::Desk;
 use crate::entropy::OsEntropy;
 use crate::events::Events;
-use crate::http::{self, Service, Settings};
+use crate::http::{self, Service};
 use crate::io::Io;
 use crate::keys::KeySource;
 use crate::node_api::{NodeIdentity, WorkerNode};
-use crate::proxy::Proxies;
+use crate::reload::Reloads;
 use crate::tls::Tls;
 use crate::trace::TraceDesk;
 
@@ -50,11 +48,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Shared {
     /// Zero of the monotonic clock.
     pub(crate) start: Instant,
-    pub(crate) hub: Arc<HubConfig>,
-    pub(crate) engine: Arc<dyn Engine>,
-    pub(crate) websocket: WebSocketPolicy,
-    pub(crate) doors: Arc<Doors>,
-    pub(crate) http: Arc<Settings>,
+    pub(crate) engine: Arc<MemoryEngine>,
+    /// What they go by. Each worker has its own view, and takes over another in a turn of its own; whoever
+    /// is on a worker asks that ([`Worker::live`]).
+    pub(crate) live: watch::Sender<Arc<Live>>,
+    /// What was reloaded so far.
+    pub(crate) reloads: Reloads,
     pub(crate) identity: NodeIdentity,
     /// By worker.
     pub(crate) mailboxes: Vec<Arc<WorkerMailbox>>,
@@ -62,16 +61,8 @@ pub(crate) struct Shared {
     pub(crate) visits: Vec<mpsc::UnboundedSender<Visit>>,
     /// Counts them, so that each worker has its turn.
     pub(crate) next_visit: AtomicUsize,
-    /// The application's backend, where it decides.
-    pub(crate) proxies: Option<Arc<Proxies>>,
-    /// Who answers calls of the application's backend.
-    pub(crate) api_calls: Option<ApiCalls>,
-    /// Who may come in, as far as it is a matter of how many.
+    /// Who may come in, as far as it is a matter of how much comes from an address, and of memory.
     pub(crate) by_address: Arc<AddressLimits>,
-    /// Whether clients may speak HTTP/2, and how much of it.
-    pub(crate) http2: Http2Options,
-    /// What connections are encrypted with, if they are.
-    pub(crate) tls: Option<Arc<Tls>>,
     /// Those who follow somebody.
     pub(crate) traces: Arc<TraceDesk>,
     /// What the application's backend is told of who comes and goes, if it is.
@@ -89,10 +80,6 @@ pub(crate) struct Start {
     /// `None` where the worker has no port of its own.
     pub(crate) listener: Option<TcpListener>,
     pub(crate) visitors: mpsc::UnboundedReceiver<Visit>,
-    /// Who decides what the options leave open.
-    pub(crate) handlers: Option<Handlers>,
-    /// Set for the worker that fetches the keys of tokens.
-    pub(crate) keys: Option<Arc<Config>>,
     pub(crate) entropy: OsEntropy,
     pub(crate) shared: Arc<Shared>,
     /// Dropped when the worker has ended.
@@ -139,8 +126,6 @@ impl Start {
             index,
             listener,
             mut visitors,
-            handlers,
-            keys,
             entropy,
             shared,
             ending: its_end,
@@ -153,9 +138,11 @@ impl Start {
             }
         };
         let mailbox = Arc::clone(&shared.mailboxes[usize::from(index)]);
+        // Another may be taken over before the first turn, but not before there is a hub to take it.
+        let live = Arc::clone(&shared.live.borrow());
         let mut hub = Hub::new(
-            Arc::clone(&shared.hub),
-            Arc::clone(&shared.engine),
+            Arc::clone(&live.config.hub),
+            Arc::clone(&shared.engine) as _,
             WorkerId(index),
             Arc::clone(&mailbox) as _,
             Box::new(entropy),
@@ -163,14 +150,16 @@ impl Start {
         if let Some(events) = &shared.events {
             hub.set_witness(events.witness());
         }
-        let files = handlers.map(|handlers| {
+        let files = live.handlers.clone().map(|handlers| {
             let (files, options) = (Rc::default(), handlers.options);
             let node = NodeHandle::new(Arc::clone(&shared));
             let desk = Desk::new(handlers, Rc::clone(&files), Arc::clone(&mailbox), node);
             hub.set_application(Box::new(desk), options);
             files
         });
-        let worker = Worker::new(hub, Arc::clone(&mailbox), Clock::new(shared.start), files);
+        let clock = Clock::new(shared.start);
+        let settings = Arc::clone(&live.config.http);
+        let worker = Worker::new(hub, Arc::clone(&mailbox), clock, files, live);
         let guests = Rc::new(Guests::default());
         let node = || {
             WorkerNode::new(
@@ -180,7 +169,7 @@ impl Start {
                 Rc::clone(&guests),
             )
         };
-        let service = Rc::new(Service::new(Arc::clone(&shared.http), node()));
+        let service = Rc::new(Service::new(settings, node()));
         let http2 = Rc::new(Http2Door {
             worker: Rc::clone(&worker),
             shared: Arc::clone(&shared),
@@ -192,11 +181,6 @@ impl Start {
             while let Some(visit) = visitors.recv().await {
                 visit(&node);
             }
-        };
-        let fetching = async {
-            // One for each kind of token at the most.
-            let mut sources = keys.iter().flat_map(|config| &config.keys);
-            tokio::join!(fetch(sources.next()), fetch(sources.next()));
         };
         let accept = async {
             let Some(listener) = &listener else {
@@ -220,17 +204,17 @@ impl Start {
                 let (worker, guest) = (Rc::clone(&worker), guests.enter());
                 let (service, shared) = (Rc::clone(&service), Arc::clone(&shared));
                 let http2 = Rc::clone(&http2);
-                let keeps_request = worker.has_handlers();
                 // In boxes, so that the task of a WebSocket has no room reserved for what comes before
                 // it, and that has none for HTTP.
+                let admitting = Rc::clone(&worker);
                 let admission = Box::pin(async move {
                     let (io, from, mut place) = arrival.announced(&shared).await?;
-                    let io = match &shared.tls {
+                    let io = match &admitting.live().tls {
                         None => Io::Plain(io),
                         Some(tls) => tls.accept(io).await?,
                     };
-                    let came = door::admit(&shared, keeps_request, io, from, &mut place);
-                    match came.await? {
+                    let by_address = &shared.by_address;
+                    match door::admit(&admitting, by_address, io, from, &mut place).await? {
                         Came::WebSocket(opened) => return Some(opened),
                         Came::Http1(stream) => {
                             let ending = ending(shared.stage.clone());
@@ -254,8 +238,7 @@ impl Start {
             never = worker.run() => match never {},
             () = accept => {}
             () = receive => {}
-            () = fetching => {}
-            () = watch(index, shared.tls.as_ref()) => {}
+            () = care(index, &shared) => {}
             () = watch_memory(index, &shared.by_address) => {}
             () = drain(&worker, shared.stage.clone()) => {}
             () = ending(shared.stage.clone()) => {}
@@ -276,6 +259,27 @@ impl Start {
     }
 }
 
+/// Looks after the keys of tokens and the certificates that hold at the moment, on one of the workers. Never
+/// ends.
+async fn care(index: u16, shared: &Shared) {
+    if index != 0 {
+        return std::future::pending().await;
+    }
+    let mut lives = shared.live.subscribe();
+    loop {
+        let live = Arc::clone(&lives.borrow_and_update());
+        // One for each kind of token at the most.
+        let mut sources = live.config.keys.iter();
+        let (one, other) = (sources.next(), sources.next());
+        tokio::select! {
+            ((), (), ()) = async { tokio::join!(fetch(one), fetch(other), watch(live.tls.as_ref())) } => {}
+            changed = lives.changed() => if changed.is_err() {
+                return std::future::pending().await;
+            },
+        }
+    }
+}
+
 /// Fetches a key set whenever that is asked for. Never ends.
 async fn fetch(source: Option<&KeySource>) {
     match source {
@@ -284,11 +288,11 @@ async fn fetch(source: Option<&KeySource>) {
     }
 }
 
-/// Looks after certificates, on one of the workers. Never ends.
-async fn watch(index: u16, tls: Option<&Arc<Tls>>) {
+/// Looks after certificates. Never ends.
+async fn watch(tls: Option<&Arc<Tls>>) {
     match tls {
-        Some(tls) if index == 0 => tls.watch().await,
-        _ => std::future::pending().await,
+        Some(tls) => tls.watch().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -44,8 +44,7 @@ impl Server {
     pub(crate) fn serve(name: &str, config: &str) -> Self {
         let path =
             std::env::temp_dir().join(format!("tautline-{name}-{}.toml", std::process::id()));
-        let listen = "[http_server]\naddress = \"127.0.0.1\"\nport = 0\n";
-        std::fs::write(&path, format!("{listen}{config}")).expect("a temporary file");
+        std::fs::write(&path, format!("{LISTEN}{config}")).expect("a temporary file");
         let mut process = Command::new(env!("CARGO_BIN_EXE_tautline"))
             .args(["serve", "--config"])
             .arg(&path)
@@ -61,6 +60,56 @@ impl Server {
             address,
             output: Box::new(output),
             config: Some(path),
+        }
+    }
+
+    /// Writes another configuration, has the server reload it, and returns what it says about it.
+    pub(crate) fn reload(&mut self, config: &str) -> Vec<String> {
+        self.write_config(&format!("{LISTEN}{config}"));
+        self.hang_up()
+    }
+
+    /// Where its configuration is.
+    pub(crate) fn config_path(&self) -> &Path {
+        self.config.as_ref().expect("it has a configuration")
+    }
+
+    /// Writes another configuration, all of it.
+    pub(crate) fn write_config(&self, text: &str) {
+        std::fs::write(self.config_path(), text).expect("a temporary file");
+    }
+
+    /// Has the server reload its configuration, and returns what it says about it.
+    pub(crate) fn hang_up(&mut self) -> Vec<String> {
+        self.signal("-HUP");
+        let mut lines = self.read_until("the configuration was");
+        // What it had to say before is of no interest.
+        lines.drain(..lines.len() - 1);
+        if lines.iter().all(|line| !line.contains("not reloaded")) {
+            let (_, count) = lines[lines.len() - 1]
+                .rsplit_once("changes=")
+                .expect("a number of changes");
+            let count: usize = count.trim().parse().expect("a number");
+            for _ in 0..count {
+                // With whatever else it says meanwhile.
+                lines.extend(self.read_until(" -> "));
+            }
+        }
+        lines
+    }
+
+    /// The lines that the server says until one has `mark`, that one included.
+    pub(crate) fn read_until(&mut self, mark: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        loop {
+            let mut line = String::new();
+            let count = self.output.read_line(&mut line).expect("it can be read");
+            assert!(count > 0, "the server ended and did not say {mark}");
+            let is_last = line.contains(mark);
+            lines.push(line);
+            if is_last {
+                return lines;
+            }
         }
     }
 
@@ -125,6 +174,9 @@ impl Server {
         })
     }
 }
+
+/// What every configuration begins with.
+const LISTEN: &str = "[http_server]\naddress = \"127.0.0.1\"\nport = 0\n";
 
 impl Drop for Server {
     fn drop(&mut self) {

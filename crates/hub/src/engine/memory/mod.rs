@@ -57,7 +57,9 @@ impl Default for MemoryOptions {
 
 /// The engine that lives in this process. See the [module's documentation](self).
 pub struct MemoryEngine {
-    options: MemoryOptions,
+    /// What there may be of `channels`, and of `bytes`.
+    max_channels: AtomicUsize,
+    max_bytes: AtomicUsize,
     shards: Box<[Mutex<Shard>]>,
     hasher: foldhash::fast::RandomState,
     /// By worker id. Written when workers start, read by every publication.
@@ -94,9 +96,14 @@ impl Shard {
 
 impl MemoryEngine {
     /// An engine without channels or workers. Epochs are made of `entropy`.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the callers have no other use for them"
+    )]
     pub fn new(options: MemoryOptions, entropy: Box<dyn Entropy + Send>) -> Self {
         Self {
-            options,
+            max_channels: AtomicUsize::new(options.max_channels),
+            max_bytes: AtomicUsize::new(options.max_bytes),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: foldhash::fast::RandomState::default(),
             mailboxes: RwLock::default(),
@@ -104,6 +111,17 @@ impl MemoryEngine {
             bytes: AtomicUsize::new(0),
             entropy: Mutex::new(entropy),
         }
+    }
+
+    /// Keeps more from now on, or less: what is kept beyond a smaller limit stays for its time, and nothing
+    /// comes to it.
+    pub fn reconfigure(&self, options: &MemoryOptions) {
+        let MemoryOptions {
+            max_channels,
+            max_bytes,
+        } = *options;
+        self.max_channels.store(max_channels, Ordering::Relaxed);
+        self.max_bytes.store(max_bytes, Ordering::Relaxed);
     }
 
     /// What the publications in all histories count for, in bytes.
@@ -139,7 +157,7 @@ impl MemoryEngine {
         let result = match shard.channels.entry_ref(channel) {
             EntryRef::Occupied(mut entry) => self.count(entry.get_mut(), work),
             EntryRef::Vacant(entry) => {
-                let limit = self.options.max_channels;
+                let limit = self.max_channels.load(Ordering::Relaxed);
                 if self.channels.load(Ordering::Relaxed) >= limit {
                     return Err(EngineError::Full { limit });
                 }
@@ -301,7 +319,7 @@ impl Engine for MemoryEngine {
                     let previous = stream.top();
                     let publication = publication(previous + 1);
                     let growth = stream.growth(&publication, options);
-                    let limit = self.options.max_bytes;
+                    let limit = self.max_bytes.load(Ordering::Relaxed);
                     if growth > 0 && self.bytes.load(Ordering::Relaxed) + growth > limit {
                         return Err(EngineError::OutOfMemory { limit });
                     }

@@ -6,10 +6,10 @@ use std::time::SystemTime;
 use super::certificate;
 use super::finding::Finding;
 use crate::cli::args::SetArgs;
-use crate::cli::load;
+use crate::config::ConfigFile;
 
 pub(super) fn look(file: &Path, settings: &SetArgs) -> Vec<Finding> {
-    let config = match load(file, settings) {
+    let config = match ConfigFile::new(file, settings.set.clone()).load() {
         Ok(config) => config,
         // It names file, line and column.
         Err(error) => return vec![Finding::bad("configuration", error.to_string())],

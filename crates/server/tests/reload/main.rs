@@ -1,0 +1,13 @@
+//! Reloading the configuration of a running server.
+
+#![cfg(unix)]
+
+#[path = "../support/process.rs"]
+mod process;
+
+#[path = "../node/client.rs"]
+#[allow(dead_code, reason = "each test binary uses another part")]
+mod client;
+
+mod outcome;
+mod tokens;
