@@ -39,6 +39,7 @@ use crate::http::node::{History, Node, NodeInfo, Presence, Publish};
 use crate::http::process::ProcessNumbers;
 use crate::http::respond::{self, ReplyBody};
 use crate::io::Io;
+use crate::reload::{self, ReloadError, Reloaded};
 use crate::trace::{TraceBody, TraceRequest};
 use crate::worker::connections::Link;
 use crate::worker::guests::Guests;
@@ -397,6 +398,10 @@ impl Node for WorkerNode {
 
     fn trace(&self, request: &TraceRequest) -> Option<TraceBody> {
         self.shared.traces.begin(request, &self.shared.mailboxes)
+    }
+
+    async fn reload(&self) -> Result<Reloaded, ReloadError> {
+        reload::reload(&self.shared, None).await
     }
 
     fn settings(&self) -> Option<Arc<Settings>> {

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use serde_json::value::RawValue;
 use tautline_hub::config::duration;
 
-use super::client::args::ClientCommand;
+use super::client::args::{ApiArgs, ClientCommand};
 use super::doctor::DoctorArgs;
 
 /// Tautline, a real-time server: channels with history, lossless resume and presence, over
@@ -223,6 +223,15 @@ pub(super) enum ConfigCommand {
         file: PathBuf,
         #[command(flatten)]
         settings: SetArgs,
+    },
+
+    /// Have a running server read its configuration again, and tell what has changed
+    ///
+    /// What can't be used is refused, with line and column, and changes nothing. Options that need a restart
+    /// are named. SIGHUP does the same.
+    Reload {
+        #[command(flatten)]
+        api: ApiArgs,
     },
 
     /// Print a file with every option in it, commented out and at its default

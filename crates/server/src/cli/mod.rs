@@ -51,6 +51,7 @@ pub fn main() -> ExitCode {
         Some(Command::Client(command)) => client::run(&command),
         Some(Command::Config { command }) => match command {
             ConfigCommand::Check { file, settings } => check(&file, &settings),
+            ConfigCommand::Reload { api } => client::reload(&api),
             ConfigCommand::Default => print(&Reference::built_in().default_file()),
             ConfigCommand::Reference => print(&Reference::built_in().markdown()),
             ConfigCommand::Schema => print(&format!("{:#}\n", Reference::built_in().schema())),

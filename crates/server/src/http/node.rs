@@ -21,6 +21,7 @@ use super::respond::ReplyBody;
 use crate::http::RequestBody;
 
 use crate::glob::Glob;
+use crate::reload::{ReloadError, Reloaded};
 use crate::trace::{TraceBody, TraceRequest};
 
 /// The operations behind the HTTP API. Implemented by each worker over its hub; by a fake in the
@@ -101,6 +102,11 @@ pub trait Node: 'static {
     /// What requests are answered by from now on, if that is something else than at the start.
     fn settings(&self) -> Option<Arc<Settings>> {
         None
+    }
+
+    /// Has the node read its configuration again.
+    fn reload(&self) -> impl Future<Output = Result<Reloaded, ReloadError>> {
+        std::future::ready(Err(ReloadError::NoFile))
     }
 
     /// What the node has counted.

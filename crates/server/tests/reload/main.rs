@@ -9,5 +9,8 @@ mod process;
 #[allow(dead_code, reason = "each test binary uses another part")]
 mod client;
 
+mod api;
+mod effects;
+mod options;
 mod outcome;
 mod tokens;

@@ -1,5 +1,5 @@
 //! The commands that ask a running server: `publish`, `subscribe`, `presence`, `history`,
-//! `channels`, `trace`, `disconnect` and `info`; and `lab`, which brings one of its own.
+//! `channels`, `trace`, `disconnect`, `info` and `config reload`; and `lab`, which brings one of its own.
 //!
 //! They are clients like any other: of the HTTP API, but for `subscribe`, which speaks the client
 //! protocol over a WebSocket. A person at a terminal is shown text, a program JSON, a line each.
@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 
 use self::args::{ApiArgs, ClientCommand, DisconnectArgs, HistoryArgs, PublishArgs};
 use self::call::call;
-use self::show::{Channels, History, Info, Position, Presence, Reader, Stats};
+use self::show::{Channels, History, Info, Position, Presence, Reader, Reloaded, Stats};
 use super::error::CliError;
 
 /// Does what the command says.
@@ -51,6 +51,18 @@ pub(super) fn run(command: &ClientCommand) -> Result<(), CliError> {
         }
     });
     match outcome {
+        Err(CliError::NobodyReads) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// Has a server read its configuration again.
+pub(super) fn reload(api: &ApiArgs) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(call(api, "reload", &json!({})))?;
+    match show::result::<Reloaded>(Reader::of(&api.server), &result) {
         Err(CliError::NobodyReads) => Ok(()),
         outcome => outcome,
     }

@@ -98,6 +98,20 @@ struct Node {
 }
 
 #[derive(Deserialize)]
+pub(super) struct Reloaded {
+    changes: Vec<Change>,
+    warnings: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Change {
+    option: String,
+    from: String,
+    to: String,
+    needs_restart: bool,
+}
+
+#[derive(Deserialize)]
 pub(super) struct Position {
     #[serde(default)]
     offset: u64,
@@ -164,6 +178,31 @@ impl Show for Channels {
         lines
             .map(|(channel, count)| format!("{:>8}  {}\n", count.num_clients, clean(channel)))
             .collect()
+    }
+}
+
+impl Show for Reloaded {
+    fn show(&self) -> String {
+        let mut text = String::new();
+        for change in &self.changes {
+            let restart = if change.needs_restart {
+                " (needs a restart)"
+            } else {
+                ""
+            };
+            let Change {
+                option, from, to, ..
+            } = change;
+            let line = format!("{option}: {from} -> {to}");
+            let _ = writeln!(text, "{}{restart}", clean(&line));
+        }
+        for warning in &self.warnings {
+            let _ = writeln!(text, "warning: {}", clean(warning));
+        }
+        if self.changes.is_empty() {
+            text.push_str("nothing has changed\n");
+        }
+        text
     }
 }
 

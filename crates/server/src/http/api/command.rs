@@ -42,6 +42,7 @@ pub(super) enum Command {
         target: Target,
         request: ApiRefresh,
     },
+    Reload,
     Rpc {
         method: String,
         params: Bytes,
@@ -77,6 +78,7 @@ impl Command {
             Method::PresenceStats => Self::PresenceStats(params::channel(body)?),
             Method::Publish => Self::Publish(params::publish(body)?),
             Method::Refresh => control::refresh(body)?,
+            Method::Reload => params::none(body).map(|()| Self::Reload)?,
             Method::Rpc => control::rpc(body)?,
             Method::Subscribe => control::subscribe(body)?,
             Method::Unsubscribe => control::unsubscribe(body)?,
@@ -95,6 +97,7 @@ impl Command {
             Self::PresenceStats(_) => Method::PresenceStats,
             Self::Publish(_) => Method::Publish,
             Self::Refresh { .. } => Method::Refresh,
+            Self::Reload => Method::Reload,
             Self::Rpc { .. } => Method::Rpc,
             Self::Subscribe { .. } => Method::Subscribe,
             Self::Unsubscribe { .. } => Method::Unsubscribe,
@@ -116,6 +119,7 @@ impl Command {
             | Self::Disconnect { .. }
             | Self::Info
             | Self::Refresh { .. }
+            | Self::Reload
             | Self::Rpc { .. } => None,
         }
     }

@@ -20,7 +20,9 @@ use super::error::{explained, write_error};
 use super::join::join_all;
 use super::key::ApiKey;
 use super::presence;
+use crate::config::Change;
 use crate::http::node::{Node, NodeInfo, Publish};
+use crate::reload::{ReloadError, Reloaded};
 
 /// How many of a call's operations are under way at a time. Between two lots, other work of the
 /// thread has its turn.
@@ -97,6 +99,7 @@ async fn execute_uncounted<N: Node>(
             Ok(out)
         }
         Command::Refresh { target, request } => done(node.refresh(target, request).await),
+        Command::Reload => reloaded(node.reload().await),
         Command::Rpc { method, params } => {
             let data = node.rpc(method, params).await?;
             let result = tautline_protocol::message::RpcResult { data };
@@ -155,6 +158,20 @@ async fn broadcast<N: Node>(
     }
     out.extend_from_slice(b"]}");
     out
+}
+
+/// What has changed, or why nothing has.
+fn reloaded(result: Result<Reloaded, ReloadError>) -> Result<Vec<u8>, Error> {
+    let error = match result {
+        Ok(Reloaded { changes, warnings }) => return json(&ReloadResult { changes, warnings }),
+        Err(error) => error,
+    };
+    let code = match &error {
+        ReloadError::NoFile => ErrorCode::NotAvailable,
+        ReloadError::Config(_) | ReloadError::HandlerAndProxies => ErrorCode::BadRequest,
+        _ => ErrorCode::Internal,
+    };
+    Err(explained(code, error.to_string()))
 }
 
 fn done(result: Result<(), Error>) -> Result<Vec<u8>, Error> {
@@ -229,6 +246,12 @@ struct ChannelsResult<'a> {
 #[derive(Serialize)]
 struct ChannelView {
     num_clients: u64,
+}
+
+#[derive(Serialize)]
+struct ReloadResult {
+    changes: Vec<Change>,
+    warnings: Vec<String>,
 }
 
 #[derive(Serialize)]

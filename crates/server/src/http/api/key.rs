@@ -325,6 +325,7 @@ mod tests {
             (Method::Disconnect, "{}", false, true),
             (Method::Refresh, "{}", false, false),
             (Method::Info, "{}", false, false),
+            (Method::Reload, "{}", false, false),
             (Method::Rpc, r#"{"method":"m"}"#, false, false),
             // Looked at one by one.
             (

@@ -28,6 +28,8 @@ pub enum Method {
     Publish,
     /// Prolong connections, or shorten them.
     Refresh,
+    /// Read the configuration again.
+    Reload,
     /// Call a method of an extension.
     Rpc,
     /// Subscribe connections to a channel.
@@ -40,7 +42,7 @@ pub enum Method {
 
 impl Method {
     /// All of them, in the order of their names.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Batch,
         Self::Broadcast,
         Self::Channels,
@@ -52,6 +54,7 @@ impl Method {
         Self::PresenceStats,
         Self::Publish,
         Self::Refresh,
+        Self::Reload,
         Self::Rpc,
         Self::Subscribe,
         Self::Trace,
@@ -72,6 +75,7 @@ impl Method {
             Self::PresenceStats => "presence_stats",
             Self::Publish => "publish",
             Self::Refresh => "refresh",
+            Self::Reload => "reload",
             Self::Rpc => "rpc",
             Self::Subscribe => "subscribe",
             Self::Trace => "trace",

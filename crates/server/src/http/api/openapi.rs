@@ -51,6 +51,7 @@ mod tests {
             Method::PresenceStats => "Tell how many are in a channel",
             Method::Publish => "Publish into a channel",
             Method::Refresh => "Prolong connections of a user, or shorten them",
+            Method::Reload => "Have the server read its configuration again",
             Method::Rpc => "Call an extension of the server",
             Method::Subscribe => "Subscribe connections of a user to a channel",
             Method::Trace => unreachable!("not described"),
@@ -133,6 +134,18 @@ mod tests {
             Method::PresenceStats => {
                 let properties = json!({"num_clients": count, "num_users": count});
                 object(properties, &["num_clients", "num_users"])
+            }
+            Method::Reload => {
+                let text = json!({"type": "string"});
+                let change = object(
+                    json!({"option": text, "from": text, "to": text, "needs_restart": {"type": "boolean"}}),
+                    &["option", "from", "to", "needs_restart"],
+                );
+                let properties = json!({
+                    "changes": {"type": "array", "items": change},
+                    "warnings": {"type": "array", "items": text},
+                });
+                object(properties, &["changes", "warnings"])
             }
             Method::Rpc => object(json!({"data": true}), &[]),
             Method::Batch
