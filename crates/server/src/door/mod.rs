@@ -269,10 +269,7 @@ pub(crate) async fn admit(
     };
     match accepted {
         Ok((acceptance, manner)) => {
-            let address = by_address
-                .rules()
-                .trust
-                .client(from.ip(), head.headers());
+            let address = by_address.rules().trust.client(from.ip(), head.headers());
             if address != from.ip() || place.is_none() {
                 // Behind a proxy: what counts is the client.
                 match by_address.session(by_address.now(), address) {

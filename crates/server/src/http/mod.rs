@@ -134,7 +134,10 @@ impl<N: Node> Service<N> {
             }
             None => match self.node.enter(request, line).await {
                 Ok(response) => response,
-                Err(request) => self.route(settings, request, line).await.map(ReplyBody::Whole),
+                Err(request) => self
+                    .route(settings, request, line)
+                    .await
+                    .map(ReplyBody::Whole),
             },
         };
         respond::harden(response.headers_mut());

@@ -230,3 +230,27 @@ fn less_is_logged_when_the_options_say_so() {
     let rest = server.read_until("ERROR");
     assert_eq!(rest.len(), 1, "nothing but errors: {rest:?}");
 }
+
+#[test]
+fn limits_by_address_and_whom_they_believe_are_those_of_the_options() {
+    let limited = |most: u32| {
+        format!(
+            "{CLIENT}[limits]\nexempt_loopback = false\n[limits.address]\nconnections = {most}\n"
+        )
+    };
+    let mut server = Server::serve("limits", &limited(50));
+    // Each is there, and has its place.
+    let held: Vec<_> = (0..3).map(|_| Client::connected(&server)).collect();
+    assert_eq!(get(&server, "/health"), "200");
+    server.reload(&limited(3));
+    assert_eq!(get(&server, "/health"), "429");
+    // A proxy's connections don't count; what it says is believed from now on.
+    server.reload(&format!(
+        "trusted_proxies = [\"127.0.0.1\"]\n{}",
+        limited(3)
+    ));
+    assert_eq!(get(&server, "/health"), "200");
+    server.reload(&limited(50));
+    assert_eq!(get(&server, "/health"), "200");
+    drop(held);
+}

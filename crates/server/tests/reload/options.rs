@@ -108,6 +108,7 @@ fn literal(table: &str, option: &str, which: Which, pem: &Pem) -> Option<Option<
     }
     match (table, option) {
         ("http_server", "address") => text("127.0.0.2"),
+        (_, "trusted_proxies" | "exempt") => Some(Some("[\"10.0.0.0/8\"]".into())),
         ("client", "ping_interval") => text("26s"),
         ("events", "kinds") => Some(Some("[\"connected\"]".into())),
         ("events", "namespaces") => Some(Some("[\"plain\"]".into())),
