@@ -1,5 +1,6 @@
 // What got through to a site is remembered for a while, so that not every page load has to find
-// out again. Anything in the storage may be missing, refused or nonsense.
+// out again. Anything in the storage may be missing, refused or nonsense; what it doesn't take is known for as long
+// as the page lives, so that a socket which failed is not tried for ever.
 
 /** What of a browser's `Storage` is used. */
 export type Store = Pick<Storage, 'getItem' | 'setItem' | 'removeItem'>;
@@ -8,7 +9,7 @@ export class Memory {
   readonly #store: Store | null;
   readonly #lasts: number;
 
-  /** `lasts` is in milliseconds. Without a store nothing is remembered. */
+  /** `lasts` is in milliseconds. Without a store it is remembered by the page alone. */
   constructor(store: Store | null, lasts: number) {
     this.#store = store;
     this.#lasts = lasts;
@@ -16,34 +17,44 @@ export class Memory {
 
   /** What is remembered of the site, unless that was too long ago. */
   recall(site: string): string | null {
-    try {
-      const [value, until] = (this.#store?.getItem(key(site)) ?? '').split('|');
-      const left = Number(until) - Date.now();
-      // A clock that was set back must not make it last for ever.
-      return value && left > 0 && left <= this.#lasts ? value : null;
-    } catch {
-      return null;
-    }
+    const [value, until] = (this.#read(key(site)) ?? page.get(key(site)) ?? '').split('|');
+    const left = Number(until) - Date.now();
+    // A clock that was set back must not make it last for ever.
+    return value && left > 0 && left <= this.#lasts ? value : null;
   }
 
   /** Remembers. What is remembered already isn't prolonged by being confirmed: it is tried anew in the end. */
   keep(site: string, value: string): void {
     if (this.recall(site) === value) return;
+    const kept = `${value}|${Date.now() + this.#lasts}`;
     try {
-      this.#store?.setItem(key(site), `${value}|${Date.now() + this.#lasts}`);
+      this.#store?.setItem(key(site), kept);
     } catch {
       // Full, or forbidden: then the next page finds out by itself.
     }
+    if (this.#read(key(site)) !== kept) page.set(key(site), kept);
   }
 
   forget(site: string): void {
+    page.delete(key(site));
     try {
       this.#store?.removeItem(key(site));
     } catch {
       // As above.
     }
   }
+
+  #read(key: string): string | null {
+    try {
+      return this.#store?.getItem(key) ?? null;
+    } catch {
+      return null;
+    }
+  }
 }
+
+/** What no store has taken. A page talks to few sites. */
+const page = new Map<string, string>();
 
 /** The page's storage, where there is one. */
 export function localStore(): Store | null {

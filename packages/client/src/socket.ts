@@ -23,7 +23,10 @@ export type SocketOptions = {
   openTimeout?: number;
   /** Milliseconds within which the server's first message has to come after the first that was sent. 4,000. */
   silenceTimeout?: number;
-  /** Where it is remembered that WebSockets don't get through to a site: `localStorage`. `null`: nowhere. */
+  /**
+   * Where it is remembered that WebSockets don't get through to a site: `localStorage`. `null`, and a store that
+   * takes nothing: in memory, for as long as the page lives.
+   */
   storage?: Store | null;
   /** For how many milliseconds: half an hour. Then a WebSocket is tried again. */
   remember?: number;

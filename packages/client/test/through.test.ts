@@ -55,6 +55,29 @@ for (const deed of ['refuse', 'strip', 'hang', 'mute'] as Deed[]) {
   });
 }
 
+const forbidden = () => {
+  throw new DOMException('The operation is insecure.', 'SecurityError');
+};
+const STORES = {
+  'there is no storage': null,
+  'the storage is forbidden': { getItem: forbidden, setItem: forbidden, removeItem: forbidden },
+  'the storage is full': { getItem: () => null, setItem: forbidden, removeItem: () => {} },
+};
+
+for (const [what, storage] of Object.entries(STORES)) {
+  test(`where ${what}, the page itself remembers: one silent WebSocket, then the other way`, async (t) => {
+    const { url, seen } = await proxy(t, (request) => (isUpgrade(request) ? 'mute' : 'pass'));
+    const upgrades = () => seen.filter((line) => line.includes('/connection/websocket')).length;
+    await listen(client(t, url, { storage }), 'news');
+    await listen(client(t, url, { storage }), 'news');
+    assert.equal(upgrades(), 1);
+    const made = createClient(Centrifuge, url, { ...FAST, socket: { ...QUICK, storage } });
+    t.after(() => made.disconnect());
+    await listen(made, 'news');
+    assert.equal(upgrades(), 1);
+  });
+}
+
 test('where nothing is in the way it is a WebSocket, and nothing is remembered', async (t) => {
   const { url, seen } = await proxy(t, () => 'pass');
   const storage = store();
