@@ -29,10 +29,11 @@ use crate::door::websocket::Manner;
 use crate::door::{self, Opened, rewind::Rewind};
 use crate::drain::Stage;
 use crate::embed::{self, NodeHandle};
-use crate::events::Events;
+use crate::events::{DeadPage, Events, Which};
 use crate::glob::Glob;
 use crate::http::RequestBody;
 use crate::http::Settings;
+use crate::http::api::dead;
 use crate::http::line::HttpLine;
 use crate::http::metrics::{CallCounters, Snapshot};
 use crate::http::node::{History, Node, NodeInfo, Presence, Publish};
@@ -348,6 +349,20 @@ impl Node for WorkerNode {
         let node = NodeHandle::new(Arc::clone(&self.shared));
         let params = Some(params).filter(|params| !params.is_empty());
         calls.answer(node, method, params).await
+    }
+
+    async fn dead_events(&self, which: Which, from: u64, most: usize) -> Result<DeadPage, Error> {
+        let events = self.shared.events.as_ref();
+        let events = events.ok_or_else(dead::not_available)?;
+        let page = events.dead(which, from, most).await;
+        page.map_err(|error| dead::failed(&error))
+    }
+
+    async fn settle_dead_events(&self, which: Which, again: bool) -> Result<usize, Error> {
+        let events = self.shared.events.as_ref();
+        let events = events.ok_or_else(dead::not_available)?;
+        let count = events.settle_dead(which, again).await;
+        count.map_err(|error| dead::failed(&error))
     }
 
     async fn snapshot(&self) -> Snapshot {

@@ -82,6 +82,8 @@ fn help_reads_as_it_was_written() {
         ("help-subscribe.txt", &["subscribe", "--help"]),
         ("help-history.txt", &["history", "--help"]),
         ("help-disconnect.txt", &["disconnect", "--help"]),
+        ("help-events.txt", &["events", "--help"]),
+        ("help-events-list.txt", &["events", "list", "--help"]),
         ("help-lab.txt", &["lab", "--help"]),
         ("help-config.txt", &["config", "--help"]),
         ("help-config-check.txt", &["config", "check", "--help"]),

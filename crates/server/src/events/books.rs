@@ -13,7 +13,7 @@ use super::ledger::Ledger;
 pub(super) struct Books {
     path: PathBuf,
     journal: Journal,
-    /// Its size when it was last written anew.
+    /// Its size when it was last written anew, or when there was no room for that.
     lean: u64,
     /// The number of the last event that is in it.
     last: u64,
@@ -54,8 +54,13 @@ impl Books {
         for (number, _) in events {
             self.last = self.last.max(*number);
         }
-        if self.journal.bytes() > LEAST.max(self.lean * 2) {
-            self.shrink()?;
+        let bytes = self.journal.bytes();
+        if bytes > LEAST.max(self.lean * 2)
+            && let Err(error) = self.shrink()
+        {
+            // They are right as they are, and only longer than they need be.
+            tracing::debug!(%error, "the books of events can't be written anew");
+            self.lean = (bytes + LEAST) / 2;
         }
         Ok(())
     }
@@ -124,6 +129,34 @@ mod tests {
         let mut visits: Vec<_> = visits.collect();
         visits.sort();
         (visits, books.last())
+    }
+
+    #[test]
+    fn books_that_cannot_be_written_anew_are_kept_as_they_are_until_they_can() {
+        let scratch = Scratch::new("books-full");
+        let mut books = Books::open(scratch.path(), &mut Ledger::for_reading()).expect("they open");
+        let mut bytes = Vec::new();
+        for visit in 0..30_000 {
+            // Enough for what is appended, and for nothing else.
+            if visit < 20_000 {
+                super::super::disk::set_room(1000);
+            }
+            let mut events = vec![(2 * visit + 1, event(Kind::Connected, visit))];
+            if visit % 1000 != 0 {
+                events.push((2 * visit + 2, event(Kind::Disconnected, visit)));
+            }
+            books.append(&events).expect("what is appended has room");
+            bytes.push(books.bytes());
+            super::super::disk::set_room(usize::MAX);
+        }
+        assert!(
+            bytes[19_999] > 2 * LEAST && bytes[29_999] < LEAST * 2,
+            "{} {}",
+            bytes[19_999],
+            bytes[29_999]
+        );
+        let (visits, last) = believed(scratch.path());
+        assert_eq!((visits.len(), last), (30, 60_000));
     }
 
     #[test]

@@ -112,6 +112,11 @@ impl Delivery {
         }
     }
 
+    /// No attempt before then, for reasons that have nothing to do with the backend.
+    pub(crate) fn postpone(&mut self, until: Duration) {
+        self.not_before = self.not_before.max(until);
+    }
+
     fn recovered(&mut self) {
         self.failures = 0;
         self.failing_since = None;

@@ -4,8 +4,10 @@
 //! a machine lose power, at any byte: what is whole up to there is read, the rest is cut off.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::Path;
+
+use super::disk;
 
 /// Longest record, in bytes. A length beyond that is no length.
 pub(super) const MAX_RECORD: usize = 1024 * 1024;
@@ -68,6 +70,8 @@ impl<'a> Iterator for Records<'a> {
 pub(super) struct Journal {
     file: File,
     bytes: u64,
+    /// Behind these bytes there may be part of a record that did not fit.
+    is_torn: bool,
 }
 
 impl Journal {
@@ -90,17 +94,40 @@ impl Journal {
         if cut > 0 {
             file.set_len(whole)?;
         }
-        Ok((Self { file, bytes: whole }, cut))
+        let journal = Self {
+            file,
+            bytes: whole,
+            is_torn: false,
+        };
+        Ok((journal, cut))
     }
 
     /// Appends records that are [encoded](encode). Either all of them are in the file then, or none.
     pub(super) fn append(&mut self, records: &[u8]) -> io::Result<()> {
-        if let Err(error) = self.file.write_all(records) {
-            // Part of it may be there.
-            self.file.set_len(self.bytes)?;
+        // What comes behind half a record would be lost with it.
+        self.mend()?;
+        if let Err(error) = disk::write_all(&mut self.file, records) {
+            self.is_torn = true;
+            // If that fails, too, it is tried again before anything else is written.
+            let _ = self.mend();
             return Err(error);
         }
         self.bytes += records.len() as u64;
+        Ok(())
+    }
+
+    /// Removes all records. Needs no room.
+    pub(super) fn clear(&mut self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        (self.bytes, self.is_torn) = (0, false);
+        Ok(())
+    }
+
+    fn mend(&mut self) -> io::Result<()> {
+        if self.is_torn {
+            self.file.set_len(self.bytes)?;
+            self.is_torn = false;
+        }
         Ok(())
     }
 
@@ -117,10 +144,16 @@ impl Journal {
 /// Writes a whole file anew, in such a way that there is always the old one or the new one.
 pub(super) fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
-    file.write_all(contents)?;
-    file.sync_data()?;
-    std::fs::rename(&new, path)
+    let written = File::create(&new).and_then(|mut file| {
+        disk::write_all(&mut file, contents)?;
+        file.sync_data()?;
+        std::fs::rename(&new, path)
+    });
+    if written.is_err() {
+        // It takes room that somebody else may need.
+        let _ = std::fs::remove_file(&new);
+    }
+    written
 }
 
 #[cfg(test)]
@@ -163,6 +196,38 @@ mod tests {
                 let file = std::fs::read(&path).expect("it can be read");
                 assert_eq!(records(&file).len(), whole + 1);
             }
+        }
+    }
+
+    /// Whatever room there was, records that were taken are there, and no others.
+    #[test]
+    fn a_disk_that_is_full_in_the_middle_of_a_record_costs_that_record_alone() {
+        for room in 0..80 {
+            let directory = crate::events::scratch::Scratch::new("journal-full");
+            let path = directory.path().join("journal");
+            let (mut journal, _) = Journal::open(&path, |_| ()).expect("it opens");
+            let mut taken = Vec::new();
+            disk::set_room(room);
+            for number in 0..8_u8 {
+                if number == 6 {
+                    disk::set_room(usize::MAX);
+                }
+                let payload = vec![number; 1 + usize::from(number) * 3];
+                let mut bytes = Vec::new();
+                encode(&payload, &mut bytes);
+                if journal.append(&bytes).is_ok() {
+                    taken.push(payload);
+                }
+            }
+            assert!(taken.len() >= 2);
+            let mut read = Vec::new();
+            let (_, cut) =
+                Journal::open(&path, |record| read.push(record.to_vec())).expect("it opens");
+            assert_eq!((read, cut), (taken, 0), "{room}");
+            disk::set_room(3);
+            assert!(replace(&path, b"more than three").is_err());
+            assert!(!path.with_extension("new").exists());
+            disk::set_room(usize::MAX);
         }
     }
 

@@ -6,7 +6,7 @@
 //!
 //! - `ledger`: what is beside what was told; debounce; no clock, no files;
 //! - `event`: an event, as it is stored and sent;
-//! - `journal`: records in a file; `queue`: those to be delivered, `books`: what the backend believes, `dead`: what it
+//! - `disk`: writing; `journal`: records in a file; `queue`: those to be delivered, `books`: what the backend believes, `dead`: what it
 //!   would not have;
 //! - `delivery`: again, when, and how much of it; no clock, no sockets; `sender`: one attempt;
 //! - `writer`: the thread;
@@ -18,6 +18,7 @@
 mod books;
 mod dead;
 mod delivery;
+mod disk;
 mod event;
 mod journal;
 mod ledger;
@@ -44,6 +45,7 @@ use tokio::runtime::Builder;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use self::dead::DeadEvent;
+pub(crate) use self::dead::{DeadPage, Which};
 pub(crate) use self::delivery::Patience;
 pub(crate) use self::event::Kind;
 use self::ledger::Ledger;
@@ -95,6 +97,10 @@ pub(crate) struct EventNumbers {
     pub(crate) dead: u64,
     /// Not told, or not kept.
     pub(crate) dropped: u64,
+    /// Attempts to write that came to nothing.
+    pub(crate) write_failures: u64,
+    /// Nothing can be written at the moment.
+    pub(crate) blocked: bool,
     /// Age of the oldest that is to be delivered.
     pub(crate) lag: Duration,
 }
@@ -185,25 +191,30 @@ impl Events {
         self.commands.send(flush).is_ok() && flushed.await.unwrap_or(false)
     }
 
-    /// The oldest dead letters.
+    /// Some of the dead letters, the oldest first: `most` at the most, from the place on that the page before named.
     ///
     /// # Errors
     ///
     /// When the thread has ended.
-    pub(crate) async fn dead(&self, most: usize) -> io::Result<Vec<DeadEvent>> {
+    pub(crate) async fn dead(&self, which: Which, from: u64, most: usize) -> io::Result<DeadPage> {
         let (done, answer) = oneshot::channel();
-        let _ = self.commands.send(Command::Dead { most, done });
+        let _ = self.commands.send(Command::Dead {
+            which,
+            from,
+            most,
+            done,
+        });
         answer.await.map_err(io::Error::other)
     }
 
-    /// Queues dead letters again, or throws them away: those of these ids, or all. Returns how many.
+    /// Queues dead letters again, or throws them away. Returns how many.
     ///
     /// # Errors
     ///
-    /// When the disk has no room for it, or the thread has ended.
-    pub(crate) async fn settle_dead(&self, ids: Vec<String>, again: bool) -> io::Result<usize> {
+    /// `QuotaExceeded` when the queue has no room for them, others when the disk hasn't, or the thread has ended.
+    pub(crate) async fn settle_dead(&self, which: Which, again: bool) -> io::Result<usize> {
         let (done, answer) = oneshot::channel();
-        let _ = self.commands.send(Command::Settle { ids, again, done });
+        let _ = self.commands.send(Command::Settle { which, again, done });
         answer.await.map_err(io::Error::other)?
     }
 

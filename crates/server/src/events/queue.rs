@@ -8,9 +8,10 @@
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use super::disk;
 use super::journal::{self, Journal, Records};
 
 /// The queue of one directory.
@@ -61,6 +62,10 @@ impl Queue {
             .truncate(false)
             .open(directory.join("cursor"))?;
         let (delivered, turn) = read_cursor(&mut cursor)?;
+        if cursor.metadata()?.len() == 0 {
+            // So that there is room for it when the disk is full. No place is whole that has zeros alone.
+            let _ = disk::write_all(&mut cursor, &[0; 2 * PLACE]);
+        }
         let mut firsts: Vec<u64> = Vec::new();
         for entry in std::fs::read_dir(directory)? {
             let name = entry?.file_name();
@@ -88,7 +93,8 @@ impl Queue {
             });
             active = Some(journal);
         }
-        let mut queue = Self {
+        // What was delivered is there until the books are sure to have it.
+        let queue = Self {
             directory: directory.to_owned(),
             max_bytes,
             segments,
@@ -101,7 +107,6 @@ impl Queue {
             read: delivered,
             reader: None,
         };
-        queue.remove_delivered()?;
         Ok((queue, lost))
     }
 
@@ -195,8 +200,9 @@ impl Queue {
         Ok(&head[..fits])
     }
 
-    /// The oldest events are delivered, up to that position. Segments without any other are removed.
-    pub(super) fn deliver(&mut self, position: u64) -> io::Result<()> {
+    /// The oldest events are delivered, up to that position. Segments without any other are removed, but not those with
+    /// events from `keep` on.
+    pub(super) fn deliver(&mut self, position: u64, keep: Option<u64>) -> io::Result<()> {
         self.delivered = self.delivered.max(position);
         while let Some(record) = self.head.front() {
             if record.position > position {
@@ -204,6 +210,12 @@ impl Queue {
             }
             self.head.pop_front();
         }
+        // If that can't be noted, the next process delivers more of it again; room is made all the same.
+        let noted = self.note();
+        self.remove_delivered(keep).and(noted)
+    }
+
+    fn note(&mut self) -> io::Result<()> {
         self.turn += 1;
         let mut place = [0; PLACE];
         place[..8].copy_from_slice(&self.delivered.to_le_bytes());
@@ -212,14 +224,16 @@ impl Queue {
         place[16..].copy_from_slice(&checksum.to_le_bytes());
         self.cursor
             .seek(SeekFrom::Start((self.turn % 2) * PLACE as u64))?;
-        self.cursor.write_all(&place)?;
-        self.remove_delivered()
+        disk::write_all(&mut self.cursor, &place)
     }
 
     /// Whether the next call of [`deliver`](Self::deliver) removes something for good.
-    pub(super) fn would_remove(&self, position: u64) -> bool {
+    pub(super) fn would_remove(&self, position: u64, keep: Option<u64>) -> bool {
         let first = self.segments.front();
-        first.is_some_and(|first| self.segments.len() > 1 && first.last <= position)
+        let is_kept = |first: &Segment| keep.is_some_and(|keep| first.last >= keep);
+        first.is_some_and(|first| {
+            self.segments.len() > 1 && first.last <= position && !is_kept(first)
+        })
     }
 
     /// Returns once all of it would survive a loss of power.
@@ -232,11 +246,10 @@ impl Queue {
         (self.max_bytes / 8).clamp(64 * 1024, 8 * 1024 * 1024)
     }
 
-    fn remove_delivered(&mut self) -> io::Result<()> {
+    fn remove_delivered(&mut self, keep: Option<u64>) -> io::Result<()> {
         // The last one stays: it says where positions go on.
-        while self.segments.len() > 1
+        while self.would_remove(self.delivered, keep)
             && let Some(first) = self.segments.front()
-            && first.last <= self.delivered
         {
             match std::fs::remove_file(path(&self.directory, first.first)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -248,6 +261,15 @@ impl Queue {
 
     /// The next event that was not read yet.
     fn read_next(&mut self) -> io::Result<Option<Record>> {
+        let read = self.read_on();
+        if read.is_err() {
+            // It may stand anywhere, and hold what was there before: the next attempt begins anew.
+            self.reader = None;
+        }
+        read
+    }
+
+    fn read_on(&mut self) -> io::Result<Option<Record>> {
         loop {
             let holds = |segment: &&Segment| segment.last > self.read;
             let Some(segment) = self.segments.iter().find(holds) else {
@@ -346,6 +368,8 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Step {
         Append(u64),
+        /// So many, on a disk that has so much room.
+        AppendFull(u64, usize),
         Deliver(usize),
         Reopen,
         /// The process ends within a write: so many bytes of the last are missing.
@@ -355,6 +379,7 @@ mod tests {
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
             4 => (1u64..40).prop_map(Step::Append),
+            2 => ((1u64..40), (0usize..20_000)).prop_map(|(count, room)| Step::AppendFull(count, room)),
             4 => (1usize..60).prop_map(Step::Deliver),
             1 => Just(Step::Reopen),
             2 => (1u64..60).prop_map(Step::Tear),
@@ -387,11 +412,23 @@ mod tests {
                         last_append = count;
                         continue;
                     }
+                    Step::AppendFull(count, room) => {
+                        let events: Vec<_> = (next..next + count)
+                            .map(|n| (n, format!("{pad}{n}").into_bytes()))
+                            .collect();
+                        disk::set_room(room);
+                        let appended = queue.append(&events);
+                        disk::set_room(usize::MAX);
+                        if appended.is_ok() {
+                            model.extend(next..next + count);
+                            next += count;
+                        }
+                    }
                     Step::Deliver(count) => {
                         let head = queue.head(count, usize::MAX).expect("it can be read");
                         if let Some(last) = head.last().map(|record| record.position) {
                             let count = head.len();
-                            queue.deliver(last).expect("it can be written");
+                            queue.deliver(last, None).expect("it can be written");
                             model.drain(..count);
                         }
                     }
@@ -442,15 +479,34 @@ mod tests {
         assert!(queue.segments.len() >= 7 && queue.bytes() <= max);
         let all = numbers(&mut queue, usize::MAX);
         assert_eq!(all, (1..next).collect::<Vec<_>>());
-        queue.deliver(next / 2).expect("it can be written");
+        queue.deliver(next / 2, None).expect("it can be written");
         assert!(queue.has_room(100_000));
         let (mut queue, kept) = open(scratch.path(), max);
         assert_eq!(numbers(&mut queue, 1), [next / 2 + 1]);
         assert!(kept.len() < (next as usize * 3) / 4, "files are gone");
-        queue.deliver(next - 1).expect("it can be written");
+        queue.deliver(next - 1, None).expect("it can be written");
         assert_eq!((queue.len(), queue.segments.len()), (0, 1));
         let (queue, _) = open(scratch.path(), max);
         assert_eq!((queue.len(), queue.next()), (0, next));
+    }
+
+    /// Events that the books lack are in no other place.
+    #[test]
+    fn what_the_books_lack_stays_though_it_is_delivered() {
+        let scratch = Scratch::new("queue-kept");
+        let max = 8 * 64 * 1024;
+        let (mut queue, _) = open(scratch.path(), max);
+        for next in (1..10_000).step_by(50) {
+            append(&mut queue, next..next + 50);
+        }
+        let last = queue.next() - 1;
+        assert!(queue.segments.len() > 3);
+        queue.deliver(last, Some(4000)).expect("it can be written");
+        let (mut queue, kept) = open(scratch.path(), max);
+        assert!(kept[0] <= 4000 && kept[0] > 1, "{}", kept[0]);
+        assert_eq!(queue.len(), 0);
+        queue.deliver(last, None).expect("it can be written");
+        assert_eq!(queue.segments.len(), 1);
     }
 
     #[test]
@@ -459,7 +515,7 @@ mod tests {
         let (mut queue, _) = open(scratch.path(), 1 << 20);
         append(&mut queue, 1..10);
         for position in 1..5 {
-            queue.deliver(position).expect("it can be written");
+            queue.deliver(position, None).expect("it can be written");
         }
         drop(queue);
         let path = scratch.path().join("cursor");

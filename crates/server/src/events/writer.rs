@@ -14,7 +14,7 @@ use tautline_hub::Entropy;
 use tokio::sync::{mpsc, oneshot};
 
 use super::books::Books;
-use super::dead::{Dead, DeadEvent};
+use super::dead::{Dead, DeadEvent, DeadPage, Which};
 use super::delivery::{Decision, Delivery, Outcome};
 use super::event::Event;
 use super::ledger::Ledger;
@@ -31,11 +31,13 @@ pub(super) enum Command {
         done: oneshot::Sender<bool>,
     },
     Dead {
+        which: Which,
+        from: u64,
         most: usize,
-        done: oneshot::Sender<Vec<DeadEvent>>,
+        done: oneshot::Sender<DeadPage>,
     },
     Settle {
-        ids: Vec<String>,
+        which: Which,
         again: bool,
         done: oneshot::Sender<io::Result<usize>>,
     },
@@ -65,6 +67,8 @@ pub(super) struct Writer {
     flush: Option<(Duration, oneshot::Sender<bool>)>,
     numbers: EventNumbers,
     told: Option<Duration>,
+    /// When it was last told that nothing can be written; `None` if it can.
+    blocked: Option<Duration>,
     is_full: bool,
     /// Held for as long as the directory is in use.
     _lock: File,
@@ -139,6 +143,7 @@ impl Writer {
             flush: None,
             numbers: EventNumbers::default(),
             told: None,
+            blocked: None,
             is_full: false,
             _lock: file,
         })
@@ -157,6 +162,7 @@ impl Writer {
             let now = shared.now();
             let more = self.write(&shared, now);
             self.sync_if_due(now);
+            self.dead.tidy();
             if sending.is_none() {
                 sending = self.next_batch(now);
             }
@@ -220,8 +226,14 @@ impl Writer {
         }
         if let Err(error) = self.write_down() {
             self.retry_write = now + RETRY_WRITE;
-            self.tell(now, &format!("events can't be written down: {error}"));
+            self.write_failed(now, &error);
             return false;
+        }
+        if self.blocked.take().is_some() {
+            tracing::info!(
+                queued = self.queue.len(),
+                "events can be written down again; nothing of what was waiting is lost"
+            );
         }
         self.ripe.get_or_insert(now + self.settings.batch_time);
         self.sync_at
@@ -251,6 +263,21 @@ impl Writer {
         self.books.append(&self.unbooked)?;
         self.unbooked.clear();
         Ok(())
+    }
+
+    /// What can't be written stays in memory, and is tried again.
+    fn write_failed(&mut self, now: Duration, error: &io::Error) {
+        self.numbers.write_failures += 1;
+        let is_told = |told: Duration| now.saturating_sub(told) < TELL_EVERY;
+        if self.blocked.is_some_and(is_told) {
+            return;
+        }
+        self.blocked = Some(now);
+        let directory = self.settings.directory.display();
+        tracing::error!(
+            %error, %directory, waiting = self.unwritten.len(),
+            "events can't be written down: they wait in memory until they can"
+        );
     }
 
     fn sync_if_due(&mut self, now: Duration) {
@@ -330,18 +357,22 @@ impl Writer {
             }
             Decision::Bury(error) => {
                 if let Err(error) = self.bury(count, &error) {
+                    // Otherwise the backend would be asked again and again what it has answered.
+                    self.delivery.postpone(now + RETRY_WRITE);
                     self.ripe = Some(now);
-                    self.tell(now, &format!("dead letters can't be written down: {error}"));
+                    self.write_failed(now, &error);
                     return;
                 }
                 self.numbers.buried += count as u64;
             }
         }
-        if self.queue.would_remove(last) {
-            // What the books lack may not be gone from the queue.
+        // What the books lack may not be gone from the queue.
+        let keep = self.unbooked.iter().map(|(position, _)| *position);
+        let keep = keep.filter(|position| *position > 0).min();
+        if self.queue.would_remove(last, keep) {
             self.sync();
         }
-        if let Err(error) = self.queue.deliver(last) {
+        if let Err(error) = self.queue.deliver(last, keep) {
             self.tell(now, &format!("what is delivered can't be noted: {error}"));
         }
         if self.queue.len() > 0 {
@@ -351,18 +382,14 @@ impl Writer {
 
     fn bury(&mut self, count: usize, error: &str) -> io::Result<()> {
         let head = self.queue.head(count, usize::MAX)?;
-        let events: Vec<_> = head
-            .iter()
-            .filter_map(|record| serde_json::from_slice(&record.json).ok())
-            .collect();
-        for event in events {
-            self.dead.add(DeadEvent {
-                failed: unix_millis(),
-                error: error.to_owned(),
-                event,
-            })?;
-        }
-        Ok(())
+        let events = head.iter();
+        let events = events.filter_map(|record| serde_json::from_slice(&record.json).ok());
+        let letters = events.map(|event| DeadEvent {
+            failed: unix_millis(),
+            error: error.to_owned(),
+            event,
+        });
+        self.dead.add(letters.collect())
     }
 
     fn obey(&mut self, shared: &Shared, command: Command) {
@@ -375,28 +402,35 @@ impl Writer {
                 let left = deadline.saturating_duration_since(Instant::now());
                 self.flush = Some((now + left, done));
             }
-            Command::Dead { most, done } => drop(done.send(self.dead.list(most))),
-            Command::Settle { ids, again, done } => {
-                drop(done.send(self.settle_dead(shared, &ids, again)));
+            Command::Dead {
+                which,
+                from,
+                most,
+                done,
+            } => drop(done.send(self.dead.page(&which, from, most))),
+            Command::Settle { which, again, done } => {
+                drop(done.send(self.settle_dead(shared, &which, again)));
             }
         }
     }
 
-    fn settle_dead(&mut self, shared: &Shared, ids: &[String], again: bool) -> io::Result<usize> {
-        if again {
-            let mut queued = Vec::new();
-            for mut event in self.dead.find(ids) {
-                event.redelivered = true;
-                queued.push((event.time, serde_json::to_vec(&event)?));
-            }
-            let bytes: usize = queued.iter().map(|(_, json)| json.len() + 32).sum();
-            if !self.queue.has_room(bytes) {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-            self.queue.append(&queued)?;
-            self.ripe = Some(shared.now());
+    fn settle_dead(&mut self, shared: &Shared, which: &Which, again: bool) -> io::Result<usize> {
+        if !again {
+            return self.dead.remove(which);
         }
-        self.dead.remove(ids)
+        let mut queued = Vec::new();
+        for mut event in self.dead.find(which) {
+            event.redelivered = true;
+            queued.push((event.time, serde_json::to_vec(&event)?));
+        }
+        let bytes: usize = queued.iter().map(|(_, json)| json.len() + 32).sum();
+        if !self.queue.has_room(bytes) {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        self.queue.append(&queued)?;
+        self.ripe = Some(shared.now());
+        // From here on the queue has them, whatever becomes of the list.
+        Ok(self.dead.forget(which))
     }
 
     /// Answers who waits for the end, if it has come.
@@ -430,12 +464,14 @@ impl Writer {
         let of_ledger = lock(&shared.ledger).next_deadline();
         let batch = self.ripe.map(|ripe| ripe.max(self.delivery.not_before()));
         let is_blocked = !self.unwritten.is_empty() || !self.unbooked.is_empty();
+        let tidy = self.dead.is_stale().then(|| shared.now() + RETRY_WRITE);
         let flush = self.flush.as_ref().map(|(deadline, _)| *deadline);
         [
             of_ledger,
             self.sync_at,
             batch.filter(|_| !is_sending && self.queue.len() > 0),
             is_blocked.then_some(self.retry_write),
+            tidy,
             flush,
         ]
         .into_iter()
@@ -452,6 +488,7 @@ impl Writer {
             bytes: self.queue.bytes() + self.books.bytes(),
             dead: self.dead.len() as u64,
             lag: Duration::from_millis(lag),
+            blocked: self.blocked.is_some(),
             ..self.numbers
         };
         *lock(&shared.numbers) = self.numbers;

@@ -469,6 +469,29 @@ pub const METRICS: &[Metric] = &[
         },
     },
     Metric {
+        name: "events_write_failures_total",
+        kind: "counter",
+        labels: &[],
+        help: "Attempts to write events down that the disk had no room for, or would not take. They wait in memory and \
+               are tried again.",
+        write: |all, out| {
+            if let Some(events) = &all.events {
+                out.number(events.write_failures);
+            }
+        },
+    },
+    Metric {
+        name: "events_blocked",
+        kind: "gauge",
+        labels: &[],
+        help: "1 while events can't be written down, and 0 otherwise.",
+        write: |all, out| {
+            if let Some(events) = &all.events {
+                out.number(u64::from(events.blocked));
+            }
+        },
+    },
+    Metric {
         name: "events_buried_total",
         kind: "counter",
         labels: &[],

@@ -15,11 +15,13 @@ use tautline_protocol::message::{
 };
 
 use super::Settings;
+use super::api::dead;
 use super::line::HttpLine;
 use super::metrics::{CallCounters, Snapshot};
 use super::respond::ReplyBody;
 use crate::http::RequestBody;
 
+use crate::events::{DeadPage, Which};
 use crate::glob::Glob;
 use crate::reload::{ReloadError, Reloaded};
 use crate::trace::{TraceBody, TraceRequest};
@@ -107,6 +109,28 @@ pub trait Node: 'static {
     /// Has the node read its configuration again.
     fn reload(&self) -> impl Future<Output = Result<Reloaded, ReloadError>> {
         std::future::ready(Err(ReloadError::NoFile))
+    }
+
+    /// Some of the events that the application's backend would not have, the oldest first: `most` at the most, from a
+    /// place on that the page before has named. Without events, 108.
+    fn dead_events(
+        &self,
+        which: Which,
+        from: u64,
+        most: usize,
+    ) -> impl Future<Output = Result<DeadPage, Error>> {
+        drop((which, from, most));
+        std::future::ready(Err(dead::not_available()))
+    }
+
+    /// Sends them again, or drops them, and tells how many that were. Without events, 108.
+    fn settle_dead_events(
+        &self,
+        which: Which,
+        again: bool,
+    ) -> impl Future<Output = Result<usize, Error>> {
+        drop((which, again));
+        std::future::ready(Err(dead::not_available()))
     }
 
     /// What the node has counted.

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod dead;
+#[cfg(target_os = "linux")]
+mod full;
 #[path = "../support/process.rs"]
 mod process;
 mod receiver;

@@ -42,10 +42,18 @@ impl Server {
 
     /// `tautline serve` with this configuration, on a free port.
     pub(crate) fn serve(name: &str, config: &str) -> Self {
+        Self::serve_by(&[], name, config)
+    }
+
+    /// The same, started by another program: its name and its arguments.
+    pub(crate) fn serve_by(starter: &[&str], name: &str, config: &str) -> Self {
         let path =
             std::env::temp_dir().join(format!("tautline-{name}-{}.toml", std::process::id()));
         std::fs::write(&path, format!("{LISTEN}{config}")).expect("a temporary file");
-        let mut process = Command::new(env!("CARGO_BIN_EXE_tautline"))
+        let server = [env!("CARGO_BIN_EXE_tautline")];
+        let mut command = starter.iter().chain(&server);
+        let mut process = Command::new(command.next().expect("there is one"))
+            .args(command)
             .args(["serve", "--config"])
             .arg(&path)
             .stdin(Stdio::null())

@@ -100,6 +100,13 @@ pub(in crate::cli) enum ClientCommand {
     /// End connections: all of a user, or one of them
     Disconnect(DisconnectArgs),
 
+    /// Look after events that the application's backend would not have
+    #[command(after_help = EVENTS_AFTER_HELP)]
+    Events {
+        #[command(subcommand)]
+        command: EventsCommand,
+    },
+
     /// Tell what the server carries
     Info {
         #[command(flatten)]
@@ -224,6 +231,61 @@ pub(in crate::cli) struct TraceArgs {
     /// End after so many seconds
     #[arg(long, value_name = "NUMBER", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(super) seconds: u64,
+    #[command(flatten)]
+    pub(super) api: ApiArgs,
+}
+
+const EVENTS_AFTER_HELP: &str = "\
+Examples:
+  tautline events list
+  tautline events show 9f86d081884c7d65-41
+  tautline events retry 9f86d081884c7d65-41
+  tautline events retry --all
+  tautline events list --json | jq -r '.events[].event.id'";
+
+/// What can be done about dead letters.
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum EventsCommand {
+    /// List them, the oldest first
+    List {
+        /// How many at the most, up to 1000
+        #[arg(long, value_name = "NUMBER", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+        /// Begin where a page before has ended
+        #[arg(long, value_name = "CURSOR")]
+        cursor: Option<String>,
+        #[command(flatten)]
+        api: ApiArgs,
+    },
+
+    /// Show them as they were posted, and why they were not taken
+    Show {
+        /// Their ids
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
+        #[command(flatten)]
+        api: ApiArgs,
+    },
+
+    /// Send them again
+    Retry(SettleArgs),
+
+    /// Throw them away
+    Drop(SettleArgs),
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct SettleArgs {
+    /// Their ids
+    #[arg(
+        value_name = "ID",
+        required_unless_present = "all",
+        conflicts_with = "all"
+    )]
+    pub(super) ids: Vec<String>,
+    /// All there are
+    #[arg(long)]
+    pub(super) all: bool,
     #[command(flatten)]
     pub(super) api: ApiArgs,
 }

@@ -1,11 +1,12 @@
 //! The commands that ask a running server: `publish`, `subscribe`, `presence`, `history`,
-//! `channels`, `trace`, `disconnect`, `info` and `config reload`; and `lab`, which brings one of its own.
+//! `channels`, `trace`, `disconnect`, `events`, `info` and `config reload`; and `lab`, which brings one of its own.
 //!
 //! They are clients like any other: of the HTTP API, but for `subscribe`, which speaks the client
 //! protocol over a WebSocket. A person at a terminal is shown text, a program JSON, a line each.
 
 pub(super) mod args;
 pub(super) mod call;
+mod events;
 mod lab;
 pub(super) mod show;
 mod subscribe;
@@ -44,6 +45,7 @@ pub(super) fn run(command: &ClientCommand) -> Result<(), CliError> {
             }
             ClientCommand::Trace(args) => trace::run(args).await,
             ClientCommand::Disconnect(args) => disconnect(args).await,
+            ClientCommand::Events { command } => events::run(command).await,
             ClientCommand::Info { api } => {
                 let result = call(api, "info", &json!({})).await?;
                 show::result::<Info>(Reader::of(&api.server), &result)

@@ -45,8 +45,14 @@ impl Audit {
     /// A command is executed that changes what others have.
     pub(super) fn executed(&self, key: &str, command: &Command) {
         let method = command.method();
-        let is_administrative =
-            command.target().is_some() || matches!(method, Method::HistoryRemove | Method::Reload);
+        let is_administrative = command.target().is_some()
+            || matches!(
+                method,
+                Method::HistoryRemove
+                    | Method::DeadEventsDrop
+                    | Method::DeadEventsRetry
+                    | Method::Reload
+            );
         if !is_administrative {
             return;
         }

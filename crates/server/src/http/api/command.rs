@@ -6,9 +6,11 @@ use tautline_protocol::message::{Disconnect, Unsubscribe};
 
 use super::ApiLimits;
 use super::control;
+use super::dead;
 use super::error::Failure;
 use super::method::Method;
 use super::params;
+use crate::events::Which;
 use crate::glob::Glob;
 use crate::http::node::{History, Presence, Publish};
 
@@ -22,6 +24,11 @@ pub(super) enum Command {
     },
     Channels {
         pattern: Option<Glob>,
+    },
+    DeadEvents {
+        which: Which,
+        from: u64,
+        limit: usize,
     },
     Disconnect {
         target: Target,
@@ -47,6 +54,11 @@ pub(super) enum Command {
         method: String,
         params: Bytes,
     },
+    /// Sends them again, or drops them.
+    SettleDeadEvents {
+        which: Which,
+        again: bool,
+    },
     Subscribe {
         target: Target,
         request: ApiSubscribe,
@@ -67,6 +79,9 @@ impl Command {
             }
             Method::Broadcast => params::broadcast(body, limits)?,
             Method::Channels => control::channels(body)?,
+            Method::DeadEvents => dead::list(body)?,
+            Method::DeadEventsDrop => dead::settle(body, false)?,
+            Method::DeadEventsRetry => dead::settle(body, true)?,
             Method::Disconnect => control::disconnect(body)?,
             Method::History => Self::History(params::history(body)?),
             Method::HistoryRemove => Self::HistoryRemove(params::channel(body)?),
@@ -89,6 +104,7 @@ impl Command {
         match self {
             Self::Broadcast { .. } => Method::Broadcast,
             Self::Channels { .. } => Method::Channels,
+            Self::DeadEvents { .. } => Method::DeadEvents,
             Self::Disconnect { .. } => Method::Disconnect,
             Self::History(_) => Method::History,
             Self::HistoryRemove(_) => Method::HistoryRemove,
@@ -99,6 +115,8 @@ impl Command {
             Self::Refresh { .. } => Method::Refresh,
             Self::Reload => Method::Reload,
             Self::Rpc { .. } => Method::Rpc,
+            Self::SettleDeadEvents { again: true, .. } => Method::DeadEventsRetry,
+            Self::SettleDeadEvents { again: false, .. } => Method::DeadEventsDrop,
             Self::Subscribe { .. } => Method::Subscribe,
             Self::Unsubscribe { .. } => Method::Unsubscribe,
         }
@@ -116,11 +134,13 @@ impl Command {
             Self::Subscribe { request, .. } => Some(&request.channel),
             Self::Broadcast { .. }
             | Self::Channels { .. }
+            | Self::DeadEvents { .. }
             | Self::Disconnect { .. }
             | Self::Info
             | Self::Refresh { .. }
             | Self::Reload
-            | Self::Rpc { .. } => None,
+            | Self::Rpc { .. }
+            | Self::SettleDeadEvents { .. } => None,
         }
     }
 

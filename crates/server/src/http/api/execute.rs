@@ -16,6 +16,7 @@ use tautline_protocol::message::{
 use super::ApiLimits;
 use super::audit::Audit;
 use super::command::Command;
+use super::dead;
 use super::error::{explained, write_error};
 use super::join::join_all;
 use super::key::ApiKey;
@@ -70,6 +71,9 @@ async fn execute_uncounted<N: Node>(
             let channels = node.channels(pattern).await?;
             channels_json(channels, caller)
         }
+        Command::DeadEvents { which, from, limit } => {
+            dead::page(&node.dead_events(which, from, limit).await?)
+        }
         Command::Disconnect {
             target,
             spared,
@@ -104,6 +108,10 @@ async fn execute_uncounted<N: Node>(
             let data = node.rpc(method, params).await?;
             let result = tautline_protocol::message::RpcResult { data };
             Ok(protocol_result(&ProtocolResult::Rpc(result)))
+        }
+        Command::SettleDeadEvents { which, again } => {
+            let count = node.settle_dead_events(which, again).await?;
+            json(&CountResult { count })
         }
         Command::Subscribe { target, request } => done(node.subscribe(target, request).await),
         Command::Unsubscribe {
@@ -241,6 +249,11 @@ struct PositionView<'a> {
 #[derive(Serialize)]
 struct ChannelsResult<'a> {
     channels: BTreeMap<&'a str, ChannelView>,
+}
+
+#[derive(Serialize)]
+struct CountResult {
+    count: usize,
 }
 
 #[derive(Serialize)]

@@ -131,7 +131,8 @@ impl Scope {
             (None, Some(_)) => is_about_channels,
             (None, None) => true,
         };
-        if !is_allowed {
+        // Whoever is for some channels only doesn't get to see what has happened in others.
+        if !is_allowed || method.is_about_events() && self.channels.is_some() {
             return Err(ScopeError::Method(method));
         }
         command
@@ -301,7 +302,11 @@ mod tests {
             channels: patterns(),
         };
         let methods = Scope {
-            methods: Some(vec![Method::Disconnect, Method::Presence]),
+            methods: Some(vec![
+                Method::Disconnect,
+                Method::Presence,
+                Method::DeadEvents,
+            ]),
             channels: patterns(),
         };
         let limits = super::super::ApiLimits::default();
@@ -326,6 +331,8 @@ mod tests {
             (Method::Refresh, "{}", false, false),
             (Method::Info, "{}", false, false),
             (Method::Reload, "{}", false, false),
+            (Method::DeadEvents, "{}", false, false),
+            (Method::DeadEventsDrop, r#"{"all":true}"#, false, false),
             (Method::Rpc, r#"{"method":"m"}"#, false, false),
             // Looked at one by one.
             (

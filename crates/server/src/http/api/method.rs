@@ -12,6 +12,12 @@ pub enum Method {
     Broadcast,
     /// The channels with subscribers.
     Channels,
+    /// Events that the application's backend would not have.
+    DeadEvents,
+    /// Throw some of them away.
+    DeadEventsDrop,
+    /// Send some of them again.
+    DeadEventsRetry,
     /// End connections.
     Disconnect,
     /// A page of a channel's history.
@@ -42,10 +48,13 @@ pub enum Method {
 
 impl Method {
     /// All of them, in the order of their names.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::Batch,
         Self::Broadcast,
         Self::Channels,
+        Self::DeadEvents,
+        Self::DeadEventsDrop,
+        Self::DeadEventsRetry,
         Self::Disconnect,
         Self::History,
         Self::HistoryRemove,
@@ -67,6 +76,9 @@ impl Method {
             Self::Batch => "batch",
             Self::Broadcast => "broadcast",
             Self::Channels => "channels",
+            Self::DeadEvents => "dead_events",
+            Self::DeadEventsDrop => "dead_events_drop",
+            Self::DeadEventsRetry => "dead_events_retry",
             Self::Disconnect => "disconnect",
             Self::History => "history",
             Self::HistoryRemove => "history_remove",
@@ -86,6 +98,14 @@ impl Method {
     /// The method of that name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|method| method.name() == name)
+    }
+
+    /// Whether it is about what has happened to anybody, in whatever channel.
+    pub(super) const fn is_about_events(self) -> bool {
+        matches!(
+            self,
+            Self::DeadEvents | Self::DeadEventsDrop | Self::DeadEventsRetry
+        )
     }
 
     /// All names, for a person.

@@ -11,6 +11,7 @@
 //! - `command`: the method with its parameters, read by `params` and `control`; `batch`: several of
 //!   them, and what old client libraries send to `/api`;
 //! - `execute`: doing it, and writing the result; `error`: writing why not;
+//! - `dead`: events that the backend would not have;
 //! - `trace`: the one method whose answer goes on;
 //! - `audit`: log lines about what an operator may want to know afterwards.
 //!
@@ -20,6 +21,7 @@ mod audit;
 mod batch;
 mod command;
 mod control;
+pub(crate) mod dead;
 mod error;
 mod execute;
 mod join;

@@ -43,6 +43,9 @@ mod tests {
             Method::Batch => "Execute several commands in one call",
             Method::Broadcast => "Publish the same into several channels",
             Method::Channels => "List the channels with subscribers",
+            Method::DeadEvents => "List the events that the application's backend would not have",
+            Method::DeadEventsDrop => "Throw some of those events away",
+            Method::DeadEventsRetry => "Send some of those events again",
             Method::Disconnect => "End connections of a user",
             Method::History => "Read what a channel keeps",
             Method::HistoryRemove => "Drop what a channel keeps; its position goes on",
@@ -93,6 +96,19 @@ mod tests {
             Method::Channels => {
                 let channel = object(json!({"num_clients": count}), &["num_clients"]);
                 object(json!({"channels": named(channel)}), &["channels"])
+            }
+            Method::DeadEvents => {
+                let text = json!({"type": "string"});
+                let event = json!({"type": "object"});
+                let properties = json!({"failed": count, "error": text, "event": event});
+                let letter = object(properties, &["failed", "error", "event"]);
+                let properties = json!({
+                    "events": {"type": "array", "items": letter}, "total": count, "next": text,
+                });
+                object(properties, &["events", "total"])
+            }
+            Method::DeadEventsDrop | Method::DeadEventsRetry => {
+                object(json!({"count": count}), &["count"])
             }
             Method::History => {
                 let publications = json!({"type": "array", "items": reference("Publication")});

@@ -336,6 +336,7 @@ pub(super) fn schema(method: super::method::Method) -> schemars::Schema {
         Method::HistoryRemove | Method::PresenceStats => schema_for!(ChannelParams),
         Method::Batch => super::batch::schema(),
         Method::Info | Method::Reload => schema_for!(NoParams),
+        other if other.is_about_events() => super::dead::schema(other),
         other => super::control::schema(other),
     }
 }
