@@ -98,7 +98,7 @@ pub use config::HubConfig;
 pub use entropy::Entropy;
 pub use hub::{
     ApiHistory, ApiPresence, ApiPublish, ApiRefresh, ApiSubscribe, Frame, Hub, HubCounters,
-    HubStats, PresenceList, PublishOutcome, SessionId, Target, Transport,
+    HubStats, Pings, PresenceList, PublishOutcome, SessionId, Target, Transport,
 };
 pub use outbox::{Outbox, SessionAddress};
 pub use time::Now;

@@ -48,6 +48,13 @@ pub trait Outbox {
     /// Queues a message for one session and returns the bytes now waiting to be written to it.
     fn send(&mut self, to: SessionId, message: &[u8]) -> usize;
 
+    /// Queues a ping of the transport's own for a session and returns the bytes now waiting to be written to
+    /// it. Called for those sessions only whose transport has such
+    /// ([`Pings::Transport`](crate::Pings::Transport), [`Pings::OneWayAndTransport`](crate::Pings::OneWayAndTransport)).
+    fn ping(&mut self, to: SessionId) -> usize {
+        self.queued(to)
+    }
+
     /// How many bytes wait to be written to a session.
     fn queued(&self, to: SessionId) -> usize;
 

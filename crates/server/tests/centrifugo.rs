@@ -429,7 +429,7 @@ fn chapter() -> String {
          - `recover` is answered whatever was missed, as long as it is kept: `recovery_max_publication_limit` says how much of it comes with the reply, and the rest \
          follows.\n\
          - `connect_code_to_http_response` is one table for both doors, in `[doors]`. Its codes may be of errors or of disconnects.\n\
-         - `?cf_ws_frame_ping_pong=true` changes nothing: whoever tries the WebSocket with a tool that doesn't answer the protocol's pings takes `/ws`.\n\n\
+         - With `?cf_ws_frame_ping_pong=true`, `client.ping_interval` and `client.pong_timeout` count for control frames, too.\n\n\
          ## More\n\n\
          Paid for there, or not there at all: [rates](limits.md) for commands, users, namespaces and channels; `caps` in tokens; channel patterns; \
          `server_tags_filter`; `exclude_publisher`; join and leave of users; readers that can't keep up are parked and not cut off; histories of any \

@@ -15,7 +15,7 @@ use super::ask::Guest;
 use super::channel_name::ChannelName;
 use super::dispatch::{Progress, Refusal};
 use super::liveness::{Heartbeat, Pace};
-use super::sessions::{Conduct, Connected, State};
+use super::sessions::{Conduct, Connected, Pings, State};
 use super::subscribe::{Grant, Plan};
 use super::tokens::{TokenKind, TokenRefusal};
 use super::users::Peers;
@@ -113,18 +113,21 @@ impl Hub {
         let Pace { interval, timeout } = self.paces.get(self.paces.current());
         let first_ping = self.first_ping(now, interval);
         let options = &self.config.client;
-        let pongs = self
-            .sessions
-            .get(id)
-            .is_some_and(|session| session.transport.pongs);
+        let session = self.sessions.get(id);
+        let pings = session.map_or(Pings::OneWay, |session| session.transport.pings);
         let address = out.address(id);
         let result = ConnectResult {
             client: info.client.clone(),
             version: Cow::Borrowed(env!("CARGO_PKG_VERSION")),
             ttl: ttl.filter(|_| !by_server),
             data: identity.data,
-            ping: u32::try_from(interval.as_secs()).unwrap_or(u32::MAX),
-            pong: pongs && first_ping.is_some() && !timeout.is_zero(),
+            // What the transport does is none of the client's business.
+            ping: if pings.are_messages() {
+                u32::try_from(interval.as_secs()).unwrap_or(u32::MAX)
+            } else {
+                0
+            },
+            pong: pings == Pings::Protocol && first_ping.is_some() && !timeout.is_zero(),
             session: address.as_ref().map(|address| address.session.clone()),
             node: address.and_then(|address| address.node),
             time: options

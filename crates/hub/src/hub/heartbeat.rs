@@ -9,7 +9,7 @@ use super::channel_name::ChannelName;
 use super::channels::{ChannelKey, Role, Subscriber};
 use super::dispatch::{Progress, Refusal};
 use super::liveness::{Beat, Flow};
-use super::sessions::{State, Subscription};
+use super::sessions::{Pings, State, Subscription};
 use super::waiting::Pending;
 use super::wheel::{Deadline, Tick};
 use super::{Hub, SessionId, Timer};
@@ -131,11 +131,23 @@ impl Hub {
     }
 
     fn ping<O: Outbox>(&mut self, now: Now, id: SessionId, out: &mut O) {
+        let Some(session) = self.sessions.get(id) else {
+            return;
+        };
+        let pings = session.transport.pings;
         let waited = out.queued(id);
-        self.send(id, &Reply::Ping, out);
-        if let Some(session) = self.sessions.get_mut(id)
-            && session.transport.pongs
-            && let Some(connected) = session.connected_mut()
+        if pings.are_messages() {
+            self.send(id, &Reply::Ping, out);
+        }
+        if pings.are_the_transports() {
+            if self.is_traced() && !pings.are_messages() {
+                self.observe_reply(id, &Reply::Ping, out);
+            }
+            let queued = out.ping(id);
+            self.limit_queue(id, queued);
+        }
+        if pings != Pings::OneWay
+            && let Some(connected) = self.sessions.connected_mut(id)
         {
             let heartbeat = &mut connected.heartbeat;
             let timeout = self.paces.get(heartbeat.pace()).timeout;
@@ -143,12 +155,27 @@ impl Hub {
         }
     }
 
-    /// Each ping allows one pong. What needs no answer must not be answered.
+    /// Each ping allows one pong. What needs no answer, or another one, must not be answered.
     pub(super) fn pong(&mut self, id: SessionId) -> Result<Progress, Refusal> {
-        let connected = self.sessions.connected_mut(id);
+        let pongs = self.sessions.get_mut(id).filter(|session| {
+            let pings = session.transport.pings;
+            pings == Pings::Protocol
+        });
+        let connected = pongs.and_then(|session| session.connected_mut());
         match connected.map(|connected| connected.heartbeat.answered()) {
             Some(true) => Ok(Progress::Done),
             _ => Err(Disconnect::BAD_REQUEST.into()),
+        }
+    }
+
+    /// A session's connection has answered a ping of the transport's own ([`Outbox::ping`]). One that nobody
+    /// asked for does no harm (RFC 6455, section 5.5.3), nor does one of an unknown session.
+    pub fn pong_came(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(id)
+            && session.transport.pings.are_the_transports()
+            && let Some(connected) = session.connected_mut()
+        {
+            connected.heartbeat.answered();
         }
     }
 

@@ -85,7 +85,7 @@ pub(crate) use self::liveness::Pace;
 pub use self::operation::{Operation, OverLimit};
 pub use self::presence::{ApiPresence, PresenceList};
 pub(crate) use self::seats::{SeatRules, Seats};
-pub use self::sessions::Transport;
+pub use self::sessions::{Pings, Transport};
 pub use self::tokens::{RefusedTokens, TokenRefusal};
 pub use crate::outbox::SessionId;
 
@@ -433,6 +433,15 @@ impl Hub {
             .encoding
             .encode_reply(reply, &mut self.scratch);
         let queued = out.send(id, &self.scratch);
+        self.limit_queue(id, queued);
+    }
+
+    /// So many bytes wait for a session now. One that has more than may wait is closed before the current call
+    /// ends.
+    fn limit_queue(&mut self, id: SessionId, queued: usize) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
         if queued > self.config.client.queue_max_size && !session.is_slow {
             session.is_slow = true;
             self.slow.push(id);

@@ -28,9 +28,37 @@ pub struct Transport {
     pub name: &'static str,
     /// How messages are written.
     pub encoding: Encoding,
-    /// Whether the client answers pings. One that can't, or has nobody to think of it, is noticed by
-    /// its connection's end.
-    pub pongs: bool,
+    /// How server and client know of each other that they are there.
+    pub pings: Pings,
+}
+
+/// How server and client know of each other that they are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Pings {
+    /// By the protocol's pings, which the client answers by the protocol's pongs.
+    Protocol,
+    /// By the protocol's pings, and nothing answers them. A client that is gone is noticed by its
+    /// connection's end.
+    OneWay,
+    /// By the transport's own, such as the control frames of WebSockets: sent by
+    /// [`Outbox::ping`](crate::Outbox::ping), answers told to [`Hub::pong_came`](super::Hub::pong_came). The
+    /// protocol's are not used, in neither direction.
+    Transport,
+    /// By both: the protocol's for a client which wants to see them, the transport's to be answered.
+    OneWayAndTransport,
+}
+
+impl Pings {
+    /// Whether the protocol's are sent.
+    pub(crate) fn are_messages(self) -> bool {
+        self != Self::Transport
+    }
+
+    /// Whether the transport's are sent.
+    pub(crate) fn are_the_transports(self) -> bool {
+        matches!(self, Self::Transport | Self::OneWayAndTransport)
+    }
 }
 
 impl Transport {
@@ -39,16 +67,19 @@ impl Transport {
         Self {
             name,
             encoding,
-            pongs: true,
+            pings: Pings::Protocol,
         }
     }
 
     /// A transport by which clients listen, and answer no pings.
     pub fn one_way(name: &'static str, encoding: Encoding) -> Self {
-        Self {
-            pongs: false,
-            ..Self::new(name, encoding)
-        }
+        Self::new(name, encoding).with_pings(Pings::OneWay)
+    }
+
+    /// The same with other pings.
+    #[must_use]
+    pub fn with_pings(self, pings: Pings) -> Self {
+        Self { pings, ..self }
     }
 }
 

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tautline_hub::config::ClientOptions;
 use tautline_hub::engine::testkit::DelayOptions;
+use tautline_hub::{Pings, Transport};
+use tautline_protocol::Encoding;
 
-use crate::support::{Setup, World, sign_claims};
+use crate::support::{Client, Setup, World, sign_claims};
 
 #[test]
 fn pings_come_at_a_random_time_first_and_then_regularly() {
@@ -121,6 +123,94 @@ fn pings_and_pongs_can_be_turned_off() {
     world.seconds(1000);
     assert!((38..=40).contains(&world.heard(client).len()));
     assert_eq!(world.closed(client), None);
+}
+
+/// Connected over something that has pings of its own.
+fn connect_through(world: &mut World, pings: Pings) -> (Client, Value) {
+    let transport = Transport::new("frames", Encoding::Json).with_pings(pings);
+    let client = world.open_through(0, transport);
+    let heard = world.tell(client, json!({"id": 1, "connect": {}}));
+    (client, heard[0]["connect"].clone())
+}
+
+/// Lets half a minute pass at most, until one more ping of the transport's has come.
+fn next_ping(world: &mut World, client: Client) {
+    let pings = |world: &World| world.workers[0].out.pings.get(&client.id).copied();
+    let before = pings(world);
+    for _ in 0..300 {
+        world.pass(Duration::from_millis(100));
+        assert_eq!(world.closed(client), None);
+        if pings(world) != before {
+            return;
+        }
+    }
+    panic!("no ping");
+}
+
+#[test]
+fn a_transport_may_have_pings_of_its_own() {
+    for (pings, are_seen) in [(Pings::Transport, false), (Pings::OneWayAndTransport, true)] {
+        let mut world = World::new();
+        let (client, result) = connect_through(&mut world, pings);
+        let seen = if are_seen { json!(25) } else { Value::Null };
+        assert_eq!(result["ping"], seen, "{result}");
+        assert!(result["pong"].is_null(), "{result}");
+        for _ in 0..5 {
+            next_ping(&mut world, client);
+            let heard = world.heard(client);
+            let expected = if are_seen { vec![json!({})] } else { vec![] };
+            assert_eq!(heard, expected, "{pings:?}");
+            world.pass(Duration::from_secs(7));
+            world.workers[0].hub.pong_came(client.id);
+            // One more is none too many (RFC 6455, section 5.5.3).
+            world.workers[0].hub.pong_came(client.id);
+        }
+        next_ping(&mut world, client);
+        world.pass(Duration::from_millis(7_900));
+        assert_eq!(world.closed(client), None);
+        world.pass(Duration::from_millis(300));
+        assert_eq!(world.closed(client), Some((3012, true)));
+        // That was its last word, and the session is gone.
+        world.workers[0].hub.pong_came(client.id);
+    }
+}
+
+#[test]
+fn what_the_transport_asks_is_not_answered_by_the_protocol_nor_the_other_way_round() {
+    for pings in [Pings::Transport, Pings::OneWayAndTransport] {
+        let mut world = World::new();
+        let (client, _) = connect_through(&mut world, pings);
+        next_ping(&mut world, client);
+        world.heard(client);
+        world.send(client, "{}");
+        assert_eq!(world.closed(client), Some((3501, true)), "{pings:?}");
+    }
+    let mut world = World::new();
+    let client = world.connect(0);
+    world.seconds(25);
+    assert_eq!(world.heard(client), [json!({})]);
+    assert_eq!(world.workers[0].out.pings.len(), 0);
+    world.workers[0].hub.pong_came(client.id);
+    world.seconds(9);
+    assert_eq!(world.closed(client), Some((3012, true)));
+}
+
+#[test]
+fn the_transports_pings_have_their_turn_in_the_queue_too() {
+    let mut world = World::new();
+    let (client, _) = connect_through(&mut world, Pings::Transport);
+    world.workers[0].out.stall(client.id, 100_000);
+    next_ping(&mut world, client);
+    // It reads, slowly, what was before the ping.
+    for _ in 0..20 {
+        world.seconds(1);
+        let stalled = world.workers[0].out.stalled.get_mut(&client.id);
+        *stalled.unwrap() -= 5_000;
+        assert_eq!(world.closed(client), None);
+    }
+    // Then nothing more, the ping included.
+    world.seconds(17);
+    assert_eq!(world.closed(client), Some((3012, true)));
 }
 
 #[test]

@@ -64,6 +64,8 @@ pub(crate) struct Recorder {
     pub(crate) asked: BTreeSet<SessionId>,
     /// All that was ever queued, in bytes.
     sent: BTreeMap<SessionId, u64>,
+    /// How many pings of the transport's own.
+    pub(crate) pings: BTreeMap<SessionId, usize>,
 }
 
 impl Recorder {
@@ -73,8 +75,18 @@ impl Recorder {
             "a message for a session that is closed"
         );
         let length = message.len();
-        *self.sent.entry(to).or_default() += length as u64;
         self.messages.entry(to).or_default().push(message);
+        self.queue(to, length)
+    }
+
+    /// The connection takes nothing any more, with so much before it.
+    pub(crate) fn stall(&mut self, to: SessionId, waiting: usize) {
+        *self.sent.entry(to).or_default() += waiting as u64;
+        self.stalled.insert(to, waiting);
+    }
+
+    fn queue(&mut self, to: SessionId, length: usize) -> usize {
+        *self.sent.entry(to).or_default() += length as u64;
         self.stalled.get_mut(&to).map_or(length, |waiting| {
             *waiting += length;
             *waiting
@@ -96,6 +108,15 @@ impl Outbox for Recorder {
 
     fn send(&mut self, to: SessionId, message: &[u8]) -> usize {
         self.record(to, message.into())
+    }
+
+    fn ping(&mut self, to: SessionId) -> usize {
+        assert!(
+            !self.closed.contains_key(&to),
+            "a ping for a session that is closed"
+        );
+        *self.pings.entry(to).or_default() += 1;
+        self.queue(to, 2)
     }
 
     fn queued(&self, to: SessionId) -> usize {
@@ -287,7 +308,10 @@ impl World {
     }
 
     pub(crate) fn open_with(&mut self, worker: usize, encoding: Encoding) -> Client {
-        let transport = Transport::new("test", encoding);
+        self.open_through(worker, Transport::new("test", encoding))
+    }
+
+    pub(crate) fn open_through(&mut self, worker: usize, transport: Transport) -> Client {
         let id = self.workers[worker].hub.open(self.now, transport);
         Client { worker, id }
     }

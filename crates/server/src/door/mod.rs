@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use tautline_hub::Pings;
 use tautline_protocol::Encoding;
 use tautline_websocket::conn::scratch;
 use tautline_websocket::proto::Limits;
@@ -161,7 +162,13 @@ impl WebSocketPolicy {
         } else {
             Encoding::Json
         };
-        (opening.accept(subprotocol), Manner::protocol(encoding))
+        let pings = if query.is_some_and(asks_for_frame_pings) {
+            Pings::Transport
+        } else {
+            Pings::Protocol
+        };
+        let manner = Manner::protocol(encoding, pings);
+        (opening.accept(subprotocol), manner)
     }
 
     /// The same for a request that an HTTP library has read; `None` when it doesn't ask for a
@@ -196,6 +203,12 @@ fn asks_for_protobuf(query: &str) -> bool {
     query
         .split('&')
         .any(|parameter| matches!(parameter, "format=protobuf" | "cf_protocol=protobuf"))
+}
+
+/// Whether pings and pongs are to be control frames: for tools which answer these by themselves.
+fn asks_for_frame_pings(query: &str) -> bool {
+    let mut parameters = query.split('&');
+    parameters.any(|parameter| parameter == "cf_ws_frame_ping_pong=true")
 }
 
 /// A connection that is a WebSocket now.

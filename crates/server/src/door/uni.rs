@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tautline_hub::Transport;
+use tautline_hub::{Pings, Transport};
 use tautline_protocol::message::Push;
 use tautline_protocol::{Disconnect, Encoding, ErrorCode, json};
 use tautline_websocket::proto::handshake::{Acceptance, Opening, Refusal};
@@ -211,7 +211,8 @@ pub(super) fn accept(
     let connect = query.first("cf_connect").map(connect_command);
     let connect = connect.transpose().map_err(bad)?;
     let manner = Manner {
-        transport: Transport::one_way("uni_websocket", Encoding::Json),
+        transport: Transport::one_way("uni_websocket", Encoding::Json)
+            .with_pings(Pings::OneWayAndTransport),
         voice: Some(Box::new(Uni::of_socket(Arc::clone(rules)))),
         ear: Some(Box::new(if connect.is_some() {
             Ear::Deaf

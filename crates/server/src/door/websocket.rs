@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tautline_hub::{Frame, SessionId, Transport};
+use tautline_hub::{Frame, Pings, SessionId, Transport};
 use tautline_protocol::{Disconnect, Encoding};
 use tautline_websocket::conn::scratch;
 use tautline_websocket::proto::{CloseCode, Connection, Event, MAX_REASON, Role};
@@ -53,10 +53,11 @@ pub(crate) struct Manner {
 }
 
 impl Manner {
-    /// For SDKs.
-    pub(crate) fn protocol(encoding: Encoding) -> Self {
+    /// For SDKs, and for whoever tries the protocol with a tool that knows WebSockets only, and answers
+    /// their own `pings`.
+    pub(crate) fn protocol(encoding: Encoding, pings: Pings) -> Self {
         Self {
-            transport: Transport::new("websocket", encoding),
+            transport: Transport::new("websocket", encoding).with_pings(pings),
             voice: None,
             opening: None,
             ear: None,
@@ -239,7 +240,11 @@ impl<'a> Session<'a> {
                     Some(Event::Text(text)) => (text.as_bytes(), Some(text)),
                     Some(Event::Binary(bytes)) => (bytes, None),
                     // The engine has answered.
-                    Some(Event::Ping(_) | Event::Pong(_)) => continue,
+                    Some(Event::Ping(_)) => continue,
+                    Some(Event::Pong(_)) => {
+                        state.hub.pong_came(*id);
+                        continue;
+                    }
                     Some(Event::Close(_) | Event::Failed(_)) | None => break,
                 };
                 // JSON belongs into text frames and Protobuf into binary ones; but what counts is what

@@ -321,6 +321,18 @@ impl Outbox for Connections {
         )
     }
 
+    fn ping(&mut self, to: SessionId) -> usize {
+        self.with(
+            to,
+            |link, _| {
+                frame::write_unmasked(frame::OpCode::Ping, b"", &mut link.queue);
+                None
+            },
+            // Bodies of responses have nothing of the kind.
+            |_, _| None,
+        )
+    }
+
     fn queued(&self, to: SessionId) -> usize {
         match lookup(&self.slots, to) {
             Some(Line::Socket(link)) => link.borrow().queue.len(),

@@ -74,10 +74,10 @@ impl<'a> Speech<'a> {
     /// Nothing, but enough of it that nobody on the way takes the connection for dead.
     pub(crate) fn keep_alive(&mut self) {
         match self.framing {
-            Framing::Text => frame::write_unmasked(frame::OpCode::Ping, b"", &mut *self.out),
             Framing::Lines => self.put(&[b"\n"]),
             Framing::Events => self.put(&[b":\n\n"]),
-            Framing::Lengths | Framing::Apart => {}
+            // WebSockets have pings of their own.
+            Framing::Text | Framing::Lengths | Framing::Apart => {}
         }
     }
 

@@ -613,14 +613,29 @@ fn a_quiet_line_is_kept_alive() {
         "[client]",
         "[client]\nping_interval = \"1s\"\npong_timeout = \"500ms\"",
     );
+    let config = config.replace("500ms", "900ms");
     let server = Server::serve("plain-quiet", &config);
     let mut events = get(&server, "/events?channel=q");
-    let mut socket = socket(&server, "/ws?channel=q");
     for _ in 0..4 {
         let event = events.event().expect("a sign of life");
         assert!(event == ":" || event.starts_with("id: 0,"), "{event}");
     }
+    let mut socket = socket(&server, "/ws?channel=q");
+    socket.pinged();
+    socket.pinged();
     publish(&server, "q", &json!(1));
     assert_eq!(socket.json(), json!(1));
-    assert!(socket.pings > 1, "{}", socket.pings);
+}
+
+#[test]
+fn who_does_not_answer_pings_of_a_socket_is_gone() {
+    let config = WORKERS.replace(
+        "[client]",
+        "[client]\nping_interval = \"1s\"\npong_timeout = \"500ms\"",
+    );
+    let server = Server::serve("plain-silent", &config);
+    let mut socket = socket(&server, "/ws?channel=q");
+    socket.is_silent = true;
+    assert_eq!(socket.closed(), (3012, "no pong".into()));
+    assert_eq!(socket.pings, 1);
 }

@@ -12,6 +12,8 @@ pub(crate) struct Socket {
     received: Vec<u8>,
     /// Control pings that came.
     pub(crate) pings: usize,
+    /// Doesn't answer them.
+    pub(crate) is_silent: bool,
 }
 
 /// What a server says on a WebSocket.
@@ -36,6 +38,7 @@ impl Socket {
             stream,
             received: Vec::new(),
             pings: 0,
+            is_silent: false,
         };
         let end = loop {
             let head = &socket.received;
@@ -61,6 +64,22 @@ impl Socket {
         Err((head[9..12].parse().expect("a status"), body))
     }
 
+    /// Reads until it is pinged, before any message.
+    pub(crate) fn pinged(&mut self) {
+        let (opcode, _) = self.frame();
+        assert_eq!(opcode, 9, "not a ping");
+        self.on_ping();
+    }
+
+    fn on_ping(&mut self) {
+        self.pings += 1;
+        if !self.is_silent {
+            self.stream
+                .write_all(&[0x8a, 0x80, 0, 0, 0, 0])
+                .expect("the server takes a pong");
+        }
+    }
+
     /// The next message, or the Close.
     pub(crate) fn next(&mut self) -> Said {
         loop {
@@ -74,7 +93,7 @@ impl Socket {
                         String::from_utf8(payload[2..].to_vec()).expect("UTF-8"),
                     );
                 }
-                9 => self.pings += 1,
+                9 => self.on_ping(),
                 other => panic!("opcode {other}"),
             }
         }

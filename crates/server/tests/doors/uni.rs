@@ -110,6 +110,27 @@ fn pings_need_no_answer() {
     }
 }
 
+/// A WebSocket's own are sent as well, and have to be answered: whoever is gone would be noticed late.
+#[test]
+fn a_websocket_answers_its_own_pings() {
+    let config = WORKERS.replace(
+        "[client]",
+        "[client]\nping_interval = \"2s\"\npong_timeout = \"1900ms\"",
+    );
+    let server = Server::serve("uni-frame-pings", &config);
+    let path = "/connection/uni_websocket?cf_connect={}";
+    let mut socket = Socket::open(&server, path, "").expect("a socket");
+    let connect = socket.json();
+    assert_eq!(connect["connect"]["ping"], 2, "{connect}");
+    assert!(connect["connect"]["pong"].is_null(), "{connect}");
+    assert_eq!(socket.json(), json!({}));
+    assert_eq!(socket.json(), json!({}));
+    assert_eq!(socket.pings, 1, "the second is behind the message");
+    socket.is_silent = true;
+    assert_eq!(socket.closed(), (3012, "no pong".into()));
+    assert_eq!(socket.pings, 2);
+}
+
 /// What a backend knows of such a connection may be its session alone.
 #[test]
 fn a_backend_finds_a_connection_by_its_session() {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use http::Request;
 use serde_json::{Value, json};
 use tautline_websocket::conn::http2::{Http2Client, Http2Options, Http2Stream};
@@ -158,6 +159,69 @@ async fn every_door_for_websockets_is_there() {
         let target = url(&server, "/connection/websocket");
         let opened = client.open(&target, &options).await.unwrap();
         assert_eq!(opened.subprotocol.as_deref(), Some("centrifuge-protobuf"));
+    })
+    .await;
+}
+
+/// Frame by frame: a library would answer pings by itself.
+#[tokio::test]
+async fn pings_may_be_control_frames() {
+    const PING: &[u8] = b"\x89\x00";
+    const PONG: &[u8] = b"\x8a\x80\0\0\0\0";
+    in_time(async {
+        let config = CONFIG.replace(
+            "[client]",
+            "[client]\nping_interval = \"2s\"\npong_timeout = \"1900ms\"",
+        );
+        let server = Server::serve("http2-frame-pings", &config);
+        let client = Client::connect(&server).await;
+        // An unmasked head, and a mask of zeros: connect{} in JSON and in Protobuf.
+        for (query, connect, first) in [
+            ("", &b"\x81\x95\0\0\0\0{\"id\":1,\"connect\":{}}"[..], 0x81),
+            (
+                "&format=protobuf",
+                b"\x82\x85\0\0\0\0\x04\x08\x01\x22\0",
+                0x82,
+            ),
+        ] {
+            let path = format!("/connection/websocket?cf_ws_frame_ping_pong=true{query}");
+            let request = client
+                .request("CONNECT", &path)
+                .extension(h2::ext::Protocol::from_static("websocket"))
+                .header("sec-websocket-version", "13");
+            let mut requests = client.requests.clone().ready().await.unwrap();
+            let (response, mut sending) = requests
+                .send_request(request.body(()).unwrap(), false)
+                .unwrap();
+            let response = response.await.unwrap();
+            assert_eq!(response.status(), 200);
+            let mut body = response.into_body();
+            sending
+                .send_data(Bytes::from_static(connect), false)
+                .unwrap();
+            let mut came = Vec::new();
+            let mut answered = false;
+            let close = loop {
+                let bytes = body.data().await.unwrap().unwrap();
+                body.flow_control().release_capacity(bytes.len()).unwrap();
+                came.extend_from_slice(&bytes);
+                let pings = came.windows(2).filter(|two| *two == PING).count();
+                if pings == 1 && !answered {
+                    assert_eq!(came[0], first);
+                    let reply = &came[2..came.len() - 2];
+                    let text = String::from_utf8_lossy(reply);
+                    assert!(!text.contains(r#""ping""#), "{text}");
+                    assert!(!reply.ends_with(b"\x40\x01"), "{reply:x?}");
+                    sending.send_data(Bytes::from_static(PONG), false).unwrap();
+                    answered = true;
+                }
+                if let Some(at) = came.windows(2).position(|two| two == b"\x88\x09") {
+                    assert_eq!(pings, 2, "given up though it had answered");
+                    break came[at + 2..].to_vec();
+                }
+            };
+            assert_eq!(close, b"\x0b\xc4no pong");
+        }
     })
     .await;
 }

@@ -18,6 +18,7 @@ pub(crate) struct Client {
 pub(crate) enum Frame {
     Text(String),
     Binary(Vec<u8>),
+    Ping(Vec<u8>),
     Pong(Vec<u8>),
     Close(u16, String),
 }
@@ -85,6 +86,12 @@ impl Client {
             .expect("the server takes a frame");
     }
 
+    pub(crate) fn send_pong(&mut self, payload: &[u8]) {
+        self.stream
+            .write_all(&masked(0xA, payload))
+            .expect("the server takes a frame");
+    }
+
     pub(crate) fn read_head(&mut self) -> String {
         loop {
             if let Some(end) = self
@@ -131,6 +138,7 @@ impl Client {
                 }
                 0x2 if payload == b"\0" => continue,
                 0x2 => Frame::Binary(payload),
+                0x9 => Frame::Ping(payload),
                 0xA => Frame::Pong(payload),
                 0x8 => Frame::Close(
                     u16::from_be_bytes([payload[0], payload[1]]),

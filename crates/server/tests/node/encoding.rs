@@ -85,6 +85,51 @@ fn protobuf_is_spoken_to_whoever_asks_for_it() {
     }
 }
 
+#[test]
+fn pings_may_be_control_frames() {
+    let config = "[client]\nallow_anonymous_connect_without_token = true\n\
+                  ping_interval = \"2s\"\npong_timeout = \"1900ms\"\n";
+    let server = Server::serve("frame-pings", config);
+    let parameter = "GET /connection/websocket?cf_ws_frame_ping_pong=true";
+    let request = upgrade_request("127.0.0.1", "").replace("GET /connection/websocket", parameter);
+    let mut client = open_with(&server, &request, "");
+    client.send(r#"{"id":1,"connect":{}}"#);
+    let connected = client.text();
+    assert!(connected.contains(r#""client":""#), "{connected}");
+    assert!(
+        !connected.contains(r#""p"#),
+        "no ping, no pong: {connected}"
+    );
+    let request = request.replace("=true", "=true&cf_protocol=protobuf");
+    let mut other = open_with(&server, &request, "");
+    other.send_binary(b"\x04\x08\x01\x22\x00");
+    let Frame::Binary(connected) = other.frame() else {
+        panic!("not a binary frame");
+    };
+    // Its length, id 1, and a connect result which has a client and a version, and nothing else.
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(connected.len(), 5 + 2 + 36 + 2 + version.len());
+    for client in [&mut client, &mut other] {
+        let Frame::Ping(payload) = client.frame() else {
+            panic!("not a ping");
+        };
+        client.send_pong(&payload);
+    }
+    // Who has answered is asked again; who doesn't answer is given up.
+    for client in [&mut client, &mut other] {
+        assert_eq!(client.frame(), Frame::Ping(Vec::new()));
+        assert_eq!(client.frame(), Frame::Close(3012, "no pong".into()));
+    }
+    // Whoever says something else has the protocol's own.
+    let request = request.replace("=true", "=false");
+    let mut usual = open_with(&server, &request, "");
+    usual.send_binary(b"\x04\x08\x01\x22\x00");
+    let Frame::Binary(connected) = usual.frame() else {
+        panic!("not a binary frame");
+    };
+    assert!(connected.ends_with(b"\x38\x02\x40\x01"), "{connected:x?}");
+}
+
 fn open_with(server: &Server, request: &str, agreed: &str) -> Client {
     let mut stream = server.connect();
     stream

@@ -3,7 +3,7 @@
 use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tautline_hub::Transport;
+use tautline_hub::{Pings, Transport};
 use tautline_protocol::{Disconnect, Encoding};
 use tautline_websocket::proto::handshake::{Acceptance, Opening, Refusal};
 
@@ -45,7 +45,7 @@ pub(crate) fn accept(
     let envelope = wanted.envelope_or(false);
     let voice = Plain::new(&wanted, envelope, None);
     let manner = Manner {
-        transport: Transport::one_way("ws", Encoding::Json),
+        transport: Transport::one_way("ws", Encoding::Json).with_pings(Pings::Transport),
         voice: Some(Box::new(voice)),
         opening: Some(wanted.commands(token.as_deref())),
         ear: Some(Box::new(Ear::Publish(Publisher::new(&wanted, envelope)))),
