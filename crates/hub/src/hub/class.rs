@@ -199,7 +199,7 @@ pub(crate) struct Assortment<'a, O: Outbox> {
 /// Classes which get the same of a run, and got the same before it.
 struct Group<O: Outbox> {
     /// Which are for it: a bit for each of the run.
-    passes: u16,
+    passes: u64,
     /// What patches of the first one are made against.
     base: Option<Payload>,
     /// By encoding, and by what its subscribers have.
@@ -223,7 +223,7 @@ impl<'a, O: Outbox> Assortment<'a, O> {
         // Few: most classes got the same publication last. But there may be as many as classes.
         let mut known = HashMap::<_, u16, foldhash::fast::RandomState>::default();
         for class in &mut classes.list {
-            let mut passes = 0;
+            let mut passes = 0_u64;
             let mut last = None;
             if class.subscribers > 0 {
                 for (place, publication) in run.iter().enumerate() {

@@ -100,8 +100,8 @@ impl Run {
     }
 }
 
-/// The protocol's original puts as many into one message. No more than the bits of a set of them.
-pub(crate) const MOST: usize = 16;
+/// No more than the bits of a set of them.
+pub(crate) const MOST: usize = 64;
 
 /// One that is larger goes by itself.
 const MOST_BYTES: usize = 16 * 1024;

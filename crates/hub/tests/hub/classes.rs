@@ -102,6 +102,30 @@ fn a_filter_lets_through_what_it_matches() {
     assert_eq!(numbers(all), [0, 1, 2, 3]);
 }
 
+/// As many as one message takes, and more, are told apart one by one.
+#[test]
+fn a_filter_picks_from_all_that_come_together() {
+    let mut world = World::with(setup());
+    let clients = [world.connect(0), world.connect(1)];
+    for (client, filter) in clients.iter().zip(["en", "de"]) {
+        subscribe(&mut world, *client, json!({"tf": lang(filter)}));
+    }
+    let is_english = |number: usize| number.is_multiple_of(7) || number == 63 || number % 32 == 31;
+    for number in 0..100 {
+        let tag = if is_english(number) { "en" } else { "de" };
+        publish_only(&mut world, "room:a", &json!(number), &[("lang", tag)]);
+    }
+    world.settle();
+    let mut numbers = |client| {
+        let heard = publications(&world.heard(client));
+        let numbers = heard.iter().map(|one| one["data"].as_u64().unwrap());
+        numbers.map(|number| number as usize).collect::<Vec<_>>()
+    };
+    let (english, others): (Vec<_>, Vec<_>) = (0..100).partition(|number| is_english(*number));
+    assert_eq!(numbers(clients[0]), english);
+    assert_eq!(numbers(clients[1]), others);
+}
+
 #[test]
 fn a_filter_holds_for_what_is_recovered_and_for_pages_too() {
     let mut setup = setup();
