@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use crate::capabilities::{Allowed, Capabilities, RawRule};
 use crate::error::{InvalidToken, TokenError};
 use crate::pattern::Pattern;
+use crate::revocation::{TokenId, TokenMark};
 
 /// What a connection token grants.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -31,6 +32,8 @@ pub struct ConnectClaims {
     /// What the user may do in channels (`caps`), beside what their namespaces say; `None` if the token
     /// says nothing of it.
     pub caps: Option<Capabilities>,
+    /// What a revocation of the token can be about.
+    pub mark: TokenMark,
 }
 
 /// What a subscription token grants.
@@ -46,6 +49,8 @@ pub struct SubscribeClaims {
     pub expire_at: Option<u64>,
     /// Information about the subscriber, data for it, and changed channel options.
     pub options: SubscriptionOptions,
+    /// What a revocation of the token can be about.
+    pub mark: TokenMark,
 }
 
 /// What a token may say about one subscription.
@@ -88,6 +93,11 @@ pub(crate) struct RawClaims {
     exp: Option<NumericDate>,
     #[serde(default)]
     nbf: Option<NumericDate>,
+    /// Whatever it is: a token without one is as good.
+    #[serde(default)]
+    iat: Option<Box<RawValue>>,
+    #[serde(default)]
+    jti: Option<Box<RawValue>>,
     #[serde(default)]
     iss: Option<String>,
     #[serde(default)]
@@ -120,6 +130,9 @@ pub(crate) struct RawClaims {
     allow: Option<Vec<String>>,
     #[serde(default)]
     server_tags_filter: Option<Box<RawValue>>,
+    /// That of the token where it has no `jti`.
+    #[serde(skip)]
+    pub(crate) own_id: TokenId,
 }
 
 #[derive(Default, Deserialize)]
@@ -276,7 +289,7 @@ impl RawClaims {
         {
             return Err(InvalidToken::UnexpectedChannel.into());
         }
-        let expire_at = self.expiry();
+        let (expire_at, mark) = (self.expiry(), self.mark());
         let valid = self.check_time(now, leeway);
         let mut subs = BTreeMap::new();
         for (channel, raw) in self.subs.unwrap_or_default() {
@@ -295,6 +308,7 @@ impl RawClaims {
             subs,
             meta: self.meta.map(into_bytes),
             caps: self.caps.map(Capabilities::from_rules).transpose()?,
+            mark,
         };
         valid.map(|()| claims)
     }
@@ -304,7 +318,7 @@ impl RawClaims {
         now: Duration,
         leeway: Duration,
     ) -> Result<SubscribeClaims, TokenError> {
-        let expire_at = self.expiry();
+        let (expire_at, mark) = (self.expiry(), self.mark());
         let valid = self.check_time(now, leeway);
         let channel = self.channel.filter(|channel| !channel.is_empty());
         let claims = SubscribeClaims {
@@ -321,6 +335,7 @@ impl RawClaims {
                 allow: self.allow,
                 server_tags_filter: self.server_tags_filter,
             })?,
+            mark,
         };
         valid.map(|()| claims)
     }
@@ -336,6 +351,24 @@ impl RawClaims {
             return Err(TokenError::NotYet);
         }
         Ok(())
+    }
+
+    /// Whether the token says itself what it is known by.
+    pub(crate) fn has_id(&self) -> bool {
+        self.jti.is_some()
+    }
+
+    /// `jti` is a text, and `iat` a number (RFC 7519, section 4.1). What is something else has never kept a token from being
+    /// good: it counts as it stands, or as not there.
+    fn mark(&self) -> TokenMark {
+        let id = self.jti.as_ref().map_or(self.own_id, |jti| {
+            let text = serde_json::from_str::<String>(jti.get());
+            TokenId::of_jti(text.as_deref().unwrap_or(jti.get()))
+        });
+        let issued_at = self.iat.as_ref();
+        let issued_at =
+            issued_at.and_then(|iat| serde_json::from_str::<NumericDate>(iat.get()).ok());
+        TokenMark::new(id, issued_at.map(|iat| iat.0.as_secs()))
     }
 
     fn expiry(&self) -> Option<u64> {

@@ -18,6 +18,10 @@ pub enum TokenError {
     /// with the same token.
     #[error("the key of the token is being fetched")]
     Unavailable,
+    /// The token is genuine, and was revoked ([`Revocations`](crate::Revocations)). The client may fetch another one
+    /// from the application, if that gives it one.
+    #[error("the token was revoked")]
+    Revoked,
     /// The token is malformed, forged, or meant for something else.
     #[error("invalid token: {0}")]
     Invalid(#[from] InvalidToken),

@@ -43,6 +43,11 @@
 //! A token is good from `nbf` on and until just before `exp`; for clocks that disagree there is
 //! [`VerifierConfig::leeway`], which is zero unless it is set.
 //!
+//! # Revocation
+//!
+//! A genuine token may be worth nothing before its time is over: the caller asks [`Revocations`], with the [`TokenMark`]
+//! that comes with the claims.
+//!
 //! # Keys
 //!
 //! HS256, HS384 and HS512 need the secret that both sides share. RS, PS, ES and EdDSA need a public
@@ -61,6 +66,7 @@ mod key;
 mod pattern;
 mod public_key;
 mod remote;
+mod revocation;
 mod secret;
 mod signer;
 mod url_template;
@@ -75,6 +81,7 @@ pub use jwks::{JwkSet, JwkSetError, MAX_JWK_SET_KEYS, MAX_JWK_SET_LEN};
 pub use pattern::{MAX_PATTERN_LEN, Pattern, PatternError};
 pub use public_key::PublicKey;
 pub use remote::RemoteKeys;
+pub use revocation::{Revocation, Revocations, TokenId, TokenMark, TooManyRevocations};
 pub use secret::Secret;
 pub use signer::{Signer, TokenClaims};
 pub use url_template::{UrlTemplate, UrlTemplateError};

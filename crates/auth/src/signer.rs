@@ -23,6 +23,12 @@ pub struct TokenClaims<'a> {
     /// End of the token's validity, in Unix seconds (`exp`).
     #[serde(rename = "exp", skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<u64>,
+    /// When it was made, in Unix seconds (`iat`).
+    #[serde(rename = "iat", skip_serializing_if = "Option::is_none")]
+    pub issued_at: Option<u64>,
+    /// What the token is known by where it is revoked (`jti`).
+    #[serde(rename = "jti", skip_serializing_if = "Option::is_none")]
+    pub id: Option<&'a str>,
     /// The channel; its presence makes this a subscription token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub channel: Option<&'a str>,

@@ -17,6 +17,7 @@ use crate::key::KeySet;
 use crate::pattern::Pattern;
 use crate::public_key::PublicKey;
 use crate::remote::RemoteKeys;
+use crate::revocation::TokenId;
 use crate::secret::Secret;
 
 /// Longest token that is looked at, in bytes. Anything longer is refused before any work is done
@@ -178,6 +179,9 @@ impl Verifier {
         }
         claims.check_issuer(self.issuer.as_ref())?;
         claims.check_audience(self.audience.as_ref())?;
+        if !claims.has_id() {
+            claims.own_id = TokenId::of_signed(message);
+        }
         Ok(claims)
     }
 

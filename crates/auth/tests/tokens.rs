@@ -8,7 +8,7 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::value::RawValue;
 use tautline_auth::{
     Allowed, ConnectClaims, InvalidToken, KeyError, MAX_TOKEN_LEN, Overrides, Pattern, Secret,
-    Signer, SubscribeClaims, TokenClaims, TokenError, Verifier, VerifierConfig,
+    Signer, SubscribeClaims, TokenClaims, TokenError, TokenId, TokenMark, Verifier, VerifierConfig,
 };
 
 const NOW: Duration = Duration::from_secs(1_800_000_000);
@@ -70,6 +70,7 @@ fn published_examples_verify() {
         claims,
         ConnectClaims {
             user: "7".into(),
+            mark: claims.mark,
             ..ConnectClaims::default()
         }
     );
@@ -106,7 +107,7 @@ fn signed_claims_come_back() {
         info: Some(&info),
         issuer: Some("https://example.org"),
         audience: Some("chat"),
-        channel: None,
+        ..TokenClaims::default()
     });
     let verifier = Verifier::new(VerifierConfig {
         issuer: Some("https://example.org".into()),
@@ -631,4 +632,39 @@ fn signatures_may_be_skipped_and_nothing_else() {
     assert_eq!(judge(r#"{"sub":"7"}"#), Err(InvalidToken::Issuer.into()));
     let expired = judge(r#"{"sub":"7","iss":"us","exp":99}"#);
     assert_eq!(expired, Err(TokenError::Expired));
+}
+
+/// What a token is known by where it is revoked: never a reason to refuse it.
+#[test]
+fn a_token_is_known_by_its_jti_and_by_when_it_was_issued() {
+    let by = |jti: &str, issued_at| TokenMark::new(TokenId::of_jti(jti), issued_at);
+    for (claims, expected) in [
+        (
+            r#"{"jti":"a","iat":1700000000}"#,
+            by("a", Some(1_700_000_000)),
+        ),
+        (
+            r#"{"jti":"a","iat":1700000000.9}"#,
+            by("a", Some(1_700_000_000)),
+        ),
+        (r#"{"jti":"\u0061"}"#, by("a", None)),
+        (r#"{"jti":"a","iat":"yesterday"}"#, by("a", None)),
+        (r#"{"jti":7,"iat":-5}"#, by("7", Some(0))),
+        (r#"{"jti":{"b":1}}"#, by(r#"{"b":1}"#, None)),
+        (r#"{"jti":"","iat":null}"#, by("", None)),
+    ] {
+        assert_eq!(connect(claims).unwrap().mark, expected, "{claims}");
+        let claims = claims.replacen('{', r#"{"channel":"c","#, 1);
+        assert_eq!(subscribe(&claims).unwrap().mark, expected, "{claims}");
+    }
+    // Without one, by all that was signed.
+    let (one, other) = (r#"{"sub":"7","iat":1}"#, r#"{"sub":"7","iat":2}"#);
+    let mark = |claims: &str| connect(claims).unwrap().mark;
+    assert_eq!(mark(one), mark(one));
+    assert_ne!(mark(one).id(), mark(other).id());
+    assert!(!mark("{}").is_none());
+    assert_eq!(connect(r#"{"jti":null,"iat":1}"#).unwrap().mark.id(), {
+        let token = token(r#"{"jti":null,"iat":1}"#);
+        verifier().verify_connect(&token, NOW).unwrap().mark.id()
+    });
 }

@@ -97,7 +97,7 @@ pub use hub::{Operation, OverLimit, RefusedTokens, TokenRefusal};
 pub use config::HubConfig;
 pub use entropy::Entropy;
 pub use hub::{
-    ApiHistory, ApiPresence, ApiPublish, ApiRefresh, ApiSubscribe, Frame, Hub, HubCounters,
+    ApiHistory, ApiPresence, ApiPublish, ApiRefresh, ApiSubscribe, Ended, Frame, Hub, HubCounters,
     HubStats, Pings, PresenceList, PublishOutcome, SessionId, Target, Transport,
 };
 pub use outbox::{Outbox, SessionAddress};

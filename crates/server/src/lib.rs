@@ -67,6 +67,7 @@ mod pem;
 mod proxy;
 pub mod proxy_protocol;
 pub mod reload;
+mod revocations;
 mod systemd;
 mod tls;
 pub mod trace;
@@ -81,6 +82,7 @@ pub use self::embed::{
 };
 pub use self::events::{DeadEvent, EventsError};
 pub use self::reload::{ReloadError, Reloaded};
+pub use self::revocations::{RevocationsError, Revoke, Revoked};
 pub use tautline_hub::application::{
     ApplicationOptions as HandlerOptions, ConnectEvent, ConnectReply, DisconnectEvent, Identity,
     Interests, MessageEvent, PublishEvent, PublishInstead, PublishReply, RefreshBy, RefreshEvent,

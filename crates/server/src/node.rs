@@ -22,6 +22,7 @@ use crate::events::settings::Settings as EventSettings;
 use crate::events::{Events, EventsError};
 use crate::node_api::NodeIdentity;
 use crate::reload::{Applied, Reloads};
+use crate::revocations::{RevocationDesk, RevocationsError};
 use crate::systemd;
 use crate::worker::listener;
 use crate::worker::live::Live;
@@ -56,6 +57,9 @@ pub enum NodeError {
     /// There can be no events to the backend.
     #[error(transparent)]
     Events(#[from] EventsError),
+    /// Revocations can't be kept.
+    #[error(transparent)]
+    Revocations(#[from] RevocationsError),
     /// A worker ended although nobody asked it to.
     #[error(
         "a worker ended unexpectedly; this is a bug in Tautline, please report it with the log"
@@ -172,6 +176,9 @@ pub(crate) fn start(
             Some(Events::start(settings, hub, name.clone(), entropy)?)
         }
     };
+    let known = config.hub.revocations();
+    known.set_limit(config.revocation.max_entries);
+    let revocations = RevocationDesk::start(&config.revocation.directory, known)?;
     let identity = NodeIdentity::new(name, &mut entropy()?);
     let addresses = AddressKey::new(identity.uid(), &mut entropy()?);
     let (visits, visitors): (Vec<_>, Vec<_>) =
@@ -192,6 +199,7 @@ pub(crate) fn start(
         next_visit: AtomicUsize::new(0),
         by_address: AddressLimits::new(by_address),
         traces: Arc::default(),
+        revocations,
         events,
         stage: at,
     });

@@ -41,6 +41,7 @@ use crate::http::process::ProcessNumbers;
 use crate::http::respond::{self, ReplyBody};
 use crate::io::Io;
 use crate::reload::{self, ReloadError, Reloaded};
+use crate::revocations::{self, Revoke, Revoked};
 use crate::trace::{TraceBody, TraceRequest};
 use crate::worker::connections::Link;
 use crate::worker::guests::Guests;
@@ -323,6 +324,10 @@ impl Node for WorkerNode {
         .await
     }
 
+    async fn revoke(&self, what: Revoke) -> Result<Revoked, Error> {
+        revocations::revoke(&self.shared, what).await
+    }
+
     async fn channels(&self, pattern: Option<Glob>) -> Result<BTreeMap<Arc<str>, u64>, Error> {
         let mut all = BTreeMap::new();
         let parts = self.gather(move |state| {
@@ -397,6 +402,7 @@ impl Node for WorkerNode {
         let events = self.shared.events.as_ref();
         snapshot.events = events.map(Events::numbers);
         let by_address = &self.shared.by_address;
+        snapshot.revocations = self.shared.revocations.count();
         snapshot.refusals = by_address.refusals();
         snapshot.addresses = by_address.addresses() as u64;
         snapshot.memory_ceiling = by_address.memory.ceiling();

@@ -357,10 +357,26 @@ fn the_secret_of_a_token_can_come_from_the_environment() {
         .env("TAUTLINE_TEST_SECRET", "secret")
         .output()
         .unwrap();
-    // The client protocol's published example.
-    let expected = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiI3In0.\
-                    YNVm3kTUe0hHLISakU4cmk8MSvtML_GbFX1hBFiznF0\n";
-    assert_eq!(text(&output.stdout), expected);
+    let verifier = Verifier::new(VerifierConfig {
+        hmac_secret: Some("secret".into()),
+        ..VerifierConfig::default()
+    });
+    let (made, now) = (text(&output.stdout), SystemTime::now());
+    let now = now.duration_since(UNIX_EPOCH).unwrap();
+    let claims = verifier.unwrap().verify_connect(made.trim_end(), now);
+    let claims = claims.unwrap();
+    assert_eq!((claims.user.as_str(), claims.expire_at), ("7", None));
+    // It says when it was made, by which it can be revoked.
+    let all = tautline_auth::Revocations::default();
+    let revoke = |issued_before| tautline_auth::Revocation::User {
+        user: "7".into(),
+        issued_before,
+        expire_at: None,
+    };
+    all.add(&revoke(now.as_secs() - 60), now).unwrap();
+    assert!(!all.has(&claims.mark, "7", now));
+    all.add(&revoke(now.as_secs() + 1), now).unwrap();
+    assert!(all.has(&claims.mark, "7", now));
 
     for secret in [None, Some("")] {
         let mut command = tautline(&arguments);

@@ -231,6 +231,29 @@ fn the_end_of_a_watcher_is_told() {
 }
 
 #[test]
+fn tokens_are_revoked_from_the_command_line() {
+    let server = Server::dev();
+    let watcher = Watcher::new(&server, "lobby", &[]);
+    let presence = result(&server, &["presence", "lobby"]);
+    let (client, _) = presence["presence"]
+        .as_object()
+        .and_then(|all| all.iter().next())
+        .expect("one");
+    let ended = |connections: u64| json!({"connections": connections, "subscriptions": 0, "persisted": false});
+    let revoke = |what: &[&str]| result(&server, &[&["revoke"], what].concat());
+    assert_eq!(
+        revoke(&["--token", "9f2c", "--expire-at", "4000000000"]),
+        ended(0)
+    );
+    assert_eq!(
+        revoke(&["--user", "42", "--issued-before", "1900000000"]),
+        ended(0)
+    );
+    assert_eq!(revoke(&["--client", client]), ended(1));
+    drop(watcher);
+}
+
+#[test]
 fn failures_are_told_in_words() {
     let server = Server::dev();
     for (arguments, status, expected) in [
@@ -260,6 +283,17 @@ fn failures_are_told_in_words() {
             "disconnect.code is 7",
         ),
         (&["disconnect"], 2, "--user"),
+        (&["revoke"], 2, "--token"),
+        (
+            &["revoke", "--token", "a", "--issued-before", "7"],
+            2,
+            "--user",
+        ),
+        (
+            &["revoke", "--token", "a", "--expire-at", "7"],
+            1,
+            "is over already",
+        ),
         (&["history", "lobby", "--since", "x"], 2, "OFFSET:EPOCH"),
         (&["subscribe"], 2, "CHANNEL"),
         // Nothing listens on the port of "discard".

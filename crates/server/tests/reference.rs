@@ -34,6 +34,7 @@ const PROXY: &str = "crates/server/src/config/proxy.rs";
 const RATES: &str = "crates/hub/src/config/rate_limit.rs";
 const CHANNEL: &str = "crates/hub/src/config/channel.rs";
 const LIMITS: &str = "crates/server/src/config/limits.rs";
+const REVOCATION: &str = "crates/server/src/config/revocation.rs";
 const MEMORY: &str = "crates/hub/src/engine/memory/mod.rs";
 
 const TABLES: &[Table] = &[
@@ -44,6 +45,7 @@ const TABLES: &[Table] = &[
     table("limits", LIMITS, "LimitOptions"),
     table("limits.address", LIMITS, "AddressLimitOptions"),
     table("limits.memory", LIMITS, "MemoryLimitOptions"),
+    table("revocation", REVOCATION, "RevocationOptions"),
     table("node", SERVER, "NodeOptions"),
     table("client", CLIENT, "ClientOptions"),
     table("client.token", SERVER, "TokenOptions"),

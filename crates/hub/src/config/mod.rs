@@ -14,7 +14,7 @@ mod tags_filter;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use tautline_auth::Verifier;
+use tautline_auth::{Revocations, Verifier};
 
 pub use channel::{
     ChannelOptions, DataFormat, DeltaType, NamespaceOptions, RecoveryMode, SlowConsumer,
@@ -44,6 +44,8 @@ pub struct HubConfig {
     pub(crate) seats: Arc<Seats>,
     /// How many there may be.
     pub(crate) seat_rules: SeatRules,
+    /// Tokens that count no more.
+    pub(crate) revocations: Arc<Revocations>,
     /// Where in `channel.namespaces` a namespace is.
     namespaces: HashMap<Box<str>, usize, foldhash::fast::RandomState>,
     /// The same of namespaces with a pattern that is a single name.
@@ -98,6 +100,7 @@ impl HubConfig {
             limits: Limits::new(&client, &channel),
             ping_method: None,
             seats: Arc::default(),
+            revocations: Arc::default(),
             seat_rules: SeatRules::new(&client),
             client,
             channel,
@@ -115,6 +118,12 @@ impl HubConfig {
         }
     }
 
+    /// Tokens that count no more, for all hubs that go by this. [`Hub::enforce_revocations`](crate::Hub::enforce_revocations)
+    /// ends what is there by them already.
+    pub fn revocations(&self) -> &Arc<Revocations> {
+        &self.revocations
+    }
+
     /// Has calls of an RPC method answered with nothing, whatever the application says: clients can measure by it
     /// how long an answer takes.
     #[must_use]
@@ -129,6 +138,7 @@ impl HubConfig {
     /// this one, before the first hub takes it. Users begin with full buckets where rates are others.
     pub fn inherit(&mut self, before: &Self) {
         self.seats = before.seats.clone();
+        self.revocations = before.revocations.clone();
         if self.has_rates_of(before) {
             self.limits.inherit(&before.limits);
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tautline_auth::{Capabilities, TokenError};
+use tautline_auth::{Capabilities, TokenError, TokenMark};
 use tautline_protocol::message::{
     ClientInfo, ConnectRequest, ConnectResult, Payload, SubscribeRequest,
 };
@@ -15,6 +15,7 @@ use super::ask::Guest;
 use super::channel_name::ChannelName;
 use super::dispatch::{Progress, Refusal};
 use super::liveness::{Heartbeat, Pace};
+use super::revoked::REVOKED;
 use super::sessions::{Conduct, Connected, Pings, State};
 use super::subscribe::{Grant, Plan};
 use super::tokens::{TokenKind, TokenRefusal};
@@ -43,6 +44,8 @@ pub(crate) struct Identity {
     pub(super) subs: BTreeMap<String, Grant>,
     /// What else it may do.
     pub(super) capabilities: Option<Arc<Capabilities>>,
+    /// The token that says so.
+    pub(super) mark: TokenMark,
 }
 
 impl Identity {
@@ -94,6 +97,11 @@ impl Hub {
         out: &mut O,
     ) -> Result<Progress, Refusal> {
         let user = self.known_user(&identity.user);
+        let mark = identity.mark;
+        if self.is_revoked(now, TokenKind::Connection, &mark, &user) {
+            // While the application was asked, which may have said whose connection it is.
+            return Err(self.because(REVOKED, ErrorCode::TokenExpired.into()));
+        }
         self.charge_connection(now, &user)?;
         let ttl = time_to_live(now, identity.expire_at)?;
         let options = &self.config.client;
@@ -153,6 +161,7 @@ impl Hub {
             info: info.clone(),
             subscriptions: Vec::new(),
             heartbeat: Heartbeat::new(first_ping, self.paces.current()),
+            mark,
             expires_at: expires_at.map(Deadline::at),
             peers: Peers::default(),
             conduct: capabilities.map(|capabilities| {
@@ -330,7 +339,9 @@ impl Hub {
         let claims = self
             .verify_connection(now, token)
             .map_err(|error| match error {
-                TokenError::Expired | TokenError::NotYet => Refusal::from(ErrorCode::TokenExpired),
+                TokenError::Expired | TokenError::NotYet | TokenError::Revoked => {
+                    Refusal::from(ErrorCode::TokenExpired)
+                }
                 // Temporary: the client comes back with it.
                 TokenError::Unavailable => ErrorCode::Internal.into(),
                 _ => Disconnect::INVALID_TOKEN.into(),
@@ -359,6 +370,7 @@ impl Hub {
             expire_at,
             subs: subs.collect(),
             capabilities: claims.caps.map(Arc::new),
+            mark: claims.mark,
             ..Identity::default()
         })
     }

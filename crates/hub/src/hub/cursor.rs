@@ -68,6 +68,10 @@ pub struct HubCounters {
     pub over_limit: OverLimit,
     /// Tokens that were refused.
     pub refused_tokens: RefusedTokens,
+    /// Connections that were ended because their tokens were revoked.
+    pub revoked_connections: u64,
+    /// Subscriptions that were ended because their own tokens were.
+    pub revoked_subscriptions: u64,
 }
 
 impl Hub {

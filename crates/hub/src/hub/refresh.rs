@@ -44,7 +44,9 @@ impl Hub {
         let claims = self
             .verify_connection(now, &request.token)
             .map_err(|error| match error {
-                TokenError::Expired | TokenError::NotYet => Refusal::from(Disconnect::EXPIRED),
+                TokenError::Expired | TokenError::NotYet | TokenError::Revoked => {
+                    Refusal::from(Disconnect::EXPIRED)
+                }
                 // Temporary: the client tries again.
                 TokenError::Unavailable => ErrorCode::Internal.into(),
                 _ => Disconnect::INVALID_TOKEN.into(),
@@ -76,6 +78,7 @@ impl Hub {
         let ttl = time_to_live(now, expire_at)?;
         connected.expires_at = ttl.map(|ttl| Deadline::at(deadline(now, ttl, grace)));
         connected.set_capabilities(claims.caps.map(Arc::new));
+        connected.mark = claims.mark;
         self.arm(id);
         self.end_what_is_forbidden(now, id, out);
         Ok(Progress::Answer(Response::Refresh(RefreshResult { ttl })))
@@ -152,10 +155,12 @@ impl Hub {
                 .map_err(|error| match error {
                     // Temporary, so that the client asks the application for another token. It would end
                     // the subscription otherwise.
-                    TokenError::Expired | TokenError::NotYet => Refusal::Error(Error {
-                        temporary: true,
-                        ..ErrorCode::TokenExpired.into()
-                    }),
+                    TokenError::Expired | TokenError::NotYet | TokenError::Revoked => {
+                        Refusal::Error(Error {
+                            temporary: true,
+                            ..ErrorCode::TokenExpired.into()
+                        })
+                    }
                     TokenError::Unavailable => ErrorCode::Internal.into(),
                     _ => Disconnect::INVALID_TOKEN.into(),
                 })?;
@@ -167,12 +172,10 @@ impl Hub {
         if let Some(connected) = self.sessions.connected_mut(id)
             && let Some(subscription) = connected.subscription_mut(channel)
         {
-            let allow = claims.options.allow;
-            if subscription.extra.is_some() || expires_at.is_some() || allow != Allowed::NOTHING {
-                let extra = subscription.extra.get_or_insert_default();
-                extra.expires_at = expires_at;
-                extra.allow = allow;
-            }
+            let extra = subscription.extra.get_or_insert_default();
+            extra.expires_at = expires_at;
+            extra.allow = claims.options.allow;
+            extra.mark = claims.mark;
         }
         self.arm(id);
         Ok(Progress::Answer(Response::SubRefresh(RefreshResult {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tautline_auth::{Allowed, Capabilities, Overrides};
+use tautline_auth::{Allowed, Capabilities, Overrides, TokenMark};
 use tautline_protocol::Encoding;
 use tautline_protocol::message::ClientInfo;
 
@@ -117,6 +117,8 @@ pub(crate) struct Connected {
     pub(crate) info: Arc<ClientInfo>,
     pub(crate) subscriptions: Vec<Subscription>,
     pub(crate) heartbeat: Heartbeat,
+    /// The token that it is here by.
+    pub(crate) mark: TokenMark,
     /// When the connection is closed unless it is refreshed.
     pub(crate) expires_at: Option<Deadline>,
     pub(crate) conduct: Option<Box<Conduct>>,
@@ -190,6 +192,8 @@ pub(crate) struct SubscriptionExtra {
     pub(crate) expires_at: Option<Duration>,
     /// The application is asked when the subscription expires.
     pub(crate) refresh_by_server: bool,
+    /// The token that it was made by.
+    pub(crate) mark: TokenMark,
     /// What a token lets the subscriber do in the channel.
     pub(crate) allow: Allowed,
     /// Where something is imposed on the subscriber.
@@ -346,7 +350,7 @@ mod tests {
     #[test]
     fn a_session_is_small() {
         assert!(
-            size_of::<crate::hub::slab::Slot<Session>>() <= 144,
+            size_of::<crate::hub::slab::Slot<Session>>() <= 160,
             "a slot of the table"
         );
         assert!(size_of::<Subscription>() <= 24);

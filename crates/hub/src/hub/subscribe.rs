@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tautline_auth::{Allowed, Capabilities, Overrides, SubscriptionOptions, TokenError};
+use tautline_auth::{Allowed, Capabilities, Overrides, SubscriptionOptions, TokenError, TokenMark};
 use tautline_protocol::filter::{Filter, FilterLimits};
 use tautline_protocol::message::{ClientInfo, SubscribeRequest};
 use tautline_protocol::{Disconnect, ErrorCode};
@@ -14,6 +14,8 @@ use super::dispatch::{Progress, Refusal};
 use super::enforce::{self, Filters};
 use super::operation::Operation;
 use super::permission::Permissions;
+use super::revoked::REVOKED;
+use super::tokens::TokenKind;
 use super::waiting::{Waiting, Wants};
 use super::{Hub, SessionId};
 use crate::Now;
@@ -33,6 +35,8 @@ pub(crate) struct Grant {
     pub(super) by_capability: bool,
     /// The connection's token names it.
     pub(super) by_token: bool,
+    /// The token of its own that it is allowed by.
+    pub(super) mark: TokenMark,
 }
 
 impl Grant {
@@ -100,6 +104,12 @@ impl Hub {
             return Ok(Progress::Done);
         };
         let info = connected.info.clone();
+        if let Some(grant) = &grant
+            && self.is_revoked(now, TokenKind::Subscription, &grant.mark, &info.user)
+        {
+            // While the application was asked.
+            return Err(self.because(REVOKED, ErrorCode::TokenExpired.into()));
+        }
         let plan = self.plan_subscription(now, id, request, grant)?;
         self.charge_in(now, id, Operation::Subscribe, &request.channel)?;
         let subscribing = self.begin_plan(now, id, number, request, &info, plan);
@@ -248,13 +258,18 @@ impl Hub {
             let claims = self
                 .verify_subscription(now, token)
                 .map_err(|error| match error {
-                    TokenError::Expired | TokenError::NotYet => ErrorCode::TokenExpired,
+                    TokenError::Expired | TokenError::NotYet | TokenError::Revoked => {
+                        ErrorCode::TokenExpired
+                    }
                     TokenError::Unavailable => ErrorCode::Internal,
                     _ => ErrorCode::PermissionDenied,
                 })?;
             self.check_bearer(&claims, info, name.full)?;
             let ttl = time_to_live(now, claims.expire_at)?;
-            return Ok(Grant::new(ttl, claims.options));
+            return Ok(Grant {
+                mark: claims.mark,
+                ..Grant::new(ttl, claims.options)
+            });
         }
         let allowed = capabilities.map_or(Allowed::NOTHING, |all| all.of(name.full));
         let permissions =

@@ -90,10 +90,11 @@ impl Hub {
             })
         });
         let allow = plan.grant.options.allow;
-        let filters = plan.filters.clone();
+        let (filters, mark) = (plan.filters.clone(), plan.grant.mark);
         let has_extra = expires_at.is_some()
             || chan_info.is_some()
             || filters.is_some()
+            || !mark.is_none()
             || allow != Allowed::NOTHING;
         let extra = has_extra.then(|| {
             Box::new(SubscriptionExtra {
@@ -102,6 +103,7 @@ impl Hub {
                 refresh_by_server: by_server,
                 allow,
                 filters,
+                mark,
             })
         });
         let Some(session) = self.sessions.get_mut(id) else {

@@ -46,11 +46,13 @@ pub enum TokenRefusal {
     Bearer,
     /// It names no user, and has to.
     Anonymous,
+    /// It was revoked.
+    Revoked,
 }
 
 impl TokenRefusal {
     /// How many there are.
-    pub const COUNT: usize = 16;
+    pub const COUNT: usize = 17;
 
     /// All of them.
     pub const ALL: [Self; Self::COUNT] = [
@@ -70,6 +72,7 @@ impl TokenRefusal {
         Self::Kind,
         Self::Bearer,
         Self::Anonymous,
+        Self::Revoked,
     ];
 
     /// What to call it, such as `unknown_key`.
@@ -91,6 +94,7 @@ impl TokenRefusal {
             Self::Kind => "kind",
             Self::Bearer => "bearer",
             Self::Anonymous => "anonymous",
+            Self::Revoked => "revoked",
         }
     }
 
@@ -106,6 +110,7 @@ impl From<&TokenError> for TokenRefusal {
             TokenError::Expired => return Self::Expired,
             TokenError::NotYet => return Self::NotYet,
             TokenError::Unavailable => return Self::KeyUnavailable,
+            TokenError::Revoked => return Self::Revoked,
             TokenError::Invalid(invalid) => invalid,
             _ => return Self::Malformed,
         };
@@ -171,7 +176,9 @@ impl Hub {
     ) -> Result<ConnectClaims, TokenError> {
         let verifier = self.config.verifier.as_deref();
         let verify = |verifier: &Verifier| verifier.verify_connect(token, now.unix);
-        self.verified(TokenKind::Connection, verifier, verify)
+        let claims = self.verified(TokenKind::Connection, verifier, verify)?;
+        self.check_revoked(now, TokenKind::Connection, &claims.mark, &claims.user)?;
+        Ok(claims)
     }
 
     /// What a subscription token says. Whether it is for this bearer and channel is another
@@ -183,7 +190,9 @@ impl Hub {
     ) -> Result<SubscribeClaims, TokenError> {
         let verifier = self.config.subscription_verifier.as_deref();
         let verify = |verifier: &Verifier| verifier.verify_subscribe(token, now.unix);
-        self.verified(TokenKind::Subscription, verifier, verify)
+        let claims = self.verified(TokenKind::Subscription, verifier, verify)?;
+        self.check_revoked(now, TokenKind::Subscription, &claims.mark, &claims.user)?;
+        Ok(claims)
     }
 
     fn verified<T>(

@@ -135,6 +135,7 @@ mod tests {
                 }),
                 subscriptions: Vec::new(),
                 heartbeat: Heartbeat::new(None, 0),
+                mark: tautline_auth::TokenMark::NONE,
                 expires_at: None,
                 peers: Peers::default(),
                 conduct: None,

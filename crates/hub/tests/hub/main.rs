@@ -32,6 +32,7 @@ mod publish;
 mod rates;
 mod reconfigured;
 mod recovery;
+mod revoked;
 mod runs;
 mod seats;
 mod server_side;

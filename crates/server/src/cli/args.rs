@@ -192,6 +192,10 @@ pub(super) struct TokenArgs {
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration::parse)]
     pub(super) ttl: Duration,
 
+    /// Id of the token (`jti`), by which it can be revoked
+    #[arg(long, value_name = "ID")]
+    pub(super) id: Option<String>,
+
     /// What others are shown about the user: any JSON value
     #[arg(long, value_name = "JSON", value_parser = json)]
     pub(super) info: Option<Box<RawValue>>,

@@ -24,6 +24,8 @@ pub(super) fn run(args: &TokenArgs) -> Result<(), CliError> {
     let token = signer.sign(&TokenClaims {
         user: &args.user,
         expires_at: (!args.ttl.is_zero()).then(|| now.saturating_add(args.ttl).as_secs()),
+        issued_at: Some(now.as_secs()),
+        id: args.id.as_deref(),
         channel: args.channel.as_deref(),
         info: args.info.as_deref(),
         issuer: options.issuer.as_deref(),

@@ -83,6 +83,7 @@ impl Config {
             keys: Vec::new(),
             proxies: None,
             events: None,
+            revocation: super::RevocationOptions::default(),
             // Somebody waits for the prompt to come back.
             shutdown: ShutdownOptions {
                 timeout: Duration::from_secs(3),

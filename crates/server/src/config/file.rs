@@ -20,8 +20,8 @@ use super::place::{self, Entry};
 use super::source::Source;
 use super::{
     Config, DoorOptions, EventsOptions, HealthOptions, HttpApiOptions, HttpServerOptions,
-    LimitOptions, LogOptions, NodeOptions, Problem, PrometheusOptions, ProxyOptions, RpcOptions,
-    ShutdownOptions, TokenOptions, Values, WebSocketOptions,
+    LimitOptions, LogOptions, NodeOptions, Problem, PrometheusOptions, ProxyOptions,
+    RevocationOptions, RpcOptions, ShutdownOptions, TokenOptions, Values, WebSocketOptions,
 };
 use super::{elsewhere, proxy, suggest, token, uni};
 use crate::http::Settings;
@@ -145,6 +145,7 @@ struct Tables {
     rpc: RpcOptions,
     proxies: Vec<ProxyOptions>,
     events: EventsOptions,
+    revocation: RevocationOptions,
 }
 
 /// `[engine]`, in which each engine has a table.
@@ -197,6 +198,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
         rpc,
         proxies,
         events,
+        revocation,
     } = tables;
     let ping = rpc.ping.enabled.then(|| rpc.ping.method.clone());
     if ping.as_ref().is_some_and(String::is_empty) {
@@ -244,6 +246,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
     let transforms = &connections.connect_code_to_unidirectional_disconnect;
     let uni = uni::rules(transforms, &doors, &mut warnings)?;
     let proxies = proxy::settings(&backend, &channel, &mut warnings)?;
+    super::revocation::check(&revocation)?;
     let events = super::events::settings(events, &channel, &mut warnings)?;
     let tables = [
         (token::CONNECTION, Some(&token)),
@@ -321,6 +324,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
         keys,
         proxies,
         events,
+        revocation,
         shutdown,
         log,
         warnings,

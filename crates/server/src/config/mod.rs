@@ -25,6 +25,7 @@
 //! | `[client.proxy]`, `[channel.proxy]`, `[[proxies]]` | [`ProxyOptions`] | endpoints of the application's backend |
 //! | `[rpc]` | [`RpcOptions`] | who answers calls |
 //! | `[events]` | [`EventsOptions`] | what the application's backend is told of |
+//! | `[revocation]` | [`RevocationOptions`] | tokens that were revoked |
 //! | `[health]` | [`HealthOptions`] | `/health` |
 //! | `[prometheus]` | [`PrometheusOptions`] | `/metrics` |
 //! | `[shutdown]` | [`ShutdownOptions`] | how a stop is spread over time |
@@ -43,6 +44,7 @@ mod limits;
 mod options;
 mod place;
 mod proxy;
+mod revocation;
 mod source;
 mod suggest;
 mod token;
@@ -84,6 +86,7 @@ pub use self::proxy::{
     ChannelProxies, ClientProxies, ProxyHttpOptions, ProxyOptions, ProxyTlsOptions,
     RpcNamespaceOptions, RpcOptions, RpcPingOptions, StatusTransform, ToDisconnect, ToError,
 };
+pub use self::revocation::RevocationOptions;
 pub use self::source::{ConfigFile, Overrides};
 use self::source::{Format, Source};
 pub use self::uni::{
@@ -129,6 +132,8 @@ pub struct Config {
     pub(crate) proxies: Option<ProxySettings>,
     /// What it is told of; `None` for nothing.
     pub(crate) events: Option<EventSettings>,
+    /// Tokens that were revoked: how many, and where they are kept.
+    pub revocation: RevocationOptions,
     /// How a stop is spread over time.
     pub shutdown: ShutdownOptions,
     /// What is told on standard error.

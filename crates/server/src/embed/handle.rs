@@ -22,6 +22,7 @@ use crate::events::{DeadEvent, Which};
 use crate::http::node::NodeInfo;
 use crate::node_api;
 use crate::reload::{self, ReloadError, Reloaded};
+use crate::revocations::{self, Revoke, Revoked};
 use crate::worker::State;
 use crate::worker::thread::Shared;
 
@@ -262,6 +263,39 @@ impl NodeHandle {
             let (hub, out) = (&mut state.hub, &mut state.connections);
             done(hub.api_refresh(now, &target, &request, out));
         }))
+    }
+
+    /// Has tokens count no more, on all workers at once, and ends what is here by them: connections with 3005, subscriptions
+    /// with 2501, after which clients ask the application for other tokens.
+    ///
+    /// It counts until `expire_at`, and outlives the process where `revocation.directory` is set.
+    ///
+    /// ```no_run
+    /// # async fn run(node: tautline::NodeHandle) -> Result<(), Box<dyn std::error::Error>> {
+    /// let revoke = tautline::Revoke::User {
+    ///     user: "42".into(),
+    ///     issued_before: None,
+    ///     expire_at: None,
+    /// };
+    /// let revoked = node.revoke(revoke).await.map_err(|error| error.message)?;
+    /// println!("{} connections ended", revoked.connections);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// 107 for an id or user that is empty or has more than 1,024 bytes; 110 for an `expire_at` that is over; 106 if
+    /// `revocation.max_entries` are known; 100 if it can't be written down: it counts until the node ends.
+    ///
+    /// # Cancel safety
+    ///
+    /// It happens whether or not the future is awaited to its end.
+    pub fn revoke(
+        &self,
+        what: Revoke,
+    ) -> impl Future<Output = Result<Revoked, Error>> + Send + use<> {
+        revocations::revoke(&self.shared, what)
     }
 
     /// What the node carries.

@@ -10,11 +10,11 @@ use std::path::Path;
 use super::disk;
 
 /// Longest record, in bytes. A length beyond that is no length.
-pub(super) const MAX_RECORD: usize = 1024 * 1024;
+pub(crate) const MAX_RECORD: usize = 1024 * 1024;
 const HEAD: usize = 8;
 
 /// Appends a record to what is to be written.
-pub(super) fn encode(payload: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn encode(payload: &[u8], out: &mut Vec<u8>) {
     debug_assert!(!payload.is_empty() && payload.len() <= MAX_RECORD);
     out.extend_from_slice(
         &u32::try_from(payload.len())
@@ -26,13 +26,13 @@ pub(super) fn encode(payload: &[u8], out: &mut Vec<u8>) {
 }
 
 /// The whole records at the beginning of `bytes`.
-pub(super) struct Records<'a> {
+pub(crate) struct Records<'a> {
     rest: &'a [u8],
     read: usize,
 }
 
 impl<'a> Records<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self {
             rest: bytes,
             read: 0,
@@ -40,7 +40,7 @@ impl<'a> Records<'a> {
     }
 
     /// How many bytes the records so far take.
-    pub(super) fn read(&self) -> usize {
+    pub(crate) fn read(&self) -> usize {
         self.read
     }
 }
@@ -67,7 +67,7 @@ impl<'a> Iterator for Records<'a> {
 }
 
 /// A file of records that is written.
-pub(super) struct Journal {
+pub(crate) struct Journal {
     file: File,
     bytes: u64,
     /// Behind these bytes there may be part of a record that did not fit.
@@ -77,7 +77,7 @@ pub(super) struct Journal {
 impl Journal {
     /// Opens a file, or makes it, hands what is in it to `each`, and cuts off what is not whole. Returns how many
     /// bytes that was.
-    pub(super) fn open(path: &Path, mut each: impl FnMut(&[u8])) -> io::Result<(Self, u64)> {
+    pub(crate) fn open(path: &Path, mut each: impl FnMut(&[u8])) -> io::Result<(Self, u64)> {
         let mut file = OpenOptions::new()
             .read(true)
             .append(true)
@@ -103,7 +103,7 @@ impl Journal {
     }
 
     /// Appends records that are [encoded](encode). Either all of them are in the file then, or none.
-    pub(super) fn append(&mut self, records: &[u8]) -> io::Result<()> {
+    pub(crate) fn append(&mut self, records: &[u8]) -> io::Result<()> {
         // What comes behind half a record would be lost with it.
         self.mend()?;
         if let Err(error) = disk::write_all(&mut self.file, records) {
@@ -117,7 +117,7 @@ impl Journal {
     }
 
     /// Removes all records. Needs no room.
-    pub(super) fn clear(&mut self) -> io::Result<()> {
+    pub(crate) fn clear(&mut self) -> io::Result<()> {
         self.file.set_len(0)?;
         (self.bytes, self.is_torn) = (0, false);
         Ok(())
@@ -131,18 +131,18 @@ impl Journal {
         Ok(())
     }
 
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// Returns once all of it would survive a loss of power.
-    pub(super) fn sync(&self) -> io::Result<()> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
 }
 
 /// Writes a whole file anew, in such a way that there is always the old one or the new one.
-pub(super) fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     let written = File::create(&new).and_then(|mut file| {
         disk::write_all(&mut file, contents)?;

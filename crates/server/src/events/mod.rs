@@ -20,11 +20,11 @@ mod dead;
 mod delivery;
 mod disk;
 mod event;
-mod journal;
+pub(crate) mod journal;
 mod ledger;
 mod queue;
 #[cfg(test)]
-mod scratch;
+pub(crate) mod scratch;
 mod sender;
 pub(crate) mod settings;
 #[cfg(test)]

@@ -80,6 +80,7 @@ fn make_token(body: &[u8], signer: &Signer) -> Result<Vec<u8>, String> {
         .unwrap_or_default();
     let token = signer.sign(&TokenClaims {
         user,
+        issued_at: Some(now.as_secs()),
         expires_at: Some((now + VALIDITY).as_secs()),
         info: Some(&info),
         ..TokenClaims::default()

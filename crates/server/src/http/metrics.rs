@@ -204,7 +204,7 @@ pub const METRICS: &[Metric] = &[
         kind: "counter",
         labels: &["token", "reason"],
         help: "Tokens that let nobody in, of a `connection` or a `subscription`, by what was wrong with them. Clients \
-               come back with others after `expired` and `not_yet`, and with the same after `key_unavailable`.",
+               come back with others after `expired`, `not_yet` and `revoked`, and with the same after `key_unavailable`.",
         write: |all, out| {
             let refused = &all.hub.refused_tokens;
             for refusal in TokenRefusal::ALL {
@@ -212,6 +212,27 @@ pub const METRICS: &[Metric] = &[
                 out.labelled(&["connection", name], refused.connection[index]);
                 out.labelled(&["subscription", name], refused.subscription[index]);
             }
+        },
+    },
+    Metric {
+        name: "client_revoked_total",
+        kind: "counter",
+        labels: &["kind"],
+        help: "What was ended because its token was revoked: a `connection`, or a `subscription` of one that stayed.",
+        write: |all, out| {
+            out.labelled(&["connection"], all.hub.revoked_connections);
+            out.labelled(&["subscription"], all.hub.revoked_subscriptions);
+        },
+    },
+    Metric {
+        name: "node_num_revocations",
+        kind: "gauge",
+        labels: &["kind"],
+        help: "Revocations that are known: of a `token`, or of those of a `user`. Together they may be as many as                `revocation.max_entries`.",
+        write: |all, out| {
+            let (tokens, users) = all.revocations;
+            out.labelled(&["token"], tokens as u64);
+            out.labelled(&["user"], users as u64);
         },
     },
     Metric {
@@ -555,6 +576,8 @@ pub struct Snapshot {
     pub http2: Http2Counters,
     /// What was refused by limits of addresses and memory: the limit, the mode, the number.
     pub refusals: Vec<(&'static str, &'static str, u64)>,
+    /// Revocations of tokens, and of users.
+    pub revocations: (usize, usize),
     /// Addresses that are remembered.
     pub addresses: u64,
     /// How much memory the process may have, in bytes, before new clients are refused.
@@ -598,6 +621,8 @@ impl Snapshot {
         sum.lost += hub.lost;
         sum.dropped += hub.dropped;
         sum.slow += hub.slow;
+        sum.revoked_connections += hub.revoked_connections;
+        sum.revoked_subscriptions += hub.revoked_subscriptions;
         let (to, from) = (&mut sum.over_limit, &hub.over_limit);
         to.client_error += from.client_error;
         for index in 0..Operation::COUNT {

@@ -24,6 +24,7 @@ use crate::http::RequestBody;
 use crate::events::{DeadPage, Which};
 use crate::glob::Glob;
 use crate::reload::{ReloadError, Reloaded};
+use crate::revocations::{Revoke, Revoked};
 use crate::trace::{TraceBody, TraceRequest};
 
 /// The operations behind the HTTP API. Implemented by each worker over its hub; by a fake in the
@@ -83,6 +84,12 @@ pub trait Node: 'static {
         target: Target,
         request: ApiRefresh,
     ) -> impl Future<Output = Result<(), Error>>;
+
+    /// Has tokens count no more. Without tokens, 108.
+    fn revoke(&self, what: Revoke) -> impl Future<Output = Result<Revoked, Error>> {
+        drop(what);
+        std::future::ready(Err(ErrorCode::NotAvailable.into()))
+    }
 
     /// The channels with subscribers whose names match, and how many each has.
     fn channels(

@@ -157,6 +157,8 @@ impl Shared {
             live.config.connection_rate_limit,
         );
         live.doors.admission.reconfigure(limit, rate);
+        self.revocations
+            .set_limit(live.config.revocation.max_entries);
         self.by_address
             .reconfigure(Arc::clone(&live.config.by_address));
         if let Some(events) = &self.events {

@@ -38,6 +38,7 @@ use crate::io::Io;
 use crate::keys::KeySource;
 use crate::node_api::{NodeIdentity, WorkerNode};
 use crate::reload::Reloads;
+use crate::revocations::RevocationDesk;
 use crate::tls::Tls;
 use crate::trace::TraceDesk;
 
@@ -65,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) by_address: Arc<AddressLimits>,
     /// Those who follow somebody.
     pub(crate) traces: Arc<TraceDesk>,
+    /// Tokens that count no more.
+    pub(crate) revocations: RevocationDesk,
     /// What the application's backend is told of who comes and goes, if it is.
     pub(crate) events: Option<Events>,
     /// How far the node is on its way out.
@@ -240,6 +243,7 @@ impl Start {
             () = receive => {}
             () = care(index, &shared) => {}
             () = watch_memory(index, &shared.by_address) => {}
+            () = watch_revocations(index, &shared.revocations) => {}
             () = drain(&worker, shared.stage.clone()) => {}
             () = ending(shared.stage.clone()) => {}
         }
@@ -294,6 +298,14 @@ async fn watch(tls: Option<&Arc<Tls>>) {
         Some(tls) => tls.watch().await,
         None => std::future::pending().await,
     }
+}
+
+/// Forgets revocations that are over, on one of the workers. Never ends.
+async fn watch_revocations(index: u16, revocations: &RevocationDesk) {
+    if index == 0 {
+        revocations.watch().await;
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Measures memory, on one of the workers. Never ends.

@@ -113,3 +113,23 @@ fn a_node_that_is_dropped_ends() {
         assert_eq!(peer.closed().await, 3001);
     });
 }
+
+#[test]
+fn a_handle_revokes() {
+    run(async {
+        let node = start(Nothing);
+        let handle = node.handle().clone();
+        let revoke = tautline::Revoke::User {
+            user: "7".into(),
+            issued_before: Some(5),
+            expire_at: None,
+        };
+        let revoked = handle.revoke(revoke).await.unwrap();
+        assert_eq!((revoked.connections, revoked.persisted), (0, false));
+        let nobody = tautline::Revoke::Token {
+            uid: String::new(),
+            expire_at: None,
+        };
+        assert_eq!(handle.revoke(nobody).await.unwrap_err().code, 107);
+    });
+}

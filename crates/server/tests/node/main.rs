@@ -10,5 +10,6 @@ mod client;
 mod delivery;
 mod encoding;
 mod ending;
+mod revoked;
 mod tokens;
 mod upgrade;

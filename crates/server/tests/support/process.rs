@@ -158,6 +158,22 @@ impl Server {
             .to_owned()
     }
 
+    /// What a path answers with.
+    pub(crate) fn get(&self, path: &str) -> String {
+        let mut stream = self.connect();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            self.address
+        )
+        .expect("the server takes a request");
+        let mut response = String::new();
+        stream
+            .read_to_string(&mut response)
+            .expect("the server answers");
+        response
+    }
+
     pub(crate) fn signal(&self, signal: &str) {
         let status = Command::new("kill")
             .args([signal, &self.process.id().to_string()])

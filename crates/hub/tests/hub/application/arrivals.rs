@@ -5,15 +5,17 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use serde_json::json;
+use tautline_auth::{Revocation, TokenId};
 use tautline_hub::application::{
-    Answer, ApplicationOptions, ConnectReply, Interests, Question, RefreshBy, RefreshReply, Refusal,
+    Answer, ApplicationOptions, ConnectReply, Interests, Question, RefreshBy, RefreshReply,
+    Refusal, SubscribeReply,
 };
 use tautline_hub::config::ClientOptions;
 use tautline_hub::engine::testkit::DelayOptions;
 use tautline_protocol::Disconnect;
 
 use super::{Scripted, answer, quiet, world, world_with};
-use crate::support::{START, Setup, sign_claims, token};
+use crate::support::{START, Setup, World, sign_claims, token};
 
 #[test]
 fn who_comes_in_is_the_applications_to_say_and_commands_wait_for_it() {
@@ -261,4 +263,52 @@ fn comings_and_goings_are_told_once_and_in_order() {
     world.seconds(60);
     assert_eq!(world.closed(expiring).unwrap().0, 3005);
     assert_eq!(*told.borrow(), ["connected", "gone 3005"]);
+}
+
+/// Between the question and the answer a token may be revoked.
+#[test]
+fn a_token_that_is_revoked_while_the_application_thinks_lets_nobody_in() {
+    let application = Scripted::about(Interests::CONNECTING | Interests::SUBSCRIBE);
+    let mut world = world(&application);
+    let revoke = |world: &World, jti: &str| {
+        let revocation = Revocation::Token {
+            id: TokenId::of_jti(jti),
+            expire_at: None,
+        };
+        let revocations = world.config.revocations();
+        revocations.add(&revocation, world.now.unix).unwrap();
+    };
+    let connect = |world: &mut World, jti: &str| {
+        let client = world.open(0);
+        let token = sign_claims(&json!({"sub": "7", "jti": jti}));
+        world.tell(client, json!({"id": 1, "connect": {"token": token}}));
+        (client, application.take().0)
+    };
+    let (client, ticket) = connect(&mut world, "a");
+    revoke(&world, "a");
+    answer(
+        &mut world,
+        ticket,
+        Answer::Connect(Ok(ConnectReply::default())),
+    );
+    assert_eq!(world.heard(client)[0]["error"]["code"], 109);
+
+    let (client, ticket) = connect(&mut world, "b");
+    answer(
+        &mut world,
+        ticket,
+        Answer::Connect(Ok(ConnectReply::default())),
+    );
+    world.heard(client);
+    let token = sign_claims(&json!({"sub": "7", "channel": "vault:1", "jti": "c"}));
+    let request = json!({"channel": "vault:1", "token": token});
+    world.tell(client, json!({"id": 2, "subscribe": request}));
+    let (ticket, ..) = application.take();
+    revoke(&world, "c");
+    answer(
+        &mut world,
+        ticket,
+        Answer::Subscribe(Ok(SubscribeReply::default())),
+    );
+    assert_eq!(world.heard(client)[0]["error"]["code"], 109);
 }

@@ -107,6 +107,13 @@ pub(in crate::cli) enum ClientCommand {
         command: EventsCommand,
     },
 
+    /// Have tokens count no more: one, those of a user, or those of a connection
+    ///
+    /// Nobody comes in by them, and who is here by them has to fetch others: whether there are any is for the
+    /// application's backend to say.
+    #[command(after_help = REVOKE_AFTER_HELP)]
+    Revoke(RevokeArgs),
+
     /// Tell what the server carries
     Info {
         #[command(flatten)]
@@ -304,6 +311,35 @@ pub(in crate::cli) struct DisconnectArgs {
     /// Why, for developers
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(super) reason: String,
+    #[command(flatten)]
+    pub(super) api: ApiArgs,
+}
+
+const REVOKE_AFTER_HELP: &str = "\
+Examples:
+  tautline revoke --user 42
+  tautline revoke --user 42 --issued-before 1900000000
+  tautline revoke --token 9f2c --expire-at 1900000000
+  tautline revoke --client 8d1f6a1e-2b1c-4f6e-9d3a-0c1b2a3d4e5f";
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true))]
+pub(in crate::cli) struct RevokeArgs {
+    /// The token with this id (claim `jti`)
+    #[arg(long, value_name = "ID", group = "what")]
+    pub(super) token: Option<String>,
+    /// The tokens of this user
+    #[arg(long, value_name = "ID", group = "what")]
+    pub(super) user: Option<String>,
+    /// The tokens by which this connection is there, which is ended
+    #[arg(long, value_name = "ID", group = "what")]
+    pub(super) client: Option<String>,
+    /// Only those that were issued (claim `iat`) before this, in Unix seconds [default: now]
+    #[arg(long, value_name = "SECONDS", conflicts_with_all = ["token", "client"])]
+    pub(super) issued_before: Option<u64>,
+    /// When the server can forget it, in Unix seconds, as the tokens have expired then [default: never]
+    #[arg(long, value_name = "SECONDS")]
+    pub(super) expire_at: Option<u64>,
     #[command(flatten)]
     pub(super) api: ApiArgs,
 }

@@ -18,9 +18,9 @@ use std::io::{self, Read as _};
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use self::args::{ApiArgs, ClientCommand, DisconnectArgs, HistoryArgs, PublishArgs};
+use self::args::{ApiArgs, ClientCommand, DisconnectArgs, HistoryArgs, PublishArgs, RevokeArgs};
 use self::call::call;
-use self::show::{Channels, History, Info, Position, Presence, Reader, Reloaded, Stats};
+use self::show::{Channels, History, Info, Position, Presence, Reader, Reloaded, Revoked, Stats};
 use super::error::CliError;
 
 /// Does what the command says.
@@ -46,6 +46,7 @@ pub(super) fn run(command: &ClientCommand) -> Result<(), CliError> {
             ClientCommand::Trace(args) => trace::run(args).await,
             ClientCommand::Disconnect(args) => disconnect(args).await,
             ClientCommand::Events { command } => events::run(command).await,
+            ClientCommand::Revoke(args) => revoke(args).await,
             ClientCommand::Info { api } => {
                 let result = call(api, "info", &json!({})).await?;
                 show::result::<Info>(Reader::of(&api.server), &result)
@@ -138,6 +139,30 @@ async fn disconnect(args: &DisconnectArgs) -> Result<(), CliError> {
         Reader::Program => show::print(&format!("{}\n", result.get())),
         Reader::Person => show::print("done: whoever of them was here is disconnected\n"),
     }
+}
+
+async fn revoke(args: &RevokeArgs) -> Result<(), CliError> {
+    let RevokeArgs {
+        token,
+        user,
+        client,
+        issued_before,
+        expire_at,
+        api,
+    } = args;
+    let (method, name, value) = match (token, user, client) {
+        (Some(token), ..) => ("revoke_token", "uid", token),
+        (_, Some(user), _) => ("invalidate_user_tokens", "user", user),
+        (.., Some(client)) => ("revoke_client", "client", client),
+        // The command line was refused.
+        (None, None, None) => return Ok(()),
+    };
+    let mut parameters = json!({ name: value, "expire_at": expire_at });
+    if let Some(issued_before) = issued_before {
+        parameters["issued_before"] = json!(issued_before);
+    }
+    let result = call(api, method, &parameters).await?;
+    show::result::<Revoked>(Reader::of(&api.server), &result)
 }
 
 /// Longest message from standard input, in bytes: no server takes one that is longer.

@@ -112,6 +112,13 @@ struct Change {
 }
 
 #[derive(Deserialize)]
+pub(super) struct Revoked {
+    connections: u64,
+    subscriptions: u64,
+    persisted: bool,
+}
+
+#[derive(Deserialize)]
 pub(super) struct Position {
     #[serde(default)]
     offset: u64,
@@ -203,6 +210,25 @@ impl Show for Reloaded {
             text.push_str("nothing has changed\n");
         }
         text
+    }
+}
+
+impl Show for Revoked {
+    fn show(&self) -> String {
+        let Self {
+            connections,
+            subscriptions,
+            persisted,
+        } = self;
+        let kept = match persisted {
+            true => "",
+            false => {
+                "until the server ends only: it has no directory to keep it in (revocation.directory)\n"
+            }
+        };
+        format!(
+            "done: {connections} connections and {subscriptions} subscriptions were ended\n{kept}"
+        )
     }
 }
 

@@ -12,6 +12,7 @@ use tautline_hub::trace::Follow;
 
 use super::command::Command;
 use super::method::Method;
+use crate::revocations::Revoke;
 
 /// Writes the log lines of one worker.
 #[derive(Default)]
@@ -45,6 +46,15 @@ impl Audit {
     /// A command is executed that changes what others have.
     pub(super) fn executed(&self, key: &str, command: &Command) {
         let method = command.method();
+        if let Command::Revoke(what) = command {
+            let (token, user, client) = match what {
+                Revoke::Token { uid, .. } => (Some(uid), None, None),
+                Revoke::User { user, .. } => (None, Some(user), None),
+                Revoke::Client { client, .. } => (None, None, Some(client)),
+            };
+            let method = method.name();
+            tracing::info!(target: TARGET, key, method, token, user, client, "API call");
+        }
         let is_administrative = command.target().is_some()
             || matches!(
                 method,

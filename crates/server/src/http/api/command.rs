@@ -10,9 +10,11 @@ use super::dead;
 use super::error::Failure;
 use super::method::Method;
 use super::params;
+use super::revoke;
 use crate::events::Which;
 use crate::glob::Glob;
 use crate::http::node::{History, Presence, Publish};
+use crate::revocations::Revoke;
 
 /// What is to be done. A batch is several of these.
 #[derive(Debug)]
@@ -50,6 +52,7 @@ pub(super) enum Command {
         request: ApiRefresh,
     },
     Reload,
+    Revoke(Revoke),
     Rpc {
         method: String,
         params: Bytes,
@@ -94,6 +97,9 @@ impl Command {
             Method::Publish => Self::Publish(params::publish(body)?),
             Method::Refresh => control::refresh(body)?,
             Method::Reload => params::none(body).map(|()| Self::Reload)?,
+            Method::InvalidateUserTokens => revoke::user(body)?,
+            Method::RevokeClient => revoke::client(body)?,
+            Method::RevokeToken => revoke::token(body)?,
             Method::Rpc => control::rpc(body)?,
             Method::Subscribe => control::subscribe(body)?,
             Method::Unsubscribe => control::unsubscribe(body)?,
@@ -114,6 +120,9 @@ impl Command {
             Self::Publish(_) => Method::Publish,
             Self::Refresh { .. } => Method::Refresh,
             Self::Reload => Method::Reload,
+            Self::Revoke(Revoke::Client { .. }) => Method::RevokeClient,
+            Self::Revoke(Revoke::Token { .. }) => Method::RevokeToken,
+            Self::Revoke(Revoke::User { .. }) => Method::InvalidateUserTokens,
             Self::Rpc { .. } => Method::Rpc,
             Self::SettleDeadEvents { again: true, .. } => Method::DeadEventsRetry,
             Self::SettleDeadEvents { again: false, .. } => Method::DeadEventsDrop,
@@ -139,6 +148,7 @@ impl Command {
             | Self::Info
             | Self::Refresh { .. }
             | Self::Reload
+            | Self::Revoke(_)
             | Self::Rpc { .. }
             | Self::SettleDeadEvents { .. } => None,
         }

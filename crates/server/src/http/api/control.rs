@@ -362,7 +362,7 @@ fn target(user: Option<String>, client: Option<String>, session: Option<String>)
 }
 
 /// 0 stands for never; a time before 1970 is over like any other.
-fn expire_at(seconds: Option<i64>) -> Option<u64> {
+pub(super) fn expire_at(seconds: Option<i64>) -> Option<u64> {
     let seconds = seconds.filter(|seconds| *seconds != 0)?;
     Some(u64::try_from(seconds).unwrap_or(1))
 }
@@ -392,6 +392,9 @@ pub(super) fn schema(method: super::method::Method) -> schemars::Schema {
     use schemars::schema_for;
 
     use super::method::Method;
+    if let Some(schema) = super::revoke::schema(method) {
+        return schema;
+    }
     match method {
         Method::Channels => schema_for!(ChannelsParams),
         Method::Disconnect => schema_for!(DisconnectParams),

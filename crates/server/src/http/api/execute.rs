@@ -24,6 +24,7 @@ use super::presence;
 use crate::config::Change;
 use crate::http::node::{Node, NodeInfo, Publish};
 use crate::reload::{ReloadError, Reloaded};
+use crate::revocations::Revoked;
 
 /// How many of a call's operations are under way at a time. Between two lots, other work of the
 /// thread has its turn.
@@ -104,6 +105,18 @@ async fn execute_uncounted<N: Node>(
         }
         Command::Refresh { target, request } => done(node.refresh(target, request).await),
         Command::Reload => reloaded(node.reload().await),
+        Command::Revoke(what) => {
+            let Revoked {
+                connections,
+                subscriptions,
+                persisted,
+            } = node.revoke(what).await?;
+            json(&RevokeResult {
+                connections,
+                subscriptions,
+                persisted,
+            })
+        }
         Command::Rpc { method, params } => {
             let data = node.rpc(method, params).await?;
             let result = tautline_protocol::message::RpcResult { data };
@@ -265,6 +278,13 @@ struct ChannelView {
 struct ReloadResult {
     changes: Vec<Change>,
     warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct RevokeResult {
+    connections: usize,
+    subscriptions: usize,
+    persisted: bool,
 }
 
 #[derive(Serialize)]

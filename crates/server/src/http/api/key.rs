@@ -333,6 +333,7 @@ mod tests {
             (Method::Reload, "{}", false, false),
             (Method::DeadEvents, "{}", false, false),
             (Method::DeadEventsDrop, r#"{"all":true}"#, false, false),
+            (Method::RevokeToken, r#"{"uid":"a"}"#, false, false),
             (Method::Rpc, r#"{"method":"m"}"#, false, false),
             // Looked at one by one.
             (

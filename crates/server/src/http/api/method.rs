@@ -26,6 +26,8 @@ pub enum Method {
     HistoryRemove,
     /// The servers, and what they carry.
     Info,
+    /// Have the tokens of a user count no more.
+    InvalidateUserTokens,
     /// Who is in a channel.
     Presence,
     /// How many are in a channel.
@@ -36,6 +38,10 @@ pub enum Method {
     Refresh,
     /// Read the configuration again.
     Reload,
+    /// Have the tokens of a connection count no more.
+    RevokeClient,
+    /// Have a token count no more.
+    RevokeToken,
     /// Call a method of an extension.
     Rpc,
     /// Subscribe connections to a channel.
@@ -48,7 +54,7 @@ pub enum Method {
 
 impl Method {
     /// All of them, in the order of their names.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::Batch,
         Self::Broadcast,
         Self::Channels,
@@ -59,11 +65,14 @@ impl Method {
         Self::History,
         Self::HistoryRemove,
         Self::Info,
+        Self::InvalidateUserTokens,
         Self::Presence,
         Self::PresenceStats,
         Self::Publish,
         Self::Refresh,
         Self::Reload,
+        Self::RevokeClient,
+        Self::RevokeToken,
         Self::Rpc,
         Self::Subscribe,
         Self::Trace,
@@ -83,11 +92,14 @@ impl Method {
             Self::History => "history",
             Self::HistoryRemove => "history_remove",
             Self::Info => "info",
+            Self::InvalidateUserTokens => "invalidate_user_tokens",
             Self::Presence => "presence",
             Self::PresenceStats => "presence_stats",
             Self::Publish => "publish",
             Self::Refresh => "refresh",
             Self::Reload => "reload",
+            Self::RevokeClient => "revoke_client",
+            Self::RevokeToken => "revoke_token",
             Self::Rpc => "rpc",
             Self::Subscribe => "subscribe",
             Self::Trace => "trace",

@@ -8,7 +8,8 @@
 //! On its way a call passes
 //!
 //! - `key`: whose call is it, and what is the key good for;
-//! - `command`: the method with its parameters, read by `params` and `control`; `batch`: several of
+//! - `command`: the method with its parameters, read by `params`, `control` and
+//!   `revoke`; `batch`: several of
 //!   them, and what old client libraries send to `/api`;
 //! - `execute`: doing it, and writing the result; `error`: writing why not;
 //! - `dead`: events that the backend would not have;
@@ -30,6 +31,7 @@ mod method;
 mod openapi;
 mod params;
 mod presence;
+mod revoke;
 mod trace;
 
 use std::cell::Cell;

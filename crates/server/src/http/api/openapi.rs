@@ -54,6 +54,9 @@ mod tests {
             Method::PresenceStats => "Tell how many are in a channel",
             Method::Publish => "Publish into a channel",
             Method::Refresh => "Prolong connections of a user, or shorten them",
+            Method::InvalidateUserTokens => "Have tokens of a user count no more",
+            Method::RevokeClient => "End a connection, and have its tokens count no more",
+            Method::RevokeToken => "Have a token count no more",
             Method::Reload => "Have the server read its configuration again",
             Method::Rpc => "Call an extension of the server",
             Method::Subscribe => "Subscribe connections of a user to a channel",
@@ -74,6 +77,9 @@ mod tests {
             | Method::Subscribe
             | Method::Unsubscribe => &["channel"],
             Method::Rpc => &["method"],
+            Method::InvalidateUserTokens => &["user"],
+            Method::RevokeClient => &["client"],
+            Method::RevokeToken => &["uid"],
             _ => &[],
         }
     }
@@ -163,6 +169,12 @@ mod tests {
                 });
                 object(properties, &["changes", "warnings"])
             }
+            Method::InvalidateUserTokens | Method::RevokeClient | Method::RevokeToken => {
+                let properties = json!({
+                    "connections": count, "subscriptions": count, "persisted": {"type": "boolean"},
+                });
+                object(properties, &["connections", "subscriptions", "persisted"])
+            }
             Method::Rpc => object(json!({"data": true}), &[]),
             Method::Batch
             | Method::Disconnect
@@ -248,7 +260,7 @@ mod tests {
                     continue;
                 }
                 property["minLength"] = json!(1);
-                if *name != "method" {
+                if *name == "channel" {
                     property["maxLength"] = json!(255);
                     // Printable ASCII.
                     property["pattern"] = json!("^[ -~]+$");
