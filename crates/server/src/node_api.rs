@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -34,6 +34,7 @@ use crate::glob::Glob;
 use crate::http::RequestBody;
 use crate::http::Settings;
 use crate::http::api::dead;
+use crate::http::counters::HttpCounters;
 use crate::http::line::HttpLine;
 use crate::http::metrics::{CallCounters, Snapshot};
 use crate::http::node::{History, Node, NodeInfo, Presence, Publish};
@@ -380,16 +381,21 @@ impl Node for WorkerNode {
         let mut load = Load::default();
         let parts = self.gather(|state| {
             let State {
-                hub, calls, http2, ..
+                hub,
+                calls,
+                http,
+                http2,
+                ..
             } = state;
             let disconnects = hub.disconnects().clone();
-            let calls = (calls.clone(), http2.clone());
+            let calls = (calls.clone(), http.clone(), http2.clone());
             (Load::of(hub), hub.counters(), disconnects, calls)
         });
-        for (part, counters, disconnects, (calls, http2)) in parts.await {
+        for (part, counters, disconnects, (calls, http, http2)) in parts.await {
             load.add(part);
             snapshot.add_hub(&counters, &disconnects);
             snapshot.calls.add(&calls);
+            snapshot.http.add(&http);
             snapshot.http2.add(&http2);
         }
         let live = self.worker.live();
@@ -431,6 +437,10 @@ impl Node for WorkerNode {
 
     fn count_call(&self, count: impl FnOnce(&mut CallCounters)) {
         self.worker.count_call(count);
+    }
+
+    fn count_http(&self, count: impl FnOnce(&mut HttpCounters)) {
+        self.worker.count_http(count);
     }
 
     async fn info(&self) -> Result<Vec<NodeInfo>, Error> {
@@ -573,11 +583,14 @@ pub(crate) fn fields(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])>
     headers.map(|(name, value)| (name.as_str(), value.as_bytes()))
 }
 
-/// A refusal of the WebSocket library as a response of the HTTP library.
+/// A refusal of the WebSocket library as a response of the HTTP library. The connection ends with it: a proxy may
+/// believe that it is a WebSocket by now, and let anything through.
 pub(crate) fn refused(refusal: &Refusal) -> Response<Full<Bytes>> {
     let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
     let mut response = respond::text(status, format!("{}\n", refusal.body().trim_end()));
-    set_headers(response.headers_mut(), refusal.headers());
+    let headers = response.headers_mut();
+    set_headers(headers, refusal.headers());
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
 

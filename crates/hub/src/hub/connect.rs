@@ -304,6 +304,10 @@ impl Hub {
                 let plan = self.plan(&request, &name, info, capabilities, grant, true)?;
                 plans.push((request, plan));
             }
+            // However many a client names, no more are looked at.
+            if plans.len() > options.channel_limit {
+                break;
+            }
         }
         if plans.len() > options.channel_limit {
             let why = "the token has more channels than client.channel_limit allows";

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _};
 
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, fmt, reload};
@@ -10,7 +10,7 @@ use tracing_subscriber::{Registry, fmt, reload};
 use crate::config::{LogFormat, LogLevel, LogOptions};
 
 /// How many there are, while the process runs.
-pub(super) struct LogControl(reload::Handle<LevelFilter, Registry>);
+pub(super) struct LogControl(reload::Handle<Targets, Registry>);
 
 impl LogControl {
     /// From now on that much is logged.
@@ -36,13 +36,22 @@ pub(super) fn install(options: &LogOptions) -> LogControl {
     LogControl(handle)
 }
 
-fn filter(level: LogLevel) -> LevelFilter {
-    match level {
+/// What is told at a level. The libraries of HTTP and TLS warn of whatever a peer does wrong, with which strangers could
+/// fill the log: that is for those who look for something at the level `debug`, and counted for all.
+fn filter(level: LogLevel) -> Targets {
+    let level = match level {
         LogLevel::None => LevelFilter::OFF,
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let mut targets = Targets::new().with_default(level);
+    if level < LevelFilter::DEBUG {
+        for library in ["h2", "hyper", "rustls"] {
+            targets = targets.with_target(library, level.min(LevelFilter::ERROR));
+        }
     }
+    targets
 }

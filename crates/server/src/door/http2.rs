@@ -145,6 +145,8 @@ impl Http2Door {
         let (response, manner) = match accepted {
             Ok(accepted) => accepted,
             Err(refusal) => {
+                self.worker
+                    .count_http(|counters| counters.refused(refusal.status()));
                 request.refuse(&refusal);
                 return None;
             }

@@ -47,6 +47,7 @@ pub(crate) use self::uni::UniRules;
 pub(crate) use self::user::UserHeader;
 use self::websocket::Manner;
 use crate::embed;
+use crate::http::counters::Dropped;
 use crate::http::host::{HostRefusal, check_loopback_host_values};
 use crate::http::origin::{OriginPolicy, OriginRefusal};
 use crate::http::{
@@ -236,7 +237,7 @@ pub(crate) enum Came {
     Http2(Rewind<Io>),
 }
 
-/// Finds out what a new connection from `from` is; `None` when nothing came of it, or it was refused. HTTP/2 may be
+/// Finds out what a new connection of `worker` from `from` is; `None` when nothing came of it, or it was refused. HTTP/2 may be
 /// spoken if the options say so. The request is kept if anybody wants to know of it. A WebSocket takes its `place`
 /// along.
 pub(crate) async fn admit(
@@ -257,9 +258,14 @@ pub(crate) async fn admit(
             }
             return Some(Came::Http2(Rewind::new(received, io)));
         }
-        // Gone, or too slow to be told anything.
-        Ok(Err(HeadFailure::Io)) | Err(_) => return None,
+        Ok(Err(HeadFailure::Io)) => return None,
+        // Too slow to be told anything.
+        Err(_elapsed) => {
+            worker.count_http(|counters| counters.dropped(Dropped::Head));
+            return None;
+        }
         Ok(Err(HeadFailure::Refused(refusal))) => {
+            worker.count_http(|counters| counters.refused(refusal.status()));
             refuse(io, &refusal).await;
             return None;
         }
@@ -313,6 +319,7 @@ pub(crate) async fn admit(
             }))
         }
         Err(refusal) => {
+            worker.count_http(|counters| counters.refused(refusal.status()));
             refuse(io, &refusal).await;
             None
         }

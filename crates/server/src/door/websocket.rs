@@ -7,7 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tautline_hub::{Frame, Pings, SessionId, Transport};
 use tautline_protocol::{Disconnect, Encoding};
@@ -232,6 +232,7 @@ impl<'a> Session<'a> {
             ..
         } = self;
         let encoding = link.borrow().encoding;
+        tell_time(engine);
         worker.turn(|now, state| {
             let mut events = engine.receive(input);
             loop {
@@ -245,7 +246,11 @@ impl<'a> Session<'a> {
                         state.hub.pong_came(*id);
                         continue;
                     }
-                    Some(Event::Close(_) | Event::Failed(_)) | None => break,
+                    Some(Event::Failed(fault)) => {
+                        state.http.failed(fault.close_code().get());
+                        break;
+                    }
+                    Some(Event::Close(_)) | None => break,
                 };
                 // JSON belongs into text frames and Protobuf into binary ones; but what counts is what
                 // is in them, and the protocol's other servers don't look at the frame either.
@@ -282,6 +287,7 @@ impl<'a> Session<'a> {
                 state.leave(now, *id);
             }
         });
+        tell_time(engine);
     }
 
     /// Whether the session is over, from whichever side.
@@ -354,6 +360,13 @@ impl<'a> Session<'a> {
             })
         })
         .await
+    }
+}
+
+/// Tells the engine the time, if it has control frames to count.
+fn tell_time(engine: &mut Connection) {
+    if engine.wants_time() {
+        engine.set_time(Instant::now());
     }
 }
 

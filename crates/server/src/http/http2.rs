@@ -117,7 +117,13 @@ async fn respond<N: Node>(
     let (request, mut responder) = request.into_parts();
     let (is_head, is_safe) = (request.method() == Method::HEAD, request.method().is_safe());
     let mut response = match like_http1(request) {
-        Err(refusal) => (*refusal).map(ReplyBody::Whole),
+        Err(refusal) => {
+            let status = refusal.status();
+            service
+                .node
+                .count_http(|counters| counters.answered(status));
+            (*refusal).map(ReplyBody::Whole)
+        }
         Ok(_) if backlog.is_full() => too_much().map(ReplyBody::Whole),
         Ok(request) => {
             let mut answer = pin!(service.respond(request, line));

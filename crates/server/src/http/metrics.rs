@@ -11,6 +11,7 @@ use std::time::Duration;
 use http::{HeaderValue, Method, StatusCode};
 use tautline_hub::{HubCounters, Operation, TokenRefusal};
 
+use super::counters::HttpCounters;
 use super::process::ProcessNumbers;
 use super::respond::{self, Response};
 use crate::events::EventNumbers;
@@ -305,6 +306,42 @@ pub const METRICS: &[Metric] = &[
         },
     },
     Metric {
+        name: "http_errors_total",
+        kind: "counter",
+        labels: &["status"],
+        help: "Requests that were answered with an error, by status, whatever they were for: opening a WebSocket, a \
+               door, the API, a page; and those that could not be read (400, 431, 501).",
+        write: |all, out| {
+            for (status, count) in &all.http.errors {
+                out.labelled(&[&status.to_string()], *count);
+            }
+        },
+    },
+    Metric {
+        name: "connections_dropped_total",
+        kind: "counter",
+        labels: &["reason"],
+        help: "Connections that were dropped without an answer: `head` because the head of a request did not come in \
+               time (nor any further request), `tls` because of a TLS handshake that failed or did not come in time.",
+        write: |all, out| {
+            for (reason, count) in &all.http.dropped {
+                out.labelled(&[reason], *count);
+            }
+        },
+    },
+    Metric {
+        name: "websocket_failures_total",
+        kind: "counter",
+        labels: &["code"],
+        help: "WebSockets that were closed because of what their client sent, by the code of the Close: 1002 breaks \
+               the protocol, 1007 is no UTF-8, 1008 too many fragments or control frames, 1009 too long a message.",
+        write: |all, out| {
+            for (code, count) in &all.http.failures {
+                out.labelled(&[&code.to_string()], *count);
+            }
+        },
+    },
+    Metric {
         name: "limits_refused_total",
         kind: "counter",
         labels: &["limit", "mode"],
@@ -572,6 +609,8 @@ pub struct Snapshot {
     pub turned_away: [(&'static str, u64); 2],
     /// Calls of the API.
     pub calls: CallCounters,
+    /// Requests and connections that came to nothing.
+    pub http: HttpCounters,
     /// Connections in HTTP/2.
     pub http2: Http2Counters,
     /// What was refused by limits of addresses and memory: the limit, the mode, the number.

@@ -19,6 +19,7 @@
 pub mod api;
 mod assets;
 pub(crate) mod body;
+pub mod counters;
 mod dev_head;
 mod dev_token;
 pub mod host;
@@ -48,6 +49,7 @@ use tautline_auth::Signer;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::api::{Api, ApiKeys, ApiLimits, ErrorMode};
+use self::counters::Dropped;
 use self::line::{End, HttpLine};
 use self::node::Node;
 use self::origin::OriginPolicy;
@@ -141,7 +143,24 @@ impl<N: Node> Service<N> {
             },
         };
         respond::harden(response.headers_mut());
+        let status = response.status();
+        self.node.count_http(|counters| counters.answered(status));
         response
+    }
+
+    /// Counts what the HTTP library has ended a connection for.
+    fn count_end(&self, error: &hyper::Error) {
+        let status = if error.is_parse_too_large() {
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+        } else {
+            StatusCode::BAD_REQUEST
+        };
+        if error.is_timeout() {
+            self.node
+                .count_http(|counters| counters.dropped(Dropped::Head));
+        } else if error.is_parse() {
+            self.node.count_http(|counters| counters.answered(status));
+        }
     }
 
     async fn route(
@@ -189,6 +208,9 @@ fn refusal(settings: &Settings, request: &Request<RequestBody>) -> Option<Respon
     if let Some(refusal) = host_count_refusal(request.version(), request.headers()) {
         return Some(refusal);
     }
+    if let Some(refusal) = coding_refusal(request.headers()) {
+        return Some(refusal);
+    }
     settings.dev.as_ref()?;
     // The development server's key is known to all, so a page of another site that is open in
     // a browser on this machine must be told apart from the machine's own programs.
@@ -225,6 +247,7 @@ pub async fn serve_connection<S, N>(
 {
     let line = Rc::new(HttpLine::new(from));
     let its_line = Rc::clone(&line);
+    let counting = Rc::clone(&service);
     let answer = service_fn(move |request: Request<Incoming>| {
         let (service, line) = (Rc::clone(&service), Rc::clone(&its_line));
         let request = request.map(RequestBody::from);
@@ -253,6 +276,7 @@ pub async fn serve_connection<S, N>(
         }
     };
     if let Err(error) = result {
+        counting.count_end(&error);
         // A peer that went away in the middle of something: its own business.
         tracing::debug!(%error, "HTTP connection ended early");
     }
@@ -273,6 +297,22 @@ fn host_count_refusal(version: Version, headers: &HeaderMap) -> Option<Response>
     }
     let body = format!("Bad Request: expected one Host header, got {count}.\n");
     Some(respond::text(StatusCode::BAD_REQUEST, body))
+}
+
+/// RFC 9112 §6.1: what a body is coded with beside the chunks we would have to undo, and can't. A list that doesn't
+/// end with `chunked`, and one in HTTP/1.0, the HTTP library has refused before.
+fn coding_refusal(headers: &HeaderMap) -> Option<Response> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let first = codings.next()?;
+    if codings.next().is_none() && first.as_bytes().eq_ignore_ascii_case(b"chunked") {
+        return None;
+    }
+    let body =
+        "Not Implemented: expected one Transfer-Encoding, chunked; got something beside it.\n";
+    let refusal = respond::text(StatusCode::NOT_IMPLEMENTED, body);
+    // Where the request ends is anybody's guess.
+    let close = HeaderValue::from_static("close");
+    Some(respond::with_header(refusal, header::CONNECTION, close))
 }
 
 fn state(method: &Method, is_good: bool) -> Response {

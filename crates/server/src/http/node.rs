@@ -16,6 +16,7 @@ use tautline_protocol::message::{
 
 use super::Settings;
 use super::api::dead;
+use super::counters::HttpCounters;
 use super::line::HttpLine;
 use super::metrics::{CallCounters, Snapshot};
 use super::respond::ReplyBody;
@@ -158,6 +159,11 @@ pub trait Node: 'static {
 
     /// Lets the node count something about a call of the API.
     fn count_call(&self, count: impl FnOnce(&mut CallCounters)) {
+        drop(count);
+    }
+
+    /// Lets the node count something about a request or a connection that came to nothing.
+    fn count_http(&self, count: impl FnOnce(&mut HttpCounters)) {
         drop(count);
     }
 

@@ -35,6 +35,7 @@ use self::wakes::Wakes;
 use crate::door::poll::keeper::Pads;
 use crate::embed::Request;
 use crate::embed::desk::Files;
+use crate::http::counters::HttpCounters;
 use crate::http::metrics::{CallCounters, Http2Counters};
 
 /// How often a worker that ends looks whether its handlers are done.
@@ -63,6 +64,8 @@ pub(crate) struct State {
     pub(crate) files: Option<Rc<RefCell<Files>>>,
     /// What was counted of calls of the HTTP API.
     pub(crate) calls: CallCounters,
+    /// Of requests and connections that came to nothing.
+    pub(crate) http: HttpCounters,
     /// And of connections in HTTP/2.
     pub(crate) http2: Http2Counters,
     /// Those who follow somebody, by the trace's number on the node.
@@ -116,6 +119,7 @@ impl Worker {
             pads: Pads::default(),
             files,
             calls: CallCounters::default(),
+            http: HttpCounters::default(),
             http2: Http2Counters::default(),
             traces: HashMap::new(),
             live,
@@ -150,6 +154,11 @@ impl Worker {
     /// Counts something about a call of the HTTP API. Not from within a turn.
     pub(crate) fn count_call(&self, count: impl FnOnce(&mut CallCounters)) {
         count(&mut self.state.borrow_mut().calls);
+    }
+
+    /// Counts something about a request or a connection that came to nothing. Not from within a turn.
+    pub(crate) fn count_http(&self, count: impl FnOnce(&mut HttpCounters)) {
+        count(&mut self.state.borrow_mut().http);
     }
 
     /// Counts something about a connection in HTTP/2. Not from within a turn.

@@ -33,6 +33,7 @@ use crate::embed::NodeHandle;
 use crate::embed::desk::Desk;
 use crate::entropy::OsEntropy;
 use crate::events::Events;
+use crate::http::counters::Dropped;
 use crate::http::{self, Service};
 use crate::io::Io;
 use crate::keys::KeySource;
@@ -214,7 +215,13 @@ impl Start {
                     let (io, from, mut place) = arrival.announced(&shared).await?;
                     let io = match &admitting.live().tls {
                         None => Io::Plain(io),
-                        Some(tls) => tls.accept(io).await?,
+                        Some(tls) => match tls.accept(io).await {
+                            Some(io) => io,
+                            None => {
+                                admitting.count_http(|counters| counters.dropped(Dropped::Tls));
+                                return None;
+                            }
+                        },
                     };
                     let by_address = &shared.by_address;
                     match door::admit(&admitting, by_address, io, from, &mut place).await? {

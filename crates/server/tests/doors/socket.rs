@@ -1,5 +1,7 @@
 //! A WebSocket of the simplest kind.
 
+#![allow(dead_code, reason = "each test binary uses another part")]
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
@@ -80,6 +82,11 @@ impl Socket {
         }
     }
 
+    /// The connection below, to be written to as one likes.
+    pub(crate) fn stream(&self) -> TcpStream {
+        self.stream.try_clone().expect("it can be shared")
+    }
+
     /// The next message, or the Close.
     pub(crate) fn next(&mut self) -> Said {
         loop {
@@ -94,6 +101,8 @@ impl Socket {
                     );
                 }
                 9 => self.on_ping(),
+                // An answer to a ping.
+                10 => {}
                 other => panic!("opcode {other}"),
             }
         }

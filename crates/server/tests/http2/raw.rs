@@ -1,5 +1,7 @@
 //! HTTP/2 frame by frame.
 
+#![allow(dead_code, reason = "each test binary uses another part")]
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 

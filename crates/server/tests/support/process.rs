@@ -6,6 +6,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes on the slowest of machines.
@@ -180,6 +182,21 @@ impl Server {
             .status()
             .expect("kill is there");
         assert!(status.success());
+    }
+
+    /// Has somebody read all that the server says from now on, and gives how many bytes that is. Nobody else can read
+    /// it then.
+    pub(crate) fn drain_output(&mut self) -> Arc<AtomicU64> {
+        let mut output = std::mem::replace(&mut self.output, Box::new(std::io::empty()));
+        let count = Arc::new(AtomicU64::new(0));
+        let its = Arc::clone(&count);
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(len @ 1..) = output.read(&mut buffer) {
+                its.fetch_add(len as u64, Ordering::Relaxed);
+            }
+        });
+        count
     }
 
     /// Reads what the server says until a line has `mark`.

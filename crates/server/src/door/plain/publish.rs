@@ -4,6 +4,7 @@ use http::{HeaderMap, Method, Request, StatusCode, header};
 use serde_json::json;
 use tautline_hub::{Frame, Transport};
 use tautline_protocol::Encoding;
+use tautline_protocol::json::check_payload;
 
 use super::super::entry::{Commands, Entry, Refused, Response, bad_request};
 use super::super::gate;
@@ -68,9 +69,11 @@ pub(super) fn publish_command(number: u32, channel: &str, data: &[u8]) -> Result
     // A frame of commands has one on each line, and JSON has line breaks only where they mean nothing.
     let data = value.get().replace(['\n', '\r'], " ");
     let channel = json!(channel);
-    Ok(format!(
-        r#"{{"id":{number},"publish":{{"channel":{channel},"data":{data}}}}}"#
-    ))
+    let command = format!(r#"{{"id":{number},"publish":{{"channel":{channel},"data":{data}}}}}"#);
+    // The session would end, and not say why.
+    check_payload(command.as_bytes())
+        .map_err(|error| format!("this can't be published: {error}"))?;
+    Ok(command)
 }
 
 #[cfg(test)]
@@ -84,6 +87,10 @@ mod tests {
             command,
             r#"{"id":2,"publish":{"channel":"a\"b","data":{ "x": 1  }}}"#
         );
+        let deep = "[".repeat(127) + &"]".repeat(127);
+        let error = publish_command(2, "a", deep.as_bytes()).unwrap_err();
+        assert!(error.contains("128 levels"), "{error}");
+        assert!(publish_command(2, "a", &deep.as_bytes()[1..253]).is_ok());
         for data in ["", "hello", "1}", "1}}\n{\"id\":3,\"rpc\":{}}", "\u{0}"] {
             let error = publish_command(2, "a", data.as_bytes()).expect_err(data);
             assert!(error.contains("expected JSON"), "{error}");

@@ -1,0 +1,141 @@
+//! Floods of HTTP/2, many connections at a time. What each is by itself, `tests/http2/floods.rs` has.
+
+use std::thread;
+
+use crate::raw::{
+    CONTINUATION, END_STREAM, ENHANCE_YOUR_CALM, HEADERS, PING, RST_STREAM, Raw, SETTINGS, block,
+    frame, get,
+};
+use crate::stand::Stand;
+
+/// Has several connections at a time send the same without end, each until it is given up for it.
+fn endures(
+    name: &str,
+    what: &str,
+    kind: &str,
+    first: &[u8],
+    more: &(dyn Fn(u32) -> Vec<u8> + Sync),
+) {
+    let stand = Stand::new(name, "connect = \"off\"", "");
+    let count = stand.endures(what, 8 * 1024 * 1024, |users| {
+        let flood = || {
+            let mut count = 0;
+            while count < 4 || users.want_more() {
+                let mut raw = Raw::open(&stand.server);
+                raw.send(first);
+                for round in 0..10_000 {
+                    if !raw.send(&more(round)) {
+                        break;
+                    }
+                }
+                // It may be cut off before it is told why.
+                assert!(matches!(raw.given_up(), Some(ENHANCE_YOUR_CALM) | None));
+                count += 1;
+            }
+            count
+        };
+        thread::scope(|scope| {
+            let all: Vec<_> = (0..4).map(|_| scope.spawn(flood)).collect();
+            all.into_iter()
+                .map(|flood| flood.join().unwrap())
+                .sum::<usize>()
+        })
+    });
+    stand.counts(&format!("http2_floods_total{{kind=\"{kind}\"}}"), count);
+}
+
+#[test]
+fn rapid_resets() {
+    endures(
+        "rapid",
+        "rapid resets of HTTP/2 (CVE-2023-44487): ENHANCE_YOUR_CALM",
+        "streams",
+        b"",
+        &|round| {
+            let mut bytes = Vec::new();
+            for stream in (0..100).map(|n| 200 * round + 2 * n + 1) {
+                bytes.extend(get(stream, "/history?channel=honest"));
+                bytes.extend(frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]));
+            }
+            bytes
+        },
+    );
+}
+
+#[test]
+fn pings() {
+    endures(
+        "h2-pings",
+        "pings of HTTP/2: the same",
+        "control",
+        b"",
+        &|_| frame(PING, 0, 0, &[7; 8]).repeat(100),
+    );
+}
+
+#[test]
+fn settings() {
+    endures(
+        "h2-settings",
+        "settings of HTTP/2: the same",
+        "control",
+        b"",
+        &|_| frame(SETTINGS, 0, 0, b"").repeat(100),
+    );
+}
+
+#[test]
+fn header_blocks_without_an_end() {
+    let head = block(&[(":method", "GET"), (":scheme", "http")]);
+    let more = block(&[("x-filling", &"x".repeat(100))]).repeat(100);
+    endures(
+        "h2-continuation",
+        "header blocks of HTTP/2 without an end (CONTINUATION): the same",
+        "streams",
+        &frame(HEADERS, END_STREAM, 1, &head),
+        &|_| frame(CONTINUATION, 0, 1, &more),
+    );
+}
+
+/// A few bytes that name the same long field again and again (HPACK): the list is long only when it is read.
+#[test]
+fn header_lists_that_grow_when_they_are_read() {
+    let stand = Stand::new("h2-hpack", "connect = \"off\"", "");
+    let mut first = block(&[
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", "a"),
+        (":path", "/health"),
+    ]);
+    // Literal with incremental indexing (RFC 7541, section 6.2.1): 3,000 bytes for the table.
+    first.extend([0x40, 1, b'x', 0x7f]);
+    let len = 3_000_usize - 127;
+    first.extend([(len % 128) as u8 | 0x80, (len / 128) as u8]);
+    first.extend(vec![b'x'; 3_000]);
+    // And that field 4,000 times more, a byte each.
+    first.extend(vec![0x80 | 62; 4_000]);
+    stand.endures(
+        "a header list of HTTP/2 that is 7 KB on the wire and 12 MB when read: 431",
+        0,
+        |users| {
+            let mut count = 0;
+            while count < 10 || users.want_more() {
+                let mut raw = Raw::open(&stand.server);
+                raw.send(&frame(HEADERS, END_STREAM | 4, 1, &first));
+                let answer = raw.find(|frame| frame.stream == 1 || frame.kind == 7);
+                let answer = answer.expect("an answer");
+                assert!(answer.kind == HEADERS || answer.kind == RST_STREAM || answer.kind == 7);
+                // Status 431, which is in no table: its digits are there as they are.
+                if answer.kind == HEADERS {
+                    let has_431 = answer.payload.windows(3).any(|part| part == b"431");
+                    let is_packed = !answer.payload.contains(&0x88);
+                    assert!(has_431 || is_packed, "{answer:?}");
+                }
+                count += 1;
+            }
+            count
+        },
+    );
+    let again = stand.http().ask("GET /health HTTP/1.1", b"");
+    assert_eq!(again.status, 200);
+}
