@@ -17,7 +17,7 @@
 //! - `recovered` is said if and only if nothing is missing, trimmed, expired or removed;
 //! - a subscription loses its place only if history has lost it first;
 //! - slow readers are parked and in the end have everything, or the newest, by their channel's policy;
-//! - what waits for a reader is bounded;
+//! - what waits for a reader is bounded, and it gets no publications while it has enough to read;
 //! - presence is who is subscribed; joins and leaves take turns and end with the truth;
 //! - who is gone is not listed for longer than its pong may take, and nobody else is taken for gone;
 //! - who doesn't connect is sent away, and not before its time;

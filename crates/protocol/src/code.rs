@@ -229,6 +229,77 @@ impl From<UnsubscribeCode> for message::Unsubscribe {
 mod tests {
     use super::*;
 
+    /// What is on the wire can't change: these are the protocol's tables.
+    #[test]
+    fn numbers_and_texts_are_the_protocols() {
+        use ErrorCode::{
+            AlreadySubscribed, BadRequest, ConcurrentPagination, Expired, Internal, LimitExceeded,
+            MethodNotFound, NotAvailable, PermissionDenied, TokenExpired, TooManyRequests,
+            Unauthorized, UnknownChannel, UnrecoverablePosition,
+        };
+        for (code, number, message, is_temporary) in [
+            (Internal, 100, "internal server error", true),
+            (Unauthorized, 101, "unauthorized", false),
+            (UnknownChannel, 102, "unknown channel", false),
+            (PermissionDenied, 103, "permission denied", false),
+            (MethodNotFound, 104, "method not found", false),
+            (AlreadySubscribed, 105, "already subscribed", false),
+            (LimitExceeded, 106, "limit exceeded", false),
+            (BadRequest, 107, "bad request", false),
+            (NotAvailable, 108, "not available", false),
+            (TokenExpired, 109, "token expired", false),
+            (Expired, 110, "expired", false),
+            (TooManyRequests, 111, "too many requests", true),
+            (UnrecoverablePosition, 112, "unrecoverable position", false),
+            (ConcurrentPagination, 113, "concurrent pagination", true),
+        ] {
+            let error = message::Error::from(code);
+            assert_eq!((error.code, &*error.message), (number, message));
+            assert_eq!(error.temporary, is_temporary, "{message}");
+        }
+        let disconnects = Disconnect::ALL.map(|known| (known.code, known.reason));
+        assert_eq!(
+            disconnects.map(|(code, reason)| format!("{code} {reason}")),
+            [
+                "3000 connection closed",
+                "3001 shutdown",
+                "3004 internal server error",
+                "3005 connection expired",
+                "3006 subscription expired",
+                "3008 slow",
+                "3009 write error",
+                "3010 insufficient state",
+                "3011 force reconnect",
+                "3012 no pong",
+                "3013 too many requests",
+                "3014 state invalidated",
+                "3500 invalid token",
+                "3501 bad request",
+                "3502 stale",
+                "3503 force disconnect",
+                "3504 connection limit",
+                "3505 channel limit",
+                "3506 inappropriate protocol",
+                "3507 permission denied",
+                "3508 not available",
+                "3509 too many errors",
+            ]
+        );
+        for (code, number, reason) in [
+            (UnsubscribeCode::Server, 2000, "server unsubscribe"),
+            (
+                UnsubscribeCode::InsufficientState,
+                2500,
+                "insufficient state",
+            ),
+            (UnsubscribeCode::Expired, 2501, "subscription expired"),
+            (UnsubscribeCode::StateInvalidated, 2502, "state invalidated"),
+        ] {
+            let unsubscribe = message::Unsubscribe::from(code);
+            assert_eq!((unsubscribe.code, &*unsubscribe.reason), (number, reason));
+        }
+    }
+
     /// SDKs believe a final code only with a reason, and take one that is JSON for something else.
     #[test]
     fn reasons_are_text_that_is_no_json() {

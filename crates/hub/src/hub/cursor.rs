@@ -77,16 +77,22 @@ pub struct HubCounters {
 impl Hub {
     /// Nothing waits to be written to a session any more: the answer to
     /// [`Outbox::when_drained`]. Harmless for any session at any time.
-    pub fn drained<O: Outbox>(&mut self, now: Now, id: SessionId, out: &mut O) {
+    ///
+    /// Returns how many publications were looked through for it, some thousands at the most. Most of them
+    /// may be none that its client gets: whoever has many sessions to call this for sees by that when others
+    /// should have their turn.
+    pub fn drained<O: Outbox>(&mut self, now: Now, id: SessionId, out: &mut O) -> usize {
         let Some(session) = self.sessions.get_mut(id) else {
-            return;
+            return 0;
         };
+        self.looked.publications = 0;
         if let Some(lag) = session.lag.as_deref_mut() {
             lag.waits = false;
             self.pump(now, id, out);
         }
         self.resume_filtered(now, id, out);
         self.settle(now, out);
+        self.looked.publications
     }
 
     /// Reads on for a session as long as it has room, and others have not waited for too long: pages
@@ -366,6 +372,7 @@ impl Hub {
             return;
         };
         let name = channel.name.clone();
+        self.looked.publications += publications.len();
         if let Some(last) = publications.last() {
             channel.subscribers[slot].from = last.offset;
             self.counters.pages += 1;

@@ -15,7 +15,7 @@ use super::dispatch::{Flow, Progress, Refusal};
 use super::queries::{answer_bytes, history_result};
 use super::unfit::fit;
 use super::waiting::Waiting;
-use super::{Hub, SessionId};
+use super::{Hub, Looked, SessionId};
 use crate::Now;
 use crate::engine::{EngineError, HistoryPage, HistoryRead, Started, weight};
 use crate::outbox::Outbox;
@@ -150,7 +150,8 @@ impl FilteredRead {
 impl Hub {
     /// Reads history for a session that may not know all of it, to the end of the stream if need be: a
     /// page with less than was asked for would say that there is no more. However much there is to look
-    /// through, others have their turn meanwhile.
+    /// through, others have their turn meanwhile: what is looked through in a moment is bounded, for all
+    /// sessions together.
     pub(super) fn read_filtered<O: Outbox>(
         &mut self,
         now: Now,
@@ -160,7 +161,13 @@ impl Hub {
         out: &mut O,
     ) -> Result<Progress, Refusal> {
         let command = number;
-        for _ in 0..PAGES_AT_ONCE {
+        if self.looked.at != now.monotonic {
+            self.looked = Looked {
+                at: now.monotonic,
+                publications: 0,
+            };
+        }
+        while self.looked.publications < MOST_AT_ONCE {
             let ticket = self.ticket();
             match self.engine.history(now, ticket, read.read.clone()) {
                 Started::Done(result) => {
@@ -217,11 +224,13 @@ impl Hub {
 
     /// The answer, if that was enough.
     fn take_filtered(
-        &self,
+        &mut self,
         read: &mut FilteredRead,
         result: Result<HistoryPage, EngineError>,
     ) -> Result<Option<Progress>, Refusal> {
         let mut page = result?;
+        // That there is none took a look, too.
+        self.looked.publications += page.publications.len().max(1);
         let more = read.take(&page, answer_bytes(&self.config));
         page.publications = Vec::new();
         let HistoryResult { position, .. } = history_result(&read.epoch, page)?;
@@ -242,6 +251,6 @@ impl Hub {
     }
 }
 
-/// How many pages are looked through for a session before others have their turn: as little as is worth
-/// the interruption, because many may do that at the same time.
-const PAGES_AT_ONCE: usize = 4;
+/// How many publications are looked through before others have their turn: as little as is worth the
+/// interruption.
+const MOST_AT_ONCE: usize = 4 * PAGE_PUBLICATIONS;

@@ -75,7 +75,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use tautline_protocol::{Disconnect, Reply};
+use tautline_protocol::{Disconnect, Reply, json};
 
 pub use self::api::{ApiHistory, ApiPublish, PublishOutcome};
 pub(crate) use self::channel_name::ChannelName;
@@ -178,6 +178,16 @@ pub struct Hub {
     fired: Vec<(Tick, Timer)>,
     /// How often clients are pinged.
     paces: Paces,
+    /// What was looked through for readers lately.
+    looked: Looked,
+}
+
+/// How many publications were looked through for readers in a moment: a frame with many questions takes no
+/// longer than one with the hardest.
+#[derive(Clone, Copy, Default)]
+struct Looked {
+    at: Duration,
+    publications: usize,
 }
 
 /// What a hub holds at the moment.
@@ -252,6 +262,7 @@ impl Hub {
             patches: Patches::default(),
             fired: Vec::new(),
             paces,
+            looked: Looked::default(),
         }
     }
 
@@ -360,6 +371,7 @@ impl Hub {
 
     /// Ends a session from this side.
     fn end<O: Outbox>(&mut self, now: Now, id: SessionId, disconnect: &Disconnect, out: &mut O) {
+        let disconnect = &*with_a_reason(disconnect);
         let Some(session) = self.forget(now, id, disconnect) else {
             return;
         };
@@ -470,4 +482,21 @@ impl Hub {
             serial: self.next_serial,
         }
     }
+}
+
+/// Clients take an end for final only if it has a reason, and one that is JSON for something else: what an
+/// application says is put so that it is believed.
+fn with_a_reason(disconnect: &Disconnect) -> Cow<'_, Disconnect> {
+    let reason = disconnect.reason.trim();
+    let reason = if reason.is_empty() {
+        Cow::Borrowed("disconnect")
+    } else if json::check_payload(reason.as_bytes()).is_ok() {
+        Cow::Owned(format!("disconnect: {reason}"))
+    } else {
+        return Cow::Borrowed(disconnect);
+    };
+    Cow::Owned(Disconnect {
+        code: disconnect.code,
+        reason,
+    })
 }

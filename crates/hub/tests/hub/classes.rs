@@ -8,7 +8,7 @@ use tautline_hub::config::{DeltaType, RecoveryMode, SlowConsumerOption};
 use tautline_hub::engine::testkit::Seeded;
 use tautline_protocol::delta;
 
-use crate::support::{Client, Setup, World};
+use crate::support::{Client, Setup, World, sign_claims};
 
 fn setup() -> Setup {
     let mut setup = Setup::default();
@@ -553,4 +553,44 @@ fn a_cache_may_be_recovered_without_asking() {
         [&json!(2)]
     );
     assert_eq!(result["was_recovering"], json!(true));
+    // So does what the server subscribes a client to.
+    let token = sign_claims(&json!({"sub": "7", "channels": ["auto:a"]}));
+    let client = world.open(0);
+    let heard = world.tell(client, json!({"id": 1, "connect": {"token": token}}));
+    let result = &heard[0]["connect"]["subs"]["auto:a"];
+    assert_eq!(
+        data(result["publications"].as_array().unwrap()),
+        [&json!(2)]
+    );
+    assert_eq!(result["was_recovering"], json!(true));
+    assert_eq!(result["recovered"], json!(true));
+}
+
+/// Pages of history are for whoever asks, and know of no patches.
+#[test]
+fn history_is_told_whole_and_as_it_is_to_those_who_take_patches() {
+    let mut world = World::with(setup());
+    let client = world.connect(0);
+    let request = json!({"channel": "room:a", "delta": "fossil"});
+    let result = subscribe(&mut world, client, request);
+    assert_eq!(result["subscribe"]["delta"], json!(true));
+    for number in 0..3 {
+        let data = json!({"number": number, "filling": "x".repeat(100)});
+        publish(&mut world, "room:a", &data, &[]);
+    }
+    let heard = world.heard(client);
+    assert!(
+        heard
+            .iter()
+            .all(|push| push["push"]["pub"]["data"].is_string())
+    );
+    assert_eq!(heard[1]["push"]["pub"]["delta"], json!(true));
+    let ask = json!({"id": 3, "history": {"channel": "room:a", "limit": 10}});
+    let heard = world.tell(client, ask);
+    let page = heard[0]["history"]["publications"].as_array().unwrap();
+    for (number, publication) in page.iter().enumerate() {
+        assert_eq!(publication["data"]["number"], json!(number));
+        assert!(publication["delta"].is_null(), "{publication}");
+    }
+    assert_eq!(page.len(), 3);
 }

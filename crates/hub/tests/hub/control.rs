@@ -161,6 +161,34 @@ fn a_users_connections_are_ended_but_for_those_to_be_spared() {
 }
 
 /// The list of a user's connections is right whatever order they come and go in.
+/// SDKs take an end for final only if it has a reason, and one that is JSON for something else.
+#[test]
+fn an_end_is_put_so_that_clients_believe_it() {
+    for (said, told) in [
+        ("", "disconnect"),
+        (" ", "disconnect"),
+        ("true", "disconnect: true"),
+        ("{}", "disconnect: {}"),
+        ("\"bye\"", "disconnect: \"bye\""),
+        ("bye", "bye"),
+        ("404 days", "404 days"),
+    ] {
+        let mut world = World::new();
+        let client = world.connect(0);
+        let disconnect = Disconnect {
+            code: 4501,
+            reason: said.to_owned().into(),
+        };
+        let now = world.now;
+        let worker = &mut world.workers[0];
+        worker
+            .hub
+            .disconnect(now, client.id, disconnect, &mut worker.out);
+        let (end, _) = &worker.out.closed[&client.id];
+        assert_eq!((end.code, &*end.reason), (4501, told), "{said:?}");
+    }
+}
+
 #[test]
 fn users_are_found_however_their_connections_came_and_went() {
     let mut state = 7_u64;

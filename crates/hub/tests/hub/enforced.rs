@@ -438,6 +438,46 @@ fn others_have_their_turn_while_a_long_history_is_looked_through() {
     assert_eq!(world.workers[1].hub.stats().clients, 1);
 }
 
+/// However much it says at once, and however many say it.
+#[test]
+fn many_questions_take_no_longer_than_one() {
+    let mut world = World::with(long_setup());
+    let client = long_history(&mut world, 1_500);
+    let other = world.connect_as(1, "42");
+    let request = json!({"channel": "room:a", "token": ticket("room:a", &lang("en"))});
+    world.tell(other, json!({"id": 2, "subscribe": request}));
+    let ask = |id: usize| json!({"id": id, "history": {"channel": "room:a", "limit": 10}});
+    let frame: Vec<_> = (3..53).map(|id| ask(id).to_string()).collect();
+    // A quarter of them in a frame, and each of the rest in one of its own.
+    world.send_only(client, &frame[..12].join("\n"));
+    for command in &frame[12..] {
+        world.send_only(client, command);
+    }
+    assert_eq!(world.heard(client).len(), 1, "the second is on its way");
+    assert!(
+        world.tell_only(other, ask(3)).is_empty(),
+        "in the same moment"
+    );
+    let mut answers = 1;
+    let mut looked_through = 0;
+    while let Some(id) = world.workers[1].out.asked.pop_first() {
+        let worker = &mut world.workers[1];
+        let now = world.now;
+        let cost = worker.hub.drained(now, id, &mut worker.out);
+        assert!((1..=2_500).contains(&cost), "{cost}");
+        looked_through += cost;
+        let heard = world.heard(client);
+        assert!(heard.len() <= 2, "{}", heard.len());
+        answers += heard.len();
+    }
+    assert_eq!(answers, 50);
+    assert_eq!(world.heard(other).len(), 1);
+    assert!(looked_through >= 49 * 1_501, "{looked_through}");
+    // The next moment has as much again.
+    world.now.monotonic += Duration::from_millis(1);
+    assert_eq!(world.tell_only(other, ask(4)).len(), 1);
+}
+
 #[test]
 fn who_asks_for_a_long_history_and_reads_nothing_is_found_out() {
     let mut setup = long_setup();

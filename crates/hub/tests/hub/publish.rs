@@ -1,6 +1,6 @@
 //! Publishing and fan-out.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Client, Setup, World};
 use tautline_hub::config::{DataFormat, NamespaceOptions};
@@ -179,4 +179,13 @@ fn an_entry_of_a_map_is_refused() {
         assert_eq!(heard.len(), 1, "{heard:?}");
         assert_eq!(heard[0]["error"]["code"], json!(code));
     }
+    // Any other type is a publication like all.
+    let publish = json!({"channel": "news", "type": 2, "data": 1});
+    let heard = world.tell(client, json!({"id": 3, "publish": publish}));
+    assert!(
+        heard.contains(&json!({"id": 3, "publish": {}})),
+        "{heard:?}"
+    );
+    let is_push = |message: &Value| message["push"]["pub"]["data"] == json!(1);
+    assert!(heard.iter().any(is_push), "{heard:?}");
 }

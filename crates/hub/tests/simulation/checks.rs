@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tautline_hub::engine::{Delivery, Started, Ticket, WorkerId};
 
+use crate::network::PAGE;
 use crate::payload::{self, TAG};
 use crate::rules::{HISTORY, PONG_TIMEOUT, STALE_CLOSE_DELAY};
 use crate::support;
@@ -17,6 +18,10 @@ use crate::{BYTES, CHANNELS, EXCLUDING};
 /// is given its time (8 s), twice if it waited behind something, and clocks are coarse.
 const LEASE: Duration = Duration::from_secs(25 + 8 + 8 + 4);
 
+/// How much may wait for a reader with a publication at the end: it got none with more than that before, a page
+/// has as much by its payloads, and what is around these is no more than that again.
+const MOST_WAITING: usize = 3 * PAGE;
+
 impl Simulation {
     /// What the node has said just now must be true now.
     pub(crate) fn check_node(&mut self) {
@@ -25,9 +30,14 @@ impl Simulation {
         let now = self.node.now.monotonic;
         let mut claims = Vec::new();
         for (index, worker) in self.node.workers.iter_mut().enumerate() {
-            for (id, message) in worker.net.said.drain(..) {
+            for (id, message, waits) in worker.net.said.drain(..) {
                 let view = self.views.get_mut(&(index, id)).unwrap();
                 for reply in wire::replies(view.encoding, &message) {
+                    let is_publication = reply["push"]["pub"].is_object();
+                    assert!(
+                        !is_publication || waits <= MOST_WAITING,
+                        "{waits} bytes wait for a reader that should be parked"
+                    );
                     let said = view.said(now, &reply, &self.mint);
                     claims.extend(said.into_iter().map(|claim| ((index, id), claim)));
                 }

@@ -73,10 +73,12 @@ pub(crate) enum Fault {
     ForgetExcept,
     /// A cache says of what is hidden that it isn't.
     LeakFromCache,
+    /// A queue always seems to have room for one more page.
+    PumpFull,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 30] = [
+    pub(crate) const ALL: [Self; 31] = [
         Self::DropFromPage,
         Self::SwapTwo,
         Self::ForgetLeave,
@@ -107,6 +109,7 @@ impl Fault {
         Self::TellOfConnections,
         Self::ForgetExcept,
         Self::LeakFromCache,
+        Self::PumpFull,
     ];
 }
 

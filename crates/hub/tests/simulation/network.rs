@@ -40,7 +40,8 @@ pub(crate) struct Worker {
 pub(crate) struct Net {
     wires: BTreeMap<SessionId, Wire>,
     /// All that was said since the checker looked.
-    pub(crate) said: Vec<(SessionId, Arc<[u8]>)>,
+    /// With each the bytes that waited for its reader then.
+    pub(crate) said: Vec<(SessionId, Arc<[u8]>, usize)>,
     /// The sessions it ended since, and with which code.
     pub(crate) ended: Vec<(SessionId, u32)>,
     /// Sessions whose client is gone, which nobody has told the node.
@@ -80,8 +81,8 @@ impl Net {
             Some(Fault::DenyPatch) => without_patches(&message),
             _ => message,
         };
-        self.said.push((to, message.clone()));
         wire.bytes += message.len();
+        self.said.push((to, message.clone(), wire.bytes));
         wire.queue.push_back(message);
         assert!(
             wire.bytes <= 2 * QUEUE,
@@ -108,7 +109,11 @@ impl Outbox for Net {
     }
 
     fn queued(&self, to: SessionId) -> usize {
-        self.wires.get(&to).map_or(0, |wire| wire.bytes)
+        let queued = self.wires.get(&to).map_or(0, |wire| wire.bytes);
+        match self.fault {
+            Some(Fault::PumpFull) => queued.min(PAGE - 1),
+            _ => queued,
+        }
     }
 
     fn written(&self, to: SessionId) -> u64 {
@@ -297,6 +302,9 @@ impl Node {
         }
     }
 }
+
+/// How much may wait for a reader before it gets no publications any more, and how much a page has.
+pub(crate) const PAGE: usize = QUEUE / 4;
 
 /// Publications, and nobody is told which of them are patches.
 fn without_patches(message: &Arc<[u8]>) -> Arc<[u8]> {

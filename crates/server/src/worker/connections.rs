@@ -1,6 +1,7 @@
 //! The outgoing sides of a worker's connections, as the hub sees them.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
@@ -175,8 +176,8 @@ impl Connections {
 
     /// Moves the sessions whose connections were drained, and of which the hub wants to know, to
     /// `drained`.
-    pub(crate) fn take_drained(&mut self, drained: &mut Vec<SessionId>) {
-        drained.append(&mut self.drained);
+    pub(crate) fn take_drained(&mut self, drained: &mut VecDeque<SessionId>) {
+        drained.extend(self.drained.drain(..));
     }
 
     /// A session that is to be ended, and what to tell its client.

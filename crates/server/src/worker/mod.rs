@@ -17,7 +17,7 @@ pub(crate) mod voice;
 mod wakes;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +44,13 @@ const GLANCE: Duration = Duration::from_millis(20);
 /// How many batches of the mailbox a turn takes before others have theirs.
 const BATCHES_PER_TURN: usize = 16;
 
+/// How many publications a turn looks through for sessions that are behind, or ask for what a filter keeps
+/// from them, before others have theirs: some milliseconds.
+const LOOKED_THROUGH_PER_TURN: usize = 10_000;
+
+/// What it costs at the least to go on with one of them.
+const EACH: usize = 20;
+
 /// What lives on one worker thread, shared by the tasks of that thread.
 pub(crate) struct Worker {
     state: RefCell<State>,
@@ -52,6 +59,8 @@ pub(crate) struct Worker {
     /// The deadline that the timer should be armed for, and word that it has changed.
     deadline: Cell<Option<Duration>>,
     rearm: Notify,
+    /// The last turn ended although there was more.
+    is_cut: Cell<bool>,
 }
 
 /// The hub, and the connections that it writes to.
@@ -74,8 +83,8 @@ pub(crate) struct State {
     pub(crate) live: Arc<Live>,
     /// Kept for its capacity.
     batch: Batch,
-    /// Kept for its capacity.
-    drained: Vec<SessionId>,
+    /// Sessions that go on now, as their connections took all there was.
+    drained: VecDeque<SessionId>,
 }
 
 impl State {
@@ -124,7 +133,7 @@ impl Worker {
             traces: HashMap::new(),
             live,
             batch: Batch::default(),
-            drained: Vec::new(),
+            drained: VecDeque::new(),
         };
         Rc::new(Self {
             state: RefCell::new(state),
@@ -132,6 +141,7 @@ impl Worker {
             clock,
             deadline: Cell::new(None),
             rearm: Notify::new(),
+            is_cut: Cell::new(false),
         })
     }
 
@@ -226,12 +236,16 @@ impl Worker {
                     state.hub.on_deadline(now, &mut state.connections);
                 }),
             }
+            if self.is_cut.take() {
+                // What wakes this task again is there already.
+                tokio::task::yield_now().await;
+            }
         }
     }
 
-    /// Lets the hub go on with sessions that are behind and whose connections took all there was.
-    /// Returns whether there were any.
-    fn read_on(now: Now, state: &mut State) -> bool {
+    /// Lets the hub go on with sessions that are behind and whose connections took all there was, as far as
+    /// `budget` goes. Returns whether there were any.
+    fn read_on(now: Now, state: &mut State, budget: &mut usize) -> bool {
         let State {
             hub,
             connections,
@@ -239,9 +253,13 @@ impl Worker {
             ..
         } = state;
         connections.take_drained(drained);
-        let any = !drained.is_empty();
-        for id in drained.drain(..) {
-            hub.drained(now, id, connections);
+        let mut any = false;
+        while *budget > 0
+            && let Some(id) = drained.pop_front()
+        {
+            let looked_through = hub.drained(now, id, connections);
+            *budget = budget.saturating_sub(EACH + looked_through);
+            any = true;
         }
         any
     }
@@ -258,6 +276,7 @@ impl Worker {
 
     /// Takes what is in the mailbox, and writes what came of that and of the work before it.
     fn settle(&self, now: Now, state: &mut State) {
+        let mut budget = LOOKED_THROUGH_PER_TURN;
         for _ in 0..BATCHES_PER_TURN {
             let mut batch = std::mem::take(&mut state.batch);
             let any = self.mailbox.drain(&mut batch);
@@ -274,10 +293,14 @@ impl Worker {
             state.batch = batch;
             Self::end_over(now, state);
             state.connections.flush();
-            if !any && !Self::read_on(now, state) {
-                return;
+            if !any && !Self::read_on(now, state, &mut budget) {
+                if state.drained.is_empty() {
+                    return;
+                }
+                break;
             }
         }
+        self.is_cut.set(true);
         self.mailbox.resume_later();
     }
 }
