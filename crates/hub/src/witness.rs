@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tautline_protocol::Disconnect;
 use tautline_protocol::message::ClientInfo;
 
-use crate::{Now, Transport};
+use crate::{Now, SessionId, Transport};
 
 /// Is told by one hub who comes and goes.
 pub trait Witness {
@@ -26,6 +26,8 @@ pub trait Witness {
 pub enum Fact<'a> {
     /// A client has come in, and has been told so.
     Connected {
+        /// By which session.
+        session: SessionId,
         /// Who.
         client: &'a Arc<ClientInfo>,
         /// How.

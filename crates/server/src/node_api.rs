@@ -119,6 +119,7 @@ impl WorkerNode {
         let live = self.worker.live();
         let limits = live.websocket.limits;
         let user = live.websocket.user_header.user(&request.headers);
+        let address = request.address;
         spawn_local(async move {
             // One that can't be set up is served as it is.
             let _ = listener::prepare(&io);
@@ -130,6 +131,7 @@ impl WorkerNode {
                 user,
                 manner,
                 place: None,
+                address,
             };
             door::websocket::serve(&worker, opened).await;
             drop(guest);
@@ -515,6 +517,7 @@ impl Node for WorkerNode {
                     user,
                     manner,
                     place,
+                    address,
                 };
                 door::websocket::serve(&worker, opened).await;
             }

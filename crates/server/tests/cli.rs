@@ -86,6 +86,7 @@ fn help_reads_as_it_was_written() {
         ("help-events-list.txt", &["events", "list", "--help"]),
         ("help-lab.txt", &["lab", "--help"]),
         ("help-config.txt", &["config", "--help"]),
+        ("help-config-show.txt", &["config", "show", "--help"]),
         ("help-config-check.txt", &["config", "check", "--help"]),
     ] {
         let output = run(arguments);
@@ -448,4 +449,103 @@ fn log_lines_are_objects_for_programs_who_want_them() {
     assert!(listening["address"].is_string(), "{listening}");
     server.kill().expect("it can be ended");
     server.wait().expect("it ends");
+}
+
+#[test]
+fn what_each_option_is_is_shown_with_who_says_so_and_without_secrets() {
+    let directory = Directory::new("show");
+    let file = directory.file(
+        "tautline.toml",
+        &format!(
+            "client.ping_interval = \"20s\"\nclient.pong_timeout = \"7s\"\nnode.workers = 3\n\
+             client.token.hmac_secret_key = \"{SECRET}\"\nhttp_api.key = \"hidden-key\"\n\
+             [[channel.namespaces]]\nname = \"chat\"\npresence = true\n"
+        ),
+    );
+    let show = |arguments: &[&str]| {
+        let arguments = [
+            &["config", "show", &file, "--set", "node.workers=5"],
+            arguments,
+        ]
+        .concat();
+        let mut command = tautline(&arguments);
+        command.env("TAUTLINE_CLIENT_PONG_TIMEOUT", "6s");
+        command.env("TAUTLINE_NODE_WORKERS", "4");
+        let output = command.output().expect("the binary runs");
+        assert!(output.status.success(), "{output:?}");
+        let shown = text(&output.stdout).to_owned();
+        assert!(
+            !shown.contains(SECRET) && !shown.contains("hidden"),
+            "{shown}"
+        );
+        shown
+    };
+    assert_eq!(
+        show(&[]),
+        format!(
+            "channel.namespaces (`chat`) = there  # {file}\n\
+             channel.namespaces (`chat`).name = \"chat\"  # {file}\n\
+             channel.namespaces (`chat`).presence = true  # {file}\n\
+             client.ping_interval = \"20s\"  # {file}\n\
+             client.pong_timeout = \"6s\"  # TAUTLINE_CLIENT_PONG_TIMEOUT\n\
+             client.token.hmac_secret_key = (secret)  # {file}\n\
+             http_api.key = (secret)  # {file}\n\
+             node.workers = 5  # --set node.workers\n"
+        )
+    );
+    let all = show(&["--all"]);
+    assert!(
+        all.contains("\nhttp_server.port = 8000  # default\n"),
+        "{all}"
+    );
+    assert!(
+        all.contains("\nclient.ping_interval = \"20s\"  # "),
+        "{all}"
+    );
+    assert!(!all.contains("client.ping_interval = \"25s\""), "{all}");
+    assert!(all.lines().is_sorted());
+    let json: serde_json::Value = serde_json::from_str(&show(&["--json"])).expect("JSON");
+    let workers = json.as_array().expect("a list").last();
+    assert_eq!(
+        workers,
+        Some(
+            &serde_json::json!({"option": "node.workers", "value": "5", "from": "--set node.workers"})
+        )
+    );
+}
+
+/// Lists are set as a whole by the environment.
+#[test]
+fn elements_of_a_list_are_of_whoever_has_set_the_list() {
+    let directory = Directory::new("show-list");
+    let file = directory.file("tautline.toml", "[[channel.namespaces]]\nname = \"chat\"\n");
+    let mut command = tautline(&["config", "show", &file]);
+    command.env(
+        "TAUTLINE_CHANNEL_NAMESPACES",
+        r#"[{"name":"news","presence":true}]"#,
+    );
+    let output = command.output().expect("the binary runs");
+    let shown = text(&output.stdout);
+    assert!(!shown.contains("chat"), "{shown}");
+    for line in shown.lines() {
+        assert!(line.ends_with("  # TAUTLINE_CHANNEL_NAMESPACES"), "{line}");
+    }
+    assert!(shown.contains("(`news`).presence = true"), "{shown}");
+}
+
+#[test]
+fn events_without_an_endpoint_are_for_those_who_embed_the_server() {
+    let directory = Directory::new("events");
+    let file = directory.file(
+        "tautline.toml",
+        "[events]\nenabled = true\ndirectory = \"/x\"\n",
+    );
+    for command in [
+        &["config", "check", &file][..],
+        &["serve", "--config", &file],
+    ] {
+        let output = run(command);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(text(&output.stderr).contains("events.endpoint must be set"));
+    }
 }

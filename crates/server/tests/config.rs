@@ -901,3 +901,89 @@ fn a_backend_that_says_who_comes_in_is_a_way_in() {
     let warnings = load(&format!("{text}enabled = true\n")).unwrap().warnings;
     assert_eq!(warnings, Vec::<String>::new());
 }
+
+#[test]
+fn events_that_cannot_be_told_as_they_are_configured_are_refused() {
+    let told = |more: &str| {
+        let text = format!(
+            "[events]\nenabled = true\nendpoint = \"https://app.test/e\"\ndirectory = \"/var/lib/x\"\n{more}"
+        );
+        match load(&text) {
+            Ok(config) => config.warnings.join("; "),
+            Err(error) => error.to_string(),
+        }
+    };
+    assert!(
+        told("").contains("events.hmac_secret_key is not set"),
+        "{}",
+        told("")
+    );
+    let secret = format!("hmac_secret_key = \"{SECRET}\"\n");
+    assert!(!told(&secret).contains("events."), "{}", told(&secret));
+    for (line, expected) in [
+        (
+            "debounce = \"601s\"",
+            "events.debounce: is 601000ms, must be between 0ms and 600000ms",
+        ),
+        (
+            "restart_debounce = \"2h\"",
+            "events.restart_debounce: is 7200000ms",
+        ),
+        ("batch_time = \"61s\"", "events.batch_time: is 61000ms"),
+        (
+            "sync_interval = \"61s\"",
+            "events.sync_interval: is 61000ms",
+        ),
+        (
+            "retry_min = \"0s\"",
+            "events.retry_min: is 0ms, must be between 1ms",
+        ),
+        (
+            "retry_min = \"2s\"\nretry_max = \"1s\"",
+            "events.retry_max: is 1000ms, must be between 2000ms",
+        ),
+        ("retry_for = \"8761h\"", "events.retry_for: is"),
+        (
+            "batch_size = 0",
+            "events.batch_size: is 0, must be between 1 and 10000",
+        ),
+        ("batch_size = 10001", "events.batch_size: is 10001"),
+        ("batch_max_size = 1023", "events.batch_max_size: is 1023"),
+        (
+            "queue_max_size = 4194303",
+            "events.queue_max_size: is 4194303",
+        ),
+        ("dead_max_events = 0", "events.dead_max_events: is 0"),
+        (
+            "dead_max_events = 100001",
+            "events.dead_max_events: is 100001",
+        ),
+        ("timeout = \"31s\"", "events.timeout"),
+        (
+            "kinds = [\"conected\"]",
+            "`conected` is not known, did you mean `connected`?",
+        ),
+        ("kinds = [\"x\"]", "expected one of connected, disconnected"),
+        (
+            "namespaces = [\"chat\"]",
+            "`chat` is the name of none of channel.namespaces",
+        ),
+        (
+            "http.static_headers = {\"a b\" = \"c\"}",
+            "events.http.static_headers",
+        ),
+    ] {
+        let told = told(&format!("{line}\n"));
+        assert!(told.contains(expected), "{line}: {told}");
+    }
+    let without = |line: &str| problem(&format!("[events]\nenabled = true\n{line}\n"));
+    assert!(without("endpoint = \"https://app.test\"").contains("events.directory"));
+    let no_url = without("endpoint = \"app.test\"\ndirectory = \"/x\"");
+    assert!(no_url.contains("events.endpoint"), "{no_url}");
+    let idle = load("[events]\nendpoint = \"https://app.test\"\n").unwrap();
+    assert!(
+        idle.warnings
+            .iter()
+            .any(|warning| warning.contains("events has an endpoint and is not enabled"))
+    );
+}

@@ -231,6 +231,7 @@ fn type_name(kind: &str) -> Option<&'static str> {
         "Vec<DeltaType>" => "list of `fossil`",
         "SlowConsumerOption" => "`auto`, `park`, `disconnect`, `drop_oldest` or `latest`",
         "ErrorMode" => "`body` or `transport`",
+        "Share" => "share",
         "LogFormat" => "`text` or `json`",
         "LogLevel" => "`none`, `error`, `warn`, `info`, `debug` or `trace`",
         "Option<Vec<String>>" | "Vec<String>" => "list of texts",

@@ -18,8 +18,12 @@ impl Hub {
             && let Some(session) = self.sessions.get(id)
             && let Some(connected) = session.connected()
         {
-            let (client, transport) = (&connected.info, session.transport);
-            witness.note(now, Fact::Connected { client, transport });
+            let fact = Fact::Connected {
+                session: id,
+                client: &connected.info,
+                transport: session.transport,
+            };
+            witness.note(now, fact);
         }
     }
 

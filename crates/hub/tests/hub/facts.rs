@@ -17,7 +17,9 @@ struct Book(Rc<RefCell<Vec<String>>>);
 impl Witness for Book {
     fn note(&mut self, _: Now, fact: Fact<'_>) {
         let text = match fact {
-            Fact::Connected { client, transport } => {
+            Fact::Connected {
+                client, transport, ..
+            } => {
                 format!("{} connected by {}", client.user, transport.name)
             }
             Fact::Disconnected { client, disconnect } => {

@@ -238,6 +238,23 @@ pub(super) enum ConfigCommand {
         api: ApiArgs,
     },
 
+    /// Print what each option is, and who says so: the file, the environment, the command line
+    ///
+    /// Secrets are not shown. Exit status 2 if the configuration is wrong.
+    Show {
+        /// The configuration: TOML, or .yaml, .yml or .json
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Also options that nobody has set, with their defaults
+        #[arg(long)]
+        all: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        settings: SetArgs,
+    },
+
     /// Print a file with every option in it, commented out and at its default
     Default,
 

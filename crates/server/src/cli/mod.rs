@@ -23,7 +23,7 @@ use clap::Parser as _;
 
 use self::args::{Cli, Command, ConfigCommand, DevArgs, SetArgs};
 use self::error::CliError;
-use crate::config::{Config, ConfigFile, Reference};
+use crate::config::{Config, ConfigFile, Reference, Shown};
 use crate::embed::Node;
 use crate::node;
 
@@ -52,6 +52,12 @@ pub fn main() -> ExitCode {
         Some(Command::Config { command }) => match command {
             ConfigCommand::Check { file, settings } => check(&file, &settings),
             ConfigCommand::Reload { api } => client::reload(&api),
+            ConfigCommand::Show {
+                file,
+                all,
+                json,
+                settings,
+            } => show(&file, all, json, &settings),
             ConfigCommand::Default => print(&Reference::built_in().default_file()),
             ConfigCommand::Reference => print(&Reference::built_in().markdown()),
             ConfigCommand::Schema => print(&format!("{:#}\n", Reference::built_in().schema())),
@@ -81,6 +87,7 @@ fn dev(args: &DevArgs) -> Result<(), CliError> {
 fn serve(file: &Path, settings: &SetArgs) -> Result<(), CliError> {
     let file = ConfigFile::new(file, settings.set.clone());
     let config = file.load()?;
+    check_alone(&config)?;
     let log = logging::install(&config.log);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -98,11 +105,44 @@ fn print(text: &str) -> Result<(), CliError> {
     }
 }
 
+/// Whether a server can do all of it that is nothing but a server.
+fn check_alone(config: &Config) -> Result<(), CliError> {
+    if config.wants_event_handler() {
+        let text = "events.endpoint must be set where events.enabled is, to a URL such as \
+                    https://app.example.com/tautline/events";
+        return Err(CliError::Usage(text.to_owned()));
+    }
+    Ok(())
+}
+
 fn check(file: &Path, settings: &SetArgs) -> Result<(), CliError> {
     let config = ConfigFile::new(file, settings.set.clone()).load()?;
+    check_alone(&config)?;
     for warning in &config.warnings {
         writeln!(io::stderr(), "warning: {warning}")?;
     }
     writeln!(io::stdout(), "{}: good", file.display())?;
     Ok(())
+}
+
+fn show(file: &Path, all: bool, json: bool, settings: &SetArgs) -> Result<(), CliError> {
+    let (config, shown) = ConfigFile::new(file, settings.set.clone()).show(all)?;
+    for warning in &config.warnings {
+        writeln!(io::stderr(), "warning: {warning}")?;
+    }
+    if json {
+        let json = serde_json::to_string_pretty(&shown).map_err(io::Error::other)?;
+        return print(&format!("{json}\n"));
+    }
+    let mut text = String::new();
+    for Shown {
+        option,
+        value,
+        from,
+        ..
+    } in &shown
+    {
+        text.push_str(&format!("{option} = {value}  # {from}\n"));
+    }
+    print(&text)
 }

@@ -23,7 +23,7 @@ pub struct EventsOptions {
     /// Whether it is told. Default: no.
     pub enabled: bool,
     /// URL to which batches of events are posted, such as `https://app.example.com/tautline/events`. Required
-    /// where `enabled`.
+    /// where `enabled`, unless a program that embeds the server takes events in code.
     pub endpoint: String,
     /// Which kinds: `connected`, `disconnected`, `subscribed`, `unsubscribed`, `channel_occupied`,
     /// `channel_vacated`, `cache_miss`. Default: none are named, which means all.
@@ -156,7 +156,8 @@ pub(super) fn settings(
         let problem = "must be set, to a directory that the server may write to, such as /var/lib/tautline/events";
         return Err(Unusable::new("events.directory", problem));
     }
-    if options.hmac_secret_key.is_none() {
+    // Without an endpoint it is for code to take them, which needs no proof.
+    if options.hmac_secret_key.is_none() && !options.endpoint.is_empty() {
         warnings.push(
             "events.hmac_secret_key is not set: the backend can't tell events from what strangers send it"
                 .to_owned(),
@@ -164,8 +165,14 @@ pub(super) fn settings(
     }
     let kinds = kinds(&options.kinds)?;
     let namespaces = namespaces(&options.namespaces, channel)?;
+    let (timeout, has_endpoint) = (options.timeout, !options.endpoint.is_empty());
     let endpoint = ProxyOptions {
-        endpoint: options.endpoint,
+        // What is said beside it is checked all the same.
+        endpoint: if has_endpoint {
+            options.endpoint
+        } else {
+            "http://localhost".to_owned()
+        },
         timeout: options.timeout,
         hmac_secret_key: options.hmac_secret_key,
         hmac_previous_secret_key: options.hmac_previous_secret_key,
@@ -181,7 +188,9 @@ pub(super) fn settings(
             Unusable::new(&format!("events.{option}"), problem)
         })?;
     Ok(Some(Settings {
-        endpoint,
+        endpoint: has_endpoint.then_some(endpoint),
+        handler: None,
+        timeout,
         kinds,
         namespaces,
         debounce: options.debounce,

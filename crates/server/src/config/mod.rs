@@ -45,6 +45,8 @@ mod options;
 mod place;
 mod proxy;
 mod revocation;
+mod share;
+mod show;
 mod source;
 mod suggest;
 mod token;
@@ -87,6 +89,8 @@ pub use self::proxy::{
     RpcNamespaceOptions, RpcOptions, RpcPingOptions, StatusTransform, ToDisconnect, ToError,
 };
 pub use self::revocation::RevocationOptions;
+pub use self::share::{Share, ShareError};
+pub use self::show::Shown;
 pub use self::source::{ConfigFile, Overrides};
 use self::source::{Format, Source};
 pub use self::uni::{
@@ -171,6 +175,13 @@ impl Config {
             path: path.to_owned(),
             problem,
         })
+    }
+
+    /// Whether events are to be told, and there is no endpoint to tell them: a program that embeds the server takes
+    /// them in code ([`NodeBuilder::event_handler`](crate::NodeBuilder::event_handler)).
+    pub fn wants_event_handler(&self) -> bool {
+        let events = self.events.as_ref();
+        events.is_some_and(|events| events.endpoint.is_none())
     }
 
     /// Reads and checks the text of a TOML file, for servers that are built in code.
@@ -551,6 +562,9 @@ pub struct LogOptions {
     pub level: LogLevel,
     /// As text for people, or as a JSON object a line for programs. Needs a restart. Default: `text`.
     pub format: LogFormat,
+    /// Which connections are logged, with a line when they come in and one when they end (level `info`, target
+    /// `tautline::connections`): `off`, `all`, or a percentage of them such as `1%`. Default: `off`.
+    pub connections: Share,
 }
 
 /// How log lines are written.

@@ -306,7 +306,7 @@ what is wrong with a file, `tautline config default` prints one with all options
 Schema for editors, and `tautline config reference` this page.
 
 *Yes or no* is `true` or `false`. A *duration* is a text such as `\"25s\"`, `\"10m\"` or `\"1h30m\"`. A *rate* is a text \
-such as `\"100/s\"`, `\"20/5s\"` or `\"100/s, burst 500\"` (which many at once), or `\"off\"` for no limit.
+such as `\"100/s\"`, `\"20/5s\"` or `\"100/s, burst 500\"` (which many at once), or `\"off\"` for no limit. A *share* is `\"off\"`, `\"all\"` or a percentage such as `\"1%\"`.
 
 **The environment** counts more than the file: `TAUTLINE_`, and the option with its tables in capitals and `_` for each `.`, as in \
 `TAUTLINE_CLIENT_PING_INTERVAL=20s`. With `_FILE` behind that, the variable names a file that has the value in it: \

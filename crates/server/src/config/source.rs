@@ -115,6 +115,12 @@ impl Overrides {
         Ok(overrides)
     }
 
+    /// Which options are set, each with who does.
+    pub(super) fn sources(&self) -> impl DoubleEndedIterator<Item = (&str, &str)> {
+        let settings = self.settings.iter();
+        settings.map(|setting| (setting.path.as_str(), setting.from.as_str()))
+    }
+
     /// Adds what stands on the command line: `client.ping_interval=20s`.
     ///
     /// # Errors
@@ -172,11 +178,20 @@ impl ConfigFile {
     ///
     /// As [`Config::load_with`].
     pub fn load(&self) -> Result<Config, ConfigError> {
+        Config::load_with(&self.path, &self.overrides()?)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the environment and the command line say.
+    pub(super) fn overrides(&self) -> Result<Overrides, ConfigError> {
         let mut overrides = Overrides::from_environment(std::env::vars_os())?;
         for setting in &self.settings {
             overrides.set(setting)?;
         }
-        Config::load_with(&self.path, &overrides)
+        Ok(overrides)
     }
 }
 

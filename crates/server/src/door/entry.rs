@@ -211,7 +211,13 @@ impl Entry<'_> {
         };
         let its_address = its_address.map_err(|refused| Box::new(refused.response()))?;
         let stream = self.worker.turn(|now, state| {
-            let id = state.open(now, transport, self.request.clone(), self.user.clone());
+            let id = state.open(
+                now,
+                transport,
+                self.request.clone(),
+                self.user.clone(),
+                self.address,
+            );
             let place = Place {
                 worker: self.index,
                 id,

@@ -188,6 +188,7 @@ impl Http2Door {
             user,
             manner,
             place,
+            address: Some(address),
         })
     }
 

@@ -226,6 +226,8 @@ pub(crate) struct Opened {
     pub(crate) manner: Manner,
     /// Its place among those of its address, if it counts.
     pub(crate) place: Option<Place>,
+    /// Whom it is from, where that is known.
+    pub(crate) address: Option<IpAddr>,
 }
 
 /// What a new connection is.
@@ -316,6 +318,7 @@ pub(crate) async fn admit(
                 user,
                 manner,
                 place: place.take(),
+                address: Some(address),
             }))
         }
         Err(refusal) => {

@@ -129,6 +129,7 @@ impl<'a> Session<'a> {
             user,
             manner,
             place: _,
+            address,
         } = opened;
         let Manner {
             transport,
@@ -139,7 +140,7 @@ impl<'a> Session<'a> {
         } = manner;
         link.borrow_mut().voice = voice;
         let id = worker.turn(|now, state| {
-            let id = state.open(now, transport, request, user);
+            let id = state.open(now, transport, request, user, address);
             state.connections.insert(id, Rc::clone(&link));
             state.connections.mark_dirty(id);
             if let Some(commands) = &opening {

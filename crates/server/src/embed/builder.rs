@@ -12,6 +12,8 @@ use super::desk::Handlers;
 use super::{Handler, NodeHandle};
 use crate::config::{Config, ConfigFile};
 use crate::drain::{self, Stage};
+use crate::events::settings::Settings as EventSettings;
+use crate::events::{EventHandler, EventsError, InCode};
 use crate::node::{self, Listening, NodeError, Signals, Source};
 use crate::proxy::Proxies;
 use crate::reload::Applied;
@@ -26,6 +28,7 @@ pub struct NodeBuilder {
     listening: Listening,
     file: Option<ConfigFile>,
     applied: Option<Applied>,
+    event_handler: Option<InCode>,
 }
 
 impl NodeBuilder {
@@ -38,6 +41,7 @@ impl NodeBuilder {
             listening: Listening::Configured,
             file: None,
             applied: None,
+            event_handler: None,
         }
     }
 
@@ -50,6 +54,12 @@ impl NodeBuilder {
             emulated: Arc::default(),
             proxies: None,
         });
+        self
+    }
+
+    /// Who is told of events in the place of `events.endpoint`. `[events]` has to be enabled, with a directory.
+    pub fn event_handler(mut self, handler: impl EventHandler) -> Self {
+        self.event_handler = Some(InCode(Arc::new(handler)));
         self
     }
 
@@ -114,6 +124,7 @@ impl NodeBuilder {
             listening,
             file,
             applied,
+            event_handler,
         } = self;
         let workers = config.node.worker_count();
         let handlers = match (config.proxies.take(), handlers) {
@@ -136,7 +147,7 @@ impl NodeBuilder {
             runtime,
             ..handlers
         });
-        let events = config.events.take();
+        let events = told(config.events.take(), event_handler)?;
         let running = node::start(
             config,
             handlers,
@@ -150,6 +161,25 @@ impl NodeBuilder {
             stage: running.stage,
             ended: running.ended,
         })
+    }
+}
+
+/// What is told to whom, if anybody is told anything.
+fn told(
+    settings: Option<EventSettings>,
+    handler: Option<InCode>,
+) -> Result<Option<EventSettings>, EventsError> {
+    match (settings, handler) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(EventsError::NotEnabled),
+        (Some(settings), Some(_)) if settings.endpoint.is_some() => {
+            Err(EventsError::HandlerAndEndpoint)
+        }
+        (Some(settings), None) if settings.endpoint.is_none() => Err(EventsError::NobodyToTell),
+        (Some(settings), handler) => Ok(Some(EventSettings {
+            handler,
+            ..settings
+        })),
     }
 }
 

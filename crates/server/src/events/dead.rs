@@ -16,7 +16,8 @@ pub struct DeadEvent {
     pub failed: u64,
     /// Why.
     pub error: String,
-    pub(crate) event: Event,
+    /// The event.
+    pub event: Event,
 }
 
 impl DeadEvent {

@@ -5,18 +5,27 @@ use serde::{Deserialize, Serialize};
 /// What can have happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Kind {
+#[non_exhaustive]
+pub enum Kind {
+    /// A visit begins.
     Connected,
+    /// A visit is over.
     Disconnected,
+    /// A subscription has begun.
     Subscribed,
+    /// A subscription has ended.
     Unsubscribed,
+    /// The first subscriber on this server.
     ChannelOccupied,
+    /// No subscriber any more.
     ChannelVacated,
+    /// Somebody wanted the newest publication of a channel, and there was none.
     CacheMiss,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 7] = [
+    /// All of them.
+    pub const ALL: [Self; 7] = [
         Self::Connected,
         Self::Disconnected,
         Self::Subscribed,
@@ -27,7 +36,7 @@ impl Kind {
     ];
 
     /// As it is called in options and in events.
-    pub(crate) const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Connected => "connected",
             Self::Disconnected => "disconnected",
@@ -40,36 +49,48 @@ impl Kind {
     }
 }
 
-/// One event. `docs/events.md` has what each field means, and which kind has which.
+/// One event. `docs/events.md` has which kind has which fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Event {
-    pub(crate) id: String,
-    pub(crate) seq: u64,
+#[non_exhaustive]
+pub struct Event {
+    /// Unique among all events. Whoever has seen it has seen the event.
+    pub id: String,
+    /// Grows with every event of a server's directory, across restarts.
+    pub seq: u64,
+    /// What has happened.
     #[serde(rename = "type")]
-    pub(crate) kind: Kind,
-    /// Unix time in milliseconds.
-    pub(crate) time: u64,
-    pub(crate) key: String,
+    pub kind: Kind,
+    /// When, in Unix milliseconds.
+    pub time: u64,
+    /// What it is in order with.
+    pub key: String,
+    /// Whose connection; empty for an anonymous one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) user: Option<String>,
+    pub user: Option<String>,
+    /// The connection that the visit is at the moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) client: Option<String>,
+    pub client: Option<String>,
+    /// The visit: the id of the connection that it began with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) visit: Option<String>,
+    pub visit: Option<String>,
+    /// How it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) transport: Option<String>,
+    pub transport: Option<String>,
+    /// Where.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) channel: Option<String>,
+    pub channel: Option<String>,
+    /// Why it ended, as the client was told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) code: Option<u32>,
+    pub code: Option<u32>,
+    /// The same in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) reason: Option<String>,
+    pub reason: Option<String>,
     /// How long it lasted, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) duration: Option<u64>,
-    /// It is one of the dead letters that somebody has sent again.
+    pub duration: Option<u64>,
+    /// It is one of the dead letters that somebody has sent again: it comes out of order.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) redelivered: bool,
+    pub redelivered: bool,
 }
 
 impl Event {

@@ -8,7 +8,7 @@
 //! - `event`: an event, as it is stored and sent;
 //! - `disk`: writing; `journal`: records in a file; `queue`: those to be delivered, `books`: what the backend believes, `dead`: what it
 //!   would not have;
-//! - `delivery`: again, when, and how much of it; no clock, no sockets; `sender`: one attempt;
+//! - `delivery`: again, when, and how much of it; no clock, no sockets; `sender`: one attempt, `receiver`: one in code;
 //! - `writer`: the thread;
 //! - `settings`: options, checked.
 //!
@@ -23,6 +23,7 @@ mod event;
 pub(crate) mod journal;
 mod ledger;
 mod queue;
+mod receiver;
 #[cfg(test)]
 pub(crate) mod scratch;
 mod sender;
@@ -48,7 +49,10 @@ pub use self::dead::DeadEvent;
 pub(crate) use self::dead::{DeadPage, Which};
 pub(crate) use self::delivery::Patience;
 pub(crate) use self::event::Kind;
+pub use self::event::{Event, Kind as EventKind};
 use self::ledger::Ledger;
+pub(crate) use self::receiver::InCode;
+pub use self::receiver::{EventHandler, NotTaken};
 use self::settings::Settings;
 use self::writer::{Command, Writer};
 
@@ -72,6 +76,21 @@ pub enum EventsError {
         /// What the system says.
         source: io::Error,
     },
+    /// Nobody takes them.
+    #[error(
+        "events.enabled is set, and there is neither events.endpoint nor an event handler in code: set one of them"
+    )]
+    NobodyToTell,
+    /// Two would take them.
+    #[error(
+        "there is an event handler in code, and events.endpoint is set, too: leave one of them out"
+    )]
+    HandlerAndEndpoint,
+    /// There is a handler, and nothing to tell it.
+    #[error(
+        "there is an event handler in code, and events.enabled is not set: set it, and events.directory"
+    )]
+    NotEnabled,
     /// Two processes would deliver the same.
     #[error(
         "{path} is in use by another process: each server needs a directory of its own (events.directory)",

@@ -7,12 +7,18 @@ use std::time::Duration;
 use super::delivery::Patience;
 use super::event::Kind;
 use super::ledger::Terms;
+use super::receiver::InCode;
 use crate::proxy::endpoint::Endpoint;
 
 /// All there is to know of what is told to whom.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    pub(crate) endpoint: Endpoint,
+    /// Where events are posted; `None` where code takes them.
+    pub(crate) endpoint: Option<Endpoint>,
+    /// The code that takes them.
+    pub(crate) handler: Option<InCode>,
+    /// How long it has for a batch.
+    pub(crate) timeout: Duration,
     pub(crate) kinds: HashSet<Kind>,
     /// Names of namespaces, the empty one for channels without; `None` for all.
     pub(crate) namespaces: Option<HashSet<String>>,
@@ -29,6 +35,12 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// Who is told, for people.
+    pub(super) fn place(&self) -> &str {
+        let endpoint = self.endpoint.as_ref();
+        endpoint.map_or("(the event handler)", |endpoint| &endpoint.place)
+    }
+
     /// What of all that happens has to be kept in mind.
     pub(super) fn terms(&self) -> Terms {
         let wants = |kinds: &[Kind]| kinds.iter().any(|kind| self.kinds.contains(kind));

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tautline_hub::Transport;
 use tautline_hub::witness::Fact;
+use tautline_hub::{SessionId, Transport};
 use tautline_protocol::message::ClientInfo;
 use tautline_protocol::{Disconnect, Encoding};
 
@@ -107,6 +107,10 @@ impl World {
         self.clients
             .insert(self.next, (client.clone(), BTreeSet::new()));
         self.enter(Fact::Connected {
+            session: SessionId {
+                index: self.next,
+                generation: 0,
+            },
             client: &client,
             transport: Transport::new("websocket", Encoding::Json),
         });

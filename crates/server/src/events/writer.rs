@@ -46,7 +46,8 @@ pub(super) enum Command {
 /// What the thread has.
 pub(super) struct Writer {
     settings: Arc<Settings>,
-    client: HttpClient,
+    /// `None` where code takes the events.
+    client: Option<HttpClient>,
     node: String,
     /// What the ids of this process's events begin with.
     uid: String,
@@ -126,7 +127,7 @@ impl Writer {
         entropy.fill(&mut uid);
         let mut settings = settings;
         Ok(Self {
-            client: crate::proxy::client(&mut settings.endpoint),
+            client: settings.endpoint.as_mut().map(crate::proxy::client),
             delivery: Delivery::new(settings.patience),
             settings: Arc::new(settings),
             node,
@@ -315,6 +316,23 @@ impl Writer {
             }
         };
         let (last, count) = (head.last()?.position, head.len());
+        let exchange = self.exchange(count);
+        if count as u64 == queued {
+            self.ripe = None;
+        }
+        Some(Box::pin(async move { (last, count, exchange.await) }))
+    }
+
+    /// Tells the oldest events, so many of them.
+    fn exchange(&mut self, count: usize) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
+        // They were read just now.
+        let head = self.queue.head(count, usize::MAX).unwrap_or_default();
+        let settings = Arc::clone(&self.settings);
+        if let Some(handler) = settings.handler.clone() {
+            let events = head.iter();
+            let events = events.filter_map(|record| serde_json::from_slice(&record.json).ok());
+            return Box::pin(handler.hand_over(events.collect(), settings.timeout));
+        }
         let mut body = format!("{{\"node\":{},\"events\":[", serde_json::json!(self.node));
         for (index, record) in head.iter().enumerate() {
             if index > 0 {
@@ -323,14 +341,15 @@ impl Writer {
             body.push_str(&String::from_utf8_lossy(&record.json));
         }
         body.push_str("]}");
-        if count as u64 == queued {
-            self.ripe = None;
-        }
-        let (client, settings) = (self.client.clone(), Arc::clone(&self.settings));
-        Some(Box::pin(async move {
-            let outcome = sender::post(&client, &settings.endpoint, Bytes::from(body)).await;
-            (last, count, outcome)
-        }))
+        let client = self.client.clone();
+        Box::pin(async move {
+            match (&client, &settings.endpoint) {
+                (Some(client), Some(endpoint)) => {
+                    sender::post(client, endpoint, Bytes::from(body)).await
+                }
+                _ => Outcome::Failed("there is nobody to tell".to_owned()),
+            }
+        })
     }
 
     fn sent(&mut self, now: Duration, last: u64, count: usize, outcome: Outcome) {
@@ -349,7 +368,7 @@ impl Writer {
             Decision::Done => {
                 if was_failing {
                     tracing::info!(
-                        url = self.settings.endpoint.place,
+                        url = self.settings.place(),
                         "the application's backend takes events again"
                     );
                 }
@@ -501,7 +520,7 @@ impl Writer {
             .is_none_or(|told| now.saturating_sub(told) >= TELL_EVERY)
         {
             self.told = Some(now);
-            let url = &self.settings.endpoint.place;
+            let url = self.settings.place();
             tracing::warn!(url, queued = self.queue.len(), "{problem}");
         }
     }

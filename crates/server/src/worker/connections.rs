@@ -15,6 +15,7 @@ use tautline_websocket::proto::frame;
 use tokio::io::AsyncWrite as _;
 use tokio::task::coop::unconstrained;
 
+use super::connection_log::ConnectionLog;
 use super::stream::Stream;
 use super::voice::{Framing, Prepared, Speech, Voice};
 use crate::io::Io;
@@ -115,11 +116,18 @@ pub(crate) struct Connections {
     drained: Vec<SessionId>,
     /// Sessions that their voices want ended.
     over: Vec<(SessionId, Disconnect)>,
+    /// Tells of those that were chosen.
+    log: Rc<RefCell<ConnectionLog>>,
     /// Kept for its capacity: where messages are put together.
     scratch: Vec<u8>,
 }
 
 impl Connections {
+    /// What is logged of them.
+    pub(crate) fn log(&self) -> &Rc<RefCell<ConnectionLog>> {
+        &self.log
+    }
+
     /// Makes `link` the connection of session `id`.
     pub(crate) fn insert(&mut self, id: SessionId, link: Rc<RefCell<Link>>) {
         self.put(id, Line::Socket(link));
@@ -380,6 +388,7 @@ impl Outbox for Connections {
     }
 
     fn close(&mut self, to: SessionId, disconnect: &Disconnect, flush: bool) {
+        self.log.borrow_mut().end(to, disconnect);
         if lookup(&self.slots, to).is_none() {
             return;
         }

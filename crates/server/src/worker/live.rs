@@ -189,6 +189,8 @@ impl State {
             let desk = Desk::new(handlers, Rc::clone(files), mailbox, node);
             self.hub.set_application(Box::new(desk), options);
         }
+        let share = live.config.log.connections;
+        self.connections.log().borrow_mut().set_share(share);
         let config = Arc::clone(&live.config.hub);
         self.live = live;
         self.hub.reconfigure(now, config, &mut self.connections);

@@ -6,6 +6,7 @@
 //! one readable event causes leaves in one write a connection, and nobody is woken in between.
 
 pub(crate) mod clock;
+pub(crate) mod connection_log;
 pub(crate) mod connections;
 pub(crate) mod guests;
 pub(crate) mod listener;
@@ -18,12 +19,14 @@ mod wakes;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tautline_hub::trace::TraceId;
 use tautline_hub::{Hub, Now, SessionId, Transport};
+use tautline_protocol::Disconnect;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -89,13 +92,14 @@ pub(crate) struct State {
 
 impl State {
     /// Makes a session for a connection that is open now. `request` is what brought it here, where
-    /// handlers want to know.
+    /// handlers want to know, and `address` whom it is from, where that is known.
     pub(crate) fn open(
         &mut self,
         now: Now,
         transport: Transport,
         request: Option<Arc<Request>>,
         user: Option<Arc<str>>,
+        address: Option<IpAddr>,
     ) -> SessionId {
         let id = match user {
             Some(user) => self.hub.open_as(now, transport, user),
@@ -104,6 +108,8 @@ impl State {
         if let (Some(files), Some(request)) = (&self.files, request) {
             files.borrow_mut().keep(id, request);
         }
+        let log = self.connections.log();
+        log.borrow_mut().begin(id, transport, address);
         id
     }
 
@@ -111,6 +117,8 @@ impl State {
     pub(crate) fn leave(&mut self, now: Now, id: SessionId) {
         self.connections.remove(id);
         self.hub.transport_closed(now, id, &mut self.connections);
+        let log = self.connections.log();
+        log.borrow_mut().end(id, &Disconnect::CONNECTION_CLOSED);
     }
 }
 

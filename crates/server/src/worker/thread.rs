@@ -18,6 +18,7 @@ use tokio::task::spawn_local;
 
 use super::Worker;
 use super::clock::Clock;
+use super::connection_log::Witnesses;
 use super::guests::Guests;
 #[cfg(not(target_os = "linux"))]
 use super::listener;
@@ -151,9 +152,6 @@ impl Start {
             Arc::clone(&mailbox) as _,
             Box::new(entropy),
         );
-        if let Some(events) = &shared.events {
-            hub.set_witness(events.witness());
-        }
         let files = live.handlers.clone().map(|handlers| {
             let (files, options) = (Rc::default(), handlers.options);
             let node = NodeHandle::new(Arc::clone(&shared));
@@ -163,7 +161,14 @@ impl Start {
         });
         let clock = Clock::new(shared.start);
         let settings = Arc::clone(&live.config.http);
+        let share = live.config.log.connections;
         let worker = Worker::new(hub, Arc::clone(&mailbox), clock, files, live);
+        worker.turn(|_, state| {
+            let log = Rc::clone(state.connections.log());
+            log.borrow_mut().set_share(share);
+            let other = shared.events.as_ref().map(Events::witness);
+            state.hub.set_witness(Box::new(Witnesses { log, other }));
+        });
         let guests = Rc::new(Guests::default());
         let node = || {
             WorkerNode::new(

@@ -6,6 +6,7 @@
 mod dead;
 #[cfg(target_os = "linux")]
 mod full;
+mod handler;
 #[path = "../support/process.rs"]
 mod process;
 mod receiver;

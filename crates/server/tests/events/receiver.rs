@@ -41,7 +41,7 @@ pub(crate) struct Book {
 }
 
 impl Book {
-    fn enter(&mut self, event: &Value) {
+    pub(crate) fn enter(&mut self, event: &Value) {
         let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
         if !self.known.insert(text("id")) {
             self.repeated += 1;

@@ -158,6 +158,7 @@ fn other(option: &OptionEntry) -> String {
         "yes or no" => (option.default != true).to_string(),
         "number" => (option.default.as_u64().unwrap_or(6) + 1).to_string(),
         "rate" => "\"7/s\"".into(),
+        "share" => "\"7%\"".into(),
         "duration" => match option.default.as_str() {
             Some("20s") => "\"21s\"".into(),
             _ => "\"9s\"".into(),

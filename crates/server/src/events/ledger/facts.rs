@@ -12,7 +12,9 @@ impl Ledger {
     /// Enters what has happened, at that Unix time in milliseconds.
     pub(crate) fn enter(&mut self, now: Duration, unix: u64, fact: Fact<'_>) {
         match fact {
-            Fact::Connected { client, transport } => {
+            Fact::Connected {
+                client, transport, ..
+            } => {
                 self.connected(now, unix, &client.client, &client.user, transport.name);
             }
             Fact::Disconnected { client, disconnect } => {

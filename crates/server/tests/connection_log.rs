@@ -1,0 +1,171 @@
+//! What is logged of single connections.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+#[path = "support/process.rs"]
+mod process;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use process::Server;
+use serde_json::Value;
+use tautline_auth::{Secret, Signer, TokenClaims};
+
+const SECRET: &str = "a secret of at least thirty-two bytes";
+
+/// Behind the table of the server that listens.
+fn config(connections: &str) -> String {
+    format!(
+        "trusted_proxies = [\"127.0.0.1\"]\n[log]\nformat = \"json\"\nconnections = \"{connections}\"\n\
+         [http_api]\nkey = \"dev\"\n[client]\nallow_anonymous_connect_without_token = true\n\
+         [client.token]\nhmac_secret_key = \"{SECRET}\"\n"
+    )
+}
+
+fn reload(server: &mut Server, connections: &str) {
+    let listen = "[http_server]\naddress = \"127.0.0.1\"\nport = 0\n";
+    server.write_config(&format!("{listen}{}", config(connections)));
+    server.signal("-HUP");
+    server.wait_for_output("the configuration was reloaded");
+}
+
+/// Opens a WebSocket from an address that a proxy tells of, and says something.
+fn open(server: &Server, command: &str) -> TcpStream {
+    let mut stream = server.connect();
+    write!(
+        stream,
+        "GET /connection/websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         X-Forwarded-For: 192.0.2.7\r\n\r\n"
+    )
+    .unwrap();
+    let length = u16::try_from(command.len()).unwrap().to_be_bytes();
+    let mut frame = match command.len() {
+        short @ ..126 => vec![0x81, 0x80 | short as u8],
+        _ => vec![0x81, 0xfe, length[0], length[1]],
+    };
+    // A mask of zeros.
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(command.as_bytes());
+    stream.write_all(&frame).unwrap();
+    stream
+}
+
+fn read_until(stream: &mut TcpStream, mark: &str) {
+    let (mut bytes, mut buffer) = (Vec::new(), [0; 1024]);
+    while !String::from_utf8_lossy(&bytes).contains(mark) {
+        let count = stream.read(&mut buffer).unwrap();
+        assert!(count > 0, "it ended without {mark}");
+        bytes.extend_from_slice(&buffer[..count]);
+    }
+}
+
+/// The next line about a connection.
+fn line(server: &mut Server) -> Value {
+    let line = server.read_until("tautline::connections").pop().unwrap();
+    assert!(!line.contains("eyJ"), "a token is logged: {line}");
+    serde_json::from_str(&line).unwrap()
+}
+
+fn token(user: &str) -> String {
+    let signer = Signer::hs256(&Secret::from(SECRET)).unwrap();
+    let claims = TokenClaims {
+        user,
+        ..TokenClaims::default()
+    };
+    signer.sign(&claims).unwrap()
+}
+
+#[test]
+fn who_comes_and_who_goes_is_logged_with_the_same_id() {
+    let mut server = Server::serve("connections", &config("all"));
+    let connect = format!(
+        "{{\"id\":1,\"connect\":{{\"token\":\"{}\"}}}}",
+        token("ann\n")
+    );
+    let mut client = open(&server, &connect);
+    let came = line(&mut server);
+    assert_eq!(came["message"], "connected");
+    assert_eq!(came["level"], "INFO");
+    assert_eq!(came["user"], "ann\n");
+    assert_eq!(came["address"], "192.0.2.7");
+    assert_eq!(came["transport"], "websocket");
+    assert!(!came["client"].as_str().unwrap().is_empty());
+    read_until(&mut client, "connect");
+    let body = format!(
+        "{{\"client\":{},\"disconnect\":{{\"code\":4501,\"reason\":\"enough\"}}}}",
+        came["client"]
+    );
+    server.api("disconnect", &body);
+    let gone = line(&mut server);
+    assert_eq!(gone["message"], "disconnected");
+    for name in ["client", "user", "address", "transport"] {
+        assert_eq!(gone[name], came[name], "{name}");
+    }
+    assert_eq!(
+        (&gone["code"], &gone["reason"]),
+        (&4501.into(), &"enough".into())
+    );
+    assert!(gone["seconds"].as_f64().unwrap() >= 0.0);
+
+    // One that goes by itself.
+    let mut client = open(&server, "{\"id\":1,\"connect\":{}}");
+    let came = line(&mut server);
+    assert_eq!(came["user"], "");
+    read_until(&mut client, "connect");
+    drop(client);
+    let gone = line(&mut server);
+    assert_eq!(
+        (&gone["client"], &gone["code"]),
+        (&came["client"], &3000.into())
+    );
+
+    // One that doesn't get in.
+    let _stranger = open(
+        &server,
+        "{\"id\":1,\"connect\":{\"token\":\"eyJhbGciOiJIUzI1NiJ9.e30.x\"}}",
+    );
+    let refused = line(&mut server);
+    assert_eq!(refused["message"], "did not come in");
+    assert_eq!(refused["code"], 3500);
+    assert_eq!(refused["client"], Value::Null);
+
+    // One that comes by another door.
+    let mut stream = server.connect();
+    let body = "{\"id\":1,\"connect\":{}}";
+    write!(
+        stream,
+        "POST /connection/http_stream HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let came = line(&mut server);
+    assert_eq!(
+        (&came["transport"], &came["address"]),
+        (&"http_stream".into(), &"127.0.0.1".into())
+    );
+    drop(stream);
+    assert_eq!(line(&mut server)["client"], came["client"]);
+}
+
+#[test]
+fn a_reload_switches_it_on_and_off() {
+    let mut server = Server::serve("connections-reload", &config("off"));
+    let mut silent = open(&server, "{\"id\":1,\"connect\":{}}");
+    read_until(&mut silent, "connect");
+    reload(&mut server, "all");
+    let mut client = open(&server, "{\"id\":1,\"connect\":{}}");
+    let came = line(&mut server);
+    read_until(&mut client, "connect");
+    reload(&mut server, "off");
+    let mut other = open(&server, "{\"id\":1,\"connect\":{}}");
+    read_until(&mut other, "connect");
+    drop((silent, other, client));
+    // The first line is the last of the one that was chosen.
+    let gone = line(&mut server);
+    assert_eq!(
+        (&gone["message"], &gone["client"]),
+        (&"disconnected".into(), &came["client"])
+    );
+}
