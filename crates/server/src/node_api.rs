@@ -407,6 +407,7 @@ impl Node for WorkerNode {
         snapshot.turned_away =
             TooMany::ALL.map(|why| (why.name(), live.doors.admission.refused(why)));
         snapshot.reloads = self.shared.reloads.numbers();
+        snapshot.tunnels = live.config.tunnels.numbers();
         let events = self.shared.events.as_ref();
         snapshot.events = events.map(Events::numbers);
         let by_address = &self.shared.by_address;
@@ -462,6 +463,7 @@ impl Node for WorkerNode {
             worker: &self.worker,
             index: self.index,
             doors: &live.doors,
+            tunnels: &live.config.tunnels,
             mailboxes: &self.shared.mailboxes,
             request: self
                 .worker
@@ -469,6 +471,8 @@ impl Node for WorkerNode {
                 .then(|| kept(&request, line, address)),
             user: live.websocket.user_header.user(request.headers()),
             line,
+            guests: &self.guests,
+            stage: &self.shared.stage,
         };
         door::entry::enter(entry, request).await
     }

@@ -341,6 +341,73 @@ fn doubtful_settings_are_warned_about() {
 }
 
 #[test]
+fn tunnels_are_checked() {
+    let tunnel = |options: &str| format!("[[tunnels]]\nname = \"docs\"\n{options}\n");
+    let to = "upstream = \"ws://127.0.0.1:1234/base\"\n";
+    assert!(load(&tunnel(to)).is_ok());
+    let secure = "upstream = \"wss://127.0.0.1/\"\n";
+    for (text, part) in [
+        (tunnel(""), "tunnels[0] (`docs`).upstream: is required"),
+        (tunnel("upstream = \"http://a\""), "upstream: can't be used"),
+        (
+            tunnel("upstream = \"ws://u:hunter2@a\""),
+            "upstream: can't be used",
+        ),
+        (format!("[[tunnels]]\n{to}"), "tunnels[0].name: must be"),
+        (
+            format!("[[tunnels]]\nname = \"a/b\"\n{to}"),
+            "name: must be",
+        ),
+        (
+            format!("[[tunnels]]\nname = \"..\"\n{to}"),
+            "name: must not be dots",
+        ),
+        (format!("{}{}", tunnel(to), tunnel(to)), "there twice"),
+        (
+            tunnel(&format!("{to}http_headers = [\"Host\"]")),
+            "http_headers",
+        ),
+        (
+            tunnel(&format!("{to}http_headers = [\"a b\"]")),
+            "http_headers",
+        ),
+        (
+            tunnel(&format!("{to}http_headers = [\"x-forwarded-for\"]")),
+            "writes itself",
+        ),
+        (
+            tunnel(&format!("{to}static_headers = {{a = \"hunter2\\n\"}}")),
+            "static_headers.a: is no header field",
+        ),
+        (
+            tunnel(&format!(
+                "{to}http_headers = [\"A\"]\nstatic_headers = {{a = \"b\"}}"
+            )),
+            "either the client",
+        ),
+        (tunnel(&format!("{to}connect_timeout = \"61s\"")), "60s"),
+        (
+            tunnel(&format!("{to}message_size_limit = 10")),
+            "message_size_limit: is 10 bytes",
+        ),
+        (tunnel(&format!("{to}max_connections = 0")), "at least 1"),
+        (
+            tunnel(&format!("{to}server_ca_pem = \"x\"")),
+            "needs an upstream with wss://",
+        ),
+        (
+            tunnel(&format!("{secure}server_ca_pem = \"/nonexistent\"")),
+            "server_ca_pem: is no PEM",
+        ),
+        (tunnel(&format!("{to}nam = 1")), "did you mean `name`"),
+    ] {
+        let problem = problem(&text);
+        assert!(problem.contains(part), "{problem}\n{text}");
+        assert!(!problem.contains("hunter2"), "{problem}");
+    }
+}
+
+#[test]
 fn no_error_shows_a_secret() {
     for text in [
         "[client.token]\nhmac_secret_key = 20260101\n",

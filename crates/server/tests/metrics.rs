@@ -96,7 +96,7 @@ fn chapter() -> String {
          <!-- Made from the code: change `METRICS` in crates/server/src/http/metrics.rs, then run\n\
          UPDATE_REFERENCE=1 cargo test -p tautline --test metrics -->\n\n\
          With `prometheus.enabled = true` (and in `tautline dev`) the server answers `GET /metrics` in the text format of \
-         Prometheus. Workers count for themselves, and are asked when somebody reads; nothing is counted with atomics. The \
+         Prometheus. Workers count for themselves, and are asked when somebody reads; nothing but what tunnels carry is counted with atomics. The \
          numbers are told to everybody who reaches the server, so keep strangers from that path in your proxy.\n\n\
          All names but those of the process begin with `{METRICS_PREFIX}`; what is behind that is what Centrifugo calls it, where it has the same. \
          Histograms have the bounds 0.1 ms to 10 s.\n\n\

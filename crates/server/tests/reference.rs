@@ -33,6 +33,7 @@ const EVENTS: &str = "crates/server/src/config/events.rs";
 const PROXY: &str = "crates/server/src/config/proxy.rs";
 const RATES: &str = "crates/hub/src/config/rate_limit.rs";
 const CHANNEL: &str = "crates/hub/src/config/channel.rs";
+const TUNNEL: &str = "crates/server/src/config/tunnel.rs";
 const LIMITS: &str = "crates/server/src/config/limits.rs";
 const REVOCATION: &str = "crates/server/src/config/revocation.rs";
 const MEMORY: &str = "crates/hub/src/engine/memory/mod.rs";
@@ -78,6 +79,7 @@ const TABLES: &[Table] = &[
     table("rpc.without_namespace", PROXY, "RpcNamespaceOptions"),
     table("events", EVENTS, "EventsOptions"),
     table("events.http", EVENTS, "EventsHttpOptions"),
+    table("tunnels", TUNNEL, "TunnelOptions"),
     table("websocket", SERVER, "WebSocketOptions"),
     table("doors", SERVER, "DoorOptions"),
     table(UNI_RESPONSES, UNI, "ResponseTransforms"),
@@ -297,6 +299,11 @@ fn introduction(table: &str) -> Option<&'static str> {
         UNI_DISCONNECT | UNI_RESPONSE => "One table for each code.",
         "rpc.ping" => "A method that the server itself answers, with nothing.",
         TRANSFORMS => "One table for each status that means something.",
+        "tunnels" => {
+            "WebSocket servers of your own that clients reach through this one, by plain HTTP where no WebSocket gets \
+             through ([Tunnels](tunnel.md)). One table for each. Whose pages may connect, `client.allowed_origins` says; who \
+             may do what, that server."
+        }
         "http_api.keys" => {
             "One table for each key. Several may be right at a time, so a key is changed by adding the new one, and \
              taking the old one out when nobody uses it any more."
@@ -358,6 +365,7 @@ fn reference() -> Reference {
         repeated: matches!(
             table.name,
             "http_api.keys"
+                | "tunnels"
                 | "http_server.tls.certificates"
                 | TRANSFORMS
                 | UNI_DISCONNECT

@@ -1,14 +1,14 @@
-// A session over long-polling, as docs/long-polling.md describes it: frames of bytes in, messages
+// A session over long-polling, as docs/long-polling.md and docs/tunnel.md describe it: frames of bytes in, messages
 // out, nothing lost and nothing twice while requests and answers get lost on the way.
 //
 // A poll asks for an answer that goes on, which saves a request for each thing that is said. Where something on the
 // way holds answers back until they are whole, its beginning doesn't come in time, and it polls for whole ones.
 
 export type PollEvents = {
-  /** The session is there. */
-  opened(): void;
-  /** A message of the server. */
-  message(data: Uint8Array): void;
+  /** The session is there; with the subprotocol that the server behind a tunnel has chosen. */
+  opened(protocol: string): void;
+  /** A message of the server; in a tunnel, text where `text` says so. */
+  message(data: Uint8Array, text: boolean): void;
   /** So many frames that `send` took, oldest first, are with the session. */
   sent(frames: number): void;
   /** Answers that go on don't get through here. */
@@ -19,8 +19,10 @@ export type PollEvents = {
 
 /** How a session is carried. */
 export type PollOptions = {
-  /** Frames are Protobuf. */
-  binary: boolean;
+  /** What frames are: lines of JSON, Protobuf, or whatever goes through a tunnel. */
+  kind: 'json' | 'protobuf' | 'tunnel';
+  /** Subprotocols that are offered to the server behind a tunnel. */
+  protocols: readonly string[];
   fetch: typeof fetch;
   /** Milliseconds for the first answer. */
   patience: number;
@@ -28,10 +30,13 @@ export type PollOptions = {
   streams: number | null;
 };
 
+/** What waits to be sent: a frame, or a part of one, the last of which `ends` it. */
+type Piece = { data: Uint8Array; ends: boolean };
 type Answer = { status: number; head: Record<string, unknown>; data: Uint8Array };
 
 export class PollLine {
   readonly #url: string;
+  readonly #kind: PollOptions['kind'];
   readonly #binary: boolean;
   readonly #fetch: typeof fetch;
   readonly #events: PollEvents;
@@ -43,19 +48,21 @@ export class PollLine {
   #next = 0;
   #idle = IDLE;
   #frame = 0;
-  #queue: Uint8Array[] = [];
+  #queue: Piece[] = [];
   #pumping = false;
   #closing = false;
+  #said: object = {};
   #over = false;
 
   /** Begins at once. */
-  constructor(url: string, { binary, fetch, patience, streams }: PollOptions, events: PollEvents) {
+  constructor(url: string, { kind, protocols, fetch, patience, streams }: PollOptions, events: PollEvents) {
     this.#url = url;
-    this.#binary = binary;
+    this.#kind = kind;
+    this.#binary = kind !== 'json';
     this.#fetch = fetch;
     this.#begins = streams;
     this.#events = events;
-    void this.#open(patience);
+    void this.#open(patience, protocols);
   }
 
   /** Whether answers are known to go on. */
@@ -63,34 +70,43 @@ export class PollLine {
     return this.#flows;
   }
 
-  /** Frames go in this order; those that wait for a request share the next one. */
-  send(frame: Uint8Array): void {
-    this.#queue.push(frame);
+  /** Frames go in this order; those that wait for a request share the next one. In a tunnel, a frame is `text` or not. */
+  send(frame: Uint8Array, text = false): void {
+    let rest = this.#kind === 'tunnel' ? framed(frame, text) : frame;
+    // Through a tunnel goes a stream of bytes, which may be cut anywhere.
+    while (this.#kind === 'tunnel' && rest.length > BATCH) {
+      this.#queue.push({ data: rest.subarray(0, BATCH), ends: false });
+      rest = rest.subarray(BATCH);
+    }
+    this.#queue.push({ data: rest, ends: true });
     void this.#pump();
   }
 
-  /** Ends the session when all that was sent is with it, or `LINGER` later. */
-  close(): void {
+  /** Ends the session when all that was sent is with it, or `LINGER` later. Tunnels pass on what `said` has. */
+  close(said: { code?: number; reason?: string } = {}): void {
     if (this.#over || this.#closing) return;
     this.#closing = true;
+    if (this.#kind === 'tunnel') this.#said = said;
     if (this.#session === '' || (!this.#pumping && this.#queue.length === 0)) this.#leave();
     else setTimeout(() => this.#leave(), LINGER);
   }
 
-  /** Ends it at once; what was not sent yet is lost. For a page that goes. */
-  drop(): void {
+  /** Ends it at once; what was not sent yet is lost. A page that goes says so. */
+  drop(goes = false): void {
+    if (goes && this.#kind === 'tunnel') this.#said = { code: 1001 };
     this.#leave();
   }
 
-  async #open(patience: number): Promise<void> {
-    const answer = await this.#request({ open: 1 }, undefined, patience);
+  async #open(patience: number, protocols: readonly string[]): Promise<void> {
+    const open = { open: 1, ...(this.#kind === 'tunnel' && protocols.length > 0 ? { protocols } : {}) };
+    const answer = await this.#request(open, undefined, patience);
     if (this.#over) {
       // Given up meanwhile: nobody will poll it.
       const session = answer?.head.session;
       if (typeof session === 'string') this.#sayClose(session);
       return;
     }
-    const { session, next, idle, stream } = answer?.head ?? {};
+    const { session, next, idle, stream, protocol } = answer?.head ?? {};
     if (answer?.status !== 200 || typeof session !== 'string' || typeof next !== 'number') {
       this.#end(1006, '', false);
       return;
@@ -100,7 +116,7 @@ export class PollLine {
     // A server of before knows nothing of it.
     if (stream !== true) this.#begins = null;
     if (typeof idle === 'number' && idle > 0) this.#idle = idle * 1000;
-    this.#events.opened();
+    this.#events.opened(typeof protocol === 'string' ? protocol : '');
     this.#deliver(answer);
     void this.#poll();
   }
@@ -184,20 +200,27 @@ export class PollLine {
   /** Takes the answer's messages and its place in one step. */
   #deliver({ head, data }: Answer): void {
     if (typeof head.next === 'number') this.#next = head.next;
-    if (this.#binary) {
+    if (this.#kind === 'tunnel') {
+      for (let from = 0; from < data.length && !this.#over; ) {
+        const { text, start, end } = unframed(data, from);
+        this.#events.message(data.subarray(start, end), text);
+        from = end;
+      }
+    } else if (this.#binary) {
       // The lengths are there as on a WebSocket, where a message may hold several of them too.
-      if (data.length > 0) this.#events.message(data);
+      if (data.length > 0) this.#events.message(data, false);
     } else {
       for (let from = 0; from < data.length && !this.#over; ) {
         const feed = data.indexOf(LINE_FEED, from);
         const end = feed < 0 ? data.length : feed;
-        if (end > from) this.#events.message(data.subarray(from, end));
+        if (end > from) this.#events.message(data.subarray(from, end), true);
         from = end + 1;
       }
     }
     const end = head.end as { code?: unknown; reason?: unknown } | undefined;
     if (end !== undefined && end !== null) {
-      this.#end(Number(end.code) || 1005, String(end.reason ?? ''), true);
+      const code = Number(end.code) || 1005;
+      this.#end(code, String(end.reason ?? ''), code !== 1006);
     }
   }
 
@@ -207,12 +230,13 @@ export class PollLine {
     while (this.#queue.length > 0 && !this.#over) {
       let count = 0;
       let size = 0;
-      for (const { length } of this.#queue) {
-        if (count > 0 && size + length + 1 > BATCH) break;
-        size += length + 1;
+      for (const { data } of this.#queue) {
+        if (count > 0 && size + data.length + 1 > BATCH) break;
+        size += data.length + 1;
         count += 1;
       }
-      const data = join(this.#queue.slice(0, count), this.#binary);
+      const frames = this.#queue.slice(0, count);
+      const data = join(frames.map(({ data }) => data), this.#binary);
       const send = ++this.#frame;
       const answer = await this.#persist(
         () => this.#request({ session: this.#session, send }, data),
@@ -225,7 +249,7 @@ export class PollLine {
         break;
       }
       this.#queue.splice(0, count);
-      this.#events.sent(count);
+      this.#events.sent(frames.filter(({ ends }) => ends).length);
     }
     this.#pumping = false;
     if (this.#closing) this.#leave();
@@ -240,10 +264,15 @@ export class PollLine {
     ours: (status: number) => boolean,
   ): Promise<Answer | null> {
     let since = 0;
-    for (let pause = PAUSE; ; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
+    for (let pause = PAUSE; ; pause = Math.min(2 * pause || PAUSE, LONGEST_PAUSE)) {
       const answer = await request();
       if (this.#over) return null;
       if (answer !== null && ours(answer.status)) return answer;
+      // 202: it is there, and has no room yet.
+      if (answer?.status === 202) {
+        since = pause = 0;
+        continue;
+      }
       since ||= Date.now();
       if (Date.now() - since > this.#idle) {
         this.#end(1006, '', false);
@@ -284,7 +313,13 @@ export class PollLine {
       body: join([encode(JSON.stringify(head)), data ?? NOTHING], false) as BodyInit,
       cache: 'no-store',
       signal,
+      ...this.#credentials(),
     });
+  }
+
+  /** A WebSocket has the cookies of its server wherever the page is from: so does what stands for it in a tunnel. */
+  #credentials(): RequestInit {
+    return this.#kind === 'tunnel' ? { credentials: 'include' } : {};
   }
 
   /** Whatever else answers with 200 (a portal's page) was not the server. */
@@ -302,7 +337,8 @@ export class PollLine {
     const request = this.#fetch.call(globalThis, this.#url, {
       method: 'POST',
       headers: { 'Content-Type': this.#binary ? BINARY : 'text/plain' },
-      body: JSON.stringify({ session, close: true }),
+      body: JSON.stringify({ session, close: true, ...this.#said }),
+      ...this.#credentials(),
       // Outlives the page.
       keepalive: true,
     });
@@ -348,11 +384,35 @@ function join(parts: Uint8Array[], binary: boolean): Uint8Array {
   return whole;
 }
 
+/** A message of a tunnel: its kind, its length, and what is in it. */
+function framed(payload: Uint8Array, text: boolean): Uint8Array {
+  const head = [text ? TEXT : BINARY_MESSAGE];
+  let left = payload.length;
+  for (; left > 0x7f; left = Math.floor(left / 0x80)) head.push((left & 0x7f) | 0x80);
+  head.push(left);
+  return join([new Uint8Array(head), payload], true);
+}
+
+/** Where the message at a place is. */
+function unframed(bytes: Uint8Array, at: number): { text: boolean; start: number; end: number } {
+  const text = bytes[at] === TEXT;
+  let start = at + 1;
+  let length = 0;
+  for (let factor = 1, byte = 0x80; byte > 0x7f && start < bytes.length; factor *= 0x80) {
+    byte = bytes[start++]!;
+    length += (byte & 0x7f) * factor;
+  }
+  return { text, start, end: start + length };
+}
+
 const encode = (text: string) => new TextEncoder().encode(text);
 const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
 const NOTHING = new Uint8Array();
 const LATE: Answer = { status: 200, head: {}, data: NOTHING };
 
+/** The op codes of RFC 6455. */
+const TEXT = 1;
+const BINARY_MESSAGE = 2;
 const LINE_FEED = 0x0a;
 const BINARY = 'application/octet-stream';
 const LINES = 'application/x-ndjson';

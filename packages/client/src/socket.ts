@@ -4,7 +4,7 @@
 
 import { Memory, localStore, type Store } from './memory';
 import { Plain } from './plain';
-import { PollLine } from './poll';
+import { PollLine, type PollOptions } from './poll';
 
 /**
  * What a connection is carried by; the empty string while that isn't known. `stream` and `poll` are the same session:
@@ -37,7 +37,7 @@ export type SocketOptions = {
   replace?: boolean;
 };
 
-type Target = { url: string; plain: boolean; binary: boolean };
+type Target = { url: string; kind: 'plain' | PollOptions['kind'] };
 type Payload = string | ArrayBufferLike | Blob | ArrayBufferView;
 
 export class TautlineSocket extends EventTarget implements WebSocket {
@@ -85,15 +85,17 @@ export class TautlineSocket extends EventTarget implements WebSocket {
   #turn: Promise<void> | null = null;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #heard = false;
+  /** When the first message was sent to a server that has said nothing since; 0 for never. */
+  #askedAt = 0;
   #asked: { code: number; reason: string } | null = null;
   readonly #goes = (event: Event) => {
     // Into the cache from which it may come back: then the line picks up again, or its session is over.
-    if (!(event as PageTransitionEvent).persisted) this.#line?.drop();
+    if (!(event as PageTransitionEvent).persisted) this.#line?.drop(true);
   };
 
   /**
    * Begins to connect. A URL that ends in `/connection/poll` goes by long-polling at once; to one that
-   * isn't of Tautline's doors (`/connection/websocket`, `/ws`) there is no way but a WebSocket.
+   * isn't of Tautline's doors (`/connection/websocket`, `/ws`, `/tunnel/…`) there is no way but a WebSocket.
    *
    * Throws a `SyntaxError` where a `WebSocket` does: for a URL of another scheme or with a fragment, and for
    * protocols that are no tokens, or come twice.
@@ -181,6 +183,7 @@ export class TautlineSocket extends EventTarget implements WebSocket {
     }
     if (this.#socket !== null) {
       if (!this.#heard) this.#watchSilence();
+      this.#askedAt ||= Date.now();
       this.#socket.send(payload);
       return;
     }
@@ -221,6 +224,7 @@ export class TautlineSocket extends EventTarget implements WebSocket {
       return;
     }
     this.#state = 2;
+    this.#suspectSilence();
     this.#asked = { code: code ?? 1005, reason: reason === undefined ? '' : String(reason) };
     if (this.#socket !== null) {
       if (code === undefined) this.#socket.close();
@@ -228,7 +232,8 @@ export class TautlineSocket extends EventTarget implements WebSocket {
       // A line that carries nothing carries no Close either.
       this.#timer ??= setTimeout(() => this.#finish(1006, '', false), CLOSE_PATIENCE);
     } else {
-      void (this.#turn ?? Promise.resolve()).then(() => this.#line?.close());
+      const said = code === undefined ? {} : { code, reason: this.#asked.reason };
+      void (this.#turn ?? Promise.resolve()).then(() => this.#line?.close(said));
     }
   }
 
@@ -291,24 +296,25 @@ export class TautlineSocket extends EventTarget implements WebSocket {
     const { fetch = globalThis.fetch, stream = true, openTimeout = OPEN_TIMEOUT } = this.#options;
     const flows = `stream ${this.#site()}`;
     const line = new PollLine(target.url, {
-      binary: target.binary,
+      kind: target.kind === 'plain' ? 'json' : target.kind,
+      protocols: this.#protocols,
       fetch,
       patience: LINE_PATIENCE,
       streams: stream && this.#memory.recall(flows) === null ? openTimeout : null,
     }, {
       buffered: () => this.#memory.keep(flows, 'buffered'),
-      opened: () => {
+      opened: (chosen) => {
         if (this.#line !== line) return line.drop();
         if (this.#socketFailed) this.#memory.keep(this.#site(), 'poll');
         globalThis.addEventListener?.('pagehide', this.#goes);
-        const { binary, plain } = target;
-        const protocol = this.#protocols.find((name) => name === (binary ? PROTOBUF : plain ? PLAIN : JSON_NAME));
-        if (plain) this.#plain = this.#speakPlain(line);
-        this.#opened('poll', protocol ?? '', '');
+        const { kind } = target;
+        const name = kind === 'tunnel' ? chosen : this.#protocols.find((name) => name === NAMES[kind]);
+        if (kind === 'plain') this.#plain = this.#speakPlain(line);
+        this.#opened('poll', name ?? '', '');
       },
-      message: (bytes) => {
+      message: (bytes, text) => {
         if (this.#plain !== null) this.#plain.receive(decode(bytes));
-        else if (!target.binary) this.#message(decode(bytes));
+        else if (text) this.#message(decode(bytes));
         else {
           const data = bytes.slice().buffer;
           this.#message(this.#binaryType === 'blob' ? new Blob([data]) : data);
@@ -355,7 +361,7 @@ export class TautlineSocket extends EventTarget implements WebSocket {
         : new Uint8Array(ArrayBuffer.isView(payload) ? payload.buffer.slice(payload.byteOffset, payload.byteOffset + payload.byteLength) : payload);
     if (this.#plain === null) {
       this.#waiting.push(size);
-      this.#line?.send(bytes);
+      this.#line?.send(bytes, typeof payload === 'string');
     } else {
       // The command that it becomes counts as nothing: the data is with the line.
       this.#waitingSize -= size;
@@ -365,15 +371,24 @@ export class TautlineSocket extends EventTarget implements WebSocket {
 
   /** A socket that opened and carries nothing is no use: it fails, and the next one goes by the line at once. */
   #watchSilence(): void {
-    // At the plain door a server may well have nothing to say.
+    // At the plain door, and behind a tunnel, a server may well have nothing to say.
     const target = this.#target();
-    if (this.#timer !== undefined || target === null || target.plain) return;
+    if (this.#timer !== undefined || target === null || target.kind === 'plain' || target.kind === 'tunnel') return;
     this.#timer = setTimeout(() => {
       this.#memory.keep(this.#site(), 'poll');
       const { fail } = this.#detach();
       fail();
       this.#finish(1006, '', false);
     }, this.#options.silenceTimeout ?? SILENCE_TIMEOUT);
+  }
+
+  /** Whoever closes a socket that has said nothing for so long may well do that because of it. */
+  #suspectSilence(): void {
+    const { silenceTimeout = SILENCE_TIMEOUT } = this.#options;
+    const isSilent = this.#socket !== null && !this.#heard && this.#askedAt > 0;
+    if (isSilent && this.#target() !== null && Date.now() - this.#askedAt >= silenceTimeout) {
+      this.#memory.keep(this.#site(), 'poll');
+    }
   }
 
   #opened(carrier: Carrier, protocol: string, extensions: string): void {
@@ -424,16 +439,17 @@ export class TautlineSocket extends EventTarget implements WebSocket {
   /** Where the same is carried without a WebSocket, if anywhere. */
   #target(): Target | null {
     const { pathname, searchParams } = this.#url;
+    const url = new URL(this.#url);
+    url.protocol = url.protocol === 'wss:' ? 'https:' : 'http:';
+    if (TUNNEL.test(pathname)) return { url: url.href, kind: 'tunnel' };
     const plain = pathname.endsWith('/ws');
     const door = plain ? '/ws' : pathname.endsWith(POLL) ? POLL : '/connection/websocket';
     if (!pathname.endsWith(door)) return null;
-    const url = new URL(this.#url);
-    url.protocol = url.protocol === 'wss:' ? 'https:' : 'http:';
     url.pathname = pathname.slice(0, -door.length) + POLL;
     url.search = '';
     const format = searchParams.get('format') ?? searchParams.get('cf_protocol');
-    const binary = !plain && (this.#protocols.includes(PROTOBUF) || format === 'protobuf');
-    return { url: url.href, plain, binary };
+    const protobuf = this.#protocols.includes(NAMES.protobuf) || format === 'protobuf';
+    return { url: url.href, kind: plain ? 'plain' : protobuf ? 'protobuf' : 'json' };
   }
 
   #site(): string {
@@ -523,9 +539,10 @@ const encode = (text: string) => new TextEncoder().encode(text);
 const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
 
 const POLL = '/connection/poll';
-const PROTOBUF = 'centrifuge-protobuf';
-const JSON_NAME = 'centrifuge-json';
-const PLAIN = 'tautline';
+/** What follows is the server's behind the tunnel. */
+const TUNNEL = /\/tunnel\/[\w.-]+(\/|$)/;
+/** The subprotocols of the doors. */
+const NAMES = { protobuf: 'centrifuge-protobuf', json: 'centrifuge-json', plain: 'tautline' };
 /** Below the 5 s that the SDK gives an attempt, so that what follows can still be in time. */
 const OPEN_TIMEOUT = 3_000;
 /** Below the 5 s that the SDK gives a command, so that it is known why it got no answer. */

@@ -1,5 +1,6 @@
 // Libraries that take a WebSocket constructor are given ours, and talk their own protocols to their own servers. There
 // it is a WebSocket and nothing else: what doesn't get through isn't replaced, because those servers have no other door.
+// Behind tunnels they have: `tunnel.test.ts`.
 
 import assert from 'node:assert/strict';
 import http from 'node:http';

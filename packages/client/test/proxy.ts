@@ -4,7 +4,7 @@
 import net from 'node:net';
 import type { TestContext } from 'node:test';
 
-export const SERVER = server();
+export const SERVER = setting('TAUTLINE_URL');
 
 /** What is done to a request, by its head and body so far. */
 export type Deed =
@@ -34,9 +34,9 @@ export type Proxy = {
 };
 
 /** A proxy that ends with the test. Each connection carries one request. */
-export async function proxy(t: TestContext, mood: (request: string) => Deed): Promise<Proxy> {
+export async function proxy(t: TestContext, mood: (request: string) => Deed, server = SERVER): Promise<Proxy> {
   const sockets = new Set<net.Socket>();
-  const { hostname, port } = new URL(SERVER);
+  const { hostname, port } = new URL(server);
   const listener = net.createServer((near) => {
     let head = '';
     let far: net.Socket | null = null;
@@ -103,24 +103,25 @@ function isWhole(request: string): boolean {
   return end >= 0 && request.length >= end + 4 + Number(length);
 }
 
-function server(): string {
-  const url = process.env.TAUTLINE_URL;
-  if (!url) {
+/** What a variable of the environment says, without a slash at its end. */
+export function setting(name: string): string {
+  const value = process.env[name];
+  if (!value) {
     throw new Error(
-      'TAUTLINE_URL is not set: these tests need a server such as `tautline dev`; `cargo xtask test client` starts one',
+      `${name} is not set: these tests need servers such as \`tautline dev\`; \`cargo xtask test client\` starts them`,
     );
   }
-  return url.replace(/\/$/, '');
+  return value.replace(/\/$/, '');
 }
 
 export const isUpgrade = (request: string) => /^upgrade: websocket/im.test(request);
 
 /** Resolves once `read` gives something; fails with `what` after a time that is far more than it needs. */
-export async function until<T>(what: string, read: () => T | Promise<T>): Promise<NonNullable<T>> {
-  for (const end = Date.now() + 20_000; ; ) {
+export async function until<T>(what: string, read: () => T | Promise<T>, deadline = 20_000): Promise<NonNullable<T>> {
+  for (const end = Date.now() + deadline; ; ) {
     const value = await read();
     if (value) return value;
-    if (Date.now() > end) throw new Error(`waited 20 s for ${what}`);
+    if (Date.now() > end) throw new Error(`waited ${deadline / 1000} s for ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }

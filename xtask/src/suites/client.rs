@@ -6,7 +6,7 @@ use super::add;
 use crate::context::Context;
 use crate::error::Error;
 use crate::process;
-use crate::server::Server;
+use crate::server::{Server, free_address};
 use crate::summary::{Report, Runner};
 use crate::tools::Tools;
 
@@ -22,12 +22,19 @@ pub(crate) fn run(context: &Context, tools: &Tools, report: &mut Report) -> Resu
     add(context, report, what, Runner::Check, &mut types, LIMIT)?;
     build(context, tools)?;
     let server = Server::start(context, "client")?;
+    // The tests themselves are what tunnels lead to.
+    let upstream = free_address()?;
+    let file = "packages/client/test/tunnels.toml";
+    let tunnels = Server::configured_with(context, "client-tunnels", file, Some(upstream))?;
     let mut test = node.command("npm", &folder);
     test.arg("test");
     server.tell(&mut test);
+    test.env("TAUTLINE_TUNNELS", tunnels.url());
+    test.env("TAUTLINE_UPSTREAM", upstream.to_string());
     let what = "unit tests of the TypeScript package";
     add(context, report, what, Runner::Node, &mut test, LIMIT)?;
     report.check("SIGTERM ends the server", server.stop());
+    report.check("SIGTERM ends the server with tunnels", tunnels.stop());
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use super::{
     Config, ConfigError, DoorOptions, Http2Options, LogOptions, NodeOptions, ShutdownOptions,
     TokenOptions, Values, WebSocketOptions,
 };
+use crate::door::tunnel::Tunnels;
 use crate::http::Settings;
 use crate::http::api::{ApiKeys, ApiLimits, ErrorMode};
 use crate::http::origin::OriginPolicy;
@@ -73,6 +74,7 @@ impl Config {
             websocket: WebSocketOptions::default(),
             doors: DoorOptions::default(),
             uni: Arc::default(),
+            tunnels: Tunnels::default(),
             connection_limit: 0,
             connection_rate_limit: None,
             user_header: None,

@@ -21,7 +21,8 @@ use super::source::Source;
 use super::{
     Config, DoorOptions, EventsOptions, HealthOptions, HttpApiOptions, HttpServerOptions,
     LimitOptions, LogOptions, NodeOptions, Problem, PrometheusOptions, ProxyOptions,
-    RevocationOptions, RpcOptions, ShutdownOptions, TokenOptions, Values, WebSocketOptions,
+    RevocationOptions, RpcOptions, ShutdownOptions, TokenOptions, TunnelOptions, Values,
+    WebSocketOptions,
 };
 use super::{elsewhere, proxy, suggest, token, uni};
 use crate::http::Settings;
@@ -144,6 +145,7 @@ struct Tables {
     log: LogOptions,
     rpc: RpcOptions,
     proxies: Vec<ProxyOptions>,
+    tunnels: Vec<TunnelOptions>,
     events: EventsOptions,
     revocation: RevocationOptions,
 }
@@ -197,6 +199,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
         log,
         rpc,
         proxies,
+        tunnels,
         events,
         revocation,
     } = tables;
@@ -245,6 +248,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
     let mut warnings = warnings(&client, &token, asks, &connections, &http_api);
     let transforms = &connections.connect_code_to_unidirectional_disconnect;
     let uni = uni::rules(transforms, &doors, &mut warnings)?;
+    let tunnels = super::tunnel::tunnels(tunnels)?;
     let proxies = proxy::settings(&backend, &channel, &mut warnings)?;
     super::revocation::check(&revocation)?;
     let events = super::events::settings(events, &channel, &mut warnings)?;
@@ -317,6 +321,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
         websocket,
         doors,
         uni: Arc::new(uni),
+        tunnels,
         connection_limit: connections.connection_limit,
         connection_rate_limit: connections.connection_rate_limit,
         user_header,
@@ -339,7 +344,7 @@ const STREAMS: RangeInclusive<u32> = 1..=10_000;
 const NOT_ENCRYPTED: &str = "http_server.address is reachable from outside, and http_server.tls is off: without a \
      proxy that does the encryption, everybody on the way can read and change what is sent";
 
-fn check_size(option: &str, size: usize) -> Result<(), Unusable> {
+pub(super) fn check_size(option: &str, size: usize) -> Result<(), Unusable> {
     if (MIN_SIZE..=MAX_SIZE).contains(&size) {
         return Ok(());
     }

@@ -23,6 +23,7 @@
 //! | `[websocket]` | [`WebSocketOptions`] | limits of messages |
 //! | `[doors]` | [`DoorOptions`] | the ways in beside the WebSocket |
 //! | `[client.proxy]`, `[channel.proxy]`, `[[proxies]]` | [`ProxyOptions`] | endpoints of the application's backend |
+//! | `[[tunnels]]` | [`TunnelOptions`] | WebSocket servers of the operator's own |
 //! | `[rpc]` | [`RpcOptions`] | who answers calls |
 //! | `[events]` | [`EventsOptions`] | what the application's backend is told of |
 //! | `[revocation]` | [`RevocationOptions`] | tokens that were revoked |
@@ -50,6 +51,7 @@ mod show;
 mod source;
 mod suggest;
 mod token;
+mod tunnel;
 mod uni;
 mod values;
 mod yaml;
@@ -72,6 +74,7 @@ use thiserror::Error;
 use crate::client_address::ForwardedHeader;
 use crate::door::UniRules;
 use crate::door::by_address::Rules;
+use crate::door::tunnel::Tunnels;
 use crate::events::settings::Settings as EventSettings;
 use crate::http::Settings;
 use crate::http::api::{ApiLimits, ErrorMode};
@@ -93,6 +96,7 @@ pub use self::share::{Share, ShareError};
 pub use self::show::Shown;
 pub use self::source::{ConfigFile, Overrides};
 use self::source::{Format, Source};
+pub use self::tunnel::TunnelOptions;
 pub use self::uni::{
     DisconnectTransform, DisconnectTransforms, ResponseTransform, ResponseTransforms, ToResponse,
 };
@@ -120,6 +124,8 @@ pub struct Config {
     pub websocket: WebSocketOptions,
     /// The ways in beside it.
     pub doors: DoorOptions,
+    /// Servers of the operator's own that are reached through this one.
+    pub(crate) tunnels: Tunnels,
     /// What the unidirectional ones say.
     pub(crate) uni: Arc<UniRules>,
     /// How many connections there may be; 0 for any number.

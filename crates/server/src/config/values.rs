@@ -230,7 +230,9 @@ fn print(value: &DeValue<'_>) -> String {
 fn shortened(text: &str) -> String {
     let mut text = text.to_owned();
     if let Some(start) = text.find("://").map(|at| at + 3)
-        && text.trim_start_matches('"').starts_with("http")
+        && ["http", "ws"]
+            .iter()
+            .any(|scheme| text.trim_start_matches('"').starts_with(scheme))
     {
         let end = text[start..].find('/').map_or(text.len(), |at| start + at);
         if let Some(at) = text[start..end].rfind('@') {
@@ -306,6 +308,10 @@ mod tests {
             (
                 "rpc.proxy.endpoint = \"https://a.test/b?key=hidden1\"",
                 "rpc.proxy.endpoint = \"https://a.test/b?key=hidden2\"",
+            ),
+            (
+                "[[tunnels]]\nupstream = \"ws://a.test/b?key=hidden1\"",
+                "[[tunnels]]\nupstream = \"ws://a.test/b?key=hidden2\"",
             ),
             (
                 "client.token.jwks_public_endpoint = \"https://hidden1:x@a.test/k\"",

@@ -24,6 +24,8 @@ const CODE_LEN: usize = 16;
 pub(crate) struct AddressKey {
     node: Arc<str>,
     key: hmac::Key,
+    /// What the sessions are for: a name of one purpose is none of another.
+    purpose: &'static str,
 }
 
 /// Where a session is.
@@ -51,6 +53,15 @@ impl AddressKey {
         Self {
             node: node.into(),
             key: hmac::Key::new(hmac::HMAC_SHA256, &key),
+            purpose: "",
+        }
+    }
+
+    /// The same for sessions of another purpose, whose names are nothing here, and the other way round.
+    pub(crate) fn for_purpose(&self, purpose: &'static str) -> Self {
+        Self {
+            purpose,
+            ..self.clone()
         }
     }
 
@@ -89,6 +100,7 @@ impl AddressKey {
 
     fn code(&self, place: [u8; PLACE_LEN]) -> [u8; CODE_LEN] {
         let mut context = hmac::Context::with_key(&self.key);
+        context.update(self.purpose.as_bytes());
         context.update(self.node.as_bytes());
         context.update(&place);
         let mut code = [0; CODE_LEN];
@@ -178,6 +190,11 @@ mod tests {
         assert_eq!(key.find(&another), Err(Unreachable::OtherNode));
         let moved = another.replacen("n2", "n1", 1);
         assert_eq!(key.find(&moved), Err(Unreachable::Forged));
+        let tunnel = key.for_purpose("tunnel");
+        assert_eq!(tunnel.find(&session), Err(Unreachable::Forged));
+        let other = tunnel.name(PLACE).session;
+        assert_eq!(key.find(&other), Err(Unreachable::Forged));
+        assert_eq!(tunnel.find(&other), Ok(PLACE));
         // And so is what this node has signed in an earlier life.
         let earlier = AddressKey::new("n1", &mut Counting(9)).name(PLACE).session;
         assert_eq!(key.find(&earlier), Err(Unreachable::Forged));

@@ -16,20 +16,24 @@ use http::{Request, StatusCode, Version};
 use hyper::body::{Body, Frame as BodyFrame};
 use tautline_hub::{Frame, SessionId, Transport};
 use tautline_protocol::Encoding;
+use tokio::sync::watch;
 
 use super::address::{AddressKey, Place};
 use super::admission::{self, Admission};
 use super::by_address::{self, AddressLimits};
 use super::gate;
+use super::tunnel::{self, Tunnels};
 use super::uni::UniRules;
 use super::{emulation, plain, poll, streams};
 use crate::config::DoorOptions;
+use crate::drain::Stage;
 use crate::embed;
 use crate::http::RequestBody;
 use crate::http::line::{HttpLine, StreamGuard};
 use crate::http::origin::OriginPolicy;
 use crate::http::respond::{self, ReplyBody};
 use crate::worker::Worker;
+use crate::worker::guests::Guests;
 use crate::worker::stream::Stream;
 
 pub(crate) type Response = http::Response<ReplyBody>;
@@ -42,6 +46,8 @@ pub(crate) struct Doors {
     pub(crate) options: DoorOptions,
     pub(crate) origins: OriginPolicy,
     pub(crate) addresses: AddressKey,
+    /// The same for sessions of tunnels.
+    pub(crate) tunnel_addresses: AddressKey,
     pub(crate) uni: Arc<UniRules>,
     pub(crate) admission: Arc<Admission>,
     /// How many sessions there are whose messages leave in the bodies of HTTP responses.
@@ -59,6 +65,7 @@ impl Doors {
         Self {
             options,
             origins,
+            tunnel_addresses: addresses.for_purpose("tunnel"),
             addresses,
             uni,
             admission,
@@ -78,6 +85,7 @@ impl Doors {
             origins,
             uni,
             addresses: self.addresses.clone(),
+            tunnel_addresses: self.tunnel_addresses.clone(),
             admission: Arc::clone(&self.admission),
             sessions: Arc::clone(&self.sessions),
         }
@@ -96,7 +104,7 @@ impl Doors {
 }
 
 /// A session's place among all of the node's.
-struct Permit(Arc<AtomicUsize>);
+pub(crate) struct Permit(Arc<AtomicUsize>);
 
 impl Drop for Permit {
     fn drop(&mut self) {
@@ -112,6 +120,7 @@ pub(crate) struct Entry<'a> {
     pub(crate) worker: &'a Rc<Worker>,
     pub(crate) index: u16,
     pub(crate) doors: &'a Arc<Doors>,
+    pub(crate) tunnels: &'a Tunnels,
     pub(crate) mailboxes: &'a [Arc<crate::worker::mailbox::WorkerMailbox>],
     /// Kept for handlers, where there are any.
     pub(crate) request: Option<Arc<embed::Request>>,
@@ -119,6 +128,10 @@ pub(crate) struct Entry<'a> {
     pub(crate) user: Option<Arc<str>>,
     /// The connection below.
     pub(crate) line: &'a Rc<HttpLine>,
+    /// Counts what the worker waits for before it ends.
+    pub(crate) guests: &'a Rc<Guests>,
+    /// How far the node is on its way out.
+    pub(crate) stage: &'a watch::Receiver<Stage>,
 }
 
 /// The doors, by path.
@@ -160,9 +173,13 @@ pub(crate) async fn enter(
     entry: Entry<'_>,
     request: Request<RequestBody>,
 ) -> Result<Response, Request<RequestBody>> {
-    let Some(door) = Door::at(request.uri().path(), &entry.doors.options) else {
+    let path = request.uri().path();
+    let tunnel = entry.tunnels.find(path);
+    let tunnel = tunnel.map(|(tunnel, rest)| (Arc::clone(tunnel), rest.to_owned()));
+    let door = Door::at(path, &entry.doors.options);
+    if door.is_none() && tunnel.is_none() {
         return Err(request);
-    };
+    }
     if let Some(address) = entry.address
         && let Err(refused) = entry.by_address.request(entry.by_address.now(), address)
     {
@@ -172,21 +189,33 @@ pub(crate) async fn enter(
         Ok(admitted) => admitted,
         Err(refusal) => return Ok((*refusal).map(ReplyBody::Whole)),
     };
-    let answered = match door {
-        Door::HttpStream => streams::http_stream(&entry, request).await,
-        Door::Sse => streams::sse(&entry, request).await,
-        Door::Poll => poll::respond(&entry, request).await,
-        Door::UniHttpStream => streams::uni_http_stream(&entry, request).await,
-        Door::UniSse => streams::uni_sse(&entry, request).await,
-        Door::Emulation => emulation::respond(&entry, request).await,
-        Door::Events => plain::events(&entry, request).await,
-        Door::Lines => plain::lines(&entry, request).await,
-        Door::History => plain::history(&entry, request).await,
-        Door::Publish => plain::publish(&entry, request).await,
+    let answered = match (door, tunnel) {
+        (_, Some((tunnel, rest))) => tunnel::door::respond(&entry, &tunnel, &rest, request).await,
+        (Some(door), None) => through(door, &entry, request).await,
+        (None, None) => return Err(request),
     };
     let mut response = answered.unwrap_or_else(|refusal| (*refusal).map(ReplyBody::Whole));
     admitted.mark(response.headers_mut());
     Ok(response)
+}
+
+async fn through(
+    door: Door,
+    entry: &Entry<'_>,
+    request: Request<RequestBody>,
+) -> Result<Response, Refused> {
+    match door {
+        Door::HttpStream => streams::http_stream(entry, request).await,
+        Door::Sse => streams::sse(entry, request).await,
+        Door::Poll => poll::respond(entry, request).await,
+        Door::UniHttpStream => streams::uni_http_stream(entry, request).await,
+        Door::UniSse => streams::uni_sse(entry, request).await,
+        Door::Emulation => emulation::respond(entry, request).await,
+        Door::Events => plain::events(entry, request).await,
+        Door::Lines => plain::lines(entry, request).await,
+        Door::History => plain::history(entry, request).await,
+        Door::Publish => plain::publish(entry, request).await,
+    }
 }
 
 impl Entry<'_> {
@@ -203,13 +232,7 @@ impl Entry<'_> {
         commands: Commands,
         frame: impl Into<Option<Frame<'f>>>,
     ) -> Result<Seat, Refused> {
-        let room = self.doors.admission.enter()?;
-        let permit = self.doors.admit().ok_or_else(too_many)?;
-        let its_address = match self.address {
-            Some(address) => self.by_address.session(self.by_address.now(), address),
-            None => Ok(None),
-        };
-        let its_address = its_address.map_err(|refused| Box::new(refused.response()))?;
+        let permits = self.admit()?;
         let stream = self.worker.turn(|now, state| {
             let id = state.open(
                 now,
@@ -242,8 +265,32 @@ impl Entry<'_> {
             worker: Rc::clone(self.worker),
             id,
             stream,
-            _permit: (permit, room, its_address),
+            _permit: permits,
         })
+    }
+
+    /// Places for one more session whose messages leave in the bodies of responses.
+    ///
+    /// # Errors
+    ///
+    /// 503 when there are too many already, 429 when there are from that address.
+    pub(crate) fn admit(&self) -> Result<Permits, Refused> {
+        let permit = self.doors.admit().ok_or_else(too_many)?;
+        let (room, its_address) = self.admit_connection()?;
+        Ok((permit, room, its_address))
+    }
+
+    /// The same for a connection of its own.
+    pub(crate) fn admit_connection(
+        &self,
+    ) -> Result<(Option<admission::Permit>, Option<by_address::Place>), Refused> {
+        let room = self.doors.admission.enter()?;
+        let its_address = match self.address {
+            Some(address) => self.by_address.session(self.by_address.now(), address),
+            None => Ok(None),
+        };
+        let its_address = its_address.map_err(|refused| Box::new(refused.response()))?;
+        Ok((room, its_address))
     }
 
     /// The response whose body is what a session's client is told, for as long as it listens.
@@ -281,12 +328,15 @@ pub(crate) enum Commands {
     None,
 }
 
+/// A session's places: among those at these doors, among the node's connections, among those of its address.
+pub(crate) type Permits = (Permit, Option<admission::Permit>, Option<by_address::Place>);
+
 /// A session that has no connection of its own; over when this is dropped.
 pub(crate) struct Seat {
     pub(crate) worker: Rc<Worker>,
     pub(crate) id: SessionId,
     pub(crate) stream: Rc<RefCell<Stream>>,
-    _permit: (Permit, Option<admission::Permit>, Option<by_address::Place>),
+    _permit: Permits,
 }
 
 impl Seat {

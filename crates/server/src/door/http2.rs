@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Opened;
 use super::rewind::Rewind;
+use super::tunnel;
 use super::websocket::{self, Manner};
 use crate::config;
 use crate::drain::{Stage, reached};
@@ -114,6 +115,25 @@ impl Http2Door {
         let streams = Rc::clone(streams);
         if request.http_head().method == Method::CONNECT {
             self.worker.count_http2(|counters| counters.websockets += 1);
+            let live = self.worker.live();
+            let path = request.head().path();
+            if let Some((tunnel, rest)) = live.config.tunnels.find(path) {
+                let (tunnel, rest) = (Arc::clone(tunnel), rest.to_owned());
+                let shared = Arc::clone(&self.shared);
+                let live = Arc::clone(&live);
+                spawn_local(Box::pin(async move {
+                    let by_address = &shared.by_address;
+                    let opening = tunnel::socket::open_http2(
+                        &live, by_address, &tunnel, &rest, request, from,
+                    );
+                    if let Some(joined) = opening.await {
+                        joined.serve(shared.stage.clone()).await;
+                        streams.session_over.notify_one();
+                    }
+                    drop(guest);
+                }));
+                return;
+            }
             if let Some(opened) = self.open(request, from) {
                 let worker = Rc::clone(&self.worker);
                 spawn_local(async move {

@@ -17,6 +17,7 @@ pub(crate) mod poll;
 mod query;
 pub(crate) mod rewind;
 mod streams;
+pub(crate) mod tunnel;
 mod uni;
 mod user;
 pub(crate) mod websocket;
@@ -43,6 +44,8 @@ use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use self::admission::Admission;
 use self::by_address::{AddressLimits, Place};
 use self::rewind::Rewind;
+use self::tunnel::Tunnel;
+use self::tunnel::socket::Joined;
 pub(crate) use self::uni::UniRules;
 pub(crate) use self::user::UserHeader;
 use self::websocket::Manner;
@@ -56,6 +59,7 @@ use crate::http::{
 use crate::io::Io;
 use crate::worker::Worker;
 use crate::worker::connections::Link;
+use crate::worker::live::Live;
 
 /// The subprotocols that a client may ask for.
 const SUBPROTOCOLS: [&str; 2] = [PROTOBUF, "centrifuge-json"];
@@ -110,15 +114,8 @@ impl WebSocketPolicy {
         }
     }
 
-    /// Checks a request to open a WebSocket. Whose page it is comes first: who may not connect
-    /// learns nothing else.
-    fn accept<'h>(
-        &self,
-        caller: Caller,
-        opening: &Opening<'h>,
-        query: Option<&str>,
-        cookies: Option<&[u8]>,
-    ) -> Result<(Acceptance<'static>, Manner), Refusal> {
+    /// Checks whose page a request to open a WebSocket comes from.
+    fn check(&self, opening: &Opening<'_>) -> Result<(), Refusal> {
         if self.loopback_only {
             check_loopback_host_values([opening.host().as_bytes()]).map_err(|refusal| {
                 Refusal::new(HostRefusal::STATUS.as_u16(), refusal.to_string())
@@ -129,7 +126,19 @@ impl WebSocketPolicy {
                 opening.origin().map(str::as_bytes),
                 Some(opening.host().as_bytes()),
             )
-            .map_err(|refusal| Refusal::new(OriginRefusal::STATUS.as_u16(), refusal.to_string()))?;
+            .map_err(|refusal| Refusal::new(OriginRefusal::STATUS.as_u16(), refusal.to_string()))
+    }
+
+    /// Checks a request to open a WebSocket. Whose page it is comes first: who may not connect
+    /// learns nothing else.
+    fn accept<'h>(
+        &self,
+        caller: Caller,
+        opening: &Opening<'h>,
+        query: Option<&str>,
+        cookies: Option<&[u8]>,
+    ) -> Result<(Acceptance<'static>, Manner), Refusal> {
+        self.check(opening)?;
         let (acceptance, manner) = match caller {
             Caller::Sdk => Self::accept_sdk(opening, query),
             Caller::Uni => uni::accept(opening, query, &self.uni)?,
@@ -237,6 +246,8 @@ pub(crate) enum Came {
     Http1(Rewind<Io>),
     /// HTTP/2.
     Http2(Rewind<Io>),
+    /// A WebSocket to a server of the operator's own.
+    Tunnel(Box<Joined>),
 }
 
 /// Finds out what a new connection of `worker` from `from` is; `None` when nothing came of it, or it was refused. HTTP/2 may be
@@ -279,7 +290,11 @@ pub(crate) async fn admit(
     let live = worker.live();
     let policy = &live.websocket;
     let Some(caller) = policy.caller(head.path()) else {
-        return Some(Came::Http1(Rewind::new(received, io)));
+        let Some((tunnel, rest)) = live.config.tunnels.find(head.path()) else {
+            return Some(Came::Http1(Rewind::new(received, io)));
+        };
+        let asking = (&head, tunnel, rest);
+        return admit_to_tunnel(&live, by_address, asking, (received, io), from, place).await;
     };
     let accepted = match head.opening() {
         Err(OpeningError::NoUpgrade) => {
@@ -290,19 +305,15 @@ pub(crate) async fn admit(
     };
     match accepted {
         Ok((acceptance, manner)) => {
-            let address = by_address.rules().trust.client(from.ip(), head.headers());
-            if address != from.ip() || place.is_none() {
-                // Behind a proxy: what counts is the client.
-                match by_address.session(by_address.now(), address) {
-                    Ok(its_own) => *place = its_own,
-                    Err(refused) => {
-                        let goodbye = by_address.goodbye()?;
-                        say_and_close(io, &refused.http1()).await;
-                        drop(goodbye);
-                        return None;
-                    }
+            let address = match place_of_client(by_address, &head, from, place) {
+                Ok(address) => address,
+                Err(refused) => {
+                    let goodbye = by_address.goodbye()?;
+                    say_and_close(io, &refused.http1()).await;
+                    drop(goodbye);
+                    return None;
                 }
-            }
+            };
             let leftover = received.split_off(head.len());
             let request = worker
                 .has_handlers()
@@ -327,6 +338,70 @@ pub(crate) async fn admit(
             None
         }
     }
+}
+
+/// Opens a WebSocket to the server behind a tunnel, if that is what a request asks for and may.
+async fn admit_to_tunnel(
+    live: &Live,
+    by_address: &Arc<AddressLimits>,
+    (head, tunnel, rest): (&RequestHead, &Arc<Tunnel>, &str),
+    (mut received, mut io): (Vec<u8>, Io),
+    from: SocketAddr,
+    place: &mut Option<Place>,
+) -> Option<Came> {
+    let opening = match head.opening() {
+        Err(OpeningError::NoUpgrade) => {
+            return Some(Came::Http1(Rewind::new(received, io)));
+        }
+        Err(error) => {
+            refuse(io, &error.refusal()).await;
+            return None;
+        }
+        Ok(opening) => opening,
+    };
+    let address = match place_of_client(by_address, head, from, place) {
+        Ok(address) => address,
+        Err(refused) => {
+            let goodbye = by_address.goodbye()?;
+            say_and_close(io, &refused.http1()).await;
+            drop(goodbye);
+            return None;
+        }
+    };
+    let dial = async {
+        let (asked, permit) = tunnel::socket::ask(live, tunnel, rest, head, &opening, address)?;
+        Ok((asked.dial(tunnel).await?, permit))
+    };
+    let (far, permit) = match dial.await {
+        Ok(reached) => reached,
+        Err(refusal) => {
+            let refusal: Refusal = refusal;
+            refuse(io, &refusal).await;
+            return None;
+        }
+    };
+    let mut response = Vec::new();
+    let acceptance = opening.accept(far.subprotocol.as_deref());
+    acceptance.write_http1(&mut response);
+    let say = tokio::time::timeout(websocket::GOODBYE, io.write_all(&response));
+    say.await.ok()?.ok()?;
+    let io = Rewind::new(received.split_off(head.len()), io);
+    let joined = Joined::new(io, far, permit, place.take());
+    Some(Came::Tunnel(Box::new(joined)))
+}
+
+/// Whom a request is from, with a place for it: behind a proxy, what counts is the client.
+fn place_of_client(
+    by_address: &Arc<AddressLimits>,
+    head: &RequestHead,
+    from: SocketAddr,
+    place: &mut Option<Place>,
+) -> Result<IpAddr, by_address::Refused> {
+    let address = by_address.rules().trust.client(from.ip(), head.headers());
+    if address != from.ip() || place.is_none() {
+        *place = by_address.session(by_address.now(), address)?;
+    }
+    Ok(address)
 }
 
 /// What handlers may want to know of a request.

@@ -14,6 +14,7 @@ use tautline_hub::{HubCounters, Operation, TokenRefusal};
 use super::counters::HttpCounters;
 use super::process::ProcessNumbers;
 use super::respond::{self, Response};
+use crate::door::tunnel::TunnelNumbers;
 use crate::events::EventNumbers;
 
 /// Where they are.
@@ -472,6 +473,71 @@ pub const METRICS: &[Metric] = &[
         },
     },
     Metric {
+        name: "tunnel_num_connections",
+        kind: "gauge",
+        labels: &["tunnel"],
+        help: "Connections to the server behind a tunnel.",
+        write: |all, out| {
+            for tunnel in &all.tunnels {
+                out.labelled(&[&tunnel.name], tunnel.open);
+            }
+        },
+    },
+    Metric {
+        name: "tunnel_connections_total",
+        kind: "counter",
+        labels: &["tunnel", "carrier"],
+        help: "Connections that were opened through a tunnel, by what the client came by: `websocket`, or `poll` for \
+               plain HTTP.",
+        write: |all, out| {
+            for tunnel in &all.tunnels {
+                for (carrier, count) in tunnel.opened {
+                    out.labelled(&[&tunnel.name, carrier], count);
+                }
+            }
+        },
+    },
+    Metric {
+        name: "tunnel_refused_total",
+        kind: "counter",
+        labels: &["tunnel", "reason"],
+        help: "Connections that came to nothing: `limit` for `max_connections`, `upstream` where the server behind was \
+               not reached or has refused.",
+        write: |all, out| {
+            for tunnel in &all.tunnels {
+                for (reason, count) in tunnel.refused {
+                    out.labelled(&[&tunnel.name, reason], count);
+                }
+            }
+        },
+    },
+    Metric {
+        name: "tunnel_messages_total",
+        kind: "counter",
+        labels: &["tunnel", "to"],
+        help: "Messages that were carried: to `upstream`, the server behind, and to the `client`.",
+        write: |all, out| {
+            for tunnel in &all.tunnels {
+                for (to, count) in tunnel.messages {
+                    out.labelled(&[&tunnel.name, to], count);
+                }
+            }
+        },
+    },
+    Metric {
+        name: "tunnel_bytes_total",
+        kind: "counter",
+        labels: &["tunnel", "to"],
+        help: "Bytes of those messages.",
+        write: |all, out| {
+            for tunnel in &all.tunnels {
+                for (to, count) in tunnel.bytes {
+                    out.labelled(&[&tunnel.name, to], count);
+                }
+            }
+        },
+    },
+    Metric {
         name: "events_queued",
         kind: "gauge",
         labels: &[],
@@ -623,6 +689,8 @@ pub struct Snapshot {
     pub memory_ceiling: u64,
     /// Questions to the application's backend.
     pub proxies: Vec<ProxyNumbers>,
+    /// What tunnels carry.
+    pub(crate) tunnels: Vec<TunnelNumbers>,
     /// Events to the application's backend, if there are any.
     pub(crate) events: Option<EventNumbers>,
     /// Reloads of the configuration.

@@ -72,6 +72,8 @@ pub(crate) struct State {
     pub(crate) connections: Connections,
     /// What sessions have between their polls.
     pub(crate) pads: Pads,
+    /// The same of tunnels.
+    pub(crate) tunnels: Pads,
     /// Where there are handlers: what is kept for them.
     pub(crate) files: Option<Rc<RefCell<Files>>>,
     /// What was counted of calls of the HTTP API.
@@ -134,6 +136,7 @@ impl Worker {
             hub,
             connections: Connections::default(),
             pads: Pads::default(),
+            tunnels: Pads::default(),
             files,
             calls: CallCounters::default(),
             http: HttpCounters::default(),

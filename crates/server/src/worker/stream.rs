@@ -304,6 +304,11 @@ impl Stream {
         self.queue.is_empty() && std::mem::take(&mut self.tell_drained)
     }
 
+    /// How many messages wait.
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
     pub(crate) fn queued(&self) -> usize {
         self.queued
     }

@@ -237,6 +237,9 @@ impl Start {
                                 http::serve_connection(stream, Some(from), service, ending);
                             Box::pin(served).await;
                         }
+                        Came::Tunnel(joined) => {
+                            Box::pin(joined.serve(shared.stage.clone())).await;
+                        }
                         Came::Http2(stream) => Box::pin(http2.serve(stream, from)).await,
                     }
                     None

@@ -18,4 +18,5 @@ mod process;
 mod socket;
 mod spread;
 mod streams;
+mod tunnel;
 mod uni;

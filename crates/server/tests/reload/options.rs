@@ -136,6 +136,8 @@ fn literal(table: &str, option: &str, which: Which, pem: &Pem) -> Option<Option<
             Some(Some("{status_code = 403}".into()))
         }
         (_, "to") => Some(Some("{code = 4501, reason = \"r\"}".into())),
+        ("tunnels", "upstream") => text("wss://127.0.0.1:1/x"),
+        ("tunnels", "server_ca_pem") => certificate(),
         (_, "to_error") => only(Which::One, "{code = 1000, message = \"m\"}".into()),
         (_, "to_disconnect") => only(Which::Other, "{code = 4001, reason = \"r\"}".into()),
         ("log", "level") => text("debug"),

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Deserialize;
+use tautline_websocket::proto::MAX_REASON;
 
 /// How long a poll waits that doesn't say, and how long it may.
-pub(super) const HOLD: Duration = Duration::from_secs(25);
+pub(crate) const HOLD: Duration = Duration::from_secs(25);
 const MAX_HOLD: u64 = 55;
 
 /// The version that there is.
@@ -14,8 +15,11 @@ const VERSION: u64 = 1;
 
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Ask {
-    Open,
+pub(crate) enum Ask {
+    Open {
+        /// Subprotocols that the client of a tunnel offers.
+        protocols: Vec<String>,
+    },
     Poll {
         session: String,
         number: u64,
@@ -29,19 +33,38 @@ pub(super) enum Ask {
     },
     Close {
         session: String,
+        /// What the client of a tunnel says of it.
+        code: Option<u16>,
+        reason: String,
     },
+}
+
+impl Ask {
+    /// Whether it says something that only the server behind a tunnel could understand.
+    pub(super) fn is_of_tunnels(&self) -> bool {
+        match self {
+            Self::Open { protocols } => !protocols.is_empty(),
+            Self::Close { code, reason, .. } => code.is_some() || !reason.is_empty(),
+            Self::Poll { .. } | Self::Send { .. } => false,
+        }
+    }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Head {
     open: Option<u64>,
+    #[serde(default)]
+    protocols: Vec<String>,
     session: Option<String>,
     poll: Option<u64>,
     hold: Option<u64>,
     stream: Option<bool>,
     send: Option<u64>,
     close: Option<bool>,
+    code: Option<u16>,
+    #[serde(default)]
+    reason: String,
 }
 
 /// Reads a body: what it asks for, and the data behind that.
@@ -57,8 +80,21 @@ pub(super) fn parse(body: &Bytes) -> Result<(Ask, Bytes), String> {
     };
     let head: Head =
         serde_json::from_slice(&line).map_err(|error| format!("{EXPECTED}: {error}"))?;
+    let Head {
+        protocols,
+        code,
+        reason,
+        ..
+    } = &head;
+    let says_why = code.is_some() || !reason.is_empty();
+    if says_why && head.close.is_none() || !protocols.is_empty() && head.open.is_none() {
+        return Err(EXPECTED.to_owned());
+    }
     let ask = match head {
         Head {
+            protocols,
+            code: _,
+            reason: _,
             open: Some(version),
             session: None,
             poll: None,
@@ -72,7 +108,7 @@ pub(super) fn parse(body: &Bytes) -> Result<(Ask, Bytes), String> {
                     "this server knows version {VERSION} of long-polling; asked for was {version}"
                 ));
             }
-            Ask::Open
+            Ask::Open { protocols }
         }
         Head {
             session: Some(session),
@@ -82,6 +118,9 @@ pub(super) fn parse(body: &Bytes) -> Result<(Ask, Bytes), String> {
             open: None,
             send: None,
             close: None,
+            protocols: _,
+            code: _,
+            reason: _,
         } => {
             if hold.is_some_and(|hold| hold > MAX_HOLD) {
                 return Err(format!(
@@ -103,6 +142,9 @@ pub(super) fn parse(body: &Bytes) -> Result<(Ask, Bytes), String> {
             hold: None,
             stream: None,
             close: None,
+            protocols: _,
+            code: _,
+            reason: _,
         } => {
             if number == 0 {
                 return Err("frames are numbered from 1; this one has 0".to_owned());
@@ -112,19 +154,44 @@ pub(super) fn parse(body: &Bytes) -> Result<(Ask, Bytes), String> {
         Head {
             session: Some(session),
             close: Some(true),
+            protocols: _,
+            code,
+            reason,
             open: None,
             poll: None,
             hold: None,
             stream: None,
             send: None,
-        } => Ask::Close { session },
+        } => {
+            check_close(code, &reason)?;
+            Ask::Close {
+                session,
+                code,
+                reason,
+            }
+        }
         _ => return Err(EXPECTED.to_owned()),
     };
-    let takes_data = matches!(ask, Ask::Open | Ask::Send { .. });
+    let takes_data = matches!(ask, Ask::Open { .. } | Ask::Send { .. });
     if !takes_data && !data.is_empty() {
         return Err("only what opens a session or sends has data behind its first line".to_owned());
     }
     Ok((ask, data))
+}
+
+/// What a page may say with a Close, and what its browser says when it goes (the WebSockets standard, sections 3.1
+/// and 5).
+fn check_close(code: Option<u16>, reason: &str) -> Result<(), String> {
+    if code.is_some_and(|code| !matches!(code, 1000 | 1001 | 3000..=4999)) {
+        return Err("code must be 1000, 1001 or from 3000 to 4999".to_owned());
+    }
+    if reason.len() > MAX_REASON {
+        return Err(format!("reason must have at most {MAX_REASON} bytes"));
+    }
+    if code.is_none() && !reason.is_empty() {
+        return Err("a reason needs a code".to_owned());
+    }
+    Ok(())
 }
 
 const EXPECTED: &str = r#"expected a first line such as {"open":1}, {"session":"…","poll":0}, {"session":"…","send":1} or {"session":"…","close":true}"#;
@@ -140,6 +207,14 @@ mod tests {
     #[test]
     fn a_head_says_what_is_asked_for() {
         let session = || "s".to_owned();
+        let open = |protocols: &[&str]| Ask::Open {
+            protocols: protocols.iter().map(|&name| name.to_owned()).collect(),
+        };
+        let close = |code, reason: &str| Ask::Close {
+            session: session(),
+            code,
+            reason: reason.to_owned(),
+        };
         let poll = |number, hold| Ask::Poll {
             session: session(),
             number,
@@ -153,8 +228,18 @@ mod tests {
             goes_on: true,
         };
         for (body, ask, data) in [
-            (r#"{"open":1}"#, Ask::Open, ""),
-            ("{\"open\":1}\n{}\n{}", Ask::Open, "{}\n{}"),
+            (r#"{"open":1}"#, open(&[]), ""),
+            ("{\"open\":1}\n{}\n{}", open(&[]), "{}\n{}"),
+            (
+                r#"{"open":1,"protocols":["mqtt","b"]}"#,
+                open(&["mqtt", "b"]),
+                "",
+            ),
+            (
+                r#"{"session":"s","close":true,"code":4001,"reason":"bye"}"#,
+                close(Some(4001), "bye"),
+                "",
+            ),
             (r#"{"session":"s","poll":7}"#, poll(7, 25), ""),
             (
                 "{\"poll\":0,\"session\":\"s\",\"hold\":0}\n",
@@ -176,11 +261,7 @@ mod tests {
                 },
                 "x",
             ),
-            (
-                r#"{"session":"s","close":true}"#,
-                Ask::Close { session: session() },
-                "",
-            ),
+            (r#"{"session":"s","close":true}"#, close(None, ""), ""),
         ] {
             assert_eq!(
                 parse(body),
@@ -208,6 +289,10 @@ mod tests {
             (r#"{"open":1,"stream":true}"#, "expected"),
             (r#"{"session":"s","send":0}"#, "from 1"),
             (r#"{"session":"s","close":false}"#, "expected"),
+            (r#"{"session":"s","poll":1,"code":1000}"#, "expected"),
+            (r#"{"session":"s","send":1,"protocols":["a"]}"#, "expected"),
+            (r#"{"session":"s","close":true,"code":1002}"#, "1000"),
+            (r#"{"session":"s","close":true,"reason":"r"}"#, "code"),
             ("{\"session\":\"s\",\"poll\":1}\nx", "data"),
             ("{\"session\":\"s\",\"close\":true}\nx", "data"),
         ] {

@@ -14,13 +14,18 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tautline_hub::SessionId;
 use tautline_protocol::{Disconnect, Encoding};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, Sleep};
 
-use super::super::entry::Seat;
+use super::super::entry::{Permits, Seat};
+use super::intake::{Intake, Over, Taken};
+use super::requests::Kind;
+use crate::worker::Worker;
+use crate::worker::connections::Ending;
 use crate::worker::stream::Stream;
 
 /// What an answer carries at most, unless a single message is longer; one that goes on, in all its parts.
@@ -53,6 +58,8 @@ pub(crate) enum Outcome {
     Execute,
     /// Nothing: it was executed before.
     Done,
+    /// Nothing yet: there is no room for it.
+    Waits,
     /// Nothing: one before it didn't come.
     Missing {
         expected: u64,
@@ -66,17 +73,31 @@ pub(crate) type Pad = Rc<RefCell<State>>;
 
 /// The pads of a worker's sessions.
 #[derive(Default)]
-pub(crate) struct Pads(HashMap<SessionId, Pad>);
+pub(crate) struct Pads {
+    pads: HashMap<SessionId, Pad>,
+    /// How many sessions had their ids from here.
+    named: u64,
+}
 
 impl Pads {
     pub(super) fn get(&self, id: SessionId) -> Option<Pad> {
-        self.0.get(&id).cloned()
+        self.pads.get(&id).cloned()
+    }
+
+    /// An id for a session that isn't the hub's.
+    fn fresh(&mut self) -> SessionId {
+        self.named += 1;
+        let [a, b, c, d, index @ ..] = self.named.to_be_bytes();
+        SessionId {
+            index: u32::from_be_bytes(index),
+            generation: u32::from_be_bytes([a, b, c, d]),
+        }
     }
 
     /// Answers all polls that wait, with what there is: their keepers may have no more time for it.
     pub(crate) fn answer_all(&self) {
         let now = Instant::now();
-        for pad in self.0.values() {
+        for pad in self.pads.values() {
             pad.borrow_mut().end_poll(now);
         }
     }
@@ -94,6 +115,8 @@ pub(crate) struct State {
     /// Whether a client was told that the session is over.
     has_told_end: bool,
     is_closed: bool,
+    /// Where pieces wait, in a session that isn't the hub's.
+    intake: Option<Box<Intake>>,
 }
 
 /// Who waits for an answer.
@@ -173,31 +196,66 @@ struct Waiting {
     until: Instant,
 }
 
-/// Looks after a session from now on.
-pub(super) fn begin(seat: Seat, patience: Duration) {
-    let pad = Rc::new(RefCell::new(State::new(Rc::clone(&seat.stream), patience)));
-    let (id, its) = (seat.id, Rc::clone(&pad));
-    seat.worker.turn(|_, state| state.pads.0.insert(id, its));
-    let kept = Kept(seat);
+/// Looks after a session of the hub's from now on.
+pub(super) fn begin(seat: Seat, kind: Kind, patience: Duration) {
+    let state = State::new(Rc::clone(&seat.stream), patience, None);
+    let (worker, id) = (Rc::clone(&seat.worker), seat.id);
+    look_after(worker, kind, id, Rc::new(RefCell::new(state)), seat);
+}
+
+/// Looks after a session of a tunnel from now on. Who has its pad hears of its end there.
+pub(crate) fn begin_tunnel(
+    worker: &Rc<Worker>,
+    stream: Rc<RefCell<Stream>>,
+    patience: Duration,
+    permits: Permits,
+) -> (SessionId, Pad) {
+    let state = State::new(stream, patience, Some(Box::default()));
+    let pad = Rc::new(RefCell::new(state));
+    let id = worker.turn(|_, state| state.tunnels.fresh());
+    let (worker, its) = (Rc::clone(worker), Rc::clone(&pad));
+    look_after(worker, Kind::Tunnel, id, its, permits);
+    (id, pad)
+}
+
+fn look_after<S: 'static>(worker: Rc<Worker>, kind: Kind, id: SessionId, pad: Pad, seat: S) {
+    let its = Rc::clone(&pad);
+    worker.turn(|_, state| kind.pads(state).pads.insert(id, its));
+    let patience = pad.borrow().patience;
+    let kept = Kept {
+        worker,
+        kind,
+        id,
+        pad,
+        _seat: seat,
+    };
     spawn_local(async move {
         let mut timer = pin!(tokio::time::sleep(patience));
-        poll_fn(|cx| pad.borrow_mut().keep(cx, timer.as_mut())).await;
+        poll_fn(|cx| kept.pad.borrow_mut().keep(cx, timer.as_mut())).await;
         drop(kept);
     });
 }
 
 /// A session that has a pad.
-struct Kept(Seat);
+struct Kept<S> {
+    worker: Rc<Worker>,
+    kind: Kind,
+    id: SessionId,
+    pad: Pad,
+    _seat: S,
+}
 
-impl Drop for Kept {
+impl<S> Drop for Kept<S> {
     fn drop(&mut self) {
-        let id = self.0.id;
-        self.0.worker.turn(|_, state| state.pads.0.remove(&id));
+        let (kind, id) = (self.kind, self.id);
+        self.worker
+            .turn(|_, state| kind.pads(state).pads.remove(&id));
+        self.pad.borrow_mut().leave();
     }
 }
 
 impl State {
-    fn new(stream: Rc<RefCell<Stream>>, patience: Duration) -> Self {
+    fn new(stream: Rc<RefCell<Stream>>, patience: Duration, intake: Option<Box<Intake>>) -> Self {
         Self {
             stream,
             poll: None,
@@ -206,6 +264,7 @@ impl State {
             idle_since: Instant::now(),
             has_told_end: false,
             is_closed: false,
+            intake,
         }
     }
 
@@ -233,6 +292,10 @@ impl State {
         if let Some(older) = self.poll.replace(waiting) {
             older.asker.refuse(Unanswered::Overtaken);
         }
+        if let Some(intake) = &self.intake {
+            // What was acknowledged has made room.
+            intake.wake();
+        }
         stream.wake();
         stream.take_drained()
     }
@@ -253,10 +316,78 @@ impl State {
         Outcome::Execute
     }
 
-    /// The client has had enough.
-    pub(super) fn close(&mut self) {
+    /// Lets the piece of that number wait until it is taken. Those who wait with it hear of it then.
+    pub(super) fn offer(&mut self, number: u64, data: Bytes, answer: oneshot::Sender<Outcome>) {
+        let expected = self.frames + 1;
+        let is_over = self.is_closed || self.stream.borrow().is_ended();
+        let outcome = match &mut self.intake {
+            _ if number < expected => Outcome::Done,
+            _ if number > expected => Outcome::Missing { expected },
+            Some(intake) if !is_over => return intake.offer(data, answer),
+            _ => Outcome::Over,
+        };
+        // Nobody to tell any more is nothing to tell.
+        let _ = answer.send(outcome);
+    }
+
+    /// The next piece of what the client sends, or that there will be none: not for sessions of the hub's.
+    pub(crate) fn take(&mut self, cx: &Context<'_>) -> Poll<Taken> {
+        let Some(intake) = &mut self.intake else {
+            return Poll::Ready(Taken::Over(None));
+        };
+        let taken = ready!(intake.take(cx));
+        if let Taken::Piece(_) = taken {
+            self.frames += 1;
+        }
+        Poll::Ready(taken)
+    }
+
+    /// Ready when the client is gone, with nothing taken of what it has sent.
+    pub(crate) fn poll_over(&mut self, cx: &Context<'_>) -> Poll<Over> {
+        match &mut self.intake {
+            Some(intake) => intake.poll_over(cx),
+            None => Poll::Ready(None),
+        }
+    }
+
+    /// Has the client told a message, as it is to leave.
+    pub(crate) fn put(&self, message: Bytes) {
+        let mut stream = self.stream.borrow_mut();
+        if !stream.is_ended() {
+            stream.push_raw(message);
+            stream.wake();
+        }
+    }
+
+    /// Whether what waits to be acknowledged is less than so many bytes, and messages.
+    pub(crate) fn holds_less_than(&self, bytes: usize, messages: usize) -> bool {
+        let stream = self.stream.borrow();
+        stream.queued() < bytes && stream.len() < messages
+    }
+
+    /// Has the client told, behind all that waits, that the session is over. The first word counts.
+    pub(crate) fn end(&self, disconnect: Disconnect) {
+        let mut stream = self.stream.borrow_mut();
+        if !stream.is_ended() {
+            let flush = true;
+            stream.end(Ending { disconnect, flush }, &mut Vec::new());
+        }
+    }
+
+    /// The client has had enough, and may say why.
+    pub(super) fn close(&mut self, close: Option<(u16, String)>) {
         self.is_closed = true;
+        if let Some(intake) = &mut self.intake {
+            intake.end(Some(close));
+        }
         self.stream.borrow().wake();
+    }
+
+    /// The session is forgotten.
+    fn leave(&mut self) {
+        if let Some(intake) = &mut self.intake {
+            intake.end(None);
+        }
     }
 
     /// Answers the poll when it is time. Ready when the session is to be forgotten.

@@ -1,0 +1,7 @@
+//! Tunnels: a server of the test's own, reached through the server under test by WebSockets and by plain HTTP.
+
+mod carried;
+mod client;
+mod lossy;
+mod refused;
+mod upstream;

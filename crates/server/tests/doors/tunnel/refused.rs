@@ -1,0 +1,165 @@
+//! Who gets nothing: where there is no tunnel, no place, no server behind, and whose page it isn't.
+
+use serde_json::json;
+use tautline_websocket::conn::{ConnectError, ConnectOptions};
+
+use super::client::{Poll, ask, block_on, dial};
+use super::upstream::Upstream;
+use crate::http::{get, post, send};
+use crate::process::{Server, wait_until};
+
+/// The status that a WebSocket is refused with; 101 for none.
+fn websocket(server: &Server, path: &str, headers: &[(&str, &str)]) -> u16 {
+    let options = ConnectOptions {
+        headers: headers
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+        ..ConnectOptions::default()
+    };
+    block_on(async {
+        match dial(server, path, &options).await {
+            Ok(_) => 101,
+            Err(ConnectError::Refused(rejection)) => rejection.head.status(),
+            Err(error) => panic!("{error}"),
+        }
+    })
+}
+
+fn poll(server: &Server, path: &str) -> u16 {
+    ask(server, path, &json!({"open": 1}), b"").status
+}
+
+#[test]
+fn where_there_is_no_tunnel_there_is_nothing() {
+    let upstream = Upstream::start();
+    let server = Server::serve("tunnel-none", &upstream.tunnel("to", ""));
+    for path in ["/tunnel/other", "/tunnel/", "/tunnel", "/tunnel/to2/echo"] {
+        assert_eq!(websocket(&server, path, &[]), 404, "{path}");
+        assert_eq!(poll(&server, path), 404, "{path}");
+    }
+    for path in ["/tunnel/to/../x", "/tunnel/to/%2e%2e/x"] {
+        assert_eq!(websocket(&server, path, &[]), 400, "{path}");
+        assert_eq!(poll(&server, path), 400, "{path}");
+    }
+    let plain = get(&server, "/tunnel/to/echo");
+    assert_eq!(
+        (plain.status, plain.header("upgrade")),
+        (426, Some("websocket"))
+    );
+    let other = send(&server, "PUT /tunnel/to HTTP/1.1", b"");
+    assert_eq!(
+        (other.status, other.header("allow")),
+        (405, Some("GET, POST, OPTIONS"))
+    );
+    assert_eq!(upstream.opened(), 0);
+    let dev = Server::dev();
+    assert_eq!(websocket(&dev, "/tunnel/to", &[]), 404);
+}
+
+#[test]
+fn pages_of_other_sites_get_nothing_before_anything_happens() {
+    let upstream = Upstream::start();
+    let server = Server::serve("tunnel-origin", &upstream.tunnel("to", ""));
+    let evil = ("Origin", "https://evil.test");
+    assert_eq!(websocket(&server, "/tunnel/to/echo", &[evil]), 403);
+    for fields in ["Origin: https://evil.test", "Sec-Fetch-Site: cross-site"] {
+        let head = format!("POST /tunnel/to/echo HTTP/1.1\r\n{fields}");
+        assert_eq!(
+            send(&server, &head, b"{\"open\":1}\n").status,
+            403,
+            "{fields}"
+        );
+    }
+    assert_eq!(upstream.opened(), 0);
+}
+
+#[test]
+fn what_the_server_behind_refuses_is_told_and_that_it_is_away() {
+    let upstream = Upstream::start();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let away = closed.local_addr().expect("an address");
+    // One that takes connections, and never says a word.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let silent = mute.local_addr().expect("an address");
+    drop(closed);
+    let config = format!(
+        "{}[[tunnels]]\nname = \"away\"\nupstream = \"ws://{away}\"\n\
+         [[tunnels]]\nname = \"silent\"\nupstream = \"ws://{silent}\"\nconnect_timeout = \"200ms\"\n",
+        upstream.tunnel("to", "")
+    );
+    let server = Server::serve("tunnel-away", &config);
+    for (path, status) in [
+        ("/tunnel/to/refuse", 403),
+        ("/tunnel/to/fail", 502),
+        ("/tunnel/away", 502),
+        ("/tunnel/silent", 504),
+    ] {
+        assert_eq!(websocket(&server, path, &[]), status, "{path}");
+        assert_eq!(poll(&server, path), status, "{path}");
+    }
+}
+
+#[test]
+fn there_are_as_many_as_may_be_and_a_place_is_free_again() {
+    let upstream = Upstream::start();
+    let config = format!(
+        "[doors]\npoll_timeout = \"1s\"\n[prometheus]\nenabled = true\n{}",
+        upstream.tunnel("to", "max_connections = 1")
+    );
+    let server = Server::serve("tunnel-places", &config);
+    let client = Poll::open(&server, "/tunnel/to/echo");
+    assert_eq!(poll(&server, "/tunnel/to/echo"), 503);
+    assert_eq!(websocket(&server, "/tunnel/to/echo", &[]), 503);
+    // A session without a poll ends, and the server behind sees it as cut off.
+    assert_eq!(upstream.end(), None);
+    wait_until("the place is free", || {
+        (websocket(&server, "/tunnel/to/echo", &[]) == 101).then_some(())
+    });
+    assert_eq!(
+        ask(&server, "/tunnel/to/echo", &client.poll_head(0, false), b"").status,
+        404
+    );
+    let metrics = get(&server, "/metrics").rest();
+    for line in [
+        "tautline_tunnel_connections_total{tunnel=\"to\",carrier=\"poll\"} 1\n",
+        "tautline_tunnel_connections_total{tunnel=\"to\",carrier=\"websocket\"} 1\n",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+}
+
+#[test]
+fn names_of_sessions_are_no_names_elsewhere() {
+    let upstream = Upstream::start();
+    let config = format!("[client]\ninsecure = true\n{}", upstream.tunnel("to", ""));
+    let server = Server::serve("tunnel-names", &config);
+    let client = Poll::open(&server, "/tunnel/to/echo");
+    let there = client.poll_head(0, false);
+    assert_eq!(ask(&server, "/connection/poll", &there, b"").status, 404);
+    let opened = post(&server, "/connection/poll", "text/plain", b"{\"open\":1}").rest();
+    let opened: serde_json::Value = serde_json::from_str(opened.trim()).expect("JSON");
+    let head = json!({"session": opened["session"], "poll": 0, "hold": 0});
+    assert_eq!(ask(&server, "/tunnel/to/echo", &head, b"").status, 404);
+    // What is a tunnel's is not for sessions of the protocol.
+    for head in [
+        json!({"open": 1, "protocols": ["a"]}),
+        json!({"session": opened["session"], "close": true, "code": 1000}),
+    ] {
+        assert_eq!(ask(&server, "/connection/poll", &head, b"").status, 400);
+    }
+}
+
+#[test]
+fn a_reload_brings_tunnels_and_takes_them_away() {
+    let upstream = Upstream::start();
+    let mut server = Server::serve("tunnel-reload", "");
+    assert_eq!(websocket(&server, "/tunnel/to/echo", &[]), 404);
+    let said = server.reload(&upstream.tunnel("to", ""));
+    assert!(said[0].contains("was reloaded"), "{said:?}");
+    assert_eq!(websocket(&server, "/tunnel/to/echo", &[]), 101);
+    let head = Poll::open(&server, "/tunnel/to/echo").poll_head(0, false);
+    server.reload("");
+    assert_eq!(websocket(&server, "/tunnel/to/echo", &[]), 404);
+    assert_eq!(ask(&server, "/tunnel/to/echo", &head, b"").status, 404);
+}
