@@ -33,6 +33,9 @@
 //!   (2501); after that, nothing is delivered; a token that is over opens nothing;
 //! - bytes are what they were, and a reader of JSON is sent away (3506) rather than told something else;
 //! - joins and leaves are those of users where that is asked for;
+//! - whom operators subscribe is subscribed, from where they say; what they end or prolong ends, or lives on;
+//! - a node that ends tells its clients so in an even row (3001), serves each until then, and lets nobody in; who
+//!   was told is present still, and nobody hears that it has left;
 //! - nothing is left when everybody is gone.
 //!
 //! What operators may set differs from run to run, too ([`rules`]).
@@ -56,12 +59,16 @@ mod checks;
 mod client;
 #[path = "simulation/code.rs"]
 mod code;
+#[path = "simulation/draining.rs"]
+mod draining;
 #[path = "simulation/faults.rs"]
 mod faults;
 #[path = "simulation/log.rs"]
 mod log;
 #[path = "simulation/network.rs"]
 mod network;
+#[path = "simulation/operating.rs"]
+mod operating;
 #[path = "simulation/payload.rs"]
 mod payload;
 #[path = "simulation/publishing.rs"]
@@ -105,11 +112,11 @@ struct Weather {
 
 const WORKERS: usize = 3;
 const CLIENTS: usize = 6;
-const CHANNELS: [&str; 13] = [
+const CHANNELS: [&str; 14] = [
     "room:a", "room:b", "plain:a", "latest:a", "newest:a", "cache:a", "own:a", "hidden:a",
-    "mine:a", "known:a", "bytes:a", "ticket:a", "users:a",
+    "mine:a", "known:a", "bytes:a", "ticket:a", "users:a", "pushed:a",
 ];
-/// How many of them are used in one run, not counting the one to which a token subscribes.
+/// How many of them are used in one run, not counting those to which a token and operators subscribe.
 const USED: usize = 6;
 /// The one whose recovery is the newest publication.
 const CACHE: usize = 5;
@@ -127,6 +134,8 @@ const BYTES: usize = 10;
 const TICKET: usize = 11;
 /// The one in which joins and leaves are those of users.
 const BY_USER: usize = 12;
+/// The one to which operators subscribe clients, and nobody else.
+const PUSHED: usize = 13;
 /// Whose the clients are, in turn.
 const USERS: [&str; 3] = ["ann", "bob", TOKEN_SUBSCRIBED];
 /// The user with that token.

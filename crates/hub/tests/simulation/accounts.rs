@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::rules::{Allowance, CONNECTS, HISTORY_CALLS, PRESENCE_CALLS, PUBLISHES};
+use crate::rules::{
+    Allowance, CHANNEL_HISTORY_CALLS, CHANNEL_PUBLISHES, CONNECTS, HISTORY_CALLS, PRESENCE_CALLS,
+    PUBLISHES, RATED, RATED_PRESENCE_CALLS, RATED_PUBLISHES,
+};
 
 /// What somebody may do at a rate. Reckoned in nanoseconds that were earned, of which each time costs some.
 pub(crate) struct Account {
@@ -57,6 +60,9 @@ impl Account {
 pub(crate) struct ConnectionAccounts {
     history: Account,
     presence: Account,
+    /// In the namespace with rates of its own.
+    rated_publishes: Account,
+    rated_presence: Account,
 }
 
 impl ConnectionAccounts {
@@ -64,17 +70,25 @@ impl ConnectionAccounts {
         Self {
             history: Account::new(HISTORY_CALLS),
             presence: Account::new(PRESENCE_CALLS),
+            rated_publishes: Account::new(RATED_PUBLISHES),
+            rated_presence: Account::new(RATED_PRESENCE_CALLS),
         }
     }
+}
 
-    fn of(&mut self, command: &Value) -> Option<&mut Account> {
-        if command["history"].is_object() {
-            Some(&mut self.history)
-        } else if command["presence"].is_object() {
-            Some(&mut self.presence)
-        } else {
-            None
-        }
+/// Those of channels in the namespace with rates of its own: for what is published there, and for history.
+#[derive(Default)]
+pub(crate) struct ChannelAccounts(BTreeMap<String, (Account, Account)>);
+
+impl ChannelAccounts {
+    fn both(&mut self, channel: &str) -> &mut (Account, Account) {
+        let accounts = self.0.entry(channel.to_owned());
+        accounts.or_insert_with(|| {
+            (
+                Account::new(CHANNEL_PUBLISHES),
+                Account::new(CHANNEL_HISTORY_CALLS),
+            )
+        })
     }
 }
 
@@ -92,25 +106,40 @@ impl UserAccounts {
         let accounts = self.0.entry(user);
         accounts.or_insert_with(|| (Account::new(PUBLISHES), Account::new(CONNECTS)))
     }
-
-    fn of(&mut self, user: &'static str, command: &Value) -> Option<&mut Account> {
-        let (publishes, connects) = self.both(user);
-        if command["publish"].is_object() {
-            Some(publishes)
-        } else if command["connect"].is_object() {
-            Some(connects)
-        } else {
-            None
-        }
-    }
 }
 
-/// The account that a command is charged to, if it is limited.
-pub(crate) fn account<'a>(
+/// The accounts that a command is charged to, in order: the first that is empty is the last which is asked.
+pub(crate) fn accounts<'a>(
     connection: &'a mut ConnectionAccounts,
     users: &'a mut UserAccounts,
+    channels: &'a mut ChannelAccounts,
     user: &'static str,
     command: &Value,
-) -> Option<&'a mut Account> {
-    connection.of(command).or_else(|| users.of(user, command))
+) -> Vec<&'a mut Account> {
+    let rated = |kind: &str| {
+        let channel = command[kind]["channel"].as_str()?;
+        let (namespace, _) = channel.split_once(':')?;
+        (namespace == RATED).then_some(channel)
+    };
+    let mut all = Vec::new();
+    if command["history"].is_object() {
+        all.push(&mut connection.history);
+        if let Some(channel) = rated("history") {
+            all.push(&mut channels.both(channel).1);
+        }
+    } else if command["presence"].is_object() {
+        all.push(&mut connection.presence);
+        if rated("presence").is_some() {
+            all.push(&mut connection.rated_presence);
+        }
+    } else if command["publish"].is_object() {
+        all.push(&mut users.both(user).0);
+        if let Some(channel) = rated("publish") {
+            all.push(&mut connection.rated_publishes);
+            all.push(&mut channels.both(channel).0);
+        }
+    } else if command["connect"].is_object() {
+        all.push(users.connects(user));
+    }
+    all
 }

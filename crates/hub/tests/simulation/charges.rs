@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::accounts::account;
+use crate::accounts::accounts;
 use crate::rules::Seats;
 use crate::world::{Simulation, Who};
 
@@ -10,25 +10,28 @@ impl Simulation {
     /// A command was answered, with the code of an error or 0: with 111 if and only if its account is empty.
     pub(crate) fn charge(&mut self, who: Who, command: &Value, code: u64) {
         let (now, is_prompt) = (self.node.now.monotonic, self.is_prompt());
-        let view = self.views.get_mut(&who).unwrap();
         let is_connect = command["connect"].is_object();
+        if is_connect && code == 0 {
+            self.check_let_in(who);
+        }
+        let view = self.views.get_mut(&who).unwrap();
         if is_connect && code == 0 && is_prompt {
             self.seated.entry(view.user).or_default().push(view.number);
         }
         if !self.rules.rates {
             return assert_ne!(code, 111, "nothing is limited");
         }
-        let account = account(&mut view.accounts, &mut self.users, view.user, command);
-        match account {
-            None => assert_ne!(code, 111, "it isn't limited: {command}"),
+        let (users, channels) = (&mut self.users, &mut self.channels);
+        let mut accounts = accounts(&mut view.accounts, users, channels, view.user, command);
+        if accounts.is_empty() {
+            assert_ne!(code, 111, "it isn't limited: {command}");
+        } else if is_connect && code == 109 {
             // Who doesn't say who he is has none.
-            Some(_) if is_connect && code == 109 => {}
-            Some(account) if is_prompt => {
-                let is_allowed = account.spend(now);
-                assert_eq!(is_allowed, code != 111, "{command} at {now:?}");
-            }
-            Some(account) if code == 0 => account.count(now),
-            Some(_) => {}
+        } else if is_prompt {
+            let is_allowed = accounts.iter_mut().all(|account| account.spend(now));
+            assert_eq!(is_allowed, code != 111, "{command} at {now:?}");
+        } else if code == 0 {
+            accounts.into_iter().for_each(|account| account.count(now));
         }
         let is_error = !matches!(code, 0 | 100);
         if is_error && !is_connect && is_prompt && !view.errors.spend(now) {

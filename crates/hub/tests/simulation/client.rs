@@ -11,7 +11,7 @@ use crate::log::Log;
 use crate::payload;
 use crate::subscription::Subscription;
 use crate::tokens::Mint;
-use crate::{BY_USER, BYTES, CHANNELS, SERVER_SIDE, TICKET, TOKEN_SUBSCRIBED};
+use crate::{BY_USER, BYTES, CHANNELS, PUSHED, SERVER_SIDE, TICKET, TOKEN_SUBSCRIBED};
 
 pub(crate) struct ClientModel {
     /// Whether there is a connection, as far as the client knows.
@@ -181,7 +181,7 @@ impl ClientModel {
         now: Duration,
         random: &mut Seeded,
     ) -> Option<Value> {
-        if channel == SERVER_SIDE {
+        if matches!(channel, SERVER_SIDE | PUSHED) {
             return None;
         }
         let subscription = &mut self.subscriptions[channel];
@@ -259,8 +259,16 @@ impl ClientModel {
             assert_eq!(*message, json!({}), "neither an answer nor a push");
             return Some(json!({}));
         }
+        if push["refresh"].is_object() {
+            self.refresh_at = in_time(now, &push["refresh"]);
+            return None;
+        }
         let channel = crate::index(&push["channel"]);
         let subscription = &mut self.subscriptions[channel];
+        if push["subscribe"].is_object() {
+            subscription.begin_pushed(&self.id, &push["subscribe"], &logs[channel]);
+            return None;
+        }
         assert!(
             subscription.is_live(),
             "a push for {push}, which is {:?}",
@@ -282,7 +290,9 @@ impl ClientModel {
         } else {
             let code = &push["unsubscribe"]["code"];
             let is_expired = channel == TICKET && *code == json!(2501);
-            assert!(is_expired || *code == json!(2500), "{message}");
+            let is_enough = channel == PUSHED && *code == json!(2000);
+            assert!(is_expired || is_enough || *code == json!(2500), "{message}");
+            assert!(is_enough || channel != PUSHED, "{message}");
             assert_ne!(channel, SERVER_SIDE, "ended with the connection");
             subscription.end();
         }

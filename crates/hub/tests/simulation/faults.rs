@@ -75,10 +75,18 @@ pub(crate) enum Fault {
     LeakFromCache,
     /// A queue always seems to have room for one more page.
     PumpFull,
+    /// A connection may do things once more than its namespace allows.
+    LooseNamespaceRate,
+    /// All together may do things once more than the channel's namespace allows.
+    LooseChannelRate,
+    /// A node that ends takes half its time.
+    HasteDrain,
+    /// Operators' calls don't come to one of the workers.
+    ForgetWorker,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 31] = [
+    pub(crate) const ALL: [Self; 35] = [
         Self::DropFromPage,
         Self::SwapTwo,
         Self::ForgetLeave,
@@ -110,6 +118,10 @@ impl Fault {
         Self::ForgetExcept,
         Self::LeakFromCache,
         Self::PumpFull,
+        Self::LooseNamespaceRate,
+        Self::LooseChannelRate,
+        Self::HasteDrain,
+        Self::ForgetWorker,
     ];
 }
 

@@ -40,8 +40,7 @@ pub(crate) struct Worker {
 pub(crate) struct Net {
     wires: BTreeMap<SessionId, Wire>,
     /// All that was said since the checker looked.
-    /// With each the bytes that waited for its reader then.
-    pub(crate) said: Vec<(SessionId, Arc<[u8]>, usize)>,
+    pub(crate) said: Vec<Said>,
     /// The sessions it ended since, and with which code.
     pub(crate) ended: Vec<(SessionId, u32)>,
     /// Sessions whose client is gone, which nobody has told the node.
@@ -50,10 +49,20 @@ pub(crate) struct Net {
     looks: Cell<u64>,
 }
 
+/// A message of the node's.
+pub(crate) struct Said {
+    pub(crate) to: SessionId,
+    pub(crate) message: Arc<[u8]>,
+    /// How many bytes waited for its reader when the hub last looked, and now; if it is for that one alone.
+    pub(crate) waits: Option<(usize, usize)>,
+}
+
 #[derive(Default)]
 struct Wire {
     queue: VecDeque<Arc<[u8]>>,
     bytes: usize,
+    /// What waited when the hub last looked.
+    looked_at: Cell<usize>,
     written: u64,
     tell_drained: bool,
     closed: Option<Disconnect>,
@@ -71,7 +80,7 @@ pub(crate) struct Link {
 }
 
 impl Net {
-    fn push(&mut self, to: SessionId, message: Arc<[u8]>) -> usize {
+    fn push(&mut self, to: SessionId, message: Arc<[u8]>, is_shared: bool) -> usize {
         let wire = self.wires.get_mut(&to).expect("a session that is open");
         assert!(
             wire.closed.is_none(),
@@ -82,7 +91,11 @@ impl Net {
             _ => message,
         };
         wire.bytes += message.len();
-        self.said.push((to, message.clone(), wire.bytes));
+        self.said.push(Said {
+            to,
+            message: message.clone(),
+            waits: (!is_shared).then(|| (wire.looked_at.get(), wire.bytes)),
+        });
         wire.queue.push_back(message);
         assert!(
             wire.bytes <= 2 * QUEUE,
@@ -101,15 +114,19 @@ impl Outbox for Net {
     }
 
     fn send_prepared(&mut self, to: SessionId, message: &Arc<[u8]>) -> usize {
-        self.push(to, message.clone())
+        self.push(to, message.clone(), true)
     }
 
     fn send(&mut self, to: SessionId, message: &[u8]) -> usize {
-        self.push(to, message.into())
+        self.push(to, message.into(), false)
     }
 
     fn queued(&self, to: SessionId) -> usize {
-        let queued = self.wires.get(&to).map_or(0, |wire| wire.bytes);
+        let Some(wire) = self.wires.get(&to) else {
+            return 0;
+        };
+        let queued = wire.bytes;
+        wire.looked_at.set(queued);
         match self.fault {
             Some(Fault::PumpFull) => queued.min(PAGE - 1),
             _ => queued,
@@ -257,6 +274,20 @@ impl Node {
         (wire.queue.is_empty() && link.down.is_empty()).then_some(disconnect.code)
     }
 
+    /// Whether nothing is on its way to the client of a connection.
+    pub(crate) fn is_quiet(&self, link: &Link) -> bool {
+        let wire = self.workers[link.worker].net.wires.get(&link.id);
+        let is_written = wire.is_some_and(|wire| wire.queue.is_empty() && wire.closed.is_none());
+        is_written && link.down.is_empty()
+    }
+
+    /// The node ends, over that time.
+    pub(crate) fn drain(&mut self, over: Duration) {
+        for Worker { hub, net, .. } in &mut self.workers {
+            hub.drain(self.now, over, net);
+        }
+    }
+
     /// A client is gone, and the node has to find that out.
     pub(crate) fn abandon(&mut self, link: &Link) {
         self.workers[link.worker].net.abandoned.insert(link.id);
@@ -303,7 +334,7 @@ impl Node {
     }
 }
 
-/// How much may wait for a reader before it gets no publications any more, and how much a page has.
+/// How much may wait for a reader that is sent a page, and how much a page has.
 pub(crate) const PAGE: usize = QUEUE / 4;
 
 /// Publications, and nobody is told which of them are patches.

@@ -133,7 +133,13 @@ impl Simulation {
             assert_eq!(worker.hub.questions(), 0, "worker {index}");
         }
         for channel in 0..CHANNELS.len() {
-            assert!(self.members(channel).is_empty(), "somebody is left");
+            let (members, away) = (self.members(channel), self.away(channel));
+            if self.is_exact() {
+                assert_eq!(members, away, "somebody is left");
+            }
+            // Who was about to subscribe is present, too.
+            let is_told = |client: &String| self.was_told(client);
+            assert!(members.iter().all(is_told), "somebody is left: {members:?}");
         }
         if let Some(code) = &self.node.code {
             code.check_empty(self.is_exact());

@@ -27,6 +27,8 @@ pub(crate) struct Rules {
     pub(crate) rates: bool,
     /// Tokens expire.
     pub(crate) expiry: bool,
+    /// In the end, the node drains.
+    pub(crate) drains: bool,
 }
 
 /// How many connections a user may have.
@@ -50,6 +52,7 @@ impl Rules {
             },
             rates: random.chance(50),
             expiry: random.chance(50),
+            drains: random.chance(40),
         }
     }
 }
@@ -88,6 +91,15 @@ pub(crate) const ERRORS: Allowance = Allowance {
 pub(crate) const PUBLISHES: Allowance = Allowance::new(6, 3);
 pub(crate) const CONNECTS: Allowance = Allowance::new(4, 10);
 
+/// The namespace that has rates of its own.
+pub(crate) const RATED: &str = "room";
+/// Of each connection, in that namespace.
+pub(crate) const RATED_PUBLISHES: Allowance = Allowance::new(4, 3);
+pub(crate) const RATED_PRESENCE_CALLS: Allowance = Allowance::new(1, 2);
+/// Of all connections together, in each of its channels.
+pub(crate) const CHANNEL_PUBLISHES: Allowance = Allowance::new(5, 3);
+pub(crate) const CHANNEL_HISTORY_CALLS: Allowance = Allowance::new(2, 3);
+
 pub(crate) const PONG_TIMEOUT: Duration = Duration::from_secs(8);
 pub(crate) const STALE_CLOSE_DELAY: Duration = Duration::from_secs(10);
 /// How long what has expired lives on.
@@ -108,7 +120,7 @@ pub(crate) fn config(
 ) -> Arc<HubConfig> {
     let client = client_options(rules, fault);
     let verifier = Some(verifier.clone());
-    Arc::new(HubConfig::new(client, channel_options(), verifier).unwrap())
+    Arc::new(HubConfig::new(client, channel_options(rules, fault), verifier).unwrap())
 }
 
 pub(crate) fn verifier() -> Arc<Verifier> {
@@ -167,7 +179,7 @@ fn client_options(rules: Rules, fault: Option<Fault>) -> ClientOptions {
     }
 }
 
-fn channel_options() -> ChannelOptions {
+fn channel_options(rules: Rules, fault: Option<Fault>) -> ChannelOptions {
     let base = NamespaceOptions {
         presence: true,
         join_leave: true,
@@ -198,7 +210,7 @@ fn channel_options() -> ChannelOptions {
         ..kept.clone()
     };
     let namespaces = [
-        ("room", patched.clone()),
+        (RATED, rated(rules, fault, patched.clone())),
         ("plain", base.clone()),
         (
             "latest",
@@ -256,6 +268,13 @@ fn channel_options() -> ChannelOptions {
             "users",
             NamespaceOptions {
                 join_leave_level: JoinLevel::User,
+                ..kept.clone()
+            },
+        ),
+        (
+            "pushed",
+            NamespaceOptions {
+                allow_subscribe_for_client: false,
                 ..kept
             },
         ),
@@ -267,5 +286,21 @@ fn channel_options() -> ChannelOptions {
     ChannelOptions {
         namespaces: named.into(),
         ..ChannelOptions::default()
+    }
+}
+
+/// With rates of its own.
+fn rated(rules: Rules, fault: Option<Fault>, options: NamespaceOptions) -> NamespaceOptions {
+    let rate = |allowance: Allowance, loose| {
+        let more = usize::from(fault == Some(loose));
+        let rate = allowance.rate().at_once(allowance.at_once as usize + more);
+        rules.rates.then_some(rate)
+    };
+    NamespaceOptions {
+        publish_rate_for_client: rate(RATED_PUBLISHES, Fault::LooseNamespaceRate),
+        presence_rate_for_client: rate(RATED_PRESENCE_CALLS, Fault::LooseNamespaceRate),
+        publish_rate_for_channel: rate(CHANNEL_PUBLISHES, Fault::LooseChannelRate),
+        history_rate_for_channel: rate(CHANNEL_HISTORY_CALLS, Fault::LooseChannelRate),
+        ..options
     }
 }

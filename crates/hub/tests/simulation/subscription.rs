@@ -117,6 +117,22 @@ impl Subscription {
         }
     }
 
+    /// An operator has it subscribed.
+    pub(crate) fn begin_pushed(&mut self, me: &str, told: &Value, log: &Log) {
+        assert_eq!(self.state, State::Off, "subscribed already");
+        self.state = State::On;
+        me.clone_into(&mut self.me);
+        self.base = None;
+        self.is_ahead = false;
+        self.offset = told["offset"].as_u64().unwrap_or(0);
+        self.epoch = told["epoch"].as_str().unwrap().to_owned();
+        assert_eq!(told["recoverable"], json!(true));
+        assert!(
+            self.offset <= log.top(&self.epoch),
+            "a position that does not exist yet"
+        );
+    }
+
     pub(crate) fn hear_publication(&mut self, encoding: Encoding, publication: &Value, log: &Log) {
         let data = wire::data(encoding, self.patched, publication);
         let whole = if publication["delta"] == json!(true) {

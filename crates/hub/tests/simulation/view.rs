@@ -9,7 +9,7 @@ use tautline_protocol::Encoding;
 use crate::accounts::{Account, ConnectionAccounts};
 use crate::rules::{ERRORS, EXPIRED_CLOSE_DELAY, EXPIRED_SUB_CLOSE_DELAY};
 use crate::tokens::Mint;
-use crate::{BYTES, CHANNELS, SERVER_SIDE, TICKET};
+use crate::{BYTES, CHANNELS, PUSHED, SERVER_SIDE, TICKET};
 
 /// The connection's state as the node has told it; the client may learn of it later, or never.
 pub(crate) struct View {
@@ -36,6 +36,12 @@ pub(crate) struct View {
     pub(crate) pinged_at: Option<Duration>,
     /// The node has ended it, with this code.
     pub(crate) ended: Option<u32>,
+    /// From where an operator has it subscribed, if from anywhere.
+    pub(crate) pushed_since: Option<Position>,
+    /// An operator has it ended just now, if it is meant.
+    pub(crate) may_be_cut: bool,
+    /// When an operator gave it another end, or none.
+    pub(crate) refreshed_at: Option<Duration>,
     /// Commands that the node has, in order, and since when.
     asked: VecDeque<(Duration, Value)>,
 }
@@ -70,8 +76,12 @@ pub(crate) type Position = (u64, String);
 pub(crate) enum Claim {
     /// A subscription was asked for with a position. Either all behind it is there, or not.
     Recovery(Recovery),
-    /// A subscription can't go on from its position.
-    Lost { channel: usize, position: Position },
+    /// One of these subscriptions can't go on from its position.
+    Lost(Vec<(usize, Position)>),
+    /// An operator has it subscribed.
+    Pushed,
+    /// The node ends; to what it was subscribed.
+    Told(Vec<usize>),
     /// Who is in a channel.
     Presence {
         channel: usize,
@@ -122,6 +132,9 @@ impl View {
             subscribed: BTreeMap::new(),
             pinged_at: None,
             ended: None,
+            pushed_since: None,
+            may_be_cut: false,
+            refreshed_at: None,
             asked: VecDeque::new(),
         }
     }
@@ -158,6 +171,8 @@ impl View {
         let mut subscribed = std::mem::take(&mut self.subscribed);
         self.cuts.clear();
         match code {
+            3001 => Some(Claim::Told(subscribed.into_keys().collect())),
+            3005 if self.may_be_cut => None,
             3005 => {
                 let refresh = self.asked.front().map(|(_, command)| &command["refresh"]);
                 let token = refresh.map(|refresh| &refresh["token"]);
@@ -181,10 +196,12 @@ impl View {
             }
             3509 => Some(Claim::Errors),
             // Only what the client can't subscribe to again by itself ends the connection.
-            3010 => Some(Claim::Lost {
-                channel: SERVER_SIDE,
-                position: subscribed.remove(&SERVER_SIDE).expect("subscribed"),
-            }),
+            3010 => {
+                let by_server = [SERVER_SIDE, PUSHED].into_iter();
+                let by_server =
+                    by_server.filter_map(|channel| Some((channel, subscribed.remove(&channel)?)));
+                Some(Claim::Lost(by_server.collect()))
+            }
             3012 => Some(Claim::NoPong {
                 pinged_at: self.pinged_at,
             }),
@@ -213,19 +230,55 @@ impl View {
             self.pinged_at = Some(now);
             return Vec::new();
         }
+        if push["refresh"].is_object() {
+            self.cut = Cut::of(now, now, &push["refresh"], EXPIRED_CLOSE_DELAY);
+            self.refreshed_at = Some(now);
+            return Vec::new();
+        }
         let channel = crate::index(&push["channel"]);
+        if push["subscribe"].is_object() {
+            return self.pushed(channel, &push["subscribe"]);
+        }
         let position = self.subscribed.get_mut(&channel).expect("not subscribed");
         if push["pub"].is_object() {
             position.0 = push["pub"]["offset"].as_u64().unwrap_or(0).max(position.0);
         } else if push["unsubscribe"].is_object() {
             let position = self.subscribed.remove(&channel).expect("subscribed");
             let cut = self.cuts.remove(&channel);
-            return vec![match push["unsubscribe"]["code"].as_u64() {
-                Some(2501) => Claim::Expired { cut },
-                _ => Claim::Lost { channel, position },
-            }];
+            return match push["unsubscribe"]["code"].as_u64() {
+                Some(2000) => {
+                    assert_eq!(channel, PUSHED, "nobody has asked for that");
+                    Vec::new()
+                }
+                Some(2501) => vec![Claim::Expired { cut }],
+                _ => vec![Claim::Lost(vec![(channel, position)])],
+            };
         }
         Vec::new()
+    }
+
+    /// An operator has it subscribed, from a position that says whether the one named was recovered.
+    fn pushed(&mut self, channel: usize, told: &Value) -> Vec<Claim> {
+        assert_eq!(channel, PUSHED);
+        let offset = told["offset"].as_u64().unwrap_or(0);
+        let epoch = told["epoch"].as_str().expect("an epoch").to_owned();
+        let before = self.subscribed.insert(channel, (offset, epoch.clone()));
+        assert_eq!(before, None, "subscribed already");
+        let recovery = self.pushed_since.take().map(|since| {
+            let recovered = since == (offset, epoch.clone());
+            Claim::Recovery(Recovery {
+                channel,
+                since,
+                filter: None,
+                epoch,
+                recovered,
+                offsets: Vec::new(),
+            })
+        });
+        [Some(Claim::Pushed), recovery]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 
     /// A token that is over opens nothing, and any other does.

@@ -189,6 +189,21 @@ const REPLY: Fields = &[
                 "unsubscribe",
                 Message(&[(2, "code", Number), (3, "reason", Text)]),
             ),
+            (
+                9,
+                "subscribe",
+                Message(&[
+                    (1, "recoverable", Bool),
+                    (4, "epoch", Text),
+                    (5, "offset", Number),
+                    (6, "positioned", Bool),
+                ]),
+            ),
+            (
+                12,
+                "refresh",
+                Message(&[(1, "expires", Bool), (2, "ttl", Number)]),
+            ),
         ]),
     ),
     (

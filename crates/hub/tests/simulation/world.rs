@@ -14,9 +14,10 @@ use tautline_hub::engine::testkit::{DelayedEngine, Seeded};
 use tautline_hub::engine::{Delivery, Engine, Started, Ticket, WorkerId};
 use tautline_protocol::Encoding;
 
-use crate::accounts::UserAccounts;
+use crate::accounts::{ChannelAccounts, UserAccounts};
 use crate::client::ClientModel;
 use crate::code::Code;
+use crate::draining::Draining;
 use crate::log::Log;
 use crate::network::{Link, Node};
 use crate::rules::{Rules, Seats, config, verifier};
@@ -25,8 +26,8 @@ use crate::tokens::Mint;
 use crate::view::View;
 use crate::wire::{self, Up};
 use crate::{
-    BYTES, CHANNELS, CLIENTS, HIDDEN, KNOWN_CACHE, SERVER_SIDE, STEPS, USED, USERS, WORKERS,
-    Weather,
+    BYTES, CHANNELS, CLIENTS, HIDDEN, KNOWN_CACHE, PUSHED, SERVER_SIDE, STEPS, USED, USERS,
+    WORKERS, Weather,
 };
 
 pub(crate) struct Simulation {
@@ -49,6 +50,12 @@ pub(crate) struct Simulation {
     pub(crate) mint: Mint,
     /// What users may still do.
     pub(crate) users: UserAccounts,
+    /// What may still be done in channels.
+    pub(crate) channels: ChannelAccounts,
+    /// Once the node drains.
+    pub(crate) draining: Option<Draining>,
+    /// Who has left a channel since the checker looked: its index, connection id, and user.
+    pub(crate) left: Vec<(usize, String, String)>,
     /// The numbers of each user's connections that were let in; where that can't be known, of those that asked.
     pub(crate) seated: BTreeMap<&'static str, Vec<u64>>,
     /// How many connections have asked to be let in.
@@ -122,7 +129,7 @@ impl Simulation {
         while used.len() > USED {
             used.swap_remove(random.below(used.len()));
         }
-        used.push(SERVER_SIDE);
+        used.extend([SERVER_SIDE, PUSHED]);
         Self {
             node,
             memory,
@@ -138,6 +145,9 @@ impl Simulation {
             rules,
             mint: Mint::new(seed, rules.expiry),
             users: UserAccounts::default(),
+            channels: ChannelAccounts::default(),
+            draining: None,
+            left: Vec::new(),
             seated: BTreeMap::new(),
             connects: 0,
             excluded: BTreeMap::new(),
@@ -153,10 +163,13 @@ impl Simulation {
         }
         self.come_to_rest();
         self.check_rest();
+        if self.rules.drains {
+            self.drain();
+        }
         self.everybody_leaves();
     }
 
-    fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         let client = self.random.below(CLIENTS);
         let channel = self.used[self.random.below(self.used.len())];
         match self.random.below(100) {
@@ -178,6 +191,7 @@ impl Simulation {
             }
             94..96 if self.weather.lossy => self.lose(),
             96..97 => self.bury_one(),
+            97..98 => self.operate(client),
             _ => self.pass_time(),
         }
     }
@@ -335,7 +349,7 @@ impl Simulation {
             // What the code says was checked when it was said.
             let is_late = code == 3502 && model.id.is_empty();
             assert!(
-                matches!(code, 3005 | 3008 | 3010 | 3012 | 3504 | 3506 | 3509) || is_late,
+                matches!(code, 3001 | 3005 | 3008 | 3010 | 3012 | 3504 | 3506 | 3509) || is_late,
                 "a session was ended for no good reason: {code}"
             );
         }
