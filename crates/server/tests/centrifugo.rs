@@ -353,7 +353,7 @@ fn each_of_their_options_is_here_or_said_to_be_elsewhere() {
         if let Here::Is(names) = here {
             for name in *names {
                 assert!(
-                    ours.contains(*name),
+                    is_ours(name),
                     "`{option}` can't be `{name}`, which isn't there"
                 );
             }

@@ -34,6 +34,7 @@ const PROXY: &str = "crates/server/src/config/proxy.rs";
 const RATES: &str = "crates/hub/src/config/rate_limit.rs";
 const CHANNEL: &str = "crates/hub/src/config/channel.rs";
 const TUNNEL: &str = "crates/server/src/config/tunnel.rs";
+const ACME: &str = "crates/server/src/config/acme.rs";
 const LIMITS: &str = "crates/server/src/config/limits.rs";
 const REVOCATION: &str = "crates/server/src/config/revocation.rs";
 const MEMORY: &str = "crates/hub/src/engine/memory/mod.rs";
@@ -43,6 +44,7 @@ const TABLES: &[Table] = &[
     table("http_server.http2", SERVER, "Http2Options"),
     table("http_server.tls", SERVER, "TlsOptions"),
     table("http_server.tls.certificates", SERVER, "CertificateOptions"),
+    table("http_server.tls.acme", ACME, "AcmeOptions"),
     table("limits", LIMITS, "LimitOptions"),
     table("limits.address", LIMITS, "AddressLimitOptions"),
     table("limits.memory", LIMITS, "MemoryLimitOptions"),
@@ -254,6 +256,7 @@ fn type_name(kind: &str) -> Option<&'static str> {
         | "AddressLimitOptions"
         | "MemoryLimitOptions"
         | "TlsOptions"
+        | "AcmeOptions"
         | "Vec<CertificateOptions>"
         | "DisconnectTransforms"
         | "Vec<DisconnectTransform>"

@@ -1,5 +1,6 @@
 //! The suites: what each needs, and running them one after the other.
 
+mod acme;
 mod browser;
 mod client;
 mod conformance;
@@ -23,6 +24,7 @@ use crate::tools::{Need, Tools};
 /// A group of tests that can be asked for by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Suite {
+    Acme,
     Browser,
     Client,
     Conformance,
@@ -48,6 +50,7 @@ impl Suite {
         Self::Openapi,
         Self::Interop,
         Self::Conformance,
+        Self::Acme,
         Self::Sdk,
         Self::Client,
         Self::Proxies,
@@ -61,6 +64,7 @@ impl Suite {
 
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Acme => "acme",
             Self::Browser => "browser",
             Self::Client => "client",
             Self::Conformance => "conformance",
@@ -83,6 +87,7 @@ impl Suite {
 
     fn needs(self) -> &'static [Need] {
         match self {
+            Self::Acme => &[Need::Go, Need::Clippy],
             Self::Browser => &[Need::Node, Need::Chromium, Need::Openssl],
             Self::Conformance | Self::Openapi => &[Need::Python],
             Self::Interop => &[
@@ -130,6 +135,7 @@ pub(crate) fn run(context: &Context, suites: &[Suite], cases: &str) -> Vec<Repor
             let start = Instant::now();
             let mut report = Report::new(suite.name());
             let outcome = match suite {
+                Suite::Acme => acme::run(context, &tools, &mut report),
                 Suite::Browser => browser::run(context, &tools, &mut report),
                 Suite::Client => client::run(context, &tools, &mut report),
                 Suite::Conformance => conformance::run(context, &tools, cases, &mut report),

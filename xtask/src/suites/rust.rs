@@ -104,6 +104,19 @@ pub(crate) fn run(context: &Context, report: &mut Report) -> Result<(), Error> {
             ],
         )?;
     }
+    // The server with nothing that can be left out of it.
+    check(
+        context,
+        report,
+        "lints of the server without its features",
+        [
+            "clippy",
+            "--package=tautline",
+            "--no-default-features",
+            "--",
+            "--deny=warnings",
+        ],
+    )?;
     let mut doc = context.cargo(["doc", "--workspace", "--all-features", "--no-deps"]);
     doc.env("RUSTDOCFLAGS", "--deny=warnings");
     add(

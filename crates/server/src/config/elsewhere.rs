@@ -156,10 +156,7 @@ pub const ELSEWHERE: &[Elsewhere] = &[
     not("http_server.internal_port", PORT),
     not("http_server.internal_tls", PORT),
     not("http_server.tls_external", PORT),
-    not(
-        "http_server.tls_autocert",
-        "let a tool such as certbot write the files of http_server.tls: new ones are taken over without a restart",
-    ),
+    is("http_server.tls_autocert", &["http_server.tls.acme"]),
     not("http_server.http3", "HTTP/3 isn't spoken yet"),
     not(
         "http_server.tls.server_ca_pem",

@@ -11,6 +11,7 @@
 //! | `[http_server]` | [`HttpServerOptions`] | where the server listens |
 //! | `[http_server.http2]` | [`Http2Options`] | HTTP/2 |
 //! | `[http_server.tls]`, `[[http_server.tls.certificates]]` | [`TlsOptions`] | TLS |
+//! | `[http_server.tls.acme]` | [`AcmeOptions`] | certificates that the server gets by itself |
 //! | `[limits]`, `[limits.address]`, `[limits.memory]` | [`LimitOptions`] | how much may come from an address, and until when |
 //! | `[node]` | [`NodeOptions`] | its name, its threads |
 //! | `[client]` | [`ClientOptions`](tautline_hub::config::ClientOptions), `allowed_origins` | connections: limits, time-outs, whose pages may connect |
@@ -34,6 +35,7 @@
 //!
 //! Durations are texts such as `"25s"`, `"10m"` or `"1h30m"`.
 
+mod acme;
 mod api;
 mod client;
 mod dev;
@@ -82,6 +84,8 @@ use crate::keys::KeySource;
 use crate::proxy::settings::Settings as ProxySettings;
 use crate::tls::Tls;
 
+pub use self::acme::AcmeOptions;
+pub(crate) use self::acme::check as check_acme;
 pub use self::dev::DEV_API_KEY;
 pub use self::elsewhere::{ELSEWHERE, Elsewhere, Here};
 pub use self::events::{EventsHttpOptions, EventsOptions};
@@ -278,9 +282,10 @@ impl Default for Http2Options {
 pub struct TlsOptions {
     /// Whether there is TLS, and nothing else, on this port. Needs a restart. Default: no.
     pub enabled: bool,
-    /// The certificate, with those between it and its authority behind it. Required where `enabled`.
+    /// The certificate, with those between it and its authority behind it. Required where `enabled`, but for
+    /// `acme`.
     pub cert_pem: String,
-    /// Its key. Required where `enabled`.
+    /// Its key. Required with `cert_pem`.
     pub key_pem: Option<Secret>,
     /// Certificates of the authorities that clients must have a certificate from. Default: none, and clients
     /// need none.
@@ -290,6 +295,8 @@ pub struct TlsOptions {
     pub check_interval: Duration,
     /// Certificates for other names.
     pub certificates: Vec<CertificateOptions>,
+    /// `[http_server.tls.acme]`.
+    pub acme: AcmeOptions,
 }
 
 impl Default for TlsOptions {
@@ -301,6 +308,7 @@ impl Default for TlsOptions {
             client_ca_pem: None,
             check_interval: Duration::from_secs(60),
             certificates: Vec::new(),
+            acme: AcmeOptions::default(),
         }
     }
 }

@@ -416,6 +416,30 @@ pub const METRICS: &[Metric] = &[
         write: |all, out| out.number(all.reloads.last_success),
     },
     Metric {
+        name: "tls_certificate_expiry_timestamp_seconds",
+        kind: "gauge",
+        labels: &["certificate"],
+        help: "Until when a certificate is good, in seconds of Unix time: by its option, or by the name that it was ordered for; 0 \
+               for one that is still to be ordered.",
+        write: |all, out| {
+            for (certificate, expiry) in &all.certificates {
+                out.labelled(&[certificate], *expiry);
+            }
+        },
+    },
+    Metric {
+        name: "tls_acme_orders_total",
+        kind: "counter",
+        labels: &["domain", "outcome"],
+        help: "Orders of certificates from the authority, by name: `issued` or `failed`.",
+        write: |all, out| {
+            for numbers in &all.orders {
+                out.labelled(&[&numbers.domain, "issued"], numbers.issued);
+                out.labelled(&[&numbers.domain, "failed"], numbers.failed);
+            }
+        },
+    },
+    Metric {
         name: "proxy_duration_seconds_histogram",
         kind: "histogram",
         labels: &["protocol", "type", "name"],
@@ -687,6 +711,10 @@ pub struct Snapshot {
     pub addresses: u64,
     /// How much memory the process may have, in bytes, before new clients are refused.
     pub memory_ceiling: u64,
+    /// Certificates, and until when they are good, in Unix time.
+    pub certificates: Vec<(String, u64)>,
+    /// Certificates that are ordered.
+    pub(crate) orders: Vec<AcmeNumbers>,
     /// Questions to the application's backend.
     pub proxies: Vec<ProxyNumbers>,
     /// What tunnels carry.
@@ -704,6 +732,14 @@ pub struct ReloadNumbers {
     pub(crate) refused: u64,
     /// Unix time of the last that was applied, or of the start.
     pub(crate) last_success: u64,
+}
+
+/// What was counted of orders for one name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AcmeNumbers {
+    pub(crate) domain: String,
+    pub(crate) issued: u64,
+    pub(crate) failed: u64,
 }
 
 /// What was counted of one kind of question to one endpoint of the application's backend.

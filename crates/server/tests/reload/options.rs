@@ -106,6 +106,18 @@ fn literal(table: &str, option: &str, which: Which, pem: &Pem) -> Option<Option<
             _ => {}
         }
     }
+    if table == "http_server.tls.acme" {
+        match option {
+            // Not in every build.
+            "enabled" => return Some(cfg!(feature = "acme").then(|| "true".to_owned())),
+            "domains" => return Some(Some("[\"live.example.test\"]".into())),
+            "contact" => return Some(Some("[\"ops@example.test\"]".into())),
+            "directory_url" => return text("https://127.0.0.1:1/directory"),
+            "directory_ca_pem" => return certificate(),
+            "external_account_hmac_key" => return text("AQID"),
+            _ => {}
+        }
+    }
     match (table, option) {
         ("http_server", "address") => text("127.0.0.2"),
         (_, "trusted_proxies" | "exempt") => Some(Some("[\"10.0.0.0/8\"]".into())),

@@ -49,9 +49,18 @@ impl Server {
 
     /// The same, started by another program: its name and its arguments.
     pub(crate) fn serve_by(starter: &[&str], name: &str, config: &str) -> Self {
+        Self::serve_file_by(starter, name, &format!("{LISTEN}{config}"))
+    }
+
+    /// `tautline serve` with this file.
+    pub(crate) fn serve_file(name: &str, text: &str) -> Self {
+        Self::serve_file_by(&[], name, text)
+    }
+
+    fn serve_file_by(starter: &[&str], name: &str, text: &str) -> Self {
         let path =
             std::env::temp_dir().join(format!("tautline-{name}-{}.toml", std::process::id()));
-        std::fs::write(&path, format!("{LISTEN}{config}")).expect("a temporary file");
+        std::fs::write(&path, text).expect("a temporary file");
         let server = [env!("CARGO_BIN_EXE_tautline")];
         let mut command = starter.iter().chain(&server);
         let mut process = Command::new(command.next().expect("there is one"))
