@@ -1,7 +1,10 @@
 //! The options of `[client]` that are the server's: the hub's table has the others.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde::de::IntoDeserializer as _;
+use tautline_hub::config::duration;
 use tautline_hub::rate::{self, Rate};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -29,18 +32,23 @@ pub(super) struct ConnectionOptions {
     /// How many new ones this node takes; what is beyond gets 503. Default: `off`.
     #[serde(deserialize_with = "rate::deserialize")]
     pub connection_rate_limit: Option<Rate>,
+    /// How long what others publish may wait for more of its kind, so that it leaves in one write; at most 1s. Worth
+    /// a try where many messages a second go to many clients each: there are fewer writes then. A client's own commands are answered at once all the same. Default: 0s, nothing waits.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub write_delay: Duration,
     /// How unidirectional connections end that come to nothing.
     pub connect_code_to_unidirectional_disconnect: DisconnectTransforms,
 }
 
 impl ConnectionOptions {
     /// Their names.
-    pub(super) const KEYS: [&str; 6] = [
+    pub(super) const KEYS: [&str; 7] = [
         "allowed_origins",
         "user_id_http_header",
         "insecure_skip_token_signature_verify",
         "connection_limit",
         "connection_rate_limit",
+        "write_delay",
         "connect_code_to_unidirectional_disconnect",
     ];
 

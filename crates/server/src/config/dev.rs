@@ -77,6 +77,7 @@ impl Config {
             tunnels: Tunnels::default(),
             connection_limit: 0,
             connection_rate_limit: None,
+            write_delay: Duration::ZERO,
             user_header: None,
             token: TokenOptions {
                 hmac_secret_key: Some(secret),

@@ -70,9 +70,8 @@ pub const ELSEWHERE: &[Elsewhere] = &[
     ),
     not(
         "client.channel_position_max_time_lag",
-        "positions are compared (client.channel_position_check_delay), whatever the time a publication took",
+        "a publication that comes late comes all the same, in its place: nobody has to subscribe again for it",
     ),
-    not("client.write_delay", WRITES),
     not("client.max_messages_in_frame", WRITES),
     not("client.reply_without_queue", WRITES),
     not("client.write_with_timer", WRITES),
@@ -257,7 +256,7 @@ fn plain(path: &str) -> String {
 
 const RENEWING: &str =
     "who is in a channel is known from its subscriptions, which need no renewing";
-const WRITES: &str = "what a turn of the server has for a connection leaves in one write, without a delay, and an empty queue takes no memory";
+const WRITES: &str = "what waits for a connection leaves in one write (client.write_delay says how long it may wait), what a client asks for is answered at once, and an empty queue takes no memory";
 const SAFETY: &str = "what tokens fill into the URL can't name another host";
 const STREAMS: &str = "all channels are streams; maps and shared polls are not offered";
 const GRPC: &str = "gRPC isn't spoken; the same is there over HTTP";

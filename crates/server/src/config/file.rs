@@ -218,6 +218,13 @@ fn check(written: Written) -> Result<Config, Unusable> {
             Unusable::new("client.user_id_http_header", problem)
         })?),
     };
+    if connections.write_delay > MAX_WRITE_DELAY {
+        let problem = format!(
+            "is {:?}, expected at most {MAX_WRITE_DELAY:?}",
+            connections.write_delay
+        );
+        return Err(Unusable::new("client.write_delay", problem));
+    }
     let api_keys = super::api::keys(&http_api)?;
     let api_limits = super::api::limits(&http_api)?;
     check_size("http_api.max_body_size", http_api.max_body_size)?;
@@ -324,6 +331,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
         tunnels,
         connection_limit: connections.connection_limit,
         connection_rate_limit: connections.connection_rate_limit,
+        write_delay: connections.write_delay,
         user_header,
         token,
         keys,
@@ -336,6 +344,9 @@ fn check(written: Written) -> Result<Config, Unusable> {
         values: Values::default(),
     })
 }
+
+/// How long messages may wait for others: pings do so, too, and have to be answered in time.
+const MAX_WRITE_DELAY: Duration = Duration::from_secs(1);
 
 /// How many streams a connection of HTTP/2 may have.
 const STREAMS: RangeInclusive<u32> = 1..=10_000;

@@ -136,6 +136,8 @@ pub struct Config {
     pub connection_limit: usize,
     /// How many new ones; `None` for as many as come.
     pub connection_rate_limit: Option<Rate>,
+    /// How long what others publish may wait for more of its kind.
+    pub write_delay: Duration,
     /// The header field that names the user of a client without a token.
     pub user_header: Option<HeaderName>,
     /// Keys of tokens, for `tautline token`.

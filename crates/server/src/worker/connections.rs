@@ -112,6 +112,12 @@ enum Line {
 pub(crate) struct Connections {
     slots: Vec<Slot>,
     dirty: Vec<SessionId>,
+    /// Those of them that don't wait, where what is queued waits for more.
+    urgent: Vec<SessionId>,
+    /// By slot: whether it is among those.
+    is_urgent: Vec<bool>,
+    /// What is queued waits for more.
+    delays: bool,
     /// Connections of which the hub is to be told that their queue is empty.
     drained: Vec<SessionId>,
     /// Sessions that their voices want ended.
@@ -166,8 +172,33 @@ impl Connections {
         self.with(id, |_, _| None, |_, _| None);
     }
 
+    /// Says whether what is queued from now on waits for more.
+    pub(crate) fn set_delays(&mut self, delays: bool) {
+        self.delays = delays;
+    }
+
+    /// Whether something waits to be written.
+    pub(crate) fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Writes to those connections which have no use for waiting, as there is enough for a write.
+    pub(crate) fn flush_urgent(&mut self) {
+        let mut urgent = std::mem::take(&mut self.urgent);
+        for id in &urgent {
+            self.is_urgent[id.index as usize] = false;
+        }
+        std::mem::swap(&mut self.dirty, &mut urgent);
+        self.flush();
+        std::mem::swap(&mut self.dirty, &mut urgent);
+        self.urgent = urgent;
+    }
+
     /// Writes to every connection for which something was queued since the last call.
     pub(crate) fn flush(&mut self) {
+        for id in self.urgent.drain(..) {
+            self.is_urgent[id.index as usize] = false;
+        }
         if self.dirty.is_empty() {
             return;
         }
@@ -231,14 +262,14 @@ impl Connections {
         put_socket: impl FnOnce(&mut Link, &mut Vec<u8>) -> Option<Disconnect>,
         put_stream: impl FnOnce(&mut Stream, &mut Vec<u8>) -> Option<Disconnect>,
     ) -> usize {
-        let (queued, over) = match lookup(&self.slots, id) {
+        let (queued, waits, over) = match lookup(&self.slots, id) {
             Some(Line::Socket(link)) => {
                 let mut link = link.borrow_mut();
                 if !std::mem::replace(&mut link.dirty, true) {
                     self.dirty.push(id);
                 }
                 let over = put_socket(&mut link, &mut self.scratch);
-                (link.queue.len(), over)
+                (link.queue.len(), !link.tell_drained, over)
             }
             Some(Line::Stream(stream)) => {
                 let mut stream = stream.borrow_mut();
@@ -246,16 +277,28 @@ impl Connections {
                     self.dirty.push(id);
                 }
                 let over = put_stream(&mut stream, &mut self.scratch);
-                (stream.queued(), over)
+                (stream.queued(), !stream.tells_drained(), over)
             }
             None => return 0,
         };
+        if self.delays && !(waits && queued < ENOUGH) {
+            let index = id.index as usize;
+            if self.is_urgent.len() <= index {
+                self.is_urgent.resize(index + 1, false);
+            }
+            if !std::mem::replace(&mut self.is_urgent[index], true) {
+                self.urgent.push(id);
+            }
+        }
         if let Some(disconnect) = over {
             self.over.push((id, disconnect));
         }
         queued
     }
 }
+
+/// How many bytes make a write that is worth it.
+const ENOUGH: usize = 16 * 1024;
 
 /// The generation of the session that has the slot, and its link.
 type Slot = Option<(u32, Line)>;
@@ -414,5 +457,73 @@ impl Outbox for Connections {
             }
             None => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// What has come, however it was written.
+    fn come(peer: &TcpStream) -> Vec<u8> {
+        let mut all = Vec::new();
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = peer.try_read(&mut buffer) {
+            all.extend_from_slice(&buffer[..count]);
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_more_is_written_when_there_is_enough_or_at_last() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (peer, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (peer, (server, _)) = (peer.expect("connected"), accepted.expect("accepted"));
+        server.writable().await.expect("writable");
+        let mut connections = Connections::default();
+        let id = SessionId {
+            index: 3,
+            generation: 0,
+        };
+        connections.insert(id, Link::new(Io::Plain(server), Encoding::Json));
+        connections.set_delays(true);
+
+        assert_eq!(connections.send(id, b"one"), 5);
+        connections.flush_urgent();
+        assert_eq!((connections.queued(id), connections.written(id)), (5, 0));
+        assert!(connections.is_dirty());
+        connections.flush();
+        peer.readable().await.expect("readable");
+        assert_eq!(come(&peer), b"\x81\x03one");
+        assert!(!connections.is_dirty());
+
+        // Enough for a write.
+        let long = "x".repeat(ENOUGH);
+        connections.send(id, b"two");
+        connections.send(id, long.as_bytes());
+        connections.send(id, b"three");
+        connections.flush_urgent();
+        assert_eq!(connections.queued(id), 0);
+        connections.send(id, b"four");
+        connections.flush_urgent();
+        assert_eq!(connections.queued(id), 6, "it waits again");
+
+        // Somebody waits for it.
+        connections.when_drained(id);
+        connections.flush_urgent();
+        assert_eq!(connections.queued(id), 0);
+        let mut drained = VecDeque::new();
+        connections.take_drained(&mut drained);
+        assert_eq!(drained, [id]);
+        connections.flush();
+        assert_eq!(connections.written(id), 5 + 5 + 4 + ENOUGH as u64 + 7 + 6);
+
+        connections.set_delays(false);
+        connections.send(id, b"five");
+        connections.flush();
+        assert_eq!(connections.queued(id), 0);
     }
 }

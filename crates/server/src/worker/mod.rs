@@ -64,6 +64,8 @@ pub(crate) struct Worker {
     rearm: Notify,
     /// The last turn ended although there was more.
     is_cut: Cell<bool>,
+    /// When what is queued is written, where it waits.
+    flush_at: Cell<Option<Duration>>,
 }
 
 /// The hub, and the connections that it writes to.
@@ -153,6 +155,7 @@ impl Worker {
             deadline: Cell::new(None),
             rearm: Notify::new(),
             is_cut: Cell::new(false),
+            flush_at: Cell::default(),
         })
     }
 
@@ -165,7 +168,8 @@ impl Worker {
         let result = work(now, state);
         drop(wakes);
         self.settle(now, state);
-        let deadline = state.hub.next_deadline();
+        let deadlines = [state.hub.next_deadline(), self.flush_at.get()];
+        let deadline = deadlines.into_iter().flatten().min();
         if self.deadline.replace(deadline) != deadline {
             self.rearm.notify_one();
         }
@@ -275,6 +279,22 @@ impl Worker {
         any
     }
 
+    /// Writes what is queued, or has it wait for more.
+    fn flush(&self, now: Now, state: &mut State) {
+        let delay = state.live.config.write_delay;
+        let connections = &mut state.connections;
+        connections.set_delays(!delay.is_zero());
+        let due = self.flush_at.get();
+        if delay.is_zero() || due.is_some_and(|due| now.monotonic >= due) {
+            connections.flush();
+            return self.flush_at.set(None);
+        }
+        connections.flush_urgent();
+        if due.is_none() && connections.is_dirty() {
+            self.flush_at.set(Some(now.monotonic + delay));
+        }
+    }
+
     /// Ends the sessions whose voices have had enough.
     fn end_over(now: Now, state: &mut State) {
         let State {
@@ -303,7 +323,7 @@ impl Worker {
             }
             state.batch = batch;
             Self::end_over(now, state);
-            state.connections.flush();
+            self.flush(now, state);
             if !any && !Self::read_on(now, state, &mut budget) {
                 if state.drained.is_empty() {
                     return;

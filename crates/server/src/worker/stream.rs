@@ -299,6 +299,11 @@ impl Stream {
         self.tell_drained = true;
     }
 
+    /// Whether the hub wants to know when nothing waits.
+    pub(crate) fn tells_drained(&self) -> bool {
+        self.tell_drained
+    }
+
     /// Whether the hub is to be told, now, that nothing waits.
     pub(crate) fn take_drained(&mut self) -> bool {
         self.queue.is_empty() && std::mem::take(&mut self.tell_drained)

@@ -208,3 +208,32 @@ fn number_in(push: &str) -> usize {
     let digits = behind.split(',').next().expect("a number");
     digits.parse().expect("a number")
 }
+
+/// It waits for more of its kind, and for nothing else: what a client asks for is answered meanwhile.
+#[test]
+fn what_others_publish_may_wait_and_comes_all_the_same() {
+    let config = "[node]\nworkers = 2\n\
+                  [client]\nwrite_delay = \"1s\"\nallow_anonymous_connect_without_token = true\n\
+                  [channel.without_namespace]\nallow_subscribe_for_client = true\n\
+                  allow_subscribe_for_anonymous = true\nallow_publish_for_client = true\n\
+                  allow_publish_for_anonymous = true\n";
+    let server = Server::serve("write-delay", config);
+    let mut readers: Vec<_> = (0..4)
+        .map(|_| Client::subscribed(&server, "news"))
+        .collect();
+    let mut publisher = Client::connected(&server);
+    for number in 0..100 {
+        let publish = format!(r#"{{"id":9,"publish":{{"channel":"news","data":{number}}}}}"#);
+        publisher.send(&publish);
+        assert_eq!(publisher.text(), r#"{"id":9,"publish":{}}"#);
+    }
+    for reader in &mut readers {
+        for number in 0..100 {
+            let text = reader.text();
+            assert!(
+                text.contains(&format!(r#""data":{number},"#)),
+                "{number}: {text}"
+            );
+        }
+    }
+}

@@ -122,6 +122,7 @@ fn literal(table: &str, option: &str, which: Which, pem: &Pem) -> Option<Option<
         ("http_server", "address") => text("127.0.0.2"),
         (_, "trusted_proxies" | "exempt") => Some(Some("[\"10.0.0.0/8\"]".into())),
         ("client", "ping_interval") => text("26s"),
+        ("client", "write_delay") => text("200ms"),
         ("events", "kinds") => Some(Some("[\"connected\"]".into())),
         ("events", "namespaces") => Some(Some("[\"plain\"]".into())),
         ("shutdown", "timeout") => text("31s"),
