@@ -45,7 +45,7 @@
 //! `docs/embedding.md` tells the rest, and `examples/` has a game and an application of axum.
 //!
 //! What is re-exported here keeps to semantic versioning; the modules [`cli`], [`client_address`], [`http`],
-//! [`network`], [`node`] and [`proxy_protocol`] are public for the sake of tests, and promise nothing.
+//! [`network`], [`node`], [`proxy_protocol`] and [`telemetry`] are public for the sake of tests, and promise nothing.
 
 #[cfg_attr(not(feature = "acme"), path = "acme/absent.rs")]
 mod acme;
@@ -71,6 +71,7 @@ pub mod proxy_protocol;
 pub mod reload;
 mod revocations;
 mod systemd;
+pub mod telemetry;
 mod tls;
 pub mod trace;
 mod worker;

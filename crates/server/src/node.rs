@@ -176,6 +176,11 @@ pub(crate) fn start(
             Some(Events::start(settings, hub, name.clone(), entropy)?)
         }
     };
+    if let Some(telemetry) = &config.telemetry {
+        telemetry
+            .start(&name)
+            .map_err(system("thread for traces"))?;
+    }
     let known = config.hub.revocations();
     known.set_limit(config.revocation.max_entries);
     let revocations = RevocationDesk::start(&config.revocation.directory, known)?;

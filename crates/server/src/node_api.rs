@@ -43,6 +43,7 @@ use crate::http::respond::{self, ReplyBody};
 use crate::io::Io;
 use crate::reload::{self, ReloadError, Reloaded};
 use crate::revocations::{self, Revoke, Revoked};
+use crate::telemetry::Telemetry;
 use crate::trace::{TraceBody, TraceRequest};
 use crate::worker::connections::Link;
 use crate::worker::guests::Guests;
@@ -406,6 +407,8 @@ impl Node for WorkerNode {
         snapshot.proxies = proxies.map_or_else(Vec::new, |proxies| proxies.numbers());
         snapshot.turned_away =
             TooMany::ALL.map(|why| (why.name(), live.doors.admission.refused(why)));
+        let telemetry = live.config.telemetry.as_deref();
+        snapshot.spans = telemetry.map(Telemetry::numbers);
         snapshot.reloads = self.shared.reloads.numbers();
         snapshot.tunnels = live.config.tunnels.numbers();
         let events = self.shared.events.as_ref();

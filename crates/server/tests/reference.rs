@@ -33,6 +33,7 @@ const EVENTS: &str = "crates/server/src/config/events.rs";
 const PROXY: &str = "crates/server/src/config/proxy.rs";
 const RATES: &str = "crates/hub/src/config/rate_limit.rs";
 const CHANNEL: &str = "crates/hub/src/config/channel.rs";
+const TELEMETRY: &str = "crates/server/src/config/telemetry.rs";
 const TUNNEL: &str = "crates/server/src/config/tunnel.rs";
 const ACME: &str = "crates/server/src/config/acme.rs";
 const LIMITS: &str = "crates/server/src/config/limits.rs";
@@ -88,6 +89,7 @@ const TABLES: &[Table] = &[
     table(UNI_RESPONSE, UNI, "ResponseTransform"),
     table("health", SERVER, "HealthOptions"),
     table("prometheus", SERVER, "PrometheusOptions"),
+    table("telemetry.otlp", TELEMETRY, "OtlpOptions"),
     table("shutdown", SERVER, "ShutdownOptions"),
     table("log", SERVER, "LogOptions"),
 ];
@@ -153,8 +155,8 @@ fn root() -> PathBuf {
 
 /// Tables of which a reload applies nothing. Of an option alone, its documentation says so.
 fn needs_restart(table: &str) -> bool {
-    // The queue on disk, and what was told before, are of one process from its start to its end.
-    table == "events" || table.starts_with("events.")
+    // The queues, and what was told before, are of one process from its start to its end.
+    table == "events" || table.starts_with("events.") || table.starts_with("telemetry.")
 }
 
 /// The fields of a table, without those that are tables of their own.
@@ -419,7 +421,7 @@ fn every_option_of_the_reference_is_one_of_the_file() {
     let path = std::env::temp_dir().join(format!("tautline-reference-{}.toml", std::process::id()));
     let complaint = |table: &str, option: &str| {
         // To a reader of tables, a date is one.
-        let value = if option == "static_headers" {
+        let value = if ["static_headers", "headers"].contains(&option) {
             "1"
         } else {
             "1979-05-27"

@@ -201,7 +201,7 @@ pub const ELSEWHERE: &[Elsewhere] = &[
     not("presence_manager", ENGINE),
     not("controller", ENGINE),
     not("consumers", "publish with the server API"),
-    not("opentelemetry", METRICS),
+    is("opentelemetry", &["telemetry.otlp"]),
     not("graphite", METRICS),
     not("usage_stats", "nothing is sent to anybody"),
 ];

@@ -21,8 +21,8 @@ use super::source::Source;
 use super::{
     Config, DoorOptions, EventsOptions, HealthOptions, HttpApiOptions, HttpServerOptions,
     LimitOptions, LogOptions, NodeOptions, Problem, PrometheusOptions, ProxyOptions,
-    RevocationOptions, RpcOptions, ShutdownOptions, TokenOptions, TunnelOptions, Values,
-    WebSocketOptions,
+    RevocationOptions, RpcOptions, ShutdownOptions, TelemetryOptions, TokenOptions, TunnelOptions,
+    Values, WebSocketOptions,
 };
 use super::{elsewhere, proxy, suggest, token, uni};
 use crate::http::Settings;
@@ -148,6 +148,7 @@ struct Tables {
     tunnels: Vec<TunnelOptions>,
     events: EventsOptions,
     revocation: RevocationOptions,
+    telemetry: TelemetryOptions,
 }
 
 /// `[engine]`, in which each engine has a table.
@@ -202,6 +203,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
         tunnels,
         events,
         revocation,
+        telemetry,
     } = tables;
     let ping = rpc.ping.enabled.then(|| rpc.ping.method.clone());
     if ping.as_ref().is_some_and(String::is_empty) {
@@ -256,7 +258,11 @@ fn check(written: Written) -> Result<Config, Unusable> {
     let transforms = &connections.connect_code_to_unidirectional_disconnect;
     let uni = uni::rules(transforms, &doors, &mut warnings)?;
     let tunnels = super::tunnel::tunnels(tunnels)?;
-    let proxies = proxy::settings(&backend, &channel, &mut warnings)?;
+    let telemetry = super::telemetry::telemetry(telemetry)?;
+    let mut proxies = proxy::settings(&backend, &channel, &mut warnings)?;
+    if let Some(proxies) = &mut proxies {
+        proxies.telemetry.clone_from(&telemetry);
+    }
     super::revocation::check(&revocation)?;
     let events = super::events::settings(events, &channel, &mut warnings)?;
     let tables = [
@@ -324,6 +330,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
             metrics: prometheus.enabled,
             origins,
             dev: None,
+            telemetry: telemetry.clone(),
         }),
         websocket,
         doors,
@@ -336,6 +343,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
         token,
         keys,
         proxies,
+        telemetry,
         events,
         revocation,
         shutdown,

@@ -28,6 +28,7 @@
 //! | `[rpc]` | [`RpcOptions`] | who answers calls |
 //! | `[events]` | [`EventsOptions`] | what the application's backend is told of |
 //! | `[revocation]` | [`RevocationOptions`] | tokens that were revoked |
+//! | `[telemetry.otlp]` | [`OtlpOptions`] | traces |
 //! | `[health]` | [`HealthOptions`] | `/health` |
 //! | `[prometheus]` | [`PrometheusOptions`] | `/metrics` |
 //! | `[shutdown]` | [`ShutdownOptions`] | how a stop is spread over time |
@@ -52,6 +53,7 @@ mod share;
 mod show;
 mod source;
 mod suggest;
+mod telemetry;
 mod token;
 mod tunnel;
 mod uni;
@@ -82,6 +84,7 @@ use crate::http::Settings;
 use crate::http::api::{ApiLimits, ErrorMode};
 use crate::keys::KeySource;
 use crate::proxy::settings::Settings as ProxySettings;
+use crate::telemetry::Telemetry;
 use crate::tls::Tls;
 
 pub use self::acme::AcmeOptions;
@@ -100,6 +103,7 @@ pub use self::share::{Share, ShareError};
 pub use self::show::Shown;
 pub use self::source::{ConfigFile, Overrides};
 use self::source::{Format, Source};
+pub use self::telemetry::{OtlpOptions, TelemetryOptions};
 pub use self::tunnel::TunnelOptions;
 pub use self::uni::{
     DisconnectTransform, DisconnectTransforms, ResponseTransform, ResponseTransforms, ToResponse,
@@ -150,6 +154,8 @@ pub struct Config {
     pub(crate) events: Option<EventSettings>,
     /// Tokens that were revoked: how many, and where they are kept.
     pub revocation: RevocationOptions,
+    /// Where traces go; `None` for nowhere.
+    pub(crate) telemetry: Option<Arc<Telemetry>>,
     /// How a stop is spread over time.
     pub shutdown: ShutdownOptions,
     /// What is told on standard error.
@@ -194,6 +200,17 @@ impl Config {
     pub fn wants_event_handler(&self) -> bool {
         let events = self.events.as_ref();
         events.is_some_and(|events| events.endpoint.is_none())
+    }
+
+    /// Has traces go where they went: that needs a restart.
+    pub(crate) fn keep_telemetry(&mut self, before: &Self) {
+        self.telemetry.clone_from(&before.telemetry);
+        if let Some(http) = Arc::get_mut(&mut self.http) {
+            http.telemetry.clone_from(&before.telemetry);
+        }
+        if let Some(proxies) = &mut self.proxies {
+            proxies.telemetry.clone_from(&before.telemetry);
+        }
     }
 
     /// Reads and checks the text of a TOML file, for servers that are built in code.

@@ -251,6 +251,9 @@ impl Node {
         if let Some(events) = &events {
             events.flush(deadline).await;
         }
+        if let Some(telemetry) = &config.telemetry {
+            telemetry.flush(deadline).await;
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use super::process::ProcessNumbers;
 use super::respond::{self, Response};
 use crate::door::tunnel::TunnelNumbers;
 use crate::events::EventNumbers;
+use crate::telemetry::SpanNumbers;
 
 /// Where they are.
 pub(crate) const PATH: &str = "/metrics";
@@ -562,6 +563,20 @@ pub const METRICS: &[Metric] = &[
         },
     },
     Metric {
+        name: "telemetry_spans_total",
+        kind: "counter",
+        labels: &["outcome"],
+        help: "Spans of traces: `exported` to the collector, `dropped` for want of room in the queue, `failed` where the \
+               collector has not taken them.",
+        write: |all, out| {
+            if let Some(spans) = &all.spans {
+                out.labelled(&["exported"], spans.exported);
+                out.labelled(&["dropped"], spans.dropped);
+                out.labelled(&["failed"], spans.failed);
+            }
+        },
+    },
+    Metric {
         name: "events_queued",
         kind: "gauge",
         labels: &[],
@@ -721,6 +736,8 @@ pub struct Snapshot {
     pub(crate) tunnels: Vec<TunnelNumbers>,
     /// Events to the application's backend, if there are any.
     pub(crate) events: Option<EventNumbers>,
+    /// Spans of traces, if there are any.
+    pub(crate) spans: Option<SpanNumbers>,
     /// Reloads of the configuration.
     pub reloads: ReloadNumbers,
 }

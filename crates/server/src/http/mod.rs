@@ -54,6 +54,7 @@ use self::line::{End, HttpLine};
 use self::node::Node;
 use self::origin::OriginPolicy;
 use self::respond::{ReplyBody, Response};
+use crate::telemetry::Telemetry;
 
 pub use self::body::RequestBody;
 
@@ -101,6 +102,8 @@ pub struct Settings {
     /// Set in development: signs tokens at `/dev/token`, serves the chat page at `/`, and answers
     /// to the names of the loopback interface only.
     pub dev: Option<Signer>,
+    /// Where traces of calls of the HTTP API go.
+    pub telemetry: Option<Arc<Telemetry>>,
 }
 
 /// Answers the requests of one worker's connections.

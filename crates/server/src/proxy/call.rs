@@ -22,6 +22,7 @@ use super::settings::Kind;
 use super::sign;
 use super::wire::{self, Verdict};
 use crate::http::metrics::{Histogram, ProxyNumbers};
+use crate::telemetry::{Attribute, Telemetry};
 
 /// An endpoint of the backend, and the connections to it.
 pub(super) struct Proxy {
@@ -33,6 +34,7 @@ pub(super) struct Proxy {
     counts: Arc<[Mutex<Counts>; Kind::ALL.len()]>,
     /// When a failure was last told, and how many were not told since.
     told: Mutex<(Option<Instant>, u64)>,
+    telemetry: Option<Arc<Telemetry>>,
 }
 
 /// What is counted of one kind of question.
@@ -122,7 +124,11 @@ pub(crate) fn client(endpoint: &mut Endpoint) -> HttpClient {
 
 impl Proxy {
     /// Goes on with the numbers of the one before.
-    pub(super) fn new(mut endpoint: Endpoint, before: Option<&Self>) -> Self {
+    pub(super) fn new(
+        mut endpoint: Endpoint,
+        before: Option<&Self>,
+        telemetry: Option<Arc<Telemetry>>,
+    ) -> Self {
         let client = client(&mut endpoint);
         let breaker = Breaker::new(endpoint.breaker_failures, endpoint.breaker_pause);
         Self {
@@ -132,6 +138,7 @@ impl Proxy {
             in_flight: AtomicUsize::new(0),
             counts: before.map_or_else(Arc::default, |before| Arc::clone(&before.counts)),
             told: Mutex::default(),
+            telemetry,
         }
     }
 
@@ -143,11 +150,28 @@ impl Proxy {
     pub(super) async fn ask<R: DeserializeOwned>(
         &self,
         kind: Kind,
-        headers: HeaderMap,
+        mut headers: HeaderMap,
         body: Bytes,
     ) -> Result<Verdict<R>, CallError> {
+        let telemetry = self.telemetry.as_deref();
+        let mut span =
+            telemetry.map(|telemetry| telemetry.client(|| format!("ask {}", kind.name())));
+        if let Some(span) = &mut span {
+            span.pass_on(&mut headers);
+            span.say(|| {
+                [
+                    Attribute("http.request.method", "POST".to_owned()),
+                    Attribute("url.full", self.endpoint.place.clone()),
+                    Attribute("tautline.proxy.name", self.endpoint.name.clone()),
+                    Attribute("tautline.proxy.kind", kind.name().to_owned()),
+                ]
+            });
+        }
         let result = self.ask_within_limits(kind, headers, body).await;
         if let Err(error) = &result {
+            if let Some(span) = &mut span {
+                span.fail(|| error.to_string());
+            }
             self.counts(kind).errors += 1;
             self.tell(kind, error);
         }

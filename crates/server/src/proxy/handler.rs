@@ -74,6 +74,7 @@ impl Proxies {
             sub_refresh,
             rpc,
             rpc_boundary,
+            telemetry,
         } = settings;
         let mut before: Vec<_> = before.iter().collect();
         let all: Vec<_> = endpoints
@@ -89,7 +90,11 @@ impl Proxies {
                     });
                 match place.map(|place| before.remove(place)) {
                     Some(same) if same.endpoint.is_like(&endpoint) => Arc::clone(same),
-                    other => Arc::new(Proxy::new(endpoint, other.map(Arc::as_ref))),
+                    other => Arc::new(Proxy::new(
+                        endpoint,
+                        other.map(Arc::as_ref),
+                        telemetry.clone(),
+                    )),
                 }
             })
             .collect();
@@ -488,6 +493,7 @@ mod tests {
         };
         let proxy = Proxy::new(
             Endpoint::new("default", &options).expect("it is fine"),
+            None,
             None,
         );
         let prolonged = |verdict| prolonged(&proxy, Kind::Refresh, verdict);

@@ -1,9 +1,11 @@
 //! What is asked where.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::endpoint::Endpoint;
+use crate::telemetry::Telemetry;
 
 /// What a backend can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,6 +60,8 @@ pub(crate) struct Settings {
     /// All namespaces of methods, those for which nobody is asked, too.
     pub(crate) rpc: HashMap<String, Option<usize>>,
     pub(crate) rpc_boundary: String,
+    /// Where traces of questions go.
+    pub(crate) telemetry: Option<Arc<Telemetry>>,
 }
 
 impl Settings {

@@ -73,6 +73,7 @@ impl Live {
                 source.inherit(before);
             }
         }
+        config.keep_telemetry(&self.config);
         config.tunnels.inherit(&self.config.tunnels);
         let (handlers, api_calls) = self.succeeding_handlers(&mut config, workers)?;
         let (origins, uni) = (config.http.origins.clone(), Arc::clone(&config.uni));

@@ -119,6 +119,9 @@ fn literal(table: &str, option: &str, which: Which, pem: &Pem) -> Option<Option<
         }
     }
     match (table, option) {
+        ("telemetry.otlp", "server_ca_pem") => certificate(),
+        ("telemetry.otlp", "headers") => Some(Some("{\"x-b\" = \"c\"}".into())),
+        ("telemetry.otlp", "service_name") => text("other"),
         ("http_server", "address") => text("127.0.0.2"),
         (_, "trusted_proxies" | "exempt") => Some(Some("[\"10.0.0.0/8\"]".into())),
         ("client", "ping_interval") => text("26s"),

@@ -44,6 +44,25 @@ pub(super) enum Failure {
     Error(Error),
 }
 
+impl Failure {
+    /// What traces tell it by: a code, or a word.
+    pub(super) fn kind(&self) -> String {
+        match self {
+            Self::Malformed(_) => "malformed".to_owned(),
+            Self::Error(error) => error.code.to_string(),
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Malformed(reason) => f.write_str(reason),
+            Self::Error(error) => f.write_str(&error.message),
+        }
+    }
+}
+
 impl From<ErrorCode> for Failure {
     fn from(code: ErrorCode) -> Self {
         Self::Error(code.into())

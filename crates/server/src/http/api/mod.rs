@@ -51,6 +51,7 @@ use super::node::Node;
 use super::respond::{self, Response};
 use super::{Settings, body};
 use crate::http::RequestBody;
+use crate::telemetry::Attribute;
 
 /// Where the API lives.
 pub(crate) const PREFIX: &str = "/api/";
@@ -110,6 +111,16 @@ enum Asked {
     Legacy,
 }
 
+impl Asked {
+    /// As it is called in traces.
+    fn route(&self) -> String {
+        match self {
+            Self::Method(method) => format!("{PREFIX}{}", method.name()),
+            Self::Legacy => LEGACY_PATH.to_owned(),
+        }
+    }
+}
+
 impl Api {
     /// Answers `POST /api/<name>`, or `POST /api` where there is no name.
     pub(crate) async fn respond<N: Node>(
@@ -162,16 +173,37 @@ impl Api {
             return too_many_calls(limits);
         };
         let mode = ErrorMode::of_request(headers, settings.api_error_mode);
+        let mut span = settings.telemetry.as_deref().map(|telemetry| {
+            let mut span = telemetry.server(headers, || format!("POST {}", asked.route()));
+            span.say(|| {
+                [
+                    Attribute("http.request.method", "POST".to_owned()),
+                    Attribute("http.route", asked.route()),
+                    Attribute("tautline.api.key", key.name().to_owned()),
+                ]
+            });
+            span
+        });
         let body = match body::read(request.into_body(), limits.max_body_size).await {
             Ok(body) => body,
-            Err(refusal) => return refusal,
+            Err(refusal) => {
+                if let Some(span) = &mut span {
+                    span.fail(|| format!("answered with the status {}", refusal.status()));
+                }
+                return refusal;
+            }
         };
         let caller = Caller {
             key,
             audit: &self.audit,
             limits,
         };
-        match answer(&asked, &body, &caller, node).await {
+        let result = answer(&asked, &body, &caller, node).await;
+        if let (Some(span), Err(failure)) = (&mut span, &result) {
+            span.fail(|| failure.to_string());
+            span.say(|| [Attribute("error.type", failure.kind())]);
+        }
+        match result {
             Ok(result) => respond::json(StatusCode::OK, result),
             Err(Failure::Malformed(reason)) => {
                 respond::text(StatusCode::BAD_REQUEST, format!("Bad Request: {reason}\n"))

@@ -1,0 +1,237 @@
+//! Traces for OpenTelemetry: which calls there were, how long they took, and what they belong to.
+//!
+//! A call of the server API goes on with the trace that its caller names (W3C Trace Context, `traceparent`); a question to the
+//! application's backend begins one, and names it to the backend. Spans that are kept go through a bounded queue to a thread which posts them
+//! to a collector (OTLP over HTTP, in JSON). Nobody ever waits for it: what has no room is dropped and counted.
+//!
+//! - `context`: what is passed on of a trace; no I/O;
+//! - `otlp`: spans as collectors read them;
+//! - `exporter`: the thread.
+
+mod context;
+mod exporter;
+mod otlp;
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::sync::{mpsc, oneshot};
+
+use self::context::Context;
+use self::exporter::{Exporter, Order};
+use crate::proxy::endpoint::Endpoint;
+
+/// Where traces go, checked.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) service: String,
+    /// Of a hundred traces that begin here, so many are kept.
+    pub(crate) percent: u32,
+    pub(crate) queue: usize,
+}
+
+/// The node's spans, from anywhere in the process. The thread ends with this.
+pub struct Telemetry {
+    percent: u32,
+    spans: mpsc::Sender<Finished>,
+    orders: mpsc::UnboundedSender<Order>,
+    /// Until the thread is started.
+    exporter: Mutex<Option<Exporter>>,
+    counts: Arc<Counts>,
+}
+
+/// What was counted of spans.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SpanNumbers {
+    pub(crate) exported: u64,
+    pub(crate) dropped: u64,
+    pub(crate) failed: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    exported: AtomicU64,
+    dropped: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// Which end of a call it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Server,
+    Client,
+}
+
+/// What a span says beside its name: a key of the semantic conventions, and a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Attribute(pub(crate) &'static str, pub(crate) String);
+
+/// A call that is under way.
+pub(crate) struct Span<'a> {
+    telemetry: &'a Telemetry,
+    context: Context,
+    begun: Instant,
+    /// `None` for one that isn't kept.
+    kept: Option<Finished>,
+}
+
+/// One that is over.
+#[derive(Clone, Debug)]
+struct Finished {
+    context: Context,
+    parent: Option<[u8; 8]>,
+    name: String,
+    kind: Kind,
+    /// Unix time.
+    start: Duration,
+    took: Duration,
+    attributes: Vec<Attribute>,
+    error: Option<String>,
+}
+
+impl Telemetry {
+    /// Nothing is sent before it is [started](Self::start).
+    pub(crate) fn new(settings: Settings) -> Self {
+        let (spans, queue) = mpsc::channel(settings.queue);
+        let (orders, ordered) = mpsc::unbounded_channel();
+        let counts = Arc::<Counts>::default();
+        let percent = settings.percent;
+        let exporter = Exporter::new(settings, queue, ordered, Arc::clone(&counts));
+        Self {
+            percent,
+            spans,
+            orders,
+            exporter: Mutex::new(Some(exporter)),
+            counts,
+        }
+    }
+
+    /// Starts the thread, once. `node` is the name of this node among others.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no thread or no event loop.
+    pub(crate) fn start(&self, node: &str) -> io::Result<()> {
+        let exporter = self.exporter.lock();
+        let exporter = exporter.unwrap_or_else(PoisonError::into_inner).take();
+        exporter.map_or(Ok(()), |exporter| exporter.start(node))
+    }
+
+    /// Sends what waits, until then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing about what was begun.
+    pub(crate) async fn flush(&self, deadline: Instant) {
+        let (done, flushed) = oneshot::channel();
+        if self.orders.send(Order { deadline, done }).is_ok() {
+            let _ = tokio::time::timeout_at(deadline.into(), flushed).await;
+        }
+    }
+
+    /// A call that came with these header fields: it belongs to what its caller says.
+    pub(crate) fn server(&self, headers: &HeaderMap, name: impl FnOnce() -> String) -> Span<'_> {
+        let mut parents = headers.get_all(TRACEPARENT).iter();
+        let parent = parents.next().filter(|_| parents.next().is_none());
+        let parent = parent.and_then(|value| Context::parse(value.as_bytes()));
+        self.begin(parent, Kind::Server, name)
+    }
+
+    /// A call of somebody else, which belongs to nothing.
+    pub(crate) fn client(&self, name: impl FnOnce() -> String) -> Span<'_> {
+        self.begin(None, Kind::Client, name)
+    }
+
+    fn begin(
+        &self,
+        parent: Option<Context>,
+        kind: Kind,
+        name: impl FnOnce() -> String,
+    ) -> Span<'_> {
+        let mut random = [0; 24];
+        let is_random = getrandom::fill(&mut random).is_ok();
+        let context = match &parent {
+            Some(parent) => parent.child(random),
+            None => Context::root(random, self.percent),
+        };
+        let kept = (is_random && context.is_sampled()).then(|| Finished {
+            context,
+            parent: parent.map(|parent| parent.span()),
+            name: name(),
+            kind,
+            start: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default(),
+            took: Duration::ZERO,
+            attributes: Vec::new(),
+            error: None,
+        });
+        Span {
+            telemetry: self,
+            context,
+            begun: Instant::now(),
+            kept,
+        }
+    }
+
+    /// What was counted so far.
+    pub(crate) fn numbers(&self) -> SpanNumbers {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        SpanNumbers {
+            exported: read(&self.counts.exported),
+            dropped: read(&self.counts.dropped),
+            failed: read(&self.counts.failed),
+        }
+    }
+}
+
+impl Span<'_> {
+    /// Names the trace to whoever is called.
+    pub(crate) fn pass_on(&self, headers: &mut HeaderMap) {
+        if let Ok(value) = HeaderValue::from_str(&self.context.to_string()) {
+            headers.insert(TRACEPARENT, value);
+        }
+    }
+
+    /// Says more about it. Not asked for where it isn't kept.
+    pub(crate) fn say<const N: usize>(&mut self, attributes: impl FnOnce() -> [Attribute; N]) {
+        if let Some(kept) = &mut self.kept {
+            kept.attributes.extend(attributes());
+        }
+    }
+
+    /// It came to nothing.
+    pub(crate) fn fail(&mut self, why: impl FnOnce() -> String) {
+        if let Some(kept) = &mut self.kept {
+            kept.error = Some(why());
+        }
+    }
+}
+
+impl Drop for Span<'_> {
+    fn drop(&mut self) {
+        let Some(mut kept) = self.kept.take() else {
+            return;
+        };
+        kept.took = self.begun.elapsed();
+        if self.telemetry.spans.try_send(kept).is_err() {
+            self.telemetry
+                .counts
+                .dropped
+                .fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl std::fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Telemetry").finish_non_exhaustive()
+    }
+}
+
+/// W3C Trace Context, section 3.2.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");

@@ -1,0 +1,281 @@
+//! Traces: what a collector is told of calls of the server API and of questions to the backend, and that nobody waits for it.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+#[path = "proxy/backend.rs"]
+#[allow(dead_code, reason = "the proxies' tests use all of it")]
+mod backend;
+#[path = "support/peer.rs"]
+mod peer;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tautline::{Config, Node};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use self::backend::{Asked, Backend, Say};
+use self::peer::Peer;
+
+/// Longer than anything here takes on the slowest of machines.
+const DEADLINE: Duration = Duration::from_secs(60);
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const CALLER: &str = "00f067aa0ba902b7";
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let test = tokio::time::timeout(DEADLINE, test);
+        test.await.expect("the test hangs");
+    });
+}
+
+fn start(more: &str) -> Node {
+    let config = format!(
+        "http_server.address = \"127.0.0.1\"\nhttp_server.port = 0\nnode.workers = 1\nnode.name = \"n1\"\n\
+         shutdown.timeout = \"3s\"\nprometheus.enabled = true\nhttp_api.key = \"k\"\n\
+         client.allow_anonymous_connect_without_token = true\n{more}"
+    );
+    Node::builder(Config::from_toml(&config).unwrap())
+        .start()
+        .unwrap()
+}
+
+fn otlp(url: &str, more: &str) -> String {
+    format!("[telemetry.otlp]\nenabled = true\nendpoint = \"{url}/v1/traces\"\n{more}\n")
+}
+
+/// A request, and all of its answer.
+async fn ask(node: &Node, head: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(node.address().unwrap()).await.unwrap();
+    let length = body.len();
+    let request = format!(
+        "{head}\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+async fn call(node: &Node, method: &str, body: &str, traceparent: Option<String>) -> String {
+    let traceparent =
+        traceparent.map_or_else(String::new, |value| format!("\r\nTraceparent: {value}"));
+    let head = format!("POST /api/{method} HTTP/1.1\r\nX-API-Key: k{traceparent}");
+    ask(node, &head, body).await
+}
+
+fn sampled() -> Option<String> {
+    Some(format!("00-{TRACE}-{CALLER}-01"))
+}
+
+/// The spans of the next request.
+async fn spans(collector: &mut Backend) -> Vec<Value> {
+    let asked = collector.next().await;
+    assert_eq!(asked.path, "/v1/traces");
+    assert_eq!(asked.headers["content-type"], "application/json");
+    let resource = &asked.body["resourceSpans"][0];
+    let of = |key: &str| attribute(&resource["resource"], key);
+    assert_eq!(of("service.instance.id"), "n1");
+    assert_eq!(of("service.name"), "tautline");
+    resource["scopeSpans"][0]["spans"]
+        .as_array()
+        .unwrap()
+        .clone()
+}
+
+/// What is said of a span, as a text.
+fn attribute(of: &Value, key: &str) -> String {
+    let attributes = of["attributes"].as_array().unwrap();
+    let found = attributes.iter().find(|one| one["key"] == key);
+    let value = &found.unwrap_or_else(|| panic!("no {key}: {of}"))["value"];
+    let text = value.get("stringValue").or_else(|| value.get("intValue"));
+    text.unwrap().as_str().unwrap().to_owned()
+}
+
+async fn number(node: &Node, outcome: &str) -> u64 {
+    let page = ask(node, "GET /metrics HTTP/1.1", "").await;
+    let line = format!("tautline_telemetry_spans_total{{outcome=\"{outcome}\"}} ");
+    let found = page.lines().find_map(|one| one.strip_prefix(&line));
+    found.unwrap_or_else(|| panic!("{page}")).parse().unwrap()
+}
+
+fn yes(_: &Asked) -> Say {
+    Say::Json(json!({}))
+}
+
+#[test]
+fn calls_of_the_api_go_on_with_the_trace_of_their_caller() {
+    run(async {
+        let mut collector = Backend::start(yes).await;
+        let more = "sampling_percent = 0\nheaders = {\"x-key\" = \"secret\"}";
+        let node = start(&otlp(&collector.url, more));
+        // What isn't kept: without a caller's word, by his word, and of those who may not call.
+        call(&node, "info", "{}", None).await;
+        call(&node, "info", "{}", Some(format!("00-{TRACE}-{CALLER}-00"))).await;
+        call(&node, "info", "{}", Some("nonsense".to_owned())).await;
+        let head = format!("POST /api/info HTTP/1.1\r\nTraceparent: 00-{TRACE}-{CALLER}-01");
+        assert!(ask(&node, &head, "{}").await.starts_with("HTTP/1.1 401"));
+        // And what is.
+        let publish = r#"{"channel":"c","data":1}"#;
+        assert!(
+            call(&node, "publish", publish, sampled())
+                .await
+                .starts_with("HTTP/1.1 200")
+        );
+        call(
+            &node,
+            "publish",
+            r#"{"channel":"nope:c","data":1}"#,
+            sampled(),
+        )
+        .await;
+        assert!(
+            call(&node, "publish", "{", sampled())
+                .await
+                .starts_with("HTTP/1.1 400")
+        );
+        node.shutdown().await;
+        let spans = spans(&mut collector).await;
+        collector.assert_idle();
+        assert_eq!(spans.len(), 3, "{spans:?}");
+        for span in &spans {
+            assert_eq!(span["traceId"], TRACE);
+            assert_eq!(span["parentSpanId"], CALLER);
+            assert_ne!(span["spanId"], CALLER);
+            assert_eq!(span["name"], "POST /api/publish");
+            assert_eq!(span["kind"], 2);
+            assert_eq!(attribute(span, "http.route"), "/api/publish");
+            let time = |key: &str| span[key].as_str().unwrap().parse::<u64>().unwrap();
+            assert!(time("startTimeUnixNano") <= time("endTimeUnixNano"));
+            assert!(time("startTimeUnixNano") > 1_700_000_000_000_000_000);
+        }
+        assert_eq!(spans[0].get("status"), None);
+        assert_eq!(spans[1]["status"]["code"], 2);
+        assert_eq!(attribute(&spans[1], "error.type"), "102");
+        assert_eq!(spans[2]["status"]["code"], 2);
+    });
+}
+
+#[test]
+fn the_backend_is_told_which_trace_its_question_belongs_to() {
+    run(async {
+        let mut collector = Backend::start(yes).await;
+        let mut backend = Backend::start(|asked: &Asked| match asked.body["method"].as_str() {
+            Some("fail") => Say::Text(500, "no".to_owned()),
+            _ => Say::Json(json!({"result": {"data": 1}})),
+        })
+        .await;
+        let node = start(&format!(
+            "[rpc]\nwithout_namespace.proxy_enabled = true\nproxy = {{endpoint = \"{}/rpc?secret=x\"}}\n{}",
+            backend.url,
+            otlp(&collector.url, "sampling_percent = 100"),
+        ));
+        let url = format!("ws://{}/connection/websocket", node.address().unwrap());
+        let mut peer = Peer::connect(&url).await;
+        let mut told = Vec::new();
+        for method in ["good", "fail"] {
+            peer.ask("rpc", json!({"method": method, "data": 1})).await;
+            let asked = backend.next().await;
+            let field = asked.headers["traceparent"].to_str().unwrap().to_owned();
+            assert!(
+                field.starts_with("00-") && field.ends_with("-01"),
+                "{field}"
+            );
+            told.push(field);
+        }
+        node.shutdown().await;
+        let spans = spans(&mut collector).await;
+        assert_eq!(spans.len(), 2, "{spans:?}");
+        for (span, told) in spans.iter().zip(&told) {
+            let [trace, id] = ["traceId", "spanId"].map(|key| span[key].as_str().unwrap());
+            assert_eq!(*told, format!("00-{trace}-{id}-01"));
+            assert_eq!(span.get("parentSpanId"), None);
+            assert_eq!(span["name"], "ask rpc");
+            assert_eq!(span["kind"], 3);
+            assert_eq!(attribute(span, "tautline.proxy.kind"), "rpc");
+            let place = attribute(span, "url.full");
+            assert!(
+                place.starts_with(&backend.url) && !place.contains("secret"),
+                "{place}"
+            );
+        }
+        assert_ne!(spans[0]["traceId"], spans[1]["traceId"]);
+        assert_eq!(spans[0].get("status"), None);
+        assert_eq!(spans[1]["status"]["code"], 2);
+    });
+}
+
+#[test]
+fn without_traces_the_backend_is_told_of_none() {
+    run(async {
+        let mut backend =
+            Backend::start(|_: &Asked| Say::Json(json!({"result": {"data": 1}}))).await;
+        let node = start(&format!(
+            "[rpc]\nwithout_namespace.proxy_enabled = true\nproxy = {{endpoint = \"{}/rpc\"}}\n",
+            backend.url,
+        ));
+        let url = format!("ws://{}/connection/websocket", node.address().unwrap());
+        let mut peer = Peer::connect(&url).await;
+        peer.ask("rpc", json!({"method": "m", "data": 1})).await;
+        assert_eq!(backend.next().await.headers.get("traceparent"), None);
+        assert!(
+            call(&node, "info", "{}", sampled())
+                .await
+                .starts_with("HTTP/1.1 200")
+        );
+    });
+}
+
+#[test]
+fn nobody_waits_for_a_collector_that_does_not_answer() {
+    run(async {
+        let (gone, _gone) = tokio::sync::mpsc::unbounded_channel();
+        let mut collector = Backend::start(move |_: &Asked| Say::Never(gone.clone())).await;
+        let node = start(&otlp(&collector.url, "queue_size = 4\ntimeout = \"30s\""));
+        call(&node, "info", "{}", sampled()).await;
+        // It has the first; what comes from now on waits.
+        collector.next().await;
+        for _ in 0..10 {
+            assert!(
+                call(&node, "info", "{}", sampled())
+                    .await
+                    .starts_with("HTTP/1.1 200")
+            );
+        }
+        assert_eq!(number(&node, "exported").await, 0);
+        assert_eq!(number(&node, "dropped").await, 6);
+        // And neither does the end, for longer than shutdown.timeout.
+        node.shutdown().await;
+    });
+}
+
+#[test]
+fn what_a_collector_refuses_is_counted_and_what_it_cannot_take_now_is_sent_again() {
+    run(async {
+        let count = std::sync::atomic::AtomicUsize::new(0);
+        let mut collector = Backend::start(move |_: &Asked| {
+            match count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+                0 => Say::Text(503, "later".to_owned()),
+                1 => Say::Json(json!({})),
+                _ => Say::Text(400, "no".to_owned()),
+            }
+        })
+        .await;
+        let node = start(&otlp(&collector.url, ""));
+        call(&node, "info", "{}", sampled()).await;
+        let first = spans(&mut collector).await;
+        assert_eq!(spans(&mut collector).await, first, "again, after a while");
+        while number(&node, "exported").await == 0 {}
+        assert_eq!(number(&node, "failed").await, 0);
+        call(&node, "info", "{}", sampled()).await;
+        spans(&mut collector).await;
+        while number(&node, "failed").await == 0 {}
+        assert_eq!(number(&node, "exported").await, 1);
+        collector.assert_idle();
+    });
+}
