@@ -59,10 +59,10 @@ const TEXTS = {
 
 /**
  * The site, which ends with the test. `upgrades`: what becomes of WebSockets; `blocked`: a pattern of paths that get
- * 403. `/hang` gets no answer before `wake` is called.
+ * 403; `target`: another server than the one under test. `/hang` gets no answer before `wake` is called.
  */
-export async function front(t, { upgrades = 'pass', blocked = /^$/ } = {}) {
-  const { hostname, port } = new URL(server);
+export async function front(t, { upgrades = 'pass', blocked = /^$/, target = server } = {}) {
+  const { hostname, port } = new URL(target);
   const sockets = new Set();
   const hanging = [];
   const seen = [];

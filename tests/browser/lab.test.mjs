@@ -111,3 +111,19 @@ for (const [size, viewport] of Object.entries(SIZES)) {
     });
   }
 }
+
+test('two tabs at a time would have too few connections: the second one says so', async (t) => {
+  const first = await open(t);
+  await first.getByRole('button', { name: 'Start' }).click();
+  await eventually('some messages', () => published(first), (count) => count >= 1);
+  const second = await first.context().newPage();
+  await second.goto(new URL('/lab', server).href);
+  await second.getByRole('button', { name: 'Start' }).click();
+  const trouble = second.getByRole('alert');
+  await trouble.waitFor();
+  assert.match(await trouble.textContent(), /^Another tab of this page is running\./);
+  await first.getByRole('button', { name: 'Stop' }).click();
+  await first.getByRole('button', { name: 'Start again' }).waitFor();
+  await second.getByRole('button', { name: 'Start again' }).click();
+  await eventually('some messages', () => published(second), (count) => count >= 1);
+});

@@ -167,6 +167,22 @@ async function requestHead(signal: AbortSignal): Promise<number> {
   return bytes - path.length;
 }
 
+/**
+ * Over HTTP/1.1 a browser has six connections to a host, for all of its tabs together. A run takes five of them, so a
+ * second one beside it would stand still, and neither would say why.
+ */
+async function alone(work: () => Promise<void>): Promise<void> {
+  const [navigation] = performance.getEntriesByType('navigation') as PerformanceNavigationTiming[];
+  // Of a page from the cache it isn't known.
+  if (navigation?.nextHopProtocol === 'h2' || navigator.locks === undefined) return work();
+  return navigator.locks.request('tautline.lab', { ifAvailable: true }, (lock) => {
+    if (lock !== null) return work();
+    throw new Error(
+      'Another tab of this page is running. Over HTTP/1.1 a browser has six connections to a host for all of its tabs, and a run takes five: stop that one first.',
+    );
+  });
+}
+
 function fail(ended: AbortController, text: string): void {
   ended.abort();
   trouble.textContent = text;
@@ -182,7 +198,7 @@ find('controls').addEventListener('submit', (event) => {
   const mine = (stop = new AbortController());
   button.textContent = 'Stop';
   document.body.classList.add('runs');
-  run(mine)
+  alone(() => run(mine))
     .catch((error: unknown) => {
       if (!mine.signal.aborted) fail(mine, error instanceof Error ? error.message : String(error));
     })

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::process::Server;
 
 /// The blocks of commands of a page.
-fn blocks(page: &str) -> Vec<String> {
+pub(crate) fn blocks(page: &str) -> Vec<String> {
     let path = format!("{}/../../docs/{page}", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(path).expect("the page is there");
     let blocks = text.split("```sh\n").skip(1);
@@ -16,11 +16,15 @@ fn blocks(page: &str) -> Vec<String> {
 
 /// Runs commands against a server of their own until they have printed all `parts`.
 fn run(commands: &str, parts: &[&str]) {
-    let mut server = Some(Server::dev());
-    let address = server.as_ref().map(|server| {
-        server.api("publish", r#"{"channel":"news","data":"first"}"#);
-        server.address.to_string()
-    });
+    let server = Server::dev();
+    server.api("publish", r#"{"channel":"news","data":"first"}"#);
+    run_with(server, commands, parts);
+}
+
+/// The same against that server.
+pub(crate) fn run_with(server: Server, commands: &str, parts: &[&str]) {
+    let mut server = Some(server);
+    let address = server.as_ref().map(|server| server.address.to_string());
     let commands = commands.replace("localhost:8000", &address.expect("an address"));
     let mut shell = Command::new("bash")
         .args(["-e", "-c", &format!("{commands}\nwait\n")])

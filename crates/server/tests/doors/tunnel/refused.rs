@@ -155,11 +155,45 @@ fn a_reload_brings_tunnels_and_takes_them_away() {
     let upstream = Upstream::start();
     let mut server = Server::serve("tunnel-reload", "");
     assert_eq!(websocket(&server, "/tunnel/to/echo", &[]), 404);
-    let said = server.reload(&upstream.tunnel("to", ""));
-    assert!(said[0].contains("was reloaded"), "{said:?}");
-    assert_eq!(websocket(&server, "/tunnel/to/echo", &[]), 101);
+    let metrics = "[prometheus]\nenabled = true\n";
+    for (limit, opened) in [(7, 1), (8, 2)] {
+        let tunnel = upstream.tunnel("to", &format!("max_connections = {limit}"));
+        let said = server.reload(&format!("{metrics}{tunnel}"));
+        assert!(said[0].contains("was reloaded"), "{said:?}");
+        assert_eq!(websocket(&server, "/tunnel/to/echo", &[]), 101);
+        // What was counted before counts on.
+        let counted =
+            format!("connections_total{{tunnel=\"to\",carrier=\"websocket\"}} {opened}\n");
+        let page = get(&server, "/metrics").rest();
+        assert!(page.contains(&counted), "{counted} in {page}");
+    }
     let head = Poll::open(&server, "/tunnel/to/echo").poll_head(0, false);
     server.reload("");
     assert_eq!(websocket(&server, "/tunnel/to/echo", &[]), 404);
     assert_eq!(ask(&server, "/tunnel/to/echo", &head, b"").status, 404);
+}
+
+#[test]
+fn a_server_behind_tls_is_believed_by_its_authority_alone() {
+    let (upstream, certificate) = Upstream::start_secure();
+    let port = upstream.address.port();
+    let to = |name: &str, host: &str, pem: &str| {
+        format!(
+            "[[tunnels]]\nname = \"{name}\"\nupstream = \"wss://{host}:{port}\"\nserver_ca_pem = {pem:?}\n"
+        )
+    };
+    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a pair");
+    let config = [
+        to("its", "localhost", &certificate),
+        to("name", "127.0.0.1", &certificate),
+        to("other", "localhost", &other.cert.pem()),
+    ];
+    let server = Server::serve("tunnel-tls", &config.concat());
+    assert_eq!(websocket(&server, "/tunnel/its/echo", &[]), 101);
+    assert_eq!(poll(&server, "/tunnel/its/echo"), 200);
+    for path in ["/tunnel/name/echo", "/tunnel/other/echo"] {
+        assert_eq!(websocket(&server, path, &[]), 502, "{path}");
+        assert_eq!(poll(&server, path), 502, "{path}");
+    }
+    assert_eq!(upstream.opened(), 2);
 }

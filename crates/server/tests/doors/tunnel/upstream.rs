@@ -8,7 +8,11 @@ use std::thread;
 use tautline_websocket::conn::{AcceptOptions, Accepted, WebSocket, accept};
 use tautline_websocket::proto::handshake::Refusal;
 use tautline_websocket::proto::{CloseCode, Limits, Message};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::{ServerConfig, crypto};
 
 use crate::process::{DEADLINE, wait_until};
 
@@ -33,6 +37,25 @@ struct Shared {
 
 impl Upstream {
     pub(crate) fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// One that speaks TLS, with a certificate for `localhost`, and that certificate in PEM.
+    pub(crate) fn start_secure() -> (Self, String) {
+        let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a pair");
+        let key = PrivateKeyDer::try_from(pair.signing_key.serialize_der()).expect("PKCS #8");
+        let provider = Arc::new(crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions of TLS")
+            .with_no_client_auth()
+            .with_single_cert(vec![pair.cert.der().clone()], key)
+            .expect("a certificate and its key");
+        let tls = TlsAcceptor::from(Arc::new(config));
+        (Self::start_with(Some(tls)), pair.cert.pem())
+    }
+
+    fn start_with(tls: Option<TlsAcceptor>) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         listener.set_nonblocking(true).expect("it can be");
         let address = listener.local_addr().expect("an address");
@@ -46,7 +69,18 @@ impl Upstream {
             runtime.block_on(async move {
                 let listener = TcpListener::from_std(listener).expect("a listener");
                 while let Ok((stream, _)) = listener.accept().await {
-                    tokio::spawn(serve(stream, Arc::clone(&its)));
+                    let (its, tls) = (Arc::clone(&its), tls.clone());
+                    tokio::spawn(async move {
+                        match tls {
+                            None => serve(stream, its).await,
+                            // Who doesn't trust it goes.
+                            Some(tls) => {
+                                if let Ok(stream) = tls.accept(stream).await {
+                                    serve(stream, its).await;
+                                }
+                            }
+                        }
+                    });
                 }
             });
         });
@@ -85,7 +119,7 @@ impl Upstream {
     }
 }
 
-async fn serve(stream: TcpStream, state: Arc<Shared>) {
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, state: Arc<Shared>) {
     let options = AcceptOptions {
         limits: Limits::for_messages(4 << 20),
         decide: Box::new(|request, opening| match request.path() {
@@ -151,8 +185,8 @@ async fn serve(stream: TcpStream, state: Arc<Shared>) {
 }
 
 /// Reads to the end, and echoes if it is to.
-async fn listen(
-    websocket: &mut WebSocket<TcpStream>,
+async fn listen<S: AsyncRead + AsyncWrite + Unpin>(
+    websocket: &mut WebSocket<S>,
     echoes: bool,
     state: &Shared,
 ) -> Option<(u16, String)> {
@@ -171,5 +205,5 @@ pub(crate) fn flood_message(number: usize) -> String {
     format!("{number:01000}")
 }
 
-/// Far more than what sockets and queues hold.
+/// Far more than twice of what sockets and queues hold: each message is a kilobyte.
 pub(crate) const FLOOD: usize = 40_000;
