@@ -92,7 +92,7 @@ mod time;
 pub mod trace;
 pub mod witness;
 
-pub use hub::{Operation, OverLimit, RefusedTokens, TokenRefusal};
+pub use hub::{Census, Operation, OverLimit, RefusedTokens, TokenRefusal};
 
 pub use config::HubConfig;
 pub use entropy::Entropy;

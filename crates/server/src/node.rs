@@ -20,6 +20,7 @@ use crate::embed::{NodeBuilder, NodeHandle};
 use crate::entropy::OsEntropy;
 use crate::events::settings::Settings as EventSettings;
 use crate::events::{Events, EventsError};
+use crate::http::admin::Sessions;
 use crate::node_api::NodeIdentity;
 use crate::reload::{Applied, Reloads};
 use crate::revocations::{RevocationDesk, RevocationsError};
@@ -135,6 +136,7 @@ pub(crate) struct Source {
 pub(crate) struct Running {
     pub(crate) handle: NodeHandle,
     pub(crate) address: Option<SocketAddr>,
+    pub(crate) internal_address: Option<SocketAddr>,
     /// How far the node is on its way out.
     pub(crate) stage: watch::Sender<Stage>,
     /// Hears of each worker that has ended, and ends with the last.
@@ -163,6 +165,18 @@ pub(crate) fn start(
     let address = address
         .transpose()
         .map_err(system("address to listen on"))?;
+    let internal = config.internal.map(|address| {
+        let listeners = listener::listen(address, workers);
+        listeners.map_err(|source| NodeError::Listen { address, source })
+    });
+    let internal = internal.transpose()?.unwrap_or_default();
+    let internal_address = internal.first().map(TcpListener::local_addr);
+    let internal_address = internal_address
+        .transpose()
+        .map_err(system("address to listen on"))?;
+    if let Some(address) = internal_address {
+        tracing::info!(%address, "server API, metrics and admin page have a listener of their own");
+    }
     let entropy = || OsEntropy::new().map_err(|error| system("randomness")(error.into()));
     let name = match (config.node.name.as_str(), address) {
         ("", Some(address)) => address.to_string(),
@@ -203,17 +217,19 @@ pub(crate) fn start(
         visits,
         next_visit: AtomicUsize::new(0),
         by_address: AddressLimits::new(by_address),
+        admins: Arc::new(Sessions::new(Box::new(entropy()?))),
         traces: Arc::default(),
         revocations,
         events,
         stage: at,
     });
     let (ending, ended) = mpsc::unbounded_channel();
-    let mut listeners = listeners.into_iter();
+    let (mut listeners, mut internal) = (listeners.into_iter(), internal.into_iter());
     for (index, visitors) in (0..).zip(visitors) {
         let start = Start {
             index,
             listener: listeners.next(),
+            internal: internal.next(),
             visitors,
             entropy: entropy()?,
             shared: Arc::clone(&shared),
@@ -224,6 +240,7 @@ pub(crate) fn start(
     Ok(Running {
         handle: NodeHandle::new(shared),
         address,
+        internal_address,
         stage,
         ended,
     })

@@ -20,6 +20,7 @@ use tautline_protocol::message::{
 };
 use tautline_websocket::proto::handshake::Refusal;
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 
@@ -33,6 +34,7 @@ use crate::events::{DeadPage, Events, Which};
 use crate::glob::Glob;
 use crate::http::RequestBody;
 use crate::http::Settings;
+use crate::http::admin::{MemoryReport, Report, SessionReport, Sessions, WorkerReport};
 use crate::http::api::dead;
 use crate::http::counters::HttpCounters;
 use crate::http::line::HttpLine;
@@ -392,9 +394,12 @@ impl Node for WorkerNode {
             } = state;
             let disconnects = hub.disconnects().clone();
             let calls = (calls.clone(), http.clone(), http2.clone());
+            let calls = (calls, state.deliveries.clone());
             (Load::of(hub), hub.counters(), disconnects, calls)
         });
-        for (part, counters, disconnects, (calls, http, http2)) in parts.await {
+        for (part, counters, disconnects, (calls, deliveries)) in parts.await {
+            let (calls, http, http2) = calls;
+            snapshot.deliveries.merge(&deliveries);
             load.add(part);
             snapshot.add_hub(&counters, &disconnects);
             snapshot.calls.add(&calls);
@@ -427,6 +432,38 @@ impl Node for WorkerNode {
         snapshot.users = load.users.len() as u64;
         snapshot.channels = load.channels.len() as u64;
         snapshot
+    }
+
+    async fn report(&self) -> Report {
+        let mut workers = self.gather(worker_report).await;
+        workers.sort_by(|one, other| one.name.cmp(&other.name));
+        let by_address = &self.shared.by_address;
+        let engine = &self.shared.engine;
+        let NodeIdentity { uid, name } = &self.shared.identity;
+        Report {
+            name: name.clone(),
+            uid: uid.clone(),
+            version: crate::VERSION.to_owned(),
+            uptime: self.shared.start.elapsed().as_secs(),
+            draining: !self.is_ready(),
+            memory: MemoryReport {
+                resident: ProcessNumbers::read().map(|process| process.resident_bytes),
+                ceiling: by_address.memory.ceiling(),
+                histories: engine.bytes() as u64,
+                kept_channels: engine.channels() as u64,
+                queues: workers.iter().map(|worker| worker.queues.bytes).sum(),
+                addresses: by_address.addresses() as u64,
+            },
+            workers,
+        }
+    }
+
+    fn admin_sessions(&self) -> Option<Arc<Sessions>> {
+        Some(Arc::clone(&self.shared.admins))
+    }
+
+    fn address_of(&self, line: &HttpLine, headers: &HeaderMap) -> Option<IpAddr> {
+        self.client_address(line, headers)
     }
 
     fn is_ready(&self) -> bool {
@@ -559,6 +596,28 @@ pub(crate) async fn gather<T: Send + 'static>(
         parts.push(part);
     }
     parts
+}
+
+/// What one worker carries. On its thread.
+fn worker_report(state: &State) -> WorkerReport {
+    let stats = state.hub.stats();
+    let sessions = state.hub.census().into_iter();
+    let sessions = sessions.map(|(transport, census)| {
+        let report = SessionReport {
+            coming: census.coming as u64,
+            connected: census.connected as u64,
+        };
+        (transport, report)
+    });
+    let thread = std::thread::current();
+    WorkerReport {
+        name: thread.name().unwrap_or_default().to_owned(),
+        tasks: Handle::current().metrics().num_alive_tasks() as u64,
+        sessions: sessions.collect(),
+        channels: stats.channels as u64,
+        subscriptions: stats.subscriptions as u64,
+        queues: state.connections.queues(),
+    }
 }
 
 /// What the node carries, of all its workers.

@@ -267,6 +267,7 @@ const THEIRS: &[(&str, &[&str])] = &[
             "error_mode",
         ],
     ),
+    ("admin", &["enabled", "password", "secret", "insecure"]),
     ("health", &["enabled", "handler_prefix"]),
     (
         "prometheus",
@@ -297,7 +298,6 @@ const THEIRS: &[(&str, &[&str])] = &[
             "grpc_api",
             "swagger",
             "debug",
-            "admin",
             "pid_file",
             "broker",
             "presence_manager",

@@ -78,6 +78,7 @@ fn help_reads_as_it_was_written() {
         ("help-serve.txt", &["serve", "--help"]),
         ("help-token.txt", &["token", "--help"]),
         ("help-key.txt", &["key", "--help"]),
+        ("help-password.txt", &["password", "--help"]),
         ("help-publish.txt", &["publish", "--help"]),
         ("help-subscribe.txt", &["subscribe", "--help"]),
         ("help-history.txt", &["history", "--help"]),

@@ -177,7 +177,9 @@ fn unknown_keys_are_told_with_their_place_and_the_nearest_known_one() {
     }
     let far = problem("zzzzzzzz = 1\n");
     assert!(
-        far.starts_with("1:1: unknown key `zzzzzzzz`; the file may have `channel`, `client`"),
+        far.starts_with(
+            "1:1: unknown key `zzzzzzzz`; the file may have `admin`, `channel`, `client`"
+        ),
         "{far}"
     );
 }

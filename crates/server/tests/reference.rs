@@ -29,6 +29,7 @@ const SERVER: &str = "crates/server/src/config/mod.rs";
 const CONNECTIONS: &str = "crates/server/src/config/client.rs";
 const CLIENT: &str = "crates/hub/src/config/client.rs";
 const UNI: &str = "crates/server/src/config/uni.rs";
+const ADMIN: &str = "crates/server/src/config/admin.rs";
 const EVENTS: &str = "crates/server/src/config/events.rs";
 const PROXY: &str = "crates/server/src/config/proxy.rs";
 const RATES: &str = "crates/hub/src/config/rate_limit.rs";
@@ -87,6 +88,7 @@ const TABLES: &[Table] = &[
     table("doors", SERVER, "DoorOptions"),
     table(UNI_RESPONSES, UNI, "ResponseTransforms"),
     table(UNI_RESPONSE, UNI, "ResponseTransform"),
+    table("admin", ADMIN, "AdminOptions"),
     table("health", SERVER, "HealthOptions"),
     table("prometheus", SERVER, "PrometheusOptions"),
     table("telemetry.otlp", TELEMETRY, "OtlpOptions"),

@@ -24,6 +24,7 @@
 mod answered;
 mod api;
 mod ask;
+mod census;
 mod channel_name;
 mod channels;
 mod class;
@@ -78,6 +79,7 @@ use hashbrown::HashMap;
 use tautline_protocol::{Disconnect, Reply, json};
 
 pub use self::api::{ApiHistory, ApiPublish, PublishOutcome};
+pub use self::census::Census;
 pub(crate) use self::channel_name::ChannelName;
 pub use self::control::{ApiRefresh, ApiSubscribe, Target};
 pub use self::cursor::HubCounters;

@@ -94,6 +94,13 @@ pub(super) enum Command {
         name: String,
     },
 
+    /// Hash the admin's password, and print it as `admin.password_hash` takes it
+    ///
+    /// Reads the password from standard input, up to the end of the line:
+    ///   tautline password < password.txt
+    #[command(verbatim_doc_comment)]
+    Password,
+
     /// Tell what keeps a server from its work, and which line to change
     ///
     /// Looks at this machine: descriptors, settings of the kernel, memory, clock. With --config also at

@@ -14,17 +14,20 @@ mod key;
 mod logging;
 mod token;
 
-use std::io::{self, Write as _};
+use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use tautline_hub::Entropy as _;
 
 use self::args::{Cli, Command, ConfigCommand, DevArgs, SetArgs};
 use self::error::CliError;
 use crate::config::{Config, ConfigFile, Reference, Shown};
 use crate::embed::Node;
+use crate::entropy::OsEntropy;
+use crate::http::admin::Password;
 use crate::node;
 
 /// Does what the command line says, and returns the exit status.
@@ -47,6 +50,7 @@ pub fn main() -> ExitCode {
         Some(Command::Serve { config, settings }) => serve(&config, &settings),
         Some(Command::Token(args)) => token::run(&args),
         Some(Command::Key { name }) => key::run(&name),
+        Some(Command::Password) => password(),
         Some(Command::Doctor(args)) => doctor::run(&args),
         Some(Command::Client(command)) => client::run(&command),
         Some(Command::Config { command }) => match command {
@@ -98,6 +102,28 @@ fn serve(file: &Path, settings: &SetArgs) -> Result<(), CliError> {
     node::run(node, ready).map_err(|error| CliError::run(&error, "http_server.port"))
 }
 
+/// Makes a password to what a configuration can have in its place.
+fn password() -> Result<(), CliError> {
+    let mut line = String::new();
+    io::stdin()
+        .lock()
+        .take(MAX_PASSWORD)
+        .read_line(&mut line)
+        .map_err(|error| CliError::Failure(format!("can't read the password: {error}")))?;
+    let password = line.trim_end_matches(['\r', '\n']);
+    if password.len() < MIN_PASSWORD {
+        let text =
+            format!("expected a password of at least {MIN_PASSWORD} bytes on standard input");
+        return Err(CliError::Usage(text));
+    }
+    let mut salt = [0; 16];
+    let entropy = OsEntropy::new();
+    let mut entropy =
+        entropy.map_err(|error| CliError::Failure(format!("no randomness: {error}")))?;
+    entropy.fill(&mut salt);
+    print(&format!("{}\n", Password::hash(password.as_bytes(), salt)))
+}
+
 fn print(text: &str) -> Result<(), CliError> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(CliError::NobodyReads),
@@ -146,3 +172,6 @@ fn show(file: &Path, all: bool, json: bool, settings: &SetArgs) -> Result<(), Cl
     }
     print(&text)
 }
+
+const MIN_PASSWORD: usize = 12;
+const MAX_PASSWORD: u64 = 4096;

@@ -151,8 +151,14 @@ pub const ELSEWHERE: &[Elsewhere] = &[
     not("uni_grpc", GRPC),
     not("grpc_api", GRPC),
     not("init", "GET /health answers as well"),
-    not("http_server.internal_address", PORT),
-    not("http_server.internal_port", PORT),
+    is(
+        "http_server.internal_address",
+        &["http_server.internal_listen"],
+    ),
+    is(
+        "http_server.internal_port",
+        &["http_server.internal_listen"],
+    ),
     not("http_server.internal_tls", PORT),
     not("http_server.tls_external", PORT),
     is("http_server.tls_autocert", &["http_server.tls.acme"]),
@@ -183,8 +189,12 @@ pub const ELSEWHERE: &[Elsewhere] = &[
     ),
     not("debug", "there is no profiler in the server"),
     not(
-        "admin",
-        "the commands of `tautline` show and change what a page could: info, channels, presence, history, disconnect",
+        "admin.secret",
+        "sessions are kept by the server, and end with it",
+    ),
+    not(
+        "admin.insecure",
+        "the page shows who is there, so it needs a password",
     ),
     not("node.info_metrics_aggregate_interval", METRICS),
     not(
@@ -266,7 +276,7 @@ const PATHS: &str = "paths are fixed; a proxy in front can map others to them";
 const COMPRESSION: &str =
     "the server doesn't compress WebSockets' messages yet; patches (allowed_delta_types) save more";
 const BUFFERS: &str = "an idle connection has no buffers, and the others share one a thread";
-const PORT: &str = "there is one port; let a proxy in front keep strangers from /api and /metrics";
+const PORT: &str = "TLS is on the clients' port alone: http_server.internal_listen belongs in a network of your own";
 const METRICS: &str = "what is counted is in docs/metrics.md";
 const ENGINE: &str = "there is one engine, in memory, on one node (engine.memory)";
 

@@ -19,10 +19,10 @@ use super::client::ConnectionOptions;
 use super::place::{self, Entry};
 use super::source::Source;
 use super::{
-    Config, DoorOptions, EventsOptions, HealthOptions, HttpApiOptions, HttpServerOptions,
-    LimitOptions, LogOptions, NodeOptions, Problem, PrometheusOptions, ProxyOptions,
-    RevocationOptions, RpcOptions, ShutdownOptions, TelemetryOptions, TokenOptions, TunnelOptions,
-    Values, WebSocketOptions,
+    AdminOptions, Config, DoorOptions, EventsOptions, HealthOptions, HttpApiOptions,
+    HttpServerOptions, LimitOptions, LogOptions, NodeOptions, Problem, PrometheusOptions,
+    ProxyOptions, RevocationOptions, RpcOptions, ShutdownOptions, TelemetryOptions, TokenOptions,
+    TunnelOptions, Values, WebSocketOptions,
 };
 use super::{elsewhere, proxy, suggest, token, uni};
 use crate::http::Settings;
@@ -135,6 +135,7 @@ struct Tables {
     engine: Engines,
     http_server: HttpServerOptions,
     limits: LimitOptions,
+    admin: AdminOptions,
     node: NodeOptions,
     http_api: HttpApiOptions,
     websocket: WebSocketOptions,
@@ -204,6 +205,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
         events,
         revocation,
         telemetry,
+        admin,
     } = tables;
     let ping = rpc.ping.enabled.then(|| rpc.ping.method.clone());
     if ping.as_ref().is_some_and(String::is_empty) {
@@ -291,6 +293,8 @@ fn check(written: Written) -> Result<Config, Unusable> {
         None => hub,
     };
     let by_address = super::limits::rules(&http_server, &limits)?;
+    let admin = super::admin::settings(&admin, &http_server)?;
+    let internal = super::admin::internal(&http_server, &mut warnings)?;
     let tls = http_server.tls;
     if !CHECK_INTERVALS.contains(&tls.check_interval) {
         let problem = "must be between 100ms and 24h";
@@ -316,6 +320,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
     Ok(Config {
         tls: tls.map(Arc::new),
         listen: SocketAddr::new(http_server.address, http_server.port),
+        internal,
         http2: http_server.http2,
         by_address: Arc::new(by_address),
         node,
@@ -328,6 +333,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
             trace_payloads: http_api.trace_payloads,
             health: health.enabled,
             metrics: prometheus.enabled,
+            admin,
             origins,
             dev: None,
             telemetry: telemetry.clone(),

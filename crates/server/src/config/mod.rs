@@ -29,6 +29,7 @@
 //! | `[events]` | [`EventsOptions`] | what the application's backend is told of |
 //! | `[revocation]` | [`RevocationOptions`] | tokens that were revoked |
 //! | `[telemetry.otlp]` | [`OtlpOptions`] | traces |
+//! | `[admin]` | [`AdminOptions`] | the admin's page |
 //! | `[health]` | [`HealthOptions`] | `/health` |
 //! | `[prometheus]` | [`PrometheusOptions`] | `/metrics` |
 //! | `[shutdown]` | [`ShutdownOptions`] | how a stop is spread over time |
@@ -37,6 +38,7 @@
 //! Durations are texts such as `"25s"`, `"10m"` or `"1h30m"`.
 
 mod acme;
+mod admin;
 mod api;
 mod client;
 mod dev;
@@ -89,6 +91,7 @@ use crate::tls::Tls;
 
 pub use self::acme::AcmeOptions;
 pub(crate) use self::acme::check as check_acme;
+pub use self::admin::AdminOptions;
 pub use self::dev::DEV_API_KEY;
 pub use self::elsewhere::{ELSEWHERE, Elsewhere, Here};
 pub use self::events::{EventsHttpOptions, EventsOptions};
@@ -114,6 +117,8 @@ pub use self::values::{Change, Values};
 pub struct Config {
     /// Where to listen. Port 0 lets the system choose.
     pub listen: SocketAddr,
+    /// Where the server API, metrics and the admin page are, if they are apart.
+    pub(crate) internal: Option<SocketAddr>,
     /// Whether clients may speak HTTP/2, and how much of it.
     pub http2: Http2Options,
     /// What connections are encrypted with; `None` for nothing.
@@ -253,6 +258,10 @@ pub struct HttpServerOptions {
     /// The field in which they add the address that a request came from. The other one is not looked at, as clients can
     /// write it. Default: `x-forwarded-for`.
     pub forwarded_header: ForwardedHeader,
+    /// Address and port of a listener for what isn't for clients, such as `127.0.0.1:9000`: the server API, `/metrics` and
+    /// `/admin` are there then, and not on the clients' port any more. Without TLS. Needs a restart. Default: empty, for
+    /// none.
+    pub internal_listen: String,
     /// `[http_server.http2]`.
     pub http2: Http2Options,
     /// `[http_server.tls]`.
@@ -267,6 +276,7 @@ impl Default for HttpServerOptions {
             trusted_proxies: Vec::new(),
             proxy_protocol: false,
             forwarded_header: ForwardedHeader::default(),
+            internal_listen: String::new(),
             http2: Http2Options::default(),
             tls: TlsOptions::default(),
         }

@@ -14,7 +14,7 @@ mod gate;
 pub(crate) mod http2;
 mod plain;
 pub(crate) mod poll;
-mod query;
+pub(crate) mod query;
 pub(crate) mod rewind;
 mod streams;
 pub(crate) mod tunnel;

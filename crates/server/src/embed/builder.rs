@@ -158,6 +158,7 @@ impl NodeBuilder {
         Ok(Node {
             handle: running.handle,
             address: running.address,
+            internal_address: running.internal_address,
             stage: running.stage,
             ended: running.ended,
         })
@@ -187,6 +188,7 @@ fn told(
 pub struct Node {
     handle: NodeHandle,
     address: Option<SocketAddr>,
+    internal_address: Option<SocketAddr>,
     stage: watch::Sender<Stage>,
     ended: mpsc::UnboundedReceiver<()>,
 }
@@ -205,6 +207,12 @@ impl Node {
     /// The address that is listened on; `None` without a listener.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// The address of the listener for server API, metrics and admin page; `None` where they have none of their own
+    /// (`http_server.internal_listen`).
+    pub fn internal_address(&self) -> Option<SocketAddr> {
+        self.internal_address
     }
 
     /// Runs until SIGTERM or SIGINT (Ctrl-C), and then shuts down.

@@ -274,6 +274,14 @@ pub const METRICS: &[Metric] = &[
         write: |all, out| out.number(all.hub.dropped),
     },
     Metric {
+        name: "publication_delivery_duration_seconds_histogram",
+        kind: "histogram",
+        labels: &[],
+        help: "How long publications took within the server: from when one had its place in its channel to when it was \
+               written to the connections of a worker, as far as these had room. Of one in 64.",
+        write: |all, out| out.histogram(&[], &all.deliveries),
+    },
+    Metric {
         name: "api_command_duration_seconds_histogram",
         kind: "histogram",
         labels: &["protocol", "method"],
@@ -712,6 +720,8 @@ pub struct Snapshot {
     pub disconnects: BTreeMap<u32, u64>,
     /// Connections that were not taken, by what was full.
     pub turned_away: [(&'static str, u64); 2],
+    /// How long publications took.
+    pub(crate) deliveries: FineHistogram,
     /// Calls of the API.
     pub calls: CallCounters,
     /// Requests and connections that came to nothing.
@@ -877,18 +887,27 @@ impl Http2Counters {
     }
 }
 
+/// How many durations were at most as long as each bound: those of what waits for others.
+pub(crate) type Histogram = Durations<false>;
+
+/// The same with finer bounds: those of what happens within the process.
+pub(crate) type FineHistogram = Durations<true>;
+
 /// How many durations were at most as long as each bound.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Histogram {
+pub(crate) struct Durations<const FINE: bool> {
     /// By bound, not added up; the last is for what is longer than all.
     counts: [u64; BOUNDS.len() + 1],
     sum: Duration,
 }
 
-impl Histogram {
+impl<const FINE: bool> Durations<FINE> {
+    /// In seconds.
+    const BOUNDS: [f64; BOUNDS.len()] = if FINE { FINE_BOUNDS } else { BOUNDS };
+
     pub(crate) fn add(&mut self, duration: Duration) {
         let seconds = duration.as_secs_f64();
-        let place = BOUNDS.partition_point(|bound| *bound < seconds);
+        let place = Self::BOUNDS.partition_point(|bound| *bound < seconds);
         self.counts[place] += 1;
         self.sum += duration;
     }
@@ -898,7 +917,7 @@ impl Histogram {
         self.counts.iter().all(|count| *count == 0)
     }
 
-    fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         for (count, more) in self.counts.iter_mut().zip(&other.counts) {
             *count += more;
         }
@@ -928,9 +947,9 @@ impl Samples<'_> {
         self.line("", values, &[], value);
     }
 
-    fn histogram(&mut self, values: &[&str], histogram: &Histogram) {
+    fn histogram<const FINE: bool>(&mut self, values: &[&str], histogram: &Durations<FINE>) {
         let mut total = 0;
-        let bounds = BOUNDS.iter().map(ToString::to_string);
+        let bounds = Durations::<FINE>::BOUNDS.iter().map(ToString::to_string);
         let bounds = bounds.chain(["+Inf".to_owned()]);
         for (count, bound) in histogram.counts.iter().zip(bounds) {
             total += count;
@@ -994,6 +1013,12 @@ pub(crate) fn respond(method: &Method, snapshot: &Snapshot) -> Response {
 /// Bounds of durations, in seconds.
 const BOUNDS: [f64; 15] = [
     0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// Bounds of durations within the process, in seconds.
+const FINE_BOUNDS: [f64; BOUNDS.len()] = [
+    0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
+    0.1, 0.5, 1.0,
 ];
 
 /// How many kinds of errors are told apart: extensions may have codes of their own.

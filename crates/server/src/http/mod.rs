@@ -3,6 +3,7 @@
 //! | path | what |
 //! |---|---|
 //! | `POST /api/<method>` | the application's backend: publish, presence, history … ([`api`]) |
+//! | `/admin` … | the admin's page, where it is switched on ([`admin`]) |
 //! | `GET /metrics` | what was counted, for Prometheus ([`metrics`]), where it is switched on |
 //! | `GET /health` | 200 and `{}` while the process serves |
 //! | `GET /ready` | the same while new clients are welcome, 503 once the process is on its way out |
@@ -16,6 +17,7 @@
 //! (`http2`). What they need of the rest of the server is the trait [`Node`]. Limits: request heads of 16 KiB and 64 fields within 10 s, bodies as configured within
 //! 30 s, a connection for 5 minutes at the most.
 
+pub mod admin;
 pub mod api;
 mod assets;
 pub(crate) mod body;
@@ -48,6 +50,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tautline_auth::Signer;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use self::admin::AdminSettings;
 use self::api::{Api, ApiKeys, ApiLimits, ErrorMode};
 use self::counters::Dropped;
 use self::line::{End, HttpLine};
@@ -97,6 +100,8 @@ pub struct Settings {
     pub health: bool,
     /// Whether `/metrics` exists.
     pub metrics: bool,
+    /// Who may see the admin page, if there is one.
+    pub admin: Option<AdminSettings>,
     /// Whose pages may connect. Used here to keep other sites' pages from the development server.
     pub origins: OriginPolicy,
     /// Set in development: signs tokens at `/dev/token`, serves the chat page at `/`, and answers
@@ -111,6 +116,19 @@ pub struct Service<N> {
     settings: Arc<Settings>,
     api: Api,
     node: N,
+    side: Side,
+}
+
+/// What a listener is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Side {
+    /// Everything.
+    #[default]
+    Both,
+    /// Clients: what is for operators and the application's backend has a listener of its own.
+    Clients,
+    /// That one.
+    Internal,
 }
 
 impl<N: Node> Service<N> {
@@ -120,7 +138,14 @@ impl<N: Node> Service<N> {
             settings,
             api: Api::default(),
             node,
+            side: Side::Both,
         }
+    }
+
+    /// The same for one of two listeners.
+    #[must_use]
+    pub fn on_side(self, side: Side) -> Self {
+        Self { side, ..self }
     }
 
     async fn respond(
@@ -133,6 +158,7 @@ impl<N: Node> Service<N> {
         let settings = settings.as_ref().unwrap_or(&self.settings);
         let mut response = match refusal(settings, &request) {
             Some(refusal) => refusal.map(ReplyBody::Whole),
+            None if !self.has(request.uri().path()) => self.elsewhere().map(ReplyBody::Whole),
             None if request.uri().path() == api::TRACE_PATH => {
                 let node = &self.node;
                 self.api.trace(request, settings, node, line).await
@@ -166,6 +192,28 @@ impl<N: Node> Service<N> {
         }
     }
 
+    /// Whether a path is on this side.
+    fn has(&self, path: &str) -> bool {
+        let is_internal = path == api::LEGACY_PATH
+            || path.starts_with(api::PREFIX)
+            || path == metrics::PATH
+            || admin::is_path(path);
+        match self.side {
+            Side::Both => true,
+            Side::Clients => !is_internal,
+            Side::Internal => is_internal || matches!(path, "/health" | "/ready"),
+        }
+    }
+
+    fn elsewhere(&self) -> Response {
+        if self.side == Side::Clients {
+            return not_found(false);
+        }
+        let body = "Not Found: here are the HTTP API /api/<method>, /metrics, /admin, /health and /ready; clients \
+                    have another port.\n";
+        respond::text(StatusCode::NOT_FOUND, body)
+    }
+
     async fn route(
         &self,
         settings: &Settings,
@@ -178,6 +226,10 @@ impl<N: Node> Service<N> {
             let name = name.filter(|name| !name.is_empty()).map(ToOwned::to_owned);
             let (name, node) = (name.as_deref(), &self.node);
             return self.api.respond(name, request, settings, node).await;
+        }
+        if let Some(admin) = settings.admin.as_ref().filter(|_| admin::is_path(path)) {
+            let address = self.node.address_of(line, request.headers());
+            return admin::respond(request, address, admin, &self.node).await;
         }
         match (path, &settings.dev) {
             (WEBSOCKET_PATH | UNI_WEBSOCKET_PATH | PLAIN_PATH, dev) => {

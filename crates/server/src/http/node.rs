@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Request;
+use http::{HeaderMap, Request};
 use http_body_util::Full;
 use tautline_hub::{ApiRefresh, ApiSubscribe, PresenceList, Target};
 use tautline_protocol::ErrorCode;
@@ -15,6 +16,7 @@ use tautline_protocol::message::{
 };
 
 use super::Settings;
+use super::admin::{Report, Sessions};
 use super::api::dead;
 use super::counters::HttpCounters;
 use super::line::HttpLine;
@@ -144,6 +146,22 @@ pub trait Node: 'static {
     /// What the node has counted.
     fn snapshot(&self) -> impl Future<Output = Snapshot> {
         std::future::ready(Snapshot::default())
+    }
+
+    /// What an admin is told of it.
+    fn report(&self) -> impl Future<Output = Report> {
+        std::future::ready(Report::default())
+    }
+
+    /// Who is logged in.
+    fn admin_sessions(&self) -> Option<Arc<Sessions>> {
+        None
+    }
+
+    /// Whom a request is from, where that is known.
+    fn address_of(&self, line: &HttpLine, headers: &HeaderMap) -> Option<IpAddr> {
+        let _ = headers;
+        line.from().map(|from| from.ip())
     }
 
     /// Whether new clients are welcome: not any more once the node is on its way out.

@@ -18,6 +18,7 @@ use tokio::task::coop::unconstrained;
 use super::connection_log::ConnectionLog;
 use super::stream::Stream;
 use super::voice::{Framing, Prepared, Speech, Voice};
+use crate::http::admin::QueueReport;
 use crate::io::Io;
 
 /// A connection's socket and what waits to be written to it.
@@ -150,6 +151,21 @@ impl Connections {
             Line::Stream(stream) => Some(stream),
             Line::Socket(_) => None,
         }
+    }
+
+    /// What waits to be written to all of them.
+    pub(crate) fn queues(&self) -> QueueReport {
+        let mut report = QueueReport::default();
+        for (_, line) in self.slots.iter().flatten() {
+            let bytes = match line {
+                Line::Socket(link) => link.borrow().queue.len(),
+                Line::Stream(stream) => stream.borrow().queued(),
+            } as u64;
+            report.waiting += u64::from(bytes > 0);
+            report.bytes += bytes;
+            report.longest = report.longest.max(bytes);
+        }
+        report
     }
 
     fn put(&mut self, id: SessionId, line: Line) {

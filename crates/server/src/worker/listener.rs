@@ -13,6 +13,9 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 /// (`net.core.somaxconn` on Linux).
 const BACKLOG: i32 = 4096;
 
+/// How many free ports are tried where any will do.
+const FREE_PORTS: usize = 16;
+
 /// Listens on `address` once for each of `workers`; with port 0 all get the same free port.
 ///
 /// # Errors
@@ -20,6 +23,18 @@ const BACKLOG: i32 = 4096;
 /// What the system says of the address: in use, not ours, not permitted. An address on which any
 /// other socket listens is in use, another Tautline's too.
 pub(crate) fn listen(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
+    let mut attempts = if address.port() == 0 { FREE_PORTS } else { 1 };
+    loop {
+        attempts -= 1;
+        match listen_once(address, workers) {
+            // A port that was free may be somebody's a moment later.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts > 0 => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+fn listen_once(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
     // Sockets with SO_REUSEPORT share an address with those of *another* process of the same user
     // without a word. So an ordinary one, which would not, claims the address first.
     let claim = socket(address, false)?;

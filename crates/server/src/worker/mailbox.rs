@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tautline_hub::Now;
 use tautline_hub::engine::{Delivery, Mailbox};
@@ -12,6 +13,9 @@ use super::{State, wakes};
 /// Something that another thread wants done on a worker, in a turn of its own.
 pub(crate) type Call = Box<dyn FnOnce(Now, &mut State) + Send>;
 
+/// One in so many publications is timed: reading the clock for each would be felt.
+const TIMED_OF: u32 = 64;
+
 /// What waits for a worker, in the order in which it was pushed.
 #[derive(Default)]
 pub(crate) struct Batch {
@@ -19,6 +23,10 @@ pub(crate) struct Batch {
     pub(crate) deliveries: Vec<Delivery>,
     /// From other workers.
     pub(crate) calls: Vec<Call>,
+    /// How many publications were put here, of which some are timed.
+    count: u32,
+    /// When the first of these came that is timed, if one is.
+    pub(super) timed: Option<Instant>,
     /// The worker has ended, and nothing is kept for it any more.
     closed: bool,
 }
@@ -116,6 +124,12 @@ impl Mailbox for WorkerMailbox {
         let mut waiting = self.lock();
         if waiting.closed {
             return;
+        }
+        if matches!(delivery, Delivery::Publication { .. }) {
+            if waiting.count.is_multiple_of(TIMED_OF) && waiting.timed.is_none() {
+                waiting.timed = Some(Instant::now());
+            }
+            waiting.count = waiting.count.wrapping_add(1);
         }
         waiting.deliveries.push(delivery);
         drop(waiting);

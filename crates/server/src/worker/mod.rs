@@ -39,7 +39,7 @@ use crate::door::poll::keeper::Pads;
 use crate::embed::Request;
 use crate::embed::desk::Files;
 use crate::http::counters::HttpCounters;
-use crate::http::metrics::{CallCounters, Http2Counters};
+use crate::http::metrics::{CallCounters, FineHistogram, Http2Counters};
 
 /// How often a worker that ends looks whether its handlers are done.
 const GLANCE: Duration = Duration::from_millis(20);
@@ -84,6 +84,8 @@ pub(crate) struct State {
     pub(crate) http: HttpCounters,
     /// And of connections in HTTP/2.
     pub(crate) http2: Http2Counters,
+    /// How long publications took from the mailbox to their subscribers' sockets.
+    pub(crate) deliveries: FineHistogram,
     /// Those who follow somebody, by the trace's number on the node.
     pub(crate) traces: HashMap<u64, TraceId>,
     /// What everything goes by, the hub too.
@@ -143,6 +145,7 @@ impl Worker {
             calls: CallCounters::default(),
             http: HttpCounters::default(),
             http2: Http2Counters::default(),
+            deliveries: FineHistogram::default(),
             traces: HashMap::new(),
             live,
             batch: Batch::default(),
@@ -321,9 +324,13 @@ impl Worker {
                 }
                 batch.deliveries.clear();
             }
+            let timed = batch.timed.take();
             state.batch = batch;
             Self::end_over(now, state);
             self.flush(now, state);
+            if let Some(since) = timed {
+                state.deliveries.add(since.elapsed());
+            }
             if !any && !Self::read_on(now, state, &mut budget) {
                 if state.drained.is_empty() {
                     return;

@@ -13,7 +13,7 @@ use tautline_hub::engine::WorkerId;
 use tautline_hub::engine::memory::MemoryEngine;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::spawn_local;
 
 use super::Worker;
@@ -28,14 +28,16 @@ use crate::client_address::canonical;
 use crate::door::arrival::Arrival;
 use crate::door::by_address::AddressLimits;
 use crate::door::http2::Http2Door;
+use crate::door::rewind::Rewind;
 use crate::door::{self, Came};
 use crate::drain::{Stage, reached};
 use crate::embed::NodeHandle;
 use crate::embed::desk::Desk;
 use crate::entropy::OsEntropy;
 use crate::events::Events;
+use crate::http::admin::Sessions;
 use crate::http::counters::Dropped;
-use crate::http::{self, Service};
+use crate::http::{self, Service, Side};
 use crate::io::Io;
 use crate::keys::KeySource;
 use crate::node_api::{NodeIdentity, WorkerNode};
@@ -46,6 +48,9 @@ use crate::trace::TraceDesk;
 
 /// How long accepting pauses when the system has no more descriptors or memory for it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections of the internal listener, on each worker.
+const MAX_INTERNAL: usize = 1024;
 
 /// What all workers of a node have in common.
 pub(crate) struct Shared {
@@ -66,6 +71,8 @@ pub(crate) struct Shared {
     pub(crate) next_visit: AtomicUsize,
     /// Who may come in, as far as it is a matter of how much comes from an address, and of memory.
     pub(crate) by_address: Arc<AddressLimits>,
+    /// Who is logged in to the admin page.
+    pub(crate) admins: Arc<Sessions>,
     /// Those who follow somebody.
     pub(crate) traces: Arc<TraceDesk>,
     /// Tokens that count no more.
@@ -84,6 +91,8 @@ pub(crate) struct Start {
     pub(crate) index: u16,
     /// `None` where the worker has no port of its own.
     pub(crate) listener: Option<TcpListener>,
+    /// For what isn't for clients, where that is apart.
+    pub(crate) internal: Option<TcpListener>,
     pub(crate) visitors: mpsc::UnboundedReceiver<Visit>,
     pub(crate) entropy: OsEntropy,
     pub(crate) shared: Arc<Shared>,
@@ -130,6 +139,7 @@ impl Start {
         let Self {
             index,
             listener,
+            internal,
             mut visitors,
             entropy,
             shared,
@@ -139,6 +149,13 @@ impl Start {
             Ok(listener) => listener,
             Err(error) => {
                 tracing::error!(%error, "the listening socket can't be used");
+                return;
+            }
+        };
+        let internal = match internal.map(tokio::net::TcpListener::from_std).transpose() {
+            Ok(internal) => internal,
+            Err(error) => {
+                tracing::error!(%error, "the internal listening socket can't be used");
                 return;
             }
         };
@@ -178,7 +195,17 @@ impl Start {
                 Rc::clone(&guests),
             )
         };
-        let service = Rc::new(Service::new(settings, node()));
+        let (side, inner) = match &internal {
+            None => (Side::Both, None),
+            Some(_) => {
+                let service = Service::new(Arc::clone(&settings), node());
+                (
+                    Side::Clients,
+                    Some(Rc::new(service.on_side(Side::Internal))),
+                )
+            }
+        };
+        let service = Rc::new(Service::new(settings, node()).on_side(side));
         let http2 = Rc::new(Http2Door {
             worker: Rc::clone(&worker),
             shared: Arc::clone(&shared),
@@ -256,6 +283,7 @@ impl Start {
             never = worker.run() => match never {},
             () = accept => {}
             () = receive => {}
+            () = serve_internal(internal.as_ref(), inner, &shared, &guests) => {}
             () = care(index, &shared) => {}
             () = watch_memory(index, &shared.by_address) => {}
             () = watch_revocations(index, &shared.revocations) => {}
@@ -275,6 +303,35 @@ impl Start {
         }
         mailbox.close();
         drop(its_end);
+    }
+}
+
+/// Accepts those who are no clients. Never ends.
+async fn serve_internal(
+    listener: Option<&tokio::net::TcpListener>,
+    service: Option<Rc<Service<WorkerNode>>>,
+    shared: &Arc<Shared>,
+    guests: &Rc<Guests>,
+) {
+    let (Some(listener), Some(service)) = (listener, service) else {
+        return std::future::pending().await;
+    };
+    let room = Arc::new(Semaphore::new(MAX_INTERNAL));
+    loop {
+        let Some((io, peer)) = accept(listener).await else {
+            continue;
+        };
+        // Whoever is one too many is closed.
+        let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
+            continue;
+        };
+        let (service, guest) = (Rc::clone(&service), guests.enter());
+        let ending = ending(shared.stage.clone());
+        spawn_local(async move {
+            let stream = Rewind::new(Vec::new(), Io::Plain(io));
+            http::serve_connection(stream, Some(peer), service, ending).await;
+            drop((guest, place));
+        });
     }
 }
 

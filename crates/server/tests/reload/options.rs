@@ -124,6 +124,15 @@ fn literal(table: &str, option: &str, which: Which, pem: &Pem) -> Option<Option<
         ("telemetry.otlp", "service_name") => text("other"),
         ("http_server", "address") => text("127.0.0.2"),
         (_, "trusted_proxies" | "exempt") => Some(Some("[\"10.0.0.0/8\"]".into())),
+        ("http_server", "internal_listen") => text("127.0.0.1:9000"),
+        ("admin", "password") => only(Which::One, "\"twelve bytes at least\"".into()),
+        ("admin", "password_hash") => {
+            let (salt, hash) = ("0f".repeat(16), "a0".repeat(32));
+            only(
+                Which::Other,
+                format!("\"pbkdf2-sha256:600000:{salt}:{hash}\""),
+            )
+        }
         ("client", "ping_interval") => text("26s"),
         ("client", "write_delay") => text("200ms"),
         ("events", "kinds") => Some(Some("[\"connected\"]".into())),
