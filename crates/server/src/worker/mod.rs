@@ -64,6 +64,8 @@ pub(crate) struct Worker {
     rearm: Notify,
     /// The last turn ended although there was more.
     is_cut: Cell<bool>,
+    /// The next turn goes on with what others have left.
+    goes_on: Cell<bool>,
     /// When what is queued is written, where it waits.
     flush_at: Cell<Option<Duration>>,
 }
@@ -158,6 +160,7 @@ impl Worker {
             deadline: Cell::new(None),
             rearm: Notify::new(),
             is_cut: Cell::new(false),
+            goes_on: Cell::new(false),
             flush_at: Cell::default(),
         })
     }
@@ -248,7 +251,10 @@ impl Worker {
                 }
             };
             tokio::select! {
-                () = self.mailbox.pushed() => self.turn(|_, _| ()),
+                () = self.mailbox.pushed() => {
+                    self.goes_on.set(true);
+                    self.turn(|_, _| ());
+                }
                 () = self.rearm.notified() => {}
                 () = deadline => self.turn(|now, state| {
                     state.hub.on_deadline(now, &mut state.connections);
@@ -310,7 +316,10 @@ impl Worker {
 
     /// Takes what is in the mailbox, and writes what came of that and of the work before it.
     fn settle(&self, now: Now, state: &mut State) {
-        let mut budget = LOOKED_THROUGH_PER_TURN;
+        // What was left is for the turns in between: many connections that are read one after the other would
+        // have as many turns' worth of it before anybody else has his.
+        let goes_on = self.goes_on.take() || state.drained.is_empty();
+        let mut budget = if goes_on { LOOKED_THROUGH_PER_TURN } else { 0 };
         for _ in 0..BATCHES_PER_TURN {
             let mut batch = std::mem::take(&mut state.batch);
             let any = self.mailbox.drain(&mut batch);
