@@ -41,7 +41,7 @@ use crate::http::line::HttpLine;
 use crate::http::metrics::{CallCounters, Snapshot};
 use crate::http::node::{History, Node, NodeInfo, Presence, Publish};
 use crate::http::process::ProcessNumbers;
-use crate::http::respond::{self, ReplyBody};
+use crate::http::respond::{self, Reply};
 use crate::io::Io;
 use crate::reload::{self, ReloadError, Reloaded};
 use crate::revocations::{self, Revoke, Revoked};
@@ -498,7 +498,7 @@ impl Node for WorkerNode {
         &self,
         request: Request<RequestBody>,
         line: &Rc<HttpLine>,
-    ) -> Result<Response<ReplyBody>, Request<RequestBody>> {
+    ) -> Result<Reply, Request<RequestBody>> {
         let address = self.client_address(line, request.headers());
         let live = self.worker.live();
         let entry = door::entry::Entry {
@@ -643,11 +643,20 @@ pub(crate) async fn info(shared: &Shared) -> NodeInfo {
 fn kept<B>(request: &Request<B>, line: &HttpLine, address: Option<IpAddr>) -> Arc<embed::Request> {
     Arc::new(embed::Request {
         uri: request.uri().to_string(),
-        headers: request.headers().clone(),
+        headers: unshared(request.headers()),
         remote: line.from(),
         address,
         ..embed::Request::default()
     })
+}
+
+/// A copy that shares no memory with the buffer which the request was read into.
+fn unshared(headers: &HeaderMap) -> HeaderMap {
+    let copy = |(name, value): (&HeaderName, &HeaderValue)| {
+        let value = HeaderValue::from_bytes(value.as_bytes()).ok()?;
+        Some((name.clone(), value))
+    };
+    headers.iter().filter_map(copy).collect()
 }
 
 /// The fields of a header, for who has no other view of it.

@@ -3,13 +3,17 @@
 #[path = "support/node.rs"]
 mod node;
 
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tautline::http::api::{ApiKeys, ApiLimits};
 use tautline::http::{HEAD_TIMEOUT, Service, Settings, serve_connection};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf,
+};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::Instant;
@@ -24,9 +28,46 @@ struct Connection {
     start: Instant,
 }
 
+/// A stream that is not good at writing from several places at once, as not all are. The library puts all it has to write
+/// into one buffer then.
+struct OneSlice(DuplexStream);
+
+impl AsyncRead for OneSlice {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for OneSlice {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
 /// Runs `test` on a connection. Time stands still while there is work to do, and jumps to the next
 /// timer when there is none.
 fn on_a_connection<F: Future<Output = ()>>(test: impl FnOnce(Connection) -> F) {
+    on_a_connection_of(4096, test);
+}
+
+/// The same where so many bytes may be on their way.
+fn on_a_connection_of<F: Future<Output = ()>>(room: usize, test: impl FnOnce(Connection) -> F) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
@@ -43,13 +84,14 @@ fn on_a_connection<F: Future<Output = ()>>(test: impl FnOnce(Connection) -> F) {
             ..Settings::default()
         };
         let service = Rc::new(Service::new(Arc::new(settings), FakeNode::default()));
-        let (client, stream) = tokio::io::duplex(4096);
+        let (client, stream) = tokio::io::duplex(room);
         let (shutdown, stopping) = oneshot::channel();
         let stopping = async {
             if stopping.await.is_err() {
                 std::future::pending::<()>().await;
             }
         };
+        let stream = OneSlice(stream);
         let server = tokio::task::spawn_local(serve_connection(stream, None, service, stopping));
         test(Connection {
             client,
@@ -206,5 +248,83 @@ fn a_request_that_hangs_does_not_hold_up_a_shutdown() {
         assert!(nothing.is_empty());
         let elapsed = connection.start.elapsed();
         assert!(elapsed < Duration::from_secs(12), "{elapsed:?}");
+    });
+}
+
+/// Where the library could not write all of an answer yet, the next must not overtake the rest of it.
+#[test]
+fn an_answer_that_goes_on_does_not_overtake() {
+    for next in ["goes-on", "waits"] {
+        on_a_connection_of(64, |mut connection| async move {
+            let health = "GET /health HTTP/1.1\r\nHost: h\r\n\r\n";
+            let goes_on = health.replace("health", next);
+            // As both come together, and there is hardly room for an answer, the second begins before the first was
+            // written.
+            connection.send(&format!("{health}{goes_on}")).await;
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let mut came = String::new();
+            while !came.ends_with("said\r\n") && !came.ends_with("waited") {
+                let mut bytes = [0; 16];
+                let count = connection.client.read(&mut bytes).await.unwrap();
+                assert!(count > 0, "cut off after {came}");
+                came.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+            }
+            let (first, second) = came.split_once("\r\n\r\n{}").expect("a whole answer");
+            assert!(first.starts_with("HTTP/1.1 200 OK\r\n"), "{came}");
+            assert!(second.starts_with("HTTP/1.1 200 OK\r\n"), "{came}");
+        });
+    }
+}
+
+#[test]
+fn who_goes_away_while_there_is_an_answer_to_wait_for_is_gone() {
+    on_a_connection(|mut connection| async move {
+        connection
+            .send("GET /goes-on HTTP/1.1\r\nHost: h\r\n\r\n")
+            .await;
+        let mut came = Vec::new();
+        while !came.ends_with(b"4\r\nsaid\r\n") {
+            assert!(connection.client.read_buf(&mut came).await.unwrap() > 0);
+        }
+        drop(connection.client);
+        connection.server.await.expect("it ends without a panic");
+        assert!(connection.start.elapsed() < Duration::from_secs(1));
+    });
+}
+
+#[test]
+fn what_hangs_outside_of_the_library_does_not_hold_up_a_shutdown_either() {
+    on_a_connection(|mut connection| async move {
+        connection
+            .send("GET /goes-on HTTP/1.1\r\nHost: h\r\n\r\n")
+            .await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        connection
+            .shutdown
+            .send(())
+            .expect("the server waits for it");
+        let mut came = Vec::new();
+        let _ = connection.client.read_to_end(&mut came).await;
+        let elapsed = connection.start.elapsed();
+        assert!(elapsed < Duration::from_secs(12), "{elapsed:?}");
+    });
+}
+
+#[test]
+fn what_is_waited_for_is_answered_before_a_shutdown() {
+    on_a_connection(|mut connection| async move {
+        connection
+            .send("GET /waits HTTP/1.1\r\nHost: h\r\n\r\n")
+            .await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        connection
+            .shutdown
+            .send(())
+            .expect("the server waits for it");
+        let mut answer = String::new();
+        connection.client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("waited"), "{answer}");
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+        assert!(answer.contains("\r\ncontent-length: 6\r\n"), "{answer}");
     });
 }

@@ -31,7 +31,7 @@ use crate::embed;
 use crate::http::RequestBody;
 use crate::http::line::{HttpLine, StreamGuard};
 use crate::http::origin::OriginPolicy;
-use crate::http::respond::{self, ReplyBody};
+use crate::http::respond::{self, Reply, ReplyBody};
 use crate::worker::Worker;
 use crate::worker::guests::Guests;
 use crate::worker::stream::Stream;
@@ -172,7 +172,7 @@ impl Door {
 pub(crate) async fn enter(
     entry: Entry<'_>,
     request: Request<RequestBody>,
-) -> Result<Response, Request<RequestBody>> {
+) -> Result<Reply, Request<RequestBody>> {
     let path = request.uri().path();
     let tunnel = entry.tunnels.find(path);
     let tunnel = tunnel.map(|(tunnel, rest)| (Arc::clone(tunnel), rest.to_owned()));
@@ -183,39 +183,39 @@ pub(crate) async fn enter(
     if let Some(address) = entry.address
         && let Err(refused) = entry.by_address.request(entry.by_address.now(), address)
     {
-        return Ok(refused.response().map(ReplyBody::Whole));
+        return Ok(refused.response().into());
     }
     let admitted = match gate::admit(&entry.doors.origins, request.headers()) {
         Ok(admitted) => admitted,
-        Err(refusal) => return Ok((*refusal).map(ReplyBody::Whole)),
+        Err(refusal) => return Ok((*refusal).into()),
     };
     let answered = match (door, tunnel) {
         (_, Some((tunnel, rest))) => tunnel::door::respond(&entry, &tunnel, &rest, request).await,
         (Some(door), None) => through(door, &entry, request).await,
         (None, None) => return Err(request),
     };
-    let mut response = answered.unwrap_or_else(|refusal| (*refusal).map(ReplyBody::Whole));
-    admitted.mark(response.headers_mut());
-    Ok(response)
+    let reply = answered.unwrap_or_else(|refusal| (*refusal).into());
+    Ok(reply.then(|response| admitted.mark(response.headers_mut())))
 }
 
 async fn through(
     door: Door,
     entry: &Entry<'_>,
     request: Request<RequestBody>,
-) -> Result<Response, Refused> {
-    match door {
+) -> Result<Reply, Refused> {
+    let response = match door {
+        Door::Poll => return poll::respond(entry, request).await,
+        Door::History => return plain::history(entry, request).await,
         Door::HttpStream => streams::http_stream(entry, request).await,
         Door::Sse => streams::sse(entry, request).await,
-        Door::Poll => poll::respond(entry, request).await,
         Door::UniHttpStream => streams::uni_http_stream(entry, request).await,
         Door::UniSse => streams::uni_sse(entry, request).await,
         Door::Emulation => emulation::respond(entry, request).await,
         Door::Events => plain::events(entry, request).await,
         Door::Lines => plain::lines(entry, request).await,
-        Door::History => plain::history(entry, request).await,
         Door::Publish => plain::publish(entry, request).await,
-    }
+    };
+    response.map(Reply::Now)
 }
 
 impl Entry<'_> {

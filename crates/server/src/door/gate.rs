@@ -34,7 +34,9 @@ pub(crate) fn admit(origins: &OriginPolicy, headers: &HeaderMap) -> Result<Admit
     if let Err(refusal) = origins.check(headers) {
         return Err(respond::text(OriginRefusal::STATUS, refusal.to_string()).into());
     }
-    let origin = headers.get(header::ORIGIN).cloned();
+    // A copy, as the value is a part of the buffer that the request was read into: that is not to wait with the answer.
+    let origin = headers.get(header::ORIGIN).map(HeaderValue::as_bytes);
+    let origin = origin.and_then(|origin| HeaderValue::from_bytes(origin).ok());
     // An image, a form's GET, a link: sent with no Origin, but not in silence. No more is known of
     // the page than that it is another site's, so no list can have it.
     let is_foreign = headers

@@ -2,8 +2,11 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 
+use tautline_websocket::conn::scratch;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Yields `read` again, then what `inner` has. Writing goes straight to `inner`.
@@ -12,6 +15,8 @@ pub(crate) struct Rewind<S> {
     /// How much of `read` was yielded again.
     yielded: usize,
     inner: S,
+    /// Where it is told whether all that was to be written last was.
+    is_written: Option<Arc<AtomicBool>>,
 }
 
 impl<S> Rewind<S> {
@@ -20,12 +25,56 @@ impl<S> Rewind<S> {
             read,
             yielded: 0,
             inner,
+            is_written: None,
         }
+    }
+
+    /// The same, and where it tells whether the last write took all that was to be written.
+    pub(crate) fn watched(mut self) -> (Self, Arc<AtomicBool>) {
+        let is_written = Arc::new(AtomicBool::new(true));
+        self.is_written = Some(Arc::clone(&is_written));
+        (self, is_written)
+    }
+
+    /// Has `bytes` yielded once more, before all else.
+    pub(crate) fn unread(&mut self, bytes: &[u8]) {
+        self.read.splice(..self.yielded, bytes.iter().copied());
+        self.yielded = 0;
+    }
+
+    fn note(&self, wanted: usize, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Some(is_written) = &self.is_written {
+            let is_all = matches!(written, Poll::Ready(Ok(count)) if count == wanted);
+            is_written.store(is_all, Ordering::Relaxed);
+        }
+        written
     }
 
     /// The stream, and what of the first bytes was not yielded again.
     pub(crate) fn into_parts(mut self) -> (Vec<u8>, S) {
         (self.read.split_off(self.yielded), self.inner)
+    }
+}
+
+impl<S: AsyncRead + Unpin> Rewind<S> {
+    /// Reads on, for what is read to be yielded later, until so many bytes wait for that: pending then, and nobody is
+    /// woken. Ready with 0 at the end.
+    pub(crate) fn poll_ahead(
+        &mut self,
+        cx: &mut Context<'_>,
+        max: usize,
+    ) -> Poll<io::Result<usize>> {
+        let room = max.saturating_sub(self.read.len() - self.yielded);
+        if room == 0 {
+            return Poll::Pending;
+        }
+        scratch::with(|buffer| {
+            let room = room.min(buffer.len());
+            let mut buffer = ReadBuf::new(&mut buffer[..room]);
+            ready!(Pin::new(&mut self.inner).poll_read(cx, &mut buffer))?;
+            self.read.extend_from_slice(buffer.filled());
+            Poll::Ready(Ok(buffer.filled().len()))
+        })
     }
 }
 
@@ -56,7 +105,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Rewind<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.note(buf.len(), written)
     }
 
     fn poll_write_vectored(
@@ -64,7 +114,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Rewind<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.note(bufs.iter().map(|buf| buf.len()).sum(), written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,7 +1,9 @@
 //! A request's body, and reading it within limits of size and time.
 
+use std::cell::Cell;
 use std::error::Error;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,7 +24,11 @@ pub struct RequestBody(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    Http1(Incoming),
+    Http1 {
+        body: Incoming,
+        /// Set when all of it was read.
+        is_read: Option<Rc<Cell<bool>>>,
+    },
     Http2 {
         body: Http2Body,
         /// What the head says; that it is true, the library sees to.
@@ -39,9 +45,18 @@ impl RequestBody {
     }
 }
 
+impl RequestBody {
+    /// A body in HTTP/1 that tells when all of it was read.
+    pub(super) fn watched(body: Incoming, is_read: Rc<Cell<bool>>) -> Self {
+        let is_read = Some(is_read);
+        Self(Kind::Http1 { body, is_read })
+    }
+}
+
 impl From<Incoming> for RequestBody {
     fn from(body: Incoming) -> Self {
-        Self(Kind::Http1(body))
+        let is_read = None;
+        Self(Kind::Http1 { body, is_read })
     }
 }
 
@@ -54,7 +69,13 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match &mut self.get_mut().0 {
-            Kind::Http1(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Kind::Http1 { body, is_read } => {
+                let polled = Pin::new(body).poll_frame(cx);
+                if let (Poll::Ready(None), Some(is_read)) = (&polled, is_read) {
+                    is_read.set(true);
+                }
+                polled.map_err(Into::into)
+            }
             Kind::Http2 { body, .. } => body
                 .poll_data(cx)
                 .map(|data| data.map(|data| data.map(Frame::data).map_err(Into::into))),
@@ -63,14 +84,14 @@ impl Body for RequestBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Kind::Http1(body) => body.is_end_stream(),
+            Kind::Http1 { body, .. } => body.is_end_stream(),
             Kind::Http2 { body, .. } => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Kind::Http1(body) => body.size_hint(),
+            Kind::Http1 { body, .. } => body.size_hint(),
             Kind::Http2 { length, .. } => length.map_or_else(SizeHint::new, SizeHint::with_exact),
         }
     }

@@ -4,10 +4,10 @@
 //! `Cookie`; and what an answer says of the connection is left out.
 
 use std::cell::Cell;
-use std::future::{Future as _, poll_fn};
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::SystemTime;
@@ -15,12 +15,14 @@ use std::time::SystemTime;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use hyper::body::Body as _;
-use tautline_websocket::conn::http2::{Http2Body, Http2Reply, Http2Request, Http2Responder};
+use tautline_websocket::conn::http2::{
+    Http2Body, Http2Error, Http2Reply, Http2Request, Http2Responder,
+};
 
 use super::body::RequestBody;
 use super::line::{End, HttpLine};
 use super::node::Node;
-use super::respond::{self, ReplyBody, Response, SessionOver};
+use super::respond::{self, Reply, ReplyBody, Response, SessionOver};
 use super::{CLOSING_TIME, MAX_CONNECTION_AGE, Service};
 
 /// Bytes of answers that a connection's client hasn't taken yet.
@@ -109,7 +111,7 @@ pub(crate) async fn answer<N: Node>(
 }
 
 async fn respond<N: Node>(
-    service: &Service<N>,
+    service: &Rc<Service<N>>,
     request: Http2Request,
     backlog: &Rc<Backlog>,
     line: &Rc<HttpLine>,
@@ -126,14 +128,15 @@ async fn respond<N: Node>(
         }
         Ok(_) if backlog.is_full() => too_much().map(ReplyBody::Whole),
         Ok(request) => {
-            let mut answer = pin!(service.respond(request, line));
-            let answer = poll_fn(|cx| {
-                if let Poll::Ready(gone) = responder.poll_gone(cx) {
-                    return Poll::Ready(Err(gone));
+            // In a box, of which nothing is left when there is only to wait.
+            let mut reply = Box::pin(service.respond(request, line));
+            match unless_gone(&mut responder, reply.as_mut()).await? {
+                Reply::Now(response) => response,
+                Reply::Later(mut answering) => {
+                    drop(reply);
+                    unless_gone(&mut responder, answering.as_mut()).await?
                 }
-                answer.as_mut().poll(cx).map(Ok)
-            });
-            answer.await?
+            }
         }
     };
     let mut held = None;
@@ -187,6 +190,20 @@ fn like_http1(request: Request<Http2Body>) -> Result<Request<RequestBody>, Box<R
     }
     let body = RequestBody::http2(body, &parts.headers);
     Ok(Request::from_parts(parts, body))
+}
+
+/// Waits for something for as long as the client wants an answer.
+async fn unless_gone<F: Future + ?Sized>(
+    responder: &mut Http2Responder,
+    mut work: Pin<&mut F>,
+) -> Result<F::Output, Http2Error> {
+    poll_fn(|cx| {
+        if let Poll::Ready(gone) = responder.poll_gone(cx) {
+            return Poll::Ready(Err(gone));
+        }
+        work.as_mut().poll(cx).map(Ok)
+    })
+    .await
 }
 
 /// Makes one field of cookies that came in several (RFC 9113, section 8.2.3).

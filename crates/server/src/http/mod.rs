@@ -27,39 +27,34 @@ mod dev_token;
 pub mod host;
 pub(crate) mod http2;
 pub mod line;
+mod long;
 pub mod metrics;
 pub mod node;
 pub mod origin;
 pub mod process;
 pub mod respond;
+mod serve;
 
-use std::convert::Infallible;
-use std::future::Future;
-use std::net::SocketAddr;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Request, StatusCode, Version};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tautline_auth::Signer;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::admin::AdminSettings;
 use self::api::{Api, ApiKeys, ApiLimits, ErrorMode};
 use self::counters::Dropped;
-use self::line::{End, HttpLine};
+use self::line::HttpLine;
 use self::node::Node;
 use self::origin::OriginPolicy;
-use self::respond::{ReplyBody, Response};
+use self::respond::{Reply, Response};
 use crate::telemetry::Telemetry;
 
 pub use self::body::RequestBody;
+pub use self::serve::serve_connection;
+pub(crate) use self::serve::serve_rewound;
 
 /// Where clients open their WebSocket.
 pub const WEBSOCKET_PATH: &str = "/connection/websocket";
@@ -148,33 +143,30 @@ impl<N: Node> Service<N> {
         Self { side, ..self }
     }
 
-    async fn respond(
-        &self,
-        request: Request<RequestBody>,
-        line: &Rc<HttpLine>,
-    ) -> http::Response<ReplyBody> {
+    async fn respond(self: &Rc<Self>, request: Request<RequestBody>, line: &Rc<HttpLine>) -> Reply {
         // One request goes by the same from its beginning to its end.
         let settings = self.node.settings();
         let settings = settings.as_ref().unwrap_or(&self.settings);
-        let mut response = match refusal(settings, &request) {
-            Some(refusal) => refusal.map(ReplyBody::Whole),
-            None if !self.has(request.uri().path()) => self.elsewhere().map(ReplyBody::Whole),
+        let reply = match refusal(settings, &request) {
+            Some(refusal) => refusal.into(),
+            None if !self.has(request.uri().path()) => self.elsewhere().into(),
             None if request.uri().path() == api::TRACE_PATH => {
                 let node = &self.node;
-                self.api.trace(request, settings, node, line).await
+                Reply::Now(self.api.trace(request, settings, node, line).await)
             }
             None => match self.node.enter(request, line).await {
-                Ok(response) => response,
-                Err(request) => self
-                    .route(settings, request, line)
-                    .await
-                    .map(ReplyBody::Whole),
+                Ok(reply) => reply,
+                Err(request) => self.route(settings, request, line).await.into(),
             },
         };
-        respond::harden(response.headers_mut());
-        let status = response.status();
-        self.node.count_http(|counters| counters.answered(status));
-        response
+        let service = Rc::clone(self);
+        reply.then(move |response| {
+            respond::harden(response.headers_mut());
+            let status = response.status();
+            service
+                .node
+                .count_http(|counters| counters.answered(status));
+        })
     }
 
     /// Counts what the HTTP library has ended a connection for.
@@ -282,66 +274,6 @@ fn refusal(settings: &Settings, request: &Request<RequestBody>) -> Option<Respon
         ));
     }
     None
-}
-
-/// Serves the requests of one connection, whose first bytes may have been read already: `stream`
-/// then yields them again. `from` is whom it comes from. Ends when the peer is done, when a limit is reached, or soon after
-/// `shutdown` completes: the request that is being answered is answered still.
-///
-/// # Cancel safety
-///
-/// Dropping the future drops the connection.
-pub async fn serve_connection<S, N>(
-    stream: S,
-    from: Option<SocketAddr>,
-    service: Rc<Service<N>>,
-    shutdown: impl Future<Output = ()>,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    N: Node,
-{
-    let line = Rc::new(HttpLine::new(from));
-    let its_line = Rc::clone(&line);
-    let counting = Rc::clone(&service);
-    let answer = service_fn(move |request: Request<Incoming>| {
-        let (service, line) = (Rc::clone(&service), Rc::clone(&its_line));
-        let request = request.map(RequestBody::from);
-        async move { Ok::<_, Infallible>(service.respond(request, &line).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD_LEN)
-        .serve_connection(TokioIo::new(stream), answer)
-        .with_upgrades();
-    let mut connection = pin!(connection);
-
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        end = either(shutdown, line.ended(MAX_CONNECTION_AGE)) => {
-            if end == End::Now {
-                return;
-            }
-            connection.as_mut().graceful_shutdown();
-            match tokio::time::timeout(CLOSING_TIME, connection).await {
-                Ok(result) => result,
-                Err(_elapsed) => return,
-            }
-        }
-    };
-    if let Err(error) = result {
-        counting.count_end(&error);
-        // A peer that went away in the middle of something: its own business.
-        tracing::debug!(%error, "HTTP connection ended early");
-    }
-}
-
-async fn either(shutdown: impl Future<Output = ()>, ended: impl Future<Output = End>) -> End {
-    tokio::select! {
-        () = shutdown => End::Soon,
-        end = ended => end,
-    }
 }
 
 /// RFC 9112 §3.2: an HTTP/1.1 request has one `Host`, no more, no less.

@@ -21,7 +21,7 @@ use super::api::dead;
 use super::counters::HttpCounters;
 use super::line::HttpLine;
 use super::metrics::{CallCounters, Snapshot};
-use super::respond::ReplyBody;
+use super::respond::Reply;
 use crate::http::RequestBody;
 
 use crate::events::{DeadPage, Which};
@@ -212,7 +212,7 @@ pub trait Node: 'static {
         &self,
         request: Request<RequestBody>,
         line: &Rc<HttpLine>,
-    ) -> impl Future<Output = Result<http::Response<ReplyBody>, Request<RequestBody>>> {
+    ) -> impl Future<Output = Result<Reply, Request<RequestBody>>> {
         let _ = line;
         std::future::ready(Err(request))
     }

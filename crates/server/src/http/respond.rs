@@ -17,6 +17,44 @@ pub(crate) type Response = http::Response<Full<Bytes>>;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SessionOver;
 
+/// What a request is answered with.
+pub enum Reply {
+    /// This, now.
+    Now(http::Response<ReplyBody>),
+    /// Something that has to be waited for. What waits holds nothing of the request, and little else: there may be many
+    /// who do.
+    Later(Answering),
+}
+
+/// An answer that is waited for. Dropped, it is given up.
+pub type Answering = Pin<Box<dyn Future<Output = http::Response<ReplyBody>>>>;
+
+impl Reply {
+    /// The same with the response changed, when it is there.
+    pub(crate) fn then(
+        self,
+        change: impl FnOnce(&mut http::Response<ReplyBody>) + 'static,
+    ) -> Self {
+        match self {
+            Self::Now(mut response) => {
+                change(&mut response);
+                Self::Now(response)
+            }
+            Self::Later(answering) => Self::Later(Box::pin(async move {
+                let mut response = answering.await;
+                change(&mut response);
+                response
+            })),
+        }
+    }
+}
+
+impl From<Response> for Reply {
+    fn from(response: Response) -> Self {
+        Self::Now(response.map(ReplyBody::Whole))
+    }
+}
+
 /// The body of whatever the server answers with.
 pub enum ReplyBody {
     /// All of it.

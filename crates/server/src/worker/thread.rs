@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -29,7 +30,7 @@ use crate::door::arrival::Arrival;
 use crate::door::by_address::AddressLimits;
 use crate::door::http2::Http2Door;
 use crate::door::rewind::Rewind;
-use crate::door::{self, Came};
+use crate::door::{self, Came, Opened};
 use crate::drain::{Stage, reached};
 use crate::embed::NodeHandle;
 use crate::embed::desk::Desk;
@@ -98,6 +99,13 @@ pub(crate) struct Start {
     pub(crate) shared: Arc<Shared>,
     /// Dropped when the worker has ended.
     pub(crate) ending: Ending,
+}
+
+/// What a connection that was let in is.
+enum Admitted {
+    WebSocket(Opened),
+    /// Something else, to be served by this.
+    Other(Pin<Box<dyn Future<Output = ()>>>),
 }
 
 /// Tells that a worker has ended, however it did.
@@ -240,8 +248,8 @@ impl Start {
                 let (worker, guest) = (Rc::clone(&worker), guests.enter());
                 let (service, shared) = (Rc::clone(&service), Arc::clone(&shared));
                 let http2 = Rc::clone(&http2);
-                // In boxes, so that the task of a WebSocket has no room reserved for what comes before
-                // it, and that has none for HTTP.
+                // In boxes, so that the task of a WebSocket has no room reserved for what comes before it or for HTTP,
+                // and that of HTTP has none for what comes before it.
                 let admitting = Rc::clone(&worker);
                 let admission = Box::pin(async move {
                     let (io, from, mut place) = arrival.announced(&shared).await?;
@@ -256,24 +264,32 @@ impl Start {
                         },
                     };
                     let by_address = &shared.by_address;
-                    match door::admit(&admitting, by_address, io, from, &mut place).await? {
-                        Came::WebSocket(opened) => return Some(opened),
-                        Came::Http1(stream) => {
+                    let came = door::admit(&admitting, by_address, io, from, &mut place);
+                    let work: Pin<Box<dyn Future<Output = ()>>> = match came.await? {
+                        Came::WebSocket(opened) => return Some(Admitted::WebSocket(opened)),
+                        Came::Http1(stream) => Box::pin(async move {
                             let ending = ending(shared.stage.clone());
-                            let served =
-                                http::serve_connection(stream, Some(from), service, ending);
-                            Box::pin(served).await;
-                        }
-                        Came::Tunnel(joined) => {
-                            Box::pin(joined.serve(shared.stage.clone())).await;
-                        }
-                        Came::Http2(stream) => Box::pin(http2.serve(stream, from)).await,
-                    }
-                    None
+                            http::serve_rewound(stream, Some(from), service, ending).await;
+                            drop(place);
+                        }),
+                        Came::Tunnel(joined) => Box::pin(async move {
+                            joined.serve(shared.stage.clone()).await;
+                            drop(place);
+                        }),
+                        Came::Http2(stream) => Box::pin(async move {
+                            http2.serve(stream, from).await;
+                            drop(place);
+                        }),
+                    };
+                    Some(Admitted::Other(work))
                 });
                 spawn_local(async move {
-                    if let Some(opened) = admission.await {
-                        door::websocket::serve(&worker, opened).await;
+                    match admission.await {
+                        Some(Admitted::WebSocket(opened)) => {
+                            door::websocket::serve(&worker, opened).await;
+                        }
+                        Some(Admitted::Other(work)) => work.await,
+                        None => {}
                     }
                     drop(guest);
                 });
@@ -329,7 +345,7 @@ async fn serve_internal(
         let ending = ending(shared.stage.clone());
         spawn_local(async move {
             let stream = Rewind::new(Vec::new(), Io::Plain(io));
-            http::serve_connection(stream, Some(peer), service, ending).await;
+            http::serve_rewound(stream, Some(peer), service, ending).await;
             drop((guest, place));
         });
     }

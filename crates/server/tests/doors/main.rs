@@ -4,6 +4,7 @@
 #![cfg(unix)]
 
 mod abuse;
+mod connection;
 mod curl;
 mod docs;
 mod emulation;

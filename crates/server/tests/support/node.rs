@@ -5,9 +5,17 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::{Body, Frame};
 use tautline::glob::Glob;
+use tautline::http::RequestBody;
+use tautline::http::line::HttpLine;
 use tautline::http::node::{History, Node, NodeInfo, Presence, Publish};
+use tautline::http::respond::{Reply, ReplyBody};
 use tautline_hub::{ApiRefresh, ApiSubscribe, PresenceList, Target};
 use tautline_protocol::ErrorCode;
 use tautline_protocol::message::{
@@ -27,6 +35,24 @@ pub(crate) struct FakeNode {
     pub(crate) done: Rc<RefCell<Vec<String>>>,
 }
 
+/// Says one thing, and then nothing.
+struct GoesOn(bool);
+
+impl Body for GoesOn {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
+        if std::mem::replace(&mut self.0, true) {
+            return Poll::Pending;
+        }
+        Poll::Ready(Some(Ok(Frame::data("said".into()))))
+    }
+}
+
 impl FakeNode {
     fn note(&self, what: std::fmt::Arguments<'_>) {
         self.done.borrow_mut().push(what.to_string());
@@ -42,6 +68,22 @@ fn known(channel: &str) -> Result<(), Error> {
 }
 
 impl Node for FakeNode {
+    /// At `/goes-on` there is an answer that goes on, and at `/waits` one that is waited for, a second.
+    async fn enter(
+        &self,
+        request: Request<RequestBody>,
+        _line: &Rc<HttpLine>,
+    ) -> Result<Reply, Request<RequestBody>> {
+        match request.uri().path() {
+            "/goes-on" => Ok(Reply::Now(Response::new(ReplyBody::stream(GoesOn(false))))),
+            "/waits" => Ok(Reply::Later(Box::pin(async {
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                Response::new(ReplyBody::Whole("waited".into()))
+            }))),
+            _ => Err(request),
+        }
+    }
+
     async fn publish(&self, request: Publish) -> Result<Option<StreamPosition>, Error> {
         // Some answers come later, so that broadcasts have something to wait for.
         if request.channel.starts_with("slow") {

@@ -48,58 +48,27 @@ const KEEP_BRIEFLY: &str = "max-age=1";
 pub(crate) async fn history(
     entry: &Entry<'_>,
     request: Request<RequestBody>,
-) -> Result<Response, Refused> {
+) -> Result<respond::Reply, Refused> {
     if request.method() != Method::GET {
         return Err(gate::other_method(request.method(), "GET, OPTIONS"));
     }
-    let poll = Reading::parse(entry, &request).map_err(|error| bad_request(&error))?;
-    let page = poll.read(entry).await?;
-    let public = poll.token.is_none();
-    let mut body = json!({
-        "publications": page.publications,
-        "next": page.next.to_string(),
-        "more": page.is_whole,
-    })
-    .to_string();
-    body.push('\n');
-    let tag = entity_tag(&body);
-    let is_known = poll.wait.is_none()
-        && request
-            .headers()
-            .get_all(header::IF_NONE_MATCH)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .any(|value| value == "*" || value.split(',').any(|other| is_tag(other, &tag)));
-    let mut response = if is_known {
-        let mut response = Response::new(ReplyBody::Whole(Full::default()));
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        response
-    } else {
-        respond::json(StatusCode::OK, body).map(ReplyBody::Whole)
-    };
-    let caching = match (
-        poll.wait.is_some(),
-        public,
-        page.is_whole && poll.since.is_some(),
-    ) {
-        // What was waited for was meant for one.
-        (true, _, _) => "no-store".to_owned(),
-        (false, true, true) => format!("public, {KEEP}"),
-        (false, true, false) => format!("public, {KEEP_BRIEFLY}"),
-        (false, false, true) => format!("private, {KEEP}"),
-        (false, false, false) => "private, no-cache".to_owned(),
-    };
-    let headers = response.headers_mut();
-    for (name, value) in [
-        (header::CACHE_CONTROL, caching),
-        (header::ETAG, tag),
-        (header::VARY, "authorization, cookie".to_owned()),
-    ] {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            headers.append(name, value);
-        }
+    let reading = Reading::parse(entry, &request).map_err(|error| bad_request(&error))?;
+    let seat = reading.open(entry)?;
+    if reading.wait.is_none() {
+        let page = reading.read(&seat).await?;
+        let known = request.headers().get_all(header::IF_NONE_MATCH);
+        let known = known.iter().filter_map(|value| value.to_str().ok());
+        return Ok(respond::Reply::Now(reading.answer(&page, known)));
     }
-    Ok(response)
+    // The connection isn't too old while somebody waits.
+    let guard = entry.line.begin_stream();
+    Ok(respond::Reply::Later(Box::pin(async move {
+        let _guard = guard;
+        match reading.read(&seat).await {
+            Ok(page) => reading.answer(&page, std::iter::empty()),
+            Err(refusal) => (*refusal).map(ReplyBody::Whole),
+        }
+    })))
 }
 
 /// What is asked for.
@@ -142,19 +111,23 @@ impl Reading {
         })
     }
 
-    async fn read(&self, entry: &Entry<'_>) -> Result<Page, Refused> {
+    /// Begins the session that reads.
+    fn open(&self, entry: &Entry<'_>) -> Result<Seat, Refused> {
         let stream = Stream::new(Encoding::Json, Framing::Apart);
         let transport = Transport::one_way("history", Encoding::Json);
         let connect = connect_command(self.token.as_deref());
-        let seat = entry.open(transport, stream, Commands::None, Frame::Json(&connect))?;
-        answer(&next(&seat).await?, 1).map_err(|refusal| refusal.to_response())?;
+        entry.open(transport, stream, Commands::None, Frame::Json(&connect))
+    }
+
+    async fn read(&self, seat: &Seat) -> Result<Page, Refused> {
+        answer(&next(seat).await?, 1).map_err(|refusal| refusal.to_response())?;
         let deadline = self.wait.map(|wait| Instant::now() + wait);
         let mut is_subscribed = false;
         loop {
-            let page = match self.page(&seat).await? {
+            let page = match self.page(seat).await? {
                 // Who may read only as a subscriber becomes one.
                 Err(refusal) if refusal.code == DENIED && !is_subscribed => {
-                    self.subscribe(&seat).await?;
+                    self.subscribe(seat).await?;
                     is_subscribed = true;
                     continue;
                 }
@@ -166,16 +139,58 @@ impl Reading {
             };
             if !is_subscribed {
                 // What is published from now on is noticed; what was before that, the next read finds.
-                self.subscribe(&seat).await?;
+                self.subscribe(seat).await?;
                 is_subscribed = true;
                 continue;
             }
-            let published = tokio::time::timeout_at(deadline, wait_for_publication(&seat)).await;
+            let published = tokio::time::timeout_at(deadline, wait_for_publication(seat)).await;
             match published {
                 Ok(result) => result?,
                 Err(_elapsed) => return Ok(page),
             }
         }
+    }
+
+    /// The page, or that the client has it: `known` is what it says of those it has.
+    fn answer<'k>(&self, page: &Page, mut known: impl Iterator<Item = &'k str>) -> Response {
+        let public = self.token.is_none();
+        let mut body = json!({
+            "publications": page.publications,
+            "next": page.next.to_string(),
+            "more": page.is_whole,
+        })
+        .to_string();
+        body.push('\n');
+        let tag = entity_tag(&body);
+        let is_known =
+            known.any(|value| value == "*" || value.split(',').any(|other| is_tag(other, &tag)));
+        let mut response = if is_known {
+            let mut response = Response::new(ReplyBody::Whole(Full::default()));
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            response
+        } else {
+            respond::json(StatusCode::OK, body).map(ReplyBody::Whole)
+        };
+        let is_lasting = page.is_whole && self.since.is_some();
+        let caching = match (self.wait.is_some(), public, is_lasting) {
+            // What was waited for was meant for one.
+            (true, _, _) => "no-store".to_owned(),
+            (false, true, true) => format!("public, {KEEP}"),
+            (false, true, false) => format!("public, {KEEP_BRIEFLY}"),
+            (false, false, true) => format!("private, {KEEP}"),
+            (false, false, false) => "private, no-cache".to_owned(),
+        };
+        let headers = response.headers_mut();
+        for (name, value) in [
+            (header::CACHE_CONTROL, caching),
+            (header::ETAG, tag),
+            (header::VARY, "authorization, cookie".to_owned()),
+        ] {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.append(name, value);
+            }
+        }
+        response
     }
 
     async fn subscribe(&self, seat: &Seat) -> Result<(), Refused> {

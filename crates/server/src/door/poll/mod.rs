@@ -27,6 +27,7 @@ use super::entry::{Commands, Entry, Refused, Response, bad_request, frame};
 use super::gate;
 use super::streams::encoding;
 use crate::http::RequestBody;
+use crate::http::respond::{Reply, ReplyBody};
 use crate::worker::State;
 use crate::worker::stream::Stream;
 use crate::worker::voice::Framing;
@@ -35,7 +36,7 @@ use crate::worker::voice::Framing;
 pub(crate) async fn respond(
     entry: &Entry<'_>,
     request: Request<RequestBody>,
-) -> Result<Response, Refused> {
+) -> Result<Reply, Refused> {
     if request.method() != Method::POST {
         return Err(gate::other_method(request.method(), "POST, OPTIONS"));
     }
@@ -49,7 +50,7 @@ pub(crate) async fn respond(
     // Before anything is done with it.
     frame(encoding, &data)?;
     match ask {
-        Ask::Open { .. } => open(entry, encoding, &data).await,
+        Ask::Open { .. } => open(entry, encoding, &data),
         Ask::Poll {
             session,
             number,
@@ -61,21 +62,19 @@ pub(crate) async fn respond(
         }
         Ask::Send { session, number } => {
             let place = requests::find(entry, kind, &session)?;
-            send(entry, place, encoding, number, data).await
+            let sent = send(entry, place, encoding, number, data).await;
+            sent.map(Reply::Now)
         }
         Ask::Close { session, .. } => {
             let place = requests::find(entry, kind, &session)?;
-            requests::close(entry, kind, place, None).await
+            let closed = requests::close(entry, kind, place, None).await;
+            closed.map(Reply::Now)
         }
     }
 }
 
 /// Begins a session. Its keeper is there before anybody can ask for it.
-async fn open(
-    entry: &Entry<'_>,
-    encoding: Encoding,
-    commands: &Bytes,
-) -> Result<Response, Refused> {
+fn open(entry: &Entry<'_>, encoding: Encoding, commands: &Bytes) -> Result<Reply, Refused> {
     let framing = match encoding {
         Encoding::Json => Framing::Lines,
         _ => Framing::Lengths,
@@ -100,13 +99,20 @@ async fn open(
         "idle": patience.as_secs(),
         "stream": true,
     });
-    let answer = if commands.is_empty() {
-        Answer::default()
-    } else {
-        requests::wait(entry, kind, place, 0, head::HOLD).await?
-    };
-    head["next"] = answer.next.into();
-    Ok(requests::messages(kind, head, &answer))
+    if commands.is_empty() {
+        let response = requests::messages(kind, head, &Answer::default());
+        return Ok(Reply::Now(response));
+    }
+    let answered = requests::wait(entry, kind, place, 0, head::HOLD)?;
+    Ok(Reply::Later(Box::pin(async move {
+        match answered.await {
+            Ok(answer) => {
+                head["next"] = answer.next.into();
+                requests::messages(kind, head, &answer)
+            }
+            Err(refusal) => (*refusal).map(ReplyBody::Whole),
+        }
+    })))
 }
 
 /// Has the session execute a frame of commands, unless it has already.

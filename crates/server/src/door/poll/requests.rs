@@ -24,7 +24,7 @@ use super::keeper::{Answer, Asker, Outcome, Pad, Pads, Parting, Parts, Unanswere
 use crate::http::RequestBody;
 use crate::http::body;
 use crate::http::line::StreamGuard;
-use crate::http::respond::{self, ReplyBody, SessionOver};
+use crate::http::respond::{self, Reply, ReplyBody, SessionOver};
 use crate::worker::State;
 
 /// What a session is for.
@@ -102,30 +102,39 @@ pub(crate) async fn poll(
     number: u64,
     hold: Duration,
     goes_on: bool,
-) -> Result<Response, Refused> {
+) -> Result<Reply, Refused> {
     if goes_on {
-        return listen(entry, kind, place, number, hold).await;
+        let listening = listen(entry, kind, place, number, hold).await;
+        return listening.map(Reply::Now);
     }
-    let answer = wait(entry, kind, place, number, hold).await?;
-    Ok(messages(kind, json!({"next": answer.next}), &answer))
+    let answered = wait(entry, kind, place, number, hold)?;
+    Ok(Reply::Later(Box::pin(async move {
+        match answered.await {
+            Ok(answer) => messages(kind, json!({"next": answer.next}), &answer),
+            Err(refusal) => (*refusal).map(ReplyBody::Whole),
+        }
+    })))
 }
 
-/// Waits for what comes behind `number`, for as long as `hold`.
-pub(super) async fn wait(
+/// What comes behind `number`, waited for as long as `hold`.
+pub(super) fn wait(
     entry: &Entry<'_>,
     kind: Kind,
     place: Place,
     number: u64,
     hold: Duration,
-) -> Result<Answer, Refused> {
+) -> Result<impl Future<Output = Result<Answer, Refused>> + use<>, Refused> {
     // The connection isn't too old while somebody waits.
-    let _guard = entry.line.begin_stream();
+    let guard = entry.line.begin_stream();
     let (answer, answered) = oneshot::channel();
     ask(entry, kind, place, number, hold, Asker::Once(answer))?;
-    match answered.await {
-        Ok(answer) => answer.map_err(|why| unanswered(number, why)),
-        Err(_) => Err(unknown()),
-    }
+    Ok(async move {
+        let _guard = guard;
+        match answered.await {
+            Ok(answer) => answer.map_err(|why| unanswered(number, why)),
+            Err(_) => Err(unknown()),
+        }
+    })
 }
 
 /// Answers at once, with parts as they come, for as long as `hold`.

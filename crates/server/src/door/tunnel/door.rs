@@ -28,7 +28,7 @@ use crate::door::poll::keeper::{self, Answer};
 use crate::door::poll::requests::{self, Kind};
 use crate::door::rewind::Rewind;
 use crate::http::RequestBody;
-use crate::http::respond::{self, ReplyBody};
+use crate::http::respond::{self, Reply, ReplyBody};
 use crate::io::Io;
 use crate::node_api::{fields, refused, set_headers};
 use crate::worker::stream::Stream;
@@ -40,9 +40,12 @@ pub(crate) async fn respond(
     tunnel: &Arc<Tunnel>,
     rest: &str,
     request: HttpRequest<RequestBody>,
-) -> Result<Response, Refused> {
+) -> Result<Reply, Refused> {
     match *request.method() {
-        Method::GET => open_websocket(entry, tunnel, rest, request).await,
+        Method::GET => {
+            let opened = open_websocket(entry, tunnel, rest, request).await;
+            opened.map(Reply::Now)
+        }
         Method::POST => poll(entry, tunnel, rest, request).await,
         _ => Err(gate::other_method(request.method(), "GET, POST, OPTIONS")),
     }
@@ -71,10 +74,10 @@ async fn poll(
     tunnel: &Arc<Tunnel>,
     rest: &str,
     request: HttpRequest<RequestBody>,
-) -> Result<Response, Refused> {
+) -> Result<Reply, Refused> {
     let (parts, body) = request.into_parts();
     let (asks, data) = requests::read(entry, body).await?;
-    match asks {
+    let response = match asks {
         Ask::Open { .. } if !data.is_empty() => {
             let problem = "a tunnel's session is opened with no data behind the line: send it once the session is there";
             Err(bad_request(problem))
@@ -90,7 +93,7 @@ async fn poll(
             goes_on,
         } => {
             let place = requests::find(entry, Kind::Tunnel, &session)?;
-            requests::poll(entry, Kind::Tunnel, place, number, hold, goes_on).await
+            return requests::poll(entry, Kind::Tunnel, place, number, hold, goes_on).await;
         }
         Ask::Send { session, number } => {
             let place = requests::find(entry, Kind::Tunnel, &session)?;
@@ -105,7 +108,8 @@ async fn poll(
             let close = code.map(|code| (code, reason));
             requests::close(entry, Kind::Tunnel, place, close).await
         }
-    }
+    };
+    response.map(Reply::Now)
 }
 
 /// Begins a session: the server behind has opened its WebSocket before the client hears of it.
