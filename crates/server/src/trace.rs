@@ -66,24 +66,44 @@ impl TraceDesk {
             let (serial, payloads) = (body.serial, request.payloads);
             let (follow, tell) = (request.follow.clone(), tell.clone());
             mailbox.call(Box::new(move |_, state: &mut State| {
-                let left_out = Cell::new(0_u64);
+                let teller = Teller::new(tell, worker);
                 let id = state.hub.trace(follow, move |event| {
-                    let mut line = describe(event, payloads);
-                    line.insert("worker".to_owned(), json!(worker));
-                    if left_out.get() > 0 {
-                        line.insert("left_out".to_owned(), json!(left_out.get()));
-                    }
-                    let line = format!("{}\n", Value::Object(line));
-                    // Who can't keep up is told how much there was, and keeps nobody waiting.
-                    match tell.try_send(Bytes::from(line)) {
-                        Ok(()) => left_out.set(0),
-                        Err(_) => left_out.set(left_out.get() + 1),
-                    }
+                    teller.tell(describe(event, payloads));
                 });
                 state.traces.insert(serial, id);
             }));
         }
         Some(body)
+    }
+}
+
+/// One worker's end of a trace.
+struct Teller {
+    lines: mpsc::Sender<Bytes>,
+    worker: usize,
+    left_out: Cell<u64>,
+}
+
+impl Teller {
+    fn new(lines: mpsc::Sender<Bytes>, worker: usize) -> Self {
+        Self {
+            lines,
+            worker,
+            left_out: Cell::new(0),
+        }
+    }
+
+    /// Who can't keep up is told how much there was, and keeps nobody waiting.
+    fn tell(&self, mut line: Map<String, Value>) {
+        line.insert("worker".to_owned(), json!(self.worker));
+        if self.left_out.get() > 0 {
+            line.insert("left_out".to_owned(), json!(self.left_out.get()));
+        }
+        let line = format!("{}\n", Value::Object(line));
+        match self.lines.try_send(Bytes::from(line)) {
+            Ok(()) => self.left_out.set(0),
+            Err(_) => self.left_out.set(self.left_out.get() + 1),
+        }
     }
 }
 
@@ -365,3 +385,122 @@ pub(crate) const MAX_TRACES: usize = 16;
 
 /// How many lines may wait for a reader.
 const MAX_WAITING: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tautline_protocol::message::{
+        ConnectResult, PublishRequest, RefreshRequest, RpcRequest, RpcResult, SendRequest,
+        SubRefreshRequest,
+    };
+
+    use super::*;
+
+    const DATA: &[u8] = br#"{"a":"payload-text"}"#;
+
+    /// Commands with whatever may be secret in them.
+    fn commands() -> Vec<Request<'static>> {
+        let subscribe = SubscribeRequest {
+            channel: "chat:1".into(),
+            token: "secret-token".into(),
+            data: Some(DATA),
+            ..SubscribeRequest::default()
+        };
+        vec![
+            Request::Connect(ConnectRequest {
+                token: "secret-token".into(),
+                data: Some(DATA),
+                subs: BTreeMap::from([("chat:1".into(), subscribe.clone())]),
+                headers: BTreeMap::from([("X-Key".into(), "secret-header".into())]),
+                ..ConnectRequest::default()
+            }),
+            Request::Subscribe(subscribe),
+            Request::Publish(PublishRequest {
+                channel: "chat:1".into(),
+                data: Some(DATA),
+                ..PublishRequest::default()
+            }),
+            Request::Rpc(RpcRequest {
+                method: "m".into(),
+                data: Some(DATA),
+            }),
+            Request::Send(SendRequest { data: Some(DATA) }),
+            Request::Refresh(RefreshRequest {
+                token: "secret-token".into(),
+            }),
+            Request::SubRefresh(SubRefreshRequest {
+                channel: "chat:1".into(),
+                token: "secret-token".into(),
+                ..SubRefreshRequest::default()
+            }),
+        ]
+    }
+
+    #[test]
+    fn what_may_be_secret_is_never_shown_and_payloads_where_they_may_be() {
+        for request in commands() {
+            for payloads in [false, true] {
+                let text = command(7, Some(&request), payloads).to_string();
+                assert!(!text.contains("secret-"), "{text}");
+                let has_data = !matches!(request, Request::Refresh(_) | Request::SubRefresh(_));
+                assert_eq!(
+                    text.contains("payload-text"),
+                    payloads && has_data,
+                    "{text}"
+                );
+                assert_eq!(
+                    text.contains("\"bytes\":20"),
+                    !payloads && has_data,
+                    "{text}"
+                );
+                assert!(text.contains("\"id\":7"), "{text}");
+            }
+        }
+        let connect = ConnectResult {
+            session: Some("secret-session".into()),
+            data: Some(DATA.into()),
+            ..ConnectResult::default()
+        };
+        let publication = Publication {
+            data: DATA.into(),
+            ..Publication::default()
+        };
+        for payloads in [false, true] {
+            let rpc = RpcResult {
+                data: Some(DATA.into()),
+            };
+            for told in [
+                response(&Response::Connect(connect.clone()), payloads),
+                response(&Response::Rpc(rpc), payloads),
+                push(&Push::Message(DATA.into()), payloads),
+                self::publication(&publication, payloads),
+            ] {
+                let text = told.to_string();
+                assert!(!text.contains("secret-"), "{text}");
+                assert_eq!(text.contains("payload-text"), payloads, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_cannot_keep_up_is_told_how_much_there_was() {
+        let (lines, mut told) = mpsc::channel(2);
+        let teller = Teller::new(lines, 3);
+        let line = |number: u32| Map::from_iter([("n".to_owned(), json!(number))]);
+        for number in 0..7 {
+            teller.tell(line(number));
+        }
+        let mut next = || {
+            let line = told.try_recv().expect("there is one");
+            assert!(line.ends_with(b"\n"));
+            serde_json::from_slice::<Value>(&line).expect("JSON")
+        };
+        assert_eq!(next(), json!({"n": 0, "worker": 3}));
+        assert_eq!(next(), json!({"n": 1, "worker": 3}));
+        teller.tell(line(7));
+        teller.tell(line(8));
+        assert_eq!(next(), json!({"n": 7, "worker": 3, "left_out": 5}));
+        assert_eq!(next(), json!({"n": 8, "worker": 3}));
+    }
+}
