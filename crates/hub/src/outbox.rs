@@ -81,6 +81,18 @@ pub trait Outbox {
         None
     }
 
+    /// Whether a token that the client of a session has sent may be looked at. It is refused for a while with error 111, temporary,
+    /// where too many from there let nobody in. `user` is who it is, where that is known.
+    fn may_authenticate(&mut self, id: SessionId, user: Option<&str>) -> bool {
+        let _ = (id, user);
+        true
+    }
+
+    /// A token that the client of a session has sent lets nobody in, and never has: it isn't one that has merely expired.
+    fn note_failed_authentication(&mut self, id: SessionId, user: Option<&str>) {
+        let _ = (id, user);
+    }
+
     /// Ends a session's connection, after what is queued was written when `flush` is set, at once
     /// otherwise. The session is gone from the hub when this is called.
     fn close(&mut self, to: SessionId, disconnect: &Disconnect, flush: bool);

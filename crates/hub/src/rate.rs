@@ -187,6 +187,15 @@ impl Bucket {
         Ok(())
     }
 
+    /// Whether there is a token at `now`, which stays where it is.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`take`](Self::take).
+    pub fn peek(&self, now: Duration, rate: &Rate) -> Result<(), Duration> {
+        rate.next(self.full_at, nanos(now)).map(drop)
+    }
+
     /// Whether no token is missing at `now`: it is as good as a new one.
     pub fn is_full(&self, now: Duration) -> bool {
         self.full_at <= nanos(now)

@@ -141,13 +141,6 @@ impl WorkerNode {
         });
     }
 
-    /// Whom a request is from, where that is known.
-    fn client_address(&self, line: &HttpLine, headers: &HeaderMap) -> Option<IpAddr> {
-        let rules = self.shared.by_address.rules();
-        let from = line.from()?.ip();
-        Some(rules.trust.client(from, fields(headers)))
-    }
-
     fn enter_session(&self, address: Option<IpAddr>) -> Result<Option<Place>, Refused> {
         let limits = &self.shared.by_address;
         address.map_or(Ok(None), |address| limits.session(limits.now(), address))
@@ -462,10 +455,6 @@ impl Node for WorkerNode {
         Some(Arc::clone(&self.shared.admins))
     }
 
-    fn address_of(&self, line: &HttpLine, headers: &HeaderMap) -> Option<IpAddr> {
-        self.client_address(line, headers)
-    }
-
     fn is_ready(&self) -> bool {
         *self.shared.stage.borrow() == Stage::Serving
     }
@@ -480,6 +469,25 @@ impl Node for WorkerNode {
 
     fn settings(&self) -> Option<Arc<Settings>> {
         Some(Arc::clone(&self.worker.live().config.http))
+    }
+
+    fn address_of(&self, line: &HttpLine, headers: &HeaderMap) -> Option<IpAddr> {
+        let rules = self.shared.by_address.rules();
+        let from = line.from()?.ip();
+        Some(rules.trust.client(from, fields(headers)))
+    }
+
+    fn refuse_key(&self, address: Option<IpAddr>) -> Option<respond::Response> {
+        let limits = &self.shared.by_address;
+        let attempt = limits.key_attempt(limits.now(), address?);
+        attempt.err().map(Refused::response)
+    }
+
+    fn note_key(&self, address: Option<IpAddr>, is_right: bool) {
+        if let Some(address) = address {
+            let limits = &self.shared.by_address;
+            limits.key_tried(limits.now(), address, is_right);
+        }
     }
 
     fn count_call(&self, count: impl FnOnce(&mut CallCounters)) {
@@ -499,7 +507,7 @@ impl Node for WorkerNode {
         request: Request<RequestBody>,
         line: &Rc<HttpLine>,
     ) -> Result<Reply, Request<RequestBody>> {
-        let address = self.client_address(line, request.headers());
+        let address = self.address_of(line, request.headers());
         let live = self.worker.live();
         let entry = door::entry::Entry {
             by_address: &self.shared.by_address,
@@ -538,7 +546,7 @@ impl Node for WorkerNode {
             Some(Err(refusal)) => return Some(refused(&refusal)),
             Some(Ok(accepted)) => accepted,
         };
-        let address = self.client_address(line, request.headers());
+        let address = self.address_of(line, request.headers());
         let place = match self.enter_session(address) {
             Ok(place) => place,
             Err(refused) => return Some(refused.response()),

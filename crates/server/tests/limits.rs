@@ -2,12 +2,19 @@
 
 #![cfg(unix)]
 
+#[path = "node/client.rs"]
+#[allow(dead_code, reason = "each test binary uses another part")]
+mod client;
 #[path = "support/process.rs"]
 mod process;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
+use serde_json::{Value, json};
+use tautline_auth::{Signer, TokenClaims};
+
+use self::client::{Client, Frame};
 use self::process::{Server, wait_until};
 
 const BASE: &str = "[client]\nallow_anonymous_connect_without_token = true\n[prometheus]\nenabled = true\n\
@@ -168,4 +175,247 @@ fn without_memory_nobody_new_is_let_in() {
         answer.contains("tautline_node_memory_ceiling_bytes"),
         "{answer}"
     );
+}
+
+const SECRET: &str = "a secret that is long enough for HS256";
+
+/// With tokens, and behind a proxy: who asks says where it is from. Two failures an hour are allowed.
+fn serve_failures(name: &str, more: &str) -> Server {
+    let limits = format!(
+        "[client.token]\nhmac_secret_key = \"{SECRET}\"\n[limits]\nexempt_loopback = false\n\
+         [limits.address]\nfailed_authentications = \"2/h\"\n{more}"
+    );
+    serve(name, "trusted_proxies = [\"127.0.0.0/8\"]", &limits)
+}
+
+fn token(secret: &str, user: &str, channel: Option<&str>, expires_at: u64) -> String {
+    let signer = Signer::hs256(&secret.into()).expect("a secret");
+    let claims = TokenClaims {
+        user,
+        channel,
+        expires_at: Some(expires_at),
+        ..TokenClaims::default()
+    };
+    signer.sign(&claims).expect("a token")
+}
+
+const LATE: u64 = 4_000_000_000;
+
+fn good(user: &str) -> String {
+    token(SECRET, user, None, LATE)
+}
+
+fn forged(user: &str) -> String {
+    token("another secret", user, None, LATE)
+}
+
+/// What the server says to a client from an address that connects with a token.
+fn connect_from(server: &Server, address: &str, token: &str) -> (Client, Frame) {
+    let mut stream = server.connect();
+    let request = format!(
+        "GET /connection/websocket HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: {address}\r\n\
+         Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).expect("a request");
+    let mut client = Client::over(stream);
+    assert!(client.read_head().starts_with("HTTP/1.1 101 "));
+    client.send(&json!({"id": 1, "connect": {"token": token}}).to_string());
+    let frame = client.frame();
+    (client, frame)
+}
+
+/// The code of the error or the end that a connect comes to; 0 for none.
+fn connect_code(server: &Server, address: &str, token: &str) -> u64 {
+    match connect_from(server, address, token).1 {
+        Frame::Close(code, _) => u64::from(code),
+        Frame::Text(text) => {
+            let reply: Value = serde_json::from_str(&text).expect("JSON");
+            let error = &reply["error"];
+            // SDKs come back by themselves.
+            assert!(error["code"] != 111 || error["temporary"] == true, "{text}");
+            error["code"].as_u64().unwrap_or(0)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn who_forges_tokens_is_not_listened_to_for_a_while() {
+    let server = serve_failures("limits-tokens", "");
+    let code = |address: &str, token: &str| connect_code(&server, address, token);
+    // One that has expired is no attempt.
+    for _ in 0..5 {
+        assert_eq!(code("198.51.100.1", &token(SECRET, "ann", None, 1)), 109);
+    }
+    assert_eq!(code("198.51.100.1", &forged("ann")), 3500);
+    assert_eq!(code("198.51.100.1", "garbage"), 3500);
+    // From now on nothing from there is looked at, and so nothing is told of it.
+    for token in [forged("ann"), "garbage".into(), good("ann")] {
+        assert_eq!(code("198.51.100.1", &token), 111);
+    }
+    // By whatever door.
+    let mut stream = server.connect();
+    let body = json!({"id": 1, "connect": {"token": good("ann")}}).to_string();
+    let request = format!(
+        "POST /connection/http_stream HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 198.51.100.1\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).expect("a request");
+    let mut answer = Vec::new();
+    while !String::from_utf8_lossy(&answer).contains("\"error\":{\"code\":111") {
+        let mut bytes = [0; 512];
+        let count = stream.read(&mut bytes).expect("an answer");
+        assert!(count > 0, "{}", String::from_utf8_lossy(&answer));
+        answer.extend_from_slice(&bytes[..count]);
+    }
+    // Others have nothing to do with it.
+    assert_eq!(code("198.51.100.2", &good("ann")), 0);
+    let page = exchange(&server, get("/metrics", "").as_bytes());
+    let counted = "tautline_limits_refused_total{limit=\"authentication\",mode=\"enforced\"} 4";
+    assert!(page.contains(counted), "{page}");
+}
+
+#[test]
+fn a_user_who_forges_tokens_is_not_listened_to_wherever_it_is() {
+    let server = serve_failures("limits-user-tokens", "");
+    let here = |address: &str, user: &str| {
+        let (client, frame) = connect_from(&server, address, &good(user));
+        assert!(
+            matches!(frame, Frame::Text(ref text) if text.contains("\"connect\":")),
+            "{frame:?}"
+        );
+        client
+    };
+    let subscribe = |client: &mut Client| {
+        let forged = token("another secret", "ann", Some("$a"), LATE);
+        let request = json!({"channel": "$a", "token": forged});
+        client.send(&json!({"id": 2, "subscribe": request}).to_string());
+        let reply: Value = serde_json::from_str(&client.text()).expect("JSON");
+        reply["error"]["code"].as_u64()
+    };
+    let mut first = here("198.51.100.1", "ann");
+    let mut second = here("198.51.100.2", "ann");
+    let mut other = here("198.51.100.3", "bob");
+    assert_eq!(subscribe(&mut first), Some(103));
+    assert_eq!(subscribe(&mut second), Some(103));
+    assert_eq!(subscribe(&mut first), Some(111));
+    assert_eq!(subscribe(&mut second), Some(111));
+    assert_eq!(subscribe(&mut other), Some(103));
+    // Whoever claims to be that user is not: nobody can shut out another.
+    assert_eq!(connect_code(&server, "198.51.100.4", &good("ann")), 0);
+}
+
+fn api_call(server: &Server, address: &str, key: &str) -> String {
+    let head = format!(
+        "POST /api/info HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: {address}\r\nX-API-Key: {key}\r\n\
+         Content-Length: 2\r\nConnection: close\r\n\r\n{{}}"
+    );
+    exchange(server, head.as_bytes())
+}
+
+#[test]
+fn who_guesses_api_keys_is_not_listened_to_for_a_while() {
+    let server = serve_failures("limits-keys", "");
+    let call = |address: &str, key: &str| {
+        let answer = api_call(&server, address, key);
+        status(&answer).to_owned()
+    };
+    assert_eq!(call("198.51.100.1", "a"), "401");
+    assert_eq!(call("198.51.100.1", "b"), "401");
+    let answer = api_call(&server, "198.51.100.1", "dev");
+    assert_eq!(status(&answer), "429", "the right one tells nothing either");
+    assert!(answer.contains("\r\nretry-after: 1800\r\n"), "{answer}");
+    assert!(
+        answer.contains("limits.address.failed_authentications"),
+        "{answer}"
+    );
+    // The backend isn't shut out by a part of it that has an old key.
+    assert_eq!(call("198.51.100.2", "dev"), "200");
+    for _ in 0..4 {
+        assert_eq!(call("198.51.100.2", "old"), "401");
+    }
+    assert_eq!(call("198.51.100.2", "dev"), "200");
+    // Who has no key at all guesses nothing.
+    for _ in 0..4 {
+        let head = "POST /api/info HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 198.51.100.3\r\n\
+                    Content-Length: 2\r\nConnection: close\r\n\r\n{}";
+        assert_eq!(status(&exchange(&server, head.as_bytes())), "401");
+    }
+    assert_eq!(call("198.51.100.3", "dev"), "200");
+}
+
+#[test]
+fn failed_authentications_may_be_counted_only_and_a_reload_changes_that() {
+    let mut server = serve_failures("limits-failures-dry", "dry_run = true\n");
+    for _ in 0..4 {
+        assert_eq!(connect_code(&server, "198.51.100.1", &forged("ann")), 3500);
+    }
+    assert_eq!(connect_code(&server, "198.51.100.1", &good("ann")), 0);
+    let page = exchange(&server, get("/metrics", "").as_bytes());
+    let counted = "tautline_limits_refused_total{limit=\"authentication\",mode=\"dry_run\"} 3";
+    assert!(page.contains(counted), "{page}");
+    let text = std::fs::read_to_string(server.config_path()).expect("its configuration");
+    server.write_config(&text.replace("dry_run = true", "dry_run = false"));
+    server.hang_up();
+    assert_eq!(connect_code(&server, "198.51.100.1", &good("ann")), 111);
+}
+
+/// Who called what, from where, and what came of it: each in a field of its own.
+#[test]
+fn calls_of_the_api_are_in_the_audit_log() {
+    let more = "[log]\nformat = \"json\"\n";
+    let entry = |server: &mut Server, method: &str| {
+        let mark = format!("\"method\":\"{method}\"");
+        let line = server.read_until(&mark).pop().expect("a line");
+        let entry: Value = serde_json::from_str(&line).expect(&line);
+        assert_eq!(entry["target"], "tautline::audit", "{line}");
+        entry
+    };
+    let call = |server: &Server, method: &str, body: &str| {
+        let head = format!(
+            "POST /api/{method} HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 198.51.100.7\r\nX-API-Key: dev\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        assert_eq!(status(&exchange(server, head.as_bytes())), "200");
+    };
+    let mut server = serve_failures("audit", more);
+    call(&server, "publish", r#"{"channel":"a","data":1}"#);
+    call(
+        &server,
+        "unsubscribe",
+        r#"{"user":"42","channel":"nope:a"}"#,
+    );
+    // What was published is not logged, so this is the first.
+    let found = entry(&mut server, "unsubscribe");
+    let fields = |found: &Value| {
+        let fields = found.get("fields").unwrap_or(found);
+        ["key", "address", "user", "channel", "code", "token"].map(|name| fields[name].clone())
+    };
+    let expected = [
+        json!("http_api.key"),
+        json!("198.51.100.7"),
+        json!("42"),
+        json!("nope:a"),
+        json!(102),
+        Value::Null,
+    ];
+    assert_eq!(fields(&found), expected);
+    call(&server, "revoke_token", r#"{"uid":"9f2c"}"#);
+    let found = entry(&mut server, "revoke_token");
+    assert_eq!(fields(&found)[4..], [json!(0), json!("9f2c")]);
+    api_call(&server, "198.51.100.8", "wrong");
+    let found = entry(&mut server, "info");
+    assert_eq!(fields(&found)[..2], [Value::Null, json!("198.51.100.8")]);
+    assert_eq!(found["level"], "WARN");
+
+    let text = std::fs::read_to_string(server.config_path()).expect("its configuration");
+    let all = text.replace("[http_api]\n", "[http_api]\naudit_log = \"all\"\n");
+    server.write_config(&all);
+    server.signal("-HUP");
+    server.wait_for_output("the configuration was reloaded");
+    call(&server, "publish", r#"{"channel":"a","data":1}"#);
+    assert_eq!(fields(&entry(&mut server, "publish"))[3], "a");
 }

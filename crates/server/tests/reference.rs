@@ -240,6 +240,7 @@ fn type_name(kind: &str) -> Option<&'static str> {
         "SlowConsumerOption" => "`auto`, `park`, `disconnect`, `drop_oldest` or `latest`",
         "ErrorMode" => "`body` or `transport`",
         "Share" => "share",
+        "AuditLog" => "`none`, `changes` or `all`",
         "LogFormat" => "`text` or `json`",
         "LogLevel" => "`none`, `error`, `warn`, `info`, `debug` or `trace`",
         "Option<Vec<String>>" | "Vec<String>" => "list of texts",

@@ -41,6 +41,18 @@ pub(super) fn engine_failed(error: EngineError) -> Error {
     ErrorCode::Internal.into()
 }
 
+/// Whether a token comes with a command.
+fn has_token(request: &Request<'_>) -> bool {
+    let token = match request {
+        Request::Connect(request) => &request.token,
+        Request::Refresh(request) => &request.token,
+        Request::Subscribe(request) => &request.token,
+        Request::SubRefresh(request) => &request.token,
+        _ => return false,
+    };
+    !token.is_empty()
+}
+
 /// Whether a session goes on with its next command.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flow {
@@ -146,6 +158,14 @@ impl Hub {
         {
             return self.finish(now, id, number, Err(refusal), out);
         }
+        let tries = request.as_ref().is_some_and(has_token);
+        if tries && !out.may_authenticate(id, self.user_of(id)) {
+            let why =
+                "too many tokens from there let nobody in (limits.address.failed_authentications)";
+            let refusal = self.because(why, ErrorCode::TooManyRequests.into());
+            return self.finish(now, id, number, Err(refusal), out);
+        }
+        let failures = self.refused_tokens.failures();
         let result = match request {
             Some(Request::Connect(request)) if number != 0 && !is_connected => {
                 self.connect(now, id, number, &request, out)
@@ -165,7 +185,16 @@ impl Hub {
             Some(Request::SubRefresh(request)) => self.sub_refresh(now, id, number, &request, out),
             _ => Err(Disconnect::BAD_REQUEST.into()),
         };
+        if self.refused_tokens.failures() != failures {
+            out.note_failed_authentication(id, self.user_of(id));
+        }
         self.finish(now, id, number, result, out)
+    }
+
+    /// Who a session is, if that is known.
+    fn user_of(&self, id: SessionId) -> Option<&str> {
+        let connected = self.sessions.connected(id)?;
+        Some(&*connected.info.user).filter(|user| !user.is_empty())
     }
 
     /// Answers a command, if it is to be answered now.

@@ -98,6 +98,20 @@ impl TokenRefusal {
         }
     }
 
+    /// Whether nobody who may sign tokens has made it for its bearer: a mistake, or an attempt. Those whose time is over, or has
+    /// not come, and those that only this server is to blame for, are none.
+    pub const fn is_failure(self) -> bool {
+        !matches!(
+            self,
+            Self::Expired
+                | Self::NotYet
+                | Self::KeyUnavailable
+                | Self::NoKey
+                | Self::Anonymous
+                | Self::Revoked
+        )
+    }
+
     /// Its place in [`ALL`](Self::ALL).
     pub const fn index(self) -> usize {
         self as usize
@@ -149,21 +163,31 @@ pub(super) enum TokenKind {
 
 /// [`RefusedTokens`], counted where a hub is only looked at.
 #[derive(Debug, Default)]
-pub(super) struct RefusalCounter(Cell<RefusedTokens>);
+pub(super) struct RefusalCounter {
+    all: Cell<RefusedTokens>,
+    /// Those that are [failures](TokenRefusal::is_failure).
+    failures: Cell<u64>,
+}
 
 impl RefusalCounter {
     pub(super) fn get(&self) -> RefusedTokens {
-        self.0.get()
+        self.all.get()
+    }
+
+    pub(super) fn failures(&self) -> u64 {
+        self.failures.get()
     }
 
     pub(super) fn add(&self, kind: TokenKind, refusal: TokenRefusal) {
-        let mut counts = self.0.get();
+        let failures = self.failures.get() + u64::from(refusal.is_failure());
+        self.failures.set(failures);
+        let mut counts = self.all.get();
         let of = match kind {
             TokenKind::Connection => &mut counts.connection,
             TokenKind::Subscription => &mut counts.subscription,
         };
         of[refusal.index()] += 1;
-        self.0.set(counts);
+        self.all.set(counts);
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::door::tunnel::Tunnels;
 use crate::http::Settings;
-use crate::http::api::{ApiKeys, ApiLimits, ErrorMode};
+use crate::http::api::{ApiKeys, ApiLimits, AuditLog, ErrorMode};
 use crate::http::origin::OriginPolicy;
 
 /// Key of the HTTP API in development. Everybody knows it, which is why the development server
@@ -63,6 +63,7 @@ impl Config {
                 api_keys: ApiKeys::single(DEV_API_KEY.as_bytes()),
                 api_error_mode: ErrorMode::default(),
                 api_limits: ApiLimits::default(),
+                api_audit_log: AuditLog::default(),
                 trace_payloads: true,
                 health: true,
                 metrics: true,

@@ -330,6 +330,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
             api_keys,
             api_error_mode: http_api.error_mode,
             api_limits,
+            api_audit_log: http_api.audit_log,
             trace_payloads: http_api.trace_payloads,
             health: health.enabled,
             metrics: prometheus.enabled,

@@ -59,6 +59,11 @@ pub struct AddressLimitOptions {
     /// Requests for the doors that are made of plain HTTP. Default: `2000/s, burst 10000`.
     #[serde(deserialize_with = "rate::deserialize")]
     pub requests: Option<Rate>,
+    /// Wrong API keys, and tokens that were never good: forged, garbled, somebody else's. What has expired is none. Beyond, keys
+    /// from there get 429 and tokens error 111, neither of them looked at; but keys from where a right one came in the last ten
+    /// minutes are. The same counts for what one user sends who is known. Default: `10/s, burst 500`.
+    #[serde(deserialize_with = "rate::deserialize")]
+    pub failed_authentications: Option<Rate>,
 }
 
 impl Default for AddressLimitOptions {
@@ -69,6 +74,7 @@ impl Default for AddressLimitOptions {
             handshakes: 1000,
             connect: Some(Rate::per_second(500).at_once(5000)),
             requests: Some(Rate::per_second(2000).at_once(10_000)),
+            failed_authentications: Some(Rate::per_second(10).at_once(500)),
         }
     }
 }
@@ -137,6 +143,7 @@ pub(super) fn rules(server: &HttpServerOptions, limits: &LimitOptions) -> Result
         handshakes: address.handshakes,
         connects: address.connect,
         requests: address.requests,
+        failures: address.failed_authentications,
         max_addresses: limits.max_addresses,
         memory: max_bytes.filter(|_| memory.enabled),
         memory_dry_run: memory.dry_run,

@@ -83,7 +83,7 @@ use crate::door::by_address::Rules;
 use crate::door::tunnel::Tunnels;
 use crate::events::settings::Settings as EventSettings;
 use crate::http::Settings;
-use crate::http::api::{ApiLimits, ErrorMode};
+use crate::http::api::{ApiLimits, AuditLog, ErrorMode};
 use crate::keys::KeySource;
 use crate::proxy::settings::Settings as ProxySettings;
 use crate::telemetry::Telemetry;
@@ -443,6 +443,9 @@ pub struct HttpApiOptions {
     pub max_concurrent_calls: usize,
     /// Whether those who follow somebody with the method `trace` may see payloads. Default: no.
     pub trace_payloads: bool,
+    /// Which calls are logged, with the target `tautline::audit`: those that change something for others (`changes`), `all`, or
+    /// `none`. Refused ones are logged with either of the first two. Default: `changes`.
+    pub audit_log: AuditLog,
     /// Keys that are good for a part, or that only their digest is known of.
     pub keys: Vec<ApiKeyOptions>,
 }
@@ -460,6 +463,7 @@ impl Default for HttpApiOptions {
             max_listed_channels: limits.max_listed_channels,
             max_concurrent_calls: limits.max_concurrent_calls,
             trace_payloads: false,
+            audit_log: AuditLog::default(),
             keys: Vec::new(),
         }
     }

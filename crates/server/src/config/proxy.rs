@@ -109,7 +109,8 @@ pub struct ProxyOptions {
     #[serde(deserialize_with = "duration::deserialize")]
     pub timeout: Duration,
     /// Header fields of the request that opened the client's connection which the backend gets, such as
-    /// `Cookie`. Default: none.
+    /// `Cookie`. `Tautline-Client-IP` is the client's address as the server knows it (`http_server.trusted_proxies`), whatever was
+    /// in the request; `X-Forwarded-For` has the address that the request came from behind what was in it. Default: none.
     pub http_headers: Vec<String>,
     /// Header fields which the backend gets as the client's application says them (`headers` of the SDK).
     /// Anybody can write anything there. Default: none.

@@ -232,7 +232,8 @@ impl Entry<'_> {
         commands: Commands,
         frame: impl Into<Option<Frame<'f>>>,
     ) -> Result<Seat, Refused> {
-        let permits = self.admit()?;
+        let (permit, room, its_address) = self.admit()?;
+        stream.set_place(its_address);
         let stream = self.worker.turn(|now, state| {
             let id = state.open(
                 now,
@@ -265,7 +266,7 @@ impl Entry<'_> {
             worker: Rc::clone(self.worker),
             id,
             stream,
-            _permit: permits,
+            _permit: (permit, room),
         })
     }
 
@@ -336,7 +337,7 @@ pub(crate) struct Seat {
     pub(crate) worker: Rc<Worker>,
     pub(crate) id: SessionId,
     pub(crate) stream: Rc<RefCell<Stream>>,
-    _permit: Permits,
+    _permit: (Permit, Option<admission::Permit>),
 }
 
 impl Seat {

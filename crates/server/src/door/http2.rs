@@ -176,7 +176,7 @@ impl Http2Door {
         let place = match admission.session(admission.now(), address) {
             Ok(place) => place,
             Err(refused) => {
-                request.refuse(&Refusal::new(refused.status().as_u16(), refused.text()));
+                request.refuse(&refused.refusal());
                 return None;
             }
         };

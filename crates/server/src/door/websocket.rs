@@ -93,8 +93,7 @@ impl Ear {
 }
 
 /// Begins the session of a connection, and serves it until it is closed.
-pub(crate) fn serve(worker: &Worker, mut opened: Opened) -> impl Future<Output = ()> {
-    let place = opened.place.take();
+pub(crate) fn serve(worker: &Worker, opened: Opened) -> impl Future<Output = ()> {
     let mut session = Session::begin(worker, opened);
     async move {
         let end = poll_fn(|cx| session.poll(cx)).await;
@@ -105,7 +104,6 @@ pub(crate) fn serve(worker: &Worker, mut opened: Opened) -> impl Future<Output =
             worker.forget_request(id);
         })
         .await;
-        drop(place);
     }
 }
 
@@ -128,7 +126,7 @@ impl<'a> Session<'a> {
             request,
             user,
             manner,
-            place: _,
+            place,
             address,
         } = opened;
         let Manner {
@@ -138,7 +136,10 @@ impl<'a> Session<'a> {
             ear,
             permit,
         } = manner;
-        link.borrow_mut().voice = voice;
+        {
+            let mut link = link.borrow_mut();
+            (link.voice, link.place) = (voice, place);
+        }
         let id = worker.turn(|now, state| {
             let id = state.open(now, transport, request, user, address);
             state.connections.insert(id, Rc::clone(&link));
@@ -375,7 +376,7 @@ fn tell_time(engine: &mut Connection) {
 mod tests {
     use super::*;
 
-    /// Idle connections are what a server has most of. Whoever makes their tasks larger should know it.
+    /// Idle connections are what a server has most of. Whoever makes their tasks or links larger should know it.
     #[test]
     fn an_idle_connection_is_small() {
         fn size_of_result<A, B, R>(_: impl FnOnce(A, B) -> R) -> usize {
@@ -383,13 +384,13 @@ mod tests {
         }
         let engine = size_of::<Connection>();
         assert!(
-            size_of_result(serve) <= engine + 64,
+            size_of_result(serve) <= engine + 56,
             "{} with an engine of {engine}",
             size_of_result(serve)
         );
         // Tokio's stream is larger where another crate of the build asks for its other runtime.
         assert!(
-            size_of::<RefCell<Link>>() <= size_of::<tokio::net::TcpStream>() + 216,
+            size_of::<RefCell<Link>>() <= size_of::<tokio::net::TcpStream>() + 224,
             "{}",
             size_of::<RefCell<Link>>()
         );

@@ -308,7 +308,7 @@ pub const METRICS: &[Metric] = &[
         kind: "counter",
         labels: &["status"],
         help: "Calls of the server API that came to nothing: 400 can't be read, 401 no key, 408 too slow, 413 too \
-               long, 503 too many at a time.",
+               long, 429 too many wrong keys, 503 too many at a time.",
         write: |all, out| {
             for (status, count) in &all.calls.refused {
                 out.labelled(&[&status.to_string()], *count);
@@ -356,7 +356,8 @@ pub const METRICS: &[Metric] = &[
         kind: "counter",
         labels: &["limit", "mode"],
         help: "Connections, sessions and requests that were refused for what comes from their address, or for want of \
-               memory: `connections`, `handshakes`, `connect`, `requests`, `memory`; with `dry_run` they were let in.",
+               memory: `connections`, `handshakes`, `connect`, `requests`, `memory`, and `authentication` for keys and tokens \
+               that were not looked at because too many were wrong; with `dry_run` they were let in.",
         write: |all, out| {
             for (limit, mode, count) in &all.refusals {
                 out.labelled(&[limit, mode], *count);

@@ -44,7 +44,7 @@ use http::{HeaderMap, Method, Request, StatusCode, Version};
 use tautline_auth::Signer;
 
 use self::admin::AdminSettings;
-use self::api::{Api, ApiKeys, ApiLimits, ErrorMode};
+use self::api::{Api, ApiKeys, ApiLimits, AuditLog, ErrorMode};
 use self::counters::Dropped;
 use self::line::HttpLine;
 use self::node::Node;
@@ -89,6 +89,8 @@ pub struct Settings {
     pub api_error_mode: ErrorMode,
     /// How much may be asked of the HTTP API.
     pub api_limits: ApiLimits,
+    /// Which calls of the HTTP API are logged.
+    pub api_audit_log: AuditLog,
     /// Whether those who follow somebody may see payloads.
     pub trace_payloads: bool,
     /// Whether `/health` and `/ready` exist.
@@ -217,7 +219,7 @@ impl<N: Node> Service<N> {
             let name = path.strip_prefix(api::PREFIX);
             let name = name.filter(|name| !name.is_empty()).map(ToOwned::to_owned);
             let (name, node) = (name.as_deref(), &self.node);
-            return self.api.respond(name, request, settings, node).await;
+            return self.api.respond(name, request, settings, node, line).await;
         }
         if let Some(admin) = settings.admin.as_ref().filter(|_| admin::is_path(path)) {
             let address = self.node.address_of(line, request.headers());

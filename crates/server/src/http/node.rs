@@ -21,7 +21,7 @@ use super::api::dead;
 use super::counters::HttpCounters;
 use super::line::HttpLine;
 use super::metrics::{CallCounters, Snapshot};
-use super::respond::Reply;
+use super::respond::{Reply, Response};
 use crate::http::RequestBody;
 
 use crate::events::{DeadPage, Which};
@@ -173,6 +173,17 @@ pub trait Node: 'static {
     fn trace(&self, request: &TraceRequest) -> Option<TraceBody> {
         let _ = request;
         None
+    }
+
+    /// Whether an API key that comes from an address may be looked at: the answer to give if not.
+    fn refuse_key(&self, address: Option<IpAddr>) -> Option<Response> {
+        let _ = address;
+        None
+    }
+
+    /// An API key was looked at that came from an address.
+    fn note_key(&self, address: Option<IpAddr>, is_right: bool) {
+        let _ = (address, is_right);
     }
 
     /// Lets the node count something about a call of the API.

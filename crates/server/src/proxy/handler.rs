@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::de::DeserializeOwned;
 use tautline_hub::application::{
     ConnectEvent, ConnectReply, Interests, PublishEvent, PublishReply, RefreshBy, RefreshEvent,
@@ -24,7 +24,7 @@ use super::wire::{
     ConnectResult, PublishResult, Question, RefreshResult, RpcResult, SubscribeResult, Verdict,
 };
 use crate::embed::desk::Emulated;
-use crate::embed::{Client, Handler};
+use crate::embed::{Client, Handler, Request};
 use crate::http::metrics::ProxyNumbers;
 
 /// A handler that asks the application's backend.
@@ -423,6 +423,10 @@ fn headers(proxy: &Proxy, client: &Client) -> HeaderMap {
         }
     }
     for name in &endpoint.http_headers {
+        if let Some(value) = addresses(name, request) {
+            headers.insert(name.clone(), value);
+            continue;
+        }
         let mut values = request.headers.get_all(name).iter();
         if let Some(first) = values.next() {
             headers.insert(name.clone(), first.clone());
@@ -433,6 +437,32 @@ fn headers(proxy: &Proxy, client: &Client) -> HeaderMap {
     }
     headers
 }
+
+/// What a field says that is about where the client is: the server's own knowledge, and not what anybody wrote there.
+fn addresses(name: &HeaderName, request: &Request) -> Option<HeaderValue> {
+    match name.as_str() {
+        CLIENT_IP => {
+            let address = request.address.map(|address| address.to_string());
+            // Where nobody knows, nobody else may say it.
+            HeaderValue::from_str(&address.unwrap_or_default()).ok()
+        }
+        // As each proxy on the way does: what came, and whom it came from.
+        "x-forwarded-for" => {
+            let mut chain = Vec::new();
+            for value in request.headers.get_all(name) {
+                chain.extend_from_slice(value.as_bytes());
+                chain.extend_from_slice(b", ");
+            }
+            let from = request.remote?.ip().to_canonical().to_string();
+            chain.extend_from_slice(from.as_bytes());
+            HeaderValue::from_bytes(&chain).ok()
+        }
+        _ => None,
+    }
+}
+
+/// The name of the field that says where the client is, as far as the server knows.
+const CLIENT_IP: &str = "tautline-client-ip";
 
 /// The thread that makes the calls.
 struct Calls {

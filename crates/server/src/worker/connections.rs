@@ -18,6 +18,7 @@ use tokio::task::coop::unconstrained;
 use super::connection_log::ConnectionLog;
 use super::stream::Stream;
 use super::voice::{Framing, Prepared, Speech, Voice};
+use crate::door::by_address::Place;
 use crate::http::admin::QueueReport;
 use crate::io::Io;
 
@@ -37,6 +38,8 @@ pub(crate) struct Link {
     pub(crate) voice: Option<Box<dyn Voice>>,
     /// Set when the session is over: the task says goodbye and ends.
     pub(crate) ending: Option<Ending>,
+    /// Its place among those of its address, if it counts.
+    pub(crate) place: Option<Place>,
     /// Why writing failed; the task ends the session.
     pub(crate) broken: Option<io::Error>,
     /// Wakes the connection's task.
@@ -64,6 +67,7 @@ impl Link {
             encoding,
             voice: None,
             ending: None,
+            place: None,
             broken: None,
             waker: Waker::noop().clone(),
             dirty: false,
@@ -443,6 +447,31 @@ impl Outbox for Connections {
         match lookup(&self.slots, to)? {
             Line::Stream(stream) => stream.borrow().address().cloned(),
             Line::Socket(_) => None,
+        }
+    }
+
+    fn may_authenticate(&mut self, id: SessionId, user: Option<&str>) -> bool {
+        let may = |place: &Option<Place>| {
+            let place = place.as_ref();
+            place.is_none_or(|place| place.may_authenticate(user))
+        };
+        match lookup(&self.slots, id) {
+            Some(Line::Socket(link)) => may(&link.borrow().place),
+            Some(Line::Stream(stream)) => may(stream.borrow().place()),
+            None => true,
+        }
+    }
+
+    fn note_failed_authentication(&mut self, id: SessionId, user: Option<&str>) {
+        let note = |place: &Option<Place>| {
+            if let Some(place) = place {
+                place.note_failed_authentication(user);
+            }
+        };
+        match lookup(&self.slots, id) {
+            Some(Line::Socket(link)) => note(&link.borrow().place),
+            Some(Line::Stream(stream)) => note(stream.borrow().place()),
+            None => {}
         }
     }
 

@@ -15,6 +15,7 @@ use tautline_protocol::{Disconnect, Encoding};
 
 use super::connections::Ending;
 use super::voice::{Framing, Prepared, Speech, Voice};
+use crate::door::by_address::Place;
 use crate::http::line::HttpLine;
 
 /// How many bytes leave together, unless a single message is longer.
@@ -44,6 +45,8 @@ pub(crate) struct Stream {
     line: Option<Rc<HttpLine>>,
     /// Set where messages are kept until the client acknowledges them.
     numbers: Option<Numbers>,
+    /// Its place among those of its address, if it counts.
+    place: Option<Place>,
 }
 
 /// Messages are numbered in the order in which they were queued.
@@ -73,6 +76,7 @@ impl Stream {
             tell_drained: false,
             line: None,
             numbers: None,
+            place: None,
         }
     }
 
@@ -99,6 +103,14 @@ impl Stream {
     pub(crate) fn set_address(&mut self, address: SessionAddress, takes_commands: bool) {
         self.address = Some(address);
         self.takes_commands = takes_commands;
+    }
+
+    pub(crate) fn set_place(&mut self, place: Option<Place>) {
+        self.place = place;
+    }
+
+    pub(crate) fn place(&self) -> &Option<Place> {
+        &self.place
     }
 
     pub(crate) fn address(&self) -> Option<&SessionAddress> {

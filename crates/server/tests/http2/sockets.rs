@@ -267,6 +267,49 @@ async fn refusals_say_why() {
     .await;
 }
 
+/// What comes over one connection counts like what comes over many.
+#[tokio::test]
+async fn sessions_that_share_a_connection_count_for_their_address() {
+    in_time(async {
+        let limits = "[limits]\nexempt_loopback = false\n[limits.address]\nconnections = 4\n";
+        let server = Server::serve("http2-address", &format!("{CONFIG}{limits}"));
+        // The connection itself is one of them.
+        let client = connect(&server).await;
+        let sockets = [
+            Socket::open(&client, &server, "/connection/websocket").await,
+            Socket::open(&client, &server, "/connection/websocket").await,
+        ];
+        let opened = Socket::open(&client, &server, "/connection/websocket").await;
+        let path = url(&server, "/connection/websocket");
+        match client.open(&path, &ConnectOptions::default()).await {
+            Err(ConnectError::Refused(refusal)) => {
+                assert_eq!(refusal.head.status(), 429);
+                assert_eq!(refusal.head.header("retry-after"), Some(&b"5"[..]));
+            }
+            other => panic!("{other:?}"),
+        }
+        // One that ends makes room, for a stream as well as for a socket.
+        drop(opened);
+        let second = wait_for_room(&server).await;
+        drop((sockets, second));
+    })
+    .await;
+}
+
+/// A connection that may begin: one place was free for it.
+async fn wait_for_room(server: &Server) -> Client {
+    loop {
+        let client = Client::connect(server).await;
+        let request = client.request("GET", "/health").body(()).unwrap();
+        if let Ok(answer) = client.try_send(request, b"").await
+            && answer.status == 200
+        {
+            return client;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Browsers send each cookie in a field of its own.
 #[tokio::test]
 async fn cookies_come_in_pieces() {

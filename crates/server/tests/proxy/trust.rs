@@ -85,6 +85,37 @@ fn only_listed_header_fields_are_passed_on() {
     });
 }
 
+/// Where a client is, is what the server knows, and not what the client writes.
+#[test]
+fn the_clients_address_is_passed_on_where_that_is_wanted() {
+    run(async {
+        let mut backend =
+            Backend::start(|_: &Asked| Say::Json(json!({"result": {"user": "7"}}))).await;
+        let named = |trusted: &str| {
+            start(&format!(
+                "http_server.trusted_proxies = [{trusted}]\n\
+                 [client.proxy.connect]\nenabled = true\nendpoint = \"{}\"\n\
+                 http_headers = [\"Tautline-Client-IP\", \"X-Forwarded-For\"]\n",
+                backend.url
+            ))
+        };
+        let (trusting, other) = (named("\"127.0.0.0/8\""), named(""));
+        let fields = [
+            ("X-Forwarded-For", "203.0.113.9, 198.51.100.1"),
+            ("Tautline-Client-IP", "203.0.113.9"),
+        ];
+        for (node, known) in [(&trusting, "198.51.100.1"), (&other, "127.0.0.1")] {
+            let mut peer = Peer::open(&url(node), &fields).await;
+            peer.ask("connect", json!({})).await;
+            let asked = backend.next().await;
+            let values = asked.headers.get_all("tautline-client-ip").iter();
+            assert_eq!(values.collect::<Vec<_>>(), [known]);
+            let chain = &asked.headers["x-forwarded-for"];
+            assert_eq!(chain, "203.0.113.9, 198.51.100.1, 127.0.0.1");
+        }
+    });
+}
+
 #[test]
 fn payloads_may_go_as_base64() {
     run(async {

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderValue, StatusCode, header};
 use tautline_hub::rate::Rate;
+use tautline_websocket::proto::handshake::Refusal;
 
 use self::memory::MemoryGauge;
 use self::table::{Entry, Key, Table};
@@ -38,6 +39,7 @@ pub(crate) struct Rules {
     pub(crate) handshakes: usize,
     pub(crate) connects: Option<Rate>,
     pub(crate) requests: Option<Rate>,
+    pub(crate) failures: Option<Rate>,
     pub(crate) max_addresses: usize,
     /// Bytes; `None` for no ceiling.
     pub(crate) memory: Option<u64>,
@@ -59,16 +61,18 @@ pub(crate) enum Limit {
     Handshakes,
     Connects,
     Requests,
+    Authentication,
     Memory,
 }
 
 impl Limit {
     /// All of them.
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Connections,
         Self::Handshakes,
         Self::Connects,
         Self::Requests,
+        Self::Authentication,
         Self::Memory,
     ];
 
@@ -79,6 +83,7 @@ impl Limit {
             Self::Handshakes => "limits.address.handshakes",
             Self::Connects => "limits.address.connect",
             Self::Requests => "limits.address.requests",
+            Self::Authentication => "limits.address.failed_authentications",
             Self::Memory => "limits.memory",
         }
     }
@@ -90,6 +95,7 @@ impl Limit {
             Self::Handshakes => "handshakes",
             Self::Connects => "connect",
             Self::Requests => "requests",
+            Self::Authentication => "authentication",
             Self::Memory => "memory",
         }
     }
@@ -127,6 +133,7 @@ impl Refused {
             Limit::Handshakes => "Too many connections from your address have said nothing yet",
             Limit::Connects => "Connections from your address come too fast",
             Limit::Requests => "Requests from your address come too fast",
+            Limit::Authentication => "Too many keys or tokens from your address were wrong",
             Limit::Memory => "The server has no memory left for new clients",
         };
         let (option, seconds) = (self.limit.option(), self.retry_after);
@@ -140,6 +147,12 @@ impl Refused {
             header::RETRY_AFTER,
             HeaderValue::from(self.retry_after),
         )
+    }
+
+    /// The same, for who wanted to open a WebSocket over HTTP/2.
+    pub(crate) fn refusal(self) -> Refusal {
+        Refusal::new(self.status().as_u16(), self.text())
+            .with_header("Retry-After", &self.retry_after.to_string())
     }
 
     /// The same, for a connection that is closed behind it.
@@ -237,7 +250,7 @@ impl AddressLimits {
         }
         if rules.memory.is_some() && self.memory.is_over() {
             let refused = Refused::new(Limit::Memory, MEMORY_PAUSE);
-            self.refuse(now, address, refused, rules.memory_dry_run)?;
+            self.refuse(now, Some(address), refused, rules.memory_dry_run)?;
         }
         let key = Key::from(address);
         let verdict = self.table.with(key, now, rules.max_addresses, |entry| {
@@ -249,7 +262,7 @@ impl AddressLimits {
             verdict
         });
         if let Err(refused) = verdict {
-            self.refuse(now, address, refused, rules.dry_run)?;
+            self.refuse(now, Some(address), refused, rules.dry_run)?;
         }
         Ok(Some(Place(Box::new(Held {
             admission: Arc::clone(self),
@@ -277,10 +290,77 @@ impl AddressLimits {
             Ok(()) => Ok(()),
             Err(wait) => self.refuse(
                 now,
-                address,
+                Some(address),
                 Refused::new(Limit::Requests, wait),
                 rules.dry_run,
             ),
+        }
+    }
+
+    /// Whether somebody may try (again) to prove who they are. It takes nothing: only what fails counts.
+    fn attempt(&self, now: Duration, key: Key, user: Option<&str>) -> Result<(), Refused> {
+        let rules = self.rules();
+        let Some(rate) = rules.failures else {
+            return Ok(());
+        };
+        for key in [Some(key), user.map(|user| self.table.user(user))] {
+            let look = |entry: &mut Entry| entry.failures.peek(now, &rate);
+            if let Some(Err(wait)) = key.and_then(|key| self.table.with_known(key, look)) {
+                let refused = Refused::new(Limit::Authentication, wait);
+                let address = key.and_then(Key::address);
+                self.refuse(now, address, refused, rules.dry_run)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn failure(&self, now: Duration, key: Key, user: Option<&str>) {
+        let rules = self.rules();
+        let Some(rate) = rules.failures else { return };
+        for key in [Some(key), user.map(|user| self.table.user(user))]
+            .into_iter()
+            .flatten()
+        {
+            self.table.with(key, now, rules.max_addresses, |entry| {
+                // One that is empty already stays so.
+                let _ = entry.failures.take(now, &rate);
+            });
+        }
+    }
+
+    /// Whether an API key that comes from an address may be looked at. Where a right one came from not long ago is the
+    /// application's backend, which one of its parts with a wrong key must not shut out.
+    ///
+    /// # Errors
+    ///
+    /// When too many were wrong.
+    pub(crate) fn key_attempt(&self, now: Duration, address: IpAddr) -> Result<(), Refused> {
+        if self.rules().is_exempt(address) {
+            return Ok(());
+        }
+        let key = Key::from(address);
+        let is_backend = self
+            .table
+            .with_known(key, |entry| entry.backend_until > now);
+        if is_backend == Some(true) {
+            return Ok(());
+        }
+        self.attempt(now, key, None)
+    }
+
+    /// An API key was looked at that came from an address.
+    pub(crate) fn key_tried(&self, now: Duration, address: IpAddr, is_right: bool) {
+        let rules = self.rules();
+        if rules.failures.is_none() || rules.is_exempt(address) {
+            return;
+        }
+        let key = Key::from(address);
+        if is_right {
+            self.table.with(key, now, rules.max_addresses, |entry| {
+                entry.backend_until = now + BACKEND_TIME;
+            });
+        } else {
+            self.failure(now, key, None);
         }
     }
 
@@ -288,7 +368,7 @@ impl AddressLimits {
     fn refuse(
         &self,
         now: Duration,
-        address: IpAddr,
+        address: Option<IpAddr>,
         refused: Refused,
         dry_run: bool,
     ) -> Result<(), Refused> {
@@ -305,7 +385,8 @@ impl AddressLimits {
             told.0 = Some(now);
             tracing::warn!(
                 target: "tautline::limits",
-                %address, limit = refused.limit.option(), dry_run, left_out,
+                address = address.map(tracing::field::display),
+                limit = refused.limit.option(), dry_run, left_out,
                 "over a limit; if many clients come from this address, and it is a proxy's, it belongs into \
                  http_server.trusted_proxies, and otherwise into limits.exempt"
             );
@@ -391,6 +472,18 @@ impl Place {
             table.with_known(self.0.key, |entry| entry.handshakes -= 1);
         }
     }
+
+    /// Whether somebody from there may try who they are; and `user`, where that is known.
+    pub(crate) fn may_authenticate(&self, user: Option<&str>) -> bool {
+        let limits = &self.0.admission;
+        limits.attempt(limits.now(), self.0.key, user).is_ok()
+    }
+
+    /// Somebody from there has tried in vain.
+    pub(crate) fn note_failed_authentication(&self, user: Option<&str>) {
+        let limits = &self.0.admission;
+        limits.failure(limits.now(), self.0.key, user);
+    }
 }
 
 impl Drop for Held {
@@ -417,6 +510,8 @@ const MEMORY_PAUSE: Duration = Duration::from_secs(10);
 /// A refusal in that time is told in the log.
 const TELL_AGAIN: Duration = Duration::from_secs(1);
 const MAX_GOODBYES: usize = 1000;
+/// For how long an address is the backend's after a call with a right key.
+const BACKEND_TIME: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
 mod tests {
@@ -519,6 +614,61 @@ mod tests {
                 assert!(enter(NOW, address).is_ok() && admission.request(NOW, ip(address)).is_ok());
             }
         }
+    }
+
+    #[test]
+    fn who_fails_too_often_has_to_wait_and_others_do_not() {
+        let limits = AddressLimits::new(Arc::new(Rules {
+            failures: Some(Rate::new(2, Duration::from_secs(10))),
+            exempt: Networks::parse(&["198.51.100.0/24"]).unwrap(),
+            max_addresses: 1000,
+            ..Rules::default()
+        }));
+        let key = |text| Key::from(ip(text));
+        let may = |now, text, user| limits.attempt(now, key(text), user).is_ok();
+        assert!(may(NOW, "192.0.2.1", None));
+        limits.failure(NOW, key("192.0.2.1"), Some("ann"));
+        assert!(may(NOW, "192.0.2.1", None));
+        limits.failure(NOW, key("192.0.2.1"), Some("ann"));
+        assert!(!may(NOW, "192.0.2.1", None) && may(NOW, "192.0.2.2", None));
+        // Nor by another address, nor does that stand for another user.
+        assert!(!may(NOW, "192.0.2.2", Some("ann")) && may(NOW, "192.0.2.2", Some("bob")));
+        let later = NOW + Duration::from_secs(5);
+        assert!(may(later, "192.0.2.1", None) && may(later, "192.0.2.2", Some("ann")));
+        let refused = limits.key_attempt(NOW, ip("192.0.2.1")).err().unwrap();
+        assert_eq!((refused.status().as_u16(), refused.retry_after), (429, 5));
+        assert!(
+            limits
+                .refusals()
+                .contains(&("authentication", "enforced", 3))
+        );
+        for _ in 0..9 {
+            limits.key_tried(NOW, ip("198.51.100.7"), false);
+        }
+        assert!(limits.key_attempt(NOW, ip("198.51.100.7")).is_ok());
+    }
+
+    #[test]
+    fn the_backend_is_not_shut_out_by_a_part_of_it_with_a_wrong_key() {
+        let limits = AddressLimits::new(Arc::new(Rules {
+            failures: Some(Rate::new(2, Duration::from_secs(10))),
+            max_addresses: 1000,
+            ..Rules::default()
+        }));
+        let (backend, stranger) = (ip("192.0.2.1"), ip("192.0.2.2"));
+        limits.key_tried(NOW, backend, true);
+        for _ in 0..5 {
+            limits.key_tried(NOW, backend, false);
+            limits.key_tried(NOW, stranger, false);
+        }
+        assert!(limits.key_attempt(NOW, backend).is_ok());
+        assert!(limits.key_attempt(NOW, stranger).is_err());
+        // It is the backend's no longer than that.
+        let late = NOW + BACKEND_TIME;
+        for _ in 0..2 {
+            limits.key_tried(late, backend, false);
+        }
+        assert!(limits.key_attempt(late, backend).is_err());
     }
 
     #[test]

@@ -19,6 +19,19 @@ use tautline_hub::rate::Bucket;
 pub(super) enum Key {
     V4(u32),
     V6(u64),
+    /// A user, of whom it is known who it is, by a hash with the table's own key.
+    User(u64),
+}
+
+impl Key {
+    /// The address, or the first of those that are taken together. A user has none.
+    pub(super) fn address(self) -> Option<IpAddr> {
+        match self {
+            Self::V4(address) => Some(IpAddr::V4(address.into())),
+            Self::V6(prefix) => Some(IpAddr::V6((u128::from(prefix) << 64).into())),
+            Self::User(_) => None,
+        }
+    }
 }
 
 impl From<IpAddr> for Key {
@@ -38,6 +51,10 @@ pub(super) struct Entry {
     pub(super) handshakes: usize,
     pub(super) connects: Bucket,
     pub(super) requests: Bucket,
+    /// Emptied by failed authentications.
+    pub(super) failures: Bucket,
+    /// Until then it is an address of the application's backend: a key that came from there was right.
+    pub(super) backend_until: Duration,
 }
 
 impl Entry {
@@ -46,7 +63,10 @@ impl Entry {
     }
 
     fn is_as_new(&self, now: Duration) -> bool {
-        !self.is_in_use() && self.connects.is_full(now) && self.requests.is_full(now)
+        let buckets = [&self.connects, &self.requests, &self.failures];
+        !self.is_in_use()
+            && buckets.iter().all(|bucket| bucket.is_full(now))
+            && self.backend_until <= now
     }
 }
 
@@ -89,11 +109,14 @@ impl Table {
         work(shard.entries.entry(key).or_default())
     }
 
-    /// The same where nothing is to be made.
-    pub(super) fn with_known(&self, key: Key, work: impl FnOnce(&mut Entry)) {
-        if let Some(entry) = self.shard(key).entries.get_mut(&key) {
-            work(entry);
-        }
+    /// The same where nothing is to be made; `None` where there is nothing.
+    pub(super) fn with_known<T>(&self, key: Key, work: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        self.shard(key).entries.get_mut(&key).map(work)
+    }
+
+    /// What a user is known by.
+    pub(super) fn user(&self, user: &str) -> Key {
+        Key::User(self.hasher.hash_one(user))
     }
 
     /// How many entries there are.

@@ -1,20 +1,144 @@
-//! What an operator may want to know afterwards: who was refused, and who changed something.
+//! What an operator may want to know afterwards: who called what, from where, and what came of it; and who was
+//! refused.
 //!
-//! Log lines of the target `tautline::audit`. Refusals can be caused by anybody, so there are only so
-//! many lines a second; how many were left out is told with the next.
+//! Log lines of the target `tautline::audit`, each thing in a field of its own. Refusals can be caused by anybody, so there are
+//! only so many lines a second; how many were left out is told with the next.
 
 use std::cell::Cell;
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use tautline_hub::Target;
+use serde::Deserialize;
 use tautline_hub::trace::Follow;
+use tracing::field::display;
 
 use super::command::Command;
+use super::execute::Who;
 use super::method::Method;
 use crate::revocations::Revoke;
 
-/// Writes the log lines of one worker.
+/// Which calls are logged. Refusals are in any case, but for `none`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum AuditLog {
+    /// None, and no refusals either.
+    None,
+    /// Those that change what others have, or follow somebody: all but publishing and reading.
+    #[default]
+    Changes,
+    /// Each.
+    All,
+}
+
+/// What is logged of a call once it is known what came of it.
+pub(super) struct Entry {
+    method: Method,
+    user: Option<String>,
+    client: Option<String>,
+    channel: Option<String>,
+    token: Option<String>,
+}
+
+impl AuditLog {
+    /// What is to be logged of a command, if anything is.
+    pub(super) fn entry(self, command: &Command) -> Option<Entry> {
+        let method = command.method();
+        let is_logged = match self {
+            Self::None => false,
+            Self::Changes => changes(method),
+            Self::All => true,
+        };
+        if !is_logged {
+            return None;
+        }
+        let target = command.target();
+        let mut entry = Entry {
+            method,
+            user: target.and_then(|target| target.user.clone()),
+            client: target.and_then(|target| target.client.clone()),
+            channel: command.channel().map(str::to_owned),
+            token: None,
+        };
+        if let Command::Revoke(what) = command {
+            match what {
+                Revoke::Token { uid, .. } => entry.token = Some(uid.clone()),
+                Revoke::User { user, .. } => entry.user = Some(user.clone()),
+                Revoke::Client { client, .. } => entry.client = Some(client.clone()),
+            }
+        }
+        Some(entry)
+    }
+
+    /// Somebody is followed.
+    pub(super) fn traces(self, who: Who<'_>, follow: &Follow, payloads: bool) {
+        if self == Self::None {
+            return;
+        }
+        let (user, client, channel) = match follow {
+            Follow::User(user) => (Some(&**user), None, None),
+            Follow::Client(client) => (None, Some(&**client), None),
+            Follow::Channel(channel) => (None, None, Some(&**channel)),
+            _ => (None, None, None),
+        };
+        let (key, address) = (who.key.name(), who.address.map(display));
+        let method = Method::Trace.name();
+        tracing::info!(
+            target: TARGET,
+            key, address, method, user, client, channel, payloads, "API call"
+        );
+    }
+}
+
+impl Entry {
+    /// Writes the line. `code` is that of the error, 0 if it was done; `None` if that isn't known yet.
+    pub(super) fn write(self, who: Who<'_>, code: Option<u32>) {
+        let Self {
+            method,
+            user,
+            client,
+            channel,
+            token,
+        } = self;
+        let (key, address) = (who.key.name(), who.address.map(display));
+        tracing::info!(
+            target: TARGET,
+            key, address, method = method.name(), user, client, channel, token, code, "API call"
+        );
+    }
+}
+
+/// Whether a method changes what others have.
+fn changes(method: Method) -> bool {
+    match method {
+        Method::DeadEventsDrop
+        | Method::DeadEventsRetry
+        | Method::Disconnect
+        | Method::HistoryRemove
+        | Method::InvalidateUserTokens
+        | Method::Refresh
+        | Method::Reload
+        | Method::RevokeClient
+        | Method::RevokeToken
+        | Method::Subscribe
+        | Method::Trace
+        | Method::Unsubscribe => true,
+        // What is called may do anything, and may be called as often as things are published.
+        Method::Rpc
+        | Method::Batch
+        | Method::Broadcast
+        | Method::Channels
+        | Method::DeadEvents
+        | Method::History
+        | Method::Info
+        | Method::Presence
+        | Method::PresenceStats
+        | Method::Publish => false,
+    }
+}
+
+/// Counts the log lines of one worker.
 #[derive(Default)]
 pub(crate) struct Audit {
     /// When the current second began, how many refusals were written in it, and how many left out
@@ -27,6 +151,7 @@ impl Audit {
     /// A call, or a part of one, was refused. `key` is the name of the key, if one was right.
     pub(super) fn refused(
         &self,
+        address: Option<IpAddr>,
         key: Option<&str>,
         method: &str,
         channel: Option<&str>,
@@ -36,59 +161,12 @@ impl Audit {
             self.left_out.set(self.left_out.get() + 1);
             return;
         }
-        let left_out = self.left_out.take();
+        let (left_out, address) = (self.left_out.take(), address.map(display));
         tracing::warn!(
             target: TARGET,
-            key, method, channel, left_out, reason = &*reason.to_string(), "refused an API call"
+            key, address, method, channel, left_out, reason = &*reason.to_string(),
+            "refused an API call"
         );
-    }
-
-    /// A command is executed that changes what others have.
-    pub(super) fn executed(&self, key: &str, command: &Command) {
-        let method = command.method();
-        if let Command::Revoke(what) = command {
-            let (token, user, client) = match what {
-                Revoke::Token { uid, .. } => (Some(uid), None, None),
-                Revoke::User { user, .. } => (None, Some(user), None),
-                Revoke::Client { client, .. } => (None, None, Some(client)),
-            };
-            let method = method.name();
-            tracing::info!(target: TARGET, key, method, token, user, client, "API call");
-        }
-        let is_administrative = command.target().is_some()
-            || matches!(
-                method,
-                Method::HistoryRemove
-                    | Method::DeadEventsDrop
-                    | Method::DeadEventsRetry
-                    | Method::Reload
-            );
-        if !is_administrative {
-            return;
-        }
-        let nobody = Target::default();
-        let Target {
-            user,
-            client,
-            session: _,
-        } = command.target().unwrap_or(&nobody);
-        let (user, client, channel) = (user.as_deref(), client.as_deref(), command.channel());
-        tracing::info!(
-            target: TARGET,
-            key, method = method.name(), user, client, channel, "API call"
-        );
-    }
-
-    /// Somebody is followed.
-    pub(super) fn traces(&self, key: &str, follow: &Follow, payloads: bool) {
-        let (user, client, channel) = match follow {
-            Follow::User(user) => (Some(&**user), None, None),
-            Follow::Client(client) => (None, Some(&**client), None),
-            Follow::Channel(channel) => (None, None, Some(&**channel)),
-            _ => (None, None, None),
-        };
-        let method = Method::Trace.name();
-        tracing::info!(target: TARGET, key, method, user, client, channel, payloads, "API call");
     }
 
     fn may_write(&self, now: Instant) -> bool {
@@ -126,5 +204,23 @@ mod tests {
         assert_eq!(written(0), 10);
         assert_eq!(written(100), 0);
         assert_eq!(written(1000), 10);
+    }
+
+    #[test]
+    fn what_changes_nothing_is_logged_only_where_all_is() {
+        let limits = super::super::ApiLimits::default();
+        let command = |method: Method, body: &str| {
+            Command::parse(method, body.as_bytes(), &limits).expect("it is right")
+        };
+        let publish = command(Method::Publish, r#"{"channel":"c","data":1}"#);
+        let revoke = command(Method::RevokeToken, r#"{"uid":"a"}"#);
+        assert!(AuditLog::Changes.entry(&publish).is_none());
+        assert!(AuditLog::None.entry(&revoke).is_none());
+        let entry = AuditLog::All.entry(&publish).expect("each");
+        assert_eq!(entry.channel.as_deref(), Some("c"));
+        let entry = AuditLog::Changes
+            .entry(&revoke)
+            .expect("it changes something");
+        assert_eq!(entry.token.as_deref(), Some("a"));
     }
 }

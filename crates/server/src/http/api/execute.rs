@@ -1,6 +1,8 @@
 //! Does what a command says, and writes its result.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,12 +16,13 @@ use tautline_protocol::message::{
 };
 
 use super::ApiLimits;
-use super::audit::Audit;
+use super::audit::{Audit, AuditLog};
 use super::command::Command;
 use super::dead;
 use super::error::{explained, write_error};
 use super::join::join_all;
 use super::key::ApiKey;
+use super::method::Method;
 use super::presence;
 use crate::config::Change;
 use crate::http::node::{Node, NodeInfo, Publish};
@@ -30,11 +33,31 @@ use crate::revocations::Revoked;
 /// thread has its turn.
 pub(super) const AT_ONCE: usize = 1024;
 
+/// Who calls: with which key, and from where.
+#[derive(Clone, Copy)]
+pub(super) struct Who<'a> {
+    pub(super) key: &'a ApiKey,
+    pub(super) address: Option<IpAddr>,
+}
+
 /// Who calls, and within what.
 pub(super) struct Caller<'a> {
-    pub(super) key: &'a ApiKey,
+    pub(super) who: Who<'a>,
     pub(super) audit: &'a Audit,
+    pub(super) audit_log: AuditLog,
     pub(super) limits: &'a ApiLimits,
+}
+
+impl Caller<'_> {
+    /// The key isn't good for it.
+    fn refused(&self, method: &str, channel: Option<&str>, reason: &dyn Display) {
+        if self.audit_log == AuditLog::None {
+            return;
+        }
+        let Who { key, address } = self.who;
+        self.audit
+            .refused(address, Some(key.name()), method, channel, reason);
+    }
 }
 
 /// Does it, and returns the result, without the `result` around it. It is counted.
@@ -44,8 +67,26 @@ pub(super) async fn execute<N: Node>(
     node: &N,
 ) -> Result<Vec<u8>, Error> {
     let (method, start) = (command.method().name(), Instant::now());
+    let who = caller.who;
+    if let Err(refusal) = who.key.scope().check(&command) {
+        caller.refused(method, command.channel(), &refusal);
+        let text = format!("{refusal} (the key's name is {})", who.key.name());
+        let error = explained(ErrorCode::PermissionDenied, text);
+        node.count_call(|calls| calls.executed(method, error.code, start.elapsed()));
+        return Err(error);
+    }
+    let mut entry = caller.audit_log.entry(&command);
+    if method == Method::Reload.name()
+        && let Some(entry) = entry.take()
+    {
+        // It may be the end of the log. What comes of it is told by itself.
+        entry.write(who, None);
+    }
     let result = execute_uncounted(command, caller, node).await;
     let code = result.as_ref().err().map_or(0, |error| error.code);
+    if let Some(entry) = entry {
+        entry.write(who, Some(code));
+    }
     node.count_call(|calls| calls.executed(method, code, start.elapsed()));
     result
 }
@@ -55,15 +96,6 @@ async fn execute_uncounted<N: Node>(
     caller: &Caller<'_>,
     node: &N,
 ) -> Result<Vec<u8>, Error> {
-    if let Err(refusal) = caller.key.scope().check(&command) {
-        let method = command.method().name();
-        caller
-            .audit
-            .refused(Some(caller.key.name()), method, command.channel(), &refusal);
-        let text = format!("{refusal} (the key's name is {})", caller.key.name());
-        return Err(explained(ErrorCode::PermissionDenied, text));
-    }
-    caller.audit.executed(caller.key.name(), &command);
     match command {
         Command::Broadcast { channels, publish } => {
             Ok(broadcast(channels, &publish, caller, node).await)
@@ -144,10 +176,9 @@ async fn broadcast<N: Node>(
     node: &N,
 ) -> Vec<u8> {
     let publish = |channel: String| async move {
-        let scope = caller.key.scope();
+        let scope = caller.who.key.scope();
         if let Err(refusal) = scope.check_channel(&channel) {
-            let (key, method) = (Some(caller.key.name()), "broadcast");
-            caller.audit.refused(key, method, Some(&channel), &refusal);
+            caller.refused("broadcast", Some(&channel), &refusal);
             let text = refusal.to_string();
             return Err(explained(ErrorCode::PermissionDenied, text));
         }
@@ -233,7 +264,7 @@ fn channels_json(
     mut channels: BTreeMap<Arc<str>, u64>,
     caller: &Caller<'_>,
 ) -> Result<Vec<u8>, Error> {
-    let scope = caller.key.scope();
+    let scope = caller.who.key.scope();
     channels.retain(|channel, _| scope.check_channel(channel).is_ok());
     let (most, found) = (caller.limits.max_listed_channels, channels.len());
     if found > most {

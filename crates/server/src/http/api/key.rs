@@ -104,6 +104,16 @@ impl ApiKeys {
             .or_else(|| self.find(&query.and_then(query_key)?))
     }
 
+    /// Whether a request has a key at all, where one is needed: there may be something to guess.
+    pub(super) fn is_tried_by(&self, headers: &HeaderMap, query: Option<&str>) -> bool {
+        let is_given = headers.contains_key(X_API_KEY)
+            || headers
+                .get(header::AUTHORIZATION)
+                .is_some_and(|value| authorization_key(value).is_some())
+            || query.is_some_and(|query| query_key(query).is_some());
+        is_given && self.open.is_none()
+    }
+
     /// Compares with all of them, so that the time tells nothing about which it is.
     fn find(&self, given: &[u8]) -> Option<&ApiKey> {
         if given.is_empty() {

@@ -35,22 +35,25 @@ mod revoke;
 mod trace;
 
 use std::cell::Cell;
+use std::net::IpAddr;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 
 use self::audit::Audit;
+pub use self::audit::AuditLog;
 use self::batch::{Batch, Legacy};
 use self::command::Command;
 pub use self::error::ErrorMode;
 use self::error::{Failure, error_response};
-use self::execute::{Caller, execute};
+use self::execute::{Caller, Who, execute};
 pub use self::key::{ApiKey, ApiKeys, Scope};
 pub use self::method::Method;
 use super::node::Node;
 use super::respond::{self, Response};
 use super::{Settings, body};
 use crate::http::RequestBody;
+use crate::http::line::HttpLine;
 use crate::telemetry::Attribute;
 
 /// Where the API lives.
@@ -129,8 +132,9 @@ impl Api {
         request: Request<RequestBody>,
         settings: &Settings,
         node: &N,
+        line: &HttpLine,
     ) -> Response {
-        let response = self.answer(name, request, settings, node).await;
+        let response = self.answer(name, request, settings, node, line).await;
         // What comes to nothing has a text for a person. Errors of commands are counted with them.
         let status = response.status();
         if COUNTED.contains(&status) && is_text(&response) {
@@ -145,6 +149,7 @@ impl Api {
         request: Request<RequestBody>,
         settings: &Settings,
         node: &N,
+        line: &HttpLine,
     ) -> Response {
         if name == Some(openapi::NAME) {
             return openapi::respond(request.method());
@@ -159,11 +164,10 @@ impl Api {
             }
         };
         let (headers, query) = (request.headers(), request.uri().query());
-        let Some(key) = settings.api_keys.of_request(headers, query) else {
-            let reason = "the API key is missing or wrong";
-            self.audit
-                .refused(None, name.unwrap_or("(legacy)"), None, &reason);
-            return key::unauthorized();
+        let method = name.unwrap_or("(legacy)");
+        let who = match self.identify(method, headers, query, settings, node, line) {
+            Ok(who) => who,
+            Err(refusal) => return *refusal,
         };
         if request.method() != http::Method::POST {
             return respond::method_not_allowed("POST");
@@ -179,7 +183,7 @@ impl Api {
                 [
                     Attribute("http.request.method", "POST".to_owned()),
                     Attribute("http.route", asked.route()),
-                    Attribute("tautline.api.key", key.name().to_owned()),
+                    Attribute("tautline.api.key", who.key.name().to_owned()),
                 ]
             });
             span
@@ -194,8 +198,9 @@ impl Api {
             }
         };
         let caller = Caller {
-            key,
+            who,
             audit: &self.audit,
+            audit_log: settings.api_audit_log,
             limits,
         };
         let result = answer(&asked, &body, &caller, node).await;
@@ -209,6 +214,42 @@ impl Api {
                 respond::text(StatusCode::BAD_REQUEST, format!("Bad Request: {reason}\n"))
             }
             Err(Failure::Error(error)) => error_response(&error, mode),
+        }
+    }
+
+    /// Whose call it is, by its key. How often somebody may guess is limited.
+    fn identify<'k, N: Node>(
+        &self,
+        method: &str,
+        headers: &HeaderMap,
+        query: Option<&str>,
+        settings: &'k Settings,
+        node: &N,
+        line: &HttpLine,
+    ) -> Result<Who<'k>, Box<Response>> {
+        let keys = &settings.api_keys;
+        let address = node.address_of(line, headers);
+        let is_tried = keys.is_tried_by(headers, query);
+        if is_tried && let Some(refusal) = node.refuse_key(address) {
+            let reason = "too many API keys from there were wrong";
+            self.refused(settings, address, method, reason);
+            return Err(Box::new(refusal));
+        }
+        let key = keys.of_request(headers, query);
+        if is_tried {
+            node.note_key(address, key.is_some());
+        }
+        let Some(key) = key else {
+            let reason = "the API key is missing or wrong";
+            self.refused(settings, address, method, reason);
+            return Err(Box::new(key::unauthorized()));
+        };
+        Ok(Who { key, address })
+    }
+
+    fn refused(&self, settings: &Settings, address: Option<IpAddr>, method: &str, reason: &str) {
+        if settings.api_audit_log != AuditLog::None {
+            self.audit.refused(address, None, method, None, &reason);
         }
     }
 
@@ -247,11 +288,12 @@ fn is_text(response: &Response) -> bool {
 }
 
 /// Statuses of calls that come to nothing, and are counted.
-const COUNTED: [StatusCode; 5] = [
+const COUNTED: [StatusCode; 6] = [
     StatusCode::BAD_REQUEST,
     StatusCode::UNAUTHORIZED,
     StatusCode::REQUEST_TIMEOUT,
     StatusCode::PAYLOAD_TOO_LARGE,
+    StatusCode::TOO_MANY_REQUESTS,
     StatusCode::SERVICE_UNAVAILABLE,
 ];
 

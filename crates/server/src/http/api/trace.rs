@@ -9,7 +9,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use tautline_hub::trace::Follow;
 
-use super::{Api, Method, Settings, key};
+use super::{Api, AuditLog, Method, Settings};
 use crate::http::body::{self, RequestBody};
 use crate::http::line::HttpLine;
 use crate::http::node::Node;
@@ -51,7 +51,7 @@ impl Api {
         node: &N,
         line: &Rc<HttpLine>,
     ) -> http::Response<ReplyBody> {
-        match self.begin_trace(request, settings, node).await {
+        match self.begin_trace(request, settings, node, line).await {
             Ok(body) => {
                 let guard = line.begin_stream();
                 let mut response = http::Response::new(ReplyBody::stream(Guarded(body, guard)));
@@ -70,14 +70,13 @@ impl Api {
         request: http::Request<RequestBody>,
         settings: &Settings,
         node: &N,
+        line: &HttpLine,
     ) -> Result<TraceBody, Response> {
         let name = Method::Trace.name();
         let (headers, query) = (request.headers(), request.uri().query());
-        let Some(key) = settings.api_keys.of_request(headers, query) else {
-            let reason = "the API key is missing or wrong";
-            self.audit.refused(None, name, None, &reason);
-            return Err(key::unauthorized());
-        };
+        let who = self.identify(name, headers, query, settings, node, line);
+        let who = who.map_err(|refusal| *refusal)?;
+        let (key, address) = (who.key, who.address);
         if request.method() != http::Method::POST {
             return Err(respond::method_not_allowed("POST"));
         }
@@ -88,8 +87,10 @@ impl Api {
             _ => None,
         };
         if let Err(refusal) = key.scope().check_trace(channel) {
-            self.audit
-                .refused(Some(key.name()), name, channel, &refusal);
+            if settings.api_audit_log != AuditLog::None {
+                self.audit
+                    .refused(address, Some(key.name()), name, channel, &refusal);
+            }
             return Err(forbidden(&refusal.to_string()));
         }
         if request.payloads && !settings.trace_payloads {
@@ -97,8 +98,9 @@ impl Api {
                 "payloads may be traced only where http_api.trace_payloads is on",
             ));
         }
-        self.audit
-            .traces(key.name(), &request.follow, request.payloads);
+        settings
+            .api_audit_log
+            .traces(who, &request.follow, request.payloads);
         node.trace(&request).ok_or_else(|| {
             let body = format!("There are {MAX_TRACES} traces already, as many as may be.\n");
             respond::text(StatusCode::SERVICE_UNAVAILABLE, body)
