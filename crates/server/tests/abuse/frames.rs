@@ -111,7 +111,7 @@ fn pings_without_end() {
 fn pongs_without_end() {
     endures(
         "pongs",
-        "pongs as fast as they go: the same",
+        "pongs as fast as they go: Close 1008",
         1008,
         (&[], &frame(0x8a, b""), 1_000_000),
     );

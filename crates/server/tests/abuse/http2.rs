@@ -66,7 +66,7 @@ fn rapid_resets() {
 fn pings() {
     endures(
         "h2-pings",
-        "pings of HTTP/2: the same",
+        "pings of HTTP/2: ENHANCE_YOUR_CALM",
         "control",
         b"",
         &|_| frame(PING, 0, 0, &[7; 8]).repeat(100),
@@ -77,7 +77,7 @@ fn pings() {
 fn settings() {
     endures(
         "h2-settings",
-        "settings of HTTP/2: the same",
+        "settings of HTTP/2: ENHANCE_YOUR_CALM",
         "control",
         b"",
         &|_| frame(SETTINGS, 0, 0, b"").repeat(100),
@@ -90,7 +90,7 @@ fn header_blocks_without_an_end() {
     let more = block(&[("x-filling", &"x".repeat(100))]).repeat(100);
     endures(
         "h2-continuation",
-        "header blocks of HTTP/2 without an end (CONTINUATION): the same",
+        "header blocks of HTTP/2 without an end (CONTINUATION): ENHANCE_YOUR_CALM",
         "streams",
         &frame(HEADERS, END_STREAM, 1, &head),
         &|_| frame(CONTINUATION, 0, 1, &more),

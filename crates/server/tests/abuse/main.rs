@@ -6,7 +6,7 @@
 //! took before and meanwhile is printed, for the table in `docs/abuse.md`:
 //!
 //! ```text
-//! cargo test --release -p tautline --test abuse -- --nocapture --test-threads=1 | grep '^|'
+//! cargo test --release -p tautline --test abuse -- --nocapture --test-threads=1 | grep -o '| .* |$'
 //! ```
 
 // Memory is read from /proc, and users have addresses of their own on the loopback interface.

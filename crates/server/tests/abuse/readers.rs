@@ -64,7 +64,7 @@ fn readers_that_stop_where_history_is_kept() {
     // What is kept, once for all.
     let kept = 4 * 1024 * 1024;
     stand.endures(
-        "the same where history is kept: they are parked",
+        "50 WebSockets that read nothing where history is kept: they are parked",
         ALL as u64 * (256 + 64) * 1024 + kept,
         |_| {
             let all = deaf(&stand, "kept:news", ALL);
