@@ -93,7 +93,7 @@ fn strangers_see_nothing_unless_they_may() {
 fn chapter() -> String {
     let mut text = format!(
         "# Metrics\n\n\
-         <!-- Made from the code: change `METRICS` in crates/server/src/http/metrics.rs, then run\n\
+         <!-- Made from the code: change `METRICS` in crates/server/src/http/metrics/table.rs, then run\n\
          UPDATE_REFERENCE=1 cargo test -p tautline --test metrics -->\n\n\
          With `prometheus.enabled = true` (and in `tautline dev`) the server answers `GET /metrics` in the text format of \
          Prometheus. Workers count for themselves, and are asked when somebody reads; nothing but what tunnels carry is counted with atomics. The \

@@ -285,6 +285,8 @@ fn users_who_come_back_after_a_restart_were_never_away() {
             server.process.wait().unwrap();
         } else {
             server.signal("-TERM");
+            // Who goes before the server hears of its end has gone.
+            client.read_until("shutdown").unwrap();
             drop(client);
             assert!(server.wait().success());
         }
