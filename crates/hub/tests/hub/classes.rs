@@ -253,6 +253,27 @@ fn patches_are_what_others_get_whole() {
     assert!(world.workers[0].out.prepared <= 2 * 20 + 10);
 }
 
+/// Of half a kilobyte each, one by one and together, and the same again and again.
+#[test]
+fn alike_publications_are_one_whole_and_patches() {
+    let mut world = World::with(setup());
+    let client = world.connect(1);
+    subscribe(&mut world, client, json!({"delta": "fossil"}));
+    let long = |number: u64| json!({"text": "all the same ".repeat(38), "number": number / 2});
+    for number in 0..10 {
+        publish(&mut world, "room:a", &long(number), &[]);
+    }
+    for number in 10..80 {
+        publish_only(&mut world, "room:a", &long(number), &[]);
+    }
+    world.settle();
+    let mut patched = Patched::default();
+    let heard = publications(&world.heard(client));
+    let got: Vec<Value> = heard.iter().map(|one| patched.apply(one)).collect();
+    assert_eq!(got, (0..80).map(long).collect::<Vec<_>>());
+    assert_eq!(patched.patches, 79);
+}
+
 /// So many of these are patches, and put together they are the readings with these numbers.
 fn assemble(patched: &mut Patched, publications: &[Value], numbers: std::ops::Range<u64>) -> usize {
     let before = patched.patches;
