@@ -137,6 +137,8 @@ pub(crate) fn respond(method: &Method, snapshot: &Snapshot) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
