@@ -62,6 +62,7 @@ pub mod glob;
 pub mod http;
 mod io;
 pub mod keys;
+mod log_queue;
 pub mod network;
 pub mod node;
 mod node_api;

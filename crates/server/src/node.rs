@@ -21,6 +21,7 @@ use crate::entropy::OsEntropy;
 use crate::events::settings::Settings as EventSettings;
 use crate::events::{Events, EventsError};
 use crate::http::admin::Sessions;
+use crate::log_queue::LogQueue;
 use crate::node_api::NodeIdentity;
 use crate::reload::{Applied, Reloads};
 use crate::revocations::{RevocationDesk, RevocationsError};
@@ -130,6 +131,8 @@ pub(crate) struct Source {
     pub(crate) file: Option<ConfigFile>,
     /// What is to be done with one that was reloaded.
     pub(crate) applied: Option<Applied>,
+    /// Where log lines wait, if this process's do.
+    pub(crate) log: Option<LogQueue>,
 }
 
 /// A node that was started.
@@ -221,6 +224,7 @@ pub(crate) fn start(
         traces: Arc::default(),
         revocations,
         events,
+        log: source.log,
         stage: at,
     });
     let (ending, ended) = mpsc::unbounded_channel();

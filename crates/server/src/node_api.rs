@@ -43,6 +43,7 @@ use crate::http::node::{History, Node, NodeInfo, Presence, Publish};
 use crate::http::process::ProcessNumbers;
 use crate::http::respond::{self, Reply};
 use crate::io::Io;
+use crate::log_queue::LogQueue;
 use crate::reload::{self, ReloadError, Reloaded};
 use crate::revocations::{self, Revoke, Revoked};
 use crate::telemetry::Telemetry;
@@ -407,6 +408,7 @@ impl Node for WorkerNode {
             TooMany::ALL.map(|why| (why.name(), live.doors.admission.refused(why)));
         let telemetry = live.config.telemetry.as_deref();
         snapshot.spans = telemetry.map(Telemetry::numbers);
+        snapshot.log = self.shared.log.as_ref().map(LogQueue::lost);
         snapshot.reloads = self.shared.reloads.numbers();
         snapshot.tunnels = live.config.tunnels.numbers();
         let events = self.shared.events.as_ref();

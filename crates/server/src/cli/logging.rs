@@ -1,16 +1,44 @@
 //! Where log lines go: standard error, as the configuration says how many.
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::mpsc;
+use std::{panic, thread};
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, fmt, reload};
 
+use super::error::CliError;
 use crate::config::{LogFormat, LogLevel, LogOptions};
+use crate::log_queue::{LAST_MOMENT, LogQueue};
 
-/// How many there are, while the process runs.
+/// The process's log. Dropped, it waits for a moment until all lines are written.
+pub(super) struct Log {
+    queue: LogQueue,
+    level: reload::Handle<Targets, Registry>,
+}
+
+/// How many lines there are, while the process runs.
 pub(super) struct LogControl(reload::Handle<Targets, Registry>);
+
+impl Log {
+    /// What says how much is logged.
+    pub(super) fn control(&self) -> LogControl {
+        LogControl(self.level.clone())
+    }
+
+    /// Where the lines wait.
+    pub(super) fn queue(&self) -> LogQueue {
+        self.queue.clone()
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.queue.flush(LAST_MOMENT);
+    }
+}
 
 impl LogControl {
     /// From now on that much is logged.
@@ -20,10 +48,14 @@ impl LogControl {
     }
 }
 
-/// Installs the process's subscriber. Once; another one that is there already stays.
-pub(super) fn install(options: &LogOptions) -> LogControl {
-    let (filter, handle) = reload::Layer::new(filter(options.level));
-    let lines = fmt::layer().with_writer(io::stderr);
+/// Installs the process's subscriber, and has panics in the log. Once; another subscriber that is there already stays.
+pub(super) fn install(options: &LogOptions) -> Result<Log, CliError> {
+    let queue = LogQueue::start(io::stderr());
+    let queue = queue.map_err(|error| {
+        CliError::Failure(format!("the system gives no thread for the log: {error}"))
+    })?;
+    let (filter, level) = reload::Layer::new(filter(options.level));
+    let lines = fmt::layer().with_writer(queue.clone());
     let registry = tracing_subscriber::registry().with(filter);
     let _ = match options.format {
         LogFormat::Text => {
@@ -33,7 +65,22 @@ pub(super) fn install(options: &LogOptions) -> LogControl {
         // The fields of an event beside its time and level, where programs look for them.
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
     };
-    LogControl(handle)
+    let panics = queue.clone();
+    panic::set_hook(Box::new(move |panic| panics.tell_panic(panic)));
+    Ok(Log { queue, level })
+}
+
+/// The last word of a process. Nobody who doesn't read it can keep the process from its end.
+pub(super) fn say(text: String) {
+    let (done, said) = mpsc::channel();
+    let saying = thread::Builder::new().spawn(move || {
+        // With standard error gone there is nobody left to tell.
+        let _ = writeln!(io::stderr(), "{text}");
+        let _ = done.send(());
+    });
+    if saying.is_ok() {
+        let _ = said.recv_timeout(LAST_MOMENT);
+    }
 }
 
 /// What is told at a level. The libraries of HTTP and TLS warn of whatever a peer does wrong, with which strangers could

@@ -70,8 +70,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // With standard error gone there is nobody left to tell.
-            let _ = writeln!(io::stderr(), "error: {error}");
+            logging::say(format!("error: {error}"));
             error.exit_code()
         }
     }
@@ -79,12 +78,12 @@ pub fn main() -> ExitCode {
 
 fn dev(args: &DevArgs) -> Result<(), CliError> {
     let config = Config::dev(args.listen)?;
-    logging::install(&config.log);
+    let log = logging::install(&config.log)?;
     let ready = |address: SocketAddr| {
         // The server is up whether or not anybody reads this.
         let _ = io::stdout().write_all(banner::dev(address).as_bytes());
     };
-    let node = Node::builder(config);
+    let node = Node::builder(config).logging_to(log.queue());
     node::run(node, ready).map_err(|error| CliError::run(&error, "--listen"))
 }
 
@@ -92,13 +91,14 @@ fn serve(file: &Path, settings: &SetArgs) -> Result<(), CliError> {
     let file = ConfigFile::new(file, settings.set.clone());
     let config = file.load()?;
     check_alone(&config)?;
-    let log = logging::install(&config.log);
+    let log = logging::install(&config.log)?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
     let ready = |address: SocketAddr| tracing::info!(%address, "listening");
     let node = Node::builder(config).reload_from(file);
-    let node = node.when_applied(Box::new(move |config| log.set_level(config.log.level)));
+    let (level, node) = (log.control(), node.logging_to(log.queue()));
+    let node = node.when_applied(Box::new(move |config| level.set_level(config.log.level)));
     node::run(node, ready).map_err(|error| CliError::run(&error, "http_server.port"))
 }
 

@@ -14,6 +14,7 @@ use crate::config::{Config, ConfigFile};
 use crate::drain::{self, Stage};
 use crate::events::settings::Settings as EventSettings;
 use crate::events::{EventHandler, EventsError, InCode};
+use crate::log_queue::LogQueue;
 use crate::node::{self, Listening, NodeError, Signals, Source};
 use crate::proxy::Proxies;
 use crate::reload::Applied;
@@ -28,6 +29,7 @@ pub struct NodeBuilder {
     listening: Listening,
     file: Option<ConfigFile>,
     applied: Option<Applied>,
+    log: Option<LogQueue>,
     event_handler: Option<InCode>,
 }
 
@@ -41,6 +43,7 @@ impl NodeBuilder {
             listening: Listening::Configured,
             file: None,
             applied: None,
+            log: None,
             event_handler: None,
         }
     }
@@ -91,6 +94,12 @@ impl NodeBuilder {
         self
     }
 
+    /// Where the process's log lines wait: what is lost of them is in the metrics.
+    pub(crate) fn logging_to(mut self, log: LogQueue) -> Self {
+        self.log = Some(log);
+        self
+    }
+
     /// Whether there is a file to reload from.
     pub(crate) fn reloads(&self) -> bool {
         self.file.is_some()
@@ -124,6 +133,7 @@ impl NodeBuilder {
             listening,
             file,
             applied,
+            log,
             event_handler,
         } = self;
         let workers = config.node.worker_count();
@@ -153,7 +163,7 @@ impl NodeBuilder {
             handlers,
             events,
             listening,
-            Source { file, applied },
+            Source { file, applied, log },
         )?;
         Ok(Node {
             handle: running.handle,

@@ -41,6 +41,7 @@ use crate::http::counters::Dropped;
 use crate::http::{self, Service, Side};
 use crate::io::Io;
 use crate::keys::KeySource;
+use crate::log_queue::LogQueue;
 use crate::node_api::{NodeIdentity, WorkerNode};
 use crate::reload::Reloads;
 use crate::revocations::RevocationDesk;
@@ -80,6 +81,8 @@ pub(crate) struct Shared {
     pub(crate) revocations: RevocationDesk,
     /// What the application's backend is told of who comes and goes, if it is.
     pub(crate) events: Option<Events>,
+    /// Where the process's log lines wait, if the log is the node's business.
+    pub(crate) log: Option<LogQueue>,
     /// How far the node is on its way out.
     pub(crate) stage: watch::Receiver<Stage>,
 }

@@ -208,6 +208,19 @@ impl Server {
         count
     }
 
+    /// Nobody reads what it says any more, ever.
+    pub(crate) fn close_output(&mut self) {
+        self.output = Box::new(std::io::empty());
+    }
+
+    /// All that the server still says, until it ends.
+    pub(crate) fn read_rest(&mut self) -> String {
+        let mut rest = String::new();
+        let read = self.output.read_to_string(&mut rest);
+        read.expect("it can be read");
+        rest
+    }
+
     /// Reads what the server says until a line has `mark`.
     pub(crate) fn wait_for_output(&mut self, mark: &str) {
         let mut line = String::new();

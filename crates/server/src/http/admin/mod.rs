@@ -299,7 +299,7 @@ struct ChannelView<'a> {
 }
 
 const COOKIE: &str = "tautline_admin";
-const AUDIT: &str = "tautline::audit";
+const AUDIT: &str = crate::log_queue::AUDIT_TARGET;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; \
                       form-action 'none'; frame-ancestors 'none'";
 const PAGE: &str = include_str!("../../../assets/admin/admin.html");

@@ -182,7 +182,7 @@ impl Audit {
     }
 }
 
-const TARGET: &str = "tautline::audit";
+const TARGET: &str = crate::log_queue::AUDIT_TARGET;
 
 /// How many refusals are written in a second, on each worker.
 const LINES_A_SECOND: u32 = 10;

@@ -11,6 +11,7 @@ use crate::door::tunnel::TunnelNumbers;
 use crate::events::EventNumbers;
 use crate::http::counters::HttpCounters;
 use crate::http::process::ProcessNumbers;
+use crate::log_queue::LogLines;
 use crate::telemetry::SpanNumbers;
 
 /// What the node has counted so far, and what it carries.
@@ -64,6 +65,8 @@ pub struct Snapshot {
     pub(crate) events: Option<EventNumbers>,
     /// Spans of traces, if there are any.
     pub(crate) spans: Option<SpanNumbers>,
+    /// Log lines that were lost, if the process's log is the node's.
+    pub(crate) log: Option<LogLines>,
     /// Reloads of the configuration.
     pub reloads: ReloadNumbers,
 }

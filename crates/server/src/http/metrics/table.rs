@@ -541,6 +541,18 @@ pub const METRICS: &[Metric] = &[
         },
     },
     Metric {
+        name: "log_dropped_lines_total",
+        kind: "counter",
+        labels: &["log"],
+        help: "Log lines that were lost because standard error took nothing, or is gone: of the `audit` log, and all `other`.",
+        write: |all, out| {
+            if let Some(lost) = &all.log {
+                out.labelled(&["audit"], lost.audit);
+                out.labelled(&["other"], lost.other);
+            }
+        },
+    },
+    Metric {
         name: "events_queued",
         kind: "gauge",
         labels: &[],

@@ -1,0 +1,84 @@
+//! The log of a server whose standard error takes nothing: nobody waits for it, and what is lost is counted and told.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+#[path = "support/process.rs"]
+mod process;
+
+use process::{Server, wait_until};
+use serde_json::Value;
+
+const CONFIG: &str = "[log]\nformat = \"json\"\nconnections = \"all\"\n[prometheus]\nenabled = true\n\
+    [http_api]\nkey = \"dev\"\n[client.token]\nhmac_secret_key = \"a secret of at least thirty-two bytes\"\n";
+
+/// Has the server log much more than a pipe and its queue hold.
+fn flood(server: &Server) {
+    let body = format!("{{\"user\":\"{}\"}}", "u".repeat(60_000));
+    for _ in 0..40 {
+        server.api("disconnect", &body);
+    }
+}
+
+/// What was lost of a log.
+fn lost(server: &Server, log: &str) -> u64 {
+    let page = server.get("/metrics");
+    let name = format!("tautline_log_dropped_lines_total{{log=\"{log}\"}} ");
+    let count = page.lines().find_map(|line| line.strip_prefix(&name));
+    count.unwrap_or_else(|| panic!("{page}")).parse().unwrap()
+}
+
+#[test]
+fn a_server_goes_on_when_nobody_reads_its_log_and_tells_later_what_was_lost() {
+    let mut server = Server::serve("log-unread", CONFIG);
+    assert_eq!((lost(&server, "audit"), lost(&server, "other")), (0, 0));
+    flood(&server);
+    let audit = lost(&server, "audit");
+    assert!((1..40).contains(&audit), "{audit}");
+    // Somebody comes and goes, of which there can be no line now.
+    let mut other = 0;
+    wait_until("a line is lost", || {
+        server.get("/connection/sse?cf_connect=%7B%22token%22%3A%22x%22%7D");
+        other = lost(&server, "other");
+        (other > 0).then_some(())
+    });
+
+    let lines = server.read_until("log lines were dropped");
+    let audited = |line: &&String| line.contains("tautline::audit");
+    assert_eq!(lines.iter().filter(audited).count() as u64, 40 - audit);
+    let gap: Value = serde_json::from_str(lines.last().unwrap()).unwrap();
+    assert_eq!(
+        (&gap["level"], &gap["target"]),
+        (&"ERROR".into(), &"tautline::log".into())
+    );
+    assert_eq!(
+        (&gap["audit"], &gap["other"]),
+        (&audit.into(), &other.into())
+    );
+
+    // From now on all is there again, to the last line.
+    server.api("disconnect", "{\"user\":\"behind\"}");
+    server.signal("-TERM");
+    let rest = server.read_rest();
+    assert!(server.wait().success());
+    assert!(rest.contains("\"user\":\"behind\""), "{rest}");
+    let last = rest.lines().last().unwrap();
+    assert!(last.contains("clients are told to come back"), "{rest}");
+}
+
+#[test]
+fn a_server_ends_though_nobody_reads_its_log() {
+    let mut server = Server::serve("log-unread-end", CONFIG);
+    flood(&server);
+    server.signal("-TERM");
+    assert!(server.wait().success());
+}
+
+#[test]
+fn what_is_logged_when_the_reader_is_gone_is_counted() {
+    let mut server = Server::serve("log-gone", CONFIG);
+    server.close_output();
+    server.api("disconnect", "{\"user\":\"nobody\"}");
+    wait_until("it is counted", || {
+        (lost(&server, "audit") == 1).then_some(())
+    });
+}
