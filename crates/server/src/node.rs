@@ -13,7 +13,6 @@ use tokio::sync::{mpsc, watch};
 use crate::config::{Config, ConfigFile};
 use crate::descriptors;
 use crate::door::address::AddressKey;
-use crate::door::by_address::AddressLimits;
 use crate::drain::Stage;
 use crate::embed::desk::Handlers;
 use crate::embed::{NodeBuilder, NodeHandle};
@@ -206,20 +205,19 @@ pub(crate) fn start(
     let (visits, visitors): (Vec<_>, Vec<_>) =
         (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
     let (stage, at) = watch::channel(Stage::Serving);
-    let by_address = Arc::clone(&config.by_address);
+    let engine = MemoryEngine::new(config.engine.clone(), Box::new(entropy()?));
+    let reloads = Reloads::new(source.file, config.values.clone(), source.applied);
+    let live = Live::new(config, handlers, addresses, workers);
     let shared = Arc::new(Shared {
         start: Instant::now(),
-        engine: Arc::new(MemoryEngine::new(
-            config.engine.clone(),
-            Box::new(entropy()?),
-        )),
-        reloads: Reloads::new(source.file, config.values.clone(), source.applied),
-        live: watch::Sender::new(Arc::new(Live::new(config, handlers, addresses, workers))),
+        engine: Arc::new(engine),
+        reloads,
+        admission: Arc::clone(&live.doors.admission),
+        live: watch::Sender::new(Arc::new(live)),
         identity,
         mailboxes: (0..workers).map(|_| Arc::default()).collect(),
         visits,
         next_visit: AtomicUsize::new(0),
-        by_address: AddressLimits::new(by_address),
         admins: Arc::new(Sessions::new(Box::new(entropy()?))),
         traces: Arc::default(),
         revocations,

@@ -24,8 +24,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 
-use crate::door::admission::TooMany;
-use crate::door::by_address::{Place, Refused};
+use crate::door::admission::OverLimit;
 use crate::door::websocket::Manner;
 use crate::door::{self, Opened, rewind::Rewind};
 use crate::drain::Stage;
@@ -134,17 +133,12 @@ impl WorkerNode {
                 request: Some(request),
                 user,
                 manner,
-                place: None,
+                address_permit: None,
                 address,
             };
             door::websocket::serve(&worker, opened).await;
             drop(guest);
         });
-    }
-
-    fn enter_session(&self, address: Option<IpAddr>) -> Result<Option<Place>, Refused> {
-        let limits = &self.shared.by_address;
-        address.map_or(Ok(None), |address| limits.session(limits.now(), address))
     }
 
     /// Starts something in the hub, and waits for its callback.
@@ -404,8 +398,6 @@ impl Node for WorkerNode {
         let handlers = live.handlers.as_ref();
         let proxies = handlers.and_then(|handlers| handlers.proxies.as_ref());
         snapshot.proxies = proxies.map_or_else(Vec::new, |proxies| proxies.numbers());
-        snapshot.turned_away =
-            TooMany::ALL.map(|why| (why.name(), live.doors.admission.refused(why)));
         let telemetry = live.config.telemetry.as_deref();
         snapshot.spans = telemetry.map(Telemetry::numbers);
         snapshot.log = self.shared.log.as_ref().map(LogQueue::lost);
@@ -417,11 +409,12 @@ impl Node for WorkerNode {
             snapshot.certificates = tls.expiries();
             snapshot.orders = tls.orders();
         }
-        let by_address = &self.shared.by_address;
         snapshot.revocations = self.shared.revocations.count();
-        snapshot.refusals = by_address.refusals();
-        snapshot.addresses = by_address.addresses() as u64;
-        snapshot.memory_ceiling = by_address.memory.ceiling();
+        let admission = &self.shared.admission;
+        snapshot.turned_away = admission.node_refusals();
+        snapshot.refusals = admission.refusals();
+        snapshot.addresses = admission.addresses() as u64;
+        snapshot.memory_ceiling = admission.memory_ceiling();
         snapshot.clients = load.clients;
         snapshot.subscriptions = load.subscriptions;
         snapshot.users = load.users.len() as u64;
@@ -432,7 +425,7 @@ impl Node for WorkerNode {
     async fn report(&self) -> Report {
         let mut workers = self.gather(worker_report).await;
         workers.sort_by(|one, other| one.name.cmp(&other.name));
-        let by_address = &self.shared.by_address;
+        let admission = &self.shared.admission;
         let engine = &self.shared.engine;
         let NodeIdentity { uid, name } = &self.shared.identity;
         Report {
@@ -443,11 +436,11 @@ impl Node for WorkerNode {
             draining: !self.is_ready(),
             memory: MemoryReport {
                 resident: ProcessNumbers::read().map(|process| process.resident_bytes),
-                ceiling: by_address.memory.ceiling(),
+                ceiling: admission.memory_ceiling(),
                 histories: engine.bytes() as u64,
                 kept_channels: engine.channels() as u64,
                 queues: workers.iter().map(|worker| worker.queues.bytes).sum(),
-                addresses: by_address.addresses() as u64,
+                addresses: admission.addresses() as u64,
             },
             workers,
         }
@@ -474,21 +467,19 @@ impl Node for WorkerNode {
     }
 
     fn address_of(&self, line: &HttpLine, headers: &HeaderMap) -> Option<IpAddr> {
-        let rules = self.shared.by_address.rules();
+        let rules = self.shared.admission.rules();
         let from = line.from()?.ip();
         Some(rules.trust.client(from, fields(headers)))
     }
 
     fn refuse_key(&self, address: Option<IpAddr>) -> Option<respond::Response> {
-        let limits = &self.shared.by_address;
-        let attempt = limits.key_attempt(limits.now(), address?);
-        attempt.err().map(Refused::response)
+        let attempt = self.shared.admission.key_attempt(address?);
+        attempt.err().map(OverLimit::response)
     }
 
     fn note_key(&self, address: Option<IpAddr>, is_right: bool) {
         if let Some(address) = address {
-            let limits = &self.shared.by_address;
-            limits.key_tried(limits.now(), address, is_right);
+            self.shared.admission.key_tried(address, is_right);
         }
     }
 
@@ -512,7 +503,6 @@ impl Node for WorkerNode {
         let address = self.address_of(line, request.headers());
         let live = self.worker.live();
         let entry = door::entry::Entry {
-            by_address: &self.shared.by_address,
             address,
             worker: &self.worker,
             index: self.index,
@@ -549,9 +539,9 @@ impl Node for WorkerNode {
             Some(Ok(accepted)) => accepted,
         };
         let address = self.address_of(line, request.headers());
-        let place = match self.enter_session(address) {
-            Ok(place) => place,
-            Err(refused) => return Some(refused.response()),
+        let address_permit = match policy.admission.session(address) {
+            Ok(permit) => permit,
+            Err(over) => return Some(over.response()),
         };
         let kept = self
             .worker
@@ -574,7 +564,7 @@ impl Node for WorkerNode {
                     request: kept,
                     user,
                     manner,
-                    place,
+                    address_permit,
                     address,
                 };
                 door::websocket::serve(&worker, opened).await;

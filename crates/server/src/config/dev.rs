@@ -55,7 +55,7 @@ impl Config {
         let hub = HubConfig::new(client(), channel(), Some(Arc::new(verifier)));
         Ok(Self {
             listen,
-            by_address: Arc::new(super::limits::defaults()),
+            admission: Arc::new(super::limits::defaults()),
             node: NodeOptions::default(),
             hub: Arc::new(hub.map_err(|error| failed(&error))?),
             engine: MemoryOptions::default(),
@@ -80,8 +80,6 @@ impl Config {
             doors: DoorOptions::default(),
             uni: Arc::default(),
             tunnels: Tunnels::default(),
-            connection_limit: 0,
-            connection_rate_limit: None,
             write_delay: Duration::ZERO,
             user_header: None,
             token: TokenOptions {

@@ -292,7 +292,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
         Some(method) => hub.with_ping_method(&method),
         None => hub,
     };
-    let by_address = super::limits::rules(&http_server, &limits)?;
+    let admission = super::limits::rules(&http_server, &connections, &doors, &limits)?;
     let admin = super::admin::settings(&admin, &http_server)?;
     let internal = super::admin::internal(&http_server, &mut warnings)?;
     let tls = http_server.tls;
@@ -322,7 +322,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
         listen: SocketAddr::new(http_server.address, http_server.port),
         internal,
         http2: http_server.http2,
-        by_address: Arc::new(by_address),
+        admission: Arc::new(admission),
         node,
         hub: Arc::new(hub),
         engine: engine.memory,
@@ -343,8 +343,6 @@ fn check(written: Written) -> Result<Config, Unusable> {
         doors,
         uni: Arc::new(uni),
         tunnels,
-        connection_limit: connections.connection_limit,
-        connection_rate_limit: connections.connection_rate_limit,
         write_delay: connections.write_delay,
         user_header,
         token,

@@ -7,10 +7,11 @@ use serde::Deserialize;
 use tautline_hub::config::duration;
 use tautline_hub::rate::{self, Rate};
 
-use super::HttpServerOptions;
+use super::client::ConnectionOptions;
 use super::file::Unusable;
+use super::{DoorOptions, HttpServerOptions};
 use crate::client_address::Trust;
-use crate::door::by_address::{Rules, memory};
+use crate::door::admission::{AddressRules, MemoryRules, Rules, memory};
 use crate::network::Networks;
 
 /// `[limits]`: what is allowed to those who come from outside, by their address. An IPv6 address counts by its first
@@ -105,8 +106,13 @@ impl Default for MemoryLimitOptions {
     }
 }
 
-/// Checks them.
-pub(super) fn rules(server: &HttpServerOptions, limits: &LimitOptions) -> Result<Rules, Unusable> {
+/// Checks them, and puts all together that decides who may come in.
+pub(super) fn rules(
+    server: &HttpServerOptions,
+    connections: &ConnectionOptions,
+    doors: &DoorOptions,
+    limits: &LimitOptions,
+) -> Result<Rules, Unusable> {
     let networks = |option: &str, texts: &[String]| {
         Networks::parse(texts).map_err(|error| Unusable::new(option, error.to_string()))
     };
@@ -136,24 +142,33 @@ pub(super) fn rules(server: &HttpServerOptions, limits: &LimitOptions) -> Result
             header: server.forwarded_header,
         },
         proxy_protocol: server.proxy_protocol,
-        exempt: networks("limits.exempt", &limits.exempt)?,
-        exempt_loopback: limits.exempt_loopback,
-        dry_run: address.dry_run,
-        connections: address.connections,
-        handshakes: address.handshakes,
-        connects: address.connect,
-        requests: address.requests,
-        failures: address.failed_authentications,
-        max_addresses: limits.max_addresses,
-        memory: max_bytes.filter(|_| memory.enabled),
-        memory_dry_run: memory.dry_run,
-        memory_interval: memory.check_interval,
+        clients: connections.connection_limit,
+        new_clients: connections.connection_rate_limit,
+        http_sessions: doors.max_sessions,
+        address: AddressRules {
+            exempt: networks("limits.exempt", &limits.exempt)?,
+            exempt_loopback: limits.exempt_loopback,
+            dry_run: address.dry_run,
+            connections: address.connections,
+            handshakes: address.handshakes,
+            connects: address.connect,
+            requests: address.requests,
+            failures: address.failed_authentications,
+            max_addresses: limits.max_addresses,
+        },
+        memory: MemoryRules {
+            ceiling: max_bytes.filter(|_| memory.enabled),
+            dry_run: memory.dry_run,
+            check_interval: memory.check_interval,
+        },
     })
 }
 
 /// Those of a server that nobody has configured.
 pub(super) fn defaults() -> Rules {
-    rules(&HttpServerOptions::default(), &LimitOptions::default()).unwrap_or_default()
+    let (server, connections) = (HttpServerOptions::default(), ConnectionOptions::default());
+    let (doors, limits) = (DoorOptions::default(), LimitOptions::default());
+    rules(&server, &connections, &doors, &limits).unwrap_or_default()
 }
 
 const ADDRESSES: RangeInclusive<usize> = 1000..=100_000_000;

@@ -74,12 +74,11 @@ use serde::Deserialize;
 use tautline_auth::{Pattern, Secret};
 use tautline_hub::config::{HubConfig, duration};
 use tautline_hub::engine::memory::MemoryOptions;
-use tautline_hub::rate::Rate;
 use thiserror::Error;
 
 use crate::client_address::ForwardedHeader;
 use crate::door::UniRules;
-use crate::door::by_address::Rules;
+use crate::door::admission::Rules;
 use crate::door::tunnel::Tunnels;
 use crate::events::settings::Settings as EventSettings;
 use crate::http::Settings;
@@ -123,8 +122,8 @@ pub struct Config {
     pub http2: Http2Options,
     /// What connections are encrypted with; `None` for nothing.
     pub(crate) tls: Option<Arc<Tls>>,
-    /// Who may come in, as far as it is a matter of how many, and who is believed to know their addresses.
-    pub(crate) by_address: Arc<Rules>,
+    /// How many may come in, and who is believed to know their addresses.
+    pub(crate) admission: Arc<Rules>,
     /// Its name, its threads.
     pub node: NodeOptions,
     /// What the workers' hubs go by, verifier included.
@@ -141,10 +140,6 @@ pub struct Config {
     pub(crate) tunnels: Tunnels,
     /// What the unidirectional ones say.
     pub(crate) uni: Arc<UniRules>,
-    /// How many connections there may be; 0 for any number.
-    pub connection_limit: usize,
-    /// How many new ones; `None` for as many as come.
-    pub connection_rate_limit: Option<Rate>,
     /// How long what others publish may wait for more of its kind.
     pub write_delay: Duration,
     /// The header field that names the user of a client without a token.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::by_address::{AddressLimits, Place, Refused};
+use super::admission::{AddressPermit, Admission, OverLimit};
 use super::websocket::GOODBYE;
 use crate::http::HEAD_TIMEOUT;
 use crate::proxy_protocol::{self, ProxyHeader};
@@ -17,7 +17,7 @@ use crate::worker::thread::Shared;
 pub(crate) struct Arrival {
     io: TcpStream,
     peer: SocketAddr,
-    place: Option<Place>,
+    permit: Option<AddressPermit>,
     /// The proxy at its other end says whom it is from.
     is_announced: bool,
 }
@@ -33,21 +33,21 @@ impl Arrival {
         io: TcpStream,
         peer: SocketAddr,
     ) -> Result<Self, TurnedAway> {
-        let admission = &shared.by_address;
+        let admission = &shared.admission;
         let rules = admission.rules();
-        let (mut place, mut is_announced) = (None, false);
+        let (mut permit, mut is_announced) = (None, false);
         if rules.trust.proxies.contains(peer.ip()) {
             is_announced = rules.proxy_protocol;
         } else {
-            place = match admission.connection(admission.now(), peer.ip()) {
-                Ok(place) => place,
-                Err(refused) => return Err(TurnedAway::new(shared, io, refused)),
+            permit = match admission.connection(peer.ip()) {
+                Ok(permit) => permit,
+                Err(over) => return Err(TurnedAway::new(shared, io, over)),
             };
         }
         Ok(Self {
             io,
             peer,
-            place,
+            permit,
             is_announced,
         })
     }
@@ -56,18 +56,17 @@ impl Arrival {
     pub(crate) async fn announced(
         mut self,
         shared: &Shared,
-    ) -> Option<(TcpStream, SocketAddr, Option<Place>)> {
+    ) -> Option<(TcpStream, SocketAddr, Option<AddressPermit>)> {
         if self.is_announced {
             let reading = proxy_protocol::read(&mut self.io);
             match tokio::time::timeout(HEAD_TIMEOUT, reading).await {
                 Ok(Ok(ProxyHeader::Own)) => {}
                 Ok(Ok(ProxyHeader::For(client))) => {
                     self.peer = client;
-                    let admission = &shared.by_address;
-                    match admission.connection(admission.now(), client.ip()) {
-                        Ok(place) => self.place = place,
-                        Err(refused) => {
-                            TurnedAway::new(shared, self.io, refused).tell().await;
+                    match shared.admission.connection(client.ip()) {
+                        Ok(permit) => self.permit = permit,
+                        Err(over) => {
+                            TurnedAway::new(shared, self.io, over).tell().await;
                             return None;
                         }
                     }
@@ -80,7 +79,7 @@ impl Arrival {
                 Err(_elapsed) => return None,
             }
         }
-        Some((self.io, self.peer, self.place))
+        Some((self.io, self.peer, self.permit))
     }
 }
 
@@ -89,15 +88,15 @@ pub(crate) struct TurnedAway {
     io: TcpStream,
     /// What its client is told: nothing where that would need TLS.
     said: Option<Vec<u8>>,
-    admission: Arc<AddressLimits>,
+    admission: Arc<Admission>,
 }
 
 impl TurnedAway {
-    fn new(shared: &Shared, io: TcpStream, refused: Refused) -> Self {
+    fn new(shared: &Shared, io: TcpStream, over: OverLimit) -> Self {
         Self {
             io,
-            said: shared.live.borrow().tls.is_none().then(|| refused.http1()),
-            admission: Arc::clone(&shared.by_address),
+            said: shared.live.borrow().tls.is_none().then(|| over.http1()),
+            admission: Arc::clone(&shared.admission),
         }
     }
 

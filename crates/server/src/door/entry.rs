@@ -7,7 +7,6 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -19,8 +18,7 @@ use tautline_protocol::Encoding;
 use tokio::sync::watch;
 
 use super::address::{AddressKey, Place};
-use super::admission::{self, Admission};
-use super::by_address::{self, AddressLimits};
+use super::admission::{Admission, Permit, Permits};
 use super::gate;
 use super::tunnel::{self, Tunnels};
 use super::uni::UniRules;
@@ -49,9 +47,8 @@ pub(crate) struct Doors {
     /// The same for sessions of tunnels.
     pub(crate) tunnel_addresses: AddressKey,
     pub(crate) uni: Arc<UniRules>,
+    /// Who may come in.
     pub(crate) admission: Arc<Admission>,
-    /// How many sessions there are whose messages leave in the bodies of HTTP responses.
-    sessions: Arc<AtomicUsize>,
 }
 
 impl Doors {
@@ -69,7 +66,6 @@ impl Doors {
             addresses,
             uni,
             admission,
-            sessions: Arc::default(),
         }
     }
 
@@ -87,34 +83,12 @@ impl Doors {
             addresses: self.addresses.clone(),
             tunnel_addresses: self.tunnel_addresses.clone(),
             admission: Arc::clone(&self.admission),
-            sessions: Arc::clone(&self.sessions),
         }
-    }
-
-    /// A place for one more session, if there is one.
-    fn admit(&self) -> Option<Permit> {
-        let limit = self.options.max_sessions;
-        self.sessions
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
-                (count < limit).then_some(count + 1)
-            })
-            .ok()
-            .map(|_| Permit(Arc::clone(&self.sessions)))
-    }
-}
-
-/// A session's place among all of the node's.
-pub(crate) struct Permit(Arc<AtomicUsize>);
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// The way in from one request.
 pub(crate) struct Entry<'a> {
-    pub(crate) by_address: &'a Arc<AddressLimits>,
     /// Whom the request is from, where that is known.
     pub(crate) address: Option<IpAddr>,
     pub(crate) worker: &'a Rc<Worker>,
@@ -181,9 +155,9 @@ pub(crate) async fn enter(
         return Err(request);
     }
     if let Some(address) = entry.address
-        && let Err(refused) = entry.by_address.request(entry.by_address.now(), address)
+        && let Err(over) = entry.doors.admission.request(address)
     {
-        return Ok(refused.response().into());
+        return Ok(over.response().into());
     }
     let admitted = match gate::admit(&entry.doors.origins, request.headers()) {
         Ok(admitted) => admitted,
@@ -232,8 +206,8 @@ impl Entry<'_> {
         commands: Commands,
         frame: impl Into<Option<Frame<'f>>>,
     ) -> Result<Seat, Refused> {
-        let (permit, room, its_address) = self.admit()?;
-        stream.set_place(its_address);
+        let (session, Permits { client, address }) = self.admit()?;
+        stream.set_address_permit(address);
         let stream = self.worker.turn(|now, state| {
             let id = state.open(
                 now,
@@ -266,32 +240,19 @@ impl Entry<'_> {
             worker: Rc::clone(self.worker),
             id,
             stream,
-            _permit: (permit, room),
+            _permits: (session, client),
         })
     }
 
-    /// Places for one more session whose messages leave in the bodies of responses.
+    /// Permits for one more session whose messages leave in the bodies of responses: among these, and as a client.
     ///
     /// # Errors
     ///
     /// 503 when there are too many already, 429 when there are from that address.
-    pub(crate) fn admit(&self) -> Result<Permits, Refused> {
-        let permit = self.doors.admit().ok_or_else(too_many)?;
-        let (room, its_address) = self.admit_connection()?;
-        Ok((permit, room, its_address))
-    }
-
-    /// The same for a connection of its own.
-    pub(crate) fn admit_connection(
-        &self,
-    ) -> Result<(Option<admission::Permit>, Option<by_address::Place>), Refused> {
-        let room = self.doors.admission.enter()?;
-        let its_address = match self.address {
-            Some(address) => self.by_address.session(self.by_address.now(), address),
-            None => Ok(None),
-        };
-        let its_address = its_address.map_err(|refused| Box::new(refused.response()))?;
-        Ok((room, its_address))
+    pub(crate) fn admit(&self) -> Result<(Permit, Permits), Refused> {
+        let admission = &self.doors.admission;
+        let session = admission.http_session()?;
+        Ok((session, admission.client_from(self.address)?))
     }
 
     /// The response whose body is what a session's client is told, for as long as it listens.
@@ -329,15 +290,12 @@ pub(crate) enum Commands {
     None,
 }
 
-/// A session's places: among those at these doors, among the node's connections, among those of its address.
-pub(crate) type Permits = (Permit, Option<admission::Permit>, Option<by_address::Place>);
-
 /// A session that has no connection of its own; over when this is dropped.
 pub(crate) struct Seat {
     pub(crate) worker: Rc<Worker>,
     pub(crate) id: SessionId,
     pub(crate) stream: Rc<RefCell<Stream>>,
-    _permit: (Permit, Option<admission::Permit>),
+    _permits: (Permit, Permit),
 }
 
 impl Seat {
@@ -427,17 +385,6 @@ pub(crate) fn frame(encoding: Encoding, bytes: &[u8]) -> Result<Frame<'_>, Refus
 /// 400, with what was expected.
 pub(crate) fn bad_request(reason: &str) -> Refused {
     respond::text(StatusCode::BAD_REQUEST, format!("Bad Request: {reason}\n")).into()
-}
-
-fn too_many() -> Refused {
-    let body = "The server has as many sessions over HTTP as it takes (doors.max_sessions). \
-                Try again later.\n";
-    respond::with_header(
-        respond::text(StatusCode::SERVICE_UNAVAILABLE, body),
-        header::RETRY_AFTER,
-        HeaderValue::from_static("10"),
-    )
-    .into()
 }
 
 /// What keeps caches and proxies from holding messages back.

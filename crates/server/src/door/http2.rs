@@ -122,10 +122,7 @@ impl Http2Door {
                 let shared = Arc::clone(&self.shared);
                 let live = Arc::clone(&live);
                 spawn_local(Box::pin(async move {
-                    let by_address = &shared.by_address;
-                    let opening = tunnel::socket::open_http2(
-                        &live, by_address, &tunnel, &rest, request, from,
-                    );
+                    let opening = tunnel::socket::open_http2(&live, &tunnel, &rest, request, from);
                     if let Some(joined) = opening.await {
                         joined.serve(shared.stage.clone()).await;
                         streams.session_over.notify_one();
@@ -171,12 +168,12 @@ impl Http2Door {
                 return None;
             }
         };
-        let admission = &self.shared.by_address;
+        let admission = &policy.admission;
         let address = admission.rules().trust.client(from.ip(), fields(&headers));
-        let place = match admission.session(admission.now(), address) {
-            Ok(place) => place,
-            Err(refused) => {
-                request.refuse(&refused.refusal());
+        let address_permit = match admission.session(Some(address)) {
+            Ok(permit) => permit,
+            Err(over) => {
+                request.refuse(&over.into());
                 return None;
             }
         };
@@ -207,7 +204,7 @@ impl Http2Door {
             request: kept,
             user,
             manner,
-            place,
+            address_permit,
             address: Some(address),
         })
     }

@@ -7,7 +7,6 @@
 pub(crate) mod address;
 pub(crate) mod admission;
 pub(crate) mod arrival;
-pub(crate) mod by_address;
 mod emulation;
 pub(crate) mod entry;
 mod gate;
@@ -41,8 +40,7 @@ use tautline_websocket::proto::handshake::{
 };
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
-use self::admission::Admission;
-use self::by_address::{AddressLimits, Place};
+use self::admission::{AddressPermit, Admission, OverLimit, Permits};
 use self::rewind::Rewind;
 use self::tunnel::Tunnel;
 use self::tunnel::socket::Joined;
@@ -88,7 +86,7 @@ pub(crate) struct WebSocketPolicy {
     pub(crate) user_header: UserHeader,
     /// What the options say of `/connection/uni_websocket`.
     pub(crate) uni: Arc<UniRules>,
-    /// How many connections there may be.
+    /// Who may come in.
     pub(crate) admission: Arc<Admission>,
 }
 
@@ -147,7 +145,7 @@ impl WebSocketPolicy {
                 plain::accept(opening, query, cookies.filter(|_| self.trusts(opening)))?
             }
         };
-        let permit = self.admission.enter()?;
+        let permit = Some(self.admission.client()?);
         Ok((acceptance, Manner { permit, ..manner }))
     }
 
@@ -233,8 +231,8 @@ pub(crate) struct Opened {
     /// Who it is, if the request says so and is to be believed.
     pub(crate) user: Option<Arc<str>>,
     pub(crate) manner: Manner,
-    /// Its place among those of its address, if it counts.
-    pub(crate) place: Option<Place>,
+    /// Among those of its address, if it counts.
+    pub(crate) address_permit: Option<AddressPermit>,
     /// Whom it is from, where that is known.
     pub(crate) address: Option<IpAddr>,
 }
@@ -251,14 +249,13 @@ pub(crate) enum Came {
 }
 
 /// Finds out what a new connection of `worker` from `from` is; `None` when nothing came of it, or it was refused. HTTP/2 may be
-/// spoken if the options say so. The request is kept if anybody wants to know of it. A WebSocket takes its `place`
-/// along.
+/// spoken if the options say so. The request is kept if anybody wants to know of it. A WebSocket takes the
+/// `permit` of its address along.
 pub(crate) async fn admit(
     worker: &Worker,
-    by_address: &Arc<AddressLimits>,
     mut io: Io,
     from: SocketAddr,
-    place: &mut Option<Place>,
+    permit: &mut Option<AddressPermit>,
 ) -> Option<Came> {
     let mut received = Vec::new();
     let http2 = worker.live().config.http2.enabled;
@@ -266,8 +263,8 @@ pub(crate) async fn admit(
     let head = match tokio::time::timeout(HEAD_TIMEOUT, reading).await {
         Ok(Ok(Some(head))) => head,
         Ok(Ok(None)) => {
-            if let Some(place) = place {
-                place.begun();
+            if let Some(permit) = permit {
+                permit.begun();
             }
             return Some(Came::Http2(Rewind::new(received, io)));
         }
@@ -283,8 +280,8 @@ pub(crate) async fn admit(
             return None;
         }
     };
-    if let Some(place) = place {
-        place.begun();
+    if let Some(permit) = permit {
+        permit.begun();
     }
     // What holds now, and not what held when the connection was accepted.
     let live = worker.live();
@@ -294,7 +291,7 @@ pub(crate) async fn admit(
             return Some(Came::Http1(Rewind::new(received, io)));
         };
         let asking = (&head, tunnel, rest);
-        return admit_to_tunnel(&live, by_address, asking, (received, io), from, place).await;
+        return admit_to_tunnel(&live, asking, (received, io), from, permit).await;
     };
     let accepted = match head.opening() {
         Err(OpeningError::NoUpgrade) => {
@@ -305,11 +302,11 @@ pub(crate) async fn admit(
     };
     match accepted {
         Ok((acceptance, manner)) => {
-            let address = match place_of_client(by_address, &head, from, place) {
+            let address = match client_of(&policy.admission, &head, from, permit) {
                 Ok(address) => address,
-                Err(refused) => {
-                    let goodbye = by_address.goodbye()?;
-                    say_and_close(io, &refused.http1()).await;
+                Err(over) => {
+                    let goodbye = policy.admission.goodbye()?;
+                    say_and_close(io, &over.http1()).await;
                     drop(goodbye);
                     return None;
                 }
@@ -328,7 +325,7 @@ pub(crate) async fn admit(
                 request,
                 user,
                 manner,
-                place: place.take(),
+                address_permit: permit.take(),
                 address: Some(address),
             }))
         }
@@ -343,12 +340,12 @@ pub(crate) async fn admit(
 /// Opens a WebSocket to the server behind a tunnel, if that is what a request asks for and may.
 async fn admit_to_tunnel(
     live: &Live,
-    by_address: &Arc<AddressLimits>,
     (head, tunnel, rest): (&RequestHead, &Arc<Tunnel>, &str),
     (mut received, mut io): (Vec<u8>, Io),
     from: SocketAddr,
-    place: &mut Option<Place>,
+    permit: &mut Option<AddressPermit>,
 ) -> Option<Came> {
+    let admission = &live.websocket.admission;
     let opening = match head.opening() {
         Err(OpeningError::NoUpgrade) => {
             return Some(Came::Http1(Rewind::new(received, io)));
@@ -359,20 +356,20 @@ async fn admit_to_tunnel(
         }
         Ok(opening) => opening,
     };
-    let address = match place_of_client(by_address, head, from, place) {
+    let address = match client_of(admission, head, from, permit) {
         Ok(address) => address,
-        Err(refused) => {
-            let goodbye = by_address.goodbye()?;
-            say_and_close(io, &refused.http1()).await;
+        Err(over) => {
+            let goodbye = admission.goodbye()?;
+            say_and_close(io, &over.http1()).await;
             drop(goodbye);
             return None;
         }
     };
     let dial = async {
-        let (asked, permit) = tunnel::socket::ask(live, tunnel, rest, head, &opening, address)?;
-        Ok((asked.dial(tunnel).await?, permit))
+        let (asked, client) = tunnel::socket::ask(live, tunnel, rest, head, &opening, address)?;
+        Ok((asked.dial(tunnel).await?, client))
     };
-    let (far, permit) = match dial.await {
+    let (far, client) = match dial.await {
         Ok(reached) => reached,
         Err(refusal) => {
             let refusal: Refusal = refusal;
@@ -386,20 +383,21 @@ async fn admit_to_tunnel(
     let say = tokio::time::timeout(websocket::GOODBYE, io.write_all(&response));
     say.await.ok()?.ok()?;
     let io = Rewind::new(received.split_off(head.len()), io);
-    let joined = Joined::new(io, far, permit, place.take());
+    let address = permit.take();
+    let joined = Joined::new(io, far, Permits { client, address });
     Some(Came::Tunnel(Box::new(joined)))
 }
 
-/// Whom a request is from, with a place for it: behind a proxy, what counts is the client.
-fn place_of_client(
-    by_address: &Arc<AddressLimits>,
+/// Whom a request is from, with a `permit` for that address: behind a proxy, what counts is the client.
+fn client_of(
+    admission: &Arc<Admission>,
     head: &RequestHead,
     from: SocketAddr,
-    place: &mut Option<Place>,
-) -> Result<IpAddr, by_address::Refused> {
-    let address = by_address.rules().trust.client(from.ip(), head.headers());
-    if address != from.ip() || place.is_none() {
-        *place = by_address.session(by_address.now(), address)?;
+    permit: &mut Option<AddressPermit>,
+) -> Result<IpAddr, OverLimit> {
+    let address = admission.rules().trust.client(from.ip(), head.headers());
+    if address != from.ip() || permit.is_none() {
+        *permit = admission.session(Some(address))?;
     }
     Ok(address)
 }

@@ -48,7 +48,7 @@ pub(crate) struct Manner {
     pub(crate) opening: Option<String>,
     /// `None` for one that speaks the protocol.
     pub(crate) ear: Option<Box<Ear>>,
-    /// Its place among the node's connections.
+    /// Among the node's clients.
     pub(crate) permit: Option<Permit>,
 }
 
@@ -126,7 +126,7 @@ impl<'a> Session<'a> {
             request,
             user,
             manner,
-            place,
+            address_permit,
             address,
         } = opened;
         let Manner {
@@ -138,7 +138,7 @@ impl<'a> Session<'a> {
         } = manner;
         {
             let mut link = link.borrow_mut();
-            (link.voice, link.place) = (voice, place);
+            (link.voice, link.address_permit) = (voice, address_permit);
         }
         let id = worker.turn(|now, state| {
             let id = state.open(now, transport, request, user, address);

@@ -18,7 +18,7 @@ use tokio::task::coop::unconstrained;
 use super::connection_log::ConnectionLog;
 use super::stream::Stream;
 use super::voice::{Framing, Prepared, Speech, Voice};
-use crate::door::by_address::Place;
+use crate::door::admission::AddressPermit;
 use crate::http::admin::QueueReport;
 use crate::io::Io;
 
@@ -38,8 +38,8 @@ pub(crate) struct Link {
     pub(crate) voice: Option<Box<dyn Voice>>,
     /// Set when the session is over: the task says goodbye and ends.
     pub(crate) ending: Option<Ending>,
-    /// Its place among those of its address, if it counts.
-    pub(crate) place: Option<Place>,
+    /// Among those of its address, if it counts.
+    pub(crate) address_permit: Option<AddressPermit>,
     /// Why writing failed; the task ends the session.
     pub(crate) broken: Option<io::Error>,
     /// Wakes the connection's task.
@@ -67,7 +67,7 @@ impl Link {
             encoding,
             voice: None,
             ending: None,
-            place: None,
+            address_permit: None,
             broken: None,
             waker: Waker::noop().clone(),
             dirty: false,
@@ -451,26 +451,26 @@ impl Outbox for Connections {
     }
 
     fn may_authenticate(&mut self, id: SessionId, user: Option<&str>) -> bool {
-        let may = |place: &Option<Place>| {
-            let place = place.as_ref();
-            place.is_none_or(|place| place.may_authenticate(user))
+        let may = |permit: &Option<AddressPermit>| {
+            let permit = permit.as_ref();
+            permit.is_none_or(|permit| permit.may_authenticate(user))
         };
         match lookup(&self.slots, id) {
-            Some(Line::Socket(link)) => may(&link.borrow().place),
-            Some(Line::Stream(stream)) => may(stream.borrow().place()),
+            Some(Line::Socket(link)) => may(&link.borrow().address_permit),
+            Some(Line::Stream(stream)) => may(stream.borrow().address_permit()),
             None => true,
         }
     }
 
     fn note_failed_authentication(&mut self, id: SessionId, user: Option<&str>) {
-        let note = |place: &Option<Place>| {
-            if let Some(place) = place {
-                place.note_failed_authentication(user);
+        let note = |permit: &Option<AddressPermit>| {
+            if let Some(permit) = permit {
+                permit.note_failed_authentication(user);
             }
         };
         match lookup(&self.slots, id) {
-            Some(Line::Socket(link)) => note(&link.borrow().place),
-            Some(Line::Stream(stream)) => note(stream.borrow().place()),
+            Some(Line::Socket(link)) => note(&link.borrow().address_permit),
+            Some(Line::Stream(stream)) => note(stream.borrow().address_permit()),
             None => {}
         }
     }

@@ -45,8 +45,7 @@ impl Live {
         workers: usize,
     ) -> Self {
         let (origins, uni) = (config.http.origins.clone(), Arc::clone(&config.uni));
-        let admission = Admission::new(config.connection_limit, config.connection_rate_limit);
-        let admission = Arc::new(admission);
+        let admission = Admission::new(Arc::clone(&config.admission));
         let policy = websocket_policy(&config, &admission);
         let doors = Doors::new(config.doors.clone(), origins, addresses, uni, admission);
         Self {
@@ -154,15 +153,10 @@ impl Shared {
     pub(crate) fn take_over(self: &Arc<Self>, live: Live) {
         let live = Arc::new(live);
         self.engine.reconfigure(&live.config.engine);
-        let (limit, rate) = (
-            live.config.connection_limit,
-            live.config.connection_rate_limit,
-        );
-        live.doors.admission.reconfigure(limit, rate);
         self.revocations
             .set_limit(live.config.revocation.max_entries);
-        self.by_address
-            .reconfigure(Arc::clone(&live.config.by_address));
+        self.admission
+            .reconfigure(Arc::clone(&live.config.admission));
         if let Some(events) = &self.events {
             events.reconfigure(Arc::clone(&live.config.hub));
         }

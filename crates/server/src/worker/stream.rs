@@ -15,7 +15,7 @@ use tautline_protocol::{Disconnect, Encoding};
 
 use super::connections::Ending;
 use super::voice::{Framing, Prepared, Speech, Voice};
-use crate::door::by_address::Place;
+use crate::door::admission::AddressPermit;
 use crate::http::line::HttpLine;
 
 /// How many bytes leave together, unless a single message is longer.
@@ -45,8 +45,8 @@ pub(crate) struct Stream {
     line: Option<Rc<HttpLine>>,
     /// Set where messages are kept until the client acknowledges them.
     numbers: Option<Numbers>,
-    /// Its place among those of its address, if it counts.
-    place: Option<Place>,
+    /// Among those of its address, if it counts.
+    address_permit: Option<AddressPermit>,
 }
 
 /// Messages are numbered in the order in which they were queued.
@@ -76,7 +76,7 @@ impl Stream {
             tell_drained: false,
             line: None,
             numbers: None,
-            place: None,
+            address_permit: None,
         }
     }
 
@@ -105,12 +105,12 @@ impl Stream {
         self.takes_commands = takes_commands;
     }
 
-    pub(crate) fn set_place(&mut self, place: Option<Place>) {
-        self.place = place;
+    pub(crate) fn set_address_permit(&mut self, permit: Option<AddressPermit>) {
+        self.address_permit = permit;
     }
 
-    pub(crate) fn place(&self) -> &Option<Place> {
-        &self.place
+    pub(crate) fn address_permit(&self) -> &Option<AddressPermit> {
+        &self.address_permit
     }
 
     pub(crate) fn address(&self) -> Option<&SessionAddress> {

@@ -26,8 +26,8 @@ use super::listener;
 use super::live::Live;
 use super::mailbox::WorkerMailbox;
 use crate::client_address::canonical;
+use crate::door::admission::Admission;
 use crate::door::arrival::Arrival;
-use crate::door::by_address::AddressLimits;
 use crate::door::http2::Http2Door;
 use crate::door::rewind::Rewind;
 use crate::door::{self, Came, Opened};
@@ -71,8 +71,8 @@ pub(crate) struct Shared {
     pub(crate) visits: Vec<mpsc::UnboundedSender<Visit>>,
     /// Counts them, so that each worker has its turn.
     pub(crate) next_visit: AtomicUsize,
-    /// Who may come in, as far as it is a matter of how much comes from an address, and of memory.
-    pub(crate) by_address: Arc<AddressLimits>,
+    /// Who may come in.
+    pub(crate) admission: Arc<Admission>,
     /// Who is logged in to the admin page.
     pub(crate) admins: Arc<Sessions>,
     /// Those who follow somebody.
@@ -254,8 +254,8 @@ impl Start {
                 // In boxes, so that the task of a WebSocket has no room reserved for what comes before it or for HTTP,
                 // and that of HTTP has none for what comes before it.
                 let admitting = Rc::clone(&worker);
-                let admission = Box::pin(async move {
-                    let (io, from, mut place) = arrival.announced(&shared).await?;
+                let admitted = Box::pin(async move {
+                    let (io, from, mut permit) = arrival.announced(&shared).await?;
                     let io = match &admitting.live().tls {
                         None => Io::Plain(io),
                         Some(tls) => match tls.accept(io).await {
@@ -266,28 +266,27 @@ impl Start {
                             }
                         },
                     };
-                    let by_address = &shared.by_address;
-                    let came = door::admit(&admitting, by_address, io, from, &mut place);
+                    let came = door::admit(&admitting, io, from, &mut permit);
                     let work: Pin<Box<dyn Future<Output = ()>>> = match came.await? {
                         Came::WebSocket(opened) => return Some(Admitted::WebSocket(opened)),
                         Came::Http1(stream) => Box::pin(async move {
                             let ending = ending(shared.stage.clone());
                             http::serve_rewound(stream, Some(from), service, ending).await;
-                            drop(place);
+                            drop(permit);
                         }),
                         Came::Tunnel(joined) => Box::pin(async move {
                             joined.serve(shared.stage.clone()).await;
-                            drop(place);
+                            drop(permit);
                         }),
                         Came::Http2(stream) => Box::pin(async move {
                             http2.serve(stream, from).await;
-                            drop(place);
+                            drop(permit);
                         }),
                     };
                     Some(Admitted::Other(work))
                 });
                 spawn_local(async move {
-                    match admission.await {
+                    match admitted.await {
                         Some(Admitted::WebSocket(opened)) => {
                             door::websocket::serve(&worker, opened).await;
                         }
@@ -304,7 +303,7 @@ impl Start {
             () = receive => {}
             () = serve_internal(internal.as_ref(), inner, &shared, &guests) => {}
             () = care(index, &shared) => {}
-            () = watch_memory(index, &shared.by_address) => {}
+            () = watch_memory(index, &shared.admission) => {}
             () = watch_revocations(index, &shared.revocations) => {}
             () = drain(&worker, shared.stage.clone()) => {}
             () = ending(shared.stage.clone()) => {}
@@ -400,9 +399,9 @@ async fn watch_revocations(index: u16, revocations: &RevocationDesk) {
 }
 
 /// Measures memory, on one of the workers. Never ends.
-async fn watch_memory(index: u16, limits: &AddressLimits) {
+async fn watch_memory(index: u16, admission: &Admission) {
     if index == 0 {
-        limits.watch_memory().await;
+        admission.watch_memory().await;
     }
     std::future::pending::<()>().await;
 }

@@ -21,7 +21,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, Sleep};
 
-use super::super::entry::{Permits, Seat};
+use super::super::admission::{Permit, Permits};
+use super::super::entry::Seat;
 use super::intake::{Intake, Over, Taken};
 use super::requests::Kind;
 use crate::worker::Worker;
@@ -208,7 +209,7 @@ pub(crate) fn begin_tunnel(
     worker: &Rc<Worker>,
     stream: Rc<RefCell<Stream>>,
     patience: Duration,
-    permits: Permits,
+    permits: (Permit, Permits),
 ) -> (SessionId, Pad) {
     let state = State::new(stream, patience, Some(Box::default()));
     let pad = Rc::new(RefCell::new(state));

@@ -164,7 +164,7 @@ async fn open_websocket(
         Err(error) => return Err(refusing(&error.refusal())),
         Ok(opening) => opening,
     };
-    let (permit, place) = entry.admit_connection()?;
+    let permits = entry.doors.admission.client_from(entry.address)?;
     let protocols = opening.subprotocols().iter();
     let protocols = protocols.map(|name| (*name).to_owned()).collect();
     let asked = ask(entry, tunnel, rest, &parts, protocols)?;
@@ -184,7 +184,7 @@ async fn open_websocket(
             let (mut leftover, io) = io.into_inner().into_parts();
             // What hyper has read comes before what it has not.
             leftover.splice(..0, read_buf);
-            let joined = Joined::new(Rewind::new(leftover, io), far, permit, place);
+            let joined = Joined::new(Rewind::new(leftover, io), far, permits);
             joined.serve(stage).await;
         }
         drop(guest);

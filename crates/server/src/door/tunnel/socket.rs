@@ -18,8 +18,7 @@ use tokio::sync::watch;
 use super::asked::{Asked, Far, Request};
 use super::relay::{self, Bye, End, Next};
 use super::{Carrier, Tunnel};
-use crate::door::admission::Permit;
-use crate::door::by_address::{AddressLimits, Place};
+use crate::door::admission::{Permit, Permits};
 use crate::door::rewind::Rewind;
 use crate::drain::Stage;
 use crate::http::http2::join_cookies;
@@ -31,35 +30,25 @@ use crate::worker::live::Live;
 pub(crate) struct Joined {
     near: WebSocket<Rewind<Io>>,
     far: Far,
-    /// Its places among the node's connections, and among those of its address.
-    seat: (Option<Permit>, Option<Place>),
+    permits: Permits,
 }
 
 impl Joined {
     /// Of a connection whose opening was answered.
-    pub(crate) fn new(
-        io: Rewind<Io>,
-        far: Far,
-        permit: Option<Permit>,
-        place: Option<Place>,
-    ) -> Self {
+    pub(crate) fn new(io: Rewind<Io>, far: Far, permits: Permits) -> Self {
         let engine = Connection::new(Role::Server, far.tunnel.limits());
         let near = WebSocket::new(io, engine)
             .with_keep_alive(KeepAliveOptions::default())
             .with_close_timeout(CLOSE_TIMEOUT);
-        Self {
-            near,
-            far,
-            seat: (permit, place),
-        }
+        Self { near, far, permits }
     }
 
     /// Carries messages until one side is over, or the node is.
     pub(crate) async fn serve(self, stage: watch::Receiver<Stage>) {
-        let Self { near, far, seat } = self;
+        let Self { near, far, permits } = self;
         let number = far.tunnel.counts.opened(Carrier::WebSocket);
         relay::run(Socket::client(near), far, stage, number).await;
-        drop(seat);
+        drop(permits);
     }
 }
 
@@ -75,10 +64,10 @@ pub(crate) fn ask(
     head: &RequestHead,
     opening: &Opening<'_>,
     address: std::net::IpAddr,
-) -> Result<(Asked, Option<Permit>), Refusal> {
+) -> Result<(Asked, Permit), Refusal> {
     let policy = &live.websocket;
     policy.check(opening)?;
-    let permit = policy.admission.enter()?;
+    let permit = policy.admission.client()?;
     let protocols = opening.subprotocols().iter();
     let request = Request {
         rest,
@@ -93,7 +82,6 @@ pub(crate) fn ask(
 /// Opens a stream of an HTTP/2 connection; `None` when the request was refused.
 pub(crate) async fn open_http2(
     live: &Live,
-    by_address: &Arc<AddressLimits>,
     tunnel: &Arc<Tunnel>,
     rest: &str,
     request: Http2Request,
@@ -101,15 +89,13 @@ pub(crate) async fn open_http2(
 ) -> Option<Joined> {
     let mut headers = request.http_head().headers.clone();
     join_cookies(&mut headers);
-    let address = by_address.rules().trust.client(from.ip(), fields(&headers));
+    let policy = &live.websocket;
+    let rules = policy.admission.rules();
+    let address = rules.trust.client(from.ip(), fields(&headers));
     let begin = async {
         let opening = request.head().opening().map_err(|error| error.refusal())?;
-        let policy = &live.websocket;
         policy.check(&opening)?;
-        let permit = policy.admission.enter()?;
-        let place = by_address
-            .session(by_address.now(), address)
-            .map_err(|refused| Refusal::new(refused.status().as_u16(), refused.text()))?;
+        let permits = policy.admission.client_from(Some(address))?;
         let protocols = opening.subprotocols().iter();
         let asking = Request {
             rest,
@@ -125,9 +111,9 @@ pub(crate) async fn open_http2(
         let mut response = http::Response::new(());
         *response.status_mut() = StatusCode::OK;
         set_headers(response.headers_mut(), acceptance.headers());
-        Ok((response, far, permit, place))
+        Ok((response, far, permits))
     };
-    let (response, far, permit, place) = match begin.await {
+    let (response, far, permits) = match begin.await {
         Ok(begun) => begun,
         Err(refusal) => {
             let refusal: Refusal = refusal;
@@ -141,7 +127,7 @@ pub(crate) async fn open_http2(
         stream,
         remote: Some(from),
     }));
-    Some(Joined::new(Rewind::new(Vec::new(), io), far, permit, place))
+    Some(Joined::new(Rewind::new(Vec::new(), io), far, permits))
 }
 
 /// The header that a request without an upgrade is answered with.

@@ -71,12 +71,13 @@ impl Entry {
 }
 
 /// All of them.
+#[derive(Debug)]
 pub(super) struct Table {
     hasher: RandomState,
     shards: Vec<Mutex<Shard>>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Shard {
     entries: HashMap<Key, Entry>,
     /// Each key once, the oldest first.
