@@ -210,6 +210,19 @@ pub enum UnsubscribeCode {
     StateInvalidated,
 }
 
+impl UnsubscribeCode {
+    /// What the server says of a number that the protocol knows.
+    pub const fn from_number(number: u32) -> Option<Self> {
+        Some(match number {
+            2000 => Self::Server,
+            2500 => Self::InsufficientState,
+            2501 => Self::Expired,
+            2502 => Self::StateInvalidated,
+            _ => return None,
+        })
+    }
+}
+
 impl From<UnsubscribeCode> for message::Unsubscribe {
     fn from(code: UnsubscribeCode) -> Self {
         let (code, reason) = match code {
@@ -297,7 +310,9 @@ mod tests {
         ] {
             let unsubscribe = message::Unsubscribe::from(code);
             assert_eq!((unsubscribe.code, &*unsubscribe.reason), (number, reason));
+            assert_eq!(UnsubscribeCode::from_number(number), Some(code));
         }
+        assert_eq!(UnsubscribeCode::from_number(2001), None);
     }
 
     /// SDKs believe a final code only with a reason, and take one that is JSON for something else.

@@ -350,7 +350,7 @@ impl Hub {
 
     /// How many sessions there are, those that have yet to authenticate too.
     pub fn session_count(&self) -> usize {
-        self.sessions.ids().len()
+        self.sessions.len()
     }
 
     /// Counts what has happened since the hub was made.

@@ -167,7 +167,8 @@ impl Hub {
         self.ask_for_command(now, id, client, Question::Publish(event), command, out)
     }
 
-    /// A call. The session goes on with its next command, unless as many calls are under way as may be.
+    /// A call: of the method that the server itself answers, or else of one that the application does. The session goes
+    /// on with its next command, unless as many calls are under way as may be.
     pub(super) fn rpc<O: Outbox>(
         &mut self,
         now: Now,
@@ -181,7 +182,12 @@ impl Hub {
         }
         let Some(client) = self.client(id).filter(|_| self.asks(Interests::RPC)) else {
             let why = "neither a handler nor a proxy answers calls";
-            return Err(self.because(why, ErrorCode::NotAvailable.into()));
+            // Where there is a method, there are calls: this one is merely unknown.
+            let code = match self.config.ping_method {
+                Some(_) => ErrorCode::MethodNotFound,
+                None => ErrorCode::NotAvailable,
+            };
+            return Err(self.because(why, code.into()));
         };
         let event = RpcEvent {
             method: request.method.to_string(),

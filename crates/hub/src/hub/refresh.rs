@@ -132,6 +132,12 @@ impl Hub {
         if extra.is_some_and(|extra| extra.refresh_by_server) {
             return Err(Disconnect::BAD_REQUEST.into());
         }
+        if subscription.is_some_and(|subscription| subscription.server_side) {
+            // It lives for as long as its maker said. No SDK asks for more, but one may have asked for its own
+            // subscription, which was ended and made anew from this side meanwhile: so its connection stays.
+            let why = "the server has made the subscription, and is the one to prolong it";
+            return Err(self.because(why, ErrorCode::PermissionDenied.into()));
+        }
         if request.token.is_empty() {
             return Err(ErrorCode::BadRequest.into());
         }

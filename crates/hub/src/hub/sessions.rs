@@ -335,6 +335,10 @@ impl Sessions {
         self.get_mut(id)?.connected_mut()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn ids(&self) -> Vec<SessionId> {
         let keys = self.0.keys();
         keys.map(|(index, generation)| SessionId { index, generation })

@@ -93,6 +93,13 @@ impl<T> Slab<T> {
         self.slot(index).map_or(0, |slot| slot.generation)
     }
 
+    /// How many entries there are.
+    pub(crate) fn len(&self) -> usize {
+        // All blocks are full but the last.
+        let last = self.blocks.last().map_or(0, Vec::len);
+        self.blocks.len().saturating_sub(1) * BLOCK + last - self.free.len()
+    }
+
     /// The number and generation of each entry.
     pub(crate) fn keys(&self) -> impl Iterator<Item = (u32, u32)> {
         let slots = self.blocks.iter().flatten().enumerate();
@@ -130,6 +137,7 @@ mod tests {
     fn it_does_what_a_map_would() {
         let mut random = Seeded::new(1);
         let mut slab = Slab::default();
+        assert_eq!(slab.len(), 0);
         let mut known: Vec<((u32, u32), u64)> = Vec::new();
         let mut gone: Vec<(u32, u32)> = Vec::new();
         for step in 0..5000_u64 {
@@ -156,6 +164,7 @@ mod tests {
                 keys.sort_unstable();
                 assert_eq!(slab.keys().collect::<Vec<_>>(), keys);
                 assert_eq!(slab.iter().count(), keys.len());
+                assert_eq!(slab.len(), keys.len());
             }
         }
         assert_eq!(slab.at(u32::MAX), None);

@@ -25,7 +25,8 @@ pub(super) struct Ended {
 }
 
 impl Hub {
-    /// Unsubscribing from what one isn't subscribed to succeeds.
+    /// Unsubscribing from what one isn't subscribed to succeeds, and so does leaving what the server has made: that is there
+    /// again when the client connects again.
     pub(super) fn unsubscribe(
         &mut self,
         now: Now,

@@ -5,7 +5,7 @@ use tautline_hub::config::PersonalChannelOptions;
 use tautline_hub::engine::Delivery;
 use tautline_hub::engine::testkit::DelayOptions;
 
-use crate::support::{Client, Setup, World, sign_claims, token};
+use crate::support::{Client, START, Setup, World, channel_token, sign_claims, token};
 
 fn setup() -> Setup {
     let mut setup = Setup::default();
@@ -164,6 +164,80 @@ fn too_many_of_them_end_the_connection() {
     let claims = json!({"sub": "42", "channels": ["a", "b"]});
     let (client, _) = connect(&mut world, 0, json!({"token": sign_claims(&claims)}));
     assert_eq!(world.closed(client), Some((3505, true)));
+}
+
+/// No SDK does it. Whoever does gets what the reply says, until it connects again: an acknowledgement is a promise.
+#[test]
+fn a_client_may_leave_one_until_it_connects_again() {
+    for delays in [None, Some(DelayOptions::default())] {
+        let mut world = World::with(Setup { delays, ..setup() });
+        let claims = json!({"sub": "42", "channels": ["room:a", "room:b"]});
+        let by_token = json!({"token": sign_claims(&claims)});
+        let (client, _) = connect(&mut world, 1, by_token.clone());
+        for (id, channel) in [(2, "room:a"), (3, "room:#42")] {
+            let leave = json!({"id": id, "unsubscribe": {"channel": channel}});
+            assert_eq!(
+                world.tell(client, leave),
+                [json!({"id": id, "unsubscribe": {}})],
+                "nothing is pushed besides"
+            );
+            assert!(world.members(channel).is_empty(), "{channel}");
+            publish(&mut world, channel, 1);
+        }
+        publish(&mut world, "room:b", 2);
+        let heard = world.heard(client);
+        assert_eq!(pushed(&heard, "room:b"), [2], "{heard:?}");
+        assert_eq!(heard.len(), 1, "{heard:?}");
+
+        // Not subscribed any more, it may be by itself; what its token names it gets by connecting again.
+        let again = json!({"id": 4, "subscribe": {"channel": "room:a"}});
+        assert!(world.tell(client, again)[0]["subscribe"].is_object());
+        let leave = json!({"id": 5, "unsubscribe": {"channel": "room:b"}});
+        world.tell(client, leave);
+        let refresh = json!({"id": 6, "refresh": by_token});
+        assert!(world.tell(client, refresh).is_empty());
+        assert_eq!(world.closed(client), Some((3010, true)));
+        let (_, heard) = connect(&mut world, 0, by_token);
+        let subs = heard[0]["connect"]["subs"].as_object().unwrap();
+        let names: Vec<_> = subs.keys().collect();
+        assert_eq!(names, ["room:#42", "room:a", "room:b"]);
+    }
+}
+
+#[test]
+fn a_client_does_not_prolong_what_the_server_has_made() {
+    let mut setup = setup();
+    setup.client.ping_interval = std::time::Duration::ZERO;
+    let mut world = World::with(setup);
+    let claims = json!({"sub": "42", "channels": ["room:a"]});
+    let (client, _) = connect(&mut world, 0, json!({"token": sign_claims(&claims)}));
+    let request = tautline_hub::ApiSubscribe {
+        channel: "room:b".into(),
+        expire_at: Some(START.as_secs() + 30),
+        ..tautline_hub::ApiSubscribe::default()
+    };
+    let target = tautline_hub::Target {
+        user: Some("42".into()),
+        ..tautline_hub::Target::default()
+    };
+    let crate::support::Worker { hub, out, .. } = &mut world.workers[0];
+    hub.api_subscribe(world.now, &target, request, Result::unwrap, out);
+    world.settle();
+    assert!(world.heard(client)[0]["push"]["subscribe"].is_object());
+    let denied = json!({"code": 103, "message": "permission denied"});
+    for (id, channel) in [(2, "room:a"), (3, "room:b"), (4, "room:#42")] {
+        // However good the token is.
+        let token = channel_token("42", channel, Some(1000));
+        let refresh = json!({"id": id, "sub_refresh": {"channel": channel, "token": token}});
+        let heard = world.tell(client, refresh);
+        assert_eq!(heard, [json!({"id": id, "error": denied})], "{channel}");
+    }
+    assert_eq!(world.workers[0].hub.stats().subscriptions, 3);
+    // It ends when its maker said (and some patience later).
+    world.seconds(54);
+    assert_eq!(world.closed(client), None);
+    world.seconds(2);
+    assert_eq!(world.closed(client), Some((3006, true)));
 }
 
 #[test]

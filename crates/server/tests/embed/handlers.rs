@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use serde_json::json;
 use tautline::{
-    Client, ConnectEvent, ConnectReply, Disconnect, DisconnectEvent, ErrorCode, Handler,
+    Client, Config, ConnectEvent, ConnectReply, Disconnect, DisconnectEvent, ErrorCode, Handler,
     HandlerOptions, Interests, MessageEvent, Node, PublishEvent, PublishReply, Refusal, RpcEvent,
     RpcReply, SubscribeEvent, SubscribeReply, UnsubscribeEvent,
 };
 use tokio::sync::{Notify, mpsc};
 
-use super::{config, run, start, url};
+use super::{CONFIG, config, run, start, url};
 use crate::peer::Peer;
 
 /// Does a bit of everything.
@@ -195,6 +195,24 @@ fn what_handlers_decide_reaches_the_client() {
         let mut evil = Peer::open(&url(&node), &[("Cookie", "user=evil")]).await;
         evil.begin("connect", json!({})).await;
         assert_eq!(evil.closed().await, 4500);
+    });
+}
+
+/// Whatever the handler would say to a method of that name.
+#[test]
+fn the_servers_own_method_goes_before_the_handler() {
+    run(async {
+        let (handler, _told, _) = everything();
+        let config = format!("{CONFIG}\n[rpc.ping]\nenabled = true\nmethod = \"echo\"\n");
+        let builder = Node::builder(Config::from_toml(&config).unwrap());
+        let node = builder.handler(handler).start().unwrap();
+        let mut peer = Peer::connect(&url(&node)).await;
+        let reply = peer.ask("rpc", json!({"method": "echo", "data": 1})).await;
+        assert_eq!(reply["rpc"], json!({}), "{reply}");
+        let reply = peer.ask("rpc", json!({"method": "later"})).await;
+        assert_eq!(reply["rpc"]["data"], json!(""), "{reply}");
+        let reply = peer.ask("rpc", json!({"method": "nothing"})).await;
+        assert_eq!(reply["error"]["code"], json!(104), "the handler's word");
     });
 }
 

@@ -319,3 +319,47 @@ fn the_backend_answers_calls() {
         backend.assert_idle();
     });
 }
+
+#[test]
+fn the_servers_own_method_goes_before_the_backend() {
+    run(async {
+        let mut backend = Backend::start(|asked: &Asked| {
+            result(&json!({"data": {"of": asked.path, "for": asked.body["method"]}}))
+        })
+        .await;
+        for (method, own) in [
+            ("ping", "ping"),
+            ("admin:ping", "admin:ping"),
+            ("none:ping", "none:ping"),
+        ] {
+            let node = start(&format!(
+                "client.allow_anonymous_connect_without_token = true\n\
+                 proxies = [{{name = \"admin\", endpoint = \"{0}/admin\"}}]\n\
+                 [rpc]\nping = {{enabled = true, method = \"{method}\"}}\nwithout_namespace.proxy_enabled = true\n\
+                 namespaces = [{{name = \"admin\", proxy_enabled = true, proxy_name = \"admin\"}}, {{name = \"none\"}}]\n\
+                 proxy = {{endpoint = \"{0}/rpc\"}}\n",
+                backend.url
+            ));
+            let mut peer = Peer::connect(&url(&node)).await;
+            let reply = peer.ask("rpc", json!({"method": own, "data": 1})).await;
+            assert_eq!(reply["rpc"], json!({}), "{own}: {reply}");
+            backend.assert_idle();
+            // By that very name, and no other.
+            for (others, path) in [
+                ("Ping", "/rpc"),
+                ("pinger", "/rpc"),
+                ("admin:pong", "/admin"),
+            ] {
+                let reply = peer.ask("rpc", json!({"method": others})).await;
+                let expected = json!({"of": path, "for": others});
+                assert_eq!(reply["rpc"]["data"], expected, "{others}: {reply}");
+                assert_eq!(backend.next().await.path, path);
+            }
+            for (others, code) in [("none:x", 108), ("unknown:ping", 104)] {
+                let reply = peer.ask("rpc", json!({"method": others})).await;
+                assert_eq!(reply["error"]["code"], json!(code), "{others}: {reply}");
+            }
+        }
+        backend.assert_idle();
+    });
+}

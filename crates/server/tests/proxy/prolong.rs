@@ -55,6 +55,55 @@ fn a_connection_lives_as_long_as_the_backend_says() {
     });
 }
 
+/// Then nothing that the client says of its token matters any more, neither a good one nor one for other channels.
+#[test]
+fn what_the_backend_prolongs_the_client_does_not() {
+    run(async {
+        let secret = "0123456789abcdef0123456789abcdef";
+        let token = |channels: &[&str]| {
+            let header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::HS256);
+            let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
+            let claims = json!({"sub": "7", "exp": 4_000_000_000_u64, "channels": channels});
+            jsonwebtoken::encode(&header, &claims, &key).unwrap()
+        };
+        let mut backend = Backend::start(|_: &Asked| Say::Text(500, String::new())).await;
+        let keys = format!("[client.token]\nhmac_secret_key = \"{secret}\"\n");
+        let proxy = format!(
+            "[client.proxy.refresh]\nenabled = true\nendpoint = \"{}\"\n",
+            backend.url
+        );
+        for (is_asked, refreshed, code) in [
+            (true, &["a"][..], Some(3501)),
+            (true, &["a", "b"], Some(3501)),
+            (true, &[], Some(3501)),
+            (false, &["a"], None),
+            (false, &["a", "b"], Some(3010)),
+            (false, &[], Some(3010)),
+        ] {
+            let node = start(&format!("{keys}{}", if is_asked { &*proxy } else { "" }));
+            let mut peer = Peer::open(&url(&node), &[]).await;
+            let reply = peer.ask("connect", json!({"token": token(&["a"])})).await;
+            let reply = &reply["connect"];
+            assert!(reply["subs"]["a"].is_object(), "{reply}");
+            // Whose duty it is.
+            assert_eq!(reply["expires"] == json!(true), !is_asked, "{reply}");
+            let refresh = json!({"token": token(refreshed)});
+            match code {
+                None => {
+                    let reply = peer.ask("refresh", refresh).await;
+                    assert_eq!(reply["refresh"]["expires"], json!(true), "{reply}");
+                }
+                Some(code) => {
+                    peer.begin("refresh", refresh).await;
+                    let case = format!("{refreshed:?}, a backend that is asked: {is_asked}");
+                    assert_eq!(peer.closed().await, code, "{case}");
+                }
+            }
+        }
+        backend.assert_idle();
+    });
+}
+
 #[test]
 fn so_does_a_subscription() {
     run(async {

@@ -126,6 +126,36 @@ describe('an unsubscribe by the backend', { concurrency: true }, () => {
     });
   }
 
+  test('with 2502 makes the client forget token and position, so that it begins anew', async (t) => {
+    const user = freshUser();
+    const client = await connectedAs(t, user);
+    for (const [code, reason, forgets] of [[2501, 'subscription expired', false], [2502, 'state invalidated', true]]) {
+      const channel = `tickets:${freshChannel()}`;
+      let tokens = 0;
+      const getToken = async () => {
+        tokens += 1;
+        return token({ sub: user, channel });
+      };
+      const subscription = await subscribed(client, channel, { getToken });
+      await call('publish', { channel, data: 1 });
+      const seen = collect(subscription);
+      const [subscribing, again] = [next(subscription, 'subscribing'), next(subscription, 'subscribed')];
+      assert.equal(tokens, 1);
+      await call('unsubscribe', { user, channel, unsubscribe: { code } });
+      await call('publish', { channel, data: 2 });
+      assert.deepEqual(await subscribing, { channel, code, reason });
+      const { wasRecovering, recovered } = await again;
+      // It asks to recover from an epoch that no server has, so that the application learns that it has to begin anew.
+      assert.deepEqual([wasRecovering, recovered], [true, !forgets]);
+      if (forgets) assert.equal(tokens, 2, 'another token');
+      await call('publish', { channel, data: 3 });
+      await until(() => seen.at(-1)?.data === 3, 'the publication after it');
+      // It may have subscribed before the second was published, or after.
+      assert.equal(new Set(seen.map(({ data }) => data)).size, seen.length);
+      if (!forgets) assert.deepEqual(seen.map(({ data }) => data).filter((data) => data > 1), [2, 3]);
+    }
+  });
+
   test('is 2000 unless the backend says otherwise, and only for who is subscribed', async (t) => {
     const user = freshUser();
     const client = await connectedAs(t, user);

@@ -11,8 +11,8 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use tautline_auth::Overrides;
 use tautline_hub::{ApiRefresh, ApiSubscribe, Target};
-use tautline_protocol::ErrorCode;
 use tautline_protocol::message::{Disconnect, Unsubscribe};
+use tautline_protocol::{ErrorCode, UnsubscribeCode};
 
 use super::command::Command;
 use super::error::{Failure, explained};
@@ -56,7 +56,7 @@ pub(super) fn disconnect(body: &[u8]) -> Result<Command, Failure> {
 pub(super) fn unsubscribe(body: &[u8]) -> Result<Command, Failure> {
     let params: UnsubscribeParams = parse(body)?;
     let unsubscribe = match params.unsubscribe {
-        None => tautline_protocol::UnsubscribeCode::Server.into(),
+        None => UnsubscribeCode::Server.into(),
         Some(custom) => custom.into_unsubscribe()?,
     };
     Ok(Command::Unsubscribe {
@@ -325,9 +325,15 @@ impl CustomUnsubscribe {
             }
         };
         let reason = self.reason.filter(|reason| !reason.is_empty());
-        let reason = reason.map_or(Cow::Borrowed("server unsubscribe"), Cow::Owned);
-        check_reason("unsubscribe.reason", &reason)?;
-        Ok(Unsubscribe { code, reason })
+        if let Some(reason) = &reason {
+            check_reason("unsubscribe.reason", reason)?;
+        }
+        let known = UnsubscribeCode::from_number(code).unwrap_or(UnsubscribeCode::Server);
+        let known = Unsubscribe::from(known);
+        Ok(Unsubscribe {
+            code,
+            reason: reason.map_or(known.reason, Cow::Owned),
+        })
     }
 }
 
@@ -458,13 +464,20 @@ mod tests {
         let with = |inner: &str| {
             let body = format!(r#"{{"user":"7","channel":"c","unsubscribe":{inner}}}"#);
             match read(unsubscribe, &body)? {
-                Command::Unsubscribe { unsubscribe, .. } => Ok::<u32, u32>(unsubscribe.code),
+                Command::Unsubscribe { unsubscribe, .. } => {
+                    Ok((unsubscribe.code, unsubscribe.reason.into_owned()))
+                }
                 other => panic!("{other:?}"),
             }
         };
-        assert_eq!(with("null"), Ok(2000));
-        assert_eq!(with("{}"), Ok(2000));
-        assert_eq!(with(r#"{"code":2502}"#), Ok(2502));
+        let told = |code: u32, reason: &str| Ok::<_, u32>((code, reason.to_owned()));
+        assert_eq!(with("null"), told(2000, "server unsubscribe"));
+        assert_eq!(with("{}"), told(2000, "server unsubscribe"));
+        assert_eq!(with(r#"{"code":2500}"#), told(2500, "insufficient state"));
+        assert_eq!(with(r#"{"code":2501}"#), told(2501, "subscription expired"));
+        assert_eq!(with(r#"{"code":2502}"#), told(2502, "state invalidated"));
+        assert_eq!(with(r#"{"code":2100}"#), told(2100, "server unsubscribe"));
+        assert_eq!(with(r#"{"code":2502,"reason":"x"}"#), told(2502, "x"));
         assert_eq!(with(r#"{"code":1999}"#), Err(107));
         assert_eq!(with(r#"{"code":3000}"#), Err(107));
         assert_eq!(read(unsubscribe, r#"{"user":"7"}"#).unwrap_err(), 107);
