@@ -135,6 +135,7 @@ fn the_page_shows_what_there_is_to_who_is_logged_in_and_to_nobody_else() {
         ("/admin", "text/html; charset=utf-8"),
         ("/admin/admin.js", "text/javascript; charset=utf-8"),
         ("/admin/admin.css", "text/css; charset=utf-8"),
+        ("/admin/mark.svg", "image/svg+xml"),
     ] {
         let page = get(address, path, "");
         assert_eq!((page.status, page.field("content-type")), (200, Some(kind)));

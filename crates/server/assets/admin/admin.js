@@ -3,7 +3,18 @@
 
 const $ = (id) => document.getElementById(id);
 const number = new Intl.NumberFormat();
+/** How often the node is asked, and how often while nobody looks, in milliseconds. */
+const PAUSE = 3000;
+const LONG_PAUSE = 30000;
+/** How many answers a line of a tile shows: ten minutes. */
+const REMEMBERED = 200;
+
 let timer;
+/** Answers that are out of date say nothing any more. */
+let asked = 0;
+let answered = 0;
+/** Of each tile with a line. */
+let past = {};
 
 function bytes(value) {
   if (value === null) return "not known";
@@ -28,121 +39,232 @@ function time(seconds) {
   }).join(" ");
 }
 
-function element(name, text) {
-  const made = document.createElement(name);
+function element(name, text, of) {
+  const made = of ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
   if (text !== undefined) made.textContent = text;
   return made;
 }
 
+/** A table whose rows begin with what they are of. */
 function table(target, head, rows) {
-  const row = (cells, name) => {
-    const made = element("tr");
-    made.append(...cells.map((cell) => element(name, cell)));
-    return made;
-  };
-  const [top, body] = [element("thead"), element("tbody")];
-  top.append(row(head, "th"));
-  body.append(...rows.map((cells) => row(cells, "td")));
+  const [top, body, names] = [element("thead"), element("tbody"), element("tr")];
+  names.append(...head.map((cell) => Object.assign(element("th", cell), { scope: "col" })));
+  top.append(names);
+  body.append(...rows.map(([first, ...cells]) => {
+    const row = element("tr");
+    row.append(Object.assign(element("th", first), { scope: "row" }), ...cells.map((cell) => element("td", cell)));
+    return row;
+  }));
   target.replaceChildren(top, body);
 }
 
-function pairs(target, entries, name, value) {
-  target.replaceChildren(...entries.map(([title, text]) => {
+function pairs(target, entries) {
+  target.replaceChildren(...entries.map(([title, text, colour]) => {
     const pair = element("div");
-    pair.append(...(name === "dt" ? [element(name, title), element(value, text)] : [element(value, text), element(name, title)]));
+    if (colour) pair.className = colour;
+    pair.append(element("dt", title), element("dd", text));
     return pair;
   }));
 }
 
+/** What a number has been since the page is open, as a line. */
+function line(values) {
+  const svg = element("svg", undefined, "svg");
+  svg.setAttribute("viewBox", "0 0 100 30");
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("aria-hidden", "true");
+  const most = Math.max(1, ...values);
+  const across = (at) => (values.length < 2 ? 0 : (100 * at) / (values.length - 1));
+  const points = values.map((value, at) => `${across(at).toFixed(2)},${(28 - (24 * value) / most).toFixed(2)}`);
+  if (points.length === 1) points.push(points[0].replace(/^0.00/, "100"));
+  for (const [name, shape] of [["polygon", `0,30 ${points.join(" ")} 100,30`], ["polyline", points.join(" ")]]) {
+    const drawn = element(name, undefined, "svg");
+    drawn.setAttribute("points", shape);
+    svg.append(drawn);
+  }
+  return svg;
+}
+
+function tiles(entries) {
+  $("tiles").replaceChildren(...entries.map(([title, value, shown = number.format]) => {
+    const tile = element("div");
+    tile.className = "tile";
+    tile.append(element("b", shown(value)), element("span", title));
+    if (value !== null) {
+      past[title] = [...(past[title] ?? []), value].slice(-REMEMBERED);
+      tile.append(line(past[title]));
+    }
+    return tile;
+  }));
+}
+
+function transports(workers) {
+  const counts = new Map();
+  for (const { sessions } of workers)
+    for (const [name, { connected }] of Object.entries(sessions))
+      counts.set(name, (counts.get(name) ?? 0) + connected);
+  const names = [...counts.keys()].sort();
+  const all = [...counts.values()].reduce((sum, count) => sum + count, 0);
+  const colour = (at) => `c${at % 5}`;
+  $("transport-bar").replaceChildren(...names.filter((name) => counts.get(name)).map((name) => {
+    const part = element("i");
+    part.className = colour(names.indexOf(name));
+    part.style.width = `${(100 * counts.get(name)) / all}%`;
+    return part;
+  }));
+  pairs($("transports"), names.length
+    ? names.map((name, at) => [name, number.format(counts.get(name)), colour(at)])
+    : [["nobody is connected", ""]]);
+  return names;
+}
+
 function show(report) {
-  const state = report.draining ? ", on its way out" : "";
-  $("node").textContent = `${report.name} · ${report.version} · up for ${time(report.uptime)}${state}`;
-  const sum = (of) => report.workers.reduce((all, worker) => all + of(worker), 0);
+  $("node").textContent = `${report.name} · ${report.version} · up for ${time(report.uptime)}`;
+  document.title = `${report.name} · Tautline`;
+  state(report.draining ? "on its way out" : "serving", report.draining);
+  const { workers, memory } = report;
+  const sum = (of) => workers.reduce((all, worker) => all + of(worker), 0);
   const sessions = (worker, stage) => Object.values(worker.sessions).reduce((all, one) => all + one[stage], 0);
-  pairs($("tiles"), [
-    ["connected", number.format(sum((worker) => sessions(worker, "connected")))],
-    ["coming in", number.format(sum((worker) => sessions(worker, "coming")))],
-    ["subscriptions", number.format(sum((worker) => worker.subscriptions))],
-    ["tasks", number.format(sum((worker) => worker.tasks))],
-    ["queues with something", number.format(sum((worker) => worker.queues.waiting))],
-  ], "span", "b");
-  const memory = report.memory;
+  tiles([
+    ["connected", sum((worker) => sessions(worker, "connected"))],
+    ["coming in", sum((worker) => sessions(worker, "coming"))],
+    ["subscriptions", sum((worker) => worker.subscriptions)],
+    ["to be written", memory.queues, bytes],
+    ["memory", memory.resident, bytes],
+  ]);
   const share = memory.ceiling && memory.resident !== null ? memory.resident / memory.ceiling : 0;
-  $("bar").firstElementChild.style.width = `${Math.min(100, share * 100)}%`;
-  $("bar").classList.toggle("full", share > 0.95);
+  $("memory-bar").hidden = !memory.ceiling;
+  $("memory-bar").firstElementChild.style.width = `${Math.min(100, share * 100)}%`;
+  $("memory-bar").classList.toggle("full", share > 0.95);
   pairs($("memory"), [
     ["process", bytes(memory.resident)],
     ["ceiling", memory.ceiling ? bytes(memory.ceiling) : "none"],
-    ["histories", `${bytes(memory.histories)} of ${number.format(memory.kept_channels)} channels`],
-    ["waiting to be written", bytes(memory.queues)],
+    ["histories", bytes(memory.histories)],
+    ["channels kept", number.format(memory.kept_channels)],
     ["addresses", number.format(memory.addresses)],
-  ], "dt", "dd");
-  const transports = [...new Set(report.workers.flatMap((worker) => Object.keys(worker.sessions)))].sort();
-  table($("workers"), ["worker", ...transports, "tasks", "subscriptions", "queued", "longest queue"], report.workers.map((worker) => [
+    ["tasks", number.format(sum((worker) => worker.tasks))],
+  ]);
+  const names = transports(workers);
+  const head = ["worker", ...names, "tasks", "subscriptions", "queues", "queued", "longest queue"];
+  table($("workers"), head, workers.map((worker) => [
     worker.name,
-    ...transports.map((name) => number.format(worker.sessions[name]?.connected ?? 0)),
+    ...names.map((name) => number.format(worker.sessions[name]?.connected ?? 0)),
     number.format(worker.tasks),
     number.format(worker.subscriptions),
+    number.format(worker.queues.waiting),
     bytes(worker.queues.bytes),
     bytes(worker.queues.longest),
   ]));
 }
 
+function showChannels({ total, channels }) {
+  table($("channels"), ["channel", "clients"], channels.map((one) => [one.channel, number.format(one.clients)]));
+  const most = Math.max(1, ...channels.map((one) => one.clients));
+  $("channels").querySelectorAll("tbody th").forEach((cell, at) => {
+    const bar = element("i");
+    bar.style.width = `${(100 * channels[at].clients) / most}%`;
+    cell.append(bar);
+  });
+  const some = channels.length < total ? `; the ${number.format(channels.length)} largest are shown` : "";
+  const pattern = $("pattern").value ? " of this pattern" : "";
+  $("total").textContent = `${number.format(total)} ${total === 1 ? "channel" : "channels"}${pattern}${some}`;
+}
+
+function state(text, isTrouble) {
+  // Read out by screen readers when it changes, not every three seconds.
+  if ($("state").textContent !== text) $("state").textContent = text;
+  $("state").classList.toggle("trouble", Boolean(isTrouble));
+  $("board").classList.toggle("stale", text === SILENT);
+}
+
+const SILENT = "no answer";
+
+/** The session is over, which needn't be told as a failure. */
+class LoggedOut extends Error {}
+
 async function ask(path) {
   const response = await fetch(path, { credentials: "same-origin" });
-  if (response.status === 401) {
-    logged(false);
-    throw new Error("not logged in");
-  }
-  if (!response.ok) throw new Error(await response.text());
+  if (response.status === 401) throw new LoggedOut();
+  if (!response.ok) throw Object.assign(new Error((await response.text()).trim()), { status: response.status });
   return response.json();
 }
 
 async function refresh() {
   clearTimeout(timer);
+  const turn = ++asked;
   try {
-    show(await ask("/admin/debug"));
+    const report = await ask("/admin/debug");
+    if (turn !== asked) return;
     logged(true);
+    answered = Date.now();
+    show(report);
     const pattern = encodeURIComponent($("pattern").value);
-    const { total, channels } = await ask(`/admin/channels?limit=50&pattern=${pattern}`);
-    table($("channels"), ["channel", "clients"], channels.map((one) => [one.channel, number.format(one.clients)]));
-    $("total").textContent = `${number.format(total)} channels match, the largest are shown`;
+    const channels = await ask(`/admin/channels?limit=50&pattern=${pattern}`);
+    if (turn !== asked) return;
+    showChannels(channels);
   } catch (error) {
-    if ($("board").hidden) return;
-    $("total").textContent = error.message;
+    if (turn !== asked) return;
+    if (error instanceof LoggedOut) return logged(false, answered ? "The session is over: log in again." : "");
+    // A pattern that is none is told where it stands.
+    if (error.status === 400) $("total").textContent = error.message;
+    else state(SILENT, true);
   }
-  timer = setTimeout(refresh, document.hidden ? 30000 : 3000);
+  timer = setTimeout(refresh, document.hidden ? LONG_PAUSE : PAUSE);
 }
 
-function logged(isIn) {
+function logged(isIn, why = "") {
   $("login").hidden = isIn;
-  $("board").hidden = $("logout").hidden = !isIn;
-  if (!isIn) {
-    clearTimeout(timer);
-    $("node").textContent = "";
-    $("password").focus();
-  }
+  $("board").hidden = $("top").hidden = !isIn;
+  if (isIn) return;
+  clearTimeout(timer);
+  asked += 1;
+  answered = 0;
+  past = {};
+  document.title = "Tautline";
+  for (const id of ["tiles", "transports", "memory", "workers", "channels"]) $(id).replaceChildren();
+  for (const id of ["node", "total"]) $(id).textContent = "";
+  $("pattern").value = "";
+  $("problem").textContent = why;
+  $("password").focus();
 }
 
-function post(path, body) {
-  return fetch(path, {
-    method: "POST",
-    credentials: "same-origin",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify(body),
-  });
+async function post(path, body) {
+  try {
+    const response = await fetch(path, {
+      method: "POST",
+      credentials: "same-origin",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(body),
+    });
+    return response.ok ? "" : (await response.text()).trim();
+  } catch {
+    return "The server does not answer.";
+  }
 }
 
 $("login").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const response = await post("/admin/login", { password: $("password").value });
-  $("problem").textContent = response.ok ? "" : await response.text();
+  const button = event.submitter ?? $("login").querySelector("button");
+  button.disabled = true;
+  const problem = await post("/admin/login", { password: $("password").value });
+  button.disabled = false;
+  $("problem").textContent = problem;
   $("password").value = "";
-  if (response.ok) refresh();
+  if (problem) $("password").focus();
+  else refresh();
 });
 $("logout").addEventListener("click", async () => {
-  await post("/admin/logout", {});
-  logged(false);
+  const problem = await post("/admin/logout", {});
+  // Whoever believes to be logged out should be.
+  if (problem) state(problem, true);
+  else logged(false);
 });
-$("pattern").addEventListener("change", refresh);
+let typing;
+$("pattern").addEventListener("input", () => {
+  clearTimeout(typing);
+  typing = setTimeout(refresh, 200);
+});
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden && !$("board").hidden) refresh();
+});
 refresh();

@@ -2,7 +2,7 @@
 //!
 //! | path | |
 //! |---|---|
-//! | `GET /admin`, `/admin/admin.js`, `/admin/admin.css` | the page; it knows nothing by itself |
+//! | `GET /admin`, `/admin/admin.js`, `/admin/admin.css`, `/admin/mark.svg` | the page; it knows nothing by itself |
 //! | `POST /admin/login` | `{"password":"…"}` for a cookie |
 //! | `POST /admin/logout` | the end of that |
 //! | `GET /admin/debug` | what the node carries: tasks, sessions, memory ([`Report`]) |
@@ -70,6 +70,7 @@ pub(crate) async fn respond<N: Node>(
         (&Method::GET | &Method::HEAD, "/admin/admin.css") => {
             page(STYLE, "text/css; charset=utf-8")
         }
+        (&Method::GET | &Method::HEAD, "/admin/mark.svg") => page(MARK, "image/svg+xml"),
         (&Method::POST, "/admin/login") => login(request, address, settings, &sessions).await,
         (&Method::POST, "/admin/logout") => logout(request.headers(), settings, &sessions),
         (&Method::GET, path @ ("/admin/debug" | "/admin/channels")) => {
@@ -300,11 +301,12 @@ struct ChannelView<'a> {
 
 const COOKIE: &str = "tautline_admin";
 const AUDIT: &str = crate::log_queue::AUDIT_TARGET;
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; \
-                      form-action 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const PAGE: &str = include_str!("../../../assets/admin/admin.html");
 const SCRIPT: &str = include_str!("../../../assets/admin/admin.js");
 const STYLE: &str = include_str!("../../../assets/admin/admin.css");
+const MARK: &str = include_str!("../../../assets/admin/mark.svg");
 /// Longest body of a login.
 const MAX_LOGIN: usize = 4096;
 const USUAL_CHANNELS: usize = 50;
