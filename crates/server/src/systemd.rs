@@ -55,6 +55,12 @@ mod linux {
         let Some(patience) = sd_notify::watchdog_enabled() else {
             return;
         };
+        feed_while_alive(node, patience, || tell(&[NotifyState::Watchdog])).await;
+    }
+
+    /// Feeds at half of the watchdog's patience, as long as every worker answers within it: one that is stuck is enough
+    /// to starve it. (A worker that has ended has ended the node.)
+    async fn feed_while_alive(node: &NodeHandle, patience: Duration, feed: impl Fn()) {
         let pause = (patience / 2).max(Duration::from_millis(1));
         let mut ticks = interval(pause);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -62,7 +68,7 @@ mod linux {
             ticks.tick().await;
             // Asks each of them.
             if timeout(patience, node.sessions()).await.is_ok() {
-                tell(&[NotifyState::Watchdog]);
+                feed();
             }
         }
     }
@@ -70,6 +76,86 @@ mod linux {
     fn tell(state: &[NotifyState<'_>]) {
         if let Err(error) = sd_notify::notify(state) {
             tracing::warn!(%error, "systemd can't be told how the server is");
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use std::sync::{Mutex, mpsc};
+
+        use tautline_websocket::conn::{ConnectOptions, connect};
+        use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+        use super::*;
+        use crate::{
+            Client, Config, ConnectEvent, ConnectReply, Handler, Interests, Node, Refusal,
+        };
+
+        /// Holds up the worker of whoever comes in, until it is let go.
+        struct HoldsUp {
+            held: UnboundedSender<()>,
+            go: Mutex<mpsc::Receiver<()>>,
+        }
+
+        impl Handler for HoldsUp {
+            fn interests(&self) -> Interests {
+                Interests::CONNECTING
+            }
+
+            async fn on_connecting(
+                &self,
+                _: &Client,
+                _: ConnectEvent,
+            ) -> Result<ConnectReply, Refusal> {
+                self.held.send(()).expect("the test waits for it");
+                let go = self.go.lock().expect("nobody panics");
+                go.recv().expect("the test lets it go");
+                Ok(ConnectReply::default())
+            }
+        }
+
+        const CONFIG: &str = "http_server.address = \"127.0.0.1\"\nhttp_server.port = 0\nnode.workers = 3\n\
+                              client.allow_anonymous_connect_without_token = true\n";
+
+        #[tokio::test]
+        async fn a_single_worker_that_is_stuck_starves_the_watchdog() {
+            let (held, mut is_held) = unbounded_channel();
+            let (let_go, go) = mpsc::channel();
+            let config = Config::from_toml(CONFIG).expect("it is good");
+            let handler = HoldsUp {
+                held,
+                go: Mutex::new(go),
+            };
+            let node = Node::builder(config).handler(handler).start();
+            let node = node.expect("there is a port");
+            let address = node.address().expect("it listens");
+            let patience = Duration::from_millis(100);
+            let (fed, mut feeds) = unbounded_channel();
+            let feed = || fed.send(()).expect("the test waits for it");
+            let story = async {
+                for _ in 0..3 {
+                    feeds.recv().await;
+                }
+                let url = format!("ws://{address}/connection/websocket");
+                let options = ConnectOptions::default();
+                let mut socket = connect(&url, &options).await.expect("let in").websocket;
+                let command = r#"{"id":1,"connect":{}}"#;
+                socket.send(command).await.expect("it is read");
+                is_held.recv().await;
+                // All that it was fed before, and once more at the most: then nothing, although two of the three answer.
+                let mut before = 0;
+                while timeout(10 * patience, feeds.recv()).await.is_ok() {
+                    before += 1;
+                    assert!(before < 100, "it is fed although a worker is stuck");
+                }
+                let_go.send(()).expect("it waits");
+                feeds.recv().await;
+            };
+            let story = timeout(Duration::from_secs(60), story);
+            tokio::select! {
+                () = feed_while_alive(node.handle(), patience, feed) => unreachable!("it never ends"),
+                told = story => told.expect("within a minute"),
+            }
         }
     }
 }
