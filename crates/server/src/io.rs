@@ -17,9 +17,28 @@ pub(crate) enum Io {
     Plain(TcpStream),
     /// Encrypted. In a box: those that are not, which are most where a proxy does that, have no room
     /// reserved for it.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Counted>>),
     /// One of many on a connection, which a task of its own drives. Also in a box.
     Http2(Box<Http2Io>),
+}
+
+/// A socket, and how many bytes it has taken: what is behind it, and has more to write, doesn't say.
+pub(crate) struct Counted {
+    io: TcpStream,
+    taken: u64,
+}
+
+impl Counted {
+    pub(crate) fn new(io: TcpStream) -> Self {
+        Self { io, taken: 0 }
+    }
+
+    fn count(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(count)) = &written {
+            self.taken += *count as u64;
+        }
+        written
+    }
 }
 
 /// A stream of an HTTP/2 connection, and whom that is with.
@@ -33,7 +52,7 @@ impl Io {
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Plain(io) => io.peer_addr(),
-            Self::Tls(io) => io.get_ref().0.peer_addr(),
+            Self::Tls(io) => io.get_ref().0.io.peer_addr(),
             Self::Http2(io) => io.remote.ok_or_else(|| io::ErrorKind::NotConnected.into()),
         }
     }
@@ -52,9 +71,59 @@ impl Io {
         }
     }
 
+    /// How many bytes were taken of what was written and may wait here; 0 where nothing does.
+    pub(crate) fn taken(&self) -> u64 {
+        match self {
+            Self::Tls(io) => io.get_ref().0.taken,
+            Self::Plain(_) | Self::Http2(_) => 0,
+        }
+    }
+
     /// Whether what was written may wait here for [`poll_flush`](AsyncWrite::poll_flush).
     pub(crate) fn holds_back(&self) -> bool {
         matches!(self, Self::Tls(_))
+    }
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.count(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.count(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 

@@ -23,7 +23,7 @@ use crate::acme::Acme;
 use crate::config::{CertificateOptions, TlsOptions, check_acme};
 use crate::http::HEAD_TIMEOUT;
 use crate::http::metrics::AcmeNumbers;
-use crate::io::Io;
+use crate::io::{Counted, Io};
 
 /// Why certificates can't be used.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -210,7 +210,7 @@ impl Tls {
             match &self.acme {
                 // While an authority may come and ask, each client is listened to before it is answered.
                 Some(acme) if acme.is_asked() => accept_or_prove(io, config, acme).await,
-                _ => TlsAcceptor::from(config).accept(io).await,
+                _ => TlsAcceptor::from(config).accept(Counted::new(io)).await,
             }
         };
         match tokio::time::timeout(HEAD_TIMEOUT, handshake).await {
@@ -232,8 +232,8 @@ async fn accept_or_prove(
     io: TcpStream,
     config: Arc<ServerConfig>,
     acme: &Acme,
-) -> io::Result<TlsStream<TcpStream>> {
-    let start = LazyConfigAcceptor::new(Acceptor::default(), io).await?;
+) -> io::Result<TlsStream<Counted>> {
+    let start = LazyConfigAcceptor::new(Acceptor::default(), Counted::new(io)).await?;
     let Some(proof) = acme.answer(&start.client_hello()) else {
         return start.into_stream(config).await;
     };

@@ -81,6 +81,7 @@ fn on_a_connection_of<F: Future<Output = ()>>(room: usize, test: impl FnOnce(Con
                 ..ApiLimits::default()
             },
             health: true,
+            write_timeout: Some(WRITE_TIMEOUT),
             ..Settings::default()
         };
         let service = Rc::new(Service::new(Arc::new(settings), FakeNode::default()));
@@ -132,6 +133,8 @@ impl Connection {
         );
     }
 }
+
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 const PUBLISH: &str =
     "POST /api/publish HTTP/1.1\r\nHost: h\r\nX-API-Key: k\r\nContent-Length: 25\r\n\r\n";
@@ -326,5 +329,55 @@ fn what_is_waited_for_is_answered_before_a_shutdown() {
         assert!(answer.ends_with("waited"), "{answer}");
         assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
         assert!(answer.contains("\r\ncontent-length: 6\r\n"), "{answer}");
+    });
+}
+
+/// What has no room on its way: answers of the library, and those that go on or were waited for.
+const ANSWERS: [&str; 3] = ["health", "goes-on", "waits"];
+
+#[test]
+fn an_answer_of_which_nothing_is_taken_is_given_up() {
+    for path in ANSWERS {
+        on_a_connection_of(64, |mut connection| async move {
+            let get = format!("GET /{path} HTTP/1.1\r\nHost: h\r\n\r\n");
+            connection.send(&get).await;
+            (&mut connection.server)
+                .await
+                .expect("it ends without a panic");
+            connection.assert_elapsed(WRITE_TIMEOUT);
+        });
+    }
+}
+
+#[test]
+fn who_takes_a_little_gets_all_of_it() {
+    for path in ANSWERS {
+        on_a_connection_of(64, |mut connection| async move {
+            let get = format!("GET /{path} HTTP/1.1\r\nHost: h\r\n\r\n");
+            connection.send(&get).await;
+            let mut came = String::new();
+            while !["{}", "said\r\n", "waited"]
+                .iter()
+                .any(|end| came.ends_with(end))
+            {
+                tokio::time::sleep(WRITE_TIMEOUT - Duration::from_secs(2)).await;
+                let mut bytes = [0; 24];
+                let count = connection.client.read(&mut bytes).await.unwrap();
+                assert!(count > 0, "cut off after {came}");
+                came.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+            }
+            assert!(connection.start.elapsed() > WRITE_TIMEOUT * 2);
+        });
+    }
+}
+
+#[test]
+fn who_listens_to_what_has_nothing_to_say_is_left_alone() {
+    on_a_connection(|mut connection| async move {
+        connection
+            .send("GET /goes-on HTTP/1.1\r\nHost: h\r\n\r\n")
+            .await;
+        tokio::time::sleep(WRITE_TIMEOUT * 9).await;
+        assert!(!connection.server.is_finished());
     });
 }

@@ -9,8 +9,8 @@ use tautline_hub::config::{ChannelOptions, ClientOptions, HubConfig, NamespaceOp
 use tautline_hub::engine::memory::MemoryOptions;
 
 use super::{
-    Config, ConfigError, DoorOptions, Http2Options, LogOptions, NodeOptions, ShutdownOptions,
-    TokenOptions, Values, WebSocketOptions,
+    Config, ConfigError, DoorOptions, Http2Options, HttpServerOptions, LogOptions, NodeOptions,
+    ShutdownOptions, TokenOptions, Values, WebSocketOptions,
 };
 use crate::door::tunnel::Tunnels;
 use crate::http::Settings;
@@ -70,6 +70,7 @@ impl Config {
                 admin: None,
                 origins: OriginPolicy::default(),
                 dev: Some(signer),
+                write_timeout: Some(HttpServerOptions::default().write_timeout),
                 telemetry: None,
             }),
             internal: None,

@@ -295,6 +295,11 @@ fn check(written: Written) -> Result<Config, Unusable> {
     let admission = super::limits::rules(&http_server, &connections, &doors, &limits)?;
     let admin = super::admin::settings(&admin, &http_server)?;
     let internal = super::admin::internal(&http_server, &mut warnings)?;
+    let write_timeout = http_server.write_timeout;
+    if !WRITE_TIMEOUTS.contains(&write_timeout) {
+        let problem = "must be between 1s and 10m";
+        return Err(Unusable::new("http_server.write_timeout", problem));
+    }
     let tls = http_server.tls;
     if !CHECK_INTERVALS.contains(&tls.check_interval) {
         let problem = "must be between 100ms and 24h";
@@ -337,6 +342,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
             admin,
             origins,
             dev: None,
+            write_timeout: Some(write_timeout),
             telemetry: telemetry.clone(),
         }),
         websocket,
@@ -362,6 +368,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
 const MAX_WRITE_DELAY: Duration = Duration::from_secs(1);
 
 /// How many streams a connection of HTTP/2 may have.
+const WRITE_TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
 const STREAMS: RangeInclusive<u32> = 1..=10_000;
 
 /// Not an error: a proxy in front may do that.

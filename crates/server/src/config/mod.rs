@@ -257,6 +257,11 @@ pub struct HttpServerOptions {
     /// `/admin` are there then, and not on the clients' port any more. Without TLS. Needs a restart. Default: empty, for
     /// none.
     pub internal_listen: String,
+    /// How long a client may take nothing of what it is answered, between 1s and 10m; then its connection is dropped, or in
+    /// HTTP/2 the stream. Whoever takes a little goes on, and who listens to what has nothing to say isn't meant. For those
+    /// who connect from then on. Default: 30 s.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub write_timeout: Duration,
     /// `[http_server.http2]`.
     pub http2: Http2Options,
     /// `[http_server.tls]`.
@@ -272,6 +277,7 @@ impl Default for HttpServerOptions {
             proxy_protocol: false,
             forwarded_header: ForwardedHeader::default(),
             internal_listen: String::new(),
+            write_timeout: Duration::from_secs(30),
             http2: Http2Options::default(),
             tls: TlsOptions::default(),
         }

@@ -23,8 +23,10 @@ use super::websocket::{self, Manner};
 use crate::config;
 use crate::drain::{Stage, reached};
 use crate::embed;
+use crate::http::counters::Dropped;
 use crate::http::http2::{Answered, Backlog, answer, join_cookies};
 use crate::http::metrics::Http2Counters;
+use crate::http::patience::is_stalled;
 use crate::http::{CLOSING_TIME, HEAD_TIMEOUT, MAX_HEAD_LEN, Service};
 use crate::io::{Http2Io, Io};
 use crate::node_api::{WorkerNode, fields, set_headers};
@@ -65,6 +67,10 @@ impl Http2Door {
         let result = self.take_requests(&mut server, from).await;
         if let Err(error) = &result {
             tracing::debug!(%error, "an HTTP/2 connection ended early");
+        }
+        if result.as_ref().is_err_and(|error| is_stalled(error)) {
+            self.worker
+                .count_http(|counters| counters.dropped(Dropped::Answer));
         }
         let flood = result.err().and_then(|error| flood(&error));
         self.worker.count_http2(|counters| counters.closed(flood));

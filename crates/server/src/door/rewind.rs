@@ -5,9 +5,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tautline_websocket::conn::scratch;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::http::patience::Patience;
 
 /// Yields `read` again, then what `inner` has. Writing goes straight to `inner`.
 pub(crate) struct Rewind<S> {
@@ -17,6 +20,16 @@ pub(crate) struct Rewind<S> {
     inner: S,
     /// Where it is told whether all that was to be written last was.
     is_written: Option<Arc<AtomicBool>>,
+    writing: Option<Writing<S>>,
+}
+
+/// What is known of a client who has to take what is written.
+struct Writing<S> {
+    patience: Patience,
+    /// How much of what was written and not flushed it has taken so far.
+    taken: fn(&S) -> u64,
+    /// A write waits, not only a flush.
+    is_held: bool,
 }
 
 impl<S> Rewind<S> {
@@ -26,7 +39,43 @@ impl<S> Rewind<S> {
             yielded: 0,
             inner,
             is_written: None,
+            writing: None,
         }
+    }
+
+    /// The same for a client that must take something of what is written within `limit`, if there is one, or writing fails with
+    /// [`TimedOut`](io::ErrorKind::TimedOut). `taken` says how much it has taken of what `inner` keeps to itself, where it
+    /// does.
+    pub(crate) fn patient(mut self, limit: Option<Duration>, taken: fn(&S) -> u64) -> Self {
+        self.writing = limit.map(|limit| Writing {
+            patience: Patience::new(limit),
+            taken,
+            is_held: false,
+        });
+        self
+    }
+
+    /// Passes on what came of a write, or of a flush, if it wasn't waited for too long.
+    fn patiently<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        is_write: bool,
+        polled: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let Some(writing) = &mut self.writing else {
+            return polled;
+        };
+        if polled.is_ready() {
+            // Where there is nothing to flush a write may wait still.
+            writing.is_held &= !is_write;
+            if !writing.is_held {
+                writing.patience.rest();
+            }
+            return polled;
+        }
+        writing.is_held |= is_write;
+        let taken = (writing.taken)(&self.inner);
+        Poll::Ready(Err(ready!(writing.patience.poll_stalled(cx, taken))))
     }
 
     /// The same, and where it tells whether the last write took all that was to be written.
@@ -106,6 +155,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Rewind<S> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write(cx, buf);
+        let written = self.patiently(cx, true, written);
         self.note(buf.len(), written)
     }
 
@@ -115,6 +165,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Rewind<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        let written = self.patiently(cx, true, written);
         self.note(bufs.iter().map(|buf| buf.len()).sum(), written)
     }
 
@@ -123,17 +174,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Rewind<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
+        self.patiently(cx, false, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        let shut = Pin::new(&mut self.inner).poll_shutdown(cx);
+        self.patiently(cx, false, shut)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt as _};
 
     use super::*;
 
@@ -146,6 +199,63 @@ mod tests {
         let mut rest = String::new();
         stream.read_to_string(&mut rest).await.unwrap();
         assert_eq!(rest, "T / HTTP/1.1");
+    }
+
+    /// Takes writes, and of what is to be flushed a byte every 20 s, until so many are left.
+    struct Slow {
+        left: u64,
+        stuck_at: u64,
+        timer: Pin<Box<tokio::time::Sleep>>,
+    }
+
+    impl AsyncWrite for Slow {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            while self.left > self.stuck_at {
+                ready!(self.timer.as_mut().poll(cx));
+                self.left -= 1;
+                self.timer = Box::pin(tokio::time::sleep(STEP));
+            }
+            if self.left == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.poll_flush(cx)
+        }
+    }
+
+    const STEP: Duration = Duration::from_secs(20);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flush_is_waited_for_while_something_is_taken() {
+        let flush = async |stuck_at| {
+            let slow = Slow {
+                left: 10,
+                stuck_at,
+                timer: Box::pin(tokio::time::sleep(STEP)),
+            };
+            let start = tokio::time::Instant::now();
+            let stream = Rewind::new(Vec::new(), slow);
+            let mut stream = stream.patient(Some(STEP + STEP / 2), |slow| 10 - slow.left);
+            stream.write_all(b"x").await.unwrap();
+            (
+                stream.flush().await.map_err(|error| error.kind()),
+                start.elapsed(),
+            )
+        };
+        assert_eq!(flush(0).await, (Ok(()), STEP * 10));
+        let cut = Err(io::ErrorKind::TimedOut);
+        assert_eq!(flush(8).await, (cut, STEP * 2 + STEP + STEP / 2));
     }
 
     #[tokio::test]

@@ -51,6 +51,8 @@ pub(crate) enum Dropped {
     Head,
     /// The TLS handshake failed, or did not come in time.
     Tls,
+    /// Nothing of an answer was taken for too long.
+    Answer,
 }
 
 impl Dropped {
@@ -58,6 +60,7 @@ impl Dropped {
         match self {
             Self::Head => "head",
             Self::Tls => "tls",
+            Self::Answer => "answer",
         }
     }
 }

@@ -9,8 +9,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
-use std::time::SystemTime;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, SystemTime};
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
@@ -22,6 +22,7 @@ use tautline_websocket::conn::http2::{
 use super::body::RequestBody;
 use super::line::{End, HttpLine};
 use super::node::Node;
+use super::patience::{Patience, is_stalled};
 use super::respond::{self, Reply, ReplyBody, Response, SessionOver};
 use super::{CLOSING_TIME, MAX_CONNECTION_AGE, Service};
 
@@ -155,7 +156,13 @@ async fn respond<N: Node>(
     }
     let is_over = matches!(response.body(), ReplyBody::Stream(_))
         || response.extensions().get::<SessionOver>().is_some();
-    send(response, responder, is_head).await?;
+    let sent = send(response, responder, is_head, service.write_timeout()).await;
+    if let Err(error) = &sent
+        && is_stalled(error)
+    {
+        service.count_stalled();
+    }
+    sent?;
     drop(held);
     Ok(if is_over {
         Answered::SessionOver
@@ -223,6 +230,7 @@ async fn send(
     response: http::Response<ReplyBody>,
     responder: Http2Responder,
     is_head: bool,
+    patience: Option<Duration>,
 ) -> io::Result<()> {
     let (mut head, body) = response.into_parts();
     // RFC 9113, section 8.2.2.
@@ -245,19 +253,65 @@ async fn send(
     }
     let is_whole = is_head || is_bodiless || body.is_end_stream();
     let mut reply = responder.send(http::Response::from_parts(head, ()), is_whole)?;
-    if !is_whole {
-        send_body(&mut reply, body).await?;
-        reply.finish()?;
+    let mut patience = patience.map(Patience::new);
+    let sent = async {
+        if !is_whole {
+            send_body(&mut reply, body, &mut patience).await?;
+            reply.finish()?;
+        }
+        let all = poll_fn(|cx| {
+            let sent = reply.poll_sent(cx).map(Ok);
+            patiently(&mut patience, cx, sent, reply.sent())
+        });
+        all.await
+    };
+    let sent = sent.await;
+    if let Err(error) = &sent
+        && is_stalled(error)
+    {
+        // What waits is thrown away, and not seen off.
+        reply.abort();
     }
-    poll_fn(|cx| reply.poll_sent(cx)).await;
-    Ok(())
+    sent
+}
+
+/// Passes on what came of sending something, if it wasn't waited for too long. The client has taken so much by now.
+fn patiently<T>(
+    patience: &mut Option<Patience>,
+    cx: &mut Context<'_>,
+    polled: Poll<io::Result<T>>,
+    taken: u64,
+) -> Poll<io::Result<T>> {
+    match patience {
+        Some(patience) if polled.is_pending() => {
+            Poll::Ready(Err(ready!(patience.poll_stalled(cx, taken))))
+        }
+        Some(patience) => {
+            patience.rest();
+            polled
+        }
+        None => polled,
+    }
 }
 
 /// Takes of the body as much as there is room for, so that the rest waits where it is counted.
-async fn send_body(reply: &mut Http2Reply, body: ReplyBody) -> io::Result<()> {
+async fn send_body(
+    reply: &mut Http2Reply,
+    body: ReplyBody,
+    patience: &mut Option<Patience>,
+) -> io::Result<()> {
+    // What a body that goes on has to say next isn't known before there is room, and may be nothing.
+    let is_whole = matches!(body, ReplyBody::Whole(_));
     let mut body = pin!(body);
     loop {
-        poll_fn(|cx| reply.poll_ready(cx)).await?;
+        let ready = poll_fn(|cx| {
+            let ready = reply.poll_ready(cx);
+            if ready.is_pending() && !is_whole && !reply.has_unsent() {
+                return Poll::Pending;
+            }
+            patiently(patience, cx, ready, reply.sent())
+        });
+        ready.await?;
         let next = poll_fn(|cx| {
             if let Poll::Ready(gone) = reply.poll_gone(cx) {
                 return Poll::Ready(Some(Err(gone.into())));
@@ -268,7 +322,11 @@ async fn send_body(reply: &mut Http2Reply, body: ReplyBody) -> io::Result<()> {
             return Ok(());
         };
         if let Ok(mut bytes) = frame?.into_data() {
-            poll_fn(|cx| reply.poll_send(cx, &mut bytes)).await?;
+            let sending = poll_fn(|cx| {
+                let sent = reply.poll_send(cx, &mut bytes);
+                patiently(patience, cx, sent, reply.sent())
+            });
+            sending.await?;
         }
     }
 }

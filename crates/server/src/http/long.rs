@@ -61,11 +61,15 @@ impl Long {
 
     /// Gives the answer. Returns the connection if further requests may come, which may have been read already. It is
     /// over soon after `ending` completes, which is not polled again then.
+    ///
+    /// # Errors
+    ///
+    /// The connection failed, or the client has gone, or takes nothing.
     pub(super) async fn finish<S>(
         self,
         stream: Rewind<S>,
         mut ending: Pin<&mut impl Future<Output = End>>,
-    ) -> Option<Rewind<S>>
+    ) -> io::Result<Option<Rewind<S>>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -87,23 +91,21 @@ impl Long {
                 said = poll_fn(|cx| saying.poll(cx)) => break said,
                 end = ending.as_mut(), if !is_closing => {
                     if end == End::Now {
-                        return None;
+                        return Ok(None);
                     }
                     saying.keeps_alive = false;
                     is_closing = true;
                     closing = Some(Box::pin(tokio::time::sleep(CLOSING_TIME)));
                 }
-                () = closed => return None,
+                () = closed => return Ok(None),
             }
         };
-        match said {
-            Ok(()) if saying.keeps_alive => return Some(saying.stream),
-            Ok(()) => {
-                let _ = saying.stream.shutdown().await;
-            }
-            Err(error) => tracing::debug!(%error, "a client went away before its answer was over"),
+        said?;
+        if saying.keeps_alive {
+            return Ok(Some(saying.stream));
         }
-        None
+        saying.stream.shutdown().await?;
+        Ok(None)
     }
 }
 

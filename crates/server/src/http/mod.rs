@@ -15,7 +15,7 @@
 //!
 //! [`serve_connection`] runs one connection of HTTP/1; over HTTP/2 each request is answered by itself
 //! (`http2`). What they need of the rest of the server is the trait [`Node`]. Limits: request heads of 16 KiB and 64 fields within 10 s, bodies as configured within
-//! 30 s, a connection for 5 minutes at the most.
+//! 30 s, answers that nobody takes as configured (`patience`), a connection for 5 minutes at the most.
 
 pub mod admin;
 pub mod api;
@@ -31,6 +31,7 @@ mod long;
 pub mod metrics;
 pub mod node;
 pub mod origin;
+pub(crate) mod patience;
 pub mod process;
 pub mod respond;
 mod serve;
@@ -104,6 +105,8 @@ pub struct Settings {
     /// Set in development: signs tokens at `/dev/token`, serves the chat page at `/`, and answers
     /// to the names of the loopback interface only.
     pub dev: Option<Signer>,
+    /// How long a client may take nothing of what it is answered; `None` for any time.
+    pub write_timeout: Option<Duration>,
     /// Where traces of calls of the HTTP API go.
     pub telemetry: Option<Arc<Telemetry>>,
 }
@@ -171,8 +174,23 @@ impl<N: Node> Service<N> {
         })
     }
 
+    /// How long a client may take nothing of what it is answered.
+    fn write_timeout(&self) -> Option<Duration> {
+        let settings = self.node.settings();
+        settings.as_ref().unwrap_or(&self.settings).write_timeout
+    }
+
+    /// An answer was given up because its client took nothing.
+    fn count_stalled(&self) {
+        self.node
+            .count_http(|counters| counters.dropped(Dropped::Answer));
+    }
+
     /// Counts what the HTTP library has ended a connection for.
     fn count_end(&self, error: &hyper::Error) {
+        if patience::is_stalled(error) {
+            return self.count_stalled();
+        }
         let status = if error.is_parse_too_large() {
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
         } else {

@@ -24,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::line::{End, HttpLine};
 use super::long::Long;
 use super::node::Node;
+use super::patience::is_stalled;
 use super::respond::{Reply, ReplyBody};
 use super::{
     CLOSING_TIME, HEAD_TIMEOUT, MAX_CONNECTION_AGE, MAX_HEAD_LEN, MAX_HEADERS, RequestBody, Service,
@@ -45,7 +46,8 @@ pub async fn serve_connection<S, N>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     N: Node,
 {
-    serve_rewound(Rewind::new(Vec::new(), stream), from, service, shutdown).await;
+    let stream = Rewind::new(Vec::new(), stream).patient(service.write_timeout(), |_| 0);
+    serve_rewound(stream, from, service, shutdown).await;
 }
 
 /// The same for one whose first bytes may have been read already.
@@ -66,10 +68,17 @@ pub(crate) async fn serve_rewound<S, N>(
         let Some((rest, long)) = requests.await else {
             return;
         };
-        let Some(next) = long.finish(rest, ending.as_mut()).await else {
-            return;
+        stream = match long.finish(rest, ending.as_mut()).await {
+            Ok(Some(next)) => next,
+            Ok(None) => return,
+            Err(error) => {
+                if is_stalled(&error) {
+                    service.count_stalled();
+                }
+                tracing::debug!(%error, "a client went away before its answer was over");
+                return;
+            }
         };
-        stream = next;
     }
 }
 

@@ -266,10 +266,12 @@ impl Start {
                             }
                         },
                     };
+                    let limit = admitting.live().config.http.write_timeout;
                     let came = door::admit(&admitting, io, from, &mut permit);
                     let work: Pin<Box<dyn Future<Output = ()>>> = match came.await? {
                         Came::WebSocket(opened) => return Some(Admitted::WebSocket(opened)),
                         Came::Http1(stream) => Box::pin(async move {
+                            let stream = stream.patient(limit, Io::taken);
                             let ending = ending(shared.stage.clone());
                             http::serve_rewound(stream, Some(from), service, ending).await;
                             drop(permit);
@@ -279,6 +281,7 @@ impl Start {
                             drop(permit);
                         }),
                         Came::Http2(stream) => Box::pin(async move {
+                            let stream = stream.patient(limit, Io::taken);
                             http2.serve(stream, from).await;
                             drop(permit);
                         }),
@@ -345,8 +348,9 @@ async fn serve_internal(
         };
         let (service, guest) = (Rc::clone(&service), guests.enter());
         let ending = ending(shared.stage.clone());
+        let limit = shared.live.borrow().config.http.write_timeout;
         spawn_local(async move {
-            let stream = Rewind::new(Vec::new(), Io::Plain(io));
+            let stream = Rewind::new(Vec::new(), Io::Plain(io)).patient(limit, Io::taken);
             http::serve_rewound(stream, Some(peer), service, ending).await;
             drop((guest, place));
         });

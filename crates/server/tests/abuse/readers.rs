@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use serde_json::json;
 
+use crate::raw::{Raw, SETTINGS, frame, get};
 use crate::socket::Socket;
 use crate::stand::Stand;
 use crate::wire::Http;
@@ -110,4 +111,54 @@ fn answers_that_nobody_takes() {
     );
     let answer = Http::new(stand.connect()).ask("GET /health HTTP/1.1", b"");
     assert_eq!(answer.status, 200);
+}
+
+/// They don't keep what waits for them: after a while they are cut off, in HTTP/2 each stream by itself.
+#[test]
+fn answers_of_which_nothing_is_taken() {
+    const CONNECTIONS: usize = 50;
+    const HTTP2_CONNECTIONS: usize = 5;
+    const STREAMS: usize = 10;
+    const ALL: usize = CONNECTIONS + HTTP2_CONNECTIONS * STREAMS;
+    let limits = "connect = \"off\"\nrequests = \"off\"";
+    let stand = Stand::with_server("stalled", "write_timeout = \"2s\"", limits);
+    let text = "x".repeat(4_000);
+    for number in 0..100 {
+        stand.api(
+            "publish",
+            &json!({"channel": "long", "data": {"n": number, "text": text}}),
+        );
+    }
+    let dropped = "connections_dropped_total{reason=\"answer\"}";
+    stand.endures(
+        "100 answers of 400 KB, in HTTP/1.1 and HTTP/2, of which nothing is taken: cut off after `http_server.write_timeout`",
+        ALL as u64 * 640 * 1024,
+        |users| {
+            let path = "/history?channel=long&limit=100";
+            let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(20);
+            let all: Vec<_> = (0..CONNECTIONS)
+                .map(|_| {
+                    let mut stream = stand.connect();
+                    stream.write_all(request.as_bytes()).unwrap();
+                    stream
+                })
+                .collect();
+            let windowless: Vec<_> = (0..HTTP2_CONNECTIONS)
+                .map(|_| {
+                    let mut raw = Raw::open(&stand.server);
+                    // SETTINGS_INITIAL_WINDOW_SIZE.
+                    raw.send(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]));
+                    for stream in 0..STREAMS as u32 {
+                        raw.send(&get(2 * stream + 1, path));
+                    }
+                    raw
+                })
+                .collect();
+            while users.want_more() || stand.number(dropped) < ALL as u64 {
+                std::thread::yield_now();
+            }
+            drop((all, windowless));
+        },
+    );
+    stand.counts(dropped, ALL);
 }

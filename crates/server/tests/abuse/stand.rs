@@ -54,6 +54,11 @@ impl Stand {
         Self::serve(name, "", limits, more)
     }
 
+    /// The same with something in `[http_server]`.
+    pub(crate) fn with_server(name: &str, http_server: &str, limits: &str) -> Self {
+        Self::serve(name, http_server, limits, "")
+    }
+
     fn serve(name: &str, http_server: &str, limits: &str, more: &str) -> Self {
         let config = format!(
             "{http_server}\n[limits]\nexempt_loopback = false\nexempt = [\"127.0.0.3\"]\n[limits.address]\n{limits}\n{CONFIG}{more}"

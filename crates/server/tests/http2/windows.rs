@@ -47,6 +47,30 @@ async fn answers_that_nobody_takes() {
     .await;
 }
 
+/// The stream is given up after a while, and what waited for it is gone; the connection goes on.
+#[tokio::test]
+async fn answers_of_which_nothing_is_taken_are_given_up() {
+    in_time(async {
+        let config = format!("write_timeout = \"1s\"\n{CONFIG}");
+        let server = Server::serve("http2-stalled", &config);
+        let client = without_a_window(&server).await;
+        let mut answer = client.get("/health").await;
+        assert_eq!(answer.status, 200);
+        assert!(answer.end().await.is_err());
+        let well = Client::connect(&server).await;
+        let dropped = r#"connections_dropped_total{reason="answer"}"#;
+        well.number_becomes(dropped, 1).await;
+        // Who listens to what has nothing to say is left alone, for longer than others are waited for.
+        let quiet = client.get("/lines?channel=live:quiet").await;
+        let mut answer = client.get("/health").await;
+        assert!(answer.end().await.is_err());
+        well.number_becomes(dropped, 2).await;
+        well.number_becomes("node_num_clients", 1).await;
+        drop(quiet);
+    })
+    .await;
+}
+
 /// A session whose client gives no room is a slow reader, as behind a socket.
 #[tokio::test]
 async fn sessions_that_nobody_reads() {

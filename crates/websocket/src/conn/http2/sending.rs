@@ -88,6 +88,16 @@ impl Http2Reply {
         Poll::Pending
     }
 
+    /// How many bytes of what was given have left for the client. While it doesn't grow, the client takes nothing.
+    pub fn sent(&self) -> u64 {
+        self.unsent.sent()
+    }
+
+    /// Whether something that was given hasn't left yet.
+    pub fn has_unsent(&self) -> bool {
+        !self.unsent.is_none()
+    }
+
     /// Ready when the client doesn't want the rest any more: it has reset the stream, or the connection
     /// has ended.
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Http2Error> {

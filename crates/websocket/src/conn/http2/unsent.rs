@@ -2,7 +2,7 @@
 //! seen off when its stream is dropped. The library would throw it away.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -27,6 +27,13 @@ impl Chunk {
             unsent: None,
         }
     }
+
+    /// So many bytes of it are on their way.
+    fn note(&self, count: usize) {
+        if let Some(unsent) = &self.unsent {
+            unsent.sent.fetch_add(count as u64, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Buf for Chunk {
@@ -39,10 +46,12 @@ impl Buf for Chunk {
     }
 
     fn advance(&mut self, count: usize) {
+        self.note(count);
         self.bytes.advance(count);
     }
 
     fn copy_to_bytes(&mut self, len: usize) -> Bytes {
+        self.note(len);
         self.bytes.copy_to_bytes(len)
     }
 }
@@ -62,6 +71,8 @@ impl Drop for Chunk {
 #[derive(Debug, Default)]
 pub(super) struct Unsent {
     chunks: AtomicUsize,
+    /// How many bytes were taken out of them.
+    sent: AtomicU64,
     /// Who waits for there to be fewer, or none.
     waiting: Mutex<Option<Waker>>,
 }
@@ -101,7 +112,11 @@ impl Unsent {
         Poll::Pending
     }
 
-    fn is_none(&self) -> bool {
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_none(&self) -> bool {
         self.chunks.load(Ordering::Acquire) == 0
     }
 }
