@@ -63,6 +63,13 @@ pub trait Outbox {
     /// dead one, and how a ping is known to have been written.
     fn written(&self, to: SessionId) -> u64;
 
+    /// How many of these the client may have got by now: more than [`written`](Self::written) where messages
+    /// count as written only when the client has acknowledged them. An answer to a ping that ends behind that is
+    /// none.
+    fn told(&self, to: SessionId) -> u64 {
+        self.written(to)
+    }
+
     /// Asks for one call of [`Hub::drained`](crate::Hub::drained) as soon as nothing waits to be
     /// written to the session any more: at once if nothing does, but not from inside this call.
     /// Asking twice before that is asking once.

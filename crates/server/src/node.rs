@@ -27,6 +27,7 @@ use crate::revocations::{RevocationDesk, RevocationsError};
 use crate::systemd;
 use crate::worker::listener;
 use crate::worker::live::Live;
+use crate::worker::queues::NodeQueues;
 use crate::worker::thread::{Ending, Shared, Start};
 
 /// Why a node doesn't run, or doesn't run any more.
@@ -205,6 +206,7 @@ pub(crate) fn start(
     let (visits, visitors): (Vec<_>, Vec<_>) =
         (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
     let (stage, at) = watch::channel(Stage::Serving);
+    let queues = NodeQueues::new(workers, config.queues);
     let engine = MemoryEngine::new(config.engine.clone(), Box::new(entropy()?));
     let reloads = Reloads::new(source.file, config.values.clone(), source.applied);
     let live = Live::new(config, handlers, addresses, workers);
@@ -218,6 +220,7 @@ pub(crate) fn start(
         mailboxes: (0..workers).map(|_| Arc::default()).collect(),
         visits,
         next_visit: AtomicUsize::new(0),
+        queues,
         admins: Arc::new(Sessions::new(Box::new(entropy()?))),
         traces: Arc::default(),
         revocations,

@@ -383,9 +383,12 @@ impl Node for WorkerNode {
             let disconnects = hub.disconnects().clone();
             let calls = (calls.clone(), http.clone(), http2.clone());
             let calls = (calls, state.deliveries.clone());
-            (Load::of(hub), hub.counters(), disconnects, calls)
+            let queues = state.connections.queues();
+            (Load::of(hub), hub.counters(), disconnects, calls, queues)
         });
-        for (part, counters, disconnects, (calls, deliveries)) in parts.await {
+        for (part, counters, disconnects, (calls, deliveries), queues) in parts.await {
+            snapshot.queues.waiting += queues.waiting;
+            snapshot.queues.bytes += queues.bytes;
             let (calls, http, http2) = calls;
             snapshot.deliveries.merge(&deliveries);
             load.add(part);
@@ -413,6 +416,9 @@ impl Node for WorkerNode {
         let admission = &self.shared.admission;
         snapshot.turned_away = admission.node_refusals();
         snapshot.refusals = admission.refusals();
+        snapshot.refusals.extend(self.shared.queues.refusals());
+        snapshot.queues.held = self.shared.queues.held() as u64;
+        snapshot.queues.ceiling = self.shared.queues.ceiling();
         snapshot.addresses = admission.addresses() as u64;
         snapshot.memory_ceiling = admission.memory_ceiling();
         snapshot.clients = load.clients;

@@ -173,7 +173,7 @@ impl Hub {
             // Nothing else goes before a successful connect, and no second one after it.
             _ if !is_connected => Err(Disconnect::BAD_REQUEST.into()),
             Some(Request::Send(request)) => self.message(now, id, &request, out),
-            _ if number == 0 => self.pong(id),
+            _ if number == 0 => self.pong(id, out),
             Some(Request::Subscribe(request)) => self.subscribe(now, id, number, &request, out),
             Some(Request::Unsubscribe(request)) => self.unsubscribe(now, id, number, &request),
             Some(Request::Publish(request)) => self.publish(now, id, number, &request, out),

@@ -155,14 +155,15 @@ impl Hub {
         }
     }
 
-    /// Each ping allows one pong. What needs no answer, or another one, must not be answered.
-    pub(super) fn pong(&mut self, id: SessionId) -> Result<Progress, Refusal> {
+    /// Each ping that the client may have allows one pong. What needs no answer, or another one, must not be
+    /// answered.
+    pub(super) fn pong<O: Outbox>(&mut self, id: SessionId, out: &O) -> Result<Progress, Refusal> {
         let pongs = self.sessions.get_mut(id).filter(|session| {
             let pings = session.transport.pings;
             pings == Pings::Protocol
         });
         let connected = pongs.and_then(|session| session.connected_mut());
-        match connected.map(|connected| connected.heartbeat.answered()) {
+        match connected.map(|connected| connected.heartbeat.answered(out.told(id))) {
             Some(true) => Ok(Progress::Done),
             _ => Err(Disconnect::BAD_REQUEST.into()),
         }
@@ -170,12 +171,12 @@ impl Hub {
 
     /// A session's connection has answered a ping of the transport's own ([`Outbox::ping`]). One that nobody
     /// asked for does no harm (RFC 6455, section 5.5.3), nor does one of an unknown session.
-    pub fn pong_came(&mut self, id: SessionId) {
+    pub fn pong_came<O: Outbox>(&mut self, id: SessionId, out: &O) {
         if let Some(session) = self.sessions.get_mut(id)
             && session.transport.pings.are_the_transports()
             && let Some(connected) = session.connected_mut()
         {
-            connected.heartbeat.answered();
+            connected.heartbeat.answered(out.told(id));
         }
     }
 

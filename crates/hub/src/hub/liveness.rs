@@ -6,6 +6,14 @@
 //! connection has taken nothing for that long, or when it had the ping for that long and nothing else
 //! to read.
 //!
+//! Reading doesn't prolong that for ever: who reads a byte now and then is as bad as who reads none, as what
+//! waits for it takes memory. After [`PATIENCE`] times `pong_timeout` (eight minutes of the default) the ping must have
+//! been answered. A queue of the default's full length (`queue_max_size`, 1 MiB) is written by then to whoever takes
+//! 2.2 KB a second, and that of a parked reader to whoever takes 600 bytes.
+//!
+//! And an answer counts only for a ping that the client may have: whoever doesn't read can't tell that it is there
+//! by sending answers by the clock.
+//!
 //! Pure: what the connection has taken and what waits for it go in, what to do comes out. Every idle
 //! connection has one, so it is small.
 
@@ -22,6 +30,8 @@ pub(crate) struct Heartbeat {
     pong: Option<Pong>,
     /// Number of the [`Pace`] that the client was told.
     pace: u16,
+    /// How often the answer was waited on for, as the client was reading.
+    prolonged: u16,
 }
 
 /// How often there are pings, and how long answers may take.
@@ -117,6 +127,7 @@ impl Heartbeat {
             next_ping: first_ping.map(Deadline::at),
             pong: None,
             pace,
+            prolonged: 0,
         }
     }
 
@@ -152,9 +163,13 @@ impl Heartbeat {
             let had_the_ping = reaches(pong.seen, pong.ping_ends);
             let has_the_ping = reaches(written, pong.ping_ends);
             let is_reading = written != pong.seen && (flow.queued > 0 || !has_the_ping);
-            let waits_on = is_deaf || is_reading || has_the_ping && !had_the_ping;
-            if !waits_on {
-                return Beat::Dead;
+            // That it isn't listened to at the moment is no fault of its own.
+            if !is_deaf {
+                self.prolonged = self.prolonged.saturating_add(1);
+                let is_there = is_reading || has_the_ping && !had_the_ping;
+                if !is_there || self.prolonged >= PATIENCE {
+                    return Beat::Dead;
+                }
             }
             pong.seen = written;
             pong.due = Deadline::at(now + timeout);
@@ -175,6 +190,7 @@ impl Heartbeat {
     /// be answered within `timeout`, zero for never.
     pub(crate) fn pinged(&mut self, now: Duration, timeout: Duration, flow: Flow, waited: usize) {
         let ping_ends = low(flow.written.wrapping_add(flow.queued as u64));
+        self.prolonged = 0;
         self.pong = (!timeout.is_zero()).then(|| Pong {
             due: Deadline::at(now + timeout),
             ping_ends,
@@ -187,9 +203,10 @@ impl Heartbeat {
         });
     }
 
-    /// An answer has come. Returns whether one was waited for.
-    pub(crate) fn answered(&mut self) -> bool {
-        self.pong.take().is_some()
+    /// An answer has come, from a client that may have got so many bytes. Returns whether one was waited for.
+    pub(crate) fn answered(&mut self, told: u64) -> bool {
+        let had_the_ping = |pong: &mut Pong| reaches(low(told), pong.ping_ends);
+        self.pong.take_if(had_the_ping).is_some()
     }
 }
 
@@ -201,6 +218,9 @@ fn low(place: u64) -> u32 {
 fn reaches(written: u32, place: u32) -> bool {
     written.wrapping_sub(place) < 1 << 31
 }
+
+/// How many times `pong_timeout` may pass until a ping is answered, whatever the client reads meanwhile.
+const PATIENCE: u16 = 60;
 
 #[cfg(test)]
 mod tests {
@@ -271,7 +291,7 @@ mod tests {
     fn the_time_counts_from_when_the_ping_was_written() {
         let mut line = Line::pinged(0, 100_000);
         assert_eq!(line.run(14, 10_000), None, "still reading what came before");
-        assert!(line.heartbeat.answered());
+        assert!(line.heartbeat.answered(line.flow.written));
         // Written in the tenth second, noticed in the sixteenth, and waited for after that.
         assert_eq!(Line::pinged(0, 100_000).run(100, 10_000), Some(24));
     }
@@ -289,6 +309,48 @@ mod tests {
         for _ in 0..100 {
             line.flow.queued += 5000;
             assert_eq!(line.run(1, 1000), None);
+        }
+    }
+
+    #[test]
+    fn who_reads_a_byte_now_and_then_is_given_up() {
+        // With the ping behind all that, and with the ping but without an answer.
+        for waited in [100_000, 0] {
+            let mut line = Line::pinged(0, waited);
+            line.flow.queued += 100_000;
+            let patience = u64::from(PATIENCE) * TIMEOUT.as_secs();
+            assert_eq!(line.run(2 * patience, 1), Some(patience), "{waited}");
+        }
+    }
+
+    #[test]
+    fn who_reads_a_full_queue_slowly_has_the_time_for_it() {
+        let mut line = Line::pinged(0, 1024 * 1024);
+        assert_eq!(line.run(460, 2_300), None);
+        assert!(line.heartbeat.answered(line.flow.written));
+        // And that begins anew with each ping.
+        line.now += INTERVAL;
+        let now = line.now;
+        assert_eq!(beat(&mut line.heartbeat, now, line.flow), Beat::Ping);
+        line.flow.queued += 1024 * 1024;
+        line.heartbeat.pinged(now, TIMEOUT, line.flow, 1024 * 1024);
+        assert_eq!(line.run(460, 2_300), None);
+    }
+
+    #[test]
+    fn an_answer_counts_only_for_a_ping_that_was_written() {
+        for start in [0, u64::from(u32::MAX) - 500] {
+            let mut line = Line::pinged(start, 1000);
+            assert!(!line.heartbeat.answered(start), "nothing was written");
+            line.run(1, 1003);
+            assert!(!line.heartbeat.answered(line.flow.written), "not all");
+            line.run(1, 1);
+            assert!(line.heartbeat.answered(line.flow.written));
+            assert!(!line.heartbeat.answered(line.flow.written), "once");
+            // One that came too early doesn't put off the end.
+            let mut line = Line::pinged(start, 1000);
+            assert!(!line.heartbeat.answered(start));
+            assert_eq!(line.run(100, 0), Some(8));
         }
     }
 

@@ -133,6 +133,11 @@ fn connect_through(world: &mut World, pings: Pings) -> (Client, Value) {
     (client, heard[0]["connect"].clone())
 }
 
+fn transport_pong(world: &mut World, client: Client) {
+    let worker = &mut world.workers[0];
+    worker.hub.pong_came(client.id, &worker.out);
+}
+
 /// Lets half a minute pass at most, until one more ping of the transport's has come.
 fn next_ping(world: &mut World, client: Client) {
     let pings = |world: &World| world.workers[0].out.pings.get(&client.id).copied();
@@ -161,9 +166,9 @@ fn a_transport_may_have_pings_of_its_own() {
             let expected = if are_seen { vec![json!({})] } else { vec![] };
             assert_eq!(heard, expected, "{pings:?}");
             world.pass(Duration::from_secs(7));
-            world.workers[0].hub.pong_came(client.id);
+            transport_pong(&mut world, client);
             // One more is none too many (RFC 6455, section 5.5.3).
-            world.workers[0].hub.pong_came(client.id);
+            transport_pong(&mut world, client);
         }
         next_ping(&mut world, client);
         world.pass(Duration::from_millis(7_900));
@@ -171,7 +176,7 @@ fn a_transport_may_have_pings_of_its_own() {
         world.pass(Duration::from_millis(300));
         assert_eq!(world.closed(client), Some((3012, true)));
         // That was its last word, and the session is gone.
-        world.workers[0].hub.pong_came(client.id);
+        transport_pong(&mut world, client);
     }
 }
 
@@ -190,7 +195,7 @@ fn what_the_transport_asks_is_not_answered_by_the_protocol_nor_the_other_way_rou
     world.seconds(25);
     assert_eq!(world.heard(client), [json!({})]);
     assert_eq!(world.workers[0].out.pings.len(), 0);
-    world.workers[0].hub.pong_came(client.id);
+    transport_pong(&mut world, client);
     world.seconds(9);
     assert_eq!(world.closed(client), Some((3012, true)));
 }
@@ -210,6 +215,25 @@ fn the_transports_pings_have_their_turn_in_the_queue_too() {
     }
     // Then nothing more, the ping included.
     world.seconds(17);
+    assert_eq!(world.closed(client), Some((3012, true)));
+}
+
+#[test]
+fn answers_by_the_clock_keep_nobody_who_reads_nothing() {
+    // The protocol's: an answer to what wasn't written is one that nobody asked for.
+    let mut world = World::new();
+    let client = world.connect(0);
+    world.workers[0].out.stall(client.id, 100_000);
+    world.seconds(25);
+    world.send(client, "{}");
+    assert_eq!(world.closed(client), Some((3501, true)));
+    // The transport's: it does no harm, and no good.
+    let mut world = World::new();
+    let (client, _) = connect_through(&mut world, Pings::Transport);
+    world.workers[0].out.stall(client.id, 100_000);
+    next_ping(&mut world, client);
+    transport_pong(&mut world, client);
+    world.pass(Duration::from_millis(8_300));
     assert_eq!(world.closed(client), Some((3012, true)));
 }
 

@@ -53,9 +53,14 @@ impl Config {
         });
         let verifier = verifier.map_err(|error| failed(&error))?;
         let hub = HubConfig::new(client(), channel(), Some(Arc::new(verifier)));
+        let admission = super::limits::defaults();
         Ok(Self {
             listen,
-            admission: Arc::new(super::limits::defaults()),
+            queues: super::limits::queues(
+                &super::MemoryLimitOptions::default(),
+                admission.memory.ceiling,
+            ),
+            admission: Arc::new(admission),
             node: NodeOptions::default(),
             hub: Arc::new(hub.map_err(|error| failed(&error))?),
             engine: MemoryOptions::default(),

@@ -293,6 +293,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
         None => hub,
     };
     let admission = super::limits::rules(&http_server, &connections, &doors, &limits)?;
+    let queues = super::limits::queues(&limits.memory, admission.memory.ceiling);
     let admin = super::admin::settings(&admin, &http_server)?;
     let internal = super::admin::internal(&http_server, &mut warnings)?;
     let write_timeout = http_server.write_timeout;
@@ -328,6 +329,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
         internal,
         http2: http_server.http2,
         admission: Arc::new(admission),
+        queues,
         node,
         hub: Arc::new(hub),
         engine: engine.memory,

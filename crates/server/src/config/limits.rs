@@ -13,6 +13,7 @@ use super::{DoorOptions, HttpServerOptions};
 use crate::client_address::Trust;
 use crate::door::admission::{AddressRules, MemoryRules, Rules, memory};
 use crate::network::Networks;
+use crate::worker::queues::QueueRules;
 
 /// `[limits]`: what is allowed to those who come from outside, by their address. An IPv6 address counts by its first
 /// 64 bits.
@@ -80,16 +81,20 @@ impl Default for AddressLimitOptions {
     }
 }
 
-/// `[limits.memory]`: from when on there is no memory for new clients.
+/// `[limits.memory]`: from when on there is no memory for new clients, and how much of it is for those who read slowly.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MemoryLimitOptions {
-    /// Whether there is a ceiling. Default: yes.
+    /// Whether there is a ceiling, and a bound of what waits. Default: yes.
     pub enabled: bool,
-    /// Count and log who would be refused, and let them in. Default: no.
+    /// Count and log who would be refused or closed, and let them be. Default: no.
     pub dry_run: bool,
     /// The ceiling, in bytes. Default: 0, for four fifths of what the control group or the machine has.
     pub max_bytes: u64,
+    /// How many bytes of memory may be taken by what waits to be written to clients, all together. Beyond, the connections with
+    /// the longest queues are closed (3008), those that read nothing before those that do, until there is room. Default:
+    /// 0, for a quarter of the ceiling, or 1 GiB where what the machine has isn't known.
+    pub max_queued_bytes: usize,
     /// How often is measured what the process has; between 10ms and 1m. Default: 500 ms.
     #[serde(deserialize_with = "duration::deserialize")]
     pub check_interval: Duration,
@@ -101,6 +106,7 @@ impl Default for MemoryLimitOptions {
             enabled: true,
             dry_run: false,
             max_bytes: 0,
+            max_queued_bytes: 0,
             check_interval: Duration::from_millis(500),
         }
     }
@@ -164,6 +170,20 @@ pub(super) fn rules(
     })
 }
 
+/// How much may wait for all clients where the process may have so much memory.
+pub(super) fn queues(memory: &MemoryLimitOptions, ceiling: Option<u64>) -> QueueRules {
+    let max_bytes = match memory.max_queued_bytes {
+        0 => ceiling.map_or(QUEUED, |bytes| {
+            usize::try_from(bytes / 4).unwrap_or(usize::MAX)
+        }),
+        bytes => bytes,
+    };
+    QueueRules {
+        max_bytes: memory.enabled.then_some(max_bytes),
+        dry_run: memory.dry_run,
+    }
+}
+
 /// Those of a server that nobody has configured.
 pub(super) fn defaults() -> Rules {
     let (server, connections) = (HttpServerOptions::default(), ConnectionOptions::default());
@@ -171,5 +191,7 @@ pub(super) fn defaults() -> Rules {
     rules(&server, &connections, &doors, &limits).unwrap_or_default()
 }
 
+/// Where it isn't known how much memory there is.
+const QUEUED: usize = 1024 * 1024 * 1024;
 const ADDRESSES: RangeInclusive<usize> = 1000..=100_000_000;
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);

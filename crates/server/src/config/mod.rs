@@ -87,6 +87,7 @@ use crate::keys::KeySource;
 use crate::proxy::settings::Settings as ProxySettings;
 use crate::telemetry::Telemetry;
 use crate::tls::Tls;
+use crate::worker::queues::QueueRules;
 
 pub use self::acme::AcmeOptions;
 pub(crate) use self::acme::check as check_acme;
@@ -124,6 +125,8 @@ pub struct Config {
     pub(crate) tls: Option<Arc<Tls>>,
     /// How many may come in, and who is believed to know their addresses.
     pub(crate) admission: Arc<Rules>,
+    /// How much may wait for all clients.
+    pub(crate) queues: QueueRules,
     /// Its name, its threads.
     pub node: NodeOptions,
     /// What the workers' hubs go by, verifier included.

@@ -245,7 +245,7 @@ impl<'a> Session<'a> {
                     // The engine has answered.
                     Some(Event::Ping(_)) => continue,
                     Some(Event::Pong(_)) => {
-                        state.hub.pong_came(*id);
+                        state.hub.pong_came(*id, &state.connections);
                         continue;
                     }
                     Some(Event::Failed(fault)) => {
@@ -309,16 +309,7 @@ impl<'a> Session<'a> {
         match end {
             // Closed connections have left already; doing so twice is harmless.
             End::Closed | End::Gone => self.worker.turn(|now, state| state.leave(now, self.id)),
-            End::Disconnected(Ending {
-                ref disconnect,
-                flush,
-            }) => {
-                if !flush && !self.link.borrow().queue.is_empty() {
-                    // The peer doesn't read, and would not read a Close behind all that either.
-                    return;
-                }
-                self.queue_close(disconnect);
-            }
+            End::Disconnected(Ending { ref disconnect, .. }) => self.queue_close(disconnect),
         }
         if !matches!(end, End::Gone) {
             // Whatever the peer does, the goodbye takes no longer than this.

@@ -7,6 +7,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use tautline_hub::{Outbox, SessionAddress, SessionId};
 use tautline_protocol::{Disconnect, Encoding};
@@ -18,6 +19,7 @@ use tokio::task::coop::unconstrained;
 use super::connection_log::ConnectionLog;
 use super::stream::Stream;
 use super::voice::{Framing, Prepared, Speech, Voice};
+use super::waiters::{Leaving, Load, Waiters};
 use crate::door::admission::AddressPermit;
 use crate::http::admin::QueueReport;
 use crate::io::Io;
@@ -97,6 +99,23 @@ impl Link {
         Poll::Ready(Ok(()))
     }
 
+    /// What waits.
+    pub(super) fn load(&self) -> Load {
+        Load {
+            held: self.queue.held(),
+            queued: self.queue.len(),
+            written: self.written,
+        }
+    }
+
+    /// Forgets what waits: nobody is to have it any more, and what was written may end within a frame. So the
+    /// connection has to end, without another word.
+    pub(super) fn drop_queue(&mut self) {
+        self.queue = WriteQueue::default();
+        self.broken = Some(io::ErrorKind::ConnectionAborted.into());
+        self.waker.wake_by_ref();
+    }
+
     /// Whether the hub is to be told, now, that the queue is empty.
     pub(crate) fn take_drained(&mut self) -> bool {
         self.queue.is_empty() && std::mem::take(&mut self.tell_drained)
@@ -115,7 +134,7 @@ enum Line {
 /// The connections of one worker, by session.
 #[derive(Default)]
 pub(crate) struct Connections {
-    slots: Vec<Slot>,
+    slots: Vec<Option<Slot>>,
     dirty: Vec<SessionId>,
     /// Those of them that don't wait, where what is queued waits for more.
     urgent: Vec<SessionId>,
@@ -125,6 +144,8 @@ pub(crate) struct Connections {
     delays: bool,
     /// Connections of which the hub is to be told that their queue is empty.
     drained: Vec<SessionId>,
+    /// Those for which something waits.
+    waiters: Waiters,
     /// Sessions that their voices want ended.
     over: Vec<(SessionId, Disconnect)>,
     /// Tells of those that were chosen.
@@ -157,19 +178,56 @@ impl Connections {
         }
     }
 
-    /// What waits to be written to all of them.
+    /// What waited to be written to all of them, when that was last looked at.
     pub(crate) fn queues(&self) -> QueueReport {
-        let mut report = QueueReport::default();
-        for (_, line) in self.slots.iter().flatten() {
-            let bytes = match line {
-                Line::Socket(link) => link.borrow().queue.len(),
-                Line::Stream(stream) => stream.borrow().queued(),
-            } as u64;
-            report.waiting += u64::from(bytes > 0);
-            report.bytes += bytes;
-            report.longest = report.longest.max(bytes);
-        }
-        report
+        self.waiters.seen
+    }
+
+    /// Bytes of memory that what waits to be written holds.
+    #[inline]
+    pub(super) fn held(&self) -> usize {
+        self.waiters.held()
+    }
+
+    /// Whether anything waits.
+    pub(super) fn has_waiters(&self) -> bool {
+        !self.waiters.is_empty()
+    }
+
+    /// Finds out what waits to be written, and who takes it.
+    pub(super) fn look(&mut self, now: Duration) {
+        let slots = &mut self.slots;
+        self.waiters.look(now, |id, found| {
+            if let Some(slot) = slot(slots, id) {
+                slot.waits = found(slot.load());
+            }
+        });
+    }
+
+    /// Sessions to end, so that what waits holds `much` less.
+    pub(super) fn longest(&mut self, now: Duration, much: usize, dry_run: bool) -> Vec<SessionId> {
+        let left = if dry_run {
+            much
+        } else {
+            much.saturating_sub(self.drop_leaving())
+        };
+        self.waiters.longest(now, left)
+    }
+
+    /// Has those say nothing more whose sessions are over. Returns how much memory that gives back.
+    pub(super) fn drop_leaving(&mut self) -> usize {
+        self.waiters.drop_leaving()
+    }
+
+    /// Sessions to end whose clients have stopped reading, so that `much` less waits.
+    pub(super) fn stalled(&self, now: Duration, much: usize) -> Vec<SessionId> {
+        self.waiters.stalled(now, much)
+    }
+
+    /// Whether a session is chosen for the first time since something waits for it.
+    pub(super) fn is_newly_chosen(&mut self, id: SessionId) -> bool {
+        let place = slot(&mut self.slots, id).map_or(0, |slot| slot.waits);
+        self.waiters.is_new(place)
     }
 
     fn put(&mut self, id: SessionId, line: Line) {
@@ -177,14 +235,29 @@ impl Connections {
         if self.slots.len() <= index {
             self.slots.resize_with(index + 1, || None);
         }
-        self.slots[index] = Some((id.generation, line));
+        self.slots[index] = Some(Slot {
+            generation: id.generation,
+            waits: 0,
+            line,
+        });
     }
 
     /// Forgets the connection of session `id`, if it is still known.
     pub(crate) fn remove(&mut self, id: SessionId) {
-        if lookup(&self.slots, id).is_some() {
-            self.slots[id.index as usize] = None;
-        }
+        self.take(id);
+    }
+
+    /// Forgets it, and returns it. What is still written to it counts until then.
+    fn take(&mut self, id: SessionId) -> Option<Line> {
+        slot(&mut self.slots, id)?;
+        let slot = self.slots[id.index as usize].take()?;
+        self.waiters.end(slot.waits);
+        let leaving = match &slot.line {
+            Line::Socket(link) => Leaving::Socket(Rc::downgrade(link)),
+            Line::Stream(stream) => Leaving::Stream(Rc::downgrade(stream)),
+        };
+        self.waiters.leave(leaving);
+        Some(slot.line)
     }
 
     /// Has the connection of session `id` flushed at the end of the turn.
@@ -249,15 +322,21 @@ impl Connections {
             slots,
             dirty,
             drained,
+            waiters,
             ..
         } = self;
         for id in dirty.drain(..) {
-            match lookup(slots, id) {
-                Some(Line::Socket(link)) => {
+            let Some(slot) = slot(slots, id) else {
+                continue;
+            };
+            let waits = &mut slot.waits;
+            match &slot.line {
+                Line::Socket(link) => {
                     let mut link = link.borrow_mut();
                     link.dirty = false;
                     match link.poll_flush() {
                         Poll::Ready(Ok(())) => {
+                            waiters.note(waits, id, 0);
                             if link.tell_drained && link.take_drained() {
                                 drained.push(id);
                             }
@@ -266,11 +345,16 @@ impl Connections {
                             link.broken = Some(error);
                             link.waker.wake_by_ref();
                         }
-                        Poll::Pending => {}
+                        Poll::Pending => waiters.note(waits, id, link.queue.held()),
                     }
                 }
-                Some(Line::Stream(stream)) if stream.borrow_mut().offer() => drained.push(id),
-                Some(Line::Stream(_)) | None => {}
+                Line::Stream(stream) => {
+                    let mut stream = stream.borrow_mut();
+                    if stream.offer() {
+                        drained.push(id);
+                    }
+                    waiters.note(waits, id, stream.load().held);
+                }
             }
         }
     }
@@ -320,14 +404,32 @@ impl Connections {
 /// How many bytes make a write that is worth it.
 const ENOUGH: usize = 16 * 1024;
 
-/// The generation of the session that has the slot, and its link.
-type Slot = Option<(u32, Line)>;
+/// A session's connection.
+struct Slot {
+    generation: u32,
+    /// Its place among those for which something waits; 0 for none.
+    waits: u32,
+    line: Line,
+}
 
-fn lookup(slots: &[Slot], id: SessionId) -> Option<&Line> {
-    match slots.get(id.index as usize) {
-        Some(Some((generation, line))) if *generation == id.generation => Some(line),
-        _ => None,
+impl Slot {
+    /// What waits.
+    fn load(&self) -> Load {
+        match &self.line {
+            Line::Socket(link) => link.borrow().load(),
+            Line::Stream(stream) => stream.borrow().load(),
+        }
     }
+}
+
+fn lookup(slots: &[Option<Slot>], id: SessionId) -> Option<&Line> {
+    let slot = slots.get(id.index as usize)?.as_ref()?;
+    (slot.generation == id.generation).then_some(&slot.line)
+}
+
+fn slot(slots: &mut [Option<Slot>], id: SessionId) -> Option<&mut Slot> {
+    let slot = slots.get_mut(id.index as usize)?.as_mut()?;
+    (slot.generation == id.generation).then_some(slot)
 }
 
 /// JSON goes in text frames, which is how browsers know that it is text.
@@ -421,6 +523,14 @@ impl Outbox for Connections {
         }
     }
 
+    fn told(&self, to: SessionId) -> u64 {
+        match lookup(&self.slots, to) {
+            Some(Line::Socket(link)) => link.borrow().written,
+            Some(Line::Stream(stream)) => stream.borrow().told(),
+            None => 0,
+        }
+    }
+
     fn when_drained(&mut self, to: SessionId) {
         // Flushing finds out, at the end of the turn or when there is room for more.
         self.with(
@@ -477,16 +587,15 @@ impl Outbox for Connections {
 
     fn close(&mut self, to: SessionId, disconnect: &Disconnect, flush: bool) {
         self.log.borrow_mut().end(to, disconnect);
-        if lookup(&self.slots, to).is_none() {
+        let Some(line) = self.take(to) else {
             return;
-        }
-        let line = self.slots[to.index as usize].take();
+        };
         let ending = Ending {
             disconnect: disconnect.clone(),
             flush,
         };
         match line {
-            Some((_, Line::Socket(link))) => {
+            Line::Socket(link) => {
                 let mut link = link.borrow_mut();
                 if flush {
                     speak(&mut link, &mut self.scratch, |voice, speech| {
@@ -494,13 +603,16 @@ impl Outbox for Connections {
                         None
                     });
                 }
+                if !flush && !link.queue.is_empty() {
+                    // The peer doesn't read, and would not read a Close behind all that either.
+                    link.drop_queue();
+                }
                 link.ending = Some(ending);
                 link.waker.wake_by_ref();
             }
-            Some((_, Line::Stream(stream))) => {
+            Line::Stream(stream) => {
                 stream.borrow_mut().end(ending, &mut self.scratch);
             }
-            None => {}
         }
     }
 }

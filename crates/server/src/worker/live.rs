@@ -157,6 +157,7 @@ impl Shared {
             .set_limit(live.config.revocation.max_entries);
         self.admission
             .reconfigure(Arc::clone(&live.config.admission));
+        self.queues.reconfigure(live.config.queues);
         if let Some(events) = &self.events {
             events.reconfigure(Arc::clone(&live.config.hub));
         }

@@ -12,9 +12,11 @@ pub(crate) mod guests;
 pub(crate) mod listener;
 pub(crate) mod live;
 pub(crate) mod mailbox;
+pub(crate) mod queues;
 pub(crate) mod stream;
 pub(crate) mod thread;
 pub(crate) mod voice;
+mod waiters;
 mod wakes;
 
 use std::cell::{Cell, RefCell};
@@ -34,6 +36,7 @@ use self::clock::Clock;
 use self::connections::Connections;
 use self::live::Live;
 use self::mailbox::{Batch, WorkerMailbox};
+use self::queues::QueueShare;
 use self::wakes::Wakes;
 use crate::door::poll::keeper::Pads;
 use crate::embed::Request;
@@ -74,6 +77,8 @@ pub(crate) struct Worker {
 pub(crate) struct State {
     pub(crate) hub: Hub,
     pub(crate) connections: Connections,
+    /// What they hold, for the node.
+    queues: QueueShare,
     /// What sessions have between their polls.
     pub(crate) pads: Pads,
     /// The same of tunnels.
@@ -137,10 +142,12 @@ impl Worker {
         clock: Clock,
         files: Option<Rc<RefCell<Files>>>,
         live: Arc<Live>,
+        queues: QueueShare,
     ) -> Rc<Self> {
         let state = State {
             hub,
             connections: Connections::default(),
+            queues,
             pads: Pads::default(),
             tunnels: Pads::default(),
             files,
@@ -267,6 +274,16 @@ impl Worker {
         }
     }
 
+    /// Looks at what waits to be written, again and again. `over` tells how many bytes of memory the process has too
+    /// much. Never ends.
+    pub(crate) async fn watch_queues(&self, mut over: impl FnMut() -> usize) {
+        loop {
+            tokio::time::sleep(queues::LOOK).await;
+            let over = over();
+            self.turn(|now, state| state.look_at_queues(now, over));
+        }
+    }
+
     /// Lets the hub go on with sessions that are behind and whose connections took all there was, as far as
     /// `budget` goes. Returns whether there were any.
     fn read_on(now: Now, state: &mut State, budget: &mut usize) -> bool {
@@ -337,6 +354,9 @@ impl Worker {
             state.batch = batch;
             Self::end_over(now, state);
             self.flush(now, state);
+            if state.note_queues(now) {
+                self.flush(now, state);
+            }
             if let Some(since) = timed {
                 state.deliveries.add(since.elapsed());
             }

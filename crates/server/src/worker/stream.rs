@@ -15,6 +15,7 @@ use tautline_protocol::{Disconnect, Encoding};
 
 use super::connections::Ending;
 use super::voice::{Framing, Prepared, Speech, Voice};
+use super::waiters::Load;
 use crate::door::admission::AddressPermit;
 use crate::http::line::HttpLine;
 
@@ -31,9 +32,11 @@ pub(crate) struct Stream {
     voice: Option<Box<dyn Voice>>,
     address: Option<SessionAddress>,
     takes_commands: bool,
-    queue: VecDeque<Bytes>,
+    queue: VecDeque<Message>,
     /// How many bytes that is.
     queued: usize,
+    /// How much of that is nobody else's, and what it takes to manage all of it.
+    held: usize,
     /// How many bytes were taken so far.
     written: u64,
     ending: Option<Ending>,
@@ -49,6 +52,24 @@ pub(crate) struct Stream {
     address_permit: Option<AddressPermit>,
 }
 
+/// One message that waits.
+struct Message {
+    bytes: Bytes,
+    /// Others have the same bytes.
+    is_shared: bool,
+}
+
+impl Message {
+    /// Bytes of memory that it holds by itself.
+    fn held(&self) -> usize {
+        let own = if self.is_shared { 0 } else { self.bytes.len() };
+        own + OVERHEAD
+    }
+}
+
+/// What a message costs beside its bytes.
+const OVERHEAD: usize = 64;
+
 /// Messages are numbered in the order in which they were queued.
 #[derive(Clone, Copy, Default)]
 struct Numbers {
@@ -56,6 +77,8 @@ struct Numbers {
     first: u64,
     /// Of the first that was never told.
     untold: u64,
+    /// How many bytes were told, at least once.
+    told: u64,
 }
 
 impl Stream {
@@ -69,6 +92,7 @@ impl Stream {
             takes_commands: false,
             queue: VecDeque::new(),
             queued: 0,
+            held: 0,
             written: 0,
             ending: None,
             waker: Waker::noop().clone(),
@@ -127,16 +151,27 @@ impl Stream {
 
     /// Queues bytes as they are.
     pub(crate) fn push_raw(&mut self, bytes: Bytes) {
+        self.put(bytes, false);
+    }
+
+    fn put(&mut self, bytes: Bytes, is_shared: bool) {
         if !bytes.is_empty() {
-            self.queued += bytes.len();
-            self.queue.push_back(bytes);
+            let message = Message { bytes, is_shared };
+            self.queued += message.bytes.len();
+            self.held += message.held();
+            self.queue.push_back(message);
         }
     }
 
     /// Puts bytes before all that is queued.
     pub(crate) fn push_first(&mut self, bytes: Bytes) {
-        self.queued += bytes.len();
-        self.queue.push_front(bytes);
+        let message = Message {
+            bytes,
+            is_shared: false,
+        };
+        self.queued += message.bytes.len();
+        self.held += message.held();
+        self.queue.push_front(message);
     }
 
     /// Queues a message of the hub. Returns why the session is to be ended, if it is.
@@ -161,7 +196,7 @@ impl Stream {
         scratch: &mut Vec<u8>,
     ) -> Option<Disconnect> {
         let Some(voice) = &mut self.voice else {
-            self.push_raw(message.framed(self.framing));
+            self.put(message.framed(self.framing), true);
             return None;
         };
         scratch.clear();
@@ -179,8 +214,7 @@ impl Stream {
             return;
         }
         if !ending.flush {
-            self.queue.clear();
-            self.queued = 0;
+            self.drop_queue();
         }
         if ending.disconnect != Disconnect::CONNECTION_CLOSED {
             scratch.clear();
@@ -243,7 +277,7 @@ impl Stream {
     ///
     /// The numbers that could be acknowledged, if this is none of them.
     pub(crate) fn acknowledge(&mut self, number: u64) -> Result<(), RangeInclusive<u64>> {
-        let Numbers { first, untold } = self.numbers.unwrap_or_default();
+        let Numbers { first, untold, .. } = self.numbers.unwrap_or_default();
         if number < first || number > untold {
             return Err(first..=untold);
         }
@@ -275,7 +309,7 @@ impl Stream {
         let skipped = skipped.min(queued);
         let mut len = 0;
         let mut count = 0;
-        for message in self.queue.range(skipped..).take(max_messages) {
+        for Message { bytes: message, .. } in self.queue.range(skipped..).take(max_messages) {
             len += message.len();
             if count > 0 && len > max_bytes {
                 break;
@@ -284,6 +318,12 @@ impl Stream {
             count += 1;
         }
         let next = numbers.first + (skipped + count) as u64;
+        let known = usize::try_from(numbers.untold.saturating_sub(numbers.first));
+        let known = known.unwrap_or(queued).min(queued);
+        let fresh = self
+            .queue
+            .range(known..queued.min(skipped + count).max(known));
+        numbers.told += fresh.map(|message| message.bytes.len() as u64).sum::<u64>();
         numbers.untold = numbers.untold.max(next);
         if self.numbers.is_some() {
             self.numbers = Some(numbers);
@@ -334,6 +374,26 @@ impl Stream {
         self.written
     }
 
+    /// What waits.
+    pub(super) fn load(&self) -> Load {
+        Load {
+            held: self.held,
+            queued: self.queued,
+            written: self.written,
+        }
+    }
+
+    /// Forgets what waits: nobody is to have it any more.
+    pub(super) fn drop_queue(&mut self) {
+        self.queue = VecDeque::new();
+        (self.queued, self.held) = (0, 0);
+    }
+
+    /// How many bytes the client may have got.
+    pub(crate) fn told(&self) -> u64 {
+        self.numbers.map_or(self.written, |numbers| numbers.told)
+    }
+
     /// Remembers whom to wake.
     pub(crate) fn register(&mut self, cx: &Context<'_>) {
         if !self.waker.will_wake(cx.waker()) {
@@ -344,17 +404,19 @@ impl Stream {
     /// Takes one message out.
     pub(crate) fn pop(&mut self) -> Option<Bytes> {
         let message = self.queue.pop_front()?;
-        self.queued -= message.len();
-        self.written += message.len() as u64;
-        Some(message)
+        self.held -= message.held();
+        let bytes = message.bytes;
+        self.queued -= bytes.len();
+        self.written += bytes.len() as u64;
+        Some(bytes)
     }
 
     /// Takes whole messages out, as many as may leave together; `None` when there are none.
     pub(crate) fn take(&mut self) -> Option<Bytes> {
-        let first = self.queue.pop_front()?;
+        let first = self.pop()?;
         let mut len = first.len();
         let more = self.queue.iter().take_while(|message| {
-            len += message.len();
+            len += message.bytes.len();
             len <= CHUNK
         });
         let count = more.count();
@@ -363,7 +425,7 @@ impl Stream {
         } else {
             let mut chunk = BytesMut::with_capacity(CHUNK);
             chunk.extend_from_slice(&first);
-            for message in self.queue.drain(..count) {
+            for message in (0..count).filter_map(|_| self.pop()) {
                 chunk.extend_from_slice(&message);
             }
             chunk.freeze()
@@ -372,8 +434,6 @@ impl Stream {
             // An idle session holds no memory.
             self.queue = VecDeque::new();
         }
-        self.queued -= chunk.len();
-        self.written += chunk.len() as u64;
         Some(chunk)
     }
 }
@@ -404,6 +464,7 @@ mod tests {
             (stream.queued(), stream.written()),
             (0, CHUNK as u64 * 4 + 31)
         );
+        assert_eq!(stream.load().held, 0);
     }
 
     #[test]
@@ -427,6 +488,7 @@ mod tests {
         assert_eq!(stream.acknowledge(2), Ok(()));
         assert_eq!(stream.acknowledge(1), Err(2..=3));
         assert_eq!((stream.written(), stream.queued()), (4, 15));
+        assert_eq!(stream.told(), 6, "c was told, and not acknowledged");
         assert_eq!(told(&mut stream), ("c\nd\n".to_owned(), 4, false));
         // The other answer may have got there after all.
         assert_eq!(stream.acknowledge(3), Ok(()));
@@ -439,6 +501,7 @@ mod tests {
         assert_eq!(told(&mut stream), ("e\n".to_owned(), 6, true));
         assert_eq!(stream.acknowledge(6), Ok(()));
         assert_eq!((stream.written(), stream.queued()), (19, 0));
+        assert_eq!(stream.told(), 19);
         assert!(stream.has_news());
         assert_eq!(stream.ended_by(), Some(Disconnect::SHUTDOWN));
         assert_eq!(told(&mut stream), (String::new(), 6, true));

@@ -25,6 +25,7 @@ use super::guests::Guests;
 use super::listener;
 use super::live::Live;
 use super::mailbox::WorkerMailbox;
+use super::queues::{NodeQueues, QueueShare};
 use crate::client_address::canonical;
 use crate::door::admission::Admission;
 use crate::door::arrival::Arrival;
@@ -73,6 +74,8 @@ pub(crate) struct Shared {
     pub(crate) next_visit: AtomicUsize,
     /// Who may come in.
     pub(crate) admission: Arc<Admission>,
+    /// What waits to be written to all clients.
+    pub(crate) queues: Arc<NodeQueues>,
     /// Who is logged in to the admin page.
     pub(crate) admins: Arc<Sessions>,
     /// Those who follow somebody.
@@ -190,7 +193,8 @@ impl Start {
         let clock = Clock::new(shared.start);
         let settings = Arc::clone(&live.config.http);
         let share = live.config.log.connections;
-        let worker = Worker::new(hub, Arc::clone(&mailbox), clock, files, live);
+        let queues = QueueShare::new(Arc::clone(&shared.queues), usize::from(index));
+        let worker = Worker::new(hub, Arc::clone(&mailbox), clock, files, live, queues);
         worker.turn(|_, state| {
             let log = Rc::clone(state.connections.log());
             log.borrow_mut().set_share(share);
@@ -307,6 +311,7 @@ impl Start {
             () = serve_internal(internal.as_ref(), inner, &shared, &guests) => {}
             () = care(index, &shared) => {}
             () = watch_memory(index, &shared.admission) => {}
+            () = watch_queues(&worker, &shared.admission) => {}
             () = watch_revocations(index, &shared.revocations) => {}
             () = drain(&worker, shared.stage.clone()) => {}
             () = ending(shared.stage.clone()) => {}
@@ -408,6 +413,18 @@ async fn watch_memory(index: u16, admission: &Admission) {
         admission.watch_memory().await;
     }
     std::future::pending::<()>().await;
+}
+
+/// Looks at what waits for the worker's clients. Never ends.
+async fn watch_queues(worker: &Worker, admission: &Admission) {
+    let mut times = 0;
+    let over = || {
+        let over = admission.memory_over();
+        times = if over > 0 { times + 1 } else { 0 };
+        // Once may be a moment.
+        if times < 2 { 0 } else { over }
+    };
+    worker.watch_queues(over).await;
 }
 
 /// Tells the worker's clients to come back elsewhere, when it is time for that. Never ends.

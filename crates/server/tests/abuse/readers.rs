@@ -75,6 +75,82 @@ fn readers_that_stop_where_history_is_kept() {
     );
 }
 
+/// Replies to commands are what a client can have most of for the least: some bytes for half a MiB each.
+const DEEP: u64 = 10_000 * 60;
+
+/// Opens sockets that ask twice for a long history, and read none of it.
+fn ask_and_leave(stand: &Stand, count: usize) -> Vec<Socket> {
+    let text = "x".repeat(10_000);
+    for number in 0..60 {
+        let body = json!({"channel": "deep", "data": {"n": number, "text": text}});
+        stand.api("publish", &body);
+    }
+    let open = |_| {
+        let mut socket =
+            Socket::open(&stand.server, "/connection/websocket", "").expect("it is let in");
+        socket.send(r#"{"id":1,"connect":{}}"#);
+        while !socket.text().contains("\"connect\"") {}
+        let ask = |id| json!({"id": id, "history": {"channel": "deep", "limit": 40}});
+        socket.send(&format!("{}\n{}", ask(2), ask(3)));
+        socket
+    };
+    (0..count).map(open).collect()
+}
+
+/// The limits by address are the defaults here, as is what of the memory is for queues.
+#[test]
+fn replies_that_nobody_reads() {
+    const ALL: usize = 400;
+    const CEILING: u64 = 120 * 1024 * 1024;
+    let ceiling = format!("[limits.memory]\nmax_bytes = {CEILING}\n");
+    let stand = Stand::new("replies", "", &ceiling);
+    // The handshake's buffers, the session, the hub's tables.
+    let connections = ALL as u64 * 16 * 1024;
+    stand.endures(
+        "400 WebSockets that ask for 800 KB of history each and read nothing: 3008 for the longest queues beyond a quarter \
+         of the memory",
+        CEILING / 4 + DEEP + connections,
+        |users| {
+            let all = ask_and_leave(&stand, ALL);
+            // Few fit, with what a queue has of the kernel's.
+            let fit = CEILING / 4 / (512 * 1024);
+            stand.counts(
+                r#"limits_refused_total{limit="queues",mode="enforced"}"#,
+                ALL - 2 * fit as usize,
+            );
+            while users.want_more() {
+                std::thread::yield_now();
+            }
+            let held = stand.number("client_queues_memory_bytes");
+            assert_eq!(stand.number("client_queues_ceiling_bytes"), CEILING / 4);
+            assert!(held > 0 && held <= CEILING / 4, "{held}");
+            drop(all);
+        },
+    );
+    assert!(stand.number(r#"client_num_server_disconnects{code="3008"}"#) > 0);
+}
+
+#[test]
+fn what_all_queues_may_hold_can_be_tried_out() {
+    const ALL: usize = 20;
+    let limits = "[limits.memory]\ndry_run = true\nmax_queued_bytes = 1048576\n";
+    let stand = Stand::new("replies-tried", "", limits);
+    let all = ask_and_leave(&stand, ALL);
+    // All of them hold more than that, whoever is chosen, and each counts once.
+    stand.counts(
+        r#"limits_refused_total{limit="queues",mode="dry_run"}"#,
+        ALL / 2,
+    );
+    assert!(stand.number("client_queues_memory_bytes") > 1024 * 1024);
+    for mut socket in all {
+        while !socket.text().contains("\"id\":3") {}
+    }
+    let closed = stand.number(r#"client_num_server_disconnects{code="3008"}"#);
+    assert_eq!(closed, 0);
+    let counted = stand.number(r#"limits_refused_total{limit="queues",mode="dry_run"}"#);
+    assert!(counted <= ALL as u64, "{counted}");
+}
+
 /// Requests one behind the other, and nobody takes the answers.
 #[test]
 fn answers_that_nobody_takes() {

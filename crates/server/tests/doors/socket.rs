@@ -152,7 +152,11 @@ impl Socket {
             if let [first, len, rest @ ..] = &*self.received {
                 let (head, len) = match (len, rest) {
                     (126, [a, b, ..]) => (4, usize::from(u16::from_be_bytes([*a, *b]))),
-                    (126, _) => (usize::MAX / 2, 0),
+                    (127, [a, b, c, d, e, f, g, h, ..]) => {
+                        let len = u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]);
+                        (10, usize::try_from(len).expect("it fits"))
+                    }
+                    (126 | 127, _) => (usize::MAX / 2, 0),
                     (len, _) => (2, usize::from(*len)),
                 };
                 if self.received.len() >= head + len {

@@ -178,6 +178,12 @@ impl WriteQueue {
         self.len
     }
 
+    /// Bytes of memory that the queue holds by itself: what was copied, with the room for more, and what it takes
+    /// to manage the rest. What is shared with others is not among them.
+    pub fn held(&self) -> usize {
+        self.cork.capacity() + self.shared.capacity() * size_of::<(usize, Bytes)>()
+    }
+
     /// Whether nothing waits. Then the queue holds no memory either.
     #[inline]
     pub fn is_empty(&self) -> bool {

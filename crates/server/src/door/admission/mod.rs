@@ -186,6 +186,17 @@ impl Admission {
         self.memory.ceiling()
     }
 
+    /// How many bytes of memory the process has too much until somebody new may come in; 0 while they may.
+    pub(crate) fn memory_over(&self) -> usize {
+        let ceiling = self.memory.ceiling();
+        if ceiling == 0 || !self.memory.is_over() {
+            return 0;
+        }
+        let enough = ceiling - ceiling / 20;
+        let over = memory::resident().map_or(0, |used| used.saturating_sub(enough));
+        usize::try_from(over).unwrap_or(usize::MAX)
+    }
+
     /// Measures memory, again and again. Never ends.
     pub(crate) async fn watch_memory(&self) {
         loop {

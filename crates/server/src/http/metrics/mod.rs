@@ -15,7 +15,9 @@ use http::{HeaderValue, Method, StatusCode};
 use self::durations::Durations;
 pub(crate) use self::durations::{FineHistogram, Histogram};
 pub(crate) use self::numbers::AcmeNumbers;
-pub use self::numbers::{CallCounters, Http2Counters, ProxyNumbers, ReloadNumbers, Snapshot};
+pub use self::numbers::{
+    CallCounters, Http2Counters, ProxyNumbers, QueueNumbers, ReloadNumbers, Snapshot,
+};
 pub use self::table::METRICS;
 use super::respond::{self, Response};
 

@@ -53,6 +53,8 @@ pub struct Snapshot {
     pub addresses: u64,
     /// How much memory the process may have, in bytes, before new clients are refused.
     pub memory_ceiling: u64,
+    /// What waits to be written to clients.
+    pub queues: QueueNumbers,
     /// Certificates, and until when they are good, in Unix time.
     pub certificates: Vec<(String, u64)>,
     /// Certificates that are ordered.
@@ -69,6 +71,19 @@ pub struct Snapshot {
     pub(crate) log: Option<LogLines>,
     /// Reloads of the configuration.
     pub reloads: ReloadNumbers,
+}
+
+/// What waits to be written to clients.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct QueueNumbers {
+    /// Clients for which something waits.
+    pub(crate) waiting: u64,
+    /// Bytes of all of it.
+    pub(crate) bytes: u64,
+    /// Bytes of memory that it takes.
+    pub(crate) held: u64,
+    /// How many it may; 0 for any number.
+    pub(crate) ceiling: u64,
 }
 
 /// What was counted of reloads.

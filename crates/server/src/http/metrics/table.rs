@@ -313,7 +313,9 @@ pub const METRICS: &[Metric] = &[
         labels: &["limit", "mode"],
         help: "Connections, sessions and requests that were refused for what comes from their address, or for want of \
                memory: `connections`, `handshakes`, `connect`, `requests`, `memory`, and `authentication` for keys and tokens \
-               that were not looked at because too many were wrong; with `dry_run` they were let in.",
+               that were not looked at because too many were wrong; and connections that were closed because what waits \
+               for all takes too much memory (`queues`), or because they had stopped reading when the process had too \
+               much (`stalled`); with `dry_run` they were let be.",
         write: |all, out| {
             for (limit, mode, count) in &all.refusals {
                 out.labelled(&[limit, mode], *count);
@@ -333,6 +335,34 @@ pub const METRICS: &[Metric] = &[
         labels: &[],
         help: "How much `process_resident_memory_bytes` may be before new clients are refused; 0 for no ceiling.",
         write: |all, out| out.number(all.memory_ceiling),
+    },
+    Metric {
+        name: "client_num_waiting",
+        kind: "gauge",
+        labels: &[],
+        help: "Connections that have yet to take something of what was sent to them.",
+        write: |all, out| out.number(all.queues.waiting),
+    },
+    Metric {
+        name: "client_queued_bytes",
+        kind: "gauge",
+        labels: &[],
+        help: "Bytes that wait to be written to all of them. What waits for many counts for each.",
+        write: |all, out| out.number(all.queues.bytes),
+    },
+    Metric {
+        name: "client_queues_memory_bytes",
+        kind: "gauge",
+        labels: &[],
+        help: "Memory that this takes, in bytes, without what many have in common.",
+        write: |all, out| out.number(all.queues.held),
+    },
+    Metric {
+        name: "client_queues_ceiling_bytes",
+        kind: "gauge",
+        labels: &[],
+        help: "How much `client_queues_memory_bytes` may be before the longest queues are dropped; 0 for any number.",
+        write: |all, out| out.number(all.queues.ceiling),
     },
     Metric {
         name: "http2_num_connections",
