@@ -148,6 +148,17 @@ impl RemoteKeyFamily {
         self.len() == 0
     }
 
+    /// The set whose keys may have signed a token with these claims, if it is known already; nothing is asked for.
+    ///
+    /// # Errors
+    ///
+    /// As [`member`](Self::member), and [`TokenError::Unavailable`] for one that isn't known.
+    pub(crate) fn known_member(&self, claims: &[u8]) -> Result<Arc<Member>, TokenError> {
+        let url = self.url(claims)?;
+        let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
+        sets.get(&url).cloned().ok_or(TokenError::Unavailable)
+    }
+
     /// The set whose keys may have signed a token with these claims.
     pub(crate) fn member(&self, claims: &[u8], now: Duration) -> Result<Arc<Member>, TokenError> {
         let url = self.url(claims)?;

@@ -62,6 +62,13 @@ pub struct Verifier {
     user_id_claim: Option<String>,
 }
 
+/// Whether keys that are missing are asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fetch {
+    Wanted,
+    Never,
+}
+
 /// Where keys come from that are fetched.
 enum Remote {
     One(Arc<RemoteKeys>),
@@ -123,7 +130,22 @@ impl Verifier {
         token: &str,
         now_unix: Duration,
     ) -> Result<ConnectClaims, TokenError> {
-        self.verified_claims(token, now_unix)?
+        self.verified_claims(token, now_unix, Fetch::Wanted)?
+            .into_connect(now_unix, self.leeway)
+    }
+
+    /// The same by the keys that are here: none is asked for, and a token of a key that isn't here is refused. For
+    /// tokens of those who have sent too many bad ones.
+    ///
+    /// # Errors
+    ///
+    /// As [`verify_connect`](Self::verify_connect).
+    pub fn recheck_connect(
+        &self,
+        token: &str,
+        now_unix: Duration,
+    ) -> Result<ConnectClaims, TokenError> {
+        self.verified_claims(token, now_unix, Fetch::Never)?
             .into_connect(now_unix, self.leeway)
     }
 
@@ -138,7 +160,21 @@ impl Verifier {
         token: &str,
         now_unix: Duration,
     ) -> Result<SubscribeClaims, TokenError> {
-        self.verified_claims(token, now_unix)?
+        self.verified_claims(token, now_unix, Fetch::Wanted)?
+            .into_subscribe(now_unix, self.leeway)
+    }
+
+    /// As [`recheck_connect`](Self::recheck_connect), for a subscription token.
+    ///
+    /// # Errors
+    ///
+    /// As [`verify_connect`](Self::verify_connect).
+    pub fn recheck_subscribe(
+        &self,
+        token: &str,
+        now_unix: Duration,
+    ) -> Result<SubscribeClaims, TokenError> {
+        self.verified_claims(token, now_unix, Fetch::Never)?
             .into_subscribe(now_unix, self.leeway)
     }
 
@@ -146,7 +182,12 @@ impl Verifier {
     /// checked yet. The signature is verified before the claims are parsed, so that a stranger's
     /// bytes reach as little code as possible; where issuer or audience choose the key, those two are read
     /// before.
-    fn verified_claims(&self, token: &str, now: Duration) -> Result<RawClaims, TokenError> {
+    fn verified_claims(
+        &self,
+        token: &str,
+        now: Duration,
+        fetch: Fetch,
+    ) -> Result<RawClaims, TokenError> {
         if token.len() > MAX_TOKEN_LEN {
             return Err(InvalidToken::TooLong {
                 len: token.len(),
@@ -170,7 +211,7 @@ impl Verifier {
             let signature = URL_SAFE_NO_PAD
                 .decode(signature)
                 .map_err(|_| InvalidToken::Signature)?;
-            self.check_signature(&header, message, payload, &signature, now)?;
+            self.check_signature(&header, message, payload, &signature, (now, fetch))?;
         }
         let payload = decode_payload(payload)?;
         let mut claims = RawClaims::from_json(&payload)?;
@@ -193,7 +234,7 @@ impl Verifier {
         message: &str,
         payload: &str,
         signature: &[u8],
-        now: Duration,
+        (now, fetch): (Duration, Fetch),
     ) -> Result<(), TokenError> {
         let algorithm = header.algorithm()?;
         let message = message.as_bytes();
@@ -205,7 +246,11 @@ impl Verifier {
         let id = header.kid.as_deref();
         let member: Option<Arc<Member>> = match (source, id) {
             (Some(Remote::Many(family)), Some(_)) => {
-                Some(family.member(&decode_payload(payload)?, now)?)
+                let claims = decode_payload(payload)?;
+                Some(match fetch {
+                    Fetch::Wanted => family.member(&claims, now)?,
+                    Fetch::Never => family.known_member(&claims)?,
+                })
             }
             _ => None,
         };
@@ -214,7 +259,9 @@ impl Verifier {
             (_, member) => member.as_ref().map(|member| &member.keys),
         };
         if let (Some(remote), Some(id)) = (remote, id) {
-            remote.refresh(now);
+            if fetch == Fetch::Wanted {
+                remote.refresh(now);
+            }
             if let Some(key) = remote.set().get(id) {
                 return match key.verifies(algorithm, message, signature) {
                     true => {
@@ -230,7 +277,9 @@ impl Verifier {
         }
         let verified = self.keys.verify(algorithm, message, signature, now);
         match (verified, remote, id) {
-            (Err(_), Some(remote), Some(_)) if remote.want(now) => Err(TokenError::Unavailable),
+            (Err(_), Some(remote), Some(_)) if fetch == Fetch::Wanted && remote.want(now) => {
+                Err(TokenError::Unavailable)
+            }
             (Err(InvalidToken::NoKey(_)), Some(_), Some(_)) => Err(InvalidToken::UnknownKey.into()),
             (Err(InvalidToken::NoKey(_)), _, None) if source.is_some() => {
                 Err(InvalidToken::NoKeyId.into())

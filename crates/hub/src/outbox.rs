@@ -89,9 +89,15 @@ pub trait Outbox {
     }
 
     /// Whether a token that the client of a session has sent may be looked at. It is refused for a while with error 111, temporary,
-    /// where too many from there let nobody in. `user` is who it is, where that is known.
-    fn may_authenticate(&mut self, id: SessionId, user: Option<&str>) -> bool {
-        let _ = (id, user);
+    /// where too many from there let nobody in. `user` is who it is, where that is known. Only where it would be refused is it
+    /// asked whether it `is_good` all the same, as far as that is known here; then it may.
+    fn may_authenticate(
+        &mut self,
+        id: SessionId,
+        user: Option<&str>,
+        is_good: &dyn Fn() -> bool,
+    ) -> bool {
+        let _ = (id, user, is_good);
         true
     }
 

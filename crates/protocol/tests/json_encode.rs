@@ -416,7 +416,7 @@ fn a_history_may_hold_what_is_no_json() {
         String::from_utf8(out).unwrap(),
         concat!(
             r#"{"publications":[{"data":{"x":1},"offset":1},"#,
-            r#"{"b64data":"[0, 255]","offset":2},{"data":null,"offset":3}],"#,
+            r#"{"b64data":"[0, 255]","offset":2},{"b64data":"[]","offset":3}],"#,
             r#""epoch":"E","offset":3}"#
         )
     );

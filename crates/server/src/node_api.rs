@@ -420,6 +420,7 @@ impl Node for WorkerNode {
         snapshot.queues.held = self.shared.queues.held() as u64;
         snapshot.queues.ceiling = self.shared.queues.ceiling();
         snapshot.addresses = admission.addresses() as u64;
+        snapshot.unknown_proxy_requests = admission.unknown_proxy_requests();
         snapshot.memory_ceiling = admission.memory_ceiling();
         snapshot.clients = load.clients;
         snapshot.subscriptions = load.subscriptions;
@@ -461,7 +462,10 @@ impl Node for WorkerNode {
     }
 
     fn trace(&self, request: &TraceRequest) -> Option<TraceBody> {
-        self.shared.traces.begin(request, &self.shared.mailboxes)
+        let shared = &self.shared;
+        shared
+            .traces
+            .begin(request, &shared.mailboxes, shared.stage.clone())
     }
 
     async fn reload(&self) -> Result<Reloaded, ReloadError> {
@@ -473,9 +477,9 @@ impl Node for WorkerNode {
     }
 
     fn address_of(&self, line: &HttpLine, headers: &HeaderMap) -> Option<IpAddr> {
-        let rules = self.shared.admission.rules();
         let from = line.from()?.ip();
-        Some(rules.trust.client(from, fields(headers)))
+        let admission = &self.shared.admission;
+        Some(admission.client_address(from, fields(headers)))
     }
 
     fn refuse_key(&self, address: Option<IpAddr>) -> Option<respond::Response> {

@@ -4,6 +4,7 @@
 //! caller asks for it; otherwise their size is.
 
 use std::cell::Cell;
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,9 +18,10 @@ use serde_json::{Map, Value, json};
 use tautline_hub::trace::{Follow, Step, TraceEvent};
 use tautline_protocol::message::{ConnectRequest, Publication, SubscribeRequest, SubscribeResult};
 use tautline_protocol::{Push, Reply, Request, Response};
-use tokio::sync::mpsc;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 
+use crate::drain::{Stage, reached};
 use crate::worker::State;
 use crate::worker::mailbox::WorkerMailbox;
 
@@ -42,18 +44,26 @@ pub(crate) struct TraceDesk {
 }
 
 impl TraceDesk {
-    /// Begins a trace on all workers. What it tells is the body of a response, which ends it when it is dropped.
-    /// `None` where there are as many as may be.
+    /// Begins a trace on all workers. What it tells is the body of a response, which ends it when it is dropped, and
+    /// ends with the node whose `stage` it is told. `None` where there are as many as may be.
     pub(crate) fn begin(
         self: &Arc<Self>,
         request: &TraceRequest,
         mailboxes: &[Arc<WorkerMailbox>],
+        mut stage: watch::Receiver<Stage>,
     ) -> Option<TraceBody> {
         let before = self.count.fetch_add(1, Ordering::Relaxed);
         let (tell, told) = mpsc::channel(MAX_WAITING);
+        let time = sleep_until(Instant::now() + request.time);
+        let end = async move {
+            tokio::select! {
+                () = time => {}
+                _ending = reached(&mut stage, |stage| *stage == Stage::Ending) => {}
+            }
+        };
         let body = TraceBody {
             told,
-            end: Box::pin(sleep_until(Instant::now() + request.time)),
+            end: Some(Box::pin(end)),
             desk: Arc::clone(self),
             serial: self.serial.fetch_add(1, Ordering::Relaxed),
             mailboxes: mailboxes.to_vec(),
@@ -110,7 +120,8 @@ impl Teller {
 /// What a trace tells, a line an event.
 pub struct TraceBody {
     told: mpsc::Receiver<Bytes>,
-    end: Pin<Box<Sleep>>,
+    /// Resolves when it is over; `None` when it is.
+    end: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     desk: Arc<TraceDesk>,
     serial: u64,
     mailboxes: Vec<Arc<WorkerMailbox>>,
@@ -124,10 +135,16 @@ impl Body for TraceBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if let Poll::Ready(line) = self.told.poll_recv(cx) {
-            return Poll::Ready(line.map(|line| Ok(Frame::data(line))));
+        // Before the lines, of which there may be some at any time.
+        if let Some(end) = &mut self.end
+            && end.as_mut().poll(cx).is_ready()
+        {
+            self.end = None;
+            // What was told is still read.
+            self.told.close();
         }
-        self.end.as_mut().poll(cx).map(|()| None)
+        let line = self.told.poll_recv(cx);
+        line.map(|line| line.map(|line| Ok(Frame::data(line))))
     }
 }
 

@@ -550,3 +550,23 @@ fn events_without_an_endpoint_are_for_those_who_embed_the_server() {
         assert!(text(&output.stderr).contains("events.endpoint must be set"));
     }
 }
+
+/// As with `tautline config default | head -n 1`.
+#[cfg(unix)]
+#[test]
+fn who_reads_only_the_beginning_is_told_nothing_else() {
+    for arguments in [
+        ["config", "default"],
+        ["config", "reference"],
+        ["config", "schema"],
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = tautline(&arguments)
+            .stdout(writer)
+            .output()
+            .expect("it runs");
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        assert_eq!(text(&output.stderr), "", "{arguments:?}");
+    }
+}

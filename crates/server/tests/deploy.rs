@@ -88,13 +88,8 @@ fn check(name: &str, configuration: &str) {
     assert!(output.status.success(), "{name}: {told}\n{configuration}");
 }
 
-#[test]
-fn the_configurations_are_good() {
-    check("docker.toml", &read("docker/tautline.toml"));
-    check(
-        "kubernetes.toml",
-        &block(&read("kubernetes/tautline.yaml"), "tautline.toml"),
-    );
+/// What the chart's values have for a configuration.
+fn chart() -> String {
     let values = read("helm/tautline/values.yaml");
     let (_, config) = values.split_once("\nconfig:\n").unwrap();
     let lines = config
@@ -103,7 +98,119 @@ fn the_configurations_are_good() {
     let lines: Vec<_> = lines
         .map(|line| line.get(2..).unwrap_or_default())
         .collect();
-    check("helm.yaml", &lines.join("\n"));
+    lines.join("\n")
+}
+
+/// All that there are, by the file that they would be in.
+fn configurations() -> [(&'static str, String); 4] {
+    [
+        ("tautline.toml", read("tautline.toml")),
+        ("docker.toml", read("docker/tautline.toml")),
+        (
+            "kubernetes.toml",
+            block(&read("kubernetes/tautline.yaml"), "tautline.toml"),
+        ),
+        ("helm.yaml", chart()),
+    ]
+}
+
+#[test]
+fn the_configurations_are_good() {
+    for (name, text) in configurations() {
+        check(name, &text);
+    }
+}
+
+/// What `tautline config show` has for an option of a configuration.
+fn option(name: &str, configuration: &str, option: &str) -> Value {
+    let path = std::env::temp_dir().join(format!("tautline-shown-{}-{name}", std::process::id()));
+    std::fs::write(&path, configuration).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_tautline"))
+        .args(["config", "show", "--all", "--json"])
+        .arg(&path)
+        .output()
+        .unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let all: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut all = all.as_array().unwrap().iter();
+    let shown = all.find(|shown| shown["option"] == option).unwrap();
+    serde_json::from_str(shown["value"].as_str().unwrap()).unwrap()
+}
+
+/// Or all clients have the limits of one address, or none.
+#[test]
+fn every_recipe_names_the_proxies_in_front() {
+    for (name, text) in configurations() {
+        // What is in front of an image is said beside it.
+        if name != "docker.toml" {
+            let proxies = option(name, &text, "http_server.trusted_proxies");
+            assert!(
+                proxies.as_array().is_some_and(|all| !all.is_empty()),
+                "{name}: {proxies}"
+            );
+        }
+    }
+    let compose = read("docker/compose.yaml");
+    let (_, rest) = compose
+        .split_once("TAUTLINE_HTTP_SERVER_TRUSTED_PROXIES: '[\"")
+        .unwrap();
+    let (network, _) = rest.split_once('"').unwrap();
+    assert!(
+        compose.contains(&format!("- subnet: {network}\n")),
+        "{network}"
+    );
+    for recipe in [
+        "nginx/tautline.conf",
+        "haproxy/haproxy.cfg",
+        "caddy/Caddyfile",
+        "traefik/tautline.yml",
+    ] {
+        let text = read(recipe);
+        assert!(
+            text.contains("http_server.trusted_proxies") && text.contains("../tautline.toml"),
+            "{recipe}"
+        );
+    }
+    // What the others do by themselves.
+    assert!(read("nginx/tautline.conf").contains("X-Forwarded-For $proxy_add_x_forwarded_for;"));
+    assert!(read("haproxy/haproxy.cfg").contains("option forwardfor"));
+}
+
+/// Those are answered there when the clients' port refuses everybody for want of memory.
+#[test]
+fn probes_and_scrapes_go_to_the_internal_listener() {
+    let port = |name, text: &str| {
+        let listen = option(name, text, "http_server.internal_listen");
+        let listen = listen.as_str().unwrap().to_owned();
+        listen.rsplit_once(':').unwrap().1.to_owned()
+    };
+    let all = configurations();
+    let port = |name| {
+        let (name, text) = all.iter().find(|(file, _)| *file == name).unwrap();
+        port(name, text)
+    };
+    let kubernetes = read("kubernetes/tautline.yaml");
+    let internal = port("kubernetes.toml");
+    for line in [
+        format!("prometheus.io/port: \"{internal}\""),
+        format!("{{ name: internal, containerPort: {internal} }}"),
+        format!("{{ name: internal, port: {internal}, targetPort: internal }}"),
+        "httpGet: { path: /ready, port: internal }".to_owned(),
+        "httpGet: { path: /health, port: internal }".to_owned(),
+    ] {
+        assert!(kubernetes.contains(&line), "{line}");
+    }
+    let deployment = read("helm/tautline/templates/deployment.yaml");
+    for path in ["/ready", "/health"] {
+        let probe = format!("path: {path}\n              port: internal\n");
+        assert!(deployment.contains(&probe), "{probe}");
+    }
+    let service = read("helm/tautline/templates/service.yaml");
+    assert!(service.contains("- port: internal\n      path: /metrics\n"));
+    let compose = read("docker/compose.yaml");
+    let published = port("docker.toml");
+    assert!(compose.contains(&format!("\"127.0.0.1:{published}:{published}\"")));
 }
 
 /// A server is given time for `shutdown.timeout`, and some more.

@@ -177,6 +177,108 @@ fn without_memory_nobody_new_is_let_in() {
     );
 }
 
+/// Over the ceiling, and with this machine's addresses exempt as they are by default: as behind a proxy here.
+#[test]
+fn without_memory_clients_of_a_proxy_are_refused_and_probes_and_the_backend_are_not() {
+    let memory = "[limits.memory]\nmax_bytes = 1\ncheck_interval = \"10ms\"\n";
+    for (name, trusted) in [
+        ("limits-memory-proxy", "trusted_proxies = [\"127.0.0.0/8\"]"),
+        ("limits-memory-unknown-proxy", ""),
+    ] {
+        let server = serve(name, trusted, memory);
+        let from = "X-Forwarded-For: 203.0.113.5\r\n";
+        let upgrade = format!(
+            "{from}Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        );
+        wait_until("it was measured", || {
+            let answer = exchange(&server, get("/lines?channel=x", from).as_bytes());
+            (status(&answer) == "503").then_some(())
+        });
+        let request = get("/connection/websocket", &upgrade)
+            .replace("Connection: close", "Connection: Upgrade");
+        let answer = exchange(&server, request.as_bytes());
+        assert_eq!(status(&answer), "503", "{name}: {answer}");
+        assert!(answer.contains("limits.memory"), "{answer}");
+        for path in ["/health", "/ready", "/metrics"] {
+            for field in ["", from] {
+                let answer = exchange(&server, get(path, field).as_bytes());
+                assert_eq!(status(&answer), "200", "{name}: {path} {field}");
+            }
+        }
+        server.api("info", "{}");
+    }
+}
+
+/// On a listener of their own, probes and the backend are answered wherever they come from.
+#[test]
+fn without_memory_the_internal_listener_answers_all() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let internal = port.local_addr().expect("it has an address");
+    drop(port);
+    let server = serve(
+        "limits-memory-internal",
+        &format!("internal_listen = \"{internal}\""),
+        "[limits]\nexempt_loopback = false\n[limits.memory]\nmax_bytes = 1\ncheck_interval = \"10ms\"\n",
+    );
+    wait_until("it was measured", || {
+        let answer = exchange(&server, get("/health", "").as_bytes());
+        (status(&answer) == "503").then_some(())
+    });
+    for path in ["/health", "/ready", "/metrics"] {
+        let mut stream = TcpStream::connect(internal).expect("it listens");
+        let answer = finish(&mut stream, get(path, "").as_bytes());
+        assert_eq!(status(&answer), "200", "{path}");
+    }
+    let mut stream = TcpStream::connect(internal).expect("it listens");
+    let call = "POST /api/info HTTP/1.1\r\nHost: localhost\r\nX-API-Key: dev\r\nContent-Length: 2\r\n\
+                Connection: close\r\n\r\n{}";
+    assert_eq!(status(&finish(&mut stream, call.as_bytes())), "200");
+}
+
+#[test]
+fn a_proxy_that_nobody_trusts_is_told_of_once_in_a_while() {
+    let told = |name: &str, trusted: &str, limits: &str| {
+        let mut server = serve(name, trusted, limits);
+        for field in [
+            "X-Forwarded-For: 203.0.113.5\r\n",
+            "Forwarded: for=203.0.113.5\r\n",
+        ] {
+            exchange(&server, get("/lines?channel=", field).as_bytes());
+        }
+        let page = exchange(&server, get("/metrics", "").as_bytes());
+        let name = "tautline_limits_unknown_proxy_requests_total ";
+        let count = page
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .map(str::to_owned);
+        // The end of what it says.
+        server.signal("-TERM");
+        let lines = server.rest_of_output();
+        let lines = lines
+            .into_iter()
+            .filter(|line| line.contains("is not in http_server.trusted_proxies"));
+        (count.expect("a number"), lines.collect::<Vec<_>>())
+    };
+    let (count, lines) = told("limits-proxy-unknown", "", "");
+    assert_eq!(count, "2");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(
+        lines[0].contains("limits.address is for none of its clients"),
+        "{lines:?}"
+    );
+    let (_, lines) = told(
+        "limits-proxy-one",
+        "",
+        "[limits]\nexempt_loopback = false\n",
+    );
+    assert!(lines[0].contains("the limits of one address"), "{lines:?}");
+    let trusted = "trusted_proxies = [\"127.0.0.1\"]";
+    assert_eq!(
+        told("limits-proxy-known", trusted, ""),
+        ("0".to_owned(), vec![])
+    );
+}
+
 const SECRET: &str = "a secret that is long enough for HS256";
 
 /// With tokens, and behind a proxy: who asks says where it is from. Two failures an hour are allowed.
@@ -250,13 +352,16 @@ fn who_forges_tokens_is_not_listened_to_for_a_while() {
     }
     assert_eq!(code("198.51.100.1", &forged("ann")), 3500);
     assert_eq!(code("198.51.100.1", "garbage"), 3500);
-    // From now on nothing from there is looked at, and so nothing is told of it.
-    for token in [forged("ann"), "garbage".into(), good("ann")] {
+    // From now on nothing is told of what is bad from there.
+    for token in [forged("ann"), "garbage".into()] {
         assert_eq!(code("198.51.100.1", &token), 111);
     }
+    // What others send from behind the same address is let in, or told what it is.
+    assert_eq!(code("198.51.100.1", &good("ann")), 0);
+    assert_eq!(code("198.51.100.1", &token(SECRET, "ann", None, 1)), 109);
     // By whatever door.
     let mut stream = server.connect();
-    let body = json!({"id": 1, "connect": {"token": good("ann")}}).to_string();
+    let body = json!({"id": 1, "connect": {"token": forged("ann")}}).to_string();
     let request = format!(
         "POST /connection/http_stream HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 198.51.100.1\r\n\
          Content-Length: {}\r\n\r\n{body}",
@@ -273,7 +378,7 @@ fn who_forges_tokens_is_not_listened_to_for_a_while() {
     // Others have nothing to do with it.
     assert_eq!(code("198.51.100.2", &good("ann")), 0);
     let page = exchange(&server, get("/metrics", "").as_bytes());
-    let counted = "tautline_limits_refused_total{limit=\"authentication\",mode=\"enforced\"} 4";
+    let counted = "tautline_limits_refused_total{limit=\"authentication\",mode=\"enforced\"} 3";
     assert!(page.contains(counted), "{page}");
 }
 
@@ -303,6 +408,17 @@ fn a_user_who_forges_tokens_is_not_listened_to_wherever_it_is() {
     assert_eq!(subscribe(&mut first), Some(111));
     assert_eq!(subscribe(&mut second), Some(111));
     assert_eq!(subscribe(&mut other), Some(103));
+    // A token that is good is still taken, and one that is good for somebody or something else isn't.
+    let mut with = |user: &str, channel: &str| {
+        let token = token(SECRET, user, Some(channel), LATE);
+        let request = json!({"channel": "$a", "token": token});
+        first.send(&json!({"id": 3, "subscribe": request}).to_string());
+        let reply: Value = serde_json::from_str(&first.text()).expect("JSON");
+        reply["error"]["code"].as_u64()
+    };
+    assert_eq!(with("bob", "$a"), Some(111));
+    assert_eq!(with("ann", "$b"), Some(111));
+    assert_eq!(with("ann", "$a"), None);
     // Whoever claims to be that user is not: nobody can shut out another.
     assert_eq!(connect_code(&server, "198.51.100.4", &good("ann")), 0);
 }
@@ -354,12 +470,13 @@ fn failed_authentications_may_be_counted_only_and_a_reload_changes_that() {
     }
     assert_eq!(connect_code(&server, "198.51.100.1", &good("ann")), 0);
     let page = exchange(&server, get("/metrics", "").as_bytes());
-    let counted = "tautline_limits_refused_total{limit=\"authentication\",mode=\"dry_run\"} 3";
+    let counted = "tautline_limits_refused_total{limit=\"authentication\",mode=\"dry_run\"} 2";
     assert!(page.contains(counted), "{page}");
     let text = std::fs::read_to_string(server.config_path()).expect("its configuration");
     server.write_config(&text.replace("dry_run = true", "dry_run = false"));
     server.hang_up();
-    assert_eq!(connect_code(&server, "198.51.100.1", &good("ann")), 111);
+    assert_eq!(connect_code(&server, "198.51.100.1", &forged("ann")), 111);
+    assert_eq!(connect_code(&server, "198.51.100.1", &good("ann")), 0);
 }
 
 /// Who called what, from where, and what came of it: each in a field of its own.

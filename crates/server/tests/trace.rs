@@ -4,6 +4,7 @@
 mod process;
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
 
 use process::Server;
 
@@ -112,4 +113,46 @@ fn a_trace_is_of_one_thing_and_has_an_end() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("it ends");
     assert!(answer.ends_with("0\r\n\r\n"), "{answer}");
+}
+
+/// Begins to follow somebody, and reads until that is let in.
+fn follow(server: &Server, body: &str) -> TcpStream {
+    let mut stream = server.connect();
+    write!(
+        stream,
+        "POST /api/trace HTTP/1.1\r\nHost: localhost\r\nX-API-Key: dev\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .expect("it listens");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("it answers");
+        head.push(byte[0]);
+    }
+    assert!(
+        head.starts_with(b"HTTP/1.1 200 "),
+        "{}",
+        String::from_utf8_lossy(&head)
+    );
+    stream
+}
+
+/// It ends as one whose time is over, and isn't cut off when the server has waited for it in vain.
+#[test]
+fn a_trace_ends_with_the_server() {
+    let mut server = serve("trace-stop", "");
+    let mut traces = ["user", "client", "channel"].map(|what| {
+        follow(
+            &server,
+            &format!("{{\"{what}\":\"chat:1\",\"seconds\":3600}}"),
+        )
+    });
+    server.signal("-TERM");
+    for trace in &mut traces {
+        let mut rest = String::new();
+        trace.read_to_string(&mut rest).expect("it ends");
+        assert!(rest.ends_with("0\r\n\r\n"), "{rest:?}");
+    }
+    assert!(server.process.wait().expect("it ends").success());
 }

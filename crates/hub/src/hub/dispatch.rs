@@ -158,10 +158,13 @@ impl Hub {
         {
             return self.finish(now, id, number, Err(refusal), out);
         }
-        let tries = request.as_ref().is_some_and(has_token);
-        if tries && !out.may_authenticate(id, self.user_of(id)) {
-            let why =
-                "too many tokens from there let nobody in (limits.address.failed_authentications)";
+        if let Some(request) = request.as_ref().filter(|request| has_token(request))
+            && !out.may_authenticate(id, self.user_of(id), &|| {
+                self.is_token_good(now, id, request)
+            })
+        {
+            let why = "too many tokens from there let nobody in (limits.address.failed_authentications), and this one \
+                       isn't known to be good";
             let refusal = self.because(why, ErrorCode::TooManyRequests.into());
             return self.finish(now, id, number, Err(refusal), out);
         }
@@ -192,7 +195,7 @@ impl Hub {
     }
 
     /// Who a session is, if that is known.
-    fn user_of(&self, id: SessionId) -> Option<&str> {
+    pub(super) fn user_of(&self, id: SessionId) -> Option<&str> {
         let connected = self.sessions.connected(id)?;
         Some(&*connected.info.user).filter(|user| !user.is_empty())
     }

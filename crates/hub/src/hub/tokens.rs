@@ -4,11 +4,12 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use tautline_auth::{ConnectClaims, InvalidToken, SubscribeClaims, TokenError, Verifier};
-use tautline_protocol::Disconnect;
 use tautline_protocol::message::ClientInfo;
+use tautline_protocol::{Disconnect, Request};
 
-use super::Hub;
+use super::{Hub, SessionId};
 use crate::Now;
+use crate::application::Interests;
 
 /// Why a token was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -236,6 +237,45 @@ impl Hub {
             self.refused_tokens.add(kind, TokenRefusal::from(&error));
             self.because_of(error)
         })
+    }
+
+    /// Whether the token of a command is genuine, as far as that is known without fetching a key or asking the
+    /// application. Of one that is over, the command's own reply tells that.
+    pub(super) fn is_token_good(&self, now: Now, id: SessionId, request: &Request<'_>) -> bool {
+        let is_known = |result: Result<bool, TokenError>| match result {
+            Ok(is_for_it) => is_for_it,
+            Err(error) => matches!(error, TokenError::Expired | TokenError::NotYet),
+        };
+        let (user, now) = (self.user_of(id), now.unix);
+        let connection = |question: Interests, token: &str| {
+            let verifier = self.config.verifier.as_deref();
+            let verifier = verifier.filter(|_| !self.asks(question));
+            verifier.is_some_and(|verifier| {
+                let claims = verifier.recheck_connect(token, now);
+                is_known(claims.map(|claims| user.is_none_or(|user| *user == *claims.user)))
+            })
+        };
+        let subscription = |question: Interests, channel: &str, token: &str| {
+            let verifier = self.config.subscription_verifier.as_deref();
+            let verifier = verifier.filter(|_| !self.asks(question));
+            verifier.is_some_and(|verifier| {
+                let claims = verifier.recheck_subscribe(token, now);
+                is_known(claims.map(|claims| {
+                    *claims.user == *user.unwrap_or_default() && claims.channel == channel
+                }))
+            })
+        };
+        match request {
+            Request::Connect(request) => connection(Interests::CONNECTING, &request.token),
+            Request::Refresh(request) => connection(Interests::REFRESH, &request.token),
+            Request::Subscribe(request) => {
+                subscription(Interests::SUBSCRIBE, &request.channel, &request.token)
+            }
+            Request::SubRefresh(request) => {
+                subscription(Interests::SUB_REFRESH, &request.channel, &request.token)
+            }
+            _ => false,
+        }
     }
 
     /// A genuine token in the wrong hands, or for another channel, is an attack or a grave mistake.

@@ -57,7 +57,7 @@ pub fn encode_history(result: &HistoryResult, base64: impl Fn(&[u8]) -> String, 
         &result.publications,
         |publication, object| {
             let data = &publication.data;
-            if data.is_empty() || check_payload(data).is_ok() {
+            if check_payload(data).is_ok() {
                 object.payload("data", data);
             } else {
                 object.text("b64data", &base64(data));

@@ -68,7 +68,7 @@ pub fn main() -> ExitCode {
         },
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) | Err(CliError::NobodyReads) => ExitCode::SUCCESS,
         Err(error) => {
             logging::say(format!("error: {error}"));
             error.exit_code()

@@ -22,7 +22,8 @@ use crate::worker::queues::QueueRules;
 pub struct LimitOptions {
     /// Addresses that none of these limits are for: networks such as `10.0.0.0/8`. Default: none.
     pub exempt: Vec<String>,
-    /// Nor for this machine's own, `127.0.0.0/8` and `::1`. Default: yes.
+    /// Nor for this machine's own, `127.0.0.0/8` and `::1`; but the ceiling on memory is for clients that come through a proxy
+    /// there. Default: yes.
     pub exempt_loopback: bool,
     /// How many addresses are remembered from which nothing is open. Between 1,000 and 100,000,000. Default: 100,000.
     pub max_addresses: usize,
@@ -62,8 +63,9 @@ pub struct AddressLimitOptions {
     #[serde(deserialize_with = "rate::deserialize")]
     pub requests: Option<Rate>,
     /// Wrong API keys, and tokens that were never good: forged, garbled, somebody else's. What has expired is none. Beyond, keys
-    /// from there get 429 and tokens error 111, neither of them looked at; but keys from where a right one came in the last ten
-    /// minutes are. The same counts for what one user sends who is known. Default: `10/s, burst 500`.
+    /// from there get 429 without being looked at, unless a right one came from there in the last ten minutes; tokens get error
+    /// 111, unless they are good by the keys that are here. The same counts for what one user sends who is known. Default:
+    /// `10/s, burst 500`.
     #[serde(deserialize_with = "rate::deserialize")]
     pub failed_authentications: Option<Rate>,
 }

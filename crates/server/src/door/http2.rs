@@ -175,7 +175,7 @@ impl Http2Door {
             }
         };
         let admission = &policy.admission;
-        let address = admission.rules().trust.client(from.ip(), fields(&headers));
+        let address = admission.client_address(from.ip(), fields(&headers));
         let address_permit = match admission.session(Some(address)) {
             Ok(permit) => permit,
             Err(over) => {

@@ -395,7 +395,7 @@ fn client_of(
     from: SocketAddr,
     permit: &mut Option<AddressPermit>,
 ) -> Result<IpAddr, OverLimit> {
-    let address = admission.rules().trust.client(from.ip(), head.headers());
+    let address = admission.client_address(from.ip(), head.headers());
     if address != from.ip() || permit.is_none() {
         *permit = admission.session(Some(address))?;
     }

@@ -560,10 +560,15 @@ impl Outbox for Connections {
         }
     }
 
-    fn may_authenticate(&mut self, id: SessionId, user: Option<&str>) -> bool {
+    fn may_authenticate(
+        &mut self,
+        id: SessionId,
+        user: Option<&str>,
+        is_good: &dyn Fn() -> bool,
+    ) -> bool {
         let may = |permit: &Option<AddressPermit>| {
             let permit = permit.as_ref();
-            permit.is_none_or(|permit| permit.may_authenticate(user))
+            permit.is_none_or(|permit| permit.may_authenticate(user, is_good))
         };
         match lookup(&self.slots, id) {
             Some(Line::Socket(link)) => may(&link.borrow().address_permit),

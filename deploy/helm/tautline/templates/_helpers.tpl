@@ -13,3 +13,8 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
+
+{{- /* The port of config.http_server.internal_listen. */}}
+{{- define "tautline.internalPort" -}}
+{{- required "config.http_server.internal_listen is needed: probes are sent there" .Values.config.http_server.internal_listen | splitList ":" | last -}}
+{{- end }}

@@ -32,7 +32,8 @@ impl Admission {
         if self.addresses.with_known(key, is_backend) == Some(true) {
             return Ok(());
         }
-        self.attempt(now, key, None)
+        // A good one is what is guessed at.
+        self.attempt(now, key, None, &|| false)
     }
 
     pub(super) fn key_tried_at(&self, now: Duration, from: IpAddr, is_right: bool) {
@@ -52,12 +53,14 @@ impl Admission {
         }
     }
 
-    /// Whether somebody may try (again) to prove who they are. It takes nothing: only what fails counts.
+    /// Whether somebody may try (again) to prove who they are. It takes nothing: only what fails counts. What
+    /// `is_good` all the same may, and counts for nothing; that is asked only of those who may not.
     pub(super) fn attempt(
         &self,
         now: Duration,
         key: Key,
         user: Option<&str>,
+        is_good: &dyn Fn() -> bool,
     ) -> Result<(), OverLimit> {
         let rules = self.rules();
         let Some(rate) = rules.address.failures else {
@@ -66,6 +69,9 @@ impl Admission {
         for key in self.keys(key, user) {
             let look = |entry: &mut Entry| entry.failures.peek(now, &rate);
             if let Some(Err(wait)) = self.addresses.with_known(key, look) {
+                if is_good() {
+                    return Ok(());
+                }
                 let over = OverLimit::after(Limit::Authentication, wait);
                 let dry_run = rules.address.dry_run;
                 self.refusals

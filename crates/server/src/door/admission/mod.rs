@@ -16,6 +16,7 @@
 //! to say so in each of the doors' languages.
 
 mod authentication;
+mod client;
 pub(crate) mod memory;
 mod permit;
 mod refusal;
@@ -30,6 +31,7 @@ use std::time::{Duration, Instant};
 
 use tautline_hub::rate::SharedBucket;
 
+use self::client::UnknownProxies;
 use self::memory::MemoryGauge;
 use self::permit::Count;
 pub(crate) use self::permit::{AddressPermit, Permit, Permits};
@@ -51,6 +53,7 @@ pub(crate) struct Admission {
     addresses: Table,
     memory: MemoryGauge,
     refusals: Refusals,
+    unknown_proxies: UnknownProxies,
     /// Connections that are being told that they may not stay.
     goodbyes: Arc<Count>,
 }
@@ -67,6 +70,7 @@ impl Admission {
             addresses: Table::new(),
             memory: MemoryGauge::default(),
             refusals: Refusals::default(),
+            unknown_proxies: UnknownProxies::default(),
             goodbyes: Arc::default(),
         })
     }
@@ -228,13 +232,20 @@ impl Admission {
         is_handshake: bool,
     ) -> Result<Option<AddressPermit>, OverLimit> {
         let rules = self.rules();
-        if rules.address.is_exempt(from) {
+        if rules.address.exempt.contains(from) {
             return Ok(None);
         }
-        if rules.memory.ceiling.is_some() && self.memory.is_over() {
+        let is_exempt = rules.address.is_exempt(from);
+        // A connection of this machine's own may be the backend's, or that of whoever looks after the server; a session is a
+        // client's, who may have come through a proxy here.
+        let is_clients = !is_exempt || !is_handshake;
+        if is_clients && rules.memory.ceiling.is_some() && self.memory.is_over() {
             let over = OverLimit::from(Limit::Memory);
             self.refusals
                 .refuse_address(now, Some(from), over, rules.memory.dry_run)?;
+        }
+        if is_exempt {
+            return Ok(None);
         }
         let (key, rules) = (Key::from(from), &rules.address);
         let verdict = self

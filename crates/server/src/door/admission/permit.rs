@@ -76,9 +76,10 @@ impl AddressPermit {
     }
 
     /// Whether somebody from there may try who they are; and `user`, where that is known.
-    pub(crate) fn may_authenticate(&self, user: Option<&str>) -> bool {
+    pub(crate) fn may_authenticate(&self, user: Option<&str>, is_good: &dyn Fn() -> bool) -> bool {
         let admission = &self.0.admission;
-        admission.attempt(admission.now(), self.0.key, user).is_ok()
+        let now = admission.now();
+        admission.attempt(now, self.0.key, user, is_good).is_ok()
     }
 
     /// Somebody from there has tried in vain.

@@ -5,6 +5,7 @@ use tautline_hub::rate::Rate;
 
 use super::authentication::BACKEND_TIME;
 use super::*;
+use crate::client_address::Trust;
 use crate::network::Networks;
 
 #[test]
@@ -180,7 +181,10 @@ fn who_fails_too_often_has_to_wait_and_others_do_not() {
         ..AddressRules::default()
     })));
     let key = |text| Key::from(ip(text));
-    let may = |now, text, user| admission.attempt(now, key(text), user).is_ok();
+    let may = |now, text, user| {
+        let attempt = admission.attempt(now, key(text), user, &|| false);
+        attempt.is_ok()
+    };
     assert!(may(NOW, "192.0.2.1", None));
     admission.failure(NOW, key("192.0.2.1"), Some("ann"));
     assert!(may(NOW, "192.0.2.1", None));
@@ -190,6 +194,9 @@ fn who_fails_too_often_has_to_wait_and_others_do_not() {
     assert!(!may(NOW, "192.0.2.2", Some("ann")) && may(NOW, "192.0.2.2", Some("bob")));
     let later = NOW + Duration::from_secs(5);
     assert!(may(later, "192.0.2.1", None) && may(later, "192.0.2.2", Some("ann")));
+    // What is good is let in, and isn't counted.
+    let good = admission.attempt(NOW, key("192.0.2.1"), None, &|| true);
+    assert!(good.is_ok());
     let refused = admission.key_attempt_at(NOW, ip("192.0.2.1"));
     let refused = refused.err().unwrap();
     assert_eq!((refused.status().as_u16(), refused.retry_after), (429, 5));
@@ -244,8 +251,9 @@ fn without_memory_nobody_new_comes_in() {
     admission.memory.observe(1001, 1000);
     let refused = enter("192.0.2.1").err().unwrap();
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
-    // Whoever looks after the server gets in.
-    assert!(enter("127.0.0.1").is_ok());
+    // Whoever looks after the server gets in, and clients of a proxy on this machine don't.
+    assert!(admission.enter(NOW, ip("127.0.0.1"), true).is_ok());
+    assert!(enter("127.0.0.1").is_err());
     admission.memory.observe(900, 1000);
     assert!(enter("192.0.2.1").is_ok());
     drop(before);
@@ -284,3 +292,39 @@ fn ip(text: &str) -> IpAddr {
 }
 
 const NOW: Duration = Duration::from_secs(1);
+
+#[test]
+fn who_comes_through_a_proxy_whom_nobody_trusts_is_counted() {
+    let admission = Admission::new(Arc::new(Rules {
+        trust: Trust {
+            proxies: Networks::parse(&["10.1.0.0/16"]).unwrap(),
+            ..Trust::default()
+        },
+        ..Rules::default()
+    }));
+    let come = |peer, name| {
+        let before = admission.unknown_proxy_requests();
+        let fields = [("host", &b"a"[..]), (name, b"198.51.100.1")];
+        let client = admission.client_address(ip(peer), fields.into_iter());
+        (
+            client.to_string(),
+            admission.unknown_proxy_requests() - before,
+        )
+    };
+    for (peer, name, client, count) in [
+        ("10.1.0.1", "X-Forwarded-For", "198.51.100.1", 0),
+        ("10.2.0.1", "X-Forwarded-For", "10.2.0.1", 1),
+        ("127.0.0.1", "x-forwarded-for", "127.0.0.1", 1),
+        ("::1", "Forwarded", "::1", 1),
+        ("::ffff:192.168.0.1", "forwarded", "192.168.0.1", 1),
+        ("100.64.0.1", "forwarded", "100.64.0.1", 1),
+        ("fd00::1", "forwarded", "fd00::1", 1),
+        ("127.0.0.1", "x-forwarded-proto", "127.0.0.1", 0),
+        // Anybody can write it.
+        ("192.0.2.1", "X-Forwarded-For", "192.0.2.1", 0),
+        ("100.128.0.1", "X-Forwarded-For", "100.128.0.1", 0),
+    ] {
+        let expected = (client.to_owned(), count);
+        assert_eq!(come(peer, name), expected, "{peer} {name}");
+    }
+}

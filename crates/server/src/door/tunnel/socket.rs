@@ -90,8 +90,7 @@ pub(crate) async fn open_http2(
     let mut headers = request.http_head().headers.clone();
     join_cookies(&mut headers);
     let policy = &live.websocket;
-    let rules = policy.admission.rules();
-    let address = rules.trust.client(from.ip(), fields(&headers));
+    let address = policy.admission.client_address(from.ip(), fields(&headers));
     let begin = async {
         let opening = request.head().opening().map_err(|error| error.refusal())?;
         policy.check(&opening)?;

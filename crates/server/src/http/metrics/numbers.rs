@@ -51,6 +51,8 @@ pub struct Snapshot {
     pub revocations: (usize, usize),
     /// Addresses that are remembered.
     pub addresses: u64,
+    /// Requests that came through proxies whom nobody trusts.
+    pub unknown_proxy_requests: u64,
     /// How much memory the process may have, in bytes, before new clients are refused.
     pub memory_ceiling: u64,
     /// What waits to be written to clients.

@@ -330,6 +330,14 @@ pub const METRICS: &[Metric] = &[
         write: |all, out| out.number(all.addresses),
     },
     Metric {
+        name: "limits_unknown_proxy_requests_total",
+        kind: "counter",
+        labels: &[],
+        help: "Requests with `X-Forwarded-For` or `Forwarded` from an address of this machine or of a private network that \
+               is not in `http_server.trusted_proxies`: the limits by address don't tell its clients apart.",
+        write: |all, out| out.number(all.unknown_proxy_requests),
+    },
+    Metric {
         name: "node_memory_ceiling_bytes",
         kind: "gauge",
         labels: &[],
