@@ -544,7 +544,7 @@ impl Node for WorkerNode {
         let policy = &live.websocket;
         let caller = policy.caller(request.uri().path())?;
         let (acceptance, manner) = match policy.accept_request(caller, &request) {
-            None => return None,
+            None => return Some(door::entry::no_upgrade(&live.doors.origins, &request)),
             Some(Err(refusal)) => return Some(refused(&refusal)),
             Some(Ok(accepted)) => accepted,
         };

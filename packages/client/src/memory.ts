@@ -1,5 +1,6 @@
 // What got through to a site is remembered for a while, so that not every page load has to find
-// out again. Anything in the storage may be missing, refused or nonsense; what it doesn't take is known for as long
+// out again: for a minute at first, as a server may have been busy or a network bad, and twice as long each time that it
+// turns out to be so still. Anything in the storage may be missing, refused or nonsense; what it doesn't take is known for as long
 // as the page lives, so that a socket which failed is not tried for ever.
 
 /** What of a browser's `Storage` is used. */
@@ -9,7 +10,7 @@ export class Memory {
   readonly #store: Store | null;
   readonly #lasts: number;
 
-  /** `lasts` is in milliseconds. Without a store it is remembered by the page alone. */
+  /** `lasts` is the longest time, in milliseconds. Without a store it is remembered by the page alone. */
   constructor(store: Store | null, lasts: number) {
     this.#store = store;
     this.#lasts = lasts;
@@ -17,8 +18,8 @@ export class Memory {
 
   /** What is remembered of the site, unless that was too long ago. */
   recall(site: string): string | null {
-    const [value, until] = (this.#read(key(site)) ?? page.get(key(site)) ?? '').split('|');
-    const left = Number(until) - Date.now();
+    const [value, until] = this.#known(site);
+    const left = until - Date.now();
     // A clock that was set back must not make it last for ever.
     return value && left > 0 && left <= this.#lasts ? value : null;
   }
@@ -26,7 +27,9 @@ export class Memory {
   /** Remembers. What is remembered already isn't prolonged by being confirmed: it is tried anew in the end. */
   keep(site: string, value: string): void {
     if (this.recall(site) === value) return;
-    const kept = `${value}|${Date.now() + this.#lasts}`;
+    const [before, , lasted] = this.#known(site);
+    const lasts = Math.min(before === value && lasted > 0 ? 2 * lasted : FIRST, this.#lasts);
+    const kept = `${value}|${Date.now() + lasts}|${lasts}`;
     try {
       this.#store?.setItem(key(site), kept);
     } catch {
@@ -44,6 +47,12 @@ export class Memory {
     }
   }
 
+  /** What there was, until when, and for how long; whether or not that is over. */
+  #known(site: string): [string, number, number] {
+    const [value = '', until, lasted] = (this.#read(key(site)) ?? page.get(key(site)) ?? '').split('|');
+    return [value, Number(until), Number(lasted)];
+  }
+
   #read(key: string): string | null {
     try {
       return this.#store?.getItem(key) ?? null;
@@ -52,6 +61,9 @@ export class Memory {
     }
   }
 }
+
+/** How long it is remembered at first, in milliseconds. */
+const FIRST = 60_000;
 
 /** What no store has taken. A page talks to few sites. */
 const page = new Map<string, string>();

@@ -305,6 +305,7 @@ export class PollLine {
     }
   }
 
+  /** A WebSocket has the cookies of its server wherever the page is from: so has what stands for it. */
   #post(head: object, data: Uint8Array | undefined, signal: AbortSignal): Promise<Response> {
     return this.#fetch.call(globalThis, this.#url, {
       method: 'POST',
@@ -313,13 +314,8 @@ export class PollLine {
       body: join([encode(JSON.stringify(head)), data ?? NOTHING], false) as BodyInit,
       cache: 'no-store',
       signal,
-      ...this.#credentials(),
+      credentials: 'include',
     });
-  }
-
-  /** A WebSocket has the cookies of its server wherever the page is from: so does what stands for it in a tunnel. */
-  #credentials(): RequestInit {
-    return this.#kind === 'tunnel' ? { credentials: 'include' } : {};
   }
 
   /** Whatever else answers with 200 (a portal's page) was not the server. */
@@ -338,7 +334,7 @@ export class PollLine {
       method: 'POST',
       headers: { 'Content-Type': this.#binary ? BINARY : 'text/plain' },
       body: JSON.stringify({ session, close: true, ...this.#said }),
-      ...this.#credentials(),
+      credentials: 'include',
       // Outlives the page.
       keepalive: true,
     });

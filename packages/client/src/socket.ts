@@ -28,7 +28,7 @@ export type SocketOptions = {
    * takes nothing: in memory, for as long as the page lives.
    */
   storage?: Store | null;
-  /** For how many milliseconds: half an hour. Then a WebSocket is tried again. */
+  /** For how many milliseconds at the most: half an hour. At first it is a minute; then a WebSocket is tried again. */
   remember?: number;
   /**
    * Whether a WebSocket that doesn't open is replaced by long-polling: yes. If not, the socket fails, and a
@@ -188,10 +188,11 @@ export class TautlineSocket extends EventTarget implements WebSocket {
       return;
     }
     this.#waitingSize += size;
-    if (payload instanceof Blob || this.#turn !== null) {
+    const isBlob = typeof payload === 'object' && 'size' in payload;
+    if (isBlob || this.#turn !== null) {
       const before = this.#turn ?? Promise.resolve();
       const turn = before.then(async () => {
-        this.#write(payload instanceof Blob ? await payload.arrayBuffer() : payload, size);
+        this.#write(isBlob ? await payload.arrayBuffer() : payload, size);
         if (this.#turn === turn) this.#turn = null;
       });
       this.#turn = turn;
@@ -243,8 +244,15 @@ export class TautlineSocket extends EventTarget implements WebSocket {
     const failed = () => {
       this.#socketFailed = true;
       const target = this.#target();
-      if (retry && target !== null && (this.#options.replace ?? true)) this.#dialLine(target, false);
-      else this.#finish(1006, '', false);
+      if (!retry || target === null || !(this.#options.replace ?? true)) this.#finish(1006, '', false);
+      else if (target.kind !== 'plain') this.#dialLine(target, false);
+      else {
+        // What is asked for in the address may be wrong: a line would not know.
+        void this.#isWrong().then((isWrong) => {
+          if (this.#state === 0 && isWrong) this.#finish(1006, '', false);
+          else if (this.#state === 0) this.#dialLine(target, false);
+        });
+      }
     };
     if (Socket === undefined || Socket === null) {
       queueMicrotask(failed);
@@ -290,6 +298,20 @@ export class TautlineSocket extends EventTarget implements WebSocket {
     };
     // What there is to know about an error, its close says.
     socket.onerror = () => {};
+  }
+
+  /** Whether the server has something against the address: a plain request is told what, as a WebSocket is not. */
+  async #isWrong(): Promise<boolean> {
+    const { fetch = globalThis.fetch, openTimeout = OPEN_TIMEOUT } = this.#options;
+    try {
+      const url = this.#url.href.replace('ws', 'http');
+      const response = await fetch.call(globalThis, url, { signal: AbortSignal.timeout(openTimeout) });
+      if (response.status !== 400) return false;
+      console.warn(`${url}: ${await response.text()}`);
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   #dialLine(target: Target, direct: boolean): void {
@@ -515,18 +537,20 @@ function parseProtocols(protocols: string | string[]): string[] {
 
 /** What is sent is what it was when it was sent. */
 function copy(data: Payload): string | ArrayBuffer | Blob {
-  if (data instanceof Blob) return data;
+  // By its brand, as what is of another frame is no `instanceof` ours.
+  const brand = Object.prototype.toString.call(data).slice(8, -1);
+  if (brand === 'Blob' || brand === 'File') return data as Blob;
   if (ArrayBuffer.isView(data)) {
     return new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice().buffer;
   }
-  if (data instanceof ArrayBuffer) return data.slice(0);
+  if (brand === 'ArrayBuffer' || brand === 'SharedArrayBuffer') return new Uint8Array(data as ArrayBuffer).slice().buffer;
   // A USVString: halves of surrogate pairs become U+FFFD on the way through UTF-8.
-  return String(data);
+  return `${data as string}`;
 }
 
 function sizeOf(data: string | ArrayBuffer | Blob): number {
   if (typeof data === 'string') return encode(data).length;
-  return data instanceof Blob ? data.size : data.byteLength;
+  return 'size' in data ? data.size : data.byteLength;
 }
 
 function closeEvent(code: number, reason: string, wasClean: boolean): Event {

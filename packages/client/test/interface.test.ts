@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
+import { runInNewContext } from 'node:vm';
 import { WebSocket as NodeSocket } from 'ws';
 import { TautlineSocket, type SocketOptions } from '../src/index';
 import { SERVER, store, until } from './proxy';
@@ -82,9 +83,12 @@ for (const carrier of ['websocket', 'poll']) {
     socket.send(`{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"${channel}"}}`);
     await until('the subscription', () => seen.length >= 2);
     const padded = bytes(`__${publish(3)}__`);
+    // As of a page in a frame.
+    const foreign = (text: string): ArrayBuffer => runInNewContext('Uint8Array.from(bytes).buffer', { bytes: bytes(text) });
+    assert.ok(!(foreign('') instanceof ArrayBuffer));
     // The SDK's form of text is text; bytes are text to this session too where it is carried by requests.
     const forms = carrier === 'poll'
-      ? [publish(0), new Blob([publish(1)]), bytes(publish(2)).buffer, padded.subarray(2, -2), publish(4)]
+      ? [publish(0), new Blob([publish(1)]), bytes(publish(2)).buffer, padded.subarray(2, -2), foreign(publish(4))]
       : [publish(0), publish(1), publish(2), publish(3), publish(4)];
     for (const form of forms) socket.send(form);
     // What is sent is what it was then.

@@ -49,9 +49,17 @@ for (const deed of ['refuse', 'strip', 'hang', 'mute'] as Deed[]) {
     // Another page of the site doesn't try any more, until it was long enough ago.
     await listen(client(t, url, { storage }), channel);
     assert.equal(upgrades(), 1);
-    for (const [key, value] of storage.map) storage.setItem(key, value.replace(/\d+$/, String(Date.now() - 1)));
-    await listen(client(t, url, { storage }), channel);
-    assert.equal(upgrades(), 2);
+    // That was for a minute. Each time that it is so still, it is for twice as long.
+    const remembered = () => Number([...storage.map.values()][0]?.split('|')[2]) / 60_000;
+    for (const minutes of [1, 2, 4, 8, 16, 30, 30]) {
+      assert.equal(remembered(), minutes);
+      for (const [key, value] of storage.map) storage.setItem(key, value.replace(/\|\d+/, `|${Date.now() - 1}`));
+      const before = upgrades();
+      const made = client(t, url, { storage });
+      await listen(made, channel);
+      assert.equal(upgrades(), before + 1);
+      made.disconnect();
+    }
   });
 }
 
@@ -91,6 +99,19 @@ test('what was remembered and is not so any more is forgotten', async (t) => {
   storage.setItem(`tautline.carrier ${new URL(url).host}`, `poll|${Date.now() + 60_000}`);
   await listen(client(t, url, { storage }), 'news');
   assert.deepEqual([seen.length, storage.map.size], [2, 0]);
+});
+
+test('an address that is wrong is told, and no other way is tried', async (t) => {
+  const warn = t.mock.method(console, 'warn', () => {});
+  for (const query of ['chanel=a', '', 'channel=a&since=zzz', 'channel=a&channel=a']) {
+    const { url, seen } = await proxy(t, () => 'pass');
+    const storage = store();
+    const socket = new TautlineSocket(`${url}/ws?${query}`, [], { ...QUICK, storage });
+    const code = await new Promise((resolve) => (socket.onclose = (event) => resolve(event.code)));
+    assert.deepEqual([code, storage.map.size], [1006, 0]);
+    assert.ok(seen.every((line) => !line.includes('/connection/poll')), seen.join());
+  }
+  assert.match(String(warn.mock.calls[0]?.arguments[0]), /there is no parameter `chanel`/);
 });
 
 test('a server that is away is no reason to remember anything', async (t) => {

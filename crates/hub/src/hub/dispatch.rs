@@ -327,14 +327,9 @@ impl Hub {
                 let result = self.on_filtered(now, id, command, read, result, out);
                 (command, result)
             }
-            (
-                Waiting::History {
-                    command,
-                    epoch,
-                    json_only,
-                },
-                Outcome::History(result),
-            ) => (command, Self::finish_history(&epoch, json_only, result)),
+            (Waiting::History { command, expected }, Outcome::History(result)) => {
+                (command, Self::finish_history(&expected, result))
+            }
             // An engine that answers another question than it was asked is broken.
             (waiting, _) => (waiting.command(), Err(EngineError::Unavailable.into())),
         };

@@ -7,13 +7,12 @@ use std::sync::Arc;
 
 use tautline_protocol::filter::{Filter, FilterLimits, RawFilter};
 use tautline_protocol::message::{HistoryResult, Publication};
-use tautline_protocol::{Disconnect, Encoding, ErrorCode, Response};
+use tautline_protocol::{ErrorCode, Response};
 
 use super::channel_name::ChannelName;
 use super::cursor::PAGE_PUBLICATIONS;
 use super::dispatch::{Flow, Progress, Refusal};
-use super::queries::{answer_bytes, history_result};
-use super::unfit::fit;
+use super::queries::{Expected, answer_bytes, history_result};
 use super::waiting::Waiting;
 use super::{Hub, Looked, SessionId};
 use crate::Now;
@@ -85,30 +84,26 @@ pub(super) fn all(one: Option<Filter>, other: Option<Filter>) -> Option<Filter> 
 pub(crate) struct FilteredRead {
     filter: Filter,
     read: HistoryRead,
-    /// Epoch of the position that the client named; empty for any.
-    epoch: Arc<str>,
+    expected: Expected,
     /// How many publications the client gets at the most.
     wanted: usize,
     found: Vec<Arc<Publication>>,
-    /// The answer may have something in it that the connection can't be sent.
-    json_only: bool,
     bytes: usize,
     /// It goes on when what waits for its client is written, and others have had their turn.
     rests: bool,
 }
 
 impl FilteredRead {
-    pub(super) fn new(filter: Filter, read: HistoryRead, epoch: Arc<str>, json_only: bool) -> Self {
+    pub(super) fn new(filter: Filter, read: HistoryRead, expected: Expected) -> Self {
         Self {
             filter,
-            epoch,
+            expected,
             wanted: read.limit.unwrap_or(usize::MAX),
             read: HistoryRead {
                 limit: Some(PAGE_PUBLICATIONS),
                 ..read
             },
             found: Vec::new(),
-            json_only,
             bytes: 0,
             rests: false,
         }
@@ -229,20 +224,19 @@ impl Hub {
         result: Result<HistoryPage, EngineError>,
     ) -> Result<Option<Progress>, Refusal> {
         let mut page = result?;
+        read.expected.check(&page)?;
         // That there is none took a look, too.
         self.looked.publications += page.publications.len().max(1);
         let more = read.take(&page, answer_bytes(&self.config));
         page.publications = Vec::new();
-        let HistoryResult { position, .. } = history_result(&read.epoch, page)?;
+        let HistoryResult { position, .. } = history_result(&read.expected.epoch, page)?;
         // From here on it has to be this stream.
-        read.epoch.clone_from(&position.epoch);
+        read.expected.epoch.clone_from(&position.epoch);
         if more {
             return Ok(None);
         }
         let publications = std::mem::take(&mut read.found);
-        if read.json_only && !fit(Encoding::Json, &publications) {
-            return Err(Disconnect::INAPPROPRIATE_PROTOCOL.into());
-        }
+        read.expected.check_fit(&publications)?;
         let result = HistoryResult {
             publications,
             position,

@@ -1,9 +1,12 @@
 //! The commands that ask for something and change nothing: presence stats, history.
 
+use std::sync::Arc;
+
 use tautline_auth::Allowed;
 use tautline_protocol::filter::Filter;
 use tautline_protocol::message::{
-    HistoryRequest, HistoryResult, PresenceStatsRequest, PresenceStatsResult, StreamPosition,
+    HistoryRequest, HistoryResult, PresenceStatsRequest, PresenceStatsResult, Publication,
+    StreamPosition,
 };
 use tautline_protocol::{Disconnect, Encoding, ErrorCode, Response};
 
@@ -64,10 +67,18 @@ impl Hub {
         }
         let json_only = name.options.publication_data_format == DataFormat::Binary
             && self.encoding(id) == Some(Encoding::Json);
+        let transport = self.sessions.get(id).map(|session| session.transport);
+        let gapless = transport.is_some_and(|transport| transport.gapless_history);
         let most = self.config.client.history_max_publication_limit;
         let limit = usize::try_from(request.limit).map_or(most, |limit| limit.min(most));
         let since = read_since(request.since.as_ref(), request.reverse)?;
+        let gapless = gapless && since.is_some() && !request.reverse;
         let epoch = request.since.map(|since| since.epoch).unwrap_or_default();
+        let expected = Expected {
+            epoch,
+            gapless,
+            json_only,
+        };
         let read = HistoryRead {
             channel: self.shared_name(name.full),
             options,
@@ -79,20 +90,19 @@ impl Hub {
         let filter = self.imposed_on(id, &name)?.filter(|_| limit > 0);
         self.charge_in(now, id, Operation::History, &read.channel)?;
         if let Some(filter) = filter {
-            let read = FilteredRead::new(filter, read, epoch, json_only);
+            let read = FilteredRead::new(filter, read, expected);
             return self.read_filtered(now, id, number, Box::new(read), out);
         }
         let ticket = self.ticket();
         match self.engine.history(now, ticket, read) {
-            Started::Done(result) => Self::finish_history(&epoch, json_only, result),
+            Started::Done(result) => Self::finish_history(&expected, result),
             Started::Later => {
                 self.wait(
                     id,
                     ticket,
                     Waiting::History {
                         command: number,
-                        epoch,
-                        json_only,
+                        expected,
                     },
                 );
                 Ok(Progress::Wait)
@@ -102,14 +112,13 @@ impl Hub {
 
     /// Where the answer is for JSON only, what isn't closes the connection.
     pub(super) fn finish_history(
-        epoch: &str,
-        json_only: bool,
+        expected: &Expected,
         result: Result<HistoryPage, EngineError>,
     ) -> Result<Progress, Refusal> {
-        let result = history_result(epoch, result?)?;
-        if json_only && !fit(Encoding::Json, &result.publications) {
-            return Err(Disconnect::INAPPROPRIATE_PROTOCOL.into());
-        }
+        let page = result?;
+        expected.check(&page)?;
+        let result = history_result(&expected.epoch, page)?;
+        expected.check_fit(&result.publications)?;
         Ok(Progress::Answer(Response::History(result)))
     }
 
@@ -168,6 +177,38 @@ impl Hub {
             Permissions::new(&self.config, name.options, user, is_subscribed)
                 .with(connected.allowed(channel, index)),
         ))
+    }
+}
+
+/// What a page of history has to be like for a session.
+pub(crate) struct Expected {
+    /// Epoch of the position that the client named; empty for any.
+    pub(super) epoch: Arc<str>,
+    /// Nothing may be missing between that position and the page.
+    pub(super) gapless: bool,
+    /// The answer may have something in it that the connection can't be sent.
+    pub(super) json_only: bool,
+}
+
+impl Expected {
+    /// # Errors
+    ///
+    /// Error 112 if something is missing that must not be.
+    pub(super) fn check(&self, page: &HistoryPage) -> Result<(), ErrorCode> {
+        if self.gapless && !page.follows {
+            return Err(ErrorCode::UnrecoverablePosition);
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    ///
+    /// The end of the connection if there is something among them that it can't be sent.
+    pub(super) fn check_fit(&self, publications: &[Arc<Publication>]) -> Result<(), Disconnect> {
+        if self.json_only && !fit(Encoding::Json, publications) {
+            return Err(Disconnect::INAPPROPRIATE_PROTOCOL);
+        }
+        Ok(())
     }
 }
 

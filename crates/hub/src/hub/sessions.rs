@@ -30,6 +30,10 @@ pub struct Transport {
     pub encoding: Encoding,
     /// How server and client know of each other that they are there.
     pub pings: Pings,
+    /// Whether a page of history that doesn't follow the position it was asked from is refused with error 112.
+    /// The protocol's clients get what is still kept, and see by the offsets that something is missing; who
+    /// gets only a part of a stream, by a filter that is imposed on it, can't see that.
+    pub gapless_history: bool,
 }
 
 /// How server and client know of each other that they are there.
@@ -68,6 +72,7 @@ impl Transport {
             name,
             encoding,
             pings: Pings::Protocol,
+            gapless_history: false,
         }
     }
 
@@ -80,6 +85,15 @@ impl Transport {
     #[must_use]
     pub fn with_pings(self, pings: Pings) -> Self {
         Self { pings, ..self }
+    }
+
+    /// The same for a client that is told by error 112 when a page of history wouldn't follow its position.
+    #[must_use]
+    pub fn with_gapless_history(self) -> Self {
+        Self {
+            gapless_history: true,
+            ..self
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use super::api::PublishOutcome;
 use super::ask::{AskedCommand, Guest};
 use super::channels::ChannelKey;
 use super::enforce::FilteredRead;
+use super::queries::Expected;
 use crate::engine::{EngineError, HistoryPage, Outcome, PresencePage};
 
 /// The command of a session that waits. No other of the session is executed meanwhile.
@@ -26,9 +27,7 @@ pub(crate) enum Waiting {
     },
     History {
         command: u32,
-        epoch: Arc<str>,
-        /// The answer may have something in it that the connection can't be sent.
-        json_only: bool,
+        expected: Expected,
     },
     FilteredHistory {
         command: u32,

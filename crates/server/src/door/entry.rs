@@ -26,10 +26,10 @@ use super::{emulation, plain, poll, streams};
 use crate::config::DoorOptions;
 use crate::drain::Stage;
 use crate::embed;
-use crate::http::RequestBody;
 use crate::http::line::{HttpLine, StreamGuard};
 use crate::http::origin::OriginPolicy;
 use crate::http::respond::{self, Reply, ReplyBody};
+use crate::http::{PLAIN_PATH, RequestBody, upgrade_required_at};
 use crate::worker::Worker;
 use crate::worker::guests::Guests;
 use crate::worker::stream::Stream;
@@ -49,6 +49,8 @@ pub(crate) struct Doors {
     pub(crate) uni: Arc<UniRules>,
     /// Who may come in.
     pub(crate) admission: Arc<Admission>,
+    /// When browsers come back that were refused for now.
+    reconnects: Arc<plain::Reconnects>,
 }
 
 impl Doors {
@@ -66,6 +68,7 @@ impl Doors {
             addresses,
             uni,
             admission,
+            reconnects: Arc::default(),
         }
     }
 
@@ -83,6 +86,7 @@ impl Doors {
             addresses: self.addresses.clone(),
             tunnel_addresses: self.tunnel_addresses.clone(),
             admission: Arc::clone(&self.admission),
+            reconnects: Arc::clone(&self.reconnects),
         }
     }
 }
@@ -154,10 +158,17 @@ pub(crate) async fn enter(
     if door.is_none() && tunnel.is_none() {
         return Err(request);
     }
+    let comes_back = door == Some(Door::Events) && plain::Reconnects::are_for(request.headers());
+    let refuse = |refusal: respond::Response| -> Reply {
+        if comes_back {
+            return entry.doors.reconnects.answer(refusal).into();
+        }
+        refusal.into()
+    };
     if let Some(address) = entry.address
         && let Err(over) = entry.doors.admission.request(address)
     {
-        return Ok(over.response().into());
+        return Ok(refuse(over.response()));
     }
     let admitted = match gate::admit(&entry.doors.origins, request.headers()) {
         Ok(admitted) => admitted,
@@ -168,7 +179,7 @@ pub(crate) async fn enter(
         (Some(door), None) => through(door, &entry, request).await,
         (None, None) => return Err(request),
     };
-    let reply = answered.unwrap_or_else(|refusal| (*refusal).into());
+    let reply = answered.unwrap_or_else(|refusal| refuse(*refusal));
     Ok(reply.then(|response| admitted.mark(response.headers_mut())))
 }
 
@@ -385,6 +396,29 @@ pub(crate) fn frame(encoding: Encoding, bytes: &[u8]) -> Result<Frame<'_>, Refus
 /// 400, with what was expected.
 pub(crate) fn bad_request(reason: &str) -> Refused {
     respond::text(StatusCode::BAD_REQUEST, format!("Bad Request: {reason}\n")).into()
+}
+
+/// What a plain request gets where WebSockets are opened. A page may read it: of a WebSocket that failed, its browser
+/// tells it nothing.
+pub(crate) fn no_upgrade(
+    origins: &OriginPolicy,
+    request: &Request<RequestBody>,
+) -> respond::Response {
+    let admitted = match gate::admit(origins, request.headers()) {
+        Ok(admitted) => admitted,
+        Err(refusal) => return *refusal,
+    };
+    let uri = request.uri();
+    let asked = match uri.path() {
+        PLAIN_PATH => plain::check(uri.query()),
+        _ => Ok(()),
+    };
+    let mut response = match asked {
+        Ok(()) => upgrade_required_at(uri.path()),
+        Err(error) => *bad_request(&error),
+    };
+    admitted.mark(response.headers_mut());
+    response
 }
 
 /// What keeps caches and proxies from holding messages back.

@@ -18,6 +18,10 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// How long a browser may remember what it was told about a door, in seconds.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("300");
 
+/// What a page may read of an answer beside what each may: the version of a page of history, when to come back, what
+/// is needed.
+const READABLE: HeaderValue = HeaderValue::from_static("etag, retry-after, www-authenticate");
+
 /// A request that may come in, as far as its page is concerned.
 #[derive(Clone, Debug)]
 pub(crate) struct Admitted {
@@ -79,6 +83,7 @@ impl Admitted {
                 header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
                 HeaderValue::from_static("true"),
             );
+            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, READABLE);
             if let Some(asked) = self.asked_headers {
                 headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked);
             }
@@ -176,6 +181,8 @@ mod tests {
         assert_eq!(answer["access-control-allow-origin"], "https://a.example");
         assert_eq!(answer["access-control-allow-credentials"], "true");
         assert_eq!(answer["access-control-allow-headers"], "content-type");
+        let exposed = answer["access-control-expose-headers"].to_str().unwrap();
+        assert!(exposed.contains("etag") && exposed.contains("retry-after"));
         assert_eq!(answer["vary"], "origin");
     }
 }

@@ -335,9 +335,28 @@ fn state(method: &Method, is_good: bool) -> Response {
 
 /// RFC 9110 §15.5.22: a plain request where only an upgrade makes sense.
 pub(crate) fn upgrade_required() -> Response {
-    let body = "This is where clients open their WebSocket; a plain HTTP request gets nowhere \
-                here.\nUse a client SDK, such as the npm package `centrifuge`, with the address \
-                ws://<host>/connection/websocket.\n";
+    upgrade_required_at(WEBSOCKET_PATH)
+}
+
+/// The same, for one of several doors.
+pub(crate) fn upgrade_required_at(path: &str) -> Response {
+    let advice = match path {
+        PLAIN_PATH => {
+            "Open one: new WebSocket(\"ws://<host>/ws?channel=news\"). Over plain HTTP, the same comes by \
+             /lines, /events and /history."
+        }
+        UNI_WEBSOCKET_PATH => {
+            "Open one, and send the connect request as its first message. Over plain HTTP, the same comes by \
+             /connection/uni_sse and /connection/uni_http_stream."
+        }
+        _ => {
+            "Use a client SDK, such as the npm package `centrifuge`, with the address \
+             ws://<host>/connection/websocket."
+        }
+    };
+    let body = format!(
+        "This is where clients open their WebSocket; a plain HTTP request gets nowhere here.\n{advice}\n"
+    );
     let mut response = respond::text(StatusCode::UPGRADE_REQUIRED, body);
     let headers = response.headers_mut();
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));

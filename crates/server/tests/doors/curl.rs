@@ -8,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
+use crate::emulation::WORKERS;
+use crate::http::get;
 use crate::process::{Server, wait_until};
 
 /// Publications in all.
@@ -17,7 +19,9 @@ const AHEAD: u64 = 40;
 
 #[test]
 fn the_loop_of_the_book_loses_nothing_whatever_is_killed() {
-    let server = Server::dev();
+    // The loop has the only place there is, until somebody else takes it.
+    let config = WORKERS.replace("[http_api]", "connection_limit = 1\n[http_api]");
+    let server = Server::serve("curl-loop", &config);
     let folder = Folder::new();
     folder.write_curl();
     let script = script(&server.address.to_string());
@@ -26,6 +30,33 @@ fn the_loop_of_the_book_loses_nothing_whatever_is_killed() {
         let text = std::fs::read_to_string(folder.0.join("news.jsonl")).ok()?;
         text.contains(r#""event":"subscribed""#).then_some(())
     });
+    let publish = |n: u64, pad: usize| {
+        let pad = "x".repeat(pad);
+        let body = format!(r#"{{"channel":"news","data":{{"n":{n},"pad":"{pad}"}}}}"#);
+        server.api("publish", &body);
+    };
+    // All that is known of the position is that it is subscribed.
+    shell.kill();
+    folder.forget_curl();
+    publish(1, 0);
+    publish(2, 0);
+    shell = Shell::start(&script, &folder.0);
+    wait_until("both are there", || (folder.last() == 2).then_some(()));
+
+    // Refused for a while, it writes nothing of what it is told then.
+    wait_until("a curl was killed", || folder.kill_curl().then_some(()));
+    let squatter = wait_until("the place is free", || {
+        let lines = get(&server, "/lines?channel=other");
+        (lines.status == 200).then_some(lines)
+    });
+    let started = folder.starts();
+    publish(3, 0);
+    wait_until("it is refused again and again", || {
+        (folder.starts() > started + 10).then_some(())
+    });
+    assert_eq!(folder.last(), 2);
+    drop(squatter);
+    wait_until("it comes in again", || (folder.last() == 3).then_some(()));
 
     let mut random = 0x2545_f491_4f6c_dd1d_u64;
     let mut below = |limit: u64| {
@@ -35,11 +66,9 @@ fn the_loop_of_the_book_loses_nothing_whatever_is_killed() {
         random % limit
     };
     let (mut curls, mut loops) = (0, 0);
-    for n in 1..=COUNT {
+    for n in 4..=COUNT {
         // Long enough for a line to be cut in the middle.
-        let pad = "x".repeat(usize::try_from(below(3000)).expect("a short one"));
-        let body = format!(r#"{{"channel":"news","data":{{"n":{n},"pad":"{pad}"}}}}"#);
-        server.api("publish", &body);
+        publish(n, usize::try_from(below(3000)).expect("a short one"));
         match below(60) {
             0..4 => {
                 wait_until("a curl was killed", || folder.kill_curl().then_some(()));
@@ -88,7 +117,7 @@ impl Folder {
     fn write_curl(&self) {
         let path = self.0.join("curl");
         let mut file = std::fs::File::create(&path).expect("a file");
-        file.write_all(b"#!/bin/sh\necho $$ > curl.new\nmv curl.new curl.pid\nPATH=$OLD_PATH exec curl \"$@\"\n")
+        file.write_all(b"#!/bin/sh\necho >> curl.starts\necho $$ > curl.new\nmv curl.new curl.pid\nPATH=$OLD_PATH exec curl \"$@\"\n")
             .expect("a script");
         let mode = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(&path, mode).expect("a mode");
@@ -97,6 +126,12 @@ impl Folder {
     /// It went with its shell.
     fn forget_curl(&self) {
         let _ = std::fs::remove_file(self.0.join("curl.pid"));
+    }
+
+    /// How often it was started.
+    fn starts(&self) -> usize {
+        let starts = std::fs::read_to_string(self.0.join("curl.starts"));
+        starts.map_or(0, |starts| starts.lines().count())
     }
 
     /// Whether there was one.

@@ -24,7 +24,7 @@ pub(crate) struct Response {
 pub(crate) fn send(server: &Server, head: &str, body: &[u8]) -> Response {
     let mut stream = server.connect();
     let (address, len) = (server.address, body.len());
-    let length = if head.starts_with("GET") {
+    let length = if head.starts_with("GET") || head.starts_with("HEAD") {
         String::new()
     } else {
         format!("Content-Length: {len}\r\n")

@@ -341,6 +341,152 @@ fn a_history_that_has_lost_what_comes_next_says_so() {
     assert_eq!(lines.message()["event"], "gap");
 }
 
+/// All numbers that a cursor finds, from its beginning on, and how many pages that took.
+fn read_all(server: &Server, path: &str) -> (Vec<u64>, usize) {
+    let (mut since, mut seen, mut pages) = (String::new(), Vec::new(), 0);
+    loop {
+        let answer = get(server, &format!("{path}{since}"));
+        assert_eq!(answer.status, 200, "{path}{since}: {}", answer.head);
+        let caching = answer.header("cache-control").map(str::to_owned);
+        let page: Value = serde_json::from_str(&answer.rest()).expect("JSON");
+        pages += 1;
+        for publication in page["publications"].as_array().expect("a list") {
+            seen.push(number(&publication["data"]));
+        }
+        if page["more"] == false {
+            return (seen, pages);
+        }
+        if !since.is_empty() {
+            assert_eq!(caching.as_deref(), Some("public, max-age=3600, immutable"));
+        }
+        since = format!("&since={}", page["next"].as_str().expect("a position"));
+    }
+}
+
+/// Pages that anybody may read.
+const READABLE: &str =
+    "allow_history_for_client = true\nallow_history_for_anonymous = true\nhistory_ttl";
+
+#[test]
+fn there_is_more_wherever_the_server_ends_a_page() {
+    let config = WORKERS.replace("history_ttl", READABLE).replace(
+        "[http_api]",
+        "history_max_publication_limit = 50\n[http_api]",
+    );
+    let server = Server::serve("plain-more", &config);
+    for n in 1..=120 {
+        publish(&server, "m", &json!(n));
+    }
+    let (seen, pages) = read_all(&server, "/history?channel=m&limit=100");
+    assert_eq!(seen, (1..=120).collect::<Vec<_>>());
+    assert_eq!(pages, 3);
+}
+
+#[test]
+fn what_a_reader_may_not_know_is_no_gap() {
+    let filter = r#"server_tags_filter = '{"key":"for","cmp":"eq","val":"all"}'"#;
+    let config = WORKERS
+        .replace("history_ttl", &format!("{filter}\n{READABLE}"))
+        .replace("history_size = 1000", "history_size = 30");
+    let server = Server::serve("plain-hidden", &config);
+    let mut seen = Vec::new();
+    for n in 1..=20 {
+        let tag = if n % 3 == 0 { "all" } else { "few" };
+        seen.extend((tag == "all").then_some(n));
+        let body = json!({"channel": "h", "data": n, "tags": {"for": tag}});
+        server.api("publish", &body.to_string());
+    }
+    assert_eq!(read_all(&server, "/history?channel=h&limit=2").0, seen);
+    let page = get(&server, "/history?channel=h&limit=2").rest();
+    let page: Value = serde_json::from_str(&page).expect("JSON");
+    let next = page["next"].as_str().expect("a position").to_owned();
+    // What comes next is gone, whoever may know of it.
+    for n in 21..=60 {
+        let body = json!({"channel": "h", "data": n, "tags": {"for": "few"}});
+        server.api("publish", &body.to_string());
+    }
+    let gone = get(&server, &format!("/history?channel=h&since={next}"));
+    assert_eq!(gone.status, 410);
+}
+
+#[test]
+fn only_what_everybody_may_read_is_kept_for_all() {
+    let config = WORKERS
+        .replace("history_ttl", READABLE)
+        .replace("[http_api]", "user_id_http_header = \"X-User\"\n[http_api]");
+    let server = Server::serve("plain-caches", &config);
+    publish(&server, "c", &json!(1));
+    for (fields, expected) in [
+        ("", "public, max-age=1"),
+        ("\r\nCookie: theme=dark", "public, max-age=1"),
+        ("\r\nX-User: 42", "private, no-cache"),
+        ("\r\nAuthorization: Basic YTpi", "private, no-cache"),
+    ] {
+        let head = format!("GET /history?channel=c HTTP/1.1{fields}");
+        let answer = send(&server, &head, b"");
+        assert_eq!(answer.status, 200, "{fields}");
+        assert_eq!(answer.header("cache-control"), Some(expected), "{fields}");
+    }
+    // Without its body it is the same.
+    let (head, get) = ["HEAD", "GET"]
+        .map(|method| {
+            send(
+                &server,
+                &format!("{method} /history?channel=c&wait=20 HTTP/1.1\r\nConnection: close"),
+                b"",
+            )
+        })
+        .into();
+    assert_eq!((head.status, get.status), (200, 200));
+    assert_eq!(head.header("etag"), get.header("etag"));
+    assert_eq!(head.rest(), "");
+}
+
+#[test]
+fn an_event_source_that_is_refused_for_now_comes_back() {
+    let config = WORKERS.replace("[http_api]", "connection_limit = 1\n[http_api]");
+    let server = Server::serve("plain-later", &config);
+    let mut first = get(&server, "/lines?channel=e");
+    first.message();
+    let event_source = "GET /events?channel=e HTTP/1.1\r\nAccept: text/event-stream";
+    let refused = send(&server, event_source, b"");
+    assert_eq!(refused.status, 200);
+    let kind = refused.header("content-type").expect("a type");
+    assert!(kind.starts_with("text/event-stream"), "{kind}");
+    let event = refused.rest();
+    let rest = event.strip_prefix("retry: ").expect("when to come back");
+    let (retry, rest) = rest.split_once('\n').expect("more fields");
+    assert!(
+        retry.parse::<u32>().is_ok_and(|retry| retry >= 1000),
+        "{retry}"
+    );
+    assert!(rest.starts_with("event: end\ndata: "), "{rest}");
+    // What is no browser looks at the status, and what is final is final.
+    let refused = get(&server, "/events?channel=e");
+    assert_eq!(refused.status, 503);
+    assert!(refused.header("retry-after").is_some());
+    let wrong = "GET /events?chanel=e HTTP/1.1\r\nAccept: text/event-stream";
+    assert_eq!(send(&server, wrong, b"").status, 400);
+}
+
+#[test]
+fn an_event_source_is_told_that_it_may_have_missed_something() {
+    let config = WORKERS.replace(
+        "history_size = 1000\nhistory_ttl = \"60s\"\nforce_recovery = true\n",
+        "",
+    );
+    let server = Server::serve("plain-passing", &config);
+    let mut events = get(&server, "/events?channel=e");
+    assert_eq!(events.event().expect("an id"), "id: -");
+    publish(&server, "e", &json!(1));
+    assert_eq!(events.event().expect("an event"), "data: 1");
+    // As the browser does, when its line is cut.
+    let head = "GET /events?channel=e HTTP/1.1\r\nLast-Event-ID: -";
+    let mut again = send(&server, head, b"");
+    let gap = again.event().expect("an event");
+    assert!(gap.starts_with("event: gap\nid: -\ndata: "), "{gap}");
+}
+
 #[test]
 fn a_poll_may_wait_for_what_comes() {
     let server = Server::dev();
@@ -388,6 +534,8 @@ fn whoever_may_publishes() {
     for (path, body, status, part) in [
         ("/publish?channel=pub", "hello", 400, "expected JSON"),
         ("/publish", "1", 400, "channel"),
+        ("/publish?channel=", "1", 400, "its name is empty"),
+        ("/publish?channel=pub&channel=b", "1", 400, "`channel` once"),
         ("/publish?channel=no:x", "1", 404, "unknown channel"),
         ("/publish?chanel=x", "1", 400, "`chanel`"),
     ] {
@@ -547,13 +695,27 @@ fn what_is_asked_for_wrongly_is_told() {
         ("/events", "channel"),
         ("/events?chanel=a", "`chanel`"),
         ("/lines?channel=a&since=5", "offset,epoch"),
-        ("/history?channel=a&limit=0", "limit"),
+        ("/history?channel=a&limit=0", "from 1 to 1000"),
+        ("/history?channel=", "its name is empty"),
+        ("/events?channel=", "its name is empty"),
+        ("/lines?channel=a&channel=", "its name is empty"),
+        ("/history?channel=a&channel=b", "`channel` once"),
+        ("/history?channel=a&wait=1&wait=2", "`wait` once"),
+        ("/events?channel=a&token=t&token=u", "`token` once"),
         ("/history?channel=a&limit=9999", "1000"),
         ("/history?channel=a&wait=900", "55"),
         ("/ws?channel=a&since=x", "offset,epoch"),
+        ("/ws?chanel=a", "`chanel`"),
+        ("/ws?channel=", "its name is empty"),
     ] {
         let (status, text) = match path.strip_prefix("/ws") {
-            Some(_) => Socket::open(&server, path, "").err().expect("a refusal"),
+            Some(_) => {
+                let refused = Socket::open(&server, path, "").err().expect("a refusal");
+                // A page is told nothing of a WebSocket that failed; it may ask without.
+                let answer = get(&server, path);
+                assert_eq!((answer.status, &answer.rest()), (refused.0, &refused.1));
+                refused
+            }
             None => {
                 let answer = get(&server, path);
                 (answer.status, answer.rest())
@@ -562,7 +724,19 @@ fn what_is_asked_for_wrongly_is_told() {
         assert_eq!(status, 400, "{path}");
         assert!(text.contains(part), "{path}: {text}");
     }
-    assert_eq!(get(&server, "/ws?channel=a").status, 426);
+    for (path, part) in [
+        (
+            "/ws?channel=a",
+            "new WebSocket(\"ws://<host>/ws?channel=news\")",
+        ),
+        ("/connection/websocket", "`centrifuge`"),
+        ("/connection/uni_websocket", "/connection/uni_sse"),
+    ] {
+        let refused = get(&server, path);
+        assert_eq!(refused.status, 426, "{path}");
+        let text = refused.rest();
+        assert!(text.contains(part), "{path}: {text}");
+    }
     let foreign = "Origin: https://evil.example\r\n";
     for path in ["/ws?channel=a", "/connection/uni_websocket"] {
         let refused = Socket::open(&server, path, foreign).err();

@@ -11,7 +11,7 @@ use super::super::entry::{Commands, Entry, Refused, Response, bad_request};
 use super::super::gate;
 use super::super::query::Query;
 use super::voice::Plain;
-use super::wanted::{Wanted, check_names, token};
+use super::wanted::{REPEATED, Wanted, check_names, token};
 use crate::http::RequestBody;
 use crate::http::respond;
 use crate::worker::stream::Stream;
@@ -49,7 +49,7 @@ async fn listen(
         return Err(gate::other_method(request.method(), "GET, OPTIONS"));
     }
     let query = Query::parse(request.uri().query()).map_err(|error| bad_request(&error))?;
-    check_names(&query, &PARAMETERS).map_err(|error| bad_request(&error))?;
+    check_names(&query, &PARAMETERS, &REPEATED).map_err(|error| bad_request(&error))?;
     let wanted = Wanted::parse(&query, request.headers()).map_err(|error| bad_request(&error))?;
     let cookies_count = gate::cookies_count(&entry.doors.origins, request.headers());
     let token = token(&query, request.headers(), cookies_count);

@@ -8,6 +8,7 @@
 mod listen;
 mod publish;
 mod read;
+mod reconnect;
 mod refusal;
 mod socket;
 mod voice;
@@ -16,4 +17,5 @@ mod wanted;
 pub(crate) use listen::{events, lines};
 pub(crate) use publish::publish;
 pub(crate) use read::history;
-pub(crate) use socket::{Publisher, accept};
+pub(crate) use reconnect::Reconnects;
+pub(crate) use socket::{Publisher, accept, check};

@@ -11,7 +11,7 @@ use super::super::gate;
 use super::super::query::Query;
 use super::super::streams::read;
 use super::read::{answer, next};
-use super::wanted::{check_names, connect_command, token};
+use super::wanted::{channel, check_names, connect_command, token};
 use crate::http::RequestBody;
 use crate::http::respond::{self, ReplyBody};
 use crate::worker::stream::Stream;
@@ -27,10 +27,8 @@ pub(crate) async fn publish(
     }
     let target = request.uri().clone();
     let query = Query::parse(target.query()).map_err(|error| bad_request(&error))?;
-    check_names(&query, &["channel", "token"]).map_err(|error| bad_request(&error))?;
-    let channel = query
-        .first("channel")
-        .ok_or_else(|| bad_request("expected a channel, as in ?channel=news; there is none"))?;
+    check_names(&query, &["channel", "token"], &[]).map_err(|error| bad_request(&error))?;
+    let channel = channel(&query).map_err(|error| bad_request(&error))?;
     let headers = request.headers();
     let cookies_count = gate::cookies_count(&entry.doors.origins, headers)
         && (headers.contains_key(header::ORIGIN) || is_json(headers));

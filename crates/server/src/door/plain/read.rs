@@ -25,7 +25,9 @@ use super::super::gate;
 use super::super::query::Query;
 use super::refusal::Refusal;
 use super::voice::Reply;
-use super::wanted::{Position, check_names, connect_command, number, subscribe_command, token};
+use super::wanted::{
+    Position, channel, check_names, connect_command, number, subscribe_command, token,
+};
 use crate::http::RequestBody;
 use crate::http::respond::{self, ReplyBody};
 use crate::worker::stream::Stream;
@@ -49,8 +51,9 @@ pub(crate) async fn history(
     entry: &Entry<'_>,
     request: Request<RequestBody>,
 ) -> Result<respond::Reply, Refused> {
-    if request.method() != Method::GET {
-        return Err(gate::other_method(request.method(), "GET, OPTIONS"));
+    // To a HEAD, the same is answered without its body.
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return Err(gate::other_method(request.method(), "GET, HEAD, OPTIONS"));
     }
     let reading = Reading::parse(entry, &request).map_err(|error| bad_request(&error))?;
     let seat = reading.open(entry)?;
@@ -78,6 +81,8 @@ struct Reading {
     limit: u32,
     wait: Option<Duration>,
     token: Option<String>,
+    /// Everybody may read what is answered.
+    is_public: bool,
 }
 
 /// What there is.
@@ -85,36 +90,43 @@ struct Page {
     publications: Vec<Box<RawValue>>,
     /// Where the next page begins.
     next: Position,
-    /// As many as were asked for, so there may be more.
+    /// There are publications behind those.
+    more: bool,
+    /// What is in it never changes: all places are taken, or there are more behind it.
     is_whole: bool,
 }
 
 impl Reading {
     fn parse(entry: &Entry<'_>, request: &Request<RequestBody>) -> Result<Self, String> {
         let query = Query::parse(request.uri().query())?;
-        check_names(&query, &PARAMETERS)?;
-        let channel = query
-            .first("channel")
-            .ok_or("expected a channel, as in ?channel=news; there is none")?;
+        check_names(&query, &PARAMETERS, &[])?;
+        let channel = channel(&query)?;
         let cookies_count = gate::cookies_count(&entry.doors.origins, request.headers());
-        let wait = number(&query, "wait", MAX_WAIT)?.filter(|&wait| wait > 0);
-        let limit = number(&query, "limit", MAX_LIMIT)?.unwrap_or(LIMIT);
-        if limit == 0 {
-            return Err(format!("limit must be a number from 1 to {MAX_LIMIT}"));
-        }
+        // What is asked for without its body is there now.
+        let waits = request.method() != Method::HEAD;
+        let wait = number(&query, "wait", 0..=MAX_WAIT)?.filter(|&wait| wait > 0 && waits);
+        let limit = number(&query, "limit", 1..=MAX_LIMIT)?.unwrap_or(LIMIT);
+        let token = token(&query, request.headers(), cookies_count);
+        // Whoever sends no token may be known otherwise: by a header of a proxy's, or by whatever the application
+        // looks at. And what is answered to credentials of any kind is nobody else's (RFC 9111, section 3.5).
+        let is_public = token.is_none()
+            && entry.user.is_none()
+            && entry.request.is_none()
+            && !request.headers().contains_key(header::AUTHORIZATION);
         Ok(Self {
             channel: channel.to_owned(),
             since: query.first("since").map(Position::parse).transpose()?,
             limit,
             wait: wait.map(|wait| Duration::from_secs(wait.into())),
-            token: token(&query, request.headers(), cookies_count),
+            token,
+            is_public,
         })
     }
 
     /// Begins the session that reads.
     fn open(&self, entry: &Entry<'_>) -> Result<Seat, Refused> {
         let stream = Stream::new(Encoding::Json, Framing::Apart);
-        let transport = Transport::one_way("history", Encoding::Json);
+        let transport = Transport::one_way("history", Encoding::Json).with_gapless_history();
         let connect = connect_command(self.token.as_deref());
         entry.open(transport, stream, Commands::None, Frame::Json(&connect))
     }
@@ -153,11 +165,10 @@ impl Reading {
 
     /// The page, or that the client has it: `known` is what it says of those it has.
     fn answer<'k>(&self, page: &Page, mut known: impl Iterator<Item = &'k str>) -> Response {
-        let public = self.token.is_none();
         let mut body = json!({
             "publications": page.publications,
             "next": page.next.to_string(),
-            "more": page.is_whole,
+            "more": page.more,
         })
         .to_string();
         body.push('\n');
@@ -172,7 +183,7 @@ impl Reading {
             respond::json(StatusCode::OK, body).map(ReplyBody::Whole)
         };
         let is_lasting = page.is_whole && self.since.is_some();
-        let caching = match (self.wait.is_some(), public, is_lasting) {
+        let caching = match (self.wait.is_some(), self.is_public, is_lasting) {
             // What was waited for was meant for one.
             (true, _, _) => "no-store".to_owned(),
             (false, true, true) => format!("public, {KEEP}"),
@@ -232,26 +243,20 @@ impl Reading {
             offset,
             epoch,
         } = serde_json::from_str(history.get()).map_err(|_| internal())?;
-        let first = publications
-            .first()
-            .map_or(Ok(None), |first| offset_of(first).map(Some))?;
-        // What comes next is gone: the page doesn't follow what the client has.
-        if let Some(since) = &self.since
-            && match first {
-                Some(first) => first != since.offset + 1,
-                None => since.offset != offset,
-            }
-        {
-            return Err(self.gap().to_response());
-        }
-        let is_whole = publications.len() >= self.limit as usize;
-        let offset = match publications.last() {
+        let last = match publications.last() {
             Some(last) => offset_of(last)?,
             None => offset,
         };
+        // Fewer than were asked for may come, as the server has limits of its own.
+        let more = last < offset;
+        let is_whole = more || publications.len() >= self.limit as usize;
         Ok(Page {
             publications,
-            next: Position { offset, epoch },
+            next: Position {
+                offset: last,
+                epoch,
+            },
+            more,
             is_whole,
         })
     }

@@ -15,6 +15,9 @@ pub(crate) struct Refusal {
     pub(crate) message: String,
 }
 
+/// Seconds after which what is temporary may be over.
+const RETRY_AFTER: &str = "1";
+
 /// The codes with which a WebSocket is closed for an error begin behind this.
 const ERRORS_FROM: u32 = 4000;
 
@@ -64,6 +67,9 @@ impl Refusal {
         let mut response = respond::text(status, body);
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+        }
         if status == StatusCode::UNAUTHORIZED {
             // RFC 9110, section 15.5.2: what would help has to be told.
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

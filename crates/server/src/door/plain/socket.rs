@@ -11,7 +11,7 @@ use super::super::query::Query;
 use super::super::websocket::{Ear, Manner};
 use super::publish::publish_command;
 use super::voice::Plain;
-use super::wanted::{FIRST_SUBSCRIBE, Wanted, check_names, cookie, token};
+use super::wanted::{FIRST_SUBSCRIBE, REPEATED, Wanted, check_names, cookie, token};
 
 /// What a client asks for beside its token, and is given.
 const SUBPROTOCOL: &str = "tautline";
@@ -31,10 +31,8 @@ pub(crate) fn accept(
     query: Option<&str>,
     cookies: Option<&str>,
 ) -> Result<(Acceptance<'static>, Manner), Refusal> {
-    let bad = |error: String| Refusal::new(400, format!("Bad Request: {error}\n"));
-    let query = Query::parse(query).map_err(bad)?;
-    check_names(&query, &PARAMETERS).map_err(bad)?;
-    let wanted = Wanted::parse(&query, &HeaderMap::new()).map_err(bad)?;
+    let bad = |error: String| Refusal::new(400, format!("Bad Request: {error}"));
+    let (query, wanted) = wanted(query).map_err(bad)?;
     let offered = opening.subprotocols().iter();
     let token = token(&query, &HeaderMap::new(), false)
         .or_else(|| {
@@ -53,6 +51,23 @@ pub(crate) fn accept(
     };
     let subprotocol = opening.select_subprotocol(&[SUBPROTOCOL]);
     Ok((opening.accept(subprotocol), manner))
+}
+
+/// Checks what a client asks for, whatever it asks by: a page whose WebSocket failed learns nothing of why, and may ask
+/// again by a plain request.
+///
+/// # Errors
+///
+/// A sentence that says what was expected.
+pub(crate) fn check(query: Option<&str>) -> Result<(), String> {
+    wanted(query).map(drop)
+}
+
+fn wanted(query: Option<&str>) -> Result<(Query<'_>, Wanted), String> {
+    let query = Query::parse(query)?;
+    check_names(&query, &PARAMETERS, &REPEATED)?;
+    let wanted = Wanted::parse(&query, &HeaderMap::new())?;
+    Ok((query, wanted))
 }
 
 /// Makes commands of what such a client sends.

@@ -2,14 +2,14 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 use tautline_protocol::Disconnect;
 use tokio::sync::oneshot;
 
 use super::refusal::Refusal;
-use super::wanted::{FIRST_SUBSCRIBE, Position, Wanted};
+use super::wanted::{FIRST_SUBSCRIBE, NO_POSITION, Position, Wanted};
 use crate::worker::voice::{Speech, Voice};
 
 /// Says publications, either their data alone or in an envelope with channel and position.
@@ -28,6 +28,9 @@ struct Place {
     name: String,
     /// Where it says it was.
     since: Option<Position>,
+    /// It was somewhere and doesn't say where.
+    is_lost: bool,
+    is_subscribed: bool,
     offset: u64,
     /// Empty where there are no positions.
     epoch: String,
@@ -43,6 +46,8 @@ impl Plain {
         let channels = wanted.channels.iter().map(|channel| Place {
             name: channel.name.clone(),
             since: channel.since.clone(),
+            is_lost: channel.is_lost,
+            is_subscribed: false,
             offset: 0,
             epoch: String::new(),
         });
@@ -64,8 +69,10 @@ impl Plain {
         let envelope = self.envelope;
         let place = self.channels.get_mut(index)?;
         (place.offset, place.epoch) = (result.offset, result.epoch.to_string());
-        let since = place.since.take();
-        if let Some(since) = since.filter(|_| !result.recovered) {
+        place.is_subscribed = true;
+        let since = place.since.take().filter(|_| !result.recovered);
+        let since = since.map(|since| since.to_string());
+        if let Some(since) = since.or_else(|| place.is_lost.then(|| NO_POSITION.to_owned())) {
             // Without envelopes there is no place for anything but data, unless events have kinds.
             if !envelope && !speech.is_events() {
                 let message = format!(
@@ -77,11 +84,10 @@ impl Plain {
             self.say_gap(index, &since, speech);
         } else if envelope && !speech.is_events() {
             let place = &self.channels[index];
-            let mut told = json!({"event": "subscribed", "channel": place.name});
-            place.add_position(&mut told);
-            speech.say(told.to_string().as_bytes());
-        } else if !place.epoch.is_empty() && speech.is_events() {
-            // An event without data sets what the browser comes back with.
+            speech.say(&place.told("subscribed", None));
+        } else if speech.is_events() {
+            // An event without data sets what the browser comes back with: without it, that it was here at all would
+            // not be known.
             self.say_id(speech);
             speech.end_fields();
         }
@@ -97,17 +103,11 @@ impl Plain {
         None
     }
 
-    fn say_gap(&self, index: usize, since: &Position, speech: &mut Speech<'_>) {
-        let place = &self.channels[index];
-        let mut told = json!({
-            "event": "gap",
-            "channel": place.name,
-            "since": since.to_string(),
-        });
-        place.add_position(&mut told);
+    fn say_gap(&self, index: usize, since: &str, speech: &mut Speech<'_>) {
+        let told = self.channels[index].told("gap", Some(since));
         speech.field("event", b"gap");
         self.say_id(speech);
-        speech.say(told.to_string().as_bytes());
+        speech.say(&told);
     }
 
     fn say_publication(
@@ -175,8 +175,12 @@ impl Plain {
         if is_entry || !self.envelope {
             return Some(self.refuse(Refusal::new(failure.code, message)));
         }
-        let told = json!({"event": "error", "code": failure.code, "message": message});
-        speech.say(told.to_string().as_bytes());
+        speech.say(&told(&Ended {
+            event: "error",
+            code: failure.code,
+            reason: None,
+            message: Some(&message),
+        }));
         None
     }
 
@@ -231,31 +235,71 @@ impl Voice for Plain {
             return;
         }
         if self.envelope || speech.is_events() {
-            let told = json!({
-                "event": "end",
-                "code": disconnect.code,
-                "reason": disconnect.reason,
-            });
-            speech.field("event", b"end");
-            speech.say(told.to_string().as_bytes());
+            say_end(speech, disconnect.code, &disconnect.reason);
         }
     }
 }
 
 impl Place {
     fn position(&self) -> String {
-        if self.epoch.is_empty() {
-            return String::new();
+        match (self.is_subscribed, self.epoch.is_empty()) {
+            (false, _) => String::new(),
+            (true, true) => NO_POSITION.to_owned(),
+            (true, false) => format!("{},{}", self.offset, self.epoch),
         }
-        format!("{},{}", self.offset, self.epoch)
     }
 
-    fn add_position(&self, told: &mut serde_json::Value) {
-        if !self.epoch.is_empty() {
-            told["offset"] = self.offset.into();
-            told["epoch"] = self.epoch.as_str().into();
-        }
+    /// What has come about in this channel.
+    fn told(&self, event: &str, since: Option<&str>) -> Vec<u8> {
+        let has_position = !self.epoch.is_empty();
+        told(&Happened {
+            event,
+            channel: &self.name,
+            since,
+            offset: has_position.then_some(self.offset),
+            epoch: has_position.then_some(&self.epoch),
+        })
     }
+}
+
+/// Says why nothing more comes.
+pub(super) fn say_end(speech: &mut Speech<'_>, code: u32, reason: &str) {
+    speech.field("event", b"end");
+    speech.say(&told(&Ended {
+        event: "end",
+        code,
+        reason: Some(reason),
+        message: None,
+    }));
+}
+
+/// What has come about in a channel. The position is last, and its parts side by side, as in publications: scripts look
+/// for it in the text.
+#[derive(Serialize)]
+struct Happened<'a> {
+    event: &'a str,
+    channel: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<&'a str>,
+}
+
+/// What came to nothing, or to an end.
+#[derive(Serialize)]
+struct Ended<'a> {
+    event: &'a str,
+    code: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
+}
+
+fn told(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
 }
 
 /// Error 112 of the protocol.
@@ -351,4 +395,84 @@ struct Publication<'m> {
     tags: Option<&'m RawValue>,
     #[serde(borrow)]
     info: Option<&'m RawValue>,
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+
+    use super::super::super::query::Query;
+    use super::*;
+    use crate::worker::voice::Framing;
+
+    /// All that a client hears that asked for a channel, to these messages.
+    fn heard(framing: Framing, query: &str, last: Option<&str>, messages: &[&str]) -> String {
+        let mut headers = HeaderMap::new();
+        if let Some(last) = last {
+            headers.insert("last-event-id", last.parse().unwrap());
+        }
+        let wanted = Wanted::parse(&Query::parse(Some(query)).unwrap(), &headers).unwrap();
+        let mut voice = Plain::new(&wanted, wanted.envelope_or(framing == Framing::Lines), None);
+        let mut out = Vec::new();
+        for message in messages {
+            let mut speech = Speech::new(framing, &mut out);
+            let end = voice.message(message.as_bytes(), &mut speech);
+            assert_eq!(end, None, "{message}");
+        }
+        let end = Disconnect {
+            code: 3001,
+            reason: "shutdown".into(),
+        };
+        voice.end(&end, &mut Speech::new(framing, &mut out));
+        String::from_utf8(out).unwrap()
+    }
+
+    /// A subscription with positions, and one without.
+    const KEPT: &str = r#"{"id":2,"subscribe":{"recoverable":true,"offset":7,"epoch":"hKqPwZbd"}}"#;
+    const PASSING: &str = r#"{"id":2,"subscribe":{}}"#;
+    const NEWS: &str = r#"{"push":{"channel":"news","pub":{"data":1}}}"#;
+
+    #[test]
+    fn lines_are_as_the_book_has_them() {
+        let query = "channel=news&since=1,another";
+        assert_eq!(
+            heard(Framing::Lines, query, None, &[KEPT]),
+            "{\"event\":\"gap\",\"channel\":\"news\",\"since\":\"1,another\",\"offset\":7,\"epoch\":\"hKqPwZbd\"}\n\
+             {\"event\":\"end\",\"code\":3001,\"reason\":\"shutdown\"}\n"
+        );
+        let subscribed = heard(Framing::Lines, "channel=news", None, &[KEPT]);
+        assert!(
+            subscribed.starts_with(
+                "{\"event\":\"subscribed\",\"channel\":\"news\",\"offset\":7,\"epoch\":\"hKqPwZbd\"}\n"
+            ),
+            "{subscribed}"
+        );
+        let error = r#"{"id":9,"error":{"code":103,"message":"permission denied"}}"#;
+        let refused = heard(Framing::Lines, "channel=news", None, &[PASSING, error]);
+        let line = "{\"event\":\"error\",\"code\":103,\"message\":\"permission denied\"}\n";
+        assert!(refused.contains(line), "{refused}");
+    }
+
+    #[test]
+    fn whoever_comes_back_to_a_channel_without_positions_is_told_of_the_gap() {
+        let end = "event: end\ndata: {\"event\":\"end\",\"code\":3001,\"reason\":\"shutdown\"}\n\n";
+        assert_eq!(
+            heard(Framing::Events, "channel=news", None, &[PASSING, NEWS]),
+            format!("id: -\n\ndata: 1\n\n{end}")
+        );
+        assert_eq!(
+            heard(Framing::Events, "channel=news", Some("-"), &[PASSING]),
+            format!(
+                "event: gap\nid: -\ndata: {{\"event\":\"gap\",\"channel\":\"news\",\"since\":\"-\"}}\n\n{end}"
+            )
+        );
+        // History is kept by now.
+        assert_eq!(
+            heard(Framing::Events, "channel=news", Some("-"), &[KEPT]),
+            format!(
+                "event: gap\nid: 7,hKqPwZbd\ndata: {{\"event\":\"gap\",\"channel\":\"news\",\"since\":\"-\",\
+                 \"offset\":7,\"epoch\":\"hKqPwZbd\"}}\n\n{end}"
+            )
+        );
+    }
 }

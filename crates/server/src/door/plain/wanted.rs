@@ -1,6 +1,7 @@
 //! What a client asks for, in the parameters of an address and a few headers.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use http::HeaderMap;
 use serde_json::json;
@@ -9,6 +10,12 @@ use super::super::query::Query;
 
 /// The cookie in which a token may come.
 const COOKIE: &str = "tautline_token";
+
+/// The parameters of which there may be several, where a client listens.
+pub(crate) const REPEATED: [&str; 2] = ["channel", "since"];
+
+/// A position in a channel that has none, as an event's id has to have something there.
+pub(crate) const NO_POSITION: &str = "-";
 
 /// The header in which an `EventSource` says what it has got (the HTML standard, section 9.2).
 const LAST_EVENT_ID: &str = "last-event-id";
@@ -56,6 +63,9 @@ impl fmt::Display for Position {
 pub(crate) struct Channel {
     pub(crate) name: String,
     pub(crate) since: Option<Position>,
+    /// It was here before and doesn't know where, so it is told that it may have missed something: what a browser
+    /// comes back with has to open its `EventSource` in any case.
+    pub(crate) is_lost: bool,
 }
 
 /// What a listener asks for.
@@ -79,6 +89,7 @@ impl Wanted {
             return Err("expected a channel, as in ?channel=news; there is none".to_owned());
         }
         for (index, name) in names.iter().enumerate() {
+            check_channel(name)?;
             if names[..index].contains(name) {
                 return Err(format!(
                     "the channel `{}` is there twice",
@@ -91,10 +102,13 @@ impl Wanted {
             .get(LAST_EVENT_ID)
             .and_then(|id| id.to_str().ok())
             .filter(|id| !id.is_empty());
-        let since: Vec<_> = match last {
-            Some(last) => last.split(';').collect(),
-            None => query.all("since").collect(),
-        };
+        if let Some(last) = last {
+            return Ok(Self {
+                channels: places(&names, last),
+                envelope: flag(query, "envelope")?,
+            });
+        }
+        let since: Vec<_> = query.all("since").collect();
         if since.len() > names.len() {
             return Err(format!(
                 "expected at most one position for each channel: there are {} for {}",
@@ -108,6 +122,7 @@ impl Wanted {
             Ok(Channel {
                 name: name.to_owned(),
                 since: position.map(Position::parse).transpose()?,
+                is_lost: false,
             })
         });
         Ok(Self {
@@ -135,6 +150,40 @@ impl Wanted {
         }
         commands
     }
+}
+
+/// Where the id of an event says that a client was in its channels. What can't be read is no reason to refuse it: a
+/// browser would never come back.
+fn places(names: &[&str], id: &str) -> Vec<Channel> {
+    let positions: Vec<_> = id.split(';').collect();
+    let fits = positions.len() == names.len();
+    let places = names.iter().enumerate().map(|(index, name)| {
+        let position = positions.get(index).copied().unwrap_or_default();
+        let since = Position::parse(position).ok().filter(|_| fits);
+        Channel {
+            name: (*name).to_owned(),
+            // Empty is what was never told a position.
+            is_lost: since.is_none() && !(fits && position.is_empty()),
+            since,
+        }
+    });
+    places.collect()
+}
+
+/// The one channel that is asked for.
+pub(crate) fn channel<'q>(query: &'q Query<'_>) -> Result<&'q str, String> {
+    let channel = query
+        .first("channel")
+        .ok_or("expected a channel, as in ?channel=news; there is none")?;
+    check_channel(channel)?;
+    Ok(channel)
+}
+
+fn check_channel(name: &str) -> Result<(), String> {
+    if name.is_empty() {
+        return Err("expected a channel, as in ?channel=news; its name is empty".to_owned());
+    }
+    Ok(())
 }
 
 /// The number of the command that subscribes to the first channel; the others follow.
@@ -178,18 +227,39 @@ pub(crate) fn flag(query: &Query<'_>, name: &str) -> Result<Option<bool>, String
 }
 
 /// A parameter that is a number.
-pub(crate) fn number(query: &Query<'_>, name: &str, max: u32) -> Result<Option<u32>, String> {
+pub(crate) fn number(
+    query: &Query<'_>,
+    name: &str,
+    range: RangeInclusive<u32>,
+) -> Result<Option<u32>, String> {
     let Some(text) = query.first(name) else {
         return Ok(None);
     };
     match text.parse() {
-        Ok(number) if number <= max => Ok(Some(number)),
-        _ => Err(format!("{name} must be a number from 0 to {max}")),
+        Ok(number) if range.contains(&number) => Ok(Some(number)),
+        _ => Err(format!(
+            "{name} must be a number from {} to {}",
+            range.start(),
+            range.end()
+        )),
     }
 }
 
-/// Refuses parameters that this door doesn't know: most of them are misspelt.
-pub(crate) fn check_names(query: &Query<'_>, known: &[&str]) -> Result<(), String> {
+/// Refuses parameters that this door doesn't know, as most of them are misspelt, and those that come twice, unless
+/// they are among `repeated`: one of them would count for nothing.
+pub(crate) fn check_names(
+    query: &Query<'_>,
+    known: &[&str],
+    repeated: &[&str],
+) -> Result<(), String> {
+    for name in known {
+        let count = query.all(name).count();
+        if count > 1 && !repeated.contains(name) {
+            return Err(format!(
+                "expected the parameter `{name}` once; it is there {count} times"
+            ));
+        }
+    }
     match query.names().find(|name| !known.contains(name)) {
         None => Ok(()),
         Some(unknown) => Err(format!(
@@ -256,6 +326,7 @@ mod tests {
                 offset,
                 epoch: epoch.to_owned(),
             }),
+            is_lost: false,
         }
     }
 
@@ -305,16 +376,47 @@ mod tests {
             ("channel=a&since=-1,x", "offset,epoch"),
             ("channel=a&since=1,x&since=2,x", "one position"),
             ("channel=a&envelope=maybe", "envelope"),
+            ("channel=", "empty"),
+            ("channel=a&channel=", "empty"),
         ] {
             let error = wanted(query, None).expect_err(query);
             assert!(error.contains(part), "{query}: {error}");
         }
         let query = Query::parse(Some("chanel=a")).unwrap();
-        let error = check_names(&query, &["channel", "since"]).unwrap_err();
+        let error = check_names(&query, &["channel", "since"], &[]).unwrap_err();
         assert!(
             error.contains("`chanel`") && error.contains("channel, since"),
             "{error}"
         );
+        let query = Query::parse(Some("channel=a&token=t&channel=b&token=u")).unwrap();
+        let known = ["channel", "token"];
+        let error = check_names(&query, &known, &REPEATED).unwrap_err();
+        assert!(
+            error.contains("`token` once") && error.contains("2 times"),
+            "{error}"
+        );
+        let error = check_names(&query, &known, &[]).unwrap_err();
+        assert!(error.contains("`channel` once"), "{error}");
+    }
+
+    #[test]
+    fn whoever_comes_back_and_does_not_say_where_it_was_is_lost() {
+        for (last, expected) in [
+            ("5,x;2,z", [(Some(5), false), (Some(2), false)]),
+            (";2,z", [(None, false), (Some(2), false)]),
+            ("-;2,z", [(None, true), (Some(2), false)]),
+            ("what;2,z", [(None, true), (Some(2), false)]),
+            // The address is another page's by now.
+            ("5,x", [(None, true), (None, true)]),
+            ("5,x;2,z;3,y", [(None, true), (None, true)]),
+        ] {
+            let channels = wanted("channel=a&channel=b", Some(last)).unwrap().channels;
+            let got = [&channels[0], &channels[1]].map(|channel| {
+                let offset = channel.since.as_ref().map(|since| since.offset);
+                (offset, channel.is_lost)
+            });
+            assert_eq!(got, expected, "{last}");
+        }
     }
 
     #[test]
