@@ -5,10 +5,10 @@
 #[path = "support/process.rs"]
 mod process;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 
-use process::Server;
+use process::{Server, Wait};
 use serde_json::Value;
 use tautline_auth::{Secret, Signer, TokenClaims};
 
@@ -53,11 +53,9 @@ fn open(server: &Server, command: &str) -> TcpStream {
 }
 
 fn read_until(stream: &mut TcpStream, mark: &str) {
-    let (mut bytes, mut buffer) = (Vec::new(), [0; 1024]);
+    let (mut bytes, wait) = (Vec::new(), Wait::new(mark));
     while !String::from_utf8_lossy(&bytes).contains(mark) {
-        let count = stream.read(&mut buffer).unwrap();
-        assert!(count > 0, "it ended without {mark}");
-        bytes.extend_from_slice(&buffer[..count]);
+        assert!(wait.read(stream, &mut bytes), "it ended without {mark}");
     }
 }
 

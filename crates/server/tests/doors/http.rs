@@ -1,11 +1,11 @@
 //! A client of HTTP/1.1 that reads a response as it comes.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 
 use serde_json::Value;
 
-use crate::process::Server;
+use crate::process::{Server, Wait};
 
 /// A response on its way.
 pub(crate) struct Response {
@@ -53,11 +53,12 @@ impl Response {
     }
 
     fn read_after(mut stream: TcpStream, mut raw: Vec<u8>) -> Self {
+        let wait = Wait::new("the head of an answer");
         let end = loop {
             if let Some(end) = raw.windows(4).position(|window| window == b"\r\n\r\n") {
                 break end + 4;
             }
-            assert!(read_more(&mut stream, &mut raw), "no head: {raw:?}");
+            assert!(wait.read(&mut stream, &mut raw), "no head: {raw:?}");
         };
         let head = String::from_utf8(raw.drain(..end).collect()).expect("a head is text");
         let status = head[9..12].parse().expect("a status");
@@ -88,16 +89,17 @@ impl Response {
         if self.is_over {
             return None;
         }
+        let wait = Wait::new("a chunk");
         let line = loop {
             if let Some(end) = self.raw.windows(2).position(|window| window == b"\r\n") {
                 break self.raw.drain(..end + 2).collect::<Vec<_>>();
             }
-            assert!(read_more(&mut self.stream, &mut self.raw), "cut off");
+            assert!(wait.read(&mut self.stream, &mut self.raw), "cut off");
         };
         let line = std::str::from_utf8(&line).expect("a length is text");
         let len = usize::from_str_radix(line.trim(), 16).expect("a length");
         while self.raw.len() < len + 2 {
-            assert!(read_more(&mut self.stream, &mut self.raw), "cut off");
+            assert!(wait.read(&mut self.stream, &mut self.raw), "cut off");
         }
         let chunk: Vec<u8> = self.raw.drain(..len).collect();
         assert_eq!(self.raw.drain(..2).collect::<Vec<_>>(), b"\r\n");
@@ -107,7 +109,9 @@ impl Response {
 
     /// What comes up to and with `end`; `None` if the response is over first.
     pub(crate) fn until(&mut self, end: &[u8]) -> Option<Vec<u8>> {
+        let wait = Wait::new(format!("{:?}", String::from_utf8_lossy(end)));
         loop {
+            wait.go_on();
             let found = self.body.windows(end.len()).position(|part| part == end);
             if let Some(found) = found {
                 return Some(self.body.drain(..found + end.len()).collect());
@@ -125,7 +129,9 @@ impl Response {
 
     /// The next line that is no ping.
     pub(crate) fn message(&mut self) -> Value {
+        let wait = Wait::new("a line that is no ping");
         loop {
+            wait.go_on();
             let line = self.line().expect("the response goes on");
             if line != serde_json::json!({}) {
                 return line;
@@ -142,7 +148,9 @@ impl Response {
 
     /// The data of the next event that has only that and is no ping.
     pub(crate) fn data(&mut self) -> Value {
+        let wait = Wait::new("an event that is no ping");
         loop {
+            wait.go_on();
             let event = self.event().expect("the response goes on");
             let data = event.strip_prefix("data: ").expect("data alone");
             let data = serde_json::from_str(data).expect("data is JSON");
@@ -166,7 +174,8 @@ impl Response {
         } else {
             let len = self.header("content-length").unwrap_or("0");
             let len: usize = len.parse().expect("a length");
-            while self.raw.len() < len && read_more(&mut self.stream, &mut self.raw) {}
+            let wait = Wait::new(format!("{len} bytes of a body"));
+            while self.raw.len() < len && wait.read(&mut self.stream, &mut self.raw) {}
             self.body.append(&mut self.raw);
         }
         self.body
@@ -176,8 +185,9 @@ impl Response {
     pub(crate) fn into_next(mut self, stream: TcpStream) -> Self {
         let len = self.header("content-length").expect("a length");
         let len: usize = len.parse().expect("a length");
+        let wait = Wait::new(format!("{len} bytes of a body"));
         while self.raw.len() < len {
-            assert!(read_more(&mut self.stream, &mut self.raw), "cut off");
+            assert!(wait.read(&mut self.stream, &mut self.raw), "cut off");
         }
         let rest = self.raw.split_off(len);
         Self::read_after(stream, rest)
@@ -185,7 +195,7 @@ impl Response {
 
     /// Whether the server ends the connection, and sends nothing more on it.
     pub(crate) fn ends(mut self) -> bool {
-        !read_more(&mut self.stream, &mut Vec::new())
+        !Wait::new("the end of a connection").read(&mut self.stream, &mut Vec::new())
     }
 }
 
@@ -235,15 +245,4 @@ impl<'s> Session<'s> {
 pub(crate) fn emulate(server: &Server, session: &str, node: &str, data: &str) -> Response {
     let body = serde_json::json!({"session": session, "node": node, "data": data}).to_string();
     post(server, "/emulation", "application/json", body.as_bytes())
-}
-
-fn read_more(stream: &mut TcpStream, into: &mut Vec<u8>) -> bool {
-    let mut buffer = [0; 16 * 1024];
-    let count = match stream.read(&mut buffer) {
-        Ok(count) => count,
-        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => 0,
-        Err(error) => panic!("reading failed: {error}"),
-    };
-    into.extend_from_slice(&buffer[..count]);
-    count > 0
 }

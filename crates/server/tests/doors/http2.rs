@@ -30,7 +30,8 @@ impl Socket {
 
     /// The next message.
     pub(crate) fn text(&self) -> String {
-        self.texts.recv_timeout(DEADLINE).expect("a message")
+        let text = self.texts.recv_timeout(DEADLINE);
+        text.unwrap_or_else(|error| panic!("waited for a message of a WebSocket: {error}"))
     }
 
     pub(crate) fn send(&self, text: &str) {
@@ -94,7 +95,10 @@ impl Response {
             if let Some(found) = found {
                 return self.came.drain(..found + end.len()).collect();
             }
-            let chunk = self.chunks.recv_timeout(DEADLINE).expect("it goes on");
+            let chunk = self.chunks.recv_timeout(DEADLINE).unwrap_or_else(|error| {
+                let end = String::from_utf8_lossy(end);
+                panic!("waited for {end:?} of an answer over HTTP/2: {error}")
+            });
             self.came.extend_from_slice(&chunk);
         }
     }
@@ -129,6 +133,66 @@ async fn listen(
     tokio::select! {
         () = listening => {}
         _ = kept.recv() => {}
+    }
+}
+
+/// A connection for requests whose answers are whole. Dropped, it ends.
+pub(crate) struct Requests {
+    address: SocketAddr,
+    asked: mpsc::UnboundedSender<Asked>,
+}
+
+type Asked = (Request<Bytes>, Sender<(u16, Vec<u8>)>);
+
+impl Requests {
+    pub(crate) fn open(server: &Server) -> Self {
+        let (asked, to_ask) = mpsc::unbounded_channel();
+        drive(answer(server.address, to_ask));
+        Self {
+            address: server.address,
+            asked,
+        }
+    }
+
+    /// Status and body of the answer.
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.address))
+            .body(Bytes::from(body.to_owned()))
+            .expect("a request");
+        let (tell, answered) = channel();
+        self.asked.send((request, tell)).expect("it is open");
+        let answer = answered.recv_timeout(DEADLINE);
+        let (status, body) = answer.unwrap_or_else(|error| {
+            panic!("waited for the answer to {method} {path} over HTTP/2: {error}")
+        });
+        (status, String::from_utf8(body).expect("text"))
+    }
+}
+
+async fn answer(address: SocketAddr, mut asked: mpsc::UnboundedReceiver<Asked>) {
+    let io = tokio::net::TcpStream::connect(address).await;
+    let io = io.expect("the server accepts");
+    let (mut requests, connection) = h2::client::handshake(io).await.expect("it begins");
+    tokio::spawn(connection);
+    while let Some((request, tell)) = asked.recv().await {
+        let (head, body) = request.into_parts();
+        let request = Request::from_parts(head, ());
+        let (response, mut sending) = requests.send_request(request, false).expect("it is sent");
+        sending.send_data(body, true).expect("it is sent");
+        let response = response.await.expect("it is answered");
+        let status = response.status().as_u16();
+        let (mut stream, mut body) = (response.into_body(), Vec::new());
+        while let Some(chunk) = stream.data().await {
+            let chunk = chunk.expect("it goes on");
+            let released = stream.flow_control().release_capacity(chunk.len());
+            released.expect("it was received");
+            body.extend_from_slice(&chunk);
+        }
+        // Nobody waits any more where the test has failed.
+        let _ = tell.send((status, body));
+        requests = requests.ready().await.expect("it goes on");
     }
 }
 

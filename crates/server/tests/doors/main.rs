@@ -6,6 +6,7 @@
 mod abuse;
 mod connection;
 mod curl;
+mod cut;
 mod docs;
 mod emulation;
 mod flood;
@@ -21,3 +22,4 @@ mod spread;
 mod streams;
 mod tunnel;
 mod uni;
+mod ways;

@@ -2,12 +2,12 @@
 
 #![allow(dead_code, reason = "each test binary uses another part")]
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 
 use serde_json::Value;
 
-use crate::process::Server;
+use crate::process::{Server, Wait};
 
 pub(crate) struct Socket {
     stream: TcpStream,
@@ -42,12 +42,16 @@ impl Socket {
             pings: 0,
             is_silent: false,
         };
+        let wait = Wait::new("the answer to an opening");
         let end = loop {
             let head = &socket.received;
             if let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n") {
                 break end + 4;
             }
-            assert!(socket.read(), "no head");
+            assert!(
+                wait.read(&mut socket.stream, &mut socket.received),
+                "no head"
+            );
         };
         let head: Vec<u8> = socket.received.drain(..end).collect();
         let head = String::from_utf8(head).expect("a head is text");
@@ -61,14 +65,14 @@ impl Socket {
             }
             return Ok(socket);
         }
-        while socket.read() {}
+        while wait.read(&mut socket.stream, &mut socket.received) {}
         let body = String::from_utf8(socket.received).expect("text");
         Err((head[9..12].parse().expect("a status"), body))
     }
 
     /// Reads until it is pinged, before any message.
     pub(crate) fn pinged(&mut self) {
-        let (opcode, _) = self.frame();
+        let (opcode, _) = self.frame(&Wait::new("a ping"));
         assert_eq!(opcode, 9, "not a ping");
         self.on_ping();
     }
@@ -89,8 +93,12 @@ impl Socket {
 
     /// The next message, or the Close.
     pub(crate) fn next(&mut self) -> Said {
+        self.next_by(&Wait::new("a message or a Close"))
+    }
+
+    fn next_by(&mut self, wait: &Wait) -> Said {
         loop {
-            let (opcode, payload) = self.frame();
+            let (opcode, payload) = self.frame(wait);
             match opcode {
                 1 => return Said::Text(String::from_utf8(payload).expect("UTF-8")),
                 8 => {
@@ -123,8 +131,9 @@ impl Socket {
 
     /// Reads until the Close.
     pub(crate) fn closed(&mut self) -> (u16, String) {
+        let wait = Wait::new("a Close");
         loop {
-            if let Said::Close(code, reason) = self.next() {
+            if let Said::Close(code, reason) = self.next_by(&wait) {
                 return (code, reason);
             }
         }
@@ -147,7 +156,7 @@ impl Socket {
             .expect("the server takes a frame");
     }
 
-    fn frame(&mut self) -> (u8, Vec<u8>) {
+    fn frame(&mut self, wait: &Wait) -> (u8, Vec<u8>) {
         loop {
             if let [first, len, rest @ ..] = &*self.received {
                 let (head, len) = match (len, rest) {
@@ -165,14 +174,7 @@ impl Socket {
                     return (opcode, frame[head..].to_vec());
                 }
             }
-            assert!(self.read(), "cut off");
+            assert!(wait.read(&mut self.stream, &mut self.received), "cut off");
         }
-    }
-
-    fn read(&mut self) -> bool {
-        let mut buffer = [0; 16 * 1024];
-        let count = self.stream.read(&mut buffer).expect("the server sends");
-        self.received.extend_from_slice(&buffer[..count]);
-        count > 0
     }
 }

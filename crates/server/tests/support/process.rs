@@ -6,8 +6,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes on the slowest of machines.
@@ -17,8 +19,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) struct Server {
     pub(crate) process: Child,
     pub(crate) address: SocketAddr,
-    /// Kept open: the server writes there.
-    output: Box<dyn BufRead + Send + Sync>,
+    output: Output,
     config: Option<PathBuf>,
 }
 
@@ -32,12 +33,12 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .expect("the server starts");
-        let mut output = BufReader::new(process.stdout.take().expect("stdout is piped"));
+        let mut output = Output::of(process.stdout.take().expect("stdout is piped"));
         let address = find_address(&mut output, "ws://");
         Self {
             process,
             address,
-            output: Box::new(output),
+            output,
             config: None,
         }
     }
@@ -72,12 +73,12 @@ impl Server {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the server starts");
-        let mut output = BufReader::new(process.stderr.take().expect("stderr is piped"));
+        let mut output = Output::of(process.stderr.take().expect("stderr is piped"));
         let address = find_address(&mut output, "listening");
         Self {
             process,
             address,
-            output: Box::new(output),
+            output,
             config: Some(path),
         }
     }
@@ -119,11 +120,9 @@ impl Server {
 
     /// The lines that the server says until one has `mark`, that one included.
     pub(crate) fn read_until(&mut self, mark: &str) -> Vec<String> {
-        let mut lines = Vec::new();
+        let (mut lines, wait) = (Vec::new(), Wait::new(mark));
         loop {
-            let mut line = String::new();
-            let count = self.output.read_line(&mut line).expect("it can be read");
-            assert!(count > 0, "the server ended and did not say {mark}");
+            let line = self.output.line(&wait);
             let is_last = line.contains(mark);
             lines.push(line);
             if is_last {
@@ -196,13 +195,13 @@ impl Server {
     /// Has somebody read all that the server says from now on, and gives how many bytes that is. Nobody else can read
     /// it then.
     pub(crate) fn drain_output(&mut self) -> Arc<AtomicU64> {
-        let mut output = std::mem::replace(&mut self.output, Box::new(std::io::empty()));
         let count = Arc::new(AtomicU64::new(0));
         let its = Arc::clone(&count);
+        let output = std::mem::replace(&mut self.output, Output::of(std::io::empty()));
         std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(len @ 1..) = output.read(&mut buffer) {
-                its.fetch_add(len as u64, Ordering::Relaxed);
+            let mut output = output;
+            while let Some(line) = output.next() {
+                its.fetch_add(line.len() as u64, Ordering::Relaxed);
             }
         });
         count
@@ -210,25 +209,22 @@ impl Server {
 
     /// Nobody reads what it says any more, ever.
     pub(crate) fn close_output(&mut self) {
-        self.output = Box::new(std::io::empty());
+        std::mem::replace(&mut self.output, Output::of(std::io::empty())).close();
     }
 
     /// All that the server still says, until it ends.
     pub(crate) fn read_rest(&mut self) -> String {
-        let mut rest = String::new();
-        let read = self.output.read_to_string(&mut rest);
-        read.expect("it can be read");
+        let (mut rest, wait) = (String::new(), Wait::new("the end of what the server says"));
+        while let Some(line) = self.output.line_or_end(&wait) {
+            rest.push_str(&line);
+        }
         rest
     }
 
     /// Reads what the server says until a line has `mark`.
     pub(crate) fn wait_for_output(&mut self, mark: &str) {
-        let mut line = String::new();
-        while !line.contains(mark) {
-            line.clear();
-            let count = self.output.read_line(&mut line).expect("it can be read");
-            assert!(count > 0, "the server ended and did not say {mark}");
-        }
+        let wait = Wait::new(mark);
+        while !self.output.line(&wait).contains(mark) {}
     }
 
     /// What it says until it ends.
@@ -257,15 +253,75 @@ impl Drop for Server {
     }
 }
 
+/// What the server says. A thread reads a line when somebody wants one, so that who waits for it has a deadline; what
+/// nobody asks for stays in the pipe.
+struct Output {
+    wants: Sender<()>,
+    lines: Mutex<Receiver<String>>,
+    thread: JoinHandle<()>,
+}
+
+impl Output {
+    fn of(pipe: impl Read + Send + 'static) -> Self {
+        let (wants, wanted) = mpsc::channel();
+        let (tell, lines) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let mut pipe = BufReader::new(pipe);
+            for () in wanted {
+                let mut line = Vec::new();
+                let Ok(1..) = pipe.read_until(b'\n', &mut line) else {
+                    return;
+                };
+                let text = String::from_utf8_lossy(&line).into_owned();
+                if tell.send(text).is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            wants,
+            lines: Mutex::new(lines),
+            thread,
+        }
+    }
+
+    /// The next line; `None` when there is none any more. It may be waited for as long as it takes.
+    fn next(&mut self) -> Option<String> {
+        // The reader may have seen the end.
+        let _ = self.wants.send(());
+        let lines = self.lines.get_mut().expect("nobody panics with it");
+        lines.recv().ok()
+    }
+
+    /// The same by a deadline.
+    fn line_or_end(&mut self, wait: &Wait) -> Option<String> {
+        let _ = self.wants.send(());
+        let lines = self.lines.get_mut().expect("nobody panics with it");
+        match lines.recv_timeout(wait.left()) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => wait.fail("the server did not say it"),
+        }
+    }
+
+    /// The next line, which there must be.
+    fn line(&mut self, wait: &Wait) -> String {
+        self.line_or_end(wait)
+            .unwrap_or_else(|| wait.fail("the server ended"))
+    }
+
+    /// Returns when nobody has the pipe any more.
+    fn close(self) {
+        drop(self.wants);
+        self.thread.join().expect("it reads");
+    }
+}
+
 /// Reads lines until one has `mark`, and takes the address from it.
-fn find_address(output: &mut impl BufRead, mark: &str) -> SocketAddr {
-    let mut line = String::new();
+fn find_address(output: &mut Output, mark: &str) -> SocketAddr {
+    let wait = Wait::new(format!("a line with {mark}, which says that it is up"));
     loop {
-        line.clear();
-        let count = output
-            .read_line(&mut line)
-            .expect("the server's output can be read");
-        assert!(count > 0, "the server ended before it was up");
+        let line = output.line(&wait);
         if !line.contains(mark) {
             continue;
         }
@@ -278,14 +334,74 @@ fn find_address(output: &mut impl BufRead, mark: &str) -> SocketAddr {
     }
 }
 
+/// A wait that ends, and then says what it was for. What only time-outs of single reads guard goes on for ever where
+/// something else comes again and again, such as pings.
+pub(crate) struct Wait {
+    what: String,
+    since: Instant,
+}
+
+impl Wait {
+    pub(crate) fn new(what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            since: Instant::now(),
+        }
+    }
+
+    fn left(&self) -> Duration {
+        DEADLINE.saturating_sub(self.since.elapsed())
+    }
+
+    /// To be asked before each further step.
+    pub(crate) fn go_on(&self) {
+        if self.left().is_zero() {
+            self.fail("it did not come");
+        }
+    }
+
+    /// Ends it: `why` it came to nothing.
+    pub(crate) fn fail(&self, why: &str) -> ! {
+        let (what, elapsed) = (&self.what, self.since.elapsed());
+        panic!("waited {elapsed:.1?} for {what}: {why}");
+    }
+
+    /// Reads more of a stream that has a time-out. Returns whether there was more.
+    pub(crate) fn read(&self, stream: &mut TcpStream, into: &mut Vec<u8>) -> bool {
+        self.read_up_to(stream, into, usize::MAX)
+    }
+
+    /// The same, so that there are no more than `most` bytes.
+    pub(crate) fn read_up_to(
+        &self,
+        stream: &mut TcpStream,
+        into: &mut Vec<u8>,
+        most: usize,
+    ) -> bool {
+        self.go_on();
+        let mut buffer = [0; 16 * 1024];
+        let len = buffer.len().min(most.saturating_sub(into.len()));
+        let count = match stream.read(&mut buffer[..len]) {
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => 0,
+            Err(error) => {
+                let so_far = String::from_utf8_lossy(into);
+                self.fail(&format!("{error}; so far there is {so_far:?}"))
+            }
+        };
+        into.extend_from_slice(&buffer[..count]);
+        count > 0
+    }
+}
+
 /// Asks again and again until there is an answer, for as long as the deadline allows.
 pub(crate) fn wait_until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
+    let wait = Wait::new(what);
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(start.elapsed() < DEADLINE, "waited too long until {what}");
+        wait.go_on();
         std::thread::yield_now();
     }
 }
