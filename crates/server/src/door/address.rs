@@ -67,10 +67,15 @@ impl AddressKey {
 
     /// The name of a session.
     pub(crate) fn name(&self, place: Place) -> SessionAddress {
+        self.name_of(place, "")
+    }
+
+    /// The name of a session that is `owner`'s alone: it leads nowhere for another.
+    pub(crate) fn name_of(&self, place: Place, owner: &str) -> SessionAddress {
         let place = place.to_bytes();
         let mut bytes = [0; PLACE_LEN + CODE_LEN];
         bytes[..PLACE_LEN].copy_from_slice(&place);
-        bytes[PLACE_LEN..].copy_from_slice(&self.code(place));
+        bytes[PLACE_LEN..].copy_from_slice(&self.code(owner, place));
         let session = format!("{}.{}", self.node, URL_SAFE_NO_PAD.encode(bytes));
         SessionAddress {
             session: session.into(),
@@ -80,6 +85,11 @@ impl AddressKey {
 
     /// Where the session of that name is, or was.
     pub(crate) fn find(&self, session: &str) -> Result<Place, Unreachable> {
+        self.find_of(session, "")
+    }
+
+    /// The same for a session of `owner`'s.
+    pub(crate) fn find_of(&self, session: &str, owner: &str) -> Result<Place, Unreachable> {
         let (node, rest) = session.split_once('.').ok_or(Unreachable::Forged)?;
         if node != &*self.node {
             return Err(Unreachable::OtherNode);
@@ -92,16 +102,18 @@ impl AddressKey {
         let (place, code) = bytes
             .split_first_chunk::<PLACE_LEN>()
             .ok_or(Unreachable::Forged)?;
-        if !bool::from(self.code(*place).ct_eq(code)) {
+        if !bool::from(self.code(owner, *place).ct_eq(code)) {
             return Err(Unreachable::Forged);
         }
         Ok(Place::from_bytes(*place))
     }
 
-    fn code(&self, place: [u8; PLACE_LEN]) -> [u8; CODE_LEN] {
+    fn code(&self, owner: &str, place: [u8; PLACE_LEN]) -> [u8; CODE_LEN] {
         let mut context = hmac::Context::with_key(&self.key);
+        // Purpose and node are the same for all names of a key, and a place has its length.
         context.update(self.purpose.as_bytes());
         context.update(self.node.as_bytes());
+        context.update(owner.as_bytes());
         context.update(&place);
         let mut code = [0; CODE_LEN];
         code.copy_from_slice(&context.sign().as_ref()[..CODE_LEN]);
@@ -195,6 +207,11 @@ mod tests {
         let other = tunnel.name(PLACE).session;
         assert_eq!(key.find(&other), Err(Unreachable::Forged));
         assert_eq!(tunnel.find(&other), Ok(PLACE));
+        let ones = tunnel.name_of(PLACE, "a").session;
+        assert_eq!(tunnel.find_of(&ones, "a"), Ok(PLACE));
+        for other in ["", "b", "ab"] {
+            assert_eq!(tunnel.find_of(&ones, other), Err(Unreachable::Forged));
+        }
         // And so is what this node has signed in an earlier life.
         let earlier = AddressKey::new("n1", &mut Counting(9)).name(PLACE).session;
         assert_eq!(key.find(&earlier), Err(Unreachable::Forged));

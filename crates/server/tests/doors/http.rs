@@ -193,6 +193,22 @@ impl Response {
         Self::read_after(stream, rest)
     }
 
+    /// The response that follows this one, whose body is in chunks, on the same connection.
+    pub(crate) fn into_behind(mut self) -> Self {
+        while self.chunk().is_some() {}
+        Self::read_after(self.stream, self.raw)
+    }
+
+    /// So many bytes that came behind the head, as they came.
+    pub(crate) fn raw(mut self, len: usize) -> Vec<u8> {
+        let wait = Wait::new(format!("{len} bytes"));
+        while self.raw.len() < len {
+            assert!(wait.read(&mut self.stream, &mut self.raw), "cut off");
+        }
+        self.raw.truncate(len);
+        self.raw
+    }
+
     /// Whether the server ends the connection, and sends nothing more on it.
     pub(crate) fn ends(mut self) -> bool {
         !Wait::new("the end of a connection").read(&mut self.stream, &mut Vec::new())

@@ -57,16 +57,16 @@ pub(crate) async fn respond(
             hold,
             goes_on,
         } => {
-            let place = requests::find(entry, kind, &session)?;
+            let place = requests::find(entry, kind, "", &session)?;
             requests::poll(entry, kind, place, number, hold, goes_on).await
         }
         Ask::Send { session, number } => {
-            let place = requests::find(entry, kind, &session)?;
+            let place = requests::find(entry, kind, "", &session)?;
             let sent = send(entry, place, encoding, number, data).await;
             sent.map(Reply::Now)
         }
         Ask::Close { session, .. } => {
-            let place = requests::find(entry, kind, &session)?;
+            let place = requests::find(entry, kind, "", &session)?;
             let closed = requests::close(entry, kind, place, None).await;
             closed.map(Reply::Now)
         }

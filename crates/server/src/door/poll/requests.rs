@@ -85,12 +85,19 @@ pub(super) async fn read_request(
     read(entry, request.into_body()).await
 }
 
-/// Where the session of a name is.
-pub(crate) fn find(entry: &Entry<'_>, kind: Kind, session: &str) -> Result<Place, Refused> {
-    kind.key(entry.doors).find(session).map_err(|why| {
-        tracing::debug!(?why, "a poll for a session that isn't here");
-        unknown()
-    })
+/// Where the session of a name is. `owner` is the tunnel's name, where it is one's.
+pub(crate) fn find(
+    entry: &Entry<'_>,
+    kind: Kind,
+    owner: &str,
+    session: &str,
+) -> Result<Place, Refused> {
+    kind.key(entry.doors)
+        .find_of(session, owner)
+        .map_err(|why| {
+            tracing::debug!(?why, "a poll for a session that isn't here");
+            unknown()
+        })
 }
 
 /// Waits for what comes behind `number`, for as long as `hold`; or answers at once, with parts as they come, if

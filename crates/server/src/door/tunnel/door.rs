@@ -77,6 +77,7 @@ async fn poll(
 ) -> Result<Reply, Refused> {
     let (parts, body) = request.into_parts();
     let (asks, data) = requests::read(entry, body).await?;
+    let find = |session: &str| requests::find(entry, Kind::Tunnel, &tunnel.options.name, session);
     let response = match asks {
         Ask::Open { .. } if !data.is_empty() => {
             let problem = "a tunnel's session is opened with no data behind the line: send it once the session is there";
@@ -92,11 +93,11 @@ async fn poll(
             hold,
             goes_on,
         } => {
-            let place = requests::find(entry, Kind::Tunnel, &session)?;
+            let place = find(&session)?;
             return requests::poll(entry, Kind::Tunnel, place, number, hold, goes_on).await;
         }
         Ask::Send { session, number } => {
-            let place = requests::find(entry, Kind::Tunnel, &session)?;
+            let place = find(&session)?;
             requests::offer(entry, place, number, data).await
         }
         Ask::Close {
@@ -104,7 +105,7 @@ async fn poll(
             code,
             reason,
         } => {
-            let place = requests::find(entry, Kind::Tunnel, &session)?;
+            let place = find(&session)?;
             let close = code.map(|code| (code, reason));
             requests::close(entry, Kind::Tunnel, place, close).await
         }
@@ -128,7 +129,7 @@ async fn open(entry: &Entry<'_>, tunnel: &Arc<Tunnel>, asked: Asked) -> Result<R
         id,
     };
     let mut head = json!({
-        "session": &*entry.doors.tunnel_addresses.name(place).session,
+        "session": &*entry.doors.tunnel_addresses.name_of(place, &tunnel.options.name).session,
         "next": 0,
         "idle": patience.as_secs(),
         "stream": true,

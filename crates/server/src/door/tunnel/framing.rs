@@ -49,6 +49,12 @@ impl Reader {
         }
     }
 
+    /// How many bytes wait for the rest of their message.
+    #[cfg_attr(not(test), allow(dead_code, reason = "tests and the fuzzer ask"))]
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
+    }
+
     /// Takes the next piece.
     pub(super) fn take(&mut self, piece: Bytes) {
         if self.held.is_empty() {

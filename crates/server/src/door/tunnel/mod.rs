@@ -219,8 +219,38 @@ impl Drop for Place {
 }
 
 #[cfg(test)]
+#[path = "../../../tests/fuzzed/tunnel_framing.rs"]
+mod fuzzed;
+
+#[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What the fuzzer has found worth keeping, and the same changed in one place.
+    #[test]
+    fn the_corpus_of_framed_messages() {
+        let folder = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../fuzz/corpus/tunnel_framing"
+        );
+        let entries = std::fs::read_dir(folder).expect("it is part of the repository");
+        let mut count = 0;
+        for entry in entries {
+            let data = std::fs::read(entry.expect("an entry").path()).expect("a file");
+            fuzzed::check(&data);
+            for at in 0..data.len().min(64) {
+                for byte in [0, 1, 0x7f, 0x80, 0xff, data[at] ^ 1, data[at] ^ 0x80] {
+                    let mut changed = data.clone();
+                    changed[at] = byte;
+                    fuzzed::check(&changed);
+                    changed.truncate(at);
+                    fuzzed::check(&changed);
+                }
+            }
+            count += 1;
+        }
+        assert!(count >= 20, "{folder} is not whole");
+    }
 
     pub(super) fn tunnel(upstream: &str) -> Arc<Tunnel> {
         let options = TunnelOptions {

@@ -2,6 +2,7 @@
 
 mod carried;
 mod client;
+mod kept;
 mod lossy;
 mod refused;
 mod upstream;

@@ -2,8 +2,9 @@
 
 use serde_json::json;
 use tautline_websocket::conn::{ConnectError, ConnectOptions};
+use tautline_websocket::proto::Message;
 
-use super::client::{Poll, ask, block_on, dial};
+use super::client::{Poll, ask, block_on, dial, frame};
 use super::upstream::Upstream;
 use crate::http::{get, post, send};
 use crate::process::{Server, wait_until};
@@ -148,6 +149,33 @@ fn names_of_sessions_are_no_names_elsewhere() {
     ] {
         assert_eq!(ask(&server, "/connection/poll", &head, b"").status, 400);
     }
+}
+
+#[test]
+fn a_session_of_one_tunnel_is_none_of_another() {
+    let upstream = Upstream::start();
+    let config = upstream.tunnel("one", "") + &upstream.tunnel("other", "");
+    let server = Server::serve("tunnel-others", &config);
+    let mut client = Poll::open(&server, "/tunnel/one/echo");
+    let message = Message::from("hello");
+    for head in [
+        client.poll_head(0, false),
+        client.poll_head(0, true),
+        json!({"session": client.session(), "send": 1}),
+        json!({"session": client.session(), "close": true}),
+    ] {
+        let data = if head["send"].is_null() {
+            Vec::new()
+        } else {
+            frame(&message)
+        };
+        let answer = ask(&server, "/tunnel/other/echo", &head, &data);
+        assert_eq!(answer.status, 404, "{head}");
+    }
+    // It goes on where it began, and nothing has come of all that; the rest of the path doesn't count.
+    assert_eq!(client.send(&frame(&message)), 204);
+    client.path = "/tunnel/one".to_owned();
+    assert_eq!(client.poll().0, [message]);
 }
 
 #[test]
