@@ -7,6 +7,7 @@ mod client;
 mod doors;
 mod ending;
 mod floods;
+mod places;
 #[path = "../support/process.rs"]
 mod process;
 mod raw;
