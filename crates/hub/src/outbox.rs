@@ -88,9 +88,10 @@ pub trait Outbox {
         None
     }
 
-    /// Whether a token that the client of a session has sent may be looked at. It is refused for a while with error 111, temporary,
-    /// where too many from there let nobody in. `user` is who it is, where that is known. Only where it would be refused is it
-    /// asked whether it `is_good` all the same, as far as that is known here; then it may.
+    /// Whether a token that the client of a session has sent may be looked at, or the application asked who it is. It is
+    /// refused for a while with error 111, temporary, where too many from there let nobody in. `user` is who it is, where
+    /// that is known. Only where it would be refused is it asked whether it `is_good` all the same, as far as that is known
+    /// here; then it may.
     fn may_authenticate(
         &mut self,
         id: SessionId,
@@ -101,7 +102,8 @@ pub trait Outbox {
         true
     }
 
-    /// A token that the client of a session has sent lets nobody in, and never has: it isn't one that has merely expired.
+    /// A token that the client of a session has sent lets nobody in, and never has: it isn't one that has merely expired. Or
+    /// the application has said that it isn't who it says it is: error 101 that isn't temporary, or disconnect 3500.
     fn note_failed_authentication(&mut self, id: SessionId, user: Option<&str>) {
         let _ = (id, user);
     }

@@ -29,6 +29,17 @@ impl Refusal {
         })
     }
 
+    /// Whether it says that the client isn't who it says it is: error 101 (unauthorized), unless it is temporary, or
+    /// disconnect 3500 (invalid token). Other codes may mean anything.
+    pub(crate) fn is_of_identity(&self) -> bool {
+        match self {
+            Self::Error(error) => {
+                error.code == ErrorCode::Unauthorized.number() && !error.temporary
+            }
+            Self::Disconnect(disconnect) => disconnect.code == Disconnect::INVALID_TOKEN.code,
+        }
+    }
+
     /// An error of the application's own after which the client may try again.
     pub fn temporary(code: u32, message: impl Into<String>) -> Self {
         Self::Error(Error {

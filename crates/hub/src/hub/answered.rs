@@ -78,6 +78,9 @@ impl Hub {
                 },
                 Answer::Connect(reply),
             ) => {
+                if reply.as_ref().is_err_and(Refusal::is_of_identity) {
+                    out.note_failed_authentication(id, None);
+                }
                 let identity = self.identify(now, id, identity, reply?)?;
                 self.admit(now, id, command, &request, identity, client, out)
             }

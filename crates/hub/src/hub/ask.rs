@@ -8,7 +8,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use tautline_protocol::filter::RawFilter;
 use tautline_protocol::message::{ConnectRequest, Payload, SubscribeRequest};
-use tautline_protocol::{Encoding, ErrorCode, Push, Reply, json};
+use tautline_protocol::{Encoding, ErrorCode, Push, Reply, Request, json};
 
 use super::channels::ChannelKey;
 use super::connect::Identity;
@@ -266,6 +266,11 @@ impl Hub {
         self.asking
             .as_ref()
             .is_some_and(|asking| asking.interests.contains(interest))
+    }
+
+    /// Whether the application is asked who somebody is who connects.
+    pub(super) fn asks_who_it_is(&self, request: &Request<'_>) -> bool {
+        matches!(request, Request::Connect(_)) && self.asks(Interests::CONNECTING)
     }
 
     /// What is kept of a client for the application.

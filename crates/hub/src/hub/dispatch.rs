@@ -158,12 +158,16 @@ impl Hub {
         {
             return self.finish(now, id, number, Err(refusal), out);
         }
-        if let Some(request) = request.as_ref().filter(|request| has_token(request))
+        // Whether somebody is let in is decided by what a token says, or by what the application does.
+        let attempt = request.as_ref().filter(|request| {
+            has_token(request) || (!is_connected && self.asks_who_it_is(request))
+        });
+        if let Some(request) = attempt
             && !out.may_authenticate(id, self.user_of(id), &|| {
                 self.is_token_good(now, id, request)
             })
         {
-            let why = "too many tokens from there let nobody in (limits.address.failed_authentications), and this one \
+            let why = "too many attempts from there let nobody in (limits.address.failed_authentications), and this one \
                        isn't known to be good";
             let refusal = self.because(why, ErrorCode::TooManyRequests.into());
             return self.finish(now, id, number, Err(refusal), out);

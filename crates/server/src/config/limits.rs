@@ -62,8 +62,9 @@ pub struct AddressLimitOptions {
     /// Requests for the doors that are made of plain HTTP. Default: `2000/s, burst 10000`.
     #[serde(deserialize_with = "rate::deserialize")]
     pub requests: Option<Rate>,
-    /// Wrong API keys, and tokens that were never good: forged, garbled, somebody else's. What has expired is none. Beyond, keys
-    /// from there get 429 without being looked at, unless a right one came from there in the last ten minutes; tokens get error
+    /// Wrong API keys, and tokens that were never good: forged, garbled, somebody else's; and connects that your backend refuses
+    /// with error 101 or disconnect 3500. What has expired is none. Beyond, keys from there get 429 without being looked at,
+    /// unless a right one came from there in the last ten minutes; tokens and connects that the backend would decide get error
     /// 111, unless they are good by the keys that are here. The same counts for what one user sends who is known. Default:
     /// `10/s, burst 500`.
     #[serde(deserialize_with = "rate::deserialize")]

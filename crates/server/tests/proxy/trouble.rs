@@ -337,3 +337,72 @@ async fn metrics(node: &Node) -> String {
     stream.read_to_string(&mut text).await.unwrap();
     text
 }
+
+/// Guessing costs the backend no more than a token costs the server: where too much of it comes from, nobody is asked.
+#[test]
+fn who_guesses_is_not_asked_about_for_a_while() {
+    run(async {
+        let mut backend = Backend::start(|asked: &Asked| {
+            let who = asked.body["data"]["who"].as_str().unwrap_or_default();
+            let code = |code: u32, temporary: bool| {
+                let error = json!({"code": code, "message": "no", "temporary": temporary});
+                Say::Json(json!({"error": error}))
+            };
+            match who {
+                "wrong" => code(101, false),
+                "late" => code(101, true),
+                "expired" => code(109, false),
+                "banned" => code(1000, false),
+                "forged" => {
+                    Say::Json(json!({"disconnect": {"code": 3500, "reason": "invalid token"}}))
+                }
+                "gone" => Say::Json(json!({"disconnect": {"code": 4500, "reason": "go"}})),
+                _ => Say::Json(json!({"result": {"user": "7"}})),
+            }
+        })
+        .await;
+        let node = start(&format!(
+            "http_server.trusted_proxies = [\"127.0.0.1\"]\n[limits]\nexempt_loopback = false\n\
+             [limits.address]\nfailed_authentications = \"2/h\"\n\
+             [client.proxy.connect]\nenabled = true\nendpoint = \"{}\"\n",
+            backend.url
+        ));
+        let connect = async |address: &str, who: &str| {
+            let mut peer = Peer::open(&url(&node), &[("X-Forwarded-For", address)]).await;
+            let request = json!({"data": {"who": who}});
+            match who {
+                "forged" | "gone" => {
+                    peer.begin("connect", request).await;
+                    u64::from(peer.closed().await)
+                }
+                _ => {
+                    let reply = peer.ask("connect", request).await;
+                    reply["error"]["code"].as_u64().unwrap_or(0)
+                }
+            }
+        };
+        // What may mean anything counts for nothing.
+        for _ in 0..3 {
+            for (who, code) in [
+                ("late", 101),
+                ("expired", 109),
+                ("banned", 1000),
+                ("gone", 4500),
+            ] {
+                assert_eq!(connect("192.0.2.1", who).await, code, "{who}");
+                backend.next().await;
+            }
+        }
+        for (who, code) in [("wrong", 101), ("forged", 3500)] {
+            assert_eq!(connect("192.0.2.1", who).await, code, "{who}");
+            backend.next().await;
+        }
+        for who in ["wrong", "good"] {
+            assert_eq!(connect("192.0.2.1", who).await, 111, "{who}");
+        }
+        backend.assert_idle();
+        // Others have nothing to do with it.
+        assert_eq!(connect("192.0.2.2", "good").await, 0);
+        backend.next().await;
+    });
+}
