@@ -19,7 +19,8 @@
 //! - slow readers are parked and in the end have everything, or the newest, by their channel's policy;
 //! - what waits for a reader is bounded, and it gets no publications while it has enough to read;
 //! - presence is who is subscribed; joins and leaves take turns and end with the truth;
-//! - who is gone is not listed for longer than its pong may take, and nobody else is taken for gone;
+//! - who is gone is not listed for longer than its pong may take, and nobody else is taken for gone: by the protocol's
+//!   pings, by the transport's own, and by those while the protocol's are only told;
 //! - who doesn't connect is sent away, and not before its time;
 //! - what a filter of the namespace hides is neither pushed nor recovered nor in any page, whatever the client asks for;
 //! - a publisher doesn't get its own where it is to do without;
@@ -33,7 +34,8 @@
 //!   (2501); after that, nothing is delivered; a token that is over opens nothing;
 //! - bytes are what they were, and a reader of JSON is sent away (3506) rather than told something else;
 //! - joins and leaves are those of users where that is asked for;
-//! - whom operators subscribe is subscribed, from where they say; what they end or prolong ends, or lives on;
+//! - whom operators subscribe is subscribed, from where they say, and until when (3006); what they end or prolong ends, or
+//!   lives on, and its client is told of the end;
 //! - a node that ends tells its clients so in an even row (3001), serves each until then, and lets nobody in; who
 //!   was told is present still, and nobody hears that it has left;
 //! - nothing is left when everybody is gone.

@@ -20,6 +20,9 @@ pub(crate) enum Io {
     Tls(Box<TlsStream<Counted>>),
     /// One of many on a connection, which a task of its own drives. Also in a box.
     Http2(Box<Http2Io>),
+    /// Of a test that moves its time on by itself.
+    #[cfg(test)]
+    Memory(Box<tokio::io::DuplexStream>),
 }
 
 /// A socket, and how many bytes it has taken: what is behind it, and has more to write, doesn't say.
@@ -54,6 +57,8 @@ impl Io {
             Self::Plain(io) => io.peer_addr(),
             Self::Tls(io) => io.get_ref().0.io.peer_addr(),
             Self::Http2(io) => io.remote.ok_or_else(|| io::ErrorKind::NotConnected.into()),
+            #[cfg(test)]
+            Self::Memory(_) => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
@@ -68,6 +73,8 @@ impl Io {
             Self::Plain(io) => queue.poll_write(cx, io),
             Self::Tls(io) => queue.poll_write(cx, io),
             Self::Http2(io) => io.stream.poll_write_queue(cx, queue),
+            #[cfg(test)]
+            Self::Memory(io) => queue.poll_write(cx, io),
         }
     }
 
@@ -143,6 +150,8 @@ impl AsyncRead for Io {
             Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
             Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
             Self::Http2(io) => Pin::new(&mut io.stream).poll_read(cx, buf),
+            #[cfg(test)]
+            Self::Memory(io) => Pin::new(io).poll_read(cx, buf),
         }
     }
 }
@@ -157,6 +166,8 @@ impl AsyncWrite for Io {
             Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
             Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
             Self::Http2(io) => Pin::new(&mut io.stream).poll_write(cx, buf),
+            #[cfg(test)]
+            Self::Memory(io) => Pin::new(io).poll_write(cx, buf),
         }
     }
 
@@ -169,6 +180,8 @@ impl AsyncWrite for Io {
             Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
             Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
             Self::Http2(io) => Pin::new(&mut io.stream).poll_write_vectored(cx, bufs),
+            #[cfg(test)]
+            Self::Memory(io) => Pin::new(io).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -177,6 +190,8 @@ impl AsyncWrite for Io {
             Self::Plain(io) => io.is_write_vectored(),
             Self::Tls(io) => io.is_write_vectored(),
             Self::Http2(io) => io.stream.is_write_vectored(),
+            #[cfg(test)]
+            Self::Memory(io) => io.is_write_vectored(),
         }
     }
 
@@ -185,6 +200,8 @@ impl AsyncWrite for Io {
             Self::Plain(io) => Pin::new(io).poll_flush(cx),
             Self::Tls(io) => Pin::new(io).poll_flush(cx),
             Self::Http2(io) => Pin::new(&mut io.stream).poll_flush(cx),
+            #[cfg(test)]
+            Self::Memory(io) => Pin::new(io).poll_flush(cx),
         }
     }
 
@@ -193,6 +210,8 @@ impl AsyncWrite for Io {
             Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
             Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
             Self::Http2(io) => Pin::new(&mut io.stream).poll_shutdown(cx),
+            #[cfg(test)]
+            Self::Memory(io) => Pin::new(io).poll_shutdown(cx),
         }
     }
 }

@@ -45,6 +45,10 @@ impl Simulation {
                     claims.extend(said.into_iter().map(|claim| ((index, id), claim)));
                 }
             }
+            for id in worker.net.pinged.drain(..) {
+                let view = self.views.get_mut(&(index, id)).unwrap();
+                view.was_pinged(now);
+            }
             for (id, code) in worker.net.ended.drain(..) {
                 let view = self.views.get_mut(&(index, id)).unwrap();
                 let claim = view.end(now, code, &self.mint);
@@ -195,7 +199,7 @@ impl Simulation {
                 );
             }
             Claim::NoPong { pinged_at } => {
-                let pinged_at = pinged_at.expect("ended for want of a pong, and never pinged");
+                let pinged_at = pinged_at.expect("ended for want of a pong, and owed none");
                 assert!(
                     now >= pinged_at + PONG_TIMEOUT,
                     "pinged {pinged_at:?}, at {now:?}"

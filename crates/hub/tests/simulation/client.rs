@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tautline_hub::Pings;
 use tautline_hub::engine::testkit::Seeded;
 use tautline_protocol::Encoding;
 
@@ -19,6 +20,8 @@ pub(crate) struct ClientModel {
     /// Its connect command was refused: the connection is good for nothing.
     pub(crate) is_refused: bool,
     pub(crate) encoding: Encoding,
+    /// How each end of the connection knows that the other is there.
+    pings: Pings,
     pub(crate) user: &'static str,
     /// Whether the server subscribes it to its user's own channel.
     has_personal: bool,
@@ -77,6 +80,7 @@ impl ClientModel {
             is_connected: false,
             is_refused: false,
             encoding,
+            pings: Pings::Protocol,
             user,
             has_personal,
             refresh_at: None,
@@ -99,8 +103,9 @@ impl ClientModel {
     }
 
     /// The first frame of a connection: connects, and subscribes to all that is wanted.
-    pub(crate) fn connect(&mut self, mint: &mut Mint, now: Duration) -> Vec<Value> {
+    pub(crate) fn connect(&mut self, pings: Pings, mint: &mut Mint, now: Duration) -> Vec<Value> {
         self.is_connected = true;
+        self.pings = pings;
         let mut request = json!({"token": mint.connection(self.user, now)});
         let mut since = None;
         if self.is_subscribed_by_token() {
@@ -257,7 +262,7 @@ impl ClientModel {
         let push = &message["push"];
         if push.is_null() {
             assert_eq!(*message, json!({}), "neither an answer nor a push");
-            return Some(json!({}));
+            return (self.pings == Pings::Protocol).then(|| json!({}));
         }
         if push["refresh"].is_object() {
             self.refresh_at = in_time(now, &push["refresh"]);
@@ -357,7 +362,13 @@ impl ClientModel {
         match command {
             Command::Connect { since } => {
                 self.id = message["connect"]["client"].as_str().unwrap().to_owned();
-                assert_eq!(message["connect"]["pong"], json!(true));
+                let told = (&message["connect"]["ping"], &message["connect"]["pong"]);
+                let (ping, pong) = match self.pings {
+                    Pings::Protocol => (json!(25), json!(true)),
+                    Pings::OneWayAndTransport => (json!(25), Value::Null),
+                    _ => (Value::Null, Value::Null),
+                };
+                assert_eq!(told, (&ping, &pong), "how pings are");
                 self.refresh_at = in_time(now, &message["connect"]);
                 let subs = &message["connect"]["subs"];
                 let names = subs.as_object().into_iter().flat_map(|subs| subs.keys());

@@ -83,10 +83,18 @@ pub(crate) enum Fault {
     HasteDrain,
     /// Operators' calls don't come to one of the workers.
     ForgetWorker,
+    /// Nobody looks whether pings of the transport's own are answered: whoever is gone seems to answer.
+    AnswerForTheDead,
+    /// Answers to pings of the transport's own are lost.
+    LosePongs,
+    /// The end is forgotten that operators give to a subscription.
+    ForgetSubscriptionEnd,
+    /// The end is forgotten that operators give to a connection.
+    ForgetConnectionEnd,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 35] = [
+    pub(crate) const ALL: [Self; 39] = [
         Self::DropFromPage,
         Self::SwapTwo,
         Self::ForgetLeave,
@@ -122,6 +130,10 @@ impl Fault {
         Self::LooseChannelRate,
         Self::HasteDrain,
         Self::ForgetWorker,
+        Self::AnswerForTheDead,
+        Self::LosePongs,
+        Self::ForgetSubscriptionEnd,
+        Self::ForgetConnectionEnd,
     ];
 }
 

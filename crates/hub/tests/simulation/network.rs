@@ -12,7 +12,7 @@ use serde_json::Value;
 use tautline_hub::application::ApplicationOptions;
 use tautline_hub::engine::testkit::{DelayedEngine, Seeded};
 use tautline_hub::engine::{Delivery, Engine, WorkerId};
-use tautline_hub::{Hub, HubConfig, Now, Outbox, SessionId, Transport};
+use tautline_hub::{Hub, HubConfig, Now, Outbox, Pings, SessionId, Transport};
 use tautline_protocol::{Disconnect, Encoding};
 
 use crate::QUEUE;
@@ -41,6 +41,8 @@ pub(crate) struct Net {
     wires: BTreeMap<SessionId, Wire>,
     /// All that was said since the checker looked.
     pub(crate) said: Vec<Said>,
+    /// The sessions that were pinged since by the transport's own pings.
+    pub(crate) pinged: Vec<SessionId>,
     /// The sessions it ended since, and with which code.
     pub(crate) ended: Vec<(SessionId, u32)>,
     /// Sessions whose client is gone, which nobody has told the node.
@@ -57,9 +59,33 @@ pub(crate) struct Said {
     pub(crate) waits: Option<(usize, usize)>,
 }
 
+/// What goes to a client.
+pub(crate) enum Down {
+    Message(Arc<[u8]>),
+    /// A ping of the transport's own.
+    Ping,
+}
+
+impl Down {
+    fn len(&self) -> usize {
+        match self {
+            Self::Message(message) => message.len(),
+            Self::Ping => PING,
+        }
+    }
+}
+
+/// What goes to the node.
+pub(crate) enum Sent {
+    /// A frame of commands.
+    Commands(Vec<Value>),
+    /// The answer to a ping of the transport's own.
+    Pong,
+}
+
 #[derive(Default)]
 struct Wire {
-    queue: VecDeque<Arc<[u8]>>,
+    queue: VecDeque<Down>,
     bytes: usize,
     /// What waited when the hub last looked.
     looked_at: Cell<usize>,
@@ -72,9 +98,8 @@ struct Wire {
 pub(crate) struct Link {
     pub(crate) worker: usize,
     pub(crate) id: SessionId,
-    /// Frames of commands.
-    pub(crate) up: VecDeque<Vec<Value>>,
-    pub(crate) down: VecDeque<Arc<[u8]>>,
+    pub(crate) up: VecDeque<Sent>,
+    pub(crate) down: VecDeque<Down>,
     /// How many messages it takes at a time.
     pub(crate) speed: usize,
 }
@@ -96,13 +121,16 @@ impl Net {
             message: message.clone(),
             waits: (!is_shared).then(|| (wire.looked_at.get(), wire.bytes)),
         });
-        wire.queue.push_back(message);
-        assert!(
-            wire.bytes <= 2 * QUEUE,
-            "{} bytes wait for one reader",
-            wire.bytes
-        );
-        wire.bytes
+        wire.put(Down::Message(message))
+    }
+}
+
+impl Wire {
+    fn put(&mut self, what: Down) -> usize {
+        self.queue.push_back(what);
+        let bytes = self.bytes;
+        assert!(bytes <= 2 * QUEUE, "{bytes} bytes wait for one reader");
+        bytes
     }
 }
 
@@ -119,6 +147,14 @@ impl Outbox for Net {
 
     fn send(&mut self, to: SessionId, message: &[u8]) -> usize {
         self.push(to, message.into(), false)
+    }
+
+    fn ping(&mut self, to: SessionId) -> usize {
+        let wire = self.wires.get_mut(&to).expect("a session that is open");
+        assert!(wire.closed.is_none(), "a ping for a session that is closed");
+        self.pinged.push(to);
+        wire.bytes += PING;
+        wire.put(Down::Ping)
     }
 
     fn queued(&self, to: SessionId) -> usize {
@@ -205,6 +241,7 @@ impl Node {
                 net: Net {
                     wires: BTreeMap::new(),
                     said: Vec::new(),
+                    pinged: Vec::new(),
                     ended: Vec::new(),
                     abandoned: BTreeSet::new(),
                     fault,
@@ -223,8 +260,14 @@ impl Node {
         }
     }
 
-    pub(crate) fn open(&mut self, worker: usize, encoding: Encoding, speed: usize) -> Link {
-        let transport = Transport::new("simulated", encoding);
+    pub(crate) fn open(
+        &mut self,
+        worker: usize,
+        encoding: Encoding,
+        pings: Pings,
+        speed: usize,
+    ) -> Link {
+        let transport = Transport::new("simulated", encoding).with_pings(pings);
         let Worker { hub, net, .. } = &mut self.workers[worker];
         let id = hub.open(self.now, transport);
         net.wires.insert(id, Wire::default());
@@ -238,7 +281,7 @@ impl Node {
     }
 
     /// The next frame of a connection, if the node reads it.
-    pub(crate) fn next_frame(&self, link: &mut Link) -> Option<Vec<Value>> {
+    pub(crate) fn next_frame(&self, link: &mut Link) -> Option<Sent> {
         let hub = &self.workers[link.worker].hub;
         hub.wants_input(link.id).then(|| link.up.pop_front())?
     }
@@ -246,6 +289,14 @@ impl Node {
     pub(crate) fn receive(&mut self, link: &Link, frame: &Up) {
         let Worker { hub, net, .. } = &mut self.workers[link.worker];
         hub.receive(self.now, link.id, frame.frame(), net);
+    }
+
+    /// The answer to a ping of the transport's own has come.
+    pub(crate) fn pong(&mut self, link: &Link) {
+        let Worker { hub, net, .. } = &mut self.workers[link.worker];
+        if net.fault != Some(Fault::LosePongs) {
+            hub.pong_came(link.id, net);
+        }
     }
 
     /// The network takes what it can from the node's queue. Returns whether that was anything.
@@ -329,10 +380,18 @@ impl Node {
         self.now.monotonic += time;
         self.now.unix += time;
         for Worker { hub, net, .. } in &mut self.workers {
+            if net.fault == Some(Fault::AnswerForTheDead) {
+                for id in &net.abandoned {
+                    hub.pong_came(*id, net);
+                }
+            }
             hub.on_deadline(self.now, net);
         }
     }
 }
+
+/// How many bytes a ping of the transport's own has.
+const PING: usize = 2;
 
 /// How much may wait for a reader that is sent a page, and how much a page has.
 pub(crate) const PAGE: usize = QUEUE / 4;

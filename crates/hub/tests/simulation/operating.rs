@@ -7,6 +7,7 @@ use tautline_protocol::message::{StreamPosition, Unsubscribe};
 
 use crate::client::State;
 use crate::faults::Fault;
+use crate::view::Cut;
 use crate::world::{Simulation, Who};
 use crate::{CHANNELS, PUSHED, WORKERS};
 
@@ -58,8 +59,18 @@ impl Simulation {
         {
             view.pushed_since = Some(since.clone());
         }
+        let seconds = 2 + self.random.below(25) as u64;
+        let ends = self.random.chance(30);
+        let expire_at = (self.node.now.unix + Duration::from_secs(seconds)).as_secs();
+        let meant = self.meant(target);
+        for who in &meant {
+            let end = ends.then(|| Cut::of_pushed(self.node.now.monotonic, seconds));
+            self.views.get_mut(who).unwrap().to_be_pushed(end);
+        }
+        let is_told = ends && self.weather.fault != Some(Fault::ForgetSubscriptionEnd);
         let request = ApiSubscribe {
             channel: CHANNELS[PUSHED].into(),
+            expire_at: is_told.then_some(expire_at),
             recover_since: since.map(|(offset, epoch)| StreamPosition {
                 offset,
                 epoch: epoch.into(),
@@ -75,7 +86,6 @@ impl Simulation {
                 .hub
                 .api_subscribe(now, target, request.clone(), done, &mut worker.net);
         }
-        let meant = self.meant(target);
         self.check_node();
         if self.is_exact() {
             for who in meant {
@@ -116,9 +126,11 @@ impl Simulation {
         let expired = self.random.chance(15);
         let seconds = 2 + self.random.below(25) as u64;
         let expire_at = (self.node.now.unix + Duration::from_secs(seconds)).as_secs();
+        let ends = self.random.chance(60);
+        let is_told = ends && self.weather.fault != Some(Fault::ForgetConnectionEnd);
         let request = ApiRefresh {
             expired,
-            expire_at: self.random.chance(60).then_some(expire_at),
+            expire_at: is_told.then_some(expire_at),
             info: None,
         };
         let meant = self.meant(target);
@@ -147,6 +159,7 @@ impl Simulation {
             } else {
                 let refreshed_at = view.refreshed_at;
                 assert_eq!(refreshed_at, Some(now.monotonic), "{who:?} isn't told");
+                assert_eq!(view.has_end(), ends, "what {who:?} is told of its end");
             }
         }
     }

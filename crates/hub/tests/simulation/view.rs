@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tautline_hub::Pings;
 use tautline_protocol::Encoding;
 
 use crate::accounts::{Account, ConnectionAccounts};
@@ -14,6 +15,8 @@ use crate::{BYTES, CHANNELS, PUSHED, SERVER_SIDE, TICKET};
 /// The connection's state as the node has told it; the client may learn of it later, or never.
 pub(crate) struct View {
     pub(crate) encoding: Encoding,
+    /// How each end knows that the other is there.
+    pings: Pings,
     pub(crate) user: &'static str,
     /// What it may still do.
     pub(crate) accounts: ConnectionAccounts,
@@ -32,12 +35,14 @@ pub(crate) struct View {
     cuts: BTreeMap<usize, Cut>,
     /// When the connection was opened.
     opened_at: Duration,
-    /// When it was last pinged.
-    pub(crate) pinged_at: Option<Duration>,
+    /// When it was last pinged, if the answer has not come to the node.
+    pinged_at: Option<Duration>,
     /// The node has ended it, with this code.
     pub(crate) ended: Option<u32>,
     /// From where an operator has it subscribed, if from anywhere.
     pub(crate) pushed_since: Option<Position>,
+    /// When that ends, if ever, by each of the operator's calls since it was last subscribed so.
+    pushed_ends: Vec<Option<Cut>>,
     /// An operator has it ended just now, if it is meant.
     pub(crate) may_be_cut: bool,
     /// When an operator gave it another end, or none.
@@ -54,6 +59,29 @@ pub(crate) struct Cut {
 }
 
 impl Cut {
+    /// Of a subscription that an operator makes now, for so many seconds.
+    pub(crate) fn of_pushed(now: Duration, seconds: u64) -> Self {
+        let life = Duration::from_secs(seconds) + EXPIRED_SUB_CLOSE_DELAY;
+        Self {
+            not_before: now + life,
+            not_after: now + life + CLOCKS,
+        }
+    }
+
+    /// By whichever of these it is.
+    fn any_of(cuts: &[Option<Self>]) -> Option<Self> {
+        let ends = || cuts.iter().flatten();
+        let last = ends().map(|cut| cut.not_after).max();
+        Some(Self {
+            not_before: ends().map(|cut| cut.not_before).min()?,
+            not_after: if cuts.iter().all(Option::is_some) {
+                last?
+            } else {
+                Duration::MAX
+            },
+        })
+    }
+
     /// Of what was asked for at a time and is told now to live so long.
     fn of(asked_at: Duration, now: Duration, result: &Value, grace: Duration) -> Option<Self> {
         let seconds = result["ttl"].as_u64();
@@ -117,9 +145,10 @@ pub(crate) struct Recovery {
 }
 
 impl View {
-    pub(crate) fn new(encoding: Encoding, user: &'static str, now: Duration) -> Self {
+    pub(crate) fn new(encoding: Encoding, pings: Pings, user: &'static str, now: Duration) -> Self {
         Self {
             encoding,
+            pings,
             user,
             accounts: ConnectionAccounts::new(),
             errors: Account::new(ERRORS),
@@ -133,14 +162,41 @@ impl View {
             pinged_at: None,
             ended: None,
             pushed_since: None,
+            pushed_ends: Vec::new(),
             may_be_cut: false,
             refreshed_at: None,
             asked: VecDeque::new(),
         }
     }
 
+    /// The node sends a ping of the transport's own.
+    pub(crate) fn was_pinged(&mut self, now: Duration) {
+        assert_ne!(self.pings, Pings::Protocol, "nothing would answer");
+        self.pinged_at = Some(now);
+    }
+
+    /// The node gets the answer to its ping.
+    pub(crate) fn answered_ping(&mut self) {
+        self.pinged_at = None;
+    }
+
+    /// An operator has it subscribed, with this end or with none. It may be subscribed already.
+    pub(crate) fn to_be_pushed(&mut self, end: Option<Cut>) {
+        if !self.subscribed.contains_key(&PUSHED) {
+            self.pushed_ends.push(end);
+        }
+    }
+
+    /// Whether the connection has an end, as it was told.
+    pub(crate) fn has_end(&self) -> bool {
+        self.cut.is_some()
+    }
+
     /// The node gets commands.
     pub(crate) fn asked(&mut self, now: Duration, commands: &[Value]) {
+        if commands.contains(&json!({})) {
+            self.answered_ping();
+        }
         let commands = commands.iter().filter(|command| command["id"].is_u64());
         self.asked
             .extend(commands.map(|command| (now, command.clone())));
@@ -169,6 +225,7 @@ impl View {
     pub(crate) fn end(&mut self, now: Duration, code: u32, mint: &Mint) -> Option<Claim> {
         self.ended = Some(code);
         let mut subscribed = std::mem::take(&mut self.subscribed);
+        let of_pushed = self.cuts.remove(&PUSHED);
         self.cuts.clear();
         match code {
             3001 => Some(Claim::Told(subscribed.into_keys().collect())),
@@ -180,6 +237,10 @@ impl View {
                     token.is_some_and(|token| token.is_string() && mint.is_over(token, now));
                 (!is_refused).then_some(Claim::Expired { cut: self.cut })
             }
+            // Only what the client can't subscribe to again by itself ends the connection.
+            3006 => Some(Claim::Expired {
+                cut: of_pushed.or_else(|| Cut::any_of(&self.pushed_ends)),
+            }),
             3504 => Some(Claim::NoSeat),
             3506 => {
                 let name = json!(CHANNELS[BYTES]);
@@ -195,7 +256,7 @@ impl View {
                 })
             }
             3509 => Some(Claim::Errors),
-            // Only what the client can't subscribe to again by itself ends the connection.
+            // The same.
             3010 => {
                 let by_server = [SERVER_SIDE, PUSHED].into_iter();
                 let by_server =
@@ -227,7 +288,12 @@ impl View {
         }
         let push = &message["push"];
         if push.is_null() {
-            self.pinged_at = Some(now);
+            match self.pings {
+                Pings::Protocol => self.pinged_at = Some(now),
+                // Told, and not to be answered.
+                Pings::OneWayAndTransport => {}
+                other => panic!("a ping, where they are {other:?}"),
+            }
             return Vec::new();
         }
         if push["refresh"].is_object() {
@@ -264,6 +330,8 @@ impl View {
         let epoch = told["epoch"].as_str().expect("an epoch").to_owned();
         let before = self.subscribed.insert(channel, (offset, epoch.clone()));
         assert_eq!(before, None, "subscribed already");
+        let cut = Cut::any_of(&std::mem::take(&mut self.pushed_ends));
+        self.cuts.extend(cut.map(|cut| (channel, cut)));
         let recovery = self.pushed_since.take().map(|since| {
             let recovered = since == (offset, epoch.clone());
             Claim::Recovery(Recovery {

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tautline_auth::Verifier;
-use tautline_hub::SessionId;
 use tautline_hub::engine::memory::{MemoryEngine, MemoryOptions};
 use tautline_hub::engine::testkit::{DelayedEngine, Seeded};
 use tautline_hub::engine::{Delivery, Engine, Started, Ticket, WorkerId};
+use tautline_hub::{Pings, SessionId};
 use tautline_protocol::Encoding;
 
 use crate::accounts::{ChannelAccounts, UserAccounts};
@@ -19,7 +19,7 @@ use crate::client::ClientModel;
 use crate::code::Code;
 use crate::draining::Draining;
 use crate::log::Log;
-use crate::network::{Link, Node};
+use crate::network::{Down, Link, Node, Sent};
 use crate::rules::{Rules, Seats, config, verifier};
 use crate::support::Inbox;
 use crate::tokens::Mint;
@@ -209,11 +209,16 @@ impl Simulation {
             let worker = self.random.below(WORKERS);
             let is_slow = self.weather.slow && self.random.chance(40);
             let speed = if is_slow { 1 } else { 1000 };
-            let link = self.node.open(worker, model.encoding, speed);
-            let view = View::new(model.encoding, model.user, now);
+            let pings = match self.random.below(4) {
+                0 => Pings::Transport,
+                1 => Pings::OneWayAndTransport,
+                _ => Pings::Protocol,
+            };
+            let link = self.node.open(worker, model.encoding, pings, speed);
+            let view = View::new(model.encoding, pings, model.user, now);
             self.views.insert((worker, link.id), view);
             self.links[client] = Some(link);
-            model.connect(&mut self.mint, now)
+            model.connect(pings, &mut self.mint, now)
         };
         self.send(client, commands);
     }
@@ -222,7 +227,7 @@ impl Simulation {
         if let Some(link) = &mut self.links[client]
             && !commands.is_empty()
         {
-            link.up.push_back(commands);
+            link.up.push_back(Sent::Commands(commands));
         }
     }
 
@@ -289,10 +294,19 @@ impl Simulation {
             let Some(link) = &mut self.links[client] else {
                 return any;
             };
-            let Some(commands) = self.node.next_frame(link) else {
+            let Some(sent) = self.node.next_frame(link) else {
                 return any;
             };
+            any = true;
             let view = self.views.get_mut(&(link.worker, link.id)).unwrap();
+            let commands = match sent {
+                Sent::Commands(commands) => commands,
+                Sent::Pong => {
+                    view.answered_ping();
+                    self.node.pong(link);
+                    continue;
+                }
+            };
             view.asked(self.node.now.monotonic, &commands);
             if view.number == 0 {
                 self.connects += 1;
@@ -304,7 +318,6 @@ impl Simulation {
             let frame = Up::new(view.encoding, &commands);
             self.node.receive(link, &frame);
             self.check_node();
-            any = true;
         }
         any
     }
@@ -328,11 +341,20 @@ impl Simulation {
         any
     }
 
-    fn hear(&mut self, client: usize, messages: Vec<Arc<[u8]>>) {
+    fn hear(&mut self, client: usize, arrived: Vec<Down>) {
         let (fails, now) = (self.fails(), self.node.now.monotonic);
         let model = &mut self.clients[client];
         let mut answers = Vec::new();
-        for message in messages {
+        for message in arrived {
+            let message = match message {
+                Down::Message(message) => message,
+                Down::Ping => {
+                    if let Some(link) = &mut self.links[client] {
+                        link.up.push_back(Sent::Pong);
+                    }
+                    continue;
+                }
+            };
             for reply in wire::replies(model.encoding, &message) {
                 answers.extend(model.hear(&reply, &mut self.logs, now, fails));
             }
@@ -349,7 +371,10 @@ impl Simulation {
             // What the code says was checked when it was said.
             let is_late = code == 3502 && model.id.is_empty();
             assert!(
-                matches!(code, 3001 | 3005 | 3008 | 3010 | 3012 | 3504 | 3506 | 3509) || is_late,
+                matches!(
+                    code,
+                    3001 | 3005 | 3006 | 3008 | 3010 | 3012 | 3504 | 3506 | 3509
+                ) || is_late,
                 "a session was ended for no good reason: {code}"
             );
         }

@@ -365,7 +365,74 @@ fn tell_time(engine: &mut Connection) {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::Waker;
+
+    use tautline_websocket::conn::scratch;
+    use tokio::task::{LocalSet, spawn_local, yield_now};
+
     use super::*;
+    use crate::worker::testing::{self, Peer};
+
+    const OPEN: &str = "client.allow_anonymous_connect_without_token = true";
+
+    /// More than a connection may have read before others have their turn.
+    const COMMANDS: usize = 300_000;
+
+    /// A client that has sent a lot.
+    async fn busy() -> (Peer, Opened) {
+        let (mut peer, opened) = Peer::new();
+        peer.send(r#"{"id":1,"connect":{}}"#).await;
+        for _ in 0..COMMANDS {
+            peer.send(COMMAND).await;
+        }
+        let all = COMMANDS * (6 + COMMAND.len());
+        assert!(all > 4 * READS_PER_POLL * scratch::SIZE, "{all}");
+        (peer, opened)
+    }
+
+    const COMMAND: &str = r#"{"id":2,"unsubscribe":{"channel":"a"}}"#;
+
+    fn commands(worker: &Worker) -> usize {
+        worker.turn(|_, state| state.hub.counters().commands) as usize
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_with_endless_input_is_read_for_so_long_and_no_longer() {
+        let worker = testing::worker(OPEN);
+        let (_peer, opened) = busy().await;
+        let mut serving = pin!(serve(&worker, opened));
+        let polled = serving
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()));
+        assert!(polled.is_pending());
+        let read = commands(&worker) * (6 + COMMAND.len());
+        assert!(read > 0 && read <= READS_PER_POLL * scratch::SIZE, "{read}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn others_are_answered_beside_a_connection_with_endless_input() {
+        let test = async {
+            let worker = testing::worker(OPEN);
+            let (_busy, one) = busy().await;
+            let (mut other, another) = Peer::new();
+            for opened in [one, another] {
+                let worker = Rc::clone(&worker);
+                spawn_local(async move { serve(&worker, opened).await });
+            }
+            other.send(r#"{"id":1,"connect":{}}"#).await;
+            while other.heard().await.is_empty() {
+                yield_now().await;
+            }
+            let before = commands(&worker);
+            assert!(before <= COMMANDS / 2, "it waited for {before} commands");
+            // And the busy one goes on by itself.
+            while commands(&worker) < COMMANDS {
+                yield_now().await;
+            }
+        };
+        LocalSet::new().run_until(test).await;
+    }
 
     /// Idle connections are what a server has most of. Whoever makes their tasks or links larger should know it.
     #[test]

@@ -1,9 +1,10 @@
 //! The one place where the server reads the time.
 
 use std::cell::Cell;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{self, Duration, SystemTime, UNIX_EPOCH};
 
 use tautline_hub::Now;
+use tokio::time::Instant;
 
 /// How long the offset between the two clocks is believed before it is measured again.
 const RESYNC: Duration = Duration::from_secs(1);
@@ -19,7 +20,9 @@ pub(crate) struct Clock {
 
 impl Clock {
     /// Clocks that count monotonic time from `start`, which all workers of a process share.
-    pub(crate) fn new(start: Instant) -> Self {
+    pub(crate) fn new(start: time::Instant) -> Self {
+        // The clock of timers, which is the system's, and a test's own where there is one.
+        let start = Instant::from_std(start);
         let clock = Self {
             start,
             offset: Cell::default(),

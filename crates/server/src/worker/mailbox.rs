@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use tautline_hub::Now;
 use tautline_hub::engine::{Delivery, Mailbox};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::{State, wakes};
 

@@ -14,6 +14,10 @@ pub(crate) mod live;
 pub(crate) mod mailbox;
 pub(crate) mod queues;
 pub(crate) mod stream;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 pub(crate) mod thread;
 pub(crate) mod voice;
 mod waiters;
@@ -93,6 +97,8 @@ pub(crate) struct State {
     pub(crate) http2: Http2Counters,
     /// How long publications took from the mailbox to their subscribers' sockets.
     pub(crate) deliveries: FineHistogram,
+    /// When the first of those came that is timed and not written yet, if one is.
+    timed: Option<Instant>,
     /// Those who follow somebody, by the trace's number on the node.
     pub(crate) traces: HashMap<u64, TraceId>,
     /// What everything goes by, the hub too.
@@ -155,6 +161,7 @@ impl Worker {
             http: HttpCounters::default(),
             http2: Http2Counters::default(),
             deliveries: FineHistogram::default(),
+            timed: None,
             traces: HashMap::new(),
             live,
             batch: Batch::default(),
@@ -251,8 +258,7 @@ impl Worker {
             let deadline = async {
                 match self.deadline.get() {
                     Some(at) => {
-                        let at = Instant::from_std(self.clock.instant(at));
-                        tokio::time::sleep_until(at).await;
+                        tokio::time::sleep_until(self.clock.instant(at)).await;
                     }
                     None => std::future::pending().await,
                 }
@@ -357,7 +363,10 @@ impl Worker {
             if state.note_queues(now) {
                 self.flush(now, state);
             }
-            if let Some(since) = timed {
+            state.timed = state.timed.or(timed);
+            if self.flush_at.get().is_none()
+                && let Some(since) = state.timed.take()
+            {
                 state.deliveries.add(since.elapsed());
             }
             if !any && !Self::read_on(now, state, &mut budget) {

@@ -32,6 +32,12 @@ impl<const FINE: bool> Durations<FINE> {
         self.counts.iter().all(|count| *count == 0)
     }
 
+    /// How many were counted, and how long they took together.
+    #[cfg(test)]
+    pub(crate) fn total(&self) -> (u64, Duration) {
+        (self.counts.iter().sum(), self.sum)
+    }
+
     pub(crate) fn merge(&mut self, other: &Self) {
         for (count, more) in self.counts.iter_mut().zip(&other.counts) {
             *count += more;

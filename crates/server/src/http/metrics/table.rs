@@ -233,7 +233,7 @@ pub const METRICS: &[Metric] = &[
         kind: "histogram",
         labels: &[],
         help: "How long publications took within the server: from when one had its place in its channel to when it was \
-               written to the connections of a worker, as far as these had room. Of one in 64.",
+               written to the connections of a worker, as far as these had room, `client.write_delay` included. Of one in 64.",
         write: |all, out| out.histogram(&[], &all.deliveries),
     },
     Metric {
