@@ -83,6 +83,8 @@ impl Io {
         match self {
             Self::Tls(io) => io.get_ref().0.taken,
             Self::Plain(_) | Self::Http2(_) => 0,
+            #[cfg(test)]
+            Self::Memory(_) => 0,
         }
     }
 

@@ -79,6 +79,8 @@ struct Seen {
     /// Median, 99 % and the longest of the fast readers' delays, in microseconds.
     without: [u64; 3],
     with: [u64; 3],
+    /// The server's CPU time for each delivery to a fast reader, while there were no slow ones, in nanoseconds.
+    cpu: f64,
     /// How much larger the server's heap was at its peak.
     heap: i64,
     /// By how many publications the slow readers were behind at least.
@@ -121,6 +123,12 @@ impl SlowProof {
                 figure(|seen| seen.with)
             );
         }
+        let cpu = Spread::of(seen.iter().map(|seen| seen.cpu));
+        if let Some(Spread { median, min, max }) = cpu {
+            println!(
+                "\nCPU ns a delivery, without slow ones: {median:.0} ({min:.0} - {max:.0})."
+            );
+        }
         let heap = seen.iter().map(|seen| seen.heap).max().unwrap_or_default();
         let behind = seen
             .iter()
@@ -145,7 +153,10 @@ impl SlowProof {
     fn round(&self, common: &Common) -> Result<Seen> {
         let stage = Stage::set(common)?;
         let mut play = Play::begin(&stage, self)?;
+        let at_first = stage.server.cpu.at_rest()?;
         play.part(&stage)?;
+        let cpu = stage.server.cpu.at_rest()?.saturating_sub(at_first);
+        let deliveries = f64::from(self.seconds * self.rate) * f64::from(self.fast);
         let without = play.take_delays();
         play.let_slow_ones_in(&stage)?;
         let before = stage.memory()?;
@@ -164,6 +175,7 @@ impl SlowProof {
         Ok(Seen {
             without,
             with,
+            cpu: cpu.as_nanos() as f64 / deliveries,
             heap: peak - before.heap,
             behind: least,
         })

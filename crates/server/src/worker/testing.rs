@@ -87,7 +87,7 @@ impl Peer {
             request: None,
             user: None,
             manner: Manner::protocol(Encoding::Json, Pings::Protocol),
-            place: None,
+            address_permit: None,
             address: None,
         };
         (peer, opened)
