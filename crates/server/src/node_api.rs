@@ -47,6 +47,7 @@ use crate::reload::{self, ReloadError, Reloaded};
 use crate::revocations::{self, Revoke, Revoked};
 use crate::telemetry::Telemetry;
 use crate::trace::{TraceBody, TraceRequest};
+use crate::worker::connection_log::Failed;
 use crate::worker::connections::Link;
 use crate::worker::guests::Guests;
 use crate::worker::listener;
@@ -545,7 +546,14 @@ impl Node for WorkerNode {
         let caller = policy.caller(request.uri().path())?;
         let (acceptance, manner) = match policy.accept_request(caller, &request) {
             None => return Some(door::entry::no_upgrade(&live.doors.origins, &request)),
-            Some(Err(refusal)) => return Some(refused(&refusal)),
+            Some(Err(refusal)) => {
+                let address = self.address_of(line, request.headers());
+                if let Some(address) = address {
+                    let failed = Failed::Refused(refusal.status(), refusal.body());
+                    self.worker.log_failed(address, failed);
+                }
+                return Some(refused(&refusal));
+            }
             Some(Ok(accepted)) => accepted,
         };
         let address = self.address_of(line, request.headers());

@@ -192,8 +192,12 @@ impl Tls {
         }
     }
 
-    /// Shakes hands with a client; `None` when nothing came of it.
-    pub(crate) async fn accept(&self, mut io: TcpStream) -> Option<Io> {
+    /// Shakes hands with a client.
+    ///
+    /// # Errors
+    ///
+    /// What came of it instead.
+    pub(crate) async fn accept(&self, mut io: TcpStream) -> io::Result<Io> {
         let config = {
             let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(&current.config)
@@ -214,14 +218,15 @@ impl Tls {
             }
         };
         match tokio::time::timeout(HEAD_TIMEOUT, handshake).await {
-            Ok(Ok(stream)) => Some(Io::Tls(Box::new(stream))),
+            Ok(Ok(stream)) => Ok(Io::Tls(Box::new(stream))),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a TLS handshake failed");
-                None
+                Err(error)
             }
             Err(_) => {
-                tracing::debug!("a TLS handshake took too long");
-                None
+                let error = io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long");
+                tracing::debug!(%error, "a TLS handshake failed");
+                Err(error)
             }
         }
     }

@@ -167,3 +167,44 @@ fn a_reload_switches_it_on_and_off() {
         (&"disconnected".into(), &came["client"])
     );
 }
+
+/// Sends a request, and waits for the status of its answer.
+fn refused(server: &Server, request: &str, status: &str) {
+    let mut stream = server.connect();
+    stream.write_all(request.as_bytes()).unwrap();
+    read_until(&mut stream, status);
+}
+
+#[test]
+fn who_is_turned_away_before_there_is_a_session_is_logged_too() {
+    let mut server = Server::serve("connections-refused", &config("all"));
+    let upgrade = "GET /connection/websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+        Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+        X-Forwarded-For: 192.0.2.8\r\nOrigin: https://evil.example\r\n\r\n";
+    let health = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let door = "GET /connection/sse?cf_connect=%7B%7D HTTP/1.1\r\nHost: localhost\r\n\
+        X-Forwarded-For: 192.0.2.8\r\nOrigin: https://evil.example\r\n\r\n";
+    for (request, status) in [
+        (upgrade.to_owned(), 403),
+        // Behind another request, where somebody else reads it.
+        (format!("{health}{upgrade}"), 403),
+        (door.to_owned(), 403),
+        ("GET / HTTP/1.1\r\nno field\r\n\r\n".to_owned(), 400),
+    ] {
+        refused(&server, &request, &format!("HTTP/1.1 {status} "));
+        let told = line(&mut server);
+        assert_eq!(told["message"], "did not come in", "{told}");
+        assert_eq!(
+            (&told["stage"], &told["status"]),
+            (&"request".into(), &status.into())
+        );
+        let address = if status == 403 {
+            "192.0.2.8"
+        } else {
+            "127.0.0.1"
+        };
+        assert_eq!(told["address"], address, "{told}");
+        assert!(!told["reason"].as_str().unwrap().is_empty());
+        assert!(!told.to_string().contains("evil"), "{told}");
+    }
+}

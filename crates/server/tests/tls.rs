@@ -399,3 +399,20 @@ fn who_forgets_the_s_is_told() {
         assert!(answer.contains("use https:// or wss://"), "{answer}");
     });
 }
+
+/// Those who fail before there is a session are in the log of connections.
+#[test]
+fn handshakes_that_fail_are_logged() {
+    run(async {
+        let authority = Authority::new("log");
+        authority.sign("server.pem", "localhost");
+        let more = "[log]\nconnections = \"all\"\nformat = \"json\"";
+        let mut server = start("log", &authority, more);
+        // A record of a handshake, in which there is none.
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(b"\x16\x03\x01\x00\x04oops").await.unwrap();
+        let line = server.read_until("did not come in").pop().unwrap();
+        assert!(line.contains(r#""stage":"tls""#), "{line}");
+        assert!(line.contains(r#""address":"127.0.0.1""#), "{line}");
+    });
+}

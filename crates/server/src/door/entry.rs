@@ -31,6 +31,7 @@ use crate::http::origin::OriginPolicy;
 use crate::http::respond::{self, Reply, ReplyBody};
 use crate::http::{PLAIN_PATH, RequestBody, upgrade_required_at};
 use crate::worker::Worker;
+use crate::worker::connection_log::Failed;
 use crate::worker::guests::Guests;
 use crate::worker::stream::Stream;
 
@@ -172,7 +173,14 @@ pub(crate) async fn enter(
     }
     let admitted = match gate::admit(&entry.doors.origins, request.headers()) {
         Ok(admitted) => admitted,
-        Err(refusal) => return Ok((*refusal).into()),
+        Err(refusal) => {
+            if let Some(address) = entry.address {
+                let text = "the page that the request comes from may not connect";
+                let failed = Failed::Refused(refusal.status().as_u16(), text);
+                entry.worker.log_failed(address, failed);
+            }
+            return Ok((*refusal).into());
+        }
     };
     let answered = match (door, tunnel) {
         (_, Some((tunnel, rest))) => tunnel::door::respond(&entry, &tunnel, &rest, request).await,

@@ -31,6 +31,7 @@ use crate::http::{CLOSING_TIME, HEAD_TIMEOUT, MAX_HEAD_LEN, Service};
 use crate::io::{Http2Io, Io};
 use crate::node_api::{WorkerNode, fields, set_headers};
 use crate::worker::Worker;
+use crate::worker::connection_log::Failed;
 use crate::worker::connections::Link;
 use crate::worker::guests::Guests;
 use crate::worker::thread::Shared;
@@ -170,6 +171,10 @@ impl Http2Door {
             Err(refusal) => {
                 self.worker
                     .count_http(|counters| counters.refused(refusal.status()));
+                let trust = &policy.admission.rules().trust;
+                let address = trust.client(from.ip(), fields(&headers));
+                let failed = Failed::Refused(refusal.status(), refusal.body());
+                self.worker.log_failed(address, failed);
                 request.refuse(&refusal);
                 return None;
             }

@@ -56,6 +56,7 @@ use crate::http::{
 };
 use crate::io::Io;
 use crate::worker::Worker;
+use crate::worker::connection_log::Failed;
 use crate::worker::connections::Link;
 use crate::worker::live::Live;
 
@@ -272,10 +273,12 @@ pub(crate) async fn admit(
         // Too slow to be told anything.
         Err(_elapsed) => {
             worker.count_http(|counters| counters.dropped(Dropped::Head));
+            worker.log_failed(from.ip(), Failed::Head);
             return None;
         }
         Ok(Err(HeadFailure::Refused(refusal))) => {
             worker.count_http(|counters| counters.refused(refusal.status()));
+            worker.log_failed(from.ip(), Failed::Refused(refusal.status(), refusal.body()));
             refuse(io, &refusal).await;
             return None;
         }
@@ -331,6 +334,9 @@ pub(crate) async fn admit(
         }
         Err(refusal) => {
             worker.count_http(|counters| counters.refused(refusal.status()));
+            let trust = &policy.admission.rules().trust;
+            let address = trust.client(from.ip(), head.headers());
+            worker.log_failed(address, Failed::Refused(refusal.status(), refusal.body()));
             refuse(io, &refusal).await;
             None
         }

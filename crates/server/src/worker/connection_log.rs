@@ -3,10 +3,12 @@
 //!
 //! Lines of the target `tautline::connections`. A connection that is chosen has both of its lines, and the id by
 //! which the API and traces know it. What clients send isn't logged, nor what they could be impersonated with. Those
-//! who never came in can be caused by anybody, so there are only so many lines about them in a second.
+//! who never came in, with a session or without, can be caused by anybody, so there are only so many lines about them in a
+//! second.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,6 +29,16 @@ pub(crate) struct ConnectionLog {
     due: u64,
     open: HashMap<SessionId, Logged>,
     strangers: Strangers,
+}
+
+/// What there is no session for.
+pub(crate) enum Failed<'a> {
+    /// The TLS handshake failed.
+    Tls(&'a io::Error),
+    /// The head of a request did not come in time.
+    Head,
+    /// It was refused, with a status and a text of which the first line counts.
+    Refused(u16, &'a str),
 }
 
 /// A connection that was chosen.
@@ -54,11 +66,9 @@ impl ConnectionLog {
 
     /// A session has begun.
     pub(crate) fn begin(&mut self, id: SessionId, transport: Transport, address: Option<IpAddr>) {
-        self.due += self.share.millionths();
-        if self.due < Share::WHOLE {
+        if !self.chooses() {
             return;
         }
-        self.due -= Share::WHOLE;
         let logged = Logged {
             address,
             transport,
@@ -66,6 +76,44 @@ impl ConnectionLog {
             client: None,
         };
         self.open.insert(id, logged);
+    }
+
+    /// Whether the next that comes is chosen.
+    fn chooses(&mut self) -> bool {
+        self.due += self.share.millionths();
+        if self.due < Share::WHOLE {
+            return false;
+        }
+        self.due -= Share::WHOLE;
+        true
+    }
+
+    /// Somebody came to nothing before there was a session.
+    pub(crate) fn strange(&mut self, address: IpAddr, failed: Failed<'_>) {
+        if !self.chooses() {
+            return;
+        }
+        let Some(left_out) = self.strangers.may_be_told(Instant::now()) else {
+            return;
+        };
+        let (stage, status, reason) = match failed {
+            Failed::Tls(error) => ("tls", None, error.to_string()),
+            Failed::Head => ("request", None, "no request came in time".to_owned()),
+            Failed::Refused(status, text) => {
+                let line = text.lines().next().unwrap_or_default();
+                (
+                    "request",
+                    Some(status),
+                    line.chars().take(MAX_REASON).collect(),
+                )
+            }
+        };
+        tracing::info!(
+            target: TARGET,
+            address = tracing::field::display(address),
+            stage, status, reason, left_out,
+            "did not come in"
+        );
     }
 
     /// A session's client has come in.
@@ -169,6 +217,8 @@ const TARGET: &str = "tautline::connections";
 const SECOND: Duration = Duration::from_secs(1);
 /// How many lines there are in a second about those who never came in, on each worker.
 const LINES_A_SECOND: u32 = 10;
+/// Characters of a reason.
+const MAX_REASON: usize = 200;
 
 #[cfg(test)]
 mod tests {

@@ -37,6 +37,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use self::clock::Clock;
+use self::connection_log::Failed;
 use self::connections::Connections;
 use self::live::Live;
 use self::mailbox::{Batch, WorkerMailbox};
@@ -204,6 +205,17 @@ impl Worker {
     /// Counts something about a request or a connection that came to nothing. Not from within a turn.
     pub(crate) fn count_http(&self, count: impl FnOnce(&mut HttpCounters)) {
         count(&mut self.state.borrow_mut().http);
+    }
+
+    /// Logs that somebody came to nothing before there was a session, if he is one of those who are logged. Not from within a
+    /// turn.
+    pub(crate) fn log_failed(&self, address: IpAddr, failed: Failed<'_>) {
+        let state = self.state.borrow();
+        state
+            .connections
+            .log()
+            .borrow_mut()
+            .strange(address, failed);
     }
 
     /// Counts something about a connection in HTTP/2. Not from within a turn.

@@ -19,7 +19,7 @@ use tokio::task::spawn_local;
 
 use super::Worker;
 use super::clock::Clock;
-use super::connection_log::Witnesses;
+use super::connection_log::{Failed, Witnesses};
 use super::guests::Guests;
 #[cfg(not(target_os = "linux"))]
 use super::listener;
@@ -263,9 +263,10 @@ impl Start {
                     let io = match &admitting.live().tls {
                         None => Io::Plain(io),
                         Some(tls) => match tls.accept(io).await {
-                            Some(io) => io,
-                            None => {
+                            Ok(io) => io,
+                            Err(error) => {
                                 admitting.count_http(|counters| counters.dropped(Dropped::Tls));
+                                admitting.log_failed(from.ip(), Failed::Tls(&error));
                                 return None;
                             }
                         },

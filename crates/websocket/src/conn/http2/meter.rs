@@ -3,6 +3,9 @@
 //! Frames that carry nothing (settings, pings, resets, windows a little wider) cost their sender some bytes and
 //! this side work each, and the HTTP/2 library takes any number of them. They are counted as they are read, by
 //! their heads alone, below the library: whoever sends more than makes sense is disconnected.
+//!
+//! Until then they are taken in small portions, with a turn for everybody else in between. The library answers all that it
+//! finds before it is done, and thousands of pings fit into one read.
 
 use std::fmt;
 use std::io;
@@ -44,6 +47,10 @@ impl fmt::Display for Flood {
 pub(super) struct Metered<S> {
     io: S,
     meter: Meter,
+    /// How many frames that carry nothing the last read has brought.
+    empty: usize,
+    /// Everybody else had a turn since.
+    has_paused: bool,
     flood: Arc<OnceLock<Flood>>,
 }
 
@@ -54,6 +61,8 @@ impl<S> Metered<S> {
         let metered = Self {
             io,
             meter: Meter::new(options, Instant::now()),
+            empty: 0,
+            has_paused: false,
             flood: Arc::clone(&flood),
         };
         (metered, flood)
@@ -71,15 +80,35 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
             // Nobody need be woken: whoever reads looks for the flood next, and gives the connection up.
             return Poll::Pending;
         }
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut this.io).poll_read(cx, buffer))?;
-        let read = &buffer.filled()[before..];
-        if let Err(flood) = this.meter.receive(read, Instant::now()) {
-            let _ = this.flood.set(flood);
-            buffer.set_filled(before);
+        let is_wary = this.empty >= PORTION;
+        if is_wary && !this.has_paused {
+            this.has_paused = true;
+            cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        Poll::Ready(Ok(()))
+        let before = buffer.filled().len();
+        if is_wary {
+            let room = buffer.remaining().min(WARY_READ);
+            let mut portion = ReadBuf::new(buffer.initialize_unfilled_to(room));
+            ready!(Pin::new(&mut this.io).poll_read(cx, &mut portion))?;
+            let count = portion.filled().len();
+            buffer.advance(count);
+        } else {
+            ready!(Pin::new(&mut this.io).poll_read(cx, buffer))?;
+        }
+        let read = &buffer.filled()[before..];
+        match this.meter.receive(read, Instant::now()) {
+            Ok(empty) => {
+                this.empty = empty;
+                this.has_paused = false;
+                Poll::Ready(Ok(()))
+            }
+            Err(flood) => {
+                let _ = this.flood.set(flood);
+                buffer.set_filled(before);
+                Poll::Pending
+            }
+        }
     }
 }
 
@@ -108,7 +137,9 @@ impl Meter {
         }
     }
 
-    fn receive(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Flood> {
+    /// Counts what came. How many of its frames carry nothing, resets and windows among them.
+    fn receive(&mut self, mut bytes: &[u8], now: Instant) -> Result<usize, Flood> {
+        let mut empty = 0;
         while !bytes.is_empty() {
             let skipped = self.rest.min(bytes.len());
             self.rest -= skipped;
@@ -119,25 +150,29 @@ impl Meter {
             bytes = &bytes[wanted..];
             if self.filled == HEAD_LEN {
                 self.filled = 0;
-                self.count(now)?;
+                empty += usize::from(self.count(now)?);
             }
         }
-        Ok(())
+        Ok(empty)
     }
 
-    /// Counts the frame whose head is there (RFC 9113 §4.1).
-    fn count(&mut self, now: Instant) -> Result<(), Flood> {
+    /// Counts the frame whose head is there (RFC 9113 §4.1), if it is one of those that carry nothing.
+    fn count(&mut self, now: Instant) -> Result<bool, Flood> {
         let [a, b, c, kind, flags, ..] = self.head;
         let len = u32::from_be_bytes([0, a, b, c]) as usize;
         self.rest = len;
         let (bucket, flood) = match kind {
-            DATA if len > 0 || flags & END_STREAM != 0 => return Ok(()),
-            HEADERS => return Ok(()),
+            DATA if len > 0 || flags & END_STREAM != 0 => return Ok(false),
+            HEADERS => return Ok(false),
             RST_STREAM => (&mut self.resets, Flood::Resets),
             WINDOW_UPDATE => (&mut self.windows, Flood::Windows),
             _ => (&mut self.control, Flood::Control),
         };
-        if bucket.take(now) { Ok(()) } else { Err(flood) }
+        if bucket.take(now) {
+            Ok(true)
+        } else {
+            Err(flood)
+        }
     }
 }
 
@@ -173,6 +208,12 @@ impl Bucket {
 
 /// Seconds for which tokens can be saved.
 const BURST: f64 = 5.0;
+
+/// As many frames that carry nothing in one read are a reason to take a break before the next.
+const PORTION: usize = 32;
+
+/// Bytes that are then read at a time: some 60 pings, or 110 settings without a setting.
+const WARY_READ: usize = 1024;
 
 const PREFACE_LEN: usize = 24;
 const HEAD_LEN: usize = 9;
@@ -218,7 +259,7 @@ mod tests {
             assert_eq!(flood, Some(Flood::Control), "{step}");
         }
         let mut meter = meter(now);
-        assert_eq!(meter.receive(&frame(6, 0, 8).repeat(10), now), Ok(()));
+        assert_eq!(meter.receive(&frame(6, 0, 8).repeat(10), now), Ok(10));
     }
 
     #[test]
@@ -231,7 +272,7 @@ mod tests {
             frame(HEADERS, 0, 200),
             frame(HEADERS, 0, 0),
         ];
-        assert_eq!(meter.receive(&useful.concat().repeat(100), now), Ok(()));
+        assert_eq!(meter.receive(&useful.concat().repeat(100), now), Ok(0));
         let empty = frame(DATA, 0, 0).repeat(11);
         assert_eq!(meter.receive(&empty, now), Err(Flood::Control));
     }
@@ -242,9 +283,9 @@ mod tests {
         let mut meter = meter(now);
         // Without payloads, as what is behind a flood isn't read.
         let resets = frame(RST_STREAM, 0, 0).repeat(5);
-        assert_eq!(meter.receive(&resets, now), Ok(()));
+        assert_eq!(meter.receive(&resets, now), Ok(5));
         let windows = frame(WINDOW_UPDATE, 0, 0).repeat(5_000);
-        assert_eq!(meter.receive(&windows, now), Ok(()));
+        assert_eq!(meter.receive(&windows, now), Ok(5_000));
         assert_eq!(meter.receive(&resets, now), Err(Flood::Resets));
         assert_eq!(meter.receive(&windows, now), Err(Flood::Windows));
     }
@@ -254,13 +295,74 @@ mod tests {
         let now = Instant::now();
         let mut meter = meter(now);
         let ping = frame(6, 0, 0);
-        assert_eq!(meter.receive(&ping.repeat(10), now), Ok(()));
+        assert_eq!(meter.receive(&ping.repeat(10), now), Ok(10));
         assert!(meter.receive(&ping, now).is_err());
         let later = now + Duration::from_secs(1);
-        assert_eq!(meter.receive(&ping.repeat(2), later), Ok(()));
+        assert_eq!(meter.receive(&ping.repeat(2), later), Ok(2));
         assert!(meter.receive(&ping, later).is_err());
         let much_later = now + Duration::from_secs(1_000);
-        assert_eq!(meter.receive(&ping.repeat(10), much_later), Ok(()));
+        assert_eq!(meter.receive(&ping.repeat(10), much_later), Ok(10));
         assert!(meter.receive(&ping, much_later).is_err());
+    }
+
+    /// What is read between two turns of everybody else's, until nothing comes any more.
+    async fn turns(sent: Vec<u8>) -> Vec<usize> {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        use std::task::Wake;
+
+        struct Wakes(AtomicUsize);
+        impl Wake for Wakes {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+
+        let (mut client, io) = tokio::io::duplex(sent.len());
+        tokio::io::AsyncWriteExt::write_all(&mut client, &sent)
+            .await
+            .unwrap();
+        let options = Http2Options {
+            max_control_rate: 1_000,
+            ..Http2Options::default()
+        };
+        let (mut metered, _) = Metered::new(io, &options);
+        let wakes = Arc::new(Wakes(AtomicUsize::new(0)));
+        let waker = Arc::clone(&wakes).into();
+        let mut cx = Context::from_waker(&waker);
+        let mut turns = vec![0];
+        loop {
+            let mut bytes = [0; 8 * 1024];
+            let mut buffer = ReadBuf::new(&mut bytes);
+            let polled = Pin::new(&mut metered).poll_read(&mut cx, &mut buffer);
+            match polled {
+                Poll::Ready(read) => {
+                    read.unwrap();
+                    *turns.last_mut().unwrap() += buffer.filled().len();
+                }
+                Poll::Pending if wakes.0.swap(0, Ordering::Relaxed) > 0 => turns.push(0),
+                Poll::Pending => return turns,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn floods_are_taken_in_portions() {
+        let preface = vec![b'P'; PREFACE_LEN];
+        let useful = frame(DATA, 0, 100).repeat(200);
+        let sent = [&*preface, &useful].concat();
+        assert_eq!(turns(sent.clone()).await, [sent.len()]);
+        let pings = frame(6, 0, 8).repeat(1_000);
+        let all = [&*preface, &pings].concat();
+        let taken = turns(all.clone()).await;
+        assert_eq!(taken.iter().sum::<usize>(), all.len());
+        assert_eq!(taken[0], 8 * 1024);
+        assert!(
+            taken[1..].iter().all(|taken| *taken <= WARY_READ),
+            "{taken:?}"
+        );
+        // Once that is over, nobody is kept waiting.
+        let behind = frame(DATA, 0, 100).repeat(400);
+        let taken = turns([all, behind].concat()).await;
+        assert!(taken.last().unwrap() > &(32 * 1024), "{taken:?}");
     }
 }

@@ -35,7 +35,8 @@ pub struct Http2Options {
     pub keep_alive: Option<Duration>,
     /// How long the answer may take. Default 10 s.
     pub keep_alive_timeout: Duration,
-    /// Frames a second that carry nothing ([`Flood::Control`](super::Flood::Control)). Default 1,000.
+    /// Frames a second that carry nothing ([`Flood::Control`](super::Flood::Control)). Default 100: browsers send a ping in
+    /// some seconds, and clients of gRPC not one for each answer.
     pub max_control_rate: u32,
     /// `RST_STREAM` frames a second, whatever became of their streams: what is sent in one go with the request
     /// counts against the HTTP/2 library's own limit, too (CVE-2023-44487). Default 200.
@@ -55,7 +56,7 @@ impl Default for Http2Options {
             idle_timeout: Duration::from_secs(60),
             keep_alive: None,
             keep_alive_timeout: Duration::from_secs(10),
-            max_control_rate: 1_000,
+            max_control_rate: 100,
             max_reset_rate: 200,
             max_window_rate: 10_000,
         }
