@@ -5,6 +5,7 @@
 //! way to a hub, so a hub never meets options that contradict each other.
 
 mod channel;
+mod channel_checks;
 mod channel_pattern;
 mod client;
 pub mod duration;
