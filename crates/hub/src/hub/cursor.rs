@@ -390,12 +390,8 @@ impl Hub {
             .collect();
         let last = sequence.last();
         channel.meet(slot, last.as_ref());
-        if !self.ensure_fit(now, id, takes_bytes, &publications, out) {
+        if !self.send_fitting(now, id, &name, takes_bytes, publications, out) {
             return;
-        }
-        for publication in publications {
-            let push = Push::Publication(name.clone(), publication);
-            self.send_page(id, &Reply::Push(push), out);
         }
         if is_at_head(from, seen, top) {
             self.catch_up(now, key, slot);
@@ -445,6 +441,27 @@ impl Hub {
         let slot = connected.subscription(key.index)?.slot as usize;
         let channel = self.channels.by_key(key)?;
         (channel.subscribers.get(slot)?.role == role).then_some(slot)
+    }
+
+    /// Queues publications of a channel, as a page. Whether that went well: a session that can't be sent one of them is
+    /// closed.
+    pub(super) fn send_fitting<O: Outbox>(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        channel: &Arc<str>,
+        takes_bytes: bool,
+        publications: Vec<Arc<Publication>>,
+        out: &mut O,
+    ) -> bool {
+        if !self.ensure_fit(now, id, takes_bytes, &publications, out) {
+            return false;
+        }
+        for publication in publications {
+            let push = Push::Publication(channel.clone(), publication);
+            self.send_page(id, &Reply::Push(push), out);
+        }
+        true
     }
 
     /// Queues a message of a page. What is queued is bounded by the page, so the limit of the queue

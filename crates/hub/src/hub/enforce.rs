@@ -38,6 +38,34 @@ impl Filters {
     }
 }
 
+impl Hub {
+    /// What is imposed on a subscriber beside its `own` filter, by the namespace and by who has `granted` the
+    /// subscription, and the filter that comes of all of it.
+    ///
+    /// # Errors
+    ///
+    /// 103 where the namespace's filter asks for a user and there is none, 106 where the channel has no room for another.
+    pub(super) fn filters_for(
+        &self,
+        name: &ChannelName<'_, '_>,
+        user: &str,
+        granted: Option<Filter>,
+        own: Option<Filter>,
+    ) -> Result<(Option<Filters>, Option<Filter>), ErrorCode> {
+        let imposed = all(name.imposed_filter(user)?, granted.clone());
+        let filters = imposed.map(|imposed| Filters {
+            imposed,
+            granted,
+            own: own.clone(),
+        });
+        let filter = filters.as_ref().map(Filters::both).or(own);
+        if let Some(filter) = &filter {
+            self.check_room_for(filter, name.full)?;
+        }
+        Ok((filters, filter))
+    }
+}
+
 impl ChannelName<'_, '_> {
     /// The filter that the namespace imposes on a user.
     ///

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tautline_protocol::message::Publication;
-use tautline_protocol::{Push, Reply};
 
 use super::channel_name::ChannelName;
 use super::channels::{ChannelKey, Role};
@@ -64,13 +63,7 @@ impl Hub {
                 .collect();
             let last = sequence.last();
             channel.meet(slot, last.as_ref());
-            if !self.ensure_fit(now, id, takes_bytes, &publications, out) {
-                return;
-            }
-            for publication in publications {
-                let push = Push::Publication(name.clone(), publication);
-                self.send_page(id, &Reply::Push(push), out);
-            }
+            self.send_fitting(now, id, &name, takes_bytes, publications, out);
         }
     }
 }

@@ -12,7 +12,7 @@ use tautline_protocol::{Disconnect, ErrorCode};
 use super::channel_name::ChannelName;
 use super::dispatch::Refusal;
 use super::operation::{CHANNEL_OPERATIONS, Operation};
-use super::sessions::Conduct;
+use super::sessions::{Conduct, Connected};
 use super::shared_buckets::SharedBuckets;
 use super::{Hub, SessionId};
 use crate::Now;
@@ -181,6 +181,14 @@ pub(crate) struct SessionBuckets {
 }
 
 impl SessionBuckets {
+    /// Those of a session, which are made when they are first needed.
+    fn of<'c>(connected: &'c mut Connected, now: Duration, limits: &Limits) -> &'c mut Self {
+        let user = &connected.info.user;
+        let conduct = connected.conduct.get_or_insert_default();
+        let buckets = &mut conduct.buckets;
+        buckets.get_or_insert_with(|| Self::new(now, limits, user))
+    }
+
     fn new(now: Duration, limits: &Limits, user: &Arc<str>) -> Self {
         Self {
             own: std::iter::repeat_with(Bucket::default)
@@ -239,13 +247,7 @@ impl Hub {
         let Some(connected) = self.sessions.connected_mut(id) else {
             return Ok(());
         };
-        let user = &connected.info.user;
-        let buckets = connected
-            .conduct
-            .get_or_insert_default()
-            .buckets
-            .get_or_insert_with(|| SessionBuckets::new(now, limits, user));
-        let SessionBuckets { own, user, .. } = buckets;
+        let SessionBuckets { own, user, .. } = SessionBuckets::of(connected, now, limits);
         let by_client = limits.client.take(operation, |place, rate| {
             own.get_mut(place)
                 .map_or(Ok(()), |bucket| bucket.take(now, rate))
@@ -298,12 +300,7 @@ impl Hub {
                 Operation::Subscribe => rate.at_once(limits.room),
                 _ => rate,
             };
-            let user = &connected.info.user;
-            let buckets = connected
-                .conduct
-                .get_or_insert_default()
-                .buckets
-                .get_or_insert_with(|| SessionBuckets::new(now, limits, user));
+            let buckets = SessionBuckets::of(connected, now, limits);
             let bucket = &mut buckets.in_namespace(&options.name)[place];
             if bucket.take(now, &rate).is_err() {
                 self.counters.over_limit.namespace[operation.index()] += 1;

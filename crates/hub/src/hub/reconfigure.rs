@@ -12,7 +12,6 @@ use tautline_protocol::{ErrorCode, UnsubscribeCode};
 
 use super::channel_name::ChannelName;
 use super::channels::{ChannelKey, Role};
-use super::enforce::{self, Filters};
 use super::sessions::Overridden;
 use super::{Hub, SessionId};
 use crate::Now;
@@ -159,17 +158,7 @@ impl Hub {
             Some(known) => (known.granted.clone(), known.own.clone()),
             None => (None, self.own_filter(index, slot)),
         };
-        let imposed = name.imposed_filter(&connected.info.user)?;
-        let imposed = enforce::all(imposed, granted.clone());
-        let filters = imposed.map(|imposed| Filters {
-            imposed,
-            granted,
-            own: own.clone(),
-        });
-        let filter = filters.as_ref().map(Filters::both).or(own);
-        if let Some(filter) = &filter {
-            self.check_room_for(filter, name.full)?;
-        }
+        let (filters, filter) = self.filters_for(name, &connected.info.user, granted, own)?;
         if let Some(channel) = self.channels.get_mut(index) {
             channel.reclassify(slot, filter);
         }

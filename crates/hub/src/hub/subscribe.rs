@@ -205,16 +205,7 @@ impl Hub {
             }
         };
         let granted = enforce::granted_filter(grant.options.tags_filter.as_deref())?;
-        let imposed = enforce::all(name.imposed_filter(&info.user)?, granted.clone());
-        let filters = imposed.map(|imposed| Filters {
-            imposed,
-            granted,
-            own: own.clone(),
-        });
-        let filter = filters.as_ref().map(Filters::both).or(own);
-        if let Some(filter) = &filter {
-            self.check_room_for(filter, name.full)?;
-        }
+        let (filters, filter) = self.filters_for(name, &info.user, granted, own)?;
         Ok(Plan {
             wants,
             grant,
