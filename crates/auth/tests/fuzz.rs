@@ -1,31 +1,18 @@
 //! Tokens and key sets of any bytes, and what the fuzzer has found worth keeping.
 
+#[path = "../../../fuzz/replay.rs"]
+mod replay;
 #[path = "fuzzed/token.rs"]
 mod token;
-
-use std::fs;
-use std::path::Path;
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
+use self::replay::replay;
+
 #[test]
 fn the_corpus_of_tokens() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/token");
-    let mut replayed = 0;
-    for entry in fs::read_dir(&corpus).expect("fuzz/corpus/token is part of the repository") {
-        let path = entry.expect("a readable directory").path();
-        let data = fs::read(&path).expect("a readable file");
-        // Shown only when the check panics: which file it was.
-        eprintln!("{}", path.display());
-        token::check(&data);
-        replayed += 1;
-    }
-    assert!(
-        replayed >= 20,
-        "only {replayed} files in {}",
-        corpus.display()
-    );
+    replay("token", token::check);
 }
 
 fn any_claims() -> impl Strategy<Value = Value> {

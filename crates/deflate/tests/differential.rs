@@ -3,31 +3,17 @@
 
 #[path = "fuzzed/inflate.rs"]
 mod inflate;
-
-use std::fs;
-use std::path::Path;
+#[path = "../../../fuzz/replay.rs"]
+mod replay;
 
 use flate2::{Compress, Compression, FlushCompress};
 use inflate::check_message;
 use proptest::prelude::*;
+use replay::replay;
 
 #[test]
 fn the_corpus() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/inflate");
-    let mut replayed = 0;
-    for entry in fs::read_dir(&corpus).expect("fuzz/corpus/inflate is part of the repository") {
-        let path = entry.expect("a readable directory").path();
-        let data = fs::read(&path).expect("a readable file");
-        // Shown only when the check panics: which file it was.
-        eprintln!("{}", path.display());
-        inflate::check(&data);
-        replayed += 1;
-    }
-    assert!(
-        replayed >= 20,
-        "only {replayed} files in {}",
-        corpus.display()
-    );
+    replay("inflate", inflate::check);
 }
 
 /// Text, noise, repetition, and bytes of few kinds: what makes stored, fixed and dynamic blocks, and

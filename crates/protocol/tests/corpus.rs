@@ -6,29 +6,10 @@ mod command;
 mod command_protobuf;
 #[path = "fuzzed/delta.rs"]
 mod delta;
+#[path = "../../../fuzz/replay.rs"]
+mod replay;
 
-use std::fs;
-use std::path::Path;
-
-fn replay(target: &str, check: impl Fn(&[u8])) {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../fuzz/corpus")
-        .join(target);
-    let mut replayed = 0;
-    for entry in fs::read_dir(&corpus).expect("the corpus is part of the repository") {
-        let path = entry.expect("a readable directory").path();
-        let data = fs::read(&path).expect("a readable file");
-        // Shown only when the check panics: which file it was.
-        eprintln!("{}", path.display());
-        check(&data);
-        replayed += 1;
-    }
-    assert!(
-        replayed >= 20,
-        "only {replayed} files in {}",
-        corpus.display()
-    );
-}
+use self::replay::replay;
 
 #[test]
 fn the_corpus_of_commands() {

@@ -11,9 +11,10 @@ mod handshake;
 mod http2_opening;
 #[path = "fuzzed/pair.rs"]
 mod pair;
+#[path = "../../../fuzz/replay.rs"]
+mod replay;
 
-use std::fs;
-use std::path::Path;
+use self::replay::replay;
 
 #[test]
 fn the_corpus_of_the_engine() {
@@ -39,24 +40,4 @@ fn the_corpus_of_the_handshake() {
 #[test]
 fn the_corpus_of_the_opening_over_http2() {
     replay("http2_opening", http2_opening::check);
-}
-
-fn replay(target: &str, check: fn(&[u8])) {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../fuzz/corpus")
-        .join(target);
-    let mut replayed = 0;
-    for entry in fs::read_dir(&corpus).expect("the corpora are part of the repository") {
-        let path = entry.expect("a readable directory").path();
-        let data = fs::read(&path).expect("a readable file");
-        // Shown only when the check panics: which file it was.
-        eprintln!("{}", path.display());
-        check(&data);
-        replayed += 1;
-    }
-    assert!(
-        replayed >= 20,
-        "only {replayed} files in {}",
-        corpus.display()
-    );
 }
