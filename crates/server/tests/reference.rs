@@ -25,7 +25,12 @@ const fn table(name: &'static str, source: &'static str, structure: &'static str
     }
 }
 
-const SERVER: &str = "crates/server/src/config/mod.rs";
+const SERVER: &str = "crates/server/src/config/http_server.rs";
+const API: &str = "crates/server/src/config/api.rs";
+const DOORS: &str = "crates/server/src/config/doors.rs";
+const LOG: &str = "crates/server/src/config/log.rs";
+const NODE: &str = "crates/server/src/config/node.rs";
+const TOKEN: &str = "crates/server/src/config/token.rs";
 const CONNECTIONS: &str = "crates/server/src/config/client.rs";
 const CLIENT: &str = "crates/hub/src/config/client.rs";
 const UNI: &str = "crates/server/src/config/uni.rs";
@@ -51,10 +56,10 @@ const TABLES: &[Table] = &[
     table("limits.address", LIMITS, "AddressLimitOptions"),
     table("limits.memory", LIMITS, "MemoryLimitOptions"),
     table("revocation", REVOCATION, "RevocationOptions"),
-    table("node", SERVER, "NodeOptions"),
+    table("node", NODE, "NodeOptions"),
     table("client", CLIENT, "ClientOptions"),
-    table("client.token", SERVER, "TokenOptions"),
-    table("client.subscription_token", SERVER, "TokenOptions"),
+    table("client.token", TOKEN, "TokenOptions"),
+    table("client.subscription_token", TOKEN, "TokenOptions"),
     table(
         "client.subscribe_to_user_personal_channel",
         CLIENT,
@@ -72,8 +77,8 @@ const TABLES: &[Table] = &[
     table("channel", CHANNEL, "ChannelOptions"),
     table("channel.without_namespace", CHANNEL, "NamespaceOptions"),
     table("engine.memory", MEMORY, "MemoryOptions"),
-    table("http_api", SERVER, "HttpApiOptions"),
-    table("http_api.keys", SERVER, "ApiKeyOptions"),
+    table("http_api", API, "HttpApiOptions"),
+    table("http_api.keys", API, "ApiKeyOptions"),
     table("client.proxy.connect", PROXY, "ProxyOptions"),
     table("client.proxy.connect.http", PROXY, "ProxyHttpOptions"),
     table(TRANSFORMS, PROXY, "StatusTransform"),
@@ -84,16 +89,16 @@ const TABLES: &[Table] = &[
     table("events", EVENTS, "EventsOptions"),
     table("events.http", EVENTS, "EventsHttpOptions"),
     table("tunnels", TUNNEL, "TunnelOptions"),
-    table("websocket", SERVER, "WebSocketOptions"),
-    table("doors", SERVER, "DoorOptions"),
+    table("websocket", DOORS, "WebSocketOptions"),
+    table("doors", DOORS, "DoorOptions"),
     table(UNI_RESPONSES, UNI, "ResponseTransforms"),
     table(UNI_RESPONSE, UNI, "ResponseTransform"),
     table("admin", ADMIN, "AdminOptions"),
-    table("health", SERVER, "HealthOptions"),
-    table("prometheus", SERVER, "PrometheusOptions"),
+    table("health", NODE, "HealthOptions"),
+    table("prometheus", NODE, "PrometheusOptions"),
     table("telemetry.otlp", TELEMETRY, "OtlpOptions"),
-    table("shutdown", SERVER, "ShutdownOptions"),
-    table("log", SERVER, "LogOptions"),
+    table("shutdown", NODE, "ShutdownOptions"),
+    table("log", LOG, "LogOptions"),
 ];
 
 const TRANSFORMS: &str = "client.proxy.connect.http.status_to_code_transforms";

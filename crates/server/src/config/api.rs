@@ -1,14 +1,79 @@
-//! From the options of `[http_api]` to what its calls go by.
+//! `[http_api]`: what the application's backend may ask for, and what its calls go by.
 
 use std::str::FromStr;
 
-use tautline_auth::KeyDigest;
+use serde::Deserialize;
+use tautline_auth::{KeyDigest, Secret};
 
 use super::file::Unusable;
 use super::suggest;
-use super::{ApiKeyOptions, HttpApiOptions};
 use crate::glob::Glob;
-use crate::http::api::{ApiKey, ApiKeys, ApiLimits, Method, Scope};
+use crate::http::api::{ApiKey, ApiKeys, ApiLimits, AuditLog, ErrorMode, Method, Scope};
+
+/// `[http_api]`: the application's backend.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpApiOptions {
+    /// What each call has to know, and good for everything. Without this or one of `http_api.keys`,
+    /// every call is refused.
+    pub key: Option<Secret>,
+    /// No key is needed. For experiments behind a closed door. Default: no.
+    pub insecure: bool,
+    /// Whether errors are told in the `body` of a 200, or as statuses of the `transport`. Default:
+    /// `body`.
+    pub error_mode: ErrorMode,
+    /// Longest body of a call, in bytes. Default: 1 MiB.
+    pub max_body_size: usize,
+    /// Most commands in a `batch`. Default: 1000.
+    pub max_batch_commands: usize,
+    /// Most channels in a `broadcast`. Default: 10,000.
+    pub max_broadcast_channels: usize,
+    /// Most channels in the result of `channels`. Default: 100,000.
+    pub max_listed_channels: usize,
+    /// Most calls at the same time, on each worker; what is beyond gets 503. Default: 256.
+    pub max_concurrent_calls: usize,
+    /// Whether those who follow somebody with the method `trace` may see payloads. Default: no.
+    pub trace_payloads: bool,
+    /// Which calls are logged, with the target `tautline::audit`: those that change something for others (`changes`), `all`, or
+    /// `none`. Refused ones are logged with either of the first two. Default: `changes`.
+    pub audit_log: AuditLog,
+    /// Keys that are good for a part, or that only their digest is known of.
+    pub keys: Vec<ApiKeyOptions>,
+}
+
+impl Default for HttpApiOptions {
+    fn default() -> Self {
+        let limits = ApiLimits::default();
+        Self {
+            key: None,
+            insecure: false,
+            error_mode: ErrorMode::Body,
+            max_body_size: limits.max_body_size,
+            max_batch_commands: limits.max_batch_commands,
+            max_broadcast_channels: limits.max_broadcast_channels,
+            max_listed_channels: limits.max_listed_channels,
+            max_concurrent_calls: limits.max_concurrent_calls,
+            trace_payloads: false,
+            audit_log: AuditLog::default(),
+            keys: Vec::new(),
+        }
+    }
+}
+
+/// `[[http_api.keys]]`: a key of the HTTP API.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApiKeyOptions {
+    /// What the key is called where people look, such as in the audit log. Required.
+    pub name: String,
+    /// SHA-256 of the key, 64 hexadecimal digits: `tautline key` makes both. Required.
+    pub sha256: String,
+    /// Methods that it is good for, such as `publish`. Default: all; with `channels`, all that are
+    /// about channels.
+    pub methods: Option<Vec<String>>,
+    /// Channels that it is good for: patterns such as `chat:*`. Default: all.
+    pub channels: Option<Vec<String>>,
+}
 
 /// The keys, as digests: what is in the file is needed no more.
 pub(super) fn keys(options: &HttpApiOptions) -> Result<ApiKeys, Unusable> {

@@ -4,13 +4,53 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::IntoDeserializer as _;
-use tautline_auth::{KeyError, PublicKey, Verifier, VerifierConfig};
+use tautline_auth::{KeyError, Pattern, PublicKey, Secret, Verifier, VerifierConfig};
+use tautline_hub::config::duration;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::TokenOptions;
 use super::file::Unusable;
 use crate::keys::KeySource;
+
+/// `[client.token]`: keys that tokens are verified with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TokenOptions {
+    /// Secret of HS256, HS384 and HS512. Without any key, every token is invalid.
+    pub hmac_secret_key: Option<Secret>,
+    /// The secret before the last change, so that tokens made with it still work.
+    pub hmac_previous_secret_key: Option<Secret>,
+    /// Unix time in seconds from which on the previous secret doesn't count any more. Default:
+    /// none.
+    pub hmac_previous_secret_key_valid_until: Option<u64>,
+    /// Public key of RS256, RS384, RS512, PS256, PS384 and PS512, in PEM.
+    pub rsa_public_key: Option<String>,
+    /// Public key of ES256 (curve P-256), ES384 (P-384) or ES512 (P-521), in PEM.
+    pub ecdsa_public_key: Option<String>,
+    /// Public key of EdDSA (Ed25519), in PEM.
+    pub eddsa_public_key: Option<String>,
+    /// Where an identity provider publishes its keys, as a JWK Set: a URL such as
+    /// `https://id.example.com/.well-known/jwks.json`. Tokens say by `kid` which of them they were
+    /// signed with. Fetched at the start, each hour, and when a token names a key that isn't known. Each
+    /// `{{name}}` in it stands for what the named group `(?<name>...)` of `issuer_regex` or `audience_regex` finds:
+    /// so each tenant of a provider can have a set of its own, which is fetched when the first token needs it.
+    pub jwks_public_endpoint: Option<String>,
+    /// By how much clocks may disagree: tokens are believed for so much longer, and so much earlier.
+    /// At most 5m. Default: 0s.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub leeway: Duration,
+    /// If set, tokens must have it as `aud`.
+    pub audience: Option<String>,
+    /// If set, it must be found in `aud`: a regular expression such as `^app-[0-9]+$`. Not beside
+    /// `audience`.
+    pub audience_regex: Option<Pattern>,
+    /// If set, tokens must have it as `iss`.
+    pub issuer: Option<String>,
+    /// If set, it must be found in `iss`: a regular expression. Not beside `issuer`.
+    pub issuer_regex: Option<Pattern>,
+    /// The claim that has the user id: letters and `_`. Default: `sub`.
+    pub user_id_claim: Option<String>,
+}
 
 /// The table of connection tokens, and of subscription tokens that have none of their own.
 pub(super) const CONNECTION: &str = "client.token";
