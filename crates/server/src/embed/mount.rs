@@ -19,8 +19,8 @@ use tower_service::Service;
 use super::{NodeHandle, Request};
 use crate::door::Caller;
 use crate::door::websocket::Manner;
+use crate::http::fields::{refused, set_headers};
 use crate::http::upgrade_required;
-use crate::node_api::{refused, set_headers};
 
 /// How long the application's server may take to send the response that opens a connection.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);

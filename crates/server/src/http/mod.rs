@@ -24,6 +24,7 @@ pub(crate) mod body;
 pub mod counters;
 mod dev_head;
 mod dev_token;
+pub(crate) mod fields;
 pub mod host;
 pub(crate) mod http2;
 pub mod line;

@@ -28,9 +28,9 @@ use crate::door::poll::keeper::{self, Answer};
 use crate::door::poll::requests::{self, Kind};
 use crate::door::rewind::Rewind;
 use crate::http::RequestBody;
+use crate::http::fields::{fields, refused, set_headers};
 use crate::http::respond::{self, Reply, ReplyBody};
 use crate::io::Io;
-use crate::node_api::{fields, refused, set_headers};
 use crate::worker::stream::Stream;
 use crate::worker::voice::Framing;
 

@@ -21,9 +21,9 @@ use super::{Carrier, Tunnel};
 use crate::door::admission::{Permit, Permits};
 use crate::door::rewind::Rewind;
 use crate::drain::Stage;
+use crate::http::fields::{fields, set_headers};
 use crate::http::http2::join_cookies;
 use crate::io::{Http2Io, Io};
-use crate::node_api::{fields, set_headers};
 use crate::worker::live::Live;
 
 /// A client's WebSocket, and the one to the server behind.
