@@ -3,11 +3,16 @@
 //! The long texts are in `tests/transcripts/`. To take over a changed one, after having read it:
 //! `UPDATE_TRANSCRIPTS=1 cargo test -p tautline --test cli`.
 
-use std::path::{Path, PathBuf};
+#[path = "support/directory.rs"]
+mod directory;
+
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tautline_auth::{Verifier, VerifierConfig};
+
+use self::directory::Directory;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -29,28 +34,10 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("output is UTF-8")
 }
 
-/// A directory for one test, gone with it.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("tautline-cli-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a temporary directory");
-        Self(path)
-    }
-
-    /// Writes a file; its path, relative to nothing.
-    fn file(&self, name: &str, content: &str) -> String {
-        let path = self.0.join(name);
-        std::fs::write(&path, content).expect("a temporary file");
-        path.to_str().expect("a path in UTF-8").to_owned()
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+/// Writes a file; its path, as an argument.
+fn written(directory: &Directory, name: &str, content: &str) -> String {
+    let path = directory.file(name, content);
+    path.to_str().expect("a path in UTF-8").to_owned()
 }
 
 #[track_caller]
@@ -124,7 +111,8 @@ fn the_example_in_the_help_is_a_good_configuration() {
         .collect();
     assert!(example.contains("[[channel.namespaces]]"), "{example}");
     let directory = Directory::new("example");
-    let file = directory.file(
+    let file = written(
+        &directory,
         "tautline.toml",
         &example.replace("\"...\"", &format!("\"{SECRET}\"")),
     );
@@ -212,7 +200,11 @@ fn a_port_in_use_is_named_with_a_way_out() {
 #[test]
 fn wrong_configurations_end_with_status_2_and_their_place() {
     let directory = Directory::new("wrong");
-    let file = directory.file("bad.toml", "[client]\nping_intervall = \"25s\"\n");
+    let file = written(
+        &directory,
+        "bad.toml",
+        "[client]\nping_intervall = \"25s\"\n",
+    );
     let expected = format!(
         "error: {file}:2:1: unknown key `client.ping_intervall`, did you mean `ping_interval`?\n"
     );
@@ -239,7 +231,7 @@ fn what_is_known_of_the_options_can_be_printed() {
         text(&output.stdout).to_owned()
     };
     let directory = Directory::new("default");
-    let file = directory.file("default.toml", &printed("default"));
+    let file = written(&directory, "default.toml", &printed("default"));
     let output = run(&["config", "check", &file]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(printed("reference").starts_with("# Configuration\n"));
@@ -253,7 +245,7 @@ fn what_is_known_of_the_options_can_be_printed() {
 #[test]
 fn the_environment_and_arguments_count_more_than_the_file() {
     let directory = Directory::new("over");
-    let file = directory.file("a.yaml", "client: {pong_timeout: 8s}\n");
+    let file = written(&directory, "a.yaml", "client: {pong_timeout: 8s}\n");
     let check = |variable: &str, argument: &str| {
         let mut command = tautline(&["config", "check", &file, "--set", argument]);
         let output = command
@@ -277,7 +269,7 @@ fn the_environment_and_arguments_count_more_than_the_file() {
 #[test]
 fn config_check_warns_and_is_content() {
     let directory = Directory::new("check");
-    let file = directory.file("empty.toml", "");
+    let file = written(&directory, "empty.toml", "");
     let output = run(&["config", "check", &file]);
     assert!(output.status.success());
     assert_eq!(text(&output.stdout), format!("{file}: good\n"));
@@ -295,7 +287,8 @@ fn config_check_warns_and_is_content() {
 #[test]
 fn tokens_from_the_command_line_verify() {
     let directory = Directory::new("token");
-    let file = directory.file(
+    let file = written(
+        &directory,
         "tautline.toml",
         &format!(
             "[client.token]\nhmac_secret_key = \"{SECRET}\"\naudience = \"a\"\nissuer = \"i\"\n"
@@ -395,7 +388,7 @@ fn the_secret_of_a_token_can_come_from_the_environment() {
 #[test]
 fn a_configuration_without_a_secret_makes_no_tokens() {
     let directory = Directory::new("no-secret");
-    let file = directory.file("tautline.toml", "");
+    let file = written(&directory, "tautline.toml", "");
     let output = run(&["token", "--config", &file, "--user", "7"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("client.token.hmac_secret_key"));
@@ -415,7 +408,7 @@ fn a_key_comes_with_what_the_configuration_needs() {
     let digest = tautline_auth::KeyDigest::of(key.as_bytes()).to_hex();
     assert!(told.contains(&digest) && !told.contains(key), "{told}");
     let directory = Directory::new("key");
-    let file = directory.file("tautline.toml", &told[table..]);
+    let file = written(&directory, "tautline.toml", &told[table..]);
     let output = run(&["config", "check", &file]);
     assert_eq!(text(&output.stdout), format!("{file}: good\n"));
     assert!(!text(&output.stderr).contains("http_api"), "{output:?}");
@@ -427,7 +420,8 @@ fn log_lines_are_objects_for_programs_who_want_them() {
     use std::io::{BufRead as _, BufReader};
 
     let directory = Directory::new("log");
-    let file = directory.file(
+    let file = written(
+        &directory,
         "tautline.toml",
         "[http_server]\nport = 0\n[log]\nformat = \"json\"\n",
     );
@@ -455,7 +449,8 @@ fn log_lines_are_objects_for_programs_who_want_them() {
 #[test]
 fn what_each_option_is_is_shown_with_who_says_so_and_without_secrets() {
     let directory = Directory::new("show");
-    let file = directory.file(
+    let file = written(
+        &directory,
         "tautline.toml",
         &format!(
             "client.ping_interval = \"20s\"\nclient.pong_timeout = \"7s\"\nnode.workers = 3\n\
@@ -519,7 +514,11 @@ fn what_each_option_is_is_shown_with_who_says_so_and_without_secrets() {
 #[test]
 fn elements_of_a_list_are_of_whoever_has_set_the_list() {
     let directory = Directory::new("show-list");
-    let file = directory.file("tautline.toml", "[[channel.namespaces]]\nname = \"chat\"\n");
+    let file = written(
+        &directory,
+        "tautline.toml",
+        "[[channel.namespaces]]\nname = \"chat\"\n",
+    );
     let mut command = tautline(&["config", "show", &file]);
     command.env(
         "TAUTLINE_CHANNEL_NAMESPACES",
@@ -537,7 +536,8 @@ fn elements_of_a_list_are_of_whoever_has_set_the_list() {
 #[test]
 fn events_without_an_endpoint_are_for_those_who_embed_the_server() {
     let directory = Directory::new("events");
-    let file = directory.file(
+    let file = written(
+        &directory,
         "tautline.toml",
         "[events]\nenabled = true\ndirectory = \"/x\"\n",
     );

@@ -1,43 +1,28 @@
 //! Where a configuration comes from beside TOML: YAML and JSON, the environment, the command line. What
 //! an option means is the same everywhere, and what is wrong is told with its place.
 
+#[path = "support/directory.rs"]
+mod directory;
+
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use tautline::config::{Config, ConfigError, Overrides};
 
-/// A directory for one test, gone with it.
-struct Directory(PathBuf);
+use self::directory::Directory;
 
-impl Directory {
-    fn new(name: &str) -> Self {
-        let name = format!("tautline-sources-{name}-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&path).expect("a temporary directory");
-        Self(path)
-    }
-
-    fn file(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.0.join(name);
-        std::fs::write(&path, text).expect("a temporary file");
-        path
-    }
-
-    /// What is said about a file, without the directory.
-    fn load(&self, name: &str, text: &str, overrides: &Overrides) -> Result<Config, String> {
-        let path = self.file(name, text);
-        Config::load_with(&path, overrides).map_err(|error| {
-            let directory = format!("{}/", self.0.display());
-            error.to_string().replace(&directory, "")
-        })
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+/// What is said about a file, without its directory.
+fn load(
+    directory: &Directory,
+    name: &str,
+    text: &str,
+    overrides: &Overrides,
+) -> Result<Config, String> {
+    let path = directory.file(name, text);
+    Config::load_with(&path, overrides).map_err(|error| {
+        let directory = format!("{}/", directory.path().display());
+        error.to_string().replace(&directory, "")
+    })
 }
 
 fn environment(variables: &[(&str, &str)]) -> Result<Overrides, ConfigError> {
@@ -86,7 +71,7 @@ fn yaml_and_json_mean_what_toml_means() {
     let directory = Directory::new("formats");
     let yaml = YAML.replace("\"7\"", "\"77\"");
     for (name, text) in [("a.yaml", &*yaml), ("a.YML", &yaml), ("a.json", JSON)] {
-        let config = directory.load(name, text, &Overrides::default());
+        let config = load(&directory, name, text, &Overrides::default());
         let config = config.unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(config.listen.to_string(), "127.0.0.1:9000", "{name}");
         assert_eq!(config.shutdown.timeout, Duration::from_secs(5));
@@ -131,7 +116,7 @@ fn mistakes_have_their_place_in_every_format() {
             "a.json:1:13: `log` is there twice",
         ),
     ] {
-        let error = directory.load(name, text, &none).err().expect(text);
+        let error = load(&directory, name, text, &none).err().expect(text);
         assert!(error.starts_with(expected), "{text}: {error}");
     }
 }
@@ -164,7 +149,7 @@ fn the_environment_counts_more_than_the_file_and_the_command_line_more_than_both
     overrides.set("http_server.port=7002").expect("an option");
     let text = "http_server.port = 7000\nhttp_server.address = \"127.0.0.1\"\nnode.name = \"file\"\nhttp_api.key = \"x\"\n\
                 [[channel.namespaces]]\nname = \"chat\"\npresence = 1\n";
-    let config = directory.load("a.toml", text, &overrides);
+    let config = load(&directory, "a.toml", text, &overrides);
     let config = config.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config.listen.port(), 7002);
     assert_eq!(config.node.name, "7");
@@ -207,11 +192,18 @@ fn overrides_that_are_wrong_are_named() {
         ),
     ] {
         let overrides = environment(&[(variable, value)]).expect("an option");
-        let error = directory.load("a.toml", "", &overrides).err().expect(value);
+        let error = load(&directory, "a.toml", "", &overrides)
+            .err()
+            .expect(value);
         assert!(error.starts_with(expected), "{error}");
         assert!(error.ends_with(&format!("(set by {variable})")), "{error}");
     }
-    let error = directory.load("a.toml", "client = 1", &set(&["client.ping_interval=1s"]));
+    let error = load(
+        &directory,
+        "a.toml",
+        "client = 1",
+        &set(&["client.ping_interval=1s"]),
+    );
     let error = error.err().expect("no table");
     assert!(
         error.contains("`client` is no table in the file"),
@@ -255,7 +247,7 @@ fn variables_that_are_no_options_are_warned_of() {
         ("TAUTLINE_CLIENT_PING_INTERVALL", "1s"),
     ])
     .expect("warnings only");
-    let config = directory.load("a.toml", "", &overrides).expect("good");
+    let config = load(&directory, "a.toml", "", &overrides).expect("good");
     let warnings: Vec<_> = config
         .warnings
         .iter()
@@ -275,8 +267,7 @@ fn values_are_told_to_nobody() {
     let directory = Directory::new("secret");
     let overrides =
         environment(&[("TAUTLINE_CLIENT_TOKEN_HMAC_SECRET_KEY", "")]).expect("an option");
-    let error = directory
-        .load("a.toml", "", &overrides)
+    let error = load(&directory, "a.toml", "", &overrides)
         .err()
         .expect("empty");
     assert!(
@@ -285,8 +276,7 @@ fn values_are_told_to_nobody() {
     );
     for variable in ["TAUTLINE_HTTP_API_KEYS", "TAUTLINE_HTTP_API_MAX_BODY_SIZE"] {
         let overrides = environment(&[(variable, "\"hush-hush")]).expect("an option");
-        let error = directory
-            .load("a.toml", "", &overrides)
+        let error = load(&directory, "a.toml", "", &overrides)
             .err()
             .expect("wrong");
         assert!(!error.contains("hush"), "{error}");

@@ -8,30 +8,24 @@ mod app;
 mod live;
 #[path = "support/peer.rs"]
 mod peer;
-
-use std::time::Duration;
+#[path = "support/run.rs"]
+mod run;
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use self::peer::Peer;
-
-const DEADLINE: Duration = Duration::from_secs(30);
+use self::run::run;
 
 /// Runs a test beside the application, which it gets the address of.
-fn run<F: Future<Output = ()>>(test: impl FnOnce(String) -> F) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+fn beside_the_application<F: Future<Output = ()>>(test: impl FnOnce(String) -> F) {
+    run(async {
         let (_node, app) = app::start().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        let test = tokio::time::timeout(DEADLINE, test(address.to_string()));
-        test.await.expect("the test hangs");
+        test(address.to_string()).await;
     });
 }
 
@@ -67,7 +61,7 @@ async fn connect(address: &str, cookie: &str) -> Peer {
 
 #[test]
 fn those_who_have_logged_in_share_a_list() {
-    run(async |address| {
+    beside_the_application(async |address| {
         let url = format!("ws://{address}/connection/websocket");
         let mut stranger = Peer::open(&url, &[("Cookie", "session=forged")]).await;
         let reply = stranger.ask("connect", json!({})).await;
@@ -102,7 +96,7 @@ fn those_who_have_logged_in_share_a_list() {
 
 #[test]
 fn a_route_publishes() {
-    run(async |address| {
+    beside_the_application(async |address| {
         let cookie = log_in(&address, "ann").await;
         let mut ann = connect(&address, &cookie).await;
         let head = "POST /announce HTTP/1.1\r\nContent-Type: application/json";

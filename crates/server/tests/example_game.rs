@@ -6,33 +6,26 @@
 mod arena;
 #[path = "support/peer.rs"]
 mod peer;
+#[path = "support/run.rs"]
+mod run;
 #[path = "../examples/game/server.rs"]
 mod server;
-
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tautline::protocol::delta;
 use tokio::net::TcpListener;
 
 use self::peer::Peer;
-
-const DEADLINE: Duration = Duration::from_secs(30);
+use self::run::run;
 
 /// Runs a test beside a game, which it gets the URL of.
-fn run<F: Future<Output = ()>>(test: impl FnOnce(String) -> F) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+fn beside_a_game<F: Future<Output = ()>>(test: impl FnOnce(String) -> F) {
+    run(async {
         let (_node, app) = server::start().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        let test = test(format!("ws://{address}/connection/websocket"));
-        let test = tokio::time::timeout(DEADLINE, test);
-        test.await.expect("the test hangs");
+        test(format!("ws://{address}/connection/websocket")).await;
     });
 }
 
@@ -60,7 +53,7 @@ async fn watch(peer: &mut Peer, is_it: impl Fn(&Value) -> bool) -> Value {
 
 #[test]
 fn what_players_press_moves_them_for_everybody() {
-    run(async |url| {
+    beside_a_game(async |url| {
         let (mut ann, ann_id) = join(&url, "Ann").await;
         let (mut bob, bob_id) = join(&url, "Bob").await;
         let x = |snapshot: &Value| snapshot["players"][&ann_id]["x"].as_i64().unwrap();
@@ -76,7 +69,7 @@ fn what_players_press_moves_them_for_everybody() {
 
 #[test]
 fn who_takes_patches_sees_the_same() {
-    run(async |url| {
+    beside_a_game(async |url| {
         let (mut ann, id) = join(&url, "Ann").await;
         let mut bob = Peer::open(&url, &[]).await;
         let subs = json!({server::CHANNEL: {"delta": "fossil"}});
@@ -106,7 +99,7 @@ fn who_takes_patches_sees_the_same() {
 
 #[test]
 fn who_says_nonsense_is_not_played_with() {
-    run(async |url| {
+    beside_a_game(async |url| {
         let mut nobody = Peer::open(&url, &[]).await;
         let reply = nobody.ask("connect", json!({})).await;
         assert_eq!(reply["error"]["code"], json!(400));

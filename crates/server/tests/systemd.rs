@@ -3,39 +3,27 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[path = "support/directory.rs"]
+mod directory;
+
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// A directory of the test's own, gone when dropped.
-struct Directory(PathBuf);
+use self::directory::Directory;
 
-impl Directory {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir();
-        let path = path.join(format!("tautline-systemd-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        std::fs::write(
-            path.join("tautline.toml"),
-            "[http_server]\naddress = \"127.0.0.1\"\nport = 0\n[node]\nworkers = 3\n",
-        )
-        .unwrap();
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+/// A directory with the server's configuration in it.
+fn configured(name: &str) -> Directory {
+    let directory = Directory::new(name);
+    directory.file(
+        "tautline.toml",
+        "[http_server]\naddress = \"127.0.0.1\"\nport = 0\n[node]\nworkers = 3\n",
+    );
+    directory
 }
 
 /// The server, ended when dropped.
@@ -89,13 +77,13 @@ fn command(config: &Path) -> Command {
 /// `sd_notify(3)`: the state of a service of `Type=notify` with `WatchdogSec`.
 #[test]
 fn it_tells_that_it_is_up_alive_and_on_its_way_out() {
-    let directory = Directory::new("notify");
-    let socket = UnixDatagram::bind(directory.path("notify")).unwrap();
+    let directory = configured("notify");
+    let socket = UnixDatagram::bind(directory.join("notify")).unwrap();
     socket
         .set_read_timeout(Some(Duration::from_secs(30)))
         .unwrap();
-    let child = command(&directory.path("tautline.toml"))
-        .env("NOTIFY_SOCKET", directory.path("notify"))
+    let child = command(&directory.join("tautline.toml"))
+        .env("NOTIFY_SOCKET", directory.join("notify"))
         .env("WATCHDOG_USEC", "200000")
         .spawn();
     let mut server = Server(child.unwrap());
@@ -123,14 +111,14 @@ fn it_tells_that_it_is_up_alive_and_on_its_way_out() {
 /// `systemd.socket(5)`: the socket is there before the server and after it.
 #[test]
 fn it_listens_on_the_socket_that_it_was_handed() {
-    let directory = Directory::new("socket");
+    let directory = configured("socket");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     for _ in 0..2 {
         let handed = OwnedFd::from(listener.try_clone().unwrap());
         // Connects while nobody accepts: it waits, and is answered.
         let early = TcpStream::connect(&address).unwrap();
-        let child = command(&directory.path("tautline.toml"))
+        let child = command(&directory.join("tautline.toml"))
             .env("LISTEN_FDS", "1")
             .stdin(Stdio::from(handed))
             .spawn();
@@ -147,9 +135,9 @@ fn it_listens_on_the_socket_that_it_was_handed() {
 /// What was handed over is no socket that listens.
 #[test]
 fn something_else_in_its_place_is_refused() {
-    let directory = Directory::new("wrong");
+    let directory = configured("wrong");
     let (end, _other) = std::os::unix::net::UnixStream::pair().unwrap();
-    let child = command(&directory.path("tautline.toml"))
+    let child = command(&directory.join("tautline.toml"))
         .env("LISTEN_FDS", "1")
         .stdin(Stdio::from(OwnedFd::from(end)))
         .stderr(Stdio::piped())

@@ -7,8 +7,8 @@
 mod backend;
 #[path = "support/peer.rs"]
 mod peer;
-
-use std::time::Duration;
+#[path = "support/run.rs"]
+mod run;
 
 use serde_json::{Value, json};
 use tautline::{Config, Node};
@@ -17,22 +17,10 @@ use tokio::net::TcpStream;
 
 use self::backend::{Asked, Backend, Say};
 use self::peer::Peer;
+use self::run::run;
 
-/// Longer than anything here takes on the slowest of machines.
-const DEADLINE: Duration = Duration::from_secs(60);
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
-
-fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let test = tokio::time::timeout(DEADLINE, test);
-        test.await.expect("the test hangs");
-    });
-}
 
 fn start(more: &str) -> Node {
     let config = format!(

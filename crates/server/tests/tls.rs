@@ -4,6 +4,8 @@
 
 #[path = "support/process.rs"]
 mod process;
+#[path = "support/run.rs"]
+mod run;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +22,8 @@ use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use self::process::{DEADLINE, Server};
+use self::process::Server;
+use self::run::run;
 
 /// An authority, and the files of what it has signed.
 struct Authority {
@@ -111,18 +114,6 @@ fn start(name: &str, authority: &Authority, more: &str) -> Server {
          history_ttl = \"1m\"\n"
     );
     Server::serve(&format!("tls-{name}"), &config)
-}
-
-fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        tokio::time::timeout(2 * DEADLINE, test)
-            .await
-            .expect("the test hangs");
-    });
 }
 
 async fn shake_hands(

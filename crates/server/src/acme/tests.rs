@@ -1,5 +1,8 @@
 //! What becomes of certificates, with an authority that is made up, and time that goes as fast as it is asked to.
 
+#[path = "../../tests/support/anybody.rs"]
+mod anybody;
+
 use std::collections::VecDeque;
 use std::fs;
 use std::path::PathBuf;
@@ -11,12 +14,6 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls;
-use tokio_rustls::rustls::client::danger::{
-    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
-};
-use tokio_rustls::rustls::pki_types::UnixTime;
-use tokio_rustls::rustls::{DigitallySignedStruct, SignatureScheme};
 
 use super::*;
 use crate::config::TlsOptions;
@@ -322,48 +319,6 @@ async fn a_disk_without_room_costs_no_certificate() {
     assert!(setting.acme().certificate("a.example").is_none());
 }
 
-/// Takes every certificate: the test looks at it itself.
-#[derive(Debug)]
-struct Anybody;
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let provider = default_provider();
-        provider
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
-}
-
 /// What a client that offers these protocols is shown, what is agreed on, and whether the connection is kept.
 async fn visit(
     tls: &Arc<Tls>,
@@ -372,12 +327,7 @@ async fn visit(
 ) -> std::io::Result<(CertificateDer<'static>, Option<Vec<u8>>, bool)> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
-    let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("versions of TLS")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody))
-        .with_no_client_auth();
+    let mut config = anybody::client();
     config.alpn_protocols = protocols.iter().map(|one| one.to_vec()).collect();
     let serve = async {
         let (io, _) = listener.accept().await?;

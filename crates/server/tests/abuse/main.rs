@@ -16,6 +16,8 @@
 
 mod commands;
 mod connecting;
+#[path = "../support/directory.rs"]
+mod directory;
 mod frames;
 mod honest;
 mod http2;

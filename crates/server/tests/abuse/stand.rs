@@ -1,6 +1,5 @@
 //! A server that is abused, and what is seen of it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,6 +9,7 @@ use serde_json::Value;
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
+use crate::directory::Directory;
 use crate::honest::{Times, Users};
 use crate::process::{Server, wait_until};
 use crate::wire::{From, Http, Wire, connect};
@@ -82,8 +82,8 @@ impl Stand {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         let certificate = params.signed_by(&key, &issuer).unwrap();
-        let certificate = directory.write("cert.pem", &certificate.pem());
-        let key = directory.write("key.pem", &key.serialize_pem());
+        let certificate = directory.file("cert.pem", &certificate.pem());
+        let key = directory.file("key.pem", &key.serialize_pem());
         let mut roots = RootCertStore::empty();
         roots.add(issuer.der().clone()).unwrap();
         let client = ClientConfig::builder_with_provider(Arc::new(default_provider()))
@@ -198,29 +198,6 @@ fn told(times: Times) -> String {
         format!("{:.2} / {:.2}", at(50), at(99))
     });
     format!("{before} | {during}")
-}
-
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Self {
-        let name = format!("tautline-abuse-{name}-{}", std::process::id());
-        let directory = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&directory).unwrap();
-        Self(directory)
-    }
-
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.0.join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// How much may be logged, whatever strangers do.

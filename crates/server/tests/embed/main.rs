@@ -10,14 +10,12 @@ mod backend;
 mod handle;
 mod handlers;
 mod mounted;
-
-use std::future::Future;
-use std::time::Duration;
+#[path = "../support/run.rs"]
+mod run;
 
 use tautline::{Config, Handler, Node};
 
-/// Longer than anything here takes on the slowest of machines.
-const DEADLINE: Duration = Duration::from_secs(30);
+use self::run::run;
 
 const CONFIG: &str = r#"
     http_server.address = "127.0.0.1"
@@ -47,16 +45,4 @@ fn start(handler: impl Handler) -> Node {
 fn url(node: &Node) -> String {
     let address = node.address().unwrap();
     format!("ws://{address}/connection/websocket")
-}
-
-/// Runs a test on a runtime of its own, within the deadline.
-fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let test = tokio::time::timeout(DEADLINE, test);
-        test.await.expect("the test hangs");
-    });
 }

@@ -47,7 +47,7 @@ impl EventHandler for Handler {
 }
 
 fn config(directory: &Directory, more: &str) -> Config {
-    let directory = directory.0.display();
+    let directory = directory.path().display();
     let text = format!(
         "http_server.address = \"127.0.0.1\"\nhttp_server.port = 0\nnode.workers = 2\n\
          client.user_id_http_header = \"X-User-Id\"\n\

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod dead;
+#[path = "../support/directory.rs"]
+mod directory;
 #[cfg(target_os = "linux")]
 mod full;
 mod handler;
@@ -14,30 +16,12 @@ mod receiver;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
+use directory::Directory;
 use process::{Server, wait_until};
 use receiver::{Random, Receiver, SECRET};
 use tautline::{Config, Node};
-
-/// A directory of a test, gone when dropped.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Self {
-        let name = format!("tautline-events-{name}-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        let _ = std::fs::remove_dir_all(&path);
-        Self(path)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 fn config(receiver: &Receiver, directory: &Directory, more: &str) -> String {
     format!(
@@ -57,7 +41,7 @@ fn config(receiver: &Receiver, directory: &Directory, more: &str) -> String {
          timeout = \"300ms\"\n\
          {more}",
         receiver.url,
-        directory.0.display(),
+        directory.path().display(),
     )
 }
 

@@ -8,6 +8,8 @@ mod process;
 
 mod client;
 mod delivery;
+#[path = "../support/directory.rs"]
+mod directory;
 mod encoding;
 mod ending;
 mod revoked;

@@ -1,36 +1,17 @@
 //! Revoked tokens, over all workers and over a restart.
 
-use std::path::PathBuf;
-
 use serde_json::{Value, json};
 use tautline_auth::{Signer, TokenClaims};
 
 use crate::client::{Client, Frame};
+use crate::directory::Directory;
 use crate::process::Server;
 
 const SECRET: &str = "a secret that is long enough for HS256";
 
-/// A directory of a test, gone when dropped.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Self {
-        let name = format!("tautline-revoked-{name}-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        let _ = std::fs::remove_dir_all(&path);
-        Self(path)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 fn config(directory: Option<&Directory>) -> String {
     let directory = directory.map_or(String::new(), |directory| {
-        format!("directory = {:?}", directory.0.display().to_string())
+        format!("directory = {:?}", directory.path().display().to_string())
     });
     format!(
         "[node]\nworkers = 4\n[http_api]\nkey = \"dev\"\n[client.token]\nhmac_secret_key = \"{SECRET}\"\n\

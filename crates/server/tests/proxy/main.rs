@@ -9,17 +9,15 @@ mod peer;
 mod backend;
 mod calls;
 mod prolong;
+#[path = "../support/run.rs"]
+mod run;
 mod secure;
 mod trouble;
 mod trust;
 
-use std::future::Future;
-use std::time::Duration;
-
 use tautline::{Config, Node};
 
-/// Longer than anything here takes on the slowest of machines.
-const DEADLINE: Duration = Duration::from_secs(60);
+use self::run::run;
 
 /// A node with this configuration, on a port of its own.
 fn start(config: &str) -> Node {
@@ -34,16 +32,4 @@ fn start(config: &str) -> Node {
 fn url(node: &Node) -> String {
     let address = node.address().unwrap();
     format!("ws://{address}/connection/websocket")
-}
-
-/// Runs a test on a runtime of its own, within the deadline.
-fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let test = tokio::time::timeout(DEADLINE, test);
-        test.await.expect("the test hangs");
-    });
 }
