@@ -44,8 +44,8 @@
 //! [`WebSocketService`] brings it into an HTTP server that the application has already. The chapter
 //! `docs/embedding.md` tells the rest, and `examples/` has a game and an application of axum.
 //!
-//! What is re-exported here keeps to semantic versioning; the modules [`cli`], [`client_address`], [`http`],
-//! [`network`], [`node`], [`proxy_protocol`] and [`telemetry`] are public for the sake of tests, and promise nothing.
+//! What is re-exported here, and [`config`], keep to semantic versioning. The other modules are public for the sake of
+//! tests and of the binary, and promise nothing.
 
 #[cfg_attr(not(feature = "acme"), path = "acme/absent.rs")]
 mod acme;

@@ -87,7 +87,9 @@ impl Reference {
 
     /// The chapter of the book, in Markdown.
     pub fn markdown(&self) -> String {
-        let mut text = format!("{INTRODUCTION}\n{RELOADING}");
+        let links = self.documented().map(OptionTable::link);
+        let links = links.collect::<Vec<_>>().join(" · ");
+        let mut text = format!("{INTRODUCTION}\nThe tables: {links}\n\n{RELOADING}");
         for table in self.documented() {
             let _ = write!(text, "\n## `{}`\n\n", table.heading());
             if let Some(introduction) = &table.introduction {
@@ -217,6 +219,14 @@ impl OptionTable {
         } else {
             format!("[{}]", self.name)
         }
+    }
+
+    /// To its heading in the book. Of a heading, an anchor has letters, digits, `_` and `-`.
+    fn link(&self) -> String {
+        let name = &self.name;
+        let is_kept = |c: &char| c.is_alphanumeric() || matches!(c, '_' | '-');
+        let anchor: String = name.chars().filter(is_kept).collect();
+        format!("[`{name}`](#{anchor})")
     }
 }
 
