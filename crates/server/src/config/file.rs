@@ -369,8 +369,9 @@ fn check(written: Written) -> Result<Config, Unusable> {
 /// How long messages may wait for others: pings do so, too, and have to be answered in time.
 const MAX_WRITE_DELAY: Duration = Duration::from_secs(1);
 
-/// How many streams a connection of HTTP/2 may have.
 const WRITE_TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
+
+/// How many streams a connection of HTTP/2 may have.
 const STREAMS: RangeInclusive<u32> = 1..=10_000;
 
 /// Not an error: a proxy in front may do that.
