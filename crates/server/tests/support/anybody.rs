@@ -8,7 +8,9 @@ use tokio_rustls::rustls::client::danger::{
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 use tokio_rustls::rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use tokio_rustls::rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
+};
 
 /// What such a client goes by.
 pub(crate) fn client() -> ClientConfig {
@@ -43,7 +45,12 @@ impl ServerCertVerifier for Anybody {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = default_provider().signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signed, &algorithms)
+        or_a_proof(verify_tls12_signature(
+            message,
+            certificate,
+            signed,
+            &algorithms,
+        ))
     }
 
     fn verify_tls13_signature(
@@ -53,11 +60,29 @@ impl ServerCertVerifier for Anybody {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = default_provider().signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signed, &algorithms)
+        or_a_proof(verify_tls13_signature(
+            message,
+            certificate,
+            signed,
+            &algorithms,
+        ))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         let algorithms = default_provider().signature_verification_algorithms;
         algorithms.supported_schemes()
+    }
+}
+
+/// What is shown as a proof to an authority has an extension that other clients have to refuse (RFC 8737, section 3): its
+/// signature can't be looked at.
+fn or_a_proof(
+    verdict: Result<HandshakeSignatureValid, Error>,
+) -> Result<HandshakeSignatureValid, Error> {
+    match verdict {
+        Err(Error::InvalidCertificate(CertificateError::Other(_))) => {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+        verdict => verdict,
     }
 }
