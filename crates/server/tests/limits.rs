@@ -253,11 +253,12 @@ fn a_proxy_that_nobody_trusts_is_told_of_once_in_a_while() {
             .map(str::to_owned);
         // The end of what it says.
         server.signal("-TERM");
-        let lines = server.rest_of_output();
-        let lines = lines
-            .into_iter()
+        let said = server.read_rest();
+        let lines = said
+            .lines()
             .filter(|line| line.contains("is not in http_server.trusted_proxies"));
-        (count.expect("a number"), lines.collect::<Vec<_>>())
+        let lines: Vec<_> = lines.map(str::to_owned).collect();
+        (count.expect("a number"), lines)
     };
     let (count, lines) = told("limits-proxy-unknown", "", "");
     assert_eq!(count, "2");

@@ -65,7 +65,7 @@ impl Simulation {
         let meant = self.meant(target);
         for who in &meant {
             let end = ends.then(|| Cut::of_pushed(self.node.now.monotonic, seconds));
-            self.views.get_mut(who).unwrap().to_be_pushed(end);
+            self.views.get_mut(who).unwrap().expect_push(end);
         }
         let is_told = ends && self.weather.fault != Some(Fault::ForgetSubscriptionEnd);
         let request = ApiSubscribe {

@@ -181,7 +181,7 @@ impl View {
     }
 
     /// An operator has it subscribed, with this end or with none. It may be subscribed already.
-    pub(crate) fn to_be_pushed(&mut self, end: Option<Cut>) {
+    pub(crate) fn expect_push(&mut self, end: Option<Cut>) {
         if !self.subscribed.contains_key(&PUSHED) {
             self.pushed_ends.push(end);
         }

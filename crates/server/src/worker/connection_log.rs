@@ -32,6 +32,7 @@ pub(crate) struct ConnectionLog {
 }
 
 /// What there is no session for.
+#[derive(Clone, Copy)]
 pub(crate) enum Failed<'a> {
     /// The TLS handshake failed.
     Tls(&'a io::Error),

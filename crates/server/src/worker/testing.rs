@@ -21,6 +21,7 @@ use super::clock::Clock;
 use super::connections::Link;
 use super::live::Live;
 use super::mailbox::WorkerMailbox;
+use super::queues::{NodeQueues, QueueShare};
 use crate::config::Config;
 use crate::door::Opened;
 use crate::door::address::AddressKey;
@@ -44,10 +45,12 @@ pub(crate) fn worker(config: &str) -> Rc<Worker> {
         Arc::clone(&mailbox) as _,
         Box::new(entropy()),
     );
+    let queues = NodeQueues::new(1, config.queues);
     let addresses = AddressKey::new("test", &mut entropy());
     let live = Arc::new(Live::new(config, None, addresses, 1));
     let clock = Clock::new(Instant::now().into_std());
-    Worker::new(hub, mailbox, clock, None, live)
+    let queues = QueueShare::new(queues, 0);
+    Worker::new(hub, mailbox, clock, None, live, queues)
 }
 
 /// Publishes as an operator.
@@ -60,7 +63,7 @@ pub(crate) fn publish(worker: &Worker, channel: &str, data: &str) {
     worker.turn(|now, state| {
         let hub = &mut state.hub;
         hub.api_publish(now, request, |done| {
-            assert!(done.is_ok(), "{:?}", done.err())
+            assert!(done.is_ok(), "{:?}", done.err());
         });
     });
 }

@@ -227,12 +227,6 @@ impl Server {
         while !self.output.line(&wait).contains(mark) {}
     }
 
-    /// What it says until it ends.
-    pub(crate) fn rest_of_output(&mut self) -> Vec<String> {
-        let lines = (&mut self.output).lines();
-        lines.map(|line| line.expect("it can be read")).collect()
-    }
-
     pub(crate) fn wait(&mut self) -> ExitStatus {
         wait_until("the server ends", || {
             self.process.try_wait().expect("it can be waited for")
