@@ -374,24 +374,30 @@ mod tests {
     use super::*;
     use crate::worker::testing::{self, Peer};
 
-    const OPEN: &str = "client.allow_anonymous_connect_without_token = true";
+    const OPEN: &str = "client.allow_anonymous_connect_without_token = true\n\
+        client.rate_limit.client_command.total = \"1000000/s\"\n";
 
-    /// More than a connection may have read before others have their turn.
-    const COMMANDS: usize = 300_000;
+    /// More of them than may be read before others have their turn.
+    const COMMANDS: usize = 1_100;
 
-    /// A client that has sent a lot.
-    async fn busy() -> (Peer, Opened) {
-        let (mut peer, opened) = Peer::new();
-        peer.send(r#"{"id":1,"connect":{}}"#).await;
-        for _ in 0..COMMANDS {
-            peer.send(COMMAND).await;
-        }
-        let all = COMMANDS * (6 + COMMAND.len());
-        assert!(all > 4 * READS_PER_POLL * scratch::SIZE, "{all}");
-        (peer, opened)
+    /// A long one, which is little work.
+    fn long_command() -> String {
+        let channel = "x".repeat(10_000);
+        format!(r#"{{"id":2,"unsubscribe":{{"channel":"{channel}"}}}}"#)
     }
 
-    const COMMAND: &str = r#"{"id":2,"unsubscribe":{"channel":"a"}}"#;
+    /// A client that has sent a lot, and how long each of its frames is.
+    async fn busy() -> (Peer, Opened, usize) {
+        let (mut peer, opened) = Peer::new();
+        peer.send(r#"{"id":1,"connect":{}}"#).await;
+        let command = long_command();
+        for _ in 0..COMMANDS {
+            peer.send(&command).await;
+        }
+        let frame = testing::masked(&command).len();
+        assert!(COMMANDS * frame > 4 * READS_PER_POLL * scratch::SIZE);
+        (peer, opened, frame)
+    }
 
     fn commands(worker: &Worker) -> usize {
         worker.turn(|_, state| state.hub.counters().commands) as usize
@@ -400,13 +406,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_with_endless_input_is_read_for_so_long_and_no_longer() {
         let worker = testing::worker(OPEN);
-        let (_peer, opened) = busy().await;
+        let (_peer, opened, frame) = busy().await;
         let mut serving = pin!(serve(&worker, opened));
         let polled = serving
             .as_mut()
             .poll(&mut Context::from_waker(Waker::noop()));
         assert!(polled.is_pending());
-        let read = commands(&worker) * (6 + COMMAND.len());
+        let read = commands(&worker).saturating_sub(1) * frame;
         assert!(read > 0 && read <= READS_PER_POLL * scratch::SIZE, "{read}");
     }
 
@@ -414,7 +420,7 @@ mod tests {
     async fn others_are_answered_beside_a_connection_with_endless_input() {
         let test = async {
             let worker = testing::worker(OPEN);
-            let (_busy, one) = busy().await;
+            let (_busy, one, _) = busy().await;
             let (mut other, another) = Peer::new();
             for opened in [one, another] {
                 let worker = Rc::clone(&worker);

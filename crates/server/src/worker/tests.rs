@@ -74,11 +74,11 @@ async fn a_lone_publication_leaves_when_its_time_has_come() {
             let due = DELAY..=DELAY + Duration::from_millis(1);
             assert!(due.contains(&waited), "{number} came after {waited:?}");
         }
-        // What is told of how long that takes has the waiting in it. The first of so many is timed.
-        let state = worker.state.borrow();
-        let (count, sum) = state.deliveries.total();
-        assert_eq!(count, 1);
-        assert!(sum >= DELAY && sum <= 2 * DELAY, "{sum:?}");
+        // What is told of how long that takes has the waiting in it. Some of them are timed, the first in any case.
+        let (count, sum) = worker.state.borrow().deliveries.total();
+        let all = DELAY * u32::try_from(count).expect("few");
+        assert!(count > 0);
+        assert!(sum >= all && sum < 2 * all, "{count} took {sum:?}");
     };
     LocalSet::new().run_until(test).await;
 }
@@ -208,7 +208,7 @@ async fn a_long_history_is_looked_through_in_turns() {
         let heard = reader.heard().await;
         let page = &heard[0]["history"];
         assert_eq!(page["offset"], json!(HIDDEN), "{heard:?}");
-        assert!(page["publications"].is_null(), "{heard:?}");
+        assert_eq!(page["publications"], json!([]), "{heard:?}");
     };
     LocalSet::new().run_until(test).await;
 }
