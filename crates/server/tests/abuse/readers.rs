@@ -123,7 +123,9 @@ fn replies_that_nobody_reads() {
             }
             let held = stand.number("client_queues_memory_bytes");
             assert_eq!(stand.number("client_queues_ceiling_bytes"), CEILING / 4);
-            assert!(held > 0 && held <= CEILING / 4, "{held}");
+            // Each worker may have one more connection's replies in hand when it looks.
+            let in_hand = 2 * 1024 * 1024;
+            assert!(held > 0 && held <= CEILING / 4 + in_hand, "{held}");
             drop(all);
         },
     );
