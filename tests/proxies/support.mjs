@@ -63,9 +63,17 @@ export function sdk(url, rungs = ['websocket', 'http_stream', 'sse'], options = 
   return new Centrifuge(transports, { emulationEndpoint: `${url}/emulation`, ...BROWSER, ...options });
 }
 
-/** The same with what `@tautline/client` adds. */
+/** The same with what `@tautline/client` adds. How many WebSockets were opened for it is in `opened.count`. */
 export function whole(url) {
-  return createClient(Centrifuge, url, { ...BROWSER, socket: { WebSocket, storage: storage() } });
+  const opened = { count: 0 };
+  const Counted = class extends WebSocket {
+    constructor(...words) {
+      super(...words);
+      this.once('open', () => (opened.count += 1));
+    }
+  };
+  const client = createClient(Centrifuge, url, { ...BROWSER, socket: { WebSocket: Counted, storage: storage() } });
+  return Object.assign(client, { opened });
 }
 
 /** npm `centrifuge` over long-polling alone. */
@@ -180,25 +188,25 @@ async function listens(port) {
   return connected;
 }
 
-/** The recipes that are tested, on `port` and in front of the server. */
+/** The recipes that are tested, on `port` and in front of the server, or of another. */
 export const RECIPES = {
-  nginx: (port) =>
+  nginx: (port, address = ADDRESS) =>
     recipe('nginx/tautline.conf', {
-      'server 127.0.0.1:8000;': `server ${ADDRESS};`,
+      'server 127.0.0.1:8000;': `server ${address};`,
       'listen 443 ssl http2;': `listen 127.0.0.1:${port} ssl http2;`,
       'server_name realtime.example.com;': 'server_name 127.0.0.1;',
       '/etc/letsencrypt/live/realtime.example.com/fullchain.pem': process.env.TLS_CERT,
       '/etc/letsencrypt/live/realtime.example.com/privkey.pem': process.env.TLS_KEY,
     }),
-  haproxy: (port) =>
+  haproxy: (port, address = ADDRESS) =>
     recipe('haproxy/haproxy.cfg', {
-      'server one 127.0.0.1:8000': `server one ${ADDRESS}`,
+      'server one 127.0.0.1:8000': `server one ${address}`,
       'bind :443 ssl': `bind 127.0.0.1:${port} ssl`,
       '/etc/haproxy/certs/realtime.example.com.pem': process.env.TLS_BOTH,
     }),
-  caddy: (port) =>
+  caddy: (port, address = ADDRESS) =>
     recipe('caddy/Caddyfile', {
-      'reverse_proxy 127.0.0.1:8000': `reverse_proxy ${ADDRESS}`,
+      'reverse_proxy 127.0.0.1:8000': `reverse_proxy ${address}`,
       'realtime.example.com {\n': `https://127.0.0.1:${port} {\n\ttls ${process.env.TLS_CERT} ${process.env.TLS_KEY}\n`,
     }),
 };

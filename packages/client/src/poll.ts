@@ -136,6 +136,7 @@ export class PollLine {
       if (answer === null || this.#over) return;
       if (answer === LATE) {
         this.#begins = null;
+        this.#flows = false;
         buffers = true;
         continue;
       }

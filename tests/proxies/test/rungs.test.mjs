@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
 import { randomUUID } from 'node:crypto';
+import { connect } from 'node:net';
 import { describe, test } from 'node:test';
 
 import { hostile } from '../hostile.mjs';
@@ -120,7 +121,11 @@ async function pass(t, { kind, text, tls = false, middle = {}, cuts = false }, m
   const data = [];
   const gaps = [];
   let connects = 0;
-  client.on('connected', () => (connects += 1));
+  let transport;
+  client.on('connected', (context) => {
+    connects += 1;
+    transport = context.transport;
+  });
   const subscription = client.newSubscription(channel);
   subscription.on('publication', (publication) => data.push(publication.data));
   subscription.on('subscribed', ({ wasRecovering, recovered }) => {
@@ -143,8 +148,9 @@ async function pass(t, { kind, text, tls = false, middle = {}, cuts = false }, m
   }
   const seconds = (performance.now() - from) / 1000;
   const path = doors();
-  // With TLS it is the server's word alone, and there nothing has to be tried.
-  const rung = path.length > 0 ? path.at(-1).replace('/connection/', '') : 'websocket';
+  // With TLS it is the client's word, and of ours what its sockets say: one that is a WebSocket to it may be a poll.
+  const word = transport === 'websocket' && client.opened?.count === 0 ? 'poll' : transport;
+  const rung = path.length > 0 ? path.at(-1).replace('/connection/', '') : word;
   const before = [...new Set(path.map((path) => path.replace('/connection/', '')))].filter((door) => door !== rung);
 
   // The way up, as often as it takes: what was published twice is no fault of the line.
@@ -188,8 +194,18 @@ async function pass(t, { kind, text, tls = false, middle = {}, cuts = false }, m
   await until('all of it', () => data.length >= published);
   assert.deepEqual(data, upTo(published), 'each once, in order');
   assert.deepEqual(gaps, [], 'each time it was recovered');
+  if (middle.connections) await isRefused(t, tap, middle.connections);
   client.disconnect();
   return { rung, before, seconds };
+}
+
+/** Sees that it takes no more connections than it says: those of the client are there, and as many besides. */
+async function isRefused(t, tap, most) {
+  const before = tap.refused;
+  const others = Array.from({ length: most }, () => connect(Number(new URL(tap.url).port), '127.0.0.1').on('error', () => {}));
+  t.after(() => others.forEach((socket) => socket.destroy()));
+  await until('one connection too many', () => tap.refused > before);
+  others.forEach((socket) => socket.destroy());
 }
 
 const TABLE = new URL('../../../docs/behind-proxies.md', import.meta.url);

@@ -9,7 +9,7 @@ use super::{add, client};
 use crate::context::Context;
 use crate::error::Error;
 use crate::process;
-use crate::server::Server;
+use crate::server::{Server, free_address};
 use crate::summary::{Report, Runner};
 use crate::tools::Tools;
 
@@ -22,6 +22,10 @@ pub(crate) fn run(context: &Context, tools: &Tools, report: &mut Report) -> Resu
     client::build(context, tools)?;
     let certificate = Certificate::make(context)?;
     let server = Server::start(context, "proxies")?;
+    // The tests themselves are what the tunnel leads to.
+    let upstream = free_address()?;
+    let file = "tests/proxies/tunnels.toml";
+    let tunnels = Server::configured_with(context, "proxies-tunnels", file, Some(upstream))?;
     let mut command = node.command("npm", &folder);
     command
         .arg("test")
@@ -32,10 +36,14 @@ pub(crate) fn run(context: &Context, tools: &Tools, report: &mut Report) -> Resu
         .env("TLS_KEY", &certificate.key)
         .env("TLS_BOTH", &certificate.both)
         .env("NODE_EXTRA_CA_CERTS", &certificate.chain);
+    command
+        .env("TAUTLINE_TUNNELS", tunnels.url())
+        .env("TAUTLINE_UPSTREAM", upstream.to_string());
     server.tell(&mut command);
     let what = "behind nginx, HAProxy, Caddy and a hostile proxy";
     add(context, report, what, Runner::Node, &mut command, LIMIT)?;
     report.check("SIGTERM ends the server", server.stop());
+    report.check("SIGTERM ends the server with a tunnel", tunnels.stop());
     Ok(())
 }
 
