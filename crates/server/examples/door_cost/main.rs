@@ -15,13 +15,16 @@
 )]
 
 mod http2;
+mod server;
 
 use std::any::Any;
 use std::error::Error;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
+
+use self::server::{Server, is_server};
 
 const DOORS: [Door; 10] = [
     Door::WebSocket,
@@ -39,9 +42,6 @@ const DOORS: [Door; 10] = [
 const LISTENERS: usize = 20;
 const PUBLICATIONS: usize = 500;
 const PACE: Duration = Duration::from_millis(20);
-
-/// Set for the process that is the server.
-const SERVER: &str = "DOOR_COST_SERVER";
 
 const CONFIG: &str = r#"
 [node]
@@ -65,7 +65,7 @@ allow_history_for_anonymous = true
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 fn main() -> ExitCode {
-    if std::env::var_os(SERVER).is_some() {
+    if is_server() {
         return tautline::cli::main();
     }
     let clients = std::env::args().nth(1);
@@ -130,7 +130,7 @@ fn crowd(door: Door, address: SocketAddr, count: usize) -> Result<Box<dyn Any>> 
 }
 
 fn measure(door: Door, clients: usize) -> Result<String> {
-    let server = Server::start()?;
+    let server = Server::start(CONFIG)?;
     // What the first clients make the allocator take.
     let first = crowd(door, server.address, 50)?;
     let before = server.resident()?;
@@ -138,7 +138,7 @@ fn measure(door: Door, clients: usize) -> Result<String> {
     let memory = server.resident()?.saturating_sub(before) / clients;
     drop((first, others));
 
-    let server = Server::start()?;
+    let server = Server::start(CONFIG)?;
     let start = Instant::now();
     let mut times = match door {
         Door::Http2 { to_each } => {
@@ -433,57 +433,5 @@ impl Http {
         }
         self.received.extend_from_slice(&buffer[..count]);
         Ok(())
-    }
-}
-
-/// This program as the server.
-struct Server {
-    process: Child,
-    address: SocketAddr,
-    config: std::path::PathBuf,
-}
-
-impl Server {
-    fn start() -> Result<Self> {
-        let config = std::env::temp_dir().join(format!("door-cost-{}.toml", std::process::id()));
-        std::fs::write(&config, CONFIG)?;
-        let mut process = Command::new(std::env::current_exe()?)
-            .args(["serve", "--config"])
-            .arg(&config)
-            .env(SERVER, "1")
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let output = process.stderr.take().ok_or("no output")?;
-        let mut lines = BufReader::new(output).lines();
-        let address = loop {
-            let line = lines.next().ok_or("the server ended")??;
-            if let Some(at) = line.find("127.0.0.1:") {
-                let address = line[at..].split(|c: char| !matches!(c, '0'..='9' | '.' | ':'));
-                break address.take(1).collect::<String>().parse()?;
-            }
-        };
-        std::thread::spawn(move || lines.for_each(drop));
-        Ok(Self {
-            process,
-            address,
-            config,
-        })
-    }
-
-    /// The resident set, in bytes.
-    fn resident(&self) -> Result<usize> {
-        let path = format!("/proc/{}/status", self.process.id());
-        let status = std::fs::read_to_string(path)?;
-        let kib: usize = between(&status, "VmRSS:", "kB")?.trim().parse()?;
-        Ok(kib * 1024)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let _ = std::fs::remove_file(&self.config);
     }
 }
