@@ -134,22 +134,82 @@ fn forged_sessions() {
         0,
         |users| {
             let mut http = Http::new(stand.connect());
-            let head = format!("POST {POLL} HTTP/1.1");
-            let answer = http.ask(&head, b"{\"open\":1}");
-            let first: Value = serde_json::from_str(answer.text().trim()).unwrap();
-            let name = first["session"].as_str().unwrap().to_owned();
+            let name = begin(&mut http);
             let mut count = 0;
             while count < 1_000 || users.want_more() {
                 let mut forged = name.clone().into_bytes();
                 let place = count % forged.len();
                 forged[place] = if forged[place] == b'A' { b'B' } else { b'A' };
                 let forged = String::from_utf8(forged).unwrap();
-                let ask = json!({"session": forged, "poll": 0, "hold": 1}).to_string();
-                assert_eq!(http.ask(&head, ask.as_bytes()).status, 404, "{forged}");
+                assert_eq!(speak_for(&mut http, &forged, count), 404, "{forged}");
                 count += 1;
+            }
+            // It is there, and nobody has touched it.
+            let ask = json!({"session": name, "send": 1}).to_string() + "\n" + CONNECT;
+            let head = format!("POST {POLL} HTTP/1.1");
+            assert_eq!(http.ask(&head, ask.as_bytes()).status, 204);
+            count
+        },
+    );
+    stand.counts(r#"http_errors_total{status="404"}"#, count);
+}
+
+/// Names that were good, and are said again when their sessions are over and others have their places.
+#[test]
+fn replayed_sessions() {
+    let stand = Stand::new("replayed-sessions", "connect = \"off\"", "");
+    let count = stand.endures(
+        "names of sessions that are over, said again: 404",
+        0,
+        |users| {
+            let mut http = Http::new(stand.connect());
+            let head = format!("POST {POLL} HTTP/1.1");
+            let mut count = 0;
+            while count < 1_000 || users.want_more() {
+                let name = begin(&mut http);
+                let close = json!({"session": name, "close": true}).to_string();
+                assert_eq!(http.ask(&head, close.as_bytes()).status, 204);
+                let other = begin(&mut http);
+                assert_ne!(name, other);
+                for way in 0..4 {
+                    assert_eq!(speak_for(&mut http, &name, way), 404, "{name}");
+                    count += 1;
+                }
+                let close = json!({"session": other, "close": true}).to_string();
+                assert_eq!(http.ask(&head, close.as_bytes()).status, 204);
             }
             count
         },
     );
     stand.counts(r#"http_errors_total{status="404"}"#, count);
+}
+
+const CONNECT: &str = r#"{"id":1,"connect":{}}"#;
+
+/// Begins a session, and gives its name.
+fn begin(http: &mut Http<TcpStream>) -> String {
+    let answer = http.ask(&format!("POST {POLL} HTTP/1.1"), b"{\"open\":1}");
+    let first: Value = serde_json::from_str(answer.text().trim()).unwrap();
+    first["session"].as_str().unwrap().to_owned()
+}
+
+/// Speaks for a session in one of the ways that there are. The status that this comes to.
+fn speak_for(http: &mut Http<TcpStream>, session: &str, way: usize) -> u16 {
+    let (path, body) = match way % 4 {
+        0 => (
+            POLL,
+            json!({"session": session, "poll": 0, "hold": 1}).to_string(),
+        ),
+        1 => (
+            POLL,
+            json!({"session": session, "send": 1}).to_string() + "\n" + CONNECT,
+        ),
+        2 => (POLL, json!({"session": session, "close": true}).to_string()),
+        _ => (
+            "/emulation",
+            json!({"session": session, "node": "", "data": CONNECT}).to_string(),
+        ),
+    };
+    http.ask(&format!("POST {path} HTTP/1.1"), body.as_bytes())
+        .status
 }

@@ -43,7 +43,9 @@ fn clients(server: &Server) -> u64 {
 
 #[test]
 fn other_sites_pages_open_nothing() {
-    let server = Server::serve("cross-site", WORKERS);
+    let config =
+        format!("{WORKERS}allow_history_for_client = true\nallow_history_for_anonymous = true\n");
+    let server = Server::serve("cross-site", &config);
     for (method, path, body) in REQUESTS {
         for fields in [
             // What needs no preflight: `fetch` without CORS, a form, an image or a script.
@@ -57,9 +59,23 @@ fn other_sites_pages_open_nothing() {
             assert_eq!(answer.status, 403, "{head}");
             assert_eq!(answer.header("access-control-allow-origin"), None);
             assert!(answer.rest().contains("client.allowed_origins"), "{head}");
+            // Refused before anything has happened, and not behind it: nobody came, and nothing was published.
+            assert_eq!((clients(&server), offset(&server)), (0, 0), "{head}");
         }
     }
-    assert_eq!(clients(&server), 0);
+    // The same requests of nobody's page would have done something.
+    for (method, path, body) in REQUESTS {
+        let head = format!("{method} {path} HTTP/1.1");
+        assert_ne!(send(&server, &head, body.as_bytes()).status, 403, "{head}");
+    }
+    assert_eq!(offset(&server), 1);
+}
+
+/// What was published in the channel of the requests.
+fn offset(server: &Server) -> u64 {
+    let history = server.api("history", r#"{"channel":"a"}"#);
+    let history: serde_json::Value = serde_json::from_str(&history).expect("JSON");
+    history["result"]["offset"].as_u64().expect("a number")
 }
 
 #[test]

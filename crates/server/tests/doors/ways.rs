@@ -25,7 +25,10 @@ pub(crate) enum Door {
     PlainSocket,
     Events,
     Lines,
+    /// Long-polling.
     History,
+    /// Polling: what there is, at once.
+    Polling,
 }
 
 /// How what comes is set apart.
@@ -53,7 +56,7 @@ pub(crate) struct Asked {
 pub(crate) type Publication = (u64, u64);
 
 impl Door {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::WebSocket,
         Self::HttpStream,
         Self::Sse,
@@ -65,6 +68,7 @@ impl Door {
         Self::Events,
         Self::Lines,
         Self::History,
+        Self::Polling,
     ];
 
     pub(crate) fn form(self) -> Form {
@@ -72,7 +76,7 @@ impl Door {
             Self::WebSocket | Self::UniSocket | Self::PlainSocket => Form::Frames,
             Self::HttpStream | Self::UniHttpStream | Self::Lines => Form::Lines,
             Self::Sse | Self::UniSse | Self::Events => Form::Events,
-            Self::Poll | Self::History => Form::Answers,
+            Self::Poll | Self::History | Self::Polling => Form::Answers,
         }
     }
 
@@ -106,6 +110,7 @@ impl Door {
             Self::Events => get(format!("/events?{query}")),
             Self::Lines => get(format!("/lines?{query}")),
             Self::History => get(format!("/history?{query}&limit=100&wait=20")),
+            Self::Polling => get(format!("/history?{query}&limit=50")),
         };
         Asked { method, path, body }
     }

@@ -238,6 +238,8 @@ async fn refusals_say_why() {
         for (path, options, expected) in [
             ("/nowhere", &ConnectOptions::default(), 404),
             ("/connection/websocket", &foreign, 403),
+            ("/connection/uni_websocket", &foreign, 403),
+            ("/ws?channel=a", &foreign, 403),
             ("/ws", &ConnectOptions::default(), 400),
         ] {
             match client.open(&url(&server, path), options).await {
@@ -249,6 +251,8 @@ async fn refusals_say_why() {
         }
         // What only other clients would ask for.
         let client = Client::connect(&server).await;
+        assert_eq!(client.number("node_num_clients").await, 0);
+        assert_eq!(client.number("node_num_channels").await, 0);
         assert_eq!(client.get("/health").await.status, 200);
         let authority = server.address;
         for (protocol, status) in [(None, 400..=499), (Some("connect-udp"), 501..=501)] {

@@ -119,7 +119,7 @@ impl<'s> Reader<'s> {
             }
             Line::Poll(polled) => polled.poll(),
             Line::History(asker, since) => {
-                let asked = Door::History.asks(CHANNEL, since);
+                let asked = self.way.door.asks(CHANNEL, since);
                 let (status, page) = asker.ask(&asked);
                 assert_eq!(status, 200, "{page}");
                 let page = parse(page.as_bytes());

@@ -1,6 +1,7 @@
 //! Who gets nothing: where there is no tunnel, no place, no server behind, and whose page it isn't.
 
 use serde_json::json;
+use tautline_websocket::conn::http2::{Http2Client, Http2Options};
 use tautline_websocket::conn::{ConnectError, ConnectOptions};
 use tautline_websocket::proto::Message;
 
@@ -72,6 +73,20 @@ fn pages_of_other_sites_get_nothing_before_anything_happens() {
             "{fields}"
         );
     }
+    // Over HTTP/2 it is the same.
+    block_on(async {
+        let url = format!("ws://{}/tunnel/to/echo", server.address);
+        let options = ConnectOptions {
+            headers: vec![("origin".to_owned(), "https://evil.test".to_owned())],
+            ..ConnectOptions::default()
+        };
+        let client = Http2Client::connect(&url, &options, &Http2Options::default()).await;
+        let opened = client.expect("HTTP/2").open(&url, &options).await;
+        match opened.err() {
+            Some(ConnectError::Refused(rejection)) => assert_eq!(rejection.head.status(), 403),
+            other => panic!("{other:?}"),
+        }
+    });
     assert_eq!(upstream.opened(), 0);
 }
 
