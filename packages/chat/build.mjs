@@ -1,86 +1,27 @@
-// Builds the page into crates/server/assets/chat, where the server's build finds it. The output is
-// committed, so that building the server needs no Node.
-//
-//   node build.mjs           build
-//   node build.mjs --watch   build again after each change
-//   node build.mjs --check   fail unless the committed output is what the sources build to
-//   node build.mjs --test    run the unit tests in test/
-//
-// The output is a function of the sources and the lock file alone: no dates, no paths, names from
-// the content.
+// Builds the page of `tautline dev`: `../page/build.mjs` says how, and what the command line takes. The licences of what
+// is bundled go with it.
 
-import { createHash } from 'node:crypto';
-import { spawnSync } from 'node:child_process';
-import {
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  watch,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
-import { dirname, join, relative } from 'node:path';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { gzipSync } from 'node:zlib';
 import esbuild from 'esbuild';
+import { fail, page } from '../page/build.mjs';
 
-const here = dirname(fileURLToPath(import.meta.url));
-const output = join(here, '../../crates/server/assets/chat');
-
-const task = process.argv[2] ?? '--build';
-if (task === '--build') write(await build());
-else if (task === '--watch') await rebuild();
-else if (task === '--check') check(await build());
-else if (task === '--test') await test();
-else fail(`unknown argument ${task}: expected --watch, --check, --test, or nothing`);
-
-/** Everything that the server serves: a map from path to bytes. */
-async function build() {
-  const result = await esbuild.build({
-    absWorkingDir: here,
-    entryPoints: { chat: 'src/main.tsx' },
-    outdir: 'assets',
-    bundle: true,
-    write: false,
-    metafile: true,
-    minify: true,
-    format: 'esm',
-    // Browsers of the last three years.
-    target: ['es2022', 'chrome111', 'firefox113', 'safari16.4'],
+const folder = fileURLToPath(new URL('.', import.meta.url)).replace(/[\\/]$/, '');
+await page({
+  folder,
+  esbuild,
+  entry: 'src/main.tsx',
+  options: {
     jsx: 'automatic',
     jsxImportSource: 'preact',
     define: { 'process.env.NODE_ENV': '"production"' },
-    legalComments: 'none',
-    logLevel: 'warning',
-  });
-  const files = new Map();
-  const add = (stem, extension, bytes) => {
-    const hash = createHash('sha256').update(bytes).digest('hex').slice(0, 10);
-    const path = `assets/${stem}-${hash}.${extension}`;
-    files.set(path, Buffer.from(bytes));
-    return `/${path}`;
-  };
-  const of = (extension) =>
-    result.outputFiles.find(({ path }) => path.endsWith(extension)).contents;
-  const licences = add(
-    'licences',
-    'txt',
-    Buffer.from(licencesOf(Object.keys(result.metafile.inputs))),
-  );
-  const note = Buffer.from(`/*! Licences of what is bundled here: ${licences} */\n`);
-  const names = {
-    script: add('chat', 'js', Buffer.concat([note, of('.js')])),
-    style: add('chat', 'css', of('.css')),
-    icon: add('icon', 'svg', readFileSync(join(here, 'src/icon.svg'))),
-  };
-  const html = readFileSync(join(here, 'src/index.html'), 'utf8').replace(
-    /\{\{(\w+)\}\}/g,
-    (_, name) => names[name],
-  );
-  return files.set('index.html', Buffer.from(html));
-}
+  },
+  bundles: (inputs, add) => {
+    const licences = add('licences', 'txt', Buffer.from(licencesOf(inputs)));
+    return `/*! Licences of what is bundled here: ${licences} */\n`;
+  },
+});
 
 /** The licence texts that the bundled packages ask to go with them. */
 function licencesOf(inputs) {
@@ -88,101 +29,12 @@ function licencesOf(inputs) {
     inputs.flatMap((input) => input.match(/^node_modules\/((?:@[^/]+\/)?[^/]+)\//)?.[1] ?? []),
   );
   const texts = [...packages].sort().map((name) => {
-    const folder = join(here, 'node_modules', name);
-    const { version, license } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
-    const file = readdirSync(folder).find((entry) => /^licen[cs]e(\.\w+)?$/i.test(entry));
+    const place = join(folder, 'node_modules', name);
+    const { version, license } = JSON.parse(readFileSync(join(place, 'package.json'), 'utf8'));
+    const file = readdirSync(place).find((entry) => /^licen[cs]e(\.\w+)?$/i.test(entry));
     if (file === undefined)
       fail(`${name} ${version} comes without the text of its licence (${license})`);
-    return `${name} ${version} (${license})\n\n${readFileSync(join(folder, file), 'utf8').replace(/\r\n/g, '\n').trim()}\n`;
+    return `${name} ${version} (${license})\n\n${readFileSync(join(place, file), 'utf8').replace(/\r\n/g, '\n').trim()}\n`;
   });
   return texts.join(`\n${'-'.repeat(80)}\n\n`);
-}
-
-function write(files) {
-  rmSync(output, { recursive: true, force: true });
-  mkdirSync(join(output, 'assets'), { recursive: true });
-  for (const [path, bytes] of files) {
-    writeFileSync(join(output, path), bytes);
-    console.log(
-      `${path.padEnd(36)} ${String(bytes.length).padStart(7)} B  ${String(gzipSync(bytes, { level: 9 }).length).padStart(6)} B gzip`,
-    );
-  }
-}
-
-function check(files) {
-  const committed = new Map(
-    filesIn(output).map((path) => [path, readFileSync(join(output, path))]),
-  );
-  const problems = [
-    ...[...files]
-      .filter(([path, bytes]) => !committed.get(path)?.equals(bytes))
-      .map(([path]) => `${path} ${committed.has(path) ? 'differs' : 'is missing'}`),
-    ...[...committed.keys()]
-      .filter((path) => !files.has(path))
-      .map((path) => `${path} is built from nothing any more`),
-  ];
-  if (problems.length > 0) {
-    fail(
-      `the committed page is not what its sources build to:\n  ${problems.join('\n  ')}\nRun \`npm ci && npm run build\` in packages/chat, and commit crates/server/assets/chat.`,
-    );
-  }
-  console.log(`page: ${files.size} files are what their sources build to`);
-}
-
-function filesIn(folder) {
-  let entries;
-  try {
-    entries = readdirSync(folder, { recursive: true, withFileTypes: true });
-  } catch (error) {
-    if (error.code === 'ENOENT') return [];
-    throw error;
-  }
-  return entries
-    .filter((entry) => entry.isFile())
-    .map((entry) =>
-      relative(folder, join(entry.parentPath ?? entry.path, entry.name)).replaceAll('\\', '/'),
-    );
-}
-
-async function rebuild() {
-  write(await build());
-  let timer;
-  watch(join(here, 'src'), { recursive: true }, () => {
-    clearTimeout(timer);
-    timer = setTimeout(() => build().then(write, () => {}), 50);
-  });
-}
-
-/** Runs the tests with Node's own runner. Node reads no TypeScript at this version, so they are bundled first. */
-async function test() {
-  const folder = mkdtempSync(join(tmpdir(), 'tautline-chat-'));
-  try {
-    const entryPoints = readdirSync(join(here, 'test'))
-      .filter((name) => name.endsWith('.test.ts'))
-      .map((name) => join('test', name));
-    await esbuild.build({
-      absWorkingDir: here,
-      entryPoints,
-      outdir: folder,
-      outExtension: { '.js': '.mjs' },
-      bundle: true,
-      platform: 'node',
-      format: 'esm',
-      target: 'node18',
-      sourcemap: 'inline',
-      logLevel: 'warning',
-    });
-    const files = readdirSync(folder).map((name) => join(folder, name));
-    process.exitCode =
-      spawnSync(process.execPath, ['--enable-source-maps', '--test', ...files], {
-        stdio: 'inherit',
-      }).status ?? 1;
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
-}
-
-function fail(message) {
-  console.error(`error: ${message}`);
-  process.exit(1);
 }

@@ -146,6 +146,9 @@ test(`${TABS} tabs have one connection, and lose and double nothing while its ta
       (index) => index >= 0,
     );
     const [page] = tabs.splice(leader, 1);
+    // What it has lost or doubled so far would go with it.
+    const sofar = published;
+    check(await eventually('what was published', () => seenBy(page), ({ data }) => data.at(-1) >= sofar));
     // Without a word: nothing of the page runs any more.
     await page.close();
     const last = published;
