@@ -213,30 +213,338 @@ fn probes_and_scrapes_go_to_the_internal_listener() {
     assert!(compose.contains(&format!("\"127.0.0.1:{published}:{published}\"")));
 }
 
-/// A server is given time for `shutdown.timeout`, and some more.
+/// The files that say how a server is started.
+const STARTING: [&str; 5] = [
+    "docker/compose.yaml",
+    "kubernetes/tautline.yaml",
+    "helm/tautline/values.yaml",
+    "helm/tautline/templates/deployment.yaml",
+    "systemd/tautline.service",
+];
+
+/// What stands behind that, up to the end of the line.
+#[track_caller]
+fn after<'t>(text: &'t str, before: &str) -> &'t str {
+    let (_, rest) = text
+        .split_once(before)
+        .unwrap_or_else(|| panic!("no `{before}` in {text}"));
+    rest.lines().next().unwrap().trim()
+}
+
+/// A number of seconds at the beginning.
+#[track_caller]
+fn seconds(text: &str) -> u64 {
+    let digits = text.trim_start_matches('"');
+    let digits: String = digits.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap()
+}
+
+/// A server is given time for `shutdown.timeout`, as its configuration there has it, and some more.
 #[test]
 fn nobody_kills_a_server_that_still_sends_its_clients_over() {
-    for (file, before, unit) in [
-        ("systemd/tautline.service", "TimeoutStopSec=", 30),
-        ("docker/compose.yaml", "stop_grace_period: ", 30),
+    let usual = tautline::Config::from_toml("").unwrap();
+    let usual = usual.shutdown.timeout.as_secs();
+    for (file, before, timeout) in [
+        ("systemd/tautline.service", "TimeoutStopSec=", None),
+        ("docker/compose.yaml", "stop_grace_period: ", None),
         (
             "kubernetes/tautline.yaml",
             "terminationGracePeriodSeconds: ",
-            40,
+            Some("\n    timeout = "),
         ),
         (
             "helm/tautline/values.yaml",
             "terminationGracePeriodSeconds: ",
-            40,
+            Some("\n    timeout: "),
         ),
     ] {
         let text = read(file);
-        let (_, rest) = text.split_once(before).unwrap();
-        let seconds: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        let given = seconds(after(&text, before));
+        let taken = timeout.map_or(usual, |before| seconds(after(&text, before)));
         assert!(
-            seconds.parse::<u32>().unwrap() > unit,
-            "{file}: {seconds} s"
+            given >= taken + 5,
+            "{file}: {given} s, of which the server takes {taken}"
         );
+    }
+}
+
+/// Everything that is set by the environment is an option, and what isn't would be told.
+#[test]
+fn variables_name_options() {
+    let directory = std::env::temp_dir().join(format!("tautline-variables-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let (config, secret) = (directory.join("tautline.toml"), directory.join("secret"));
+    std::fs::write(&config, "").unwrap();
+    std::fs::write(&secret, "a secret of thirty-two bytes or more").unwrap();
+    let complaints = |name: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tautline"));
+        command.args(["config", "check"]).arg(&config);
+        if name.ends_with("_FILE") {
+            command.env(name, &secret);
+        } else if name.ends_with("_ORIGINS") {
+            command.env(name, "[\"https://app.example.org\"]");
+        } else {
+            command.env(name, "true");
+        }
+        let output = command.output().unwrap();
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert!(complaints("TAUTLINE_HTTP_API_KYE_FILE").contains("is no option"));
+    for file in STARTING {
+        let text = read(file);
+        let is_name = |char: char| char.is_ascii_uppercase() || char == '_';
+        let words = text.split(|char| !is_name(char));
+        let names: BTreeSet<_> = words.filter(|word| word.starts_with("TAUTLINE_")).collect();
+        assert!(
+            names.len() >= 1 || file.contains("templates"),
+            "{file} sets nothing"
+        );
+        for name in names.into_iter().filter(|name| *name != "TAUTLINE_") {
+            if name.contains("__") || name.ends_with('_') {
+                continue;
+            }
+            let told = complaints(name);
+            assert!(!told.contains("is no option"), "{file}: {told}");
+        }
+    }
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+/// A server is ready while it is, and is not started anew because it is on its way out.
+#[test]
+fn probes_ask_the_right_questions() {
+    for file in [
+        "kubernetes/tautline.yaml",
+        "helm/tautline/templates/deployment.yaml",
+    ] {
+        let text = read(file);
+        for (probe, path) in [("readinessProbe:", "/ready"), ("livenessProbe:", "/health")] {
+            let (_, rest) = text.split_once(probe).unwrap();
+            let found = after(rest, "path: ");
+            let found = found.split(',').next().unwrap();
+            assert_eq!(found, path, "{file}: {probe}");
+            let port = after(rest, "port: ").trim_end_matches(" }");
+            assert_eq!(port, "http", "{file}: {probe}");
+        }
+    }
+}
+
+#[test]
+fn ports_lead_to_where_the_server_listens() {
+    let usual = tautline::Config::from_toml("")
+        .unwrap()
+        .listen
+        .port()
+        .to_string();
+    let image = read("docker/tautline.toml");
+    let of_image = after(&image, "\nport = ");
+    assert_eq!(after(&read("docker/Dockerfile"), "\nEXPOSE "), of_image);
+    let compose = read("docker/compose.yaml");
+    let mapped = after(&compose, "ports:\n      - ").trim_matches('"');
+    assert_eq!(mapped.rsplit(':').next(), Some(of_image));
+    assert!(
+        mapped.starts_with("127.0.0.1:"),
+        "a port that all the world can reach: {mapped}"
+    );
+    assert_eq!(
+        after(&read("systemd/tautline.socket"), "\nListenStream="),
+        usual
+    );
+
+    let manifest = read("kubernetes/tautline.yaml");
+    let listens = after(&manifest, "\n    port = ");
+    assert_eq!(
+        after(&manifest, "- { name: http, containerPort: "),
+        format!("{listens} }}")
+    );
+    assert_eq!(
+        after(&manifest, "prometheus.io/port: "),
+        format!("\"{listens}\"")
+    );
+    assert!(manifest.contains("- { name: http, port: 80, targetPort: http }"));
+    let chart = read("helm/tautline/templates/deployment.yaml");
+    assert!(chart.contains("containerPort: {{ .Values.config.http_server.port }}"));
+    assert!(read("helm/tautline/templates/service.yaml").contains("targetPort: http\n"));
+}
+
+/// In a container and under systemd, a server may do what it needs, and no more.
+#[test]
+fn nothing_is_allowed_that_is_not_needed() {
+    for (file, lines) in [
+        (
+            "docker/compose.yaml",
+            &[
+                "read_only: true",
+                "cap_drop: [ALL]",
+                "security_opt: [\"no-new-privileges:true\"]",
+                "nofile: 1048576",
+            ][..],
+        ),
+        (
+            "kubernetes/tautline.yaml",
+            &[
+                "runAsNonRoot: true",
+                "readOnlyRootFilesystem: true",
+                "allowPrivilegeEscalation: false",
+                "capabilities: { drop: [ALL] }",
+                "seccompProfile: { type: RuntimeDefault }",
+                "automountServiceAccountToken: false",
+            ],
+        ),
+        (
+            "helm/tautline/templates/deployment.yaml",
+            &[
+                "runAsNonRoot: true",
+                "readOnlyRootFilesystem: true",
+                "allowPrivilegeEscalation: false",
+                "drop: [ALL]",
+                "type: RuntimeDefault",
+                "automountServiceAccountToken: false",
+            ],
+        ),
+        (
+            "systemd/tautline.service",
+            &[
+                "Type=notify",
+                "Restart=on-failure",
+                "StartLimitIntervalSec=0",
+                "WatchdogSec=20",
+                "LimitNOFILE=1048576",
+                "DynamicUser=yes",
+                "StateDirectory=tautline",
+                "UMask=0077",
+                "CapabilityBoundingSet=",
+                "AmbientCapabilities=",
+                "NoNewPrivileges=yes",
+                "ProtectSystem=strict",
+                "ProtectHome=yes",
+                "PrivateTmp=yes",
+                "PrivateDevices=yes",
+                "MemoryDenyWriteExecute=yes",
+                "RestrictNamespaces=yes",
+                "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX",
+                "SystemCallFilter=@system-service",
+            ],
+        ),
+    ] {
+        let text = read(file);
+        for line in lines {
+            let is_there = text.lines().any(|one| one.trim() == *line);
+            assert!(is_there, "{file} has no line `{line}`");
+        }
+    }
+    // Which user that is says the image, and Kubernetes has to say it by its number.
+    assert!(read("docker/Dockerfile").contains("\nUSER nonroot:nonroot\n"));
+    for file in [
+        "kubernetes/tautline.yaml",
+        "helm/tautline/templates/deployment.yaml",
+    ] {
+        assert!(read(file).contains("runAsUser: 65532\n"), "{file}");
+    }
+}
+
+/// The image has what its build takes, and starts what there is.
+#[test]
+fn the_image_is_built_of_what_there_is() {
+    let root = deploy("..");
+    let (dockerfile, ignored) = (
+        read("docker/Dockerfile"),
+        read("docker/Dockerfile.dockerignore"),
+    );
+    let taken: BTreeSet<_> = ignored
+        .lines()
+        .filter_map(|line| line.strip_prefix('!'))
+        .collect();
+    assert_eq!(ignored.lines().next(), Some("*"));
+    for path in &taken {
+        assert!(root.join(path).exists(), "{path} is not there");
+    }
+    let workspace = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let members = after(&workspace, "members = [");
+    for member in members.trim_end_matches(']').split(',') {
+        let member = member.trim().trim_matches('"');
+        let is_taken = taken.iter().any(|path| member.starts_with(path));
+        assert!(is_taken, "{member} is a part of the workspace");
+    }
+    for name in ["Cargo.toml", "Cargo.lock", "deploy/docker/tautline.toml"] {
+        assert!(taken.contains(name), "{name}");
+    }
+    // What is copied into the image is the configuration that it is started with.
+    let copied = after(&dockerfile, "\nCOPY deploy/docker/tautline.toml ");
+    assert_eq!(
+        after(&dockerfile, "\nCMD "),
+        format!("[\"serve\", \"--config\", \"{copied}\"]")
+    );
+    let program = after(&dockerfile, "\nCOPY --from=build /tautline ");
+    assert_eq!(
+        after(&dockerfile, "\nENTRYPOINT "),
+        format!("[\"{program}\"]")
+    );
+    assert!(dockerfile.contains("--package tautline && cp target/release/tautline /tautline\n"));
+    let unit = read("systemd/tautline.service");
+    assert_eq!(
+        after(&unit, "\nExecStart="),
+        format!("{program} serve --config {copied}")
+    );
+    // In a pod, the configuration is mounted over that.
+    let folder = copied.rsplit_once('/').unwrap().0;
+    assert!(
+        read("kubernetes/tautline.yaml").contains(&format!("mountPath: {folder}, readOnly: true"))
+    );
+    let chart = read("helm/tautline/templates/deployment.yaml");
+    assert_eq!(
+        after(&chart, "args: "),
+        format!("[serve, --config, {folder}/tautline.yaml]")
+    );
+    assert!(read("helm/tautline/templates/configmap.yaml").contains("\n  tautline.yaml: |\n"));
+}
+
+/// What an ingress passes on are doors, all of them but tunnels; what belongs inside stays there.
+#[test]
+fn an_ingress_passes_on_the_doors_and_nothing_else() {
+    let manifest = read("kubernetes/tautline.yaml");
+    let paths = manifest.split("- { path: ").skip(1);
+    let paths: BTreeSet<_> = paths.map(|rest| rest.split(',').next().unwrap()).collect();
+    let doors = [
+        "/connection",
+        "/emulation",
+        "/ws",
+        "/events",
+        "/lines",
+        "/history",
+        "/publish",
+    ];
+    assert_eq!(paths, BTreeSet::from(doors));
+    let chart = read("helm/tautline/templates/ingress.yaml");
+    let listed = after(&chart, "range list ").trim_end_matches(" }}");
+    let mut listed: BTreeSet<_> = listed
+        .split(' ')
+        .map(|path| path.trim_matches('"'))
+        .collect();
+    listed.insert(after(&chart, "- path: "));
+    assert_eq!(listed, paths);
+    let entry = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/door/entry.rs");
+    let entry = std::fs::read_to_string(entry).unwrap();
+    let (entry, _) = entry.split_once("#[cfg(test)]").unwrap();
+    for door in doors
+        .iter()
+        .filter(|door| !matches!(**door, "/connection" | "/ws"))
+    {
+        assert!(
+            entry.contains(&format!("\"{door}\" => (Self::")),
+            "{door} is none"
+        );
+    }
+    // Each of them there is passed on.
+    for line in entry.lines().filter(|line| line.contains("\" => (Self::")) {
+        let path = line
+            .trim()
+            .trim_start_matches('"')
+            .split('"')
+            .next()
+            .unwrap();
+        let is_passed_on = path.starts_with("/connection/") || paths.contains(path);
+        assert!(is_passed_on, "{path} is not passed on");
     }
 }
 
