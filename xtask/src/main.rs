@@ -9,6 +9,7 @@
     reason = "a command line tool talks on standard output"
 )]
 
+mod advisories;
 mod args;
 mod context;
 mod error;

@@ -231,6 +231,8 @@ pub(crate) struct Report {
     pub(crate) tally: Tally,
     /// What failed, a line each, to be read again at the end.
     pub(crate) problems: Vec<String>,
+    /// What could not be looked at, the same way.
+    left_out: Vec<String>,
     pub(crate) duration: Duration,
 }
 
@@ -284,6 +286,12 @@ impl Report {
         self.tally += Tally::FAIL;
     }
 
+    /// Says, and counts, that something could not be looked at here.
+    pub(crate) fn skip(&mut self, what: String) {
+        self.left_out.push(what);
+        self.tally += Tally::new(0, 0, 1);
+    }
+
     fn passed(&self) -> bool {
         self.tally.failed == 0 && self.tally.passed > 0
     }
@@ -322,6 +330,9 @@ fn conclusion(reports: &[Report]) -> String {
     for report in reports {
         for problem in &report.problems {
             let _ = writeln!(text, "FAILED  {}: {problem}", report.suite);
+        }
+        for what in &report.left_out {
+            let _ = writeln!(text, "SKIPPED {}: {what}", report.suite);
         }
     }
     let _ = writeln!(

@@ -117,6 +117,23 @@ pub(crate) fn run(context: &Context, report: &mut Report) -> Result<(), Error> {
             "--deny=warnings",
         ],
     )?;
+    // What fuzzes is a workspace of its own. Only built here is what it is made of, so there need be no library to link it with.
+    let mut fuzz = context.cargo([
+        "check",
+        "--locked",
+        "--manifest-path=fuzz/Cargo.toml",
+        "--target-dir",
+    ]);
+    fuzz.arg(context.target.join("fuzz"))
+        .env("CUSTOM_LIBFUZZER_PATH", "/none/libnone.a");
+    add(
+        context,
+        report,
+        "fuzz targets",
+        Runner::Check,
+        &mut fuzz,
+        LIMIT,
+    )?;
     let mut doc = context.cargo(["doc", "--workspace", "--all-features", "--no-deps"]);
     doc.env("RUSTDOCFLAGS", "--deny=warnings");
     add(

@@ -1,11 +1,12 @@
-//! What we take from others: licences that suit ours, from the public registries alone, and lock
-//! files that name no machine's address.
+//! What we take from others: licences that suit ours, nothing that is known to be dangerous, from the public registries
+//! alone, and lock files that name no machine's address.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::advisories;
 use crate::context::Context;
 use crate::error::Error;
 use crate::process;
@@ -53,10 +54,26 @@ pub(crate) fn run(context: &Context, report: &mut Report) -> Result<(), Error> {
         Ok(tree) => report.check("licences", refused(&tree)),
         Err(problem) => report.fail(problem),
     }
-    report.check(
-        "Cargo.lock",
-        cargo_sources(&read(&context.root.join("Cargo.lock"))?),
-    );
+    let locks = ["Cargo.lock", "fuzz/Cargo.lock"];
+    let locks = locks.map(|name| Ok((name, read(&context.root.join(name))?)));
+    let locks = locks.into_iter().collect::<Result<Vec<_>, Error>>()?;
+    for (name, lock) in &locks {
+        report.check(name, cargo_sources(lock));
+    }
+    match advisories::database(context)? {
+        Ok(database) => {
+            for (name, lock) in &locks {
+                report.check(
+                    &format!("advisories against {name}"),
+                    advisories::check(lock, &database),
+                );
+            }
+        }
+        // Neither a failure of what is here nor a pass.
+        Err(problem) => report.skip(format!(
+            "advisories were not looked at: {problem} (ADVISORY_DB names a copy)"
+        )),
+    }
     for folder in ["packages", "tests"] {
         for lock in npm_locks(&context.root.join(folder), 3) {
             let name = lock.strip_prefix(&context.root).unwrap_or(&lock);
