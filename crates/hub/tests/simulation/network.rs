@@ -382,6 +382,12 @@ impl Node {
         for Worker { hub, net, .. } in &mut self.workers {
             if net.fault == Some(Fault::AnswerForTheDead) {
                 for id in &net.abandoned {
+                    // It takes what is meant for the client, too: an answer to what was not written is none.
+                    if let Some(wire) = net.wires.get_mut(id) {
+                        wire.written += wire.bytes as u64;
+                        wire.bytes = 0;
+                        wire.queue.clear();
+                    }
                     hub.pong_came(*id, net);
                 }
             }
