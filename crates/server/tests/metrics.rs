@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 
+use tautline::config::Reference;
 use tautline::http::metrics::{METRICS, METRICS_PREFIX, Metric};
 
 use self::process::Server;
@@ -118,6 +119,70 @@ fn chapter() -> String {
         );
     }
     text
+}
+
+/// What stands in backticks.
+fn quoted(cell: &str) -> impl Iterator<Item = &str> {
+    cell.split('`').skip(1).step_by(2)
+}
+
+/// A limit whose metric, option or dry run is called otherwise than the book says can't be looked after.
+#[test]
+fn what_the_book_says_of_limits_is_there() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/limits.md");
+    let book = std::fs::read_to_string(path).expect("the chapter is there");
+    let reference = Reference::built_in();
+    let is_option = |path: &str| {
+        let (table, name) = path.rsplit_once('.').unwrap_or_default();
+        reference.tables.iter().any(|known| {
+            let has_it = || known.options.iter().any(|option| option.name == name);
+            known.name == path || known.name == table && has_it()
+        })
+    };
+    let mut dry_runs = 0;
+    let rows = book.lines().filter(|line| line.starts_with("| "));
+    for row in rows.skip(1) {
+        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [what, limit, option, per, beyond, metric, report_only] = cells[..] else {
+            panic!("expected seven cells: {row}");
+        };
+        let is_said = [what, limit, per, beyond]
+            .iter()
+            .all(|cell| !cell.is_empty());
+        assert!(is_said, "{row}");
+        for option in quoted(option).chain(quoted(report_only)) {
+            assert!(
+                !option.contains('.') || is_option(option),
+                "{option}: {row}"
+            );
+        }
+        for name in quoted(metric) {
+            let (name, labels) = name.split_once('{').unwrap_or((name, ""));
+            let metric = METRICS.iter().find(|metric| metric.name == name);
+            let metric = metric.unwrap_or_else(|| panic!("{name}: {row}"));
+            let label = labels.split('=').next().unwrap_or_default();
+            assert!(label.is_empty() || metric.labels.contains(&label), "{row}");
+        }
+        dry_runs += usize::from(!report_only.is_empty());
+        // What can be tried out is counted.
+        assert!(report_only.is_empty() || !metric.is_empty(), "{row}");
+    }
+    assert!(dry_runs >= 15, "{dry_runs}");
+    // All that is counted as refused by a limit is in it.
+    let page = page();
+    for line in page
+        .lines()
+        .filter(|line| line.starts_with("tautline_limits_refused_total{"))
+    {
+        let limit = line.split('"').nth(1).expect("a limit");
+        let is_told = book.contains(&format!("{{limit=\"{limit}\"}}")) || limit == "stalled";
+        assert!(is_told, "{line}");
+    }
+}
+
+fn page() -> String {
+    let config = "[client]\ninsecure = true\n[prometheus]\nenabled = true\n";
+    get(&Server::serve("metrics-limits", config), "/metrics")
 }
 
 #[test]

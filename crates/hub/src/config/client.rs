@@ -202,4 +202,4 @@ const MAX_DELAY: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Less than a message or two would close connections for nothing.
 const MIN_QUEUE: usize = 1024;
 /// A connection's subscriptions are searched one by one.
-const MAX_CHANNELS: usize = 10_000;
+pub(crate) const MAX_CHANNELS: usize = 10_000;

@@ -22,6 +22,7 @@ pub use channel::{
     SlowConsumerOption,
 };
 pub use channel_pattern::{ChannelPattern, ChannelPatternError};
+pub(crate) use client::MAX_CHANNELS;
 pub use client::{ClientOptions, PersonalChannelOptions};
 pub use rate_limit::{ClientCommandRates, ErrorRate, RateLimitOptions, UserCommandRates};
 
@@ -45,6 +46,8 @@ pub struct HubConfig {
     pub(crate) seats: Arc<Seats>,
     /// How many there may be.
     pub(crate) seat_rules: SeatRules,
+    /// Whoever has too many of something is counted, and let have more.
+    pub(crate) dry_run: bool,
     /// Tokens that count no more.
     pub(crate) revocations: Arc<Revocations>,
     /// Where in `channel.namespaces` a namespace is.
@@ -103,6 +106,7 @@ impl HubConfig {
             seats: Arc::default(),
             revocations: Arc::default(),
             seat_rules: SeatRules::new(&client),
+            dry_run: false,
             client,
             channel,
             subscription_verifier: verifier.clone(),
@@ -133,6 +137,13 @@ impl HubConfig {
             ping_method: Some(method.into()),
             ..self
         }
+    }
+
+    /// Whether whoever has too many connections (`client.user_connection_limit`) or subscriptions (`client.channel_limit`)
+    /// is only counted, and let have more.
+    #[must_use]
+    pub fn with_dry_run(self, dry_run: bool) -> Self {
+        Self { dry_run, ..self }
     }
 
     /// Goes on with what is counted over all hubs of a process: to be called with the configuration before

@@ -53,6 +53,20 @@ fn has_token(request: &Request<'_>) -> bool {
     !token.is_empty()
 }
 
+/// The channel that a request is about.
+fn channel_of<'a>(request: &'a Request<'_>) -> Option<&'a str> {
+    Some(match request {
+        Request::Subscribe(request) => &request.channel,
+        Request::Unsubscribe(request) => &request.channel,
+        Request::Publish(request) => &request.channel,
+        Request::Presence(request) => &request.channel,
+        Request::PresenceStats(request) => &request.channel,
+        Request::History(request) => &request.channel,
+        Request::SubRefresh(request) => &request.channel,
+        _ => return None,
+    })
+}
+
 /// Whether a session goes on with its next command.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flow {
@@ -152,6 +166,10 @@ impl Hub {
             self.observe_command(id, number, request.as_ref(), out);
         }
         let is_connected = self.sessions.connected(id).is_some();
+        let channel = request.as_ref().and_then(channel_of);
+        if channel.is_some_and(|channel| channel.len() > self.config.channel.max_length) {
+            self.counters.over_limit.channel_names += 1;
+        }
         let operation = request.as_ref().and_then(Operation::of);
         if let Some(operation) = operation.filter(|_| is_connected)
             && let Err(refusal) = self.charge(now, id, operation)

@@ -70,7 +70,7 @@ mod waiting;
 mod wheel;
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -170,6 +170,8 @@ pub struct Hub {
     run: Run,
     counters: HubCounters,
     refused_tokens: RefusalCounter,
+    /// Subscriptions that were one too many for their connection: refused, and made all the same.
+    over_subscriptions: Cell<[u64; 2]>,
     /// How many sessions were ended from this side, by code.
     disconnects: BTreeMap<u32, u64>,
     /// Kept for its capacity: the message being encoded.
@@ -259,6 +261,7 @@ impl Hub {
             run: Run::default(),
             counters: HubCounters::default(),
             refused_tokens: RefusalCounter::default(),
+            over_subscriptions: Cell::default(),
             disconnects: BTreeMap::new(),
             scratch: Vec::new(),
             patches: Patches::default(),
@@ -357,6 +360,10 @@ impl Hub {
     pub fn counters(&self) -> HubCounters {
         HubCounters {
             refused_tokens: self.refused_tokens.get(),
+            over_limit: OverLimit {
+                subscriptions: self.over_subscriptions.get(),
+                ..self.counters.over_limit
+            },
             ..self.counters
         }
     }

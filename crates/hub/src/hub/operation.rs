@@ -114,6 +114,12 @@ pub struct OverLimit {
     pub channel: [u64; Operation::COUNT],
     /// Errors.
     pub client_error: u64,
+    /// Connections beyond what a user may have, and those of them that were let in all the same.
+    pub user_connections: [u64; 2],
+    /// Subscriptions beyond what a connection may have, and those of them that were made all the same.
+    pub subscriptions: [u64; 2],
+    /// Names of channels that are too long.
+    pub channel_names: u64,
 }
 
 /// How many kinds of operations namespaces limit.

@@ -68,7 +68,8 @@ impl Seats {
         taken.mailboxes.push((worker, mailbox.clone()));
     }
 
-    /// A seat for a user. None is needed for the anonymous one, or where nobody counts.
+    /// A seat for a user, and whether it is one too many, if those may be taken. None is needed for the anonymous one,
+    /// or where nobody counts.
     ///
     /// # Errors
     ///
@@ -77,23 +78,26 @@ impl Seats {
         self: &Arc<Self>,
         user: &Arc<str>,
         rules: SeatRules,
-    ) -> Result<Option<Seat>, Disconnect> {
+        dry_run: bool,
+    ) -> Result<(Option<Seat>, bool), Disconnect> {
         if user.is_empty() || !rules.count() {
-            return Ok(None);
+            return Ok((None, false));
         }
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let count = taken.by_user.entry_ref(user).or_insert(0);
         // Those before it make room, if only one is wanted.
-        if rules.limit > 0 && !rules.is_single && *count >= rules.limit {
+        let is_over = rules.limit > 0 && !rules.is_single && *count >= rules.limit;
+        if is_over && !dry_run {
             return Err(Disconnect::CONNECTION_LIMIT);
         }
         *count += 1;
         taken.last += 1;
-        Ok(Some(Seat {
+        let seat = Seat {
             seats: self.clone(),
             user: user.clone(),
             number: taken.last,
-        }))
+        };
+        Ok((Some(seat), is_over))
     }
 }
 
@@ -128,8 +132,14 @@ impl Hub {
     /// # Errors
     ///
     /// Disconnect 3504 if the user has as many connections as it may.
-    pub(super) fn take_seat(&self, user: &Arc<str>) -> Result<Option<Seat>, Disconnect> {
-        self.config.seats.take(user, self.config.seat_rules)
+    pub(super) fn take_seat(&mut self, user: &Arc<str>) -> Result<Option<Seat>, Disconnect> {
+        let (rules, dry_run) = (self.config.seat_rules, self.config.dry_run);
+        let counts = &mut self.counters.over_limit.user_connections;
+        let taken = self.config.seats.take(user, rules, dry_run);
+        counts[0] += u64::from(taken.is_err());
+        let (seat, is_over) = taken?;
+        counts[1] += u64::from(is_over);
+        Ok(seat)
     }
 
     /// A session is connected, and has a seat.
@@ -158,7 +168,8 @@ impl Hub {
                     .conduct
                     .as_ref()
                     .is_none_or(|conduct| conduct.seat.is_none())
-                && let Ok(Some(seat)) = self.config.seats.take(&connected.info.user, rules)
+                && let Ok((Some(seat), _)) =
+                    self.config.seats.take(&connected.info.user, rules, false)
             {
                 connected.conduct.get_or_insert_default().seat = Some(seat);
             }

@@ -20,7 +20,7 @@ use super::waiting::{Waiting, Wants};
 use super::{Hub, SessionId};
 use crate::Now;
 use crate::application::Interests;
-use crate::config::{DataFormat, DeltaType, RecoveryMode};
+use crate::config::{DataFormat, DeltaType, MAX_CHANNELS, RecoveryMode};
 use crate::engine::HistoryOptions;
 use crate::outbox::Outbox;
 
@@ -151,9 +151,16 @@ impl Hub {
             let why = "it is subscribed to that channel already";
             return Err(self.because(why, ErrorCode::AlreadySubscribed.into()));
         }
-        if connected.subscriptions.len() >= self.config.client.channel_limit {
-            let why = "it has as many subscriptions as client.channel_limit allows";
-            return Err(self.because(why, ErrorCode::LimitExceeded.into()));
+        let count = connected.subscriptions.len();
+        if count >= self.config.client.channel_limit {
+            let goes_on = self.config.dry_run && count < MAX_CHANNELS;
+            let mut over = self.over_subscriptions.get();
+            over[usize::from(goes_on)] += 1;
+            self.over_subscriptions.set(over);
+            if !goes_on {
+                let why = "it has as many subscriptions as client.channel_limit allows";
+                return Err(self.because(why, ErrorCode::LimitExceeded.into()));
+            }
         }
         let name = ChannelName::parse(&self.config, &request.channel)?;
         let capabilities = connected.capabilities().map(Arc::as_ref);

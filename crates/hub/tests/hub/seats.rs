@@ -44,6 +44,11 @@ fn a_user_has_as_many_connections_as_it_may_on_all_workers_together() {
         json!({"id": 1, "connect": {"token": token("42", None)}}),
     );
     assert_eq!(world.closed(client), Some((3504, true)));
+    let refused = |worker: usize| {
+        let counters = world.workers[worker].hub.counters();
+        counters.over_limit.user_connections
+    };
+    assert_eq!([refused(0), refused(1)], [[1, 0], [2, 0]]);
 }
 
 #[test]

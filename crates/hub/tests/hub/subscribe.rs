@@ -79,6 +79,33 @@ fn channels_are_limited() {
     }
     world.tell(client, json!({"id": 3, "unsubscribe": {"channel": "a"}}));
     assert_eq!(subscribe(&mut world, client, json!({"channel": "c"})), 0);
+    let over = world.workers[0].hub.counters().over_limit;
+    assert_eq!((over.subscriptions, over.channel_names), ([1, 0], 0));
+}
+
+#[test]
+fn limits_of_numbers_can_be_tried_out() {
+    let mut setup = Setup {
+        dry_run: true,
+        ..Setup::default()
+    };
+    setup.client.channel_limit = 2;
+    setup.client.user_connection_limit = 1;
+    let mut world = World::with(setup);
+    let client = world.connect_as(0, "42");
+    let other = world.connect_as(0, "42");
+    for channel in ["a", "b", "c", "d"] {
+        assert_eq!(
+            subscribe(&mut world, client, json!({"channel": channel})),
+            0
+        );
+    }
+    let long = "x".repeat(256);
+    assert_eq!(subscribe(&mut world, other, json!({"channel": long})), 107);
+    let over = world.workers[0].hub.counters().over_limit;
+    assert_eq!(over.subscriptions, [0, 2]);
+    assert_eq!(over.user_connections, [0, 1]);
+    assert_eq!(over.channel_names, 1);
 }
 
 #[test]

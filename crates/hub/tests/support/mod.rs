@@ -171,6 +171,8 @@ pub(crate) struct Setup {
     pub(crate) channel: ChannelOptions,
     pub(crate) delays: Option<DelayOptions>,
     pub(crate) seed: u64,
+    /// Whoever has too many of something is counted only.
+    pub(crate) dry_run: bool,
 }
 
 impl Default for Setup {
@@ -186,6 +188,7 @@ impl Default for Setup {
             channel: channel_options(),
             delays: None,
             seed: 1,
+            dry_run: false,
         }
     }
 }
@@ -242,8 +245,9 @@ impl World {
             channel,
             delays,
             seed,
+            dry_run,
         } = setup;
-        let config = Arc::new(config_of(client, channel));
+        let config = Arc::new(config_of(client, channel).with_dry_run(dry_run));
         let memory = MemoryEngine::new(MemoryOptions::default(), Box::new(Seeded::new(seed)));
         let memory: Arc<dyn Engine> = Arc::new(memory);
         let delayed =

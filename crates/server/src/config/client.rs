@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 use super::uni::DisconnectTransforms;
 
 /// What the server itself has to know of connections.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ConnectionOptions {
     /// Whose pages may connect: origins such as `https://app.example.com`, in which `*` stands for anything but
@@ -29,7 +29,8 @@ pub(super) struct ConnectionOptions {
     /// How many connections clients may have on this node, by whatever door; what is beyond gets 503. 0 for any
     /// number. Default: 0.
     pub connection_limit: usize,
-    /// How many new ones this node takes; what is beyond gets 503. Default: `off`.
+    /// How many new ones this node takes; what is beyond gets 503. Default: `10000/s, burst 100000`, which is more than
+    /// handshakes leave processors for.
     #[serde(deserialize_with = "rate::deserialize")]
     pub connection_rate_limit: Option<Rate>,
     /// How long what others publish may wait for more of its kind, so that it leaves in one write; at most 1s. Worth
@@ -38,6 +39,20 @@ pub(super) struct ConnectionOptions {
     pub write_delay: Duration,
     /// How unidirectional connections end that come to nothing.
     pub connect_code_to_unidirectional_disconnect: DisconnectTransforms,
+}
+
+impl Default for ConnectionOptions {
+    fn default() -> Self {
+        Self {
+            allowed_origins: Vec::new(),
+            user_id_http_header: String::new(),
+            insecure_skip_token_signature_verify: false,
+            connection_limit: 0,
+            connection_rate_limit: Some(Rate::per_second(10_000).at_once(100_000)),
+            write_delay: Duration::ZERO,
+            connect_code_to_unidirectional_disconnect: DisconnectTransforms::default(),
+        }
+    }
 }
 
 impl ConnectionOptions {

@@ -292,6 +292,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
         Some(method) => hub.with_ping_method(&method),
         None => hub,
     };
+    let hub = hub.with_dry_run(limits.dry_run);
     let admission = super::limits::rules(&http_server, &connections, &doors, &limits)?;
     let queues = super::limits::queues(&limits.memory, admission.memory.ceiling);
     let admin = super::admin::settings(&admin, &http_server)?;

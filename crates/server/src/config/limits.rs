@@ -20,6 +20,10 @@ use crate::worker::queues::QueueRules;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitOptions {
+    /// Count what is beyond the limits of numbers that stand elsewhere, and let it happen: `client.connection_limit`,
+    /// `client.connection_rate_limit`, `client.user_connection_limit`, `client.channel_limit` (up to 10,000) and
+    /// `doors.max_sessions`. Default: no.
+    pub dry_run: bool,
     /// Addresses that none of these limits are for: networks such as `10.0.0.0/8`. Default: none.
     pub exempt: Vec<String>,
     /// Nor for this machine's own, `127.0.0.0/8` and `::1`; but the ceiling on memory is for clients that come through a proxy
@@ -36,6 +40,7 @@ pub struct LimitOptions {
 impl Default for LimitOptions {
     fn default() -> Self {
         Self {
+            dry_run: false,
             exempt: Vec::new(),
             exempt_loopback: true,
             max_addresses: 100_000,
@@ -151,6 +156,7 @@ pub(super) fn rules(
             header: server.forwarded_header,
         },
         proxy_protocol: server.proxy_protocol,
+        dry_run: limits.dry_run,
         clients: connections.connection_limit,
         new_clients: connections.connection_rate_limit,
         http_sessions: doors.max_sessions,

@@ -2,7 +2,7 @@
 //!
 //! Each worker writes down what its connections hold, in a place of its own, when that has changed by some KiB: nobody waits for
 //! anybody, and a message costs nothing. Whoever has written down more adds up all places, and where that is too
-//! much, lets go of his part of it, the longest queues first. What a client may make wait alone is
+//! much, closes the longest of its own queues until it isn't. What a client may make wait alone is
 //! `client.queue_max_size`; this is what all together may, however many they are.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -76,7 +76,7 @@ impl NodeQueues {
     /// Bytes of memory that the queues of all clients hold.
     pub(crate) fn held(&self) -> usize {
         let held = self.held.iter();
-        held.map(|place| place.0.load(Ordering::Relaxed)).sum()
+        held.map(|place| place.0.load(Ordering::SeqCst)).sum()
     }
 
     /// How much they may; 0 for any number.
@@ -96,14 +96,15 @@ impl NodeQueues {
         self.held() > self.max_bytes.load(Ordering::Relaxed)
     }
 
-    /// How much of `own` is one worker's part of what there is too much, and of a twentieth of all, so that it isn't too much
-    /// again at once.
+    /// How much of `own` a worker has to let go: all that there is too much, as nobody knows when the others look; and its part
+    /// of a twentieth more, so that it isn't too much again at once.
     fn part(&self, own: usize) -> usize {
         let (held, max) = (self.held(), self.max_bytes.load(Ordering::Relaxed));
         if held <= max || own == 0 {
             return 0;
         }
-        share(held - (max - max / 20), own, held)
+        let much = held - (max - max / 20);
+        share(much, own, held).max(own.min(held - max))
     }
 
     /// How many were let go: for what, in which mode, and the number.
@@ -165,7 +166,8 @@ impl QueueShare {
     fn tell(&mut self, held: usize) {
         self.told = held;
         if let Some(place) = self.node.held.get(self.worker) {
-            place.0.store(held, Ordering::Relaxed);
+            // Of two workers who write at once, one at least sees what both have.
+            place.0.store(held, Ordering::SeqCst);
         }
     }
 }
@@ -279,8 +281,9 @@ mod tests {
         shares[0].tell(900);
         assert!(node.are_full());
         assert_eq!((node.held(), node.ceiling()), (1150, 1000));
-        // 200 are too much, of which three and a half quarters are the first one's.
-        assert_eq!((node.part(900), node.part(250)), (157, 44));
+        // Whoever looks first makes room, and a little more.
+        assert_eq!((node.part(900), node.part(250)), (157, 150));
+        assert_eq!(node.part(100), 100);
         assert_eq!(node.part(0), 0);
         node.reconfigure(QueueRules::default());
         assert!(!node.are_full());

@@ -121,14 +121,27 @@ impl Admission {
             0 => usize::MAX,
             limit => limit,
         };
-        let refuse = |limit| self.refusals.refuse(limit);
-        let permit = self.clients.enter(limit);
-        let permit = permit.ok_or_else(|| refuse(Limit::Clients))?;
+        let permit = self.room(&self.clients, limit, Limit::Clients, rules.dry_run)?;
         if let Some(rate) = &rules.new_clients {
             let taken = self.new_clients.take(self.now(), rate);
-            taken.map_err(|_| refuse(Limit::NewClients))?;
+            taken.or_else(|_| self.refusals.refuse(Limit::NewClients, rules.dry_run))?;
         }
         Ok(permit)
+    }
+
+    /// One more of `count`, of which there may be `most`.
+    fn room(
+        &self,
+        count: &Arc<Count>,
+        most: usize,
+        limit: Limit,
+        dry_run: bool,
+    ) -> Result<Permit, OverLimit> {
+        if let Some(permit) = count.enter(most) {
+            return Ok(permit);
+        }
+        self.refusals.refuse(limit, dry_run)?;
+        count.enter(usize::MAX).ok_or_else(|| limit.into())
     }
 
     /// Both: for a client, and for that from its address.
@@ -152,8 +165,14 @@ impl Admission {
     ///
     /// When the node has as many as it takes.
     pub(crate) fn http_session(&self) -> Result<Permit, OverLimit> {
-        let permit = self.http_sessions.enter(self.rules().http_sessions);
-        permit.ok_or_else(|| self.refusals.refuse(Limit::HttpSessions))
+        let rules = self.rules();
+        let limit = Limit::HttpSessions;
+        self.room(
+            &self.http_sessions,
+            rules.http_sessions,
+            limit,
+            rules.dry_run,
+        )
     }
 
     /// Whether a request for one of the doors may be answered.
@@ -170,9 +189,9 @@ impl Admission {
         self.goodbyes.enter(MAX_GOODBYES)
     }
 
-    /// Those that were refused on account of their address or of memory: limit, mode, and how many.
+    /// Those that were refused: limit, mode, and how many.
     pub(crate) fn refusals(&self) -> Vec<(&'static str, &'static str, u64)> {
-        self.refusals.by_address()
+        self.refusals.all()
     }
 
     /// Those for whom the node had no room.

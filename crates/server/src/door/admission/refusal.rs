@@ -28,8 +28,11 @@ impl Limit {
     /// How many there are.
     const COUNT: usize = Self::Memory as usize + 1;
 
-    /// Those by which strangers are refused, and which can be tried out first.
-    const OF_ADDRESSES: [Self; 6] = [
+    /// All of them.
+    const ALL: [Self; Self::COUNT] = [
+        Self::Clients,
+        Self::NewClients,
+        Self::HttpSessions,
         Self::AddressConnections,
         Self::AddressHandshakes,
         Self::AddressConnects,
@@ -56,8 +59,9 @@ impl Limit {
     /// In metrics.
     fn name(self) -> &'static str {
         match self {
-            Self::Clients | Self::AddressConnections => "connections",
-            Self::NewClients => "rate",
+            Self::Clients => "node_connections",
+            Self::NewClients => "node_connect",
+            Self::AddressConnections => "connections",
             Self::HttpSessions => "http_sessions",
             Self::AddressHandshakes => "handshakes",
             Self::AddressConnects => "connect",
@@ -190,10 +194,15 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
-    /// Counts somebody for whom the node has no room.
-    pub(super) fn refuse(&self, limit: Limit) -> OverLimit {
-        self.counts[limit as usize][0].fetch_add(1, Ordering::Relaxed);
-        limit.into()
+    /// Counts somebody for whom the node has no room, or would have none.
+    ///
+    /// # Errors
+    ///
+    /// That, unless it is only tried out.
+    pub(super) fn refuse(&self, limit: Limit, dry_run: bool) -> Result<(), OverLimit> {
+        let counts = &self.counts[limit as usize];
+        counts[usize::from(dry_run)].fetch_add(1, Ordering::Relaxed);
+        if dry_run { Ok(()) } else { Err(limit.into()) }
     }
 
     /// Counts somebody from an address who is refused, or would be, and tells the operator.
@@ -230,18 +239,23 @@ impl Refusals {
         if dry_run { Ok(()) } else { Err(over) }
     }
 
-    pub(super) fn by_address(&self) -> Vec<(&'static str, &'static str, u64)> {
+    /// By limit and mode.
+    pub(super) fn all(&self) -> Vec<(&'static str, &'static str, u64)> {
         let modes = ["enforced", "dry_run"].into_iter().enumerate();
         let of = |limit: Limit| {
             modes
                 .clone()
                 .map(move |(index, mode)| (limit.name(), mode, self.count(limit, index)))
         };
-        Limit::OF_ADDRESSES.into_iter().flat_map(of).collect()
+        Limit::ALL.into_iter().flat_map(of).collect()
     }
 
     pub(super) fn of_node(&self) -> NodeRefusals {
-        [Limit::Clients, Limit::NewClients].map(|limit| (limit.name(), self.count(limit, 0)))
+        let count = |limit| self.count(limit, 0);
+        [
+            ("connections", count(Limit::Clients)),
+            ("rate", count(Limit::NewClients)),
+        ]
     }
 
     fn count(&self, limit: Limit, mode: usize) -> u64 {

@@ -15,6 +15,8 @@ pub(crate) struct Rules {
     pub(crate) trust: Trust,
     /// Connections from proxies that are trusted begin with the PROXY protocol.
     pub(crate) proxy_protocol: bool,
+    /// Nobody is refused for want of room on the node, but counted.
+    pub(crate) dry_run: bool,
     /// Clients on this node, by whatever door; 0 for any number.
     pub(crate) clients: usize,
     /// How many come; `None` for as many as there are.

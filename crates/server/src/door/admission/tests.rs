@@ -37,6 +37,36 @@ fn who_comes_too_fast_takes_no_room() {
 }
 
 #[test]
+fn what_the_node_has_room_for_can_be_tried_out() {
+    let admission = Admission::new(Arc::new(Rules {
+        dry_run: true,
+        clients: 1,
+        new_clients: Some(Rate::parse("2/1h").unwrap()),
+        http_sessions: 1,
+        ..Rules::default()
+    }));
+    let all: Vec<_> = (0..4).map(|_| admission.client()).collect();
+    assert!(all.iter().all(Result::is_ok));
+    let sessions = [admission.http_session(), admission.http_session()];
+    assert!(sessions.iter().all(Result::is_ok));
+    let counted = |name: &str| {
+        let all = admission.refusals().into_iter();
+        let of = all.filter(|(limit, _, _)| *limit == name);
+        of.map(|(_, mode, count)| (mode, count)).collect::<Vec<_>>()
+    };
+    for (name, count) in [
+        ("node_connections", 3),
+        ("node_connect", 2),
+        ("http_sessions", 1),
+    ] {
+        let expected = [("enforced", 0), ("dry_run", count)];
+        assert_eq!(counted(name), expected, "{name}");
+    }
+    drop(all);
+    assert_eq!(admission.clients.get(), 0);
+}
+
+#[test]
 fn clients_are_counted_before_there_is_a_limit() {
     let admission = of_node(0, None);
     let all: Vec<_> = (0..1000).map(|_| admission.client()).collect();

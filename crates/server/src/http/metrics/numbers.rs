@@ -131,6 +131,11 @@ impl Snapshot {
         sum.revoked_subscriptions += hub.revoked_subscriptions;
         let (to, from) = (&mut sum.over_limit, &hub.over_limit);
         to.client_error += from.client_error;
+        to.channel_names += from.channel_names;
+        for mode in 0..2 {
+            to.user_connections[mode] += from.user_connections[mode];
+            to.subscriptions[mode] += from.subscriptions[mode];
+        }
         for index in 0..Operation::COUNT {
             to.client_command[index] += from.client_command[index];
             to.user_command[index] += from.user_command[index];

@@ -311,14 +311,25 @@ pub const METRICS: &[Metric] = &[
         name: "limits_refused_total",
         kind: "counter",
         labels: &["limit", "mode"],
-        help: "Connections, sessions and requests that were refused for what comes from their address, or for want of \
-               memory: `connections`, `handshakes`, `connect`, `requests`, `memory`, and `authentication` for keys and tokens \
-               that were not looked at because too many were wrong; and connections that were closed because what waits \
-               for all takes too much memory (`queues`), or because they had stopped reading when the process had too \
-               much (`stalled`); with `dry_run` they were let be.",
+        help: "What met a limit, by limit and mode (`enforced`; with `dry_run` it was let happen). By address: \
+               `connections`, `handshakes`, `connect`, `requests`, and `authentication` for keys and tokens that were not \
+               looked at because too many were wrong. Of the node: `memory`; `node_connections` and `node_connect` for \
+               clients, `http_sessions`; `queues` for connections that were closed because what waits for all takes too much \
+               memory, `stalled` for those that had stopped reading when the process had too much. Of a user or a \
+               connection: `user_connections`, `subscriptions`, `channel_name` for names that are too long.",
         write: |all, out| {
             for (limit, mode, count) in &all.refusals {
                 out.labelled(&[limit, mode], *count);
+            }
+            let over = &all.hub.over_limit;
+            let of_hub = [
+                ("user_connections", over.user_connections),
+                ("subscriptions", over.subscriptions),
+                ("channel_name", [over.channel_names, 0]),
+            ];
+            for (limit, [enforced, dry_run]) in of_hub {
+                out.labelled(&[limit, "enforced"], enforced);
+                out.labelled(&[limit, "dry_run"], dry_run);
             }
         },
     },
