@@ -1,4 +1,6 @@
-//! Traces: what a collector is told of calls of the server API and of questions to the backend, and that nobody waits for it.
+//! Traces: what a collector is told of calls of the server API, of what they publish, and of questions to the backend and
+//! events for it; and that nobody waits for it. What it is told is read by the types that OpenTelemetry makes of its own
+//! definitions.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -10,6 +12,8 @@ mod peer;
 #[path = "support/run.rs"]
 mod run;
 
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value;
 use serde_json::{Value, json};
 use tautline::{Config, Node};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -23,8 +27,12 @@ const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
 
 fn start(more: &str) -> Node {
+    start_with(1, more)
+}
+
+fn start_with(workers: usize, more: &str) -> Node {
     let config = format!(
-        "http_server.address = \"127.0.0.1\"\nhttp_server.port = 0\nnode.workers = 1\nnode.name = \"n1\"\n\
+        "http_server.address = \"127.0.0.1\"\nhttp_server.port = 0\nnode.workers = {workers}\nnode.name = \"n1\"\n\
          shutdown.timeout = \"3s\"\nprometheus.enabled = true\nhttp_api.key = \"k\"\n\
          client.allow_anonymous_connect_without_token = true\n{more}"
     );
@@ -70,10 +78,49 @@ async fn spans(collector: &mut Backend) -> Vec<Value> {
     let of = |key: &str| attribute(&resource["resource"], key);
     assert_eq!(of("service.instance.id"), "n1");
     assert_eq!(of("service.name"), "tautline");
-    resource["scopeSpans"][0]["spans"]
-        .as_array()
-        .unwrap()
-        .clone()
+    let spans = resource["scopeSpans"][0]["spans"].as_array().unwrap();
+    understand(&asked.text, spans);
+    spans.clone()
+}
+
+/// Sees that a collector finds in a request what we think is there.
+fn understand(body: &[u8], spans: &[Value]) {
+    let request: ExportTraceServiceRequest = serde_json::from_slice(body).unwrap();
+    let [resource] = &request.resource_spans[..] else {
+        panic!("one resource: {request:?}");
+    };
+    assert_eq!(resource.resource.as_ref().unwrap().attributes.len(), 3);
+    let understood = &resource.scope_spans[0].spans;
+    assert_eq!(understood.len(), spans.len());
+    let hex = |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
+    for (span, json) in understood.iter().zip(spans) {
+        assert_eq!((span.trace_id.len(), span.span_id.len()), (16, 8));
+        assert_eq!(hex(&span.trace_id), json["traceId"]);
+        assert_eq!(hex(&span.span_id), json["spanId"]);
+        let parent = json["parentSpanId"].as_str().unwrap_or_default();
+        assert_eq!(hex(&span.parent_span_id), parent);
+        assert_eq!(span.name, json["name"]);
+        assert_eq!(json["kind"], span.kind);
+        assert_eq!(
+            span.start_time_unix_nano.to_string(),
+            json["startTimeUnixNano"]
+        );
+        assert_eq!(span.end_time_unix_nano.to_string(), json["endTimeUnixNano"]);
+        let has_failed = span.status.as_ref().is_some_and(|status| status.code == 2);
+        assert_eq!(has_failed, json.get("status").is_some());
+        assert_eq!(
+            span.attributes.len(),
+            json["attributes"].as_array().unwrap().len()
+        );
+        for one in &span.attributes {
+            let text = match one.value.as_ref().unwrap().value.as_ref().unwrap() {
+                any_value::Value::StringValue(text) => text.clone(),
+                any_value::Value::IntValue(number) => number.to_string(),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(text, attribute(json, &one.key));
+        }
+    }
 }
 
 /// What is said of a span, as a text.
@@ -195,6 +242,148 @@ fn the_backend_is_told_which_trace_its_question_belongs_to() {
         assert_ne!(spans[0]["traceId"], spans[1]["traceId"]);
         assert_eq!(spans[0].get("status"), None);
         assert_eq!(spans[1]["status"]["code"], 2);
+    });
+}
+
+/// Clients may subscribe, and there is a history.
+const CHANNELS: &str = "channel.without_namespace.allow_subscribe_for_client = true\n\
+    channel.without_namespace.allow_subscribe_for_anonymous = true\n\
+    channel.without_namespace.history_size = 10\nchannel.without_namespace.history_ttl = \"1m\"\n";
+
+fn named<'s>(spans: &'s [Value], name: &str) -> Vec<&'s Value> {
+    let named = spans.iter().filter(|span| span["name"] == name);
+    named.collect()
+}
+
+#[test]
+fn what_a_call_publishes_is_followed_to_where_it_is_written() {
+    run(async {
+        let mut collector = Backend::start(yes).await;
+        let more = format!("{CHANNELS}{}", otlp(&collector.url, "sampling_percent = 0"));
+        let node = start_with(2, &more);
+        let url = format!("ws://{}/connection/websocket", node.address().unwrap());
+        let mut peers = Vec::new();
+        for _ in 0..9 {
+            let mut peer = Peer::connect(&url).await;
+            peer.ask("subscribe", json!({"channel": "c"})).await;
+            peers.push(peer);
+        }
+        let publish = r#"{"channel":"c","data":1}"#;
+        // Not kept, so not followed; and what nobody hears of.
+        call(&node, "publish", publish, None).await;
+        let empty = r#"{"channel":"empty","data":1}"#;
+        call(&node, "publish", empty, sampled()).await;
+        call(&node, "publish", publish, sampled()).await;
+        for peer in &mut peers {
+            peer.push("pub").await;
+            peer.push("pub").await;
+        }
+        node.shutdown().await;
+        let spans = spans(&mut collector).await;
+        collector.assert_idle();
+        let calls = named(&spans, "POST /api/publish");
+        assert_eq!(calls.len(), 2, "{spans:?}");
+        let deliveries = named(&spans, "deliver");
+        assert_eq!(calls.len() + deliveries.len(), spans.len());
+        assert!((1..=2).contains(&deliveries.len()), "{spans:?}");
+        let time = |span: &Value, key: &str| span[key].as_str().unwrap().parse::<u64>().unwrap();
+        let (mut recipients, mut workers) = (0, Vec::new());
+        for span in &deliveries {
+            assert_eq!(
+                (&span["traceId"], &span["kind"]),
+                (&TRACE.into(), &1.into())
+            );
+            assert_eq!(span["parentSpanId"], calls[1]["spanId"]);
+            assert_eq!(attribute(span, "tautline.channel"), "c");
+            assert_eq!(attribute(span, "tautline.offset"), "2");
+            let count = attribute(span, "tautline.recipients");
+            recipients += count.parse::<u64>().unwrap();
+            workers.push(attribute(span, "tautline.worker"));
+            assert!(time(span, "startTimeUnixNano") <= time(span, "endTimeUnixNano"));
+        }
+        assert_eq!(recipients, 9);
+        workers.dedup();
+        assert_eq!(workers.len(), deliveries.len());
+    });
+}
+
+#[test]
+fn of_a_call_that_publishes_much_some_is_followed() {
+    run(async {
+        let mut collector = Backend::start(yes).await;
+        let node = start(&format!("{CHANNELS}{}", otlp(&collector.url, "")));
+        let url = format!("ws://{}/connection/websocket", node.address().unwrap());
+        let mut peer = Peer::connect(&url).await;
+        let channels: Vec<_> = (0..20).map(|number| format!("c{number}")).collect();
+        for channel in &channels {
+            peer.ask("subscribe", json!({"channel": channel})).await;
+        }
+        let body = json!({"channels": channels, "data": 1}).to_string();
+        call(&node, "broadcast", &body, sampled()).await;
+        for _ in &channels {
+            peer.push("pub").await;
+        }
+        node.shutdown().await;
+        let spans = spans(&mut collector).await;
+        let deliveries = named(&spans, "deliver");
+        assert_eq!(deliveries.len(), 16, "{spans:?}");
+        for (span, channel) in deliveries.iter().zip(&channels) {
+            assert_eq!(attribute(span, "tautline.channel"), *channel);
+        }
+    });
+}
+
+#[test]
+fn each_attempt_to_tell_events_is_in_a_trace() {
+    run(async {
+        let mut collector = Backend::start(yes).await;
+        let count = std::sync::atomic::AtomicUsize::new(0);
+        let mut backend = Backend::start(move |_: &Asked| {
+            match count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+                0 => Say::Text(503, "later".to_owned()),
+                _ => Say::Json(json!({})),
+            }
+        })
+        .await;
+        let directory = std::env::temp_dir();
+        let directory = directory.join(format!("tautline-telemetry-{}", std::process::id()));
+        let node = start(&format!(
+            "[events]\nenabled = true\nendpoint = \"{}/events\"\ndirectory = {directory:?}\n\
+             kinds = [\"connected\"]\nretry_min = \"1ms\"\n{}",
+            backend.url,
+            otlp(&collector.url, "sampling_percent = 100"),
+        ));
+        let url = format!("ws://{}/connection/websocket", node.address().unwrap());
+        let peer = Peer::connect(&url).await;
+        let mut told = Vec::new();
+        for _ in 0..2 {
+            let asked = backend.next().await;
+            let field = asked.headers["traceparent"].to_str().unwrap();
+            told.push(field.to_owned());
+        }
+        node.shutdown().await;
+        drop(peer);
+        let _ = std::fs::remove_dir_all(&directory);
+        let mut all = Vec::new();
+        while all.len() < 2 {
+            all.extend(spans(&mut collector).await);
+        }
+        for (span, told) in all.iter().zip(&told) {
+            let [trace, id] = ["traceId", "spanId"].map(|key| span[key].as_str().unwrap());
+            assert_eq!(*told, format!("00-{trace}-{id}-01"));
+            assert_eq!(
+                (&span["name"], &span["kind"]),
+                (&"tell events".into(), &3.into())
+            );
+            assert_eq!(attribute(span, "tautline.events"), "1");
+            assert_eq!(
+                attribute(span, "url.full"),
+                format!("{}/events", backend.url)
+            );
+        }
+        assert_eq!(all[0]["status"]["code"], 2);
+        assert_eq!(all[1].get("status"), None);
+        assert_ne!(all[0]["traceId"], all[1]["traceId"]);
     });
 }
 

@@ -341,6 +341,13 @@ impl Hub {
             .map(|channel| (&channel.name, channel.subscribers.len()))
     }
 
+    /// How many subscribers a channel has.
+    pub fn channel_size(&self, channel: &str) -> usize {
+        let index = self.channels.find(channel);
+        let channel = index.and_then(|index| self.channels.get(index));
+        channel.map_or(0, |channel| channel.subscribers.len())
+    }
+
     /// Counts what there is.
     pub fn stats(&self) -> HubStats {
         HubStats {

@@ -208,6 +208,7 @@ pub(super) fn settings(
         max_bytes: options.queue_max_size as u64,
         sync_interval: options.sync_interval,
         dead_most: options.dead_max_events,
+        telemetry: None,
     }))
 }
 

@@ -266,7 +266,10 @@ fn check(written: Written) -> Result<Config, Unusable> {
         proxies.telemetry.clone_from(&telemetry);
     }
     super::revocation::check(&revocation)?;
-    let events = super::events::settings(events, &channel, &mut warnings)?;
+    let mut events = super::events::settings(events, &channel, &mut warnings)?;
+    if let Some(events) = &mut events {
+        events.telemetry.clone_from(&telemetry);
+    }
     let tables = [
         (token::CONNECTION, Some(&token)),
         (token::SUBSCRIPTION, subscription_token),

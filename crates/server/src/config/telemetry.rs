@@ -14,8 +14,9 @@ use crate::proxy::endpoint::{Endpoint, EndpointError};
 use crate::telemetry::{Settings, Telemetry};
 
 /// `[telemetry.otlp]`: traces of calls of the server API, which go on with the trace that the caller names
-/// (`traceparent`), and of questions to the application's backend, which is told theirs. They go to a collector over
-/// HTTP (OTLP in JSON). Nobody waits for it: what has no room in the queue is dropped and counted.
+/// (`traceparent`), with the way of what they publish to its subscribers, and of questions to the application's backend and
+/// events for it, which is told theirs. They go to a collector over HTTP (OTLP in JSON). Nobody waits for it: what has no
+/// room in the queue is dropped and counted.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OtlpOptions {

@@ -3,31 +3,60 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 
 use super::delivery::Outcome;
 use crate::proxy::endpoint::Endpoint;
 use crate::proxy::{HttpClient, sign};
+use crate::telemetry::{Attribute, Telemetry};
 
-/// Posts a batch.
+/// Posts a batch of so many events. Each attempt is in a trace of its own, which the backend is told.
 ///
 /// # Cancel safety
 ///
 /// Dropping the future ends the attempt; the backend may have seen it.
-pub(super) async fn post(client: &HttpClient, endpoint: &Endpoint, body: Bytes) -> Outcome {
-    match tokio::time::timeout(endpoint.timeout, exchange(client, endpoint, body)).await {
+pub(super) async fn post(
+    client: &HttpClient,
+    endpoint: &Endpoint,
+    telemetry: Option<&Telemetry>,
+    count: usize,
+    body: Bytes,
+) -> Outcome {
+    let mut headers = endpoint.static_headers.clone();
+    let mut span = telemetry.map(|telemetry| telemetry.client(|| "tell events".to_owned()));
+    if let Some(span) = &mut span {
+        span.pass_on(&mut headers);
+        span.say(|| {
+            [
+                Attribute("http.request.method", "POST".to_owned()),
+                Attribute("url.full", endpoint.place.clone()),
+            ]
+        });
+        span.count("tautline.events", count as u64);
+    }
+    let exchange = exchange(client, endpoint, headers, body);
+    let outcome = match tokio::time::timeout(endpoint.timeout, exchange).await {
         Ok(outcome) => outcome,
         Err(_) => Outcome::Failed(format!("it did not answer within {:?}", endpoint.timeout)),
+    };
+    if let (Some(span), Outcome::Failed(error) | Outcome::Refused(error)) = (&mut span, &outcome) {
+        span.fail(|| error.clone());
     }
+    outcome
 }
 
-async fn exchange(client: &HttpClient, endpoint: &Endpoint, body: Bytes) -> Outcome {
+async fn exchange(
+    client: &HttpClient,
+    endpoint: &Endpoint,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Outcome {
     let mut request = Request::new(Full::new(body.clone()));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = endpoint.url.clone();
+    *request.headers_mut() = headers;
     let headers = request.headers_mut();
-    headers.clone_from(&endpoint.static_headers);
     let json = HeaderValue::from_static("application/json");
     headers.insert(header::CONTENT_TYPE, json);
     let agent = HeaderValue::from_static(concat!("tautline/", env!("CARGO_PKG_VERSION")));

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::delivery::Patience;
@@ -9,6 +10,7 @@ use super::event::Kind;
 use super::ledger::Terms;
 use super::receiver::InCode;
 use crate::proxy::endpoint::Endpoint;
+use crate::telemetry::Telemetry;
 
 /// All there is to know of what is told to whom.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) max_bytes: u64,
     pub(crate) sync_interval: Duration,
     pub(crate) dead_most: usize,
+    /// Where traces of attempts to deliver them go.
+    pub(crate) telemetry: Option<Arc<Telemetry>>,
 }
 
 impl Settings {

@@ -345,7 +345,8 @@ impl Writer {
         Box::pin(async move {
             match (&client, &settings.endpoint) {
                 (Some(client), Some(endpoint)) => {
-                    sender::post(client, endpoint, Bytes::from(body)).await
+                    let telemetry = settings.telemetry.as_deref();
+                    sender::post(client, endpoint, telemetry, count, Bytes::from(body)).await
                 }
                 _ => Outcome::Failed("there is nobody to tell".to_owned()),
             }

@@ -23,6 +23,7 @@ use super::line::HttpLine;
 use super::metrics::{CallCounters, Snapshot};
 use super::respond::{Reply, Response};
 use crate::http::RequestBody;
+use crate::telemetry::Delivery;
 
 use crate::events::{DeadPage, Which};
 use crate::glob::Glob;
@@ -42,6 +43,16 @@ pub trait Node: 'static {
         &self,
         request: Publish,
     ) -> impl Future<Output = Result<Option<StreamPosition>, Error>>;
+
+    /// The same, where somebody wants to know when it was written.
+    fn publish_followed(
+        &self,
+        request: Publish,
+        delivery: Delivery,
+    ) -> impl Future<Output = Result<Option<StreamPosition>, Error>> {
+        drop(delivery);
+        self.publish(request)
+    }
 
     /// Who is in a channel, or some of them.
     fn presence(&self, request: Presence) -> impl Future<Output = Result<PresenceList, Error>>;

@@ -1,10 +1,11 @@
 //! The HTTP side's view of the node: its operations, run by the worker that got the request.
 //!
 //! What is asked of the hubs is here; [`numbers`] has what is counted and told of all workers, [`ways_in`] how a request
-//! becomes a client, [`identity`] who the node is.
+//! becomes a client, [`publishing`] how a publication is followed, [`identity`] who the node is.
 
 mod identity;
 mod numbers;
+mod publishing;
 mod ways_in;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::Full;
 use tautline_hub::{
-    ApiHistory, ApiPresence, ApiPublish, ApiRefresh, ApiSubscribe, Now, PresenceList, Target,
+    ApiHistory, ApiPresence, ApiRefresh, ApiSubscribe, Now, PresenceList, PublishOutcome, Target,
 };
 use tautline_protocol::ErrorCode;
 use tautline_protocol::message::{
@@ -26,6 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use self::identity::NodeIdentity;
 pub(crate) use self::numbers::{gather, info};
+use self::publishing::{api_publish, probe};
 use crate::door::admission::OverLimit;
 use crate::drain::Stage;
 use crate::embed::NodeHandle;
@@ -42,6 +44,7 @@ use crate::http::respond::{self, Reply};
 use crate::http::{RequestBody, Settings};
 use crate::reload::{self, ReloadError, Reloaded};
 use crate::revocations::{self, Revoke, Revoked};
+use crate::telemetry::Delivery;
 use crate::trace::{TraceBody, TraceRequest};
 use crate::worker::guests::Guests;
 use crate::worker::thread::Shared;
@@ -123,31 +126,34 @@ impl WorkerNode {
 
 impl Node for WorkerNode {
     async fn publish(&self, request: Publish) -> Result<Option<StreamPosition>, Error> {
-        let Publish {
-            channel,
-            data,
-            tags,
-            idempotency_key,
-            skip_history,
-            delta,
-            version,
-            version_epoch,
-            exclude_client,
-        } = request;
-        let idempotency_key = Some(idempotency_key).filter(|key| !key.is_empty());
-        let request = ApiPublish {
-            channel,
-            data,
-            tags,
-            idempotency_key,
-            skip_history,
-            delta,
-            version,
-            version_epoch,
-            exclude_client,
-        };
+        let request = api_publish(request);
         let outcome = self
             .ask(|now, state, done| state.hub.api_publish(now, request, done))
+            .await?;
+        Ok(outcome.position)
+    }
+
+    async fn publish_followed(
+        &self,
+        request: Publish,
+        delivery: Delivery,
+    ) -> Result<Option<StreamPosition>, Error> {
+        let (request, shared) = (api_publish(request), Arc::clone(&self.shared));
+        let outcome = self
+            .ask(|now, state, done| {
+                let done = move |result: Result<PublishOutcome, Error>| {
+                    // Before anything else of this turn: right behind the publication, in every mailbox.
+                    if let Ok(outcome) = &result
+                        && !outcome.duplicate
+                        && !outcome.stale
+                    {
+                        let offset = outcome.position.as_ref().map(|position| position.offset);
+                        probe(&shared, &delivery, offset);
+                    }
+                    done(result);
+                };
+                state.hub.api_publish(now, request, done);
+            })
             .await?;
         Ok(outcome.position)
     }

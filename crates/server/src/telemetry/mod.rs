@@ -1,14 +1,16 @@
 //! Traces for OpenTelemetry: which calls there were, how long they took, and what they belong to.
 //!
-//! A call of the server API goes on with the trace that its caller names (W3C Trace Context, `traceparent`); a question to the
-//! application's backend begins one, and names it to the backend. Spans that are kept go through a bounded queue to a thread which posts them
+//! A call of the server API goes on with the trace that its caller names (W3C Trace Context, `traceparent`), and with it the way of
+//! what it publishes; a question to the application's backend, and a batch of events for it, begins one, and names it to the backend. Spans that are kept go through a bounded queue to a thread which posts them
 //! to a collector (OTLP over HTTP, in JSON). Nobody ever waits for it: what has no room is dropped and counted.
 //!
 //! - `context`: what is passed on of a trace; no I/O;
+//! - `delivery`: from the publication to its subscribers;
 //! - `otlp`: spans as collectors read them;
 //! - `exporter`: the thread.
 
 mod context;
+mod delivery;
 mod exporter;
 mod otlp;
 
@@ -21,6 +23,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::{mpsc, oneshot};
 
 use self::context::Context;
+pub use self::delivery::Delivery;
+pub(crate) use self::delivery::{Followed, MOST_FOLLOWED};
 use self::exporter::{Exporter, Order};
 use crate::proxy::endpoint::Endpoint;
 
@@ -64,6 +68,8 @@ struct Counts {
 pub(crate) enum Kind {
     Server,
     Client,
+    /// Neither: something within the node.
+    Internal,
 }
 
 /// What a span says beside its name: a key of the semantic conventions, and a text.
@@ -90,6 +96,7 @@ struct Finished {
     start: Duration,
     took: Duration,
     attributes: Vec<Attribute>,
+    numbers: Vec<(&'static str, u64)>,
     error: Option<String>,
 }
 
@@ -163,11 +170,10 @@ impl Telemetry {
             parent: parent.map(|parent| parent.span()),
             name: name(),
             kind,
-            start: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default(),
+            start: unix_time(),
             took: Duration::ZERO,
             attributes: Vec::new(),
+            numbers: Vec::new(),
             error: None,
         });
         Span {
@@ -175,6 +181,20 @@ impl Telemetry {
             context,
             begun: Instant::now(),
             kept,
+        }
+    }
+
+    /// A further span of a trace; `None` without randomness.
+    fn child(&self, parent: &Context) -> Option<Context> {
+        let mut random = [0; 24];
+        getrandom::fill(&mut random).ok()?;
+        Some(parent.child(random))
+    }
+
+    /// Sends a span that is over, if there is room.
+    fn finish(&self, span: Finished) {
+        if self.spans.try_send(span).is_err() {
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -204,6 +224,19 @@ impl Span<'_> {
         }
     }
 
+    /// Says a number about it, if it is kept.
+    pub(crate) fn count(&mut self, key: &'static str, number: u64) {
+        if let Some(kept) = &mut self.kept {
+            kept.numbers.push((key, number));
+        }
+    }
+
+    /// What is published within it is followed, if it is kept.
+    pub(crate) fn follow(&self, telemetry: &Arc<Telemetry>) -> Option<Followed> {
+        let is_kept = self.kept.is_some();
+        is_kept.then(|| Followed::new(Arc::clone(telemetry), self.context))
+    }
+
     /// It came to nothing.
     pub(crate) fn fail(&mut self, why: impl FnOnce() -> String) {
         if let Some(kept) = &mut self.kept {
@@ -218,12 +251,7 @@ impl Drop for Span<'_> {
             return;
         };
         kept.took = self.begun.elapsed();
-        if self.telemetry.spans.try_send(kept).is_err() {
-            self.telemetry
-                .counts
-                .dropped
-                .fetch_add(1, Ordering::Relaxed);
-        }
+        self.telemetry.finish(kept);
     }
 }
 
@@ -231,6 +259,11 @@ impl std::fmt::Debug for Telemetry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Telemetry").finish_non_exhaustive()
     }
+}
+
+fn unix_time() -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default()
 }
 
 /// W3C Trace Context, section 3.2.

@@ -33,6 +33,7 @@ fn span(span: &Finished) -> Value {
     let attributes = span.attributes.iter();
     let attributes: Vec<_> = attributes
         .map(|Attribute(key, value)| text(key, value))
+        .chain(span.numbers.iter().map(|(key, value)| number(key, *value)))
         .collect();
     let mut value = json!({
         "traceId": id(&span.context.trace()),
@@ -40,6 +41,7 @@ fn span(span: &Finished) -> Value {
         "name": span.name,
         // Of `SpanKind`.
         "kind": match span.kind {
+            Kind::Internal => 1,
             Kind::Server => 2,
             Kind::Client => 3,
         },
@@ -60,6 +62,12 @@ fn span(span: &Finished) -> Value {
 
 fn text(key: &str, value: &str) -> Value {
     json!({"key": key, "value": {"stringValue": value}})
+}
+
+/// A number, of 64 bits and so a text.
+fn number(key: &str, value: u64) -> Value {
+    let value = i64::try_from(value).unwrap_or(i64::MAX);
+    json!({"key": key, "value": {"intValue": value.to_string()}})
 }
 
 /// In hexadecimal, other than bytes elsewhere in the JSON of Protobuf.

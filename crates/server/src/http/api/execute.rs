@@ -1,5 +1,6 @@
 //! Does what a command says, and writes its result.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -28,6 +29,7 @@ use crate::config::Change;
 use crate::http::node::{Node, NodeInfo, Publish};
 use crate::reload::{ReloadError, Reloaded};
 use crate::revocations::Revoked;
+use crate::telemetry::Followed;
 
 /// How many of a call's operations are under way at a time. Between two lots, other work of the
 /// thread has its turn.
@@ -46,9 +48,27 @@ pub(super) struct Caller<'a> {
     pub(super) audit: &'a Audit,
     pub(super) audit_log: AuditLog,
     pub(super) limits: &'a ApiLimits,
+    /// Where what is published is followed, and how many more publications are.
+    pub(super) followed: Option<(Followed, Cell<usize>)>,
 }
 
 impl Caller<'_> {
+    /// Publishes, and follows it if that is wanted.
+    async fn publish<N: Node>(
+        &self,
+        request: Publish,
+        node: &N,
+    ) -> Result<Option<StreamPosition>, Error> {
+        if let Some((followed, left)) = &self.followed
+            && left.get() > 0
+        {
+            left.set(left.get() - 1);
+            let delivery = followed.publish(&request.channel);
+            return node.publish_followed(request, delivery).await;
+        }
+        node.publish(request).await
+    }
+
     /// The key isn't good for it.
     fn refused(&self, method: &str, channel: Option<&str>, reason: &dyn Display) {
         if self.audit_log == AuditLog::None {
@@ -132,7 +152,8 @@ async fn execute_uncounted<N: Node>(
         }
         Command::Publish(request) => {
             let mut out = Vec::new();
-            write_position(node.publish(request).await?.as_ref(), &mut out);
+            let position = caller.publish(request, node).await?;
+            write_position(position.as_ref(), &mut out);
             Ok(out)
         }
         Command::Refresh { target, request } => done(node.refresh(target, request).await),
@@ -186,7 +207,7 @@ async fn broadcast<N: Node>(
             channel,
             ..publish.clone()
         };
-        node.publish(publish).await
+        caller.publish(publish, node).await
     };
     let mut out = br#"{"responses":["#.to_vec();
     let mut first = true;

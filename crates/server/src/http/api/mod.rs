@@ -54,7 +54,7 @@ use super::respond::{self, Response};
 use super::{Settings, body};
 use crate::http::RequestBody;
 use crate::http::line::HttpLine;
-use crate::telemetry::Attribute;
+use crate::telemetry::{Attribute, MOST_FOLLOWED};
 
 /// Where the API lives.
 pub(crate) const PREFIX: &str = "/api/";
@@ -202,6 +202,11 @@ impl Api {
             audit: &self.audit,
             audit_log: settings.api_audit_log,
             limits,
+            followed: span
+                .as_ref()
+                .zip(settings.telemetry.as_ref())
+                .and_then(|(span, telemetry)| span.follow(telemetry))
+                .map(|followed| (followed, Cell::new(MOST_FOLLOWED))),
         };
         let result = answer(&asked, &body, &caller, node).await;
         if let (Some(span), Err(failure)) = (&mut span, &result) {
