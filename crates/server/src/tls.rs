@@ -2,6 +2,7 @@
 //! while connections go on.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -124,14 +125,40 @@ impl Tls {
     /// The certificates that are shown, in DER, each with the option that it is from, or the name that it was ordered
     /// for. Of those that were not ordered yet there is the name alone.
     pub(crate) fn leaves(&self) -> Vec<(String, Option<CertificateDer<'static>>)> {
-        let ordered = self.acme.iter().flat_map(|acme| acme.leaves());
+        let mut leaves = self.leaves_of_files();
+        leaves.extend(self.acme.iter().flat_map(|acme| acme.leaves()));
+        leaves
+    }
+
+    /// Those of them that are not ordered, but from the configuration or a file.
+    pub(crate) fn leaves_of_files(&self) -> Vec<(String, Option<CertificateDer<'static>>)> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         let pairs = current.texts.pairs.iter().filter_map(|pair| {
             let option = format!("{}cert_pem", pair.path);
             let chain = certificates(&option, &pair.certificate).ok()?;
             Some((option, chain.into_iter().next()))
         });
-        pairs.chain(ordered).collect()
+        pairs.collect()
+    }
+
+    /// The options of keys that are in files, from `http_server.tls` on, with these files.
+    pub(crate) fn key_files(&self) -> Vec<(String, PathBuf)> {
+        let named = self.options.certificates.iter().enumerate();
+        let named = named.map(|(index, pair)| {
+            let option = format!("http_server.tls.certificates[{index}].key_pem");
+            (option, pair.key_pem.as_ref())
+        });
+        let first = (
+            "http_server.tls.key_pem".to_owned(),
+            self.options.key_pem.as_ref(),
+        );
+        let keys = std::iter::once(first).chain(named);
+        keys.filter_map(|(option, key)| {
+            let text = String::from_utf8_lossy(key?.expose()).trim().to_owned();
+            let is_file = !text.contains("-----BEGIN");
+            is_file.then(|| (option, PathBuf::from(text)))
+        })
+        .collect()
     }
 
     /// Until when each of them is good, in Unix time; 0 for one that is not there yet.

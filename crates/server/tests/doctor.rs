@@ -7,6 +7,7 @@ mod process;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -16,7 +17,16 @@ use self::process::Server;
 
 /// What the doctor found, by its subject, and the exit status.
 fn doctor(arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
-    let output = Command::new(env!("CARGO_BIN_EXE_tautline"))
+    doctor_trusting(None, arguments)
+}
+
+/// The same, with the certificates of whom it trusts.
+fn doctor_trusting(roots: Option<&Path>, arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tautline"));
+    if let Some(roots) = roots {
+        command.env("SSL_CERT_FILE", roots);
+    }
+    let output = command
         .args(["doctor", "--json"])
         .args(arguments)
         .env_remove("TAUTLINE_TOKEN")
@@ -88,6 +98,98 @@ fn pass_changed(mut client: TcpStream, mut server: TcpStream, change: fn(&str) -
 
 fn url(address: SocketAddr) -> String {
     format!("http://{address}")
+}
+
+/// Something in the place of a server, which answers each request with the status for its path.
+fn answering(status: impl Fn(&str) -> u16 + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let Ok(mut client) = client else {
+                return;
+            };
+            let head = head(&mut client);
+            let path = head.split(' ').nth(1).unwrap_or_default();
+            let _ = write!(
+                client,
+                "HTTP/1.1 {} Whatever\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                status(path)
+            );
+        }
+    });
+    address
+}
+
+/// What a finding says, and which line it says to change.
+#[track_caller]
+fn told<'f>(findings: &'f [Value], subject: &str, grade: &str) -> (&'f str, &'f str) {
+    let finding = finding(findings, subject);
+    assert_eq!(finding["grade"], grade, "{findings:?}");
+    (
+        finding["text"].as_str().unwrap(),
+        finding["remedy"].as_str().unwrap_or_default(),
+    )
+}
+
+/// A directory of the test's own, gone when dropped.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir();
+        let path = path.join(format!("tautline-doctors-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    /// Where that file is.
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.path(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// A certificate of its own authority for an address, from January 2026 until then, its key, and that authority's.
+    fn certificate(&self, until: (i32, u8, u8)) {
+        use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2026, 1, 1);
+        params.not_after = rcgen::date_time_ymd(until.0, until.1, until.2);
+        let certificate = params.signed_by(&key, &issuer).unwrap();
+        self.write("ca.pem", &issuer.pem());
+        self.write("cert.pem", &certificate.pem());
+        let file = self.write("key.pem", &key.serialize_pem());
+        chmod(&file, "600");
+    }
+
+    /// The options that have them used.
+    fn tls(&self) -> String {
+        let (certificate, key) = (self.path("cert.pem"), self.path("key.pem"));
+        format!(
+            "[http_server.tls]\nenabled = true\ncert_pem = {certificate:?}\nkey_pem = {key:?}\n"
+        )
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn chmod(path: &str, mode: &str) {
+    let status = Command::new("chmod").args([mode, path]).status().unwrap();
+    assert!(status.success());
 }
 
 #[test]
@@ -238,4 +340,295 @@ fn a_configuration_is_looked_at_with_the_machine() {
     let (_, findings) = doctor(&["--config", &name]);
     assert_ne!(finding(&findings, "configuration")["grade"], "fail");
     std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
+fn each_status_in_the_place_of_101_has_its_own_line_to_change() {
+    for (status, text, remedy) in [
+        (
+            200,
+            "the Upgrade header doesn't arrive",
+            "proxy_set_header Upgrade $http_upgrade",
+        ),
+        (
+            400,
+            "the Upgrade header doesn't arrive",
+            "proxy_set_header Upgrade $http_upgrade",
+        ),
+        (
+            426,
+            "the Upgrade header doesn't arrive",
+            "proxy_set_header Upgrade $http_upgrade",
+        ),
+        (
+            403,
+            "the Host header was changed on the way",
+            "proxy_set_header Host $host",
+        ),
+        (
+            404,
+            "the path is not passed on",
+            "location /connection/ { proxy_pass",
+        ),
+        (429, "takes nobody else now", ""),
+        (503, "takes nobody else now", ""),
+        (502, "doesn't reach the server", ""),
+        (504, "doesn't reach the server", ""),
+        (
+            418,
+            "answered with 418",
+            "proxy_set_header Upgrade $http_upgrade",
+        ),
+    ] {
+        let address = answering(move |path| match path {
+            "/health" => 200,
+            "/connection/websocket" => status,
+            _ => 404,
+        });
+        let (exit, findings) = doctor(&["--url", &url(address), "--idle", "1"]);
+        let (found, line) = told(&findings, "WebSocket", "fail");
+        assert!(found.contains(text), "{status}: {found}");
+        assert!(
+            line.contains(remedy) && line.is_empty() == remedy.is_empty(),
+            "{status}: {line}"
+        );
+        assert_eq!(exit, Some(1));
+        // There is no line to be kept.
+        assert!(findings.iter().all(|one| one["subject"] != "idle line"));
+    }
+}
+
+#[test]
+fn what_else_is_not_passed_on_is_told() {
+    let address = answering(|_| 404);
+    let (_, findings) = doctor(&["--url", &url(address)]);
+    let (text, _) = told(&findings, "health", "ok");
+    assert!(
+        text.contains("answered with 404") && text.contains("health.enabled"),
+        "{text}"
+    );
+    let (text, _) = told(&findings, "streaming", "warn");
+    assert!(text.contains("404: the path is not passed on"), "{text}");
+    let inside = findings
+        .iter()
+        .filter(|one| one["subject"] == "kept inside");
+    let inside: Vec<_> = inside
+        .map(|one| (&one["grade"], one["text"].as_str().unwrap()))
+        .collect();
+    assert_eq!(inside.len(), 2, "{findings:?}");
+    assert!(
+        inside
+            .iter()
+            .all(|(grade, text)| **grade == "ok" && text.contains("can't be reached from here"))
+    );
+    let address = answering(|path| if path == "/health" { 200 } else { 500 });
+    let (_, findings) = doctor(&["--url", &url(address)]);
+    assert_eq!(told(&findings, "streaming", "warn").0, "answered with 500");
+}
+
+#[test]
+fn what_belongs_inside_and_is_not_is_told() {
+    let address = answering(|path| {
+        if path.starts_with("/connection") {
+            404
+        } else {
+            200
+        }
+    });
+    // By an address that is not this machine's own, for all that the doctor knows.
+    let (_, findings) = doctor(&["--url", &format!("http://0.0.0.0:{}", address.port())]);
+    let inside = findings
+        .iter()
+        .filter(|one| one["subject"] == "kept inside");
+    let remedies: Vec<_> = inside.map(|one| (&one["grade"], &one["remedy"])).collect();
+    let (api, metrics) = (
+        "nginx: location /api/info { deny all; }",
+        "nginx: location /metrics { deny all; }",
+    );
+    assert_eq!(
+        remedies,
+        [
+            (&"warn".into(), &api.into()),
+            (&"warn".into(), &metrics.into())
+        ]
+    );
+    // On this machine that is as it should be.
+    let (_, findings) = doctor(&["--url", &url(address)]);
+    assert!(findings.iter().all(|one| one["subject"] != "kept inside"));
+}
+
+#[test]
+fn a_server_that_lets_in_pages_of_all_sites_is_told() {
+    let server = Server::serve("doctor-origins", "[client]\nallowed_origins = [\"*\"]\n");
+    let (status, findings) = doctor(&["--url", &url(server.address)]);
+    let (text, remedy) = told(&findings, "other sites", "warn");
+    assert!(text.contains("pages of any site may connect"), "{text}");
+    assert!(remedy.starts_with("client.allowed_origins = ["), "{remedy}");
+    assert_eq!(status, Some(0));
+}
+
+#[test]
+fn where_nobody_is_let_in_without_a_token_the_doctor_asks_for_one() {
+    let key = "a secret of thirty-two bytes or more";
+    let config = format!("[client.token]\nhmac_secret_key = \"{key}\"\n");
+    let server = Server::serve("doctor-token", &config);
+    let address = url(server.address);
+    let (_, findings) = doctor(&["--url", &address, "--idle", "1"]);
+    for subject in ["streaming", "idle line"] {
+        assert!(
+            told(&findings, subject, "ok").0.contains("use --token"),
+            "{findings:?}"
+        );
+    }
+    let token = Command::new(env!("CARGO_BIN_EXE_tautline"))
+        .args(["token", "--user", "42", "--config"])
+        .arg(server.config_path())
+        .output()
+        .unwrap();
+    let token = String::from_utf8(token.stdout).unwrap();
+    let (_, findings) = doctor(&["--url", &address, "--idle", "1", "--token", token.trim()]);
+    assert!(
+        told(&findings, "streaming", "ok")
+            .0
+            .contains("comes through as it is written")
+    );
+    assert!(
+        told(&findings, "idle line", "ok")
+            .0
+            .contains("stays for 1 s"),
+        "{findings:?}"
+    );
+}
+
+#[test]
+fn tls_is_looked_at_as_a_browser_would() {
+    let directory = Directory::new("tls");
+    directory.certificate((2127, 1, 1));
+    let server = Server::serve("doctor-tls", &directory.tls());
+    let address = format!("https://{}", server.address);
+    let roots = directory.0.join("ca.pem");
+    let (_, findings) = doctor_trusting(Some(&roots), &["--url", &address]);
+    assert!(
+        told(&findings, "certificate", "ok")
+            .0
+            .contains("of 127.0.0.1 is good for")
+    );
+    assert_eq!(told(&findings, "HTTP/2", "ok").0, "offered");
+    assert_eq!(told(&findings, "health", "ok").0, "the server answers");
+    told(&findings, "WebSocket", "ok");
+    // Whoever doesn't know the authority can't get in.
+    let (status, findings) = doctor(&["--url", &address]);
+    let (text, _) = told(&findings, "TLS", "fail");
+    assert!(
+        text.to_lowercase().contains("unknown") || text.contains("invalid peer certificate"),
+        "{text}"
+    );
+    assert_eq!(status, Some(1));
+    drop(server);
+    let server = Server::serve(
+        "doctor-h1",
+        &format!("{}[http_server.http2]\nenabled = false\n", directory.tls()),
+    );
+    let address = format!("https://{}", server.address);
+    let (_, findings) = doctor_trusting(Some(&roots), &["--url", &address]);
+    assert!(told(&findings, "HTTP/2", "ok").0.starts_with("not offered"));
+}
+
+#[test]
+fn certificates_and_keys_of_a_configuration_are_looked_at() {
+    let directory = Directory::new("certificates");
+    let file = directory.write("tautline.toml", &directory.tls());
+    directory.certificate((2127, 1, 1));
+    let (_, findings) = doctor(&["--config", &file]);
+    let (text, _) = told(&findings, "certificate", "ok");
+    assert!(text.contains("http_server.tls (cert_pem)"), "{text}");
+    assert!(
+        findings.iter().all(|one| one["subject"] != "key"),
+        "{findings:?}"
+    );
+    #[cfg(unix)]
+    {
+        chmod(&directory.path("key.pem"), "644");
+        let (_, findings) = doctor(&["--config", &file]);
+        let (text, remedy) = told(&findings, "key", "warn");
+        assert!(
+            text.contains("the key of http_server.tls.key_pem"),
+            "{text}"
+        );
+        assert_eq!(remedy, format!("chmod o= {}", directory.path("key.pem")));
+    }
+    directory.certificate((2026, 1, 2));
+    let (status, findings) = doctor(&["--config", &file]);
+    let (text, remedy) = told(&findings, "certificate", "fail");
+    assert!(
+        text.contains("has expired") && remedy.contains("renew it"),
+        "{text}: {remedy}"
+    );
+    assert_eq!(status, Some(1));
+}
+
+#[test]
+#[cfg(feature = "acme")]
+fn where_certificates_are_ordered_their_directory_and_the_authority_are_looked_at() {
+    let directory = Directory::new("acme");
+    let cache = directory.path("acme");
+    let file = directory.write(
+        "tautline.toml",
+        &format!(
+            "[http_server.tls]\nenabled = true\n[http_server.tls.acme]\nenabled = true\n\
+             terms_of_service_agreed = true\ndomains = [\"a.example\"]\n\
+             directory_url = \"https://127.0.0.1:1/dir\"\ncache_directory = {cache:?}\n"
+        ),
+    );
+    let (status, findings) = doctor(&["--config", &file]);
+    let (text, remedy) = told(&findings, "certificate", "warn");
+    assert!(
+        text.contains("there is none of http_server.tls (a.example) yet"),
+        "{text}"
+    );
+    assert!(remedy.contains("the server orders it"), "{remedy}");
+    assert_eq!(
+        told(&findings, "certificate cache", "ok").0,
+        format!("{cache} is not there yet, and will be made")
+    );
+    let (_, remedy) = told(&findings, "authority", "fail");
+    assert!(
+        remedy.contains("http_server.tls.acme.directory_url"),
+        "{remedy}"
+    );
+    assert!(
+        findings
+            .iter()
+            .any(|one| one["text"].as_str().unwrap().contains("on port 443"))
+    );
+    assert_eq!(status, Some(1));
+    // What is in the way of the directory is told before the server finds out.
+    directory.write("acme", "");
+    let (_, findings) = doctor(&["--config", &file]);
+    let (text, remedy) = told(&findings, "certificate cache", "fail");
+    assert_eq!(text, format!("{cache} is no directory"));
+    assert!(
+        remedy.starts_with("http_server.tls.acme.cache_directory"),
+        "{remedy}"
+    );
+}
+
+#[test]
+fn what_is_doubtful_in_a_configuration_is_told() {
+    let directory = Directory::new("doubtful");
+    let file = directory.write(
+        "tautline.toml",
+        "http_server.address = \"0.0.0.0\"\nclient.allowed_origins = [\"*\"]\n",
+    );
+    let (status, findings) = doctor(&["--config", &file]);
+    let configuration = findings
+        .iter()
+        .filter(|one| one["subject"] == "configuration");
+    let configuration: Vec<_> = configuration.collect();
+    assert!(!configuration.is_empty());
+    assert!(
+        configuration.iter().all(|one| one["grade"] == "warn"),
+        "{configuration:?}"
+    );
+    assert_eq!(status, Some(0));
 }

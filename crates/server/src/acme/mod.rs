@@ -1,7 +1,7 @@
 //! Certificates that the server gets by itself, from an authority that speaks ACME (RFC 8555).
 //!
-//! Each name has a certificate of its own. It is ordered when there is none, and again after two thirds of its time; the
-//! authority sees by a handshake on the TLS port that the name is this server's (`tls-alpn-01`, RFC 8737). One order is under way
+//! Each name has a certificate of its own. It is ordered when there is none, and again after two thirds of its time, or when
+//! the authority would like it (RFC 9773); the authority sees by a handshake on the TLS port that the name is this server's (`tls-alpn-01`, RFC 8737). One order is under way
 //! at a time, and one process at a time has the turn for a directory. Whatever goes wrong, the certificate that there is stays in use.
 //!
 //! - `schedule`: when which name has its turn; no clock, no sockets;
@@ -22,7 +22,7 @@ mod store;
 mod tests;
 
 use std::convert::Infallible;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -38,7 +38,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use self::challenge::Challenges;
 use self::order::{Authority, OrderError, Remote, Terms, on_disk};
-use self::schedule::{Schedule, Validity, is_due};
+use self::schedule::{Errand, Schedule, Validity, is_due};
 use self::store::Store;
 use crate::config::AcmeOptions;
 use crate::entropy::OsEntropy;
@@ -50,6 +50,8 @@ use crate::tls::{TlsError, is_good_for, validity};
 pub(crate) struct Acme {
     names: Vec<Name>,
     terms: Terms,
+    /// Of all authorities.
+    cache: PathBuf,
     store: Store,
     challenges: Challenges,
     /// Outlives a reload that changes nothing here, and is held by whoever runs.
@@ -127,6 +129,7 @@ impl Acme {
                     .map(trusting)
                     .transpose()?,
             },
+            cache: cache.to_owned(),
             store,
             challenges: Challenges::default(),
             schedule: tokio::sync::Mutex::default(),
@@ -162,12 +165,41 @@ impl Acme {
         });
         loop {
             // There is one name at least.
-            let Some((place, due)) = schedule.next() else {
+            let Some((place, errand, at)) = schedule.next() else {
                 return std::future::pending().await;
             };
-            clock.sleep_until(due).await;
             let name = &self.names[place];
-            let turn = self.take_turn(name, authority, clock).await;
+            if errand == Errand::Ask {
+                // Asked at the start there is nothing to wait for.
+                if at > clock.now() {
+                    clock.sleep_until(at).await;
+                }
+                let advice = match name.leaf() {
+                    Some(leaf) => authority.advice(&leaf).await,
+                    None => Ok(None),
+                };
+                let now = clock.now();
+                match advice {
+                    Ok(advice) => {
+                        let is_news = schedule.advised(place, advice, now, entropy);
+                        let passed = advice.is_some_and(|advice| advice.until <= now);
+                        if is_news && passed {
+                            tracing::warn!(
+                                domain = name.domain,
+                                "the authority wants the certificate to be replaced at once"
+                            );
+                        }
+                    }
+                    Err(error) => {
+                        tracing::debug!(domain = name.domain, %error, "the authority could not be asked");
+                        schedule.not_advised(place, now);
+                    }
+                }
+                continue;
+            }
+            clock.sleep_until(at).await;
+            let replaced = name.leaf().filter(|_| schedule.is_advised(place));
+            let turn = self.take_turn(name, replaced, authority, clock).await;
             let now = clock.now();
             match turn {
                 Ok(Turn::Renewed(validity)) => schedule.renewed(place, validity, now, entropy),
@@ -184,6 +216,7 @@ impl Acme {
     async fn take_turn(
         &self,
         name: &Name,
+        replaced: Option<CertificateDer<'static>>,
         authority: &impl Authority,
         clock: &impl Clock,
     ) -> Result<Turn, OrderError> {
@@ -204,7 +237,7 @@ impl Acme {
         let Some(_lock) = lock else {
             return Ok(Turn::Taken);
         };
-        let pem = authority.order(&name.domain).await?;
+        let pem = authority.order(&name.domain, replaced.as_ref()).await?;
         let ordered = read(pem.as_bytes(), &name.domain).map_err(OrderError::Unusable)?;
         if ordered.validity.until <= clock.now() {
             let problem = "the certificate has expired already; is this machine's clock right?";
@@ -248,12 +281,15 @@ impl Acme {
 
     /// Each name, with its certificate if there is one.
     pub(crate) fn leaves(&self) -> Vec<(String, Option<CertificateDer<'static>>)> {
-        let names = self.names.iter().map(|name| {
-            let certified = name.certified();
-            let leaf = certified.and_then(|certified| certified.cert.first().cloned());
-            (name.domain.clone(), leaf)
-        });
-        names.collect()
+        let names = self.names.iter();
+        names
+            .map(|name| (name.domain.clone(), name.leaf()))
+            .collect()
+    }
+
+    /// Where things are kept: the directory of the option, and the one of the authority in it.
+    pub(crate) fn directories(&self) -> (&Path, &Path) {
+        (&self.cache, self.store.directory())
     }
 
     /// What was counted.
@@ -275,6 +311,10 @@ impl Name {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let ordered = state.certificate.as_ref()?;
         Some(Arc::clone(&ordered.certified))
+    }
+
+    fn leaf(&self) -> Option<CertificateDer<'static>> {
+        self.certified()?.cert.first().cloned()
     }
 
     fn validity(&self) -> Option<Validity> {

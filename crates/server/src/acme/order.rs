@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use instant_acme::{
-    Account, AccountCredentials, AuthorizationStatus, ChallengeType, ExternalAccountKey,
-    Identifier, NewAccount, NewOrder, Order, OrderStatus, Problem, RetryPolicy,
+    Account, AccountCredentials, AuthorizationStatus, CertificateIdentifier, ChallengeType,
+    ExternalAccountKey, Identifier, NewAccount, NewOrder, Order, OrderStatus, Problem, RetryPolicy,
 };
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use serde::{Deserialize, Serialize};
@@ -14,19 +14,33 @@ use serde_json::Value;
 use tautline_websocket::conn::tls_config;
 use thiserror::Error;
 use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use super::challenge::Challenges;
 use super::client::HttpsClient;
+use super::schedule::Advice;
 use super::store::Store;
 
 /// Who signs certificates.
 pub(super) trait Authority {
-    /// Orders a certificate for a name: its chain and its key, in PEM.
+    /// Orders a certificate for a name: its chain and its key, in PEM. An authority which wants to know is told what it
+    /// replaces.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future gives the order up; the authority forgets it after a while.
-    async fn order(&self, domain: &str) -> Result<String, OrderError>;
+    async fn order(
+        &self,
+        domain: &str,
+        replaced: Option<&CertificateDer<'_>>,
+    ) -> Result<String, OrderError>;
+
+    /// When it would like a certificate to be renewed (RFC 9773); `None` from one that doesn't say such things.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost with the future.
+    async fn advice(&self, leaf: &CertificateDer<'_>) -> Result<Option<Advice>, OrderError>;
 }
 
 /// Why there is no certificate.
@@ -69,6 +83,11 @@ impl From<instant_acme::Error> for OrderError {
 }
 
 impl OrderError {
+    /// Whether it came before anything of this server's was looked at.
+    fn is_early(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Failed(_))
+    }
+
     /// Whether the account is one that the authority has thrown away.
     fn is_of_lost_account(&self) -> bool {
         let Self::Refused(problem) = self else {
@@ -115,16 +134,51 @@ pub(super) struct Remote<'a> {
 }
 
 impl Authority for Remote<'_> {
-    async fn order(&self, domain: &str) -> Result<String, OrderError> {
-        let ordered = tokio::time::timeout(PATIENCE, self.order_as_known(domain)).await;
+    async fn order(
+        &self,
+        domain: &str,
+        replaced: Option<&CertificateDer<'_>>,
+    ) -> Result<String, OrderError> {
+        let ordered = tokio::time::timeout(PATIENCE, self.order_as_known(domain, replaced)).await;
         ordered.unwrap_or(Err(OrderError::TimedOut(PATIENCE)))
+    }
+
+    async fn advice(&self, leaf: &CertificateDer<'_>) -> Result<Option<Advice>, OrderError> {
+        // One which has no number that it can be called by.
+        let Ok(certificate) = CertificateIdentifier::try_from(leaf) else {
+            return Ok(None);
+        };
+        let account = self.account().await?;
+        let (info, again) = match account.renewal_info(&certificate).await {
+            Ok(answer) => answer,
+            Err(instant_acme::Error::Unsupported(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let seconds = |at: i64| Duration::from_secs(u64::try_from(at).unwrap_or(0));
+        let window = info.suggested_window;
+        Ok(Some(Advice {
+            from: seconds(window.start.unix_timestamp()),
+            until: seconds(window.end.unix_timestamp()),
+            again,
+        }))
     }
 }
 
 impl Remote<'_> {
-    async fn order_as_known(&self, domain: &str) -> Result<String, OrderError> {
+    async fn order_as_known(
+        &self,
+        domain: &str,
+        replaced: Option<&CertificateDer<'_>>,
+    ) -> Result<String, OrderError> {
         let account = self.account().await?;
-        match self.order_with(&account, domain).await {
+        let replaced = replaced.and_then(|leaf| CertificateIdentifier::try_from(leaf).ok());
+        let ordered = self.order_with(&account, domain, replaced.clone()).await;
+        match ordered {
+            Err(error) if replaced.is_some() && !error.is_of_lost_account() && error.is_early() => {
+                // Such as one that was replaced already (RFC 9773, section 5): that is no reason to have none.
+                tracing::debug!(domain, %error, "ordered anew without saying what it replaces");
+                self.order_with(&account, domain, None).await
+            }
             Err(error) if error.is_of_lost_account() => {
                 tracing::warn!(
                     directory = self.terms.directory_url,
@@ -132,7 +186,7 @@ impl Remote<'_> {
                 );
                 self.on_disk(Store::forget_account).await?;
                 let account = self.account().await?;
-                self.order_with(&account, domain).await
+                self.order_with(&account, domain, None).await
             }
             other => other,
         }
@@ -189,11 +243,19 @@ impl Remote<'_> {
         Ok(account)
     }
 
-    async fn order_with(&self, account: &Account, domain: &str) -> Result<String, OrderError> {
+    async fn order_with(
+        &self,
+        account: &Account,
+        domain: &str,
+        replaced: Option<CertificateIdentifier<'_>>,
+    ) -> Result<String, OrderError> {
         let identifiers = [Identifier::Dns(domain.to_owned())];
         let mut new = NewOrder::new(&identifiers);
         if let Some(profile) = &self.terms.profile {
             new = new.profile(profile);
+        }
+        if let Some(replaced) = replaced {
+            new = new.replaces(replaced);
         }
         let mut order = account.new_order(&new).await?;
         let proofs = self.prove(&mut order, domain).await?;

@@ -1,5 +1,5 @@
-//! When certificates are ordered: after two thirds of their time, and after failures again, less and less often.
-//! No clock, no sockets.
+//! When certificates are ordered: after two thirds of their time, or when the authority would like it (RFC 9773), and after
+//! failures again, less and less often. No clock, no sockets.
 
 use std::time::Duration;
 
@@ -12,15 +12,41 @@ pub(super) struct Validity {
     pub(super) until: Duration,
 }
 
+/// When an authority would like a certificate to be renewed (RFC 9773, section 4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Advice {
+    /// Not before that, in Unix time.
+    pub(super) from: Duration,
+    /// Not after that.
+    pub(super) until: Duration,
+    /// After how long it wants to be asked again.
+    pub(super) again: Duration,
+}
+
+/// What there is to do for a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Errand {
+    /// Ask the authority when it would like the certificate to be renewed.
+    Ask,
+    /// Order another one.
+    Order,
+}
+
 /// When each of some names has to be looked after.
 #[derive(Debug)]
 pub(super) struct Schedule(Vec<Entry>);
 
 #[derive(Debug)]
 struct Entry {
-    /// Until when there is a certificate.
-    until: Option<Duration>,
+    /// Of the certificate that there is.
+    validity: Option<Validity>,
     due: Duration,
+    /// When to ask the authority, if it is to be asked.
+    ask: Option<Duration>,
+    /// What it has said last: from when until when.
+    advised: Option<(Duration, Duration)>,
+    /// Before that, no advice counts.
+    not_before: Duration,
     /// In a row.
     failures: u32,
 }
@@ -32,17 +58,72 @@ impl Schedule {
         entropy: &mut dyn Entropy,
     ) -> Self {
         let entries = have.into_iter().map(|validity| Entry {
-            until: validity.map(|validity| validity.until),
+            validity,
             due: validity.map_or(Duration::ZERO, |validity| due(validity, entropy)),
+            ask: validity.map(|_| Duration::ZERO),
+            advised: None,
+            not_before: Duration::ZERO,
             failures: 0,
         });
         Self(entries.collect())
     }
 
-    /// Which name is next, by its place, and when.
-    pub(super) fn next(&self) -> Option<(usize, Duration)> {
-        let places = self.0.iter().map(|entry| entry.due).enumerate();
-        places.min_by_key(|(_, due)| *due)
+    /// Which name is next, by its place, what for, and when.
+    pub(super) fn next(&self) -> Option<(usize, Errand, Duration)> {
+        let errands = self.0.iter().enumerate().flat_map(|(place, entry)| {
+            let ask = entry.ask.map(|at| (place, Errand::Ask, at));
+            ask.into_iter().chain([(place, Errand::Order, entry.due)])
+        });
+        errands.min_by_key(|(_, _, at)| *at)
+    }
+
+    /// What an authority has said of a name's certificate: `None` if it doesn't say such things. It is followed, but not
+    /// to where little time would be left for whatever may go wrong. Returns whether that is news.
+    pub(super) fn advised(
+        &mut self,
+        place: usize,
+        advice: Option<Advice>,
+        now: Duration,
+        entropy: &mut dyn Entropy,
+    ) -> bool {
+        let Some(entry) = self.0.get_mut(place) else {
+            return false;
+        };
+        let Some(advice) = advice else {
+            entry.ask = None;
+            return false;
+        };
+        entry.ask = Some(now + advice.again.clamp(SOONEST_QUESTION, LATEST_QUESTION));
+        let window = (advice.from, advice.until);
+        // Chosen once for each: to choose again with each answer would be to come early.
+        let Some(validity) = entry.validity else {
+            return false;
+        };
+        if advice.from >= advice.until || entry.advised == Some(window) {
+            return false;
+        }
+        entry.advised = Some(window);
+        // After a failure there is a pause, whatever the authority would like.
+        if entry.failures == 0 {
+            let chosen = advice.from + part(advice.until - advice.from, entropy);
+            let latest = validity.until.saturating_sub(life(validity) / 10);
+            entry.due = chosen.max(entry.not_before).min(latest).max(now);
+        }
+        true
+    }
+
+    /// An authority could not be asked: it is later.
+    pub(super) fn not_advised(&mut self, place: usize, now: Duration) {
+        if let Some(entry) = self.0.get_mut(place) {
+            entry.ask = Some(now + NEXT_QUESTION);
+        }
+    }
+
+    /// Whether the authority has said when it would like a name's certificate to be renewed: then it also wants to know
+    /// what another one replaces.
+    pub(super) fn is_advised(&self, place: usize) -> bool {
+        let entry = self.0.get(place);
+        entry.is_some_and(|entry| entry.advised.is_some())
     }
 
     /// A name has got a certificate.
@@ -55,8 +136,11 @@ impl Schedule {
     ) {
         if let Some(entry) = self.0.get_mut(place) {
             *entry = Entry {
-                until: Some(validity.until),
+                validity: Some(validity),
                 due: due(validity, entropy).max(now + LEAST_PAUSE),
+                ask: Some(now),
+                advised: None,
+                not_before: now + ADVISED_PAUSE,
                 failures: 0,
             };
         }
@@ -75,7 +159,8 @@ impl Schedule {
         let mut pause = FIRST_PAUSE * 2u32.saturating_pow(entry.failures.min(16));
         pause = pause.min(LONGEST_PAUSE);
         // The less time is left, the more often.
-        let left = entry.until.and_then(|until| until.checked_sub(now));
+        let end = entry.validity.map(|validity| validity.until);
+        let left = end.and_then(|end| end.checked_sub(now));
         if let Some(left) = left {
             pause = pause.min((left / 8).max(URGENT_PAUSE));
         }
@@ -116,6 +201,13 @@ fn part(whole: Duration, entropy: &mut dyn Entropy) -> Duration {
     whole.mul_f64(f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX))
 }
 
+/// Between two questions, whatever an authority says (RFC 9773, section 4.3.2).
+const SOONEST_QUESTION: Duration = Duration::from_secs(60);
+const LATEST_QUESTION: Duration = Duration::from_secs(24 * 60 * 60);
+/// Between two orders of an authority that always wants the certificate back.
+const ADVISED_PAUSE: Duration = Duration::from_secs(60 * 60);
+/// After one that was not answered.
+const NEXT_QUESTION: Duration = Duration::from_secs(6 * 60 * 60);
 /// Authorities take offence at names that fail more than some five times an hour.
 const FIRST_PAUSE: Duration = Duration::from_secs(5 * 60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(12 * 60 * 60);
@@ -143,6 +235,12 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
     const DAY: Duration = Duration::from_secs(24 * 3600);
 
+    /// The next order, whatever is to be asked before.
+    fn next(schedule: &Schedule) -> Option<(usize, Duration)> {
+        let orders = schedule.0.iter().map(|entry| entry.due).enumerate();
+        orders.min_by_key(|(_, due)| *due)
+    }
+
     fn of_days(from: u32, days: u32) -> Validity {
         let from = from * DAY;
         Validity {
@@ -155,9 +253,9 @@ mod tests {
     fn a_certificate_is_renewed_after_two_thirds_of_its_time() {
         let validity = of_days(1000, 90);
         let schedule = Schedule::new([Some(validity)], &mut Same(0));
-        assert_eq!(schedule.next(), Some((0, 1060 * DAY)));
+        assert_eq!(next(&schedule), Some((0, 1060 * DAY)));
         let schedule = Schedule::new([Some(validity)], &mut Same(255));
-        assert_eq!(schedule.next(), Some((0, 1060 * DAY - 90 * DAY / 20)));
+        assert_eq!(next(&schedule), Some((0, 1060 * DAY - 90 * DAY / 20)));
         assert!(!is_due(validity, 1060 * DAY - Duration::from_secs(1)));
         assert!(is_due(validity, 1060 * DAY));
         assert!(is_due(validity, 2000 * DAY));
@@ -169,13 +267,13 @@ mod tests {
         let have = [Some(of_days(1000, 90)), None, None, Some(of_days(1000, 6))];
         let mut schedule = Schedule::new(have, &mut entropy);
         let now = 1000 * DAY;
-        assert_eq!(schedule.next(), Some((1, Duration::ZERO)));
+        assert_eq!(next(&schedule), Some((1, Duration::ZERO)));
         schedule.renewed(1, of_days(1000, 90), now, &mut entropy);
-        assert_eq!(schedule.next(), Some((2, Duration::ZERO)));
+        assert_eq!(next(&schedule), Some((2, Duration::ZERO)));
         schedule.postponed(2, now);
-        assert_eq!(schedule.next(), Some((2, now + POSTPONED)));
+        assert_eq!(next(&schedule), Some((2, now + POSTPONED)));
         schedule.renewed(2, of_days(1000, 90), now, &mut entropy);
-        assert_eq!(schedule.next(), Some((3, 1004 * DAY)));
+        assert_eq!(next(&schedule), Some((3, 1004 * DAY)));
     }
 
     #[test]
@@ -189,7 +287,7 @@ mod tests {
             within_an_hour += u32::from(now < 1000 * DAY + HOUR);
             let pause = schedule.failed(0, now, &mut entropy);
             now += pause;
-            assert_eq!(schedule.next(), Some((0, now)));
+            assert_eq!(next(&schedule), Some((0, now)));
             pauses.push(pause.as_secs() / 60);
         }
         assert_eq!(
@@ -218,6 +316,79 @@ mod tests {
         assert_eq!(schedule.failed(0, end + HOUR, &mut entropy), LONGEST_PAUSE);
     }
 
+    /// Days of the year 1000 of the Unix epoch's days, and seconds.
+    fn advice(from: u32, until: u32, again: u64) -> Advice {
+        Advice {
+            from: from * DAY,
+            until: until * DAY,
+            again: Duration::from_secs(again),
+        }
+    }
+
+    #[test]
+    fn an_authority_is_asked_first_and_its_wish_is_followed() {
+        let now = 1010 * DAY;
+        let mut schedule = Schedule::new([Some(of_days(1000, 90)), None], &mut Same(0));
+        assert_eq!(schedule.next(), Some((0, Errand::Ask, Duration::ZERO)));
+        assert!(!schedule.is_advised(0));
+        assert!(schedule.advised(0, Some(advice(1020, 1022, 3600)), now, &mut Same(0)));
+        assert!(schedule.is_advised(0));
+        assert_eq!(schedule.next(), Some((1, Errand::Order, Duration::ZERO)));
+        schedule.failed(1, 2000 * DAY, &mut Same(0));
+        assert_eq!(schedule.next(), Some((0, Errand::Ask, now + HOUR)));
+        // The same window is no other wish, whatever chance would have it.
+        assert!(!schedule.advised(0, Some(advice(1020, 1022, 3600)), now, &mut Same(255)));
+        assert_eq!(next(&schedule), Some((0, 1020 * DAY)));
+        assert!(schedule.advised(0, Some(advice(1020, 1024, 3600)), now, &mut Same(255)));
+        assert_eq!(next(&schedule), Some((0, 1024 * DAY)));
+        // In the past is at once, and the end of its time is too late for anybody.
+        assert!(schedule.advised(0, Some(advice(1001, 1002, 3600)), now, &mut Same(0)));
+        assert_eq!(next(&schedule), Some((0, now)));
+        assert!(schedule.advised(0, Some(advice(1089, 1200, 3600)), now, &mut Same(0)));
+        assert_eq!(next(&schedule), Some((0, 1081 * DAY)));
+        // A window that is none says nothing.
+        assert!(!schedule.advised(0, Some(advice(1030, 1030, 3600)), now, &mut Same(0)));
+        assert!(!schedule.advised(0, Some(advice(1031, 1030, 3600)), now, &mut Same(0)));
+        assert_eq!(next(&schedule), Some((0, 1081 * DAY)));
+        // Of another certificate it has said nothing yet.
+        schedule.renewed(0, of_days(1010, 90), now, &mut Same(0));
+        assert!(!schedule.is_advised(0));
+        assert_eq!(schedule.next(), Some((0, Errand::Ask, now)));
+        // And if it wants that back, too, it has to wait.
+        schedule.advised(0, Some(advice(1001, 1002, 3600)), now, &mut Same(0));
+        assert_eq!(schedule.0[0].due, now + ADVISED_PAUSE);
+    }
+
+    #[test]
+    fn an_authority_is_asked_neither_too_often_nor_too_seldom() {
+        let now = 1010 * DAY;
+        let mut schedule = Schedule::new([Some(of_days(1000, 90))], &mut Same(0));
+        for (again, expected) in [
+            (0, SOONEST_QUESTION),
+            (7200, 2 * HOUR),
+            (u64::MAX, LATEST_QUESTION),
+        ] {
+            schedule.advised(0, Some(advice(1020, 1022, again)), now, &mut Same(0));
+            assert_eq!(schedule.next(), Some((0, Errand::Ask, now + expected)));
+        }
+        schedule.not_advised(0, now);
+        assert_eq!(schedule.next(), Some((0, Errand::Ask, now + NEXT_QUESTION)));
+        // One that doesn't say such things isn't asked again.
+        schedule.advised(0, None, now, &mut Same(0));
+        assert_eq!(schedule.next(), Some((0, Errand::Order, 1020 * DAY)));
+    }
+
+    #[test]
+    fn a_wish_is_no_way_round_the_pause_after_a_failure() {
+        let now = 1010 * DAY;
+        let mut schedule = Schedule::new([Some(of_days(1000, 90))], &mut Same(0));
+        let pause = schedule.failed(0, now, &mut Same(0));
+        for until in 1002..1030 {
+            schedule.advised(0, Some(advice(1001, until, 0)), now, &mut Same(0));
+            assert_eq!(next(&schedule), Some((0, now + pause)));
+        }
+    }
+
     proptest! {
         #[test]
         fn nothing_is_ever_due_at_once_after_an_attempt(
@@ -231,7 +402,7 @@ mod tests {
             let now = Duration::from_secs(now);
             let mut schedule = Schedule::new([Some(validity)], &mut entropy);
             schedule.renewed(0, validity, now, &mut entropy);
-            let (_, due) = schedule.next().expect("one name");
+            let (_, due) = next(&schedule).expect("one name");
             prop_assert!(due >= now + LEAST_PAUSE);
             prop_assert!(due <= validity.until.max(now + LEAST_PAUSE));
             for _ in 0..failures {

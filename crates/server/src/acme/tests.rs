@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
 
+use super::schedule::Advice;
 use super::*;
 use crate::config::TlsOptions;
 use crate::tls::Tls;
@@ -104,6 +105,10 @@ struct Puppet<'a> {
     /// For which names there were orders, and when.
     asked: Mutex<Vec<(String, Duration)>>,
     is_busy: AtomicBool,
+    /// What it says of when to renew; nothing at all if that is none.
+    advice: Mutex<VecDeque<Result<Option<Advice>, ()>>>,
+    /// Whether orders said what they replace.
+    replaces: Mutex<Vec<bool>>,
 }
 
 impl<'a> Puppet<'a> {
@@ -113,7 +118,15 @@ impl<'a> Puppet<'a> {
             says: Mutex::new(says.into_iter().collect()),
             asked: Mutex::default(),
             is_busy: AtomicBool::new(false),
+            advice: Mutex::default(),
+            replaces: Mutex::default(),
         }
+    }
+
+    /// One that also says when it would like certificates to be renewed: that, one after the other, and then nothing.
+    fn advising(self, advice: impl IntoIterator<Item = Result<Option<Advice>, ()>>) -> Self {
+        *self.advice.lock().expect("nobody panics") = advice.into_iter().collect();
+        self
     }
 
     /// On which day of the test there were orders, and for which names.
@@ -129,7 +142,20 @@ impl<'a> Puppet<'a> {
 }
 
 impl Authority for Puppet<'_> {
-    async fn order(&self, domain: &str) -> Result<String, OrderError> {
+    async fn advice(&self, _: &CertificateDer<'_>) -> Result<Option<Advice>, OrderError> {
+        let says = self.advice.lock().expect("nobody panics").pop_front();
+        let failed = |()| OrderError::Failed("it does not answer".to_owned());
+        says.unwrap_or(Ok(None)).map_err(failed)
+    }
+
+    async fn order(
+        &self,
+        domain: &str,
+        replaced: Option<&CertificateDer<'_>>,
+    ) -> Result<String, OrderError> {
+        let mut replaces = self.replaces.lock().expect("nobody panics");
+        replaces.push(replaced.is_some());
+        drop(replaces);
         assert!(
             !self.is_busy.swap(true, Ordering::SeqCst),
             "two orders at once"
@@ -216,6 +242,35 @@ async fn each_name_gets_a_certificate_and_a_new_one_after_two_thirds_of_its_time
     // Of b, which had its last renewal on day 4 for 90 days, and of a on day 60.
     let expected = [named("b.example", 64), named("a.example", 120)];
     assert_eq!(authority.asked(), expected);
+}
+
+#[tokio::test]
+async fn an_authority_that_wants_a_certificate_back_gets_another_one_ordered() {
+    let setting = Setting::new("advice", &["a.example"]);
+    let acme = setting.acme();
+    let clock = Hurried::new(START, 1);
+    run(&acme, &Puppet::new(&clock, [])).await;
+    assert!(acme.certificate("a.example").is_some());
+    let days = |from: u32, until: u32| Advice {
+        from: START + from * DAY,
+        until: START + until * DAY,
+        again: DAY,
+    };
+    // On the tenth day it would have it on the twentieth, then it does not answer, and then it wants it at once.
+    let acme = setting.acme();
+    let clock = Hurried::new(START + 10 * DAY, 3);
+    let says = [Ok(Some(days(20, 21))), Err(()), Ok(Some(days(5, 6)))];
+    let authority = Puppet::new(&clock, []).advising(says);
+    run(&acme, &authority).await;
+    assert_eq!(authority.asked(), [("a.example".to_owned(), 11)]);
+    assert_eq!(*authority.replaces.lock().expect("nobody panics"), [true]);
+    // Of the new one it says nothing: that has its usual time.
+    let acme = setting.acme();
+    let clock = Hurried::new(START + 12 * DAY, 1);
+    let authority = Puppet::new(&clock, []);
+    run(&acme, &authority).await;
+    assert_eq!(authority.asked(), [("a.example".to_owned(), 71)]);
+    assert_eq!(*authority.replaces.lock().expect("nobody panics"), [false]);
 }
 
 #[tokio::test]

@@ -8,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
 use crate::process::DEADLINE;
@@ -196,12 +198,34 @@ impl Authority {
         let body = body.to_string();
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.dns_management)).unwrap();
         let head = format!(
-            "POST /{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            "POST /{path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: test\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
         std::io::Write::write_all(&mut stream, format!("{head}{body}").as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    /// What it says of when to renew a certificate, from now on (RFC 9773).
+    pub(crate) async fn advise(&self, certificate: &str, from: &str, until: &str) {
+        let window = serde_json::json!({"suggestedWindow": {"start": from, "end": until}});
+        let body = serde_json::json!({
+            "certificate": certificate, "ariResponse": window.to_string(),
+        });
+        let body = body.to_string();
+        let head = format!(
+            "POST /set-renewal-info/ HTTP/1.1\r\nHost: localhost\r\nUser-Agent: test\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let address = ([127, 0, 0, 1], self.management).into();
+        let mut stream = crate::tls(address, "localhost").await.unwrap();
+        stream
+            .write_all(format!("{head}{body}").as_bytes())
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 

@@ -9,6 +9,7 @@ mod authority;
 #[path = "../support/process.rs"]
 mod process;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -48,9 +49,13 @@ fn run(test: impl Future<Output = ()>) {
 }
 
 async fn shake_hands(server: &Server, name: &str) -> std::io::Result<TlsStream<TcpStream>> {
+    tls(server.address, name).await
+}
+
+async fn tls(address: SocketAddr, name: &str) -> std::io::Result<TlsStream<TcpStream>> {
     let mut config = anybody::client();
     config.resumption = rustls::client::Resumption::disabled();
-    let io = TcpStream::connect(server.address).await?;
+    let io = TcpStream::connect(address).await?;
     let connector = TlsConnector::from(Arc::new(config));
     let name = ServerName::try_from(name.to_owned()).unwrap();
     connector.connect(name, io).await
@@ -251,6 +256,28 @@ fn a_short_lived_certificate_is_renewed_again_and_again_and_no_connection_is_los
             current = next;
         }
         assert_eq!(number(&server, domain, "node_num_clients").await, 100);
+        assert_eq!(number(&server, domain, &orders(domain, "failed")).await, 0);
+    });
+}
+
+#[test]
+fn a_certificate_that_the_authority_wants_back_is_replaced_at_once() {
+    run(async {
+        let domain = "live.example.test";
+        let authority = Authority::new("advice", Manner::default());
+        let server = start("advice", &authority, &[domain], "");
+        let first = other_than(&server, domain, None).await;
+        drop(server);
+        let kept = std::fs::read_to_string(&authority.kept()[1]).unwrap();
+        let (_, chain) = kept.split_once("-----BEGIN CERTIFICATE").unwrap();
+        let (leaf, _) = chain.split_once("-----END CERTIFICATE").unwrap();
+        let leaf = format!("-----BEGIN CERTIFICATE{leaf}-----END CERTIFICATE-----\n");
+        let (from, until) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
+        authority.advise(&leaf, from, until).await;
+        let mut server = start("advised", &authority, &[domain], "");
+        server.wait_for_output("wants the certificate to be replaced at once");
+        other_than(&server, domain, Some(&first[0])).await;
+        assert_eq!(number(&server, domain, &orders(domain, "issued")).await, 1);
         assert_eq!(number(&server, domain, &orders(domain, "failed")).await, 0);
     });
 }

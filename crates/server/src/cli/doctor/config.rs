@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::certificate;
+use super::certificate::{self, Renewed};
+use super::files;
 use super::finding::Finding;
 use crate::acme::Acme;
 use crate::cli::args::SetArgs;
@@ -27,17 +28,28 @@ pub(super) fn look(file: &Path, settings: &SetArgs) -> Vec<Finding> {
     }
     let now = SystemTime::now();
     if let Some(tls) = &config.tls {
-        for (place, der) in tls.leaves() {
+        let files = tls.leaves_of_files().into_iter();
+        let ordered = tls.acme().into_iter().flat_map(|acme| acme.leaves());
+        let files = files.map(|(place, leaf)| (place, leaf, Renewed::Elsewhere));
+        let ordered = ordered.map(|(place, leaf)| (place, leaf, Renewed::Here));
+        for (place, der, renewed) in files.chain(ordered) {
             let whose = format!("http_server.tls ({place})");
             findings.push(match der {
-                Some(der) => certificate::look("certificate", &whose, &der, now),
+                Some(der) => certificate::look("certificate", &whose, &der, renewed, now),
                 None => Finding::doubtful("certificate", format!("there is none of {whose} yet"))
                     .remedy("the server orders it when it is started, and says in its log what keeps it from that"),
             });
         }
     }
-    let acme = config.tls.as_ref().and_then(|tls| tls.acme());
-    findings.extend(acme.map(|acme| authority(acme)));
+    let tls = config.tls.as_ref();
+    let keys = tls.into_iter().flat_map(|tls| tls.key_files());
+    findings.extend(keys.filter_map(|(option, file)| files::key(&option, &file)));
+    let acme = tls.and_then(|tls| tls.acme());
+    if let Some(acme) = acme {
+        let (directory, of_authority) = acme.directories();
+        findings.extend(files::cache(directory, of_authority, files::may_write));
+        findings.push(authority(acme));
+    }
     if acme.is_some() && config.listen.port() != 443 {
         let text = format!(
             "authorities look for the server on port 443, and it listens on {}",

@@ -61,21 +61,27 @@ fn setting(root: &Path, name: &'static str, file: &str, least: u64, why: &str) -
 #[cfg(unix)]
 fn descriptors() -> Option<Finding> {
     use rustix::process::{Resource, getrlimit};
-    let Some(most) = getrlimit(Resource::Nofile).maximum else {
-        return Some(Finding::good(DESCRIPTORS, "any number can be open"));
-    };
-    if most >= MANY {
-        return Some(Finding::good(DESCRIPTORS, format!("{most} can be open")));
-    }
-    let text = format!("only {most} can be open, and each client is one");
-    Some(Finding::doubtful(DESCRIPTORS, text).remedy(
-        "systemd: LimitNOFILE=1048576; docker: --ulimit nofile=1048576; a shell: ulimit -Hn, or /etc/security/limits.conf",
-    ))
+    Some(descriptors_of(getrlimit(Resource::Nofile).maximum))
 }
 
 #[cfg(not(unix))]
 fn descriptors() -> Option<Finding> {
     None
+}
+
+/// `None` for as many as there are.
+#[cfg(unix)]
+fn descriptors_of(most: Option<u64>) -> Finding {
+    let Some(most) = most else {
+        return Finding::good(DESCRIPTORS, "any number can be open");
+    };
+    if most >= MANY {
+        return Finding::good(DESCRIPTORS, format!("{most} can be open"));
+    }
+    let text = format!("only {most} can be open, and each client is one");
+    Finding::doubtful(DESCRIPTORS, text).remedy(
+        "systemd: LimitNOFILE=1048576; docker: --ulimit nofile=1048576; a shell: ulimit -Hn, or /etc/security/limits.conf",
+    )
 }
 
 /// A table of the firewall's, with an entry a connection. When it is full, new connections are dropped
@@ -232,6 +238,104 @@ mod tests {
         );
         assert_eq!(found(&bad, "memory").map(|it| it.0), Some(Grade::Doubtful));
         assert_eq!(found(&bad, "clock").map(|it| it.0), Some(Grade::Doubtful));
+    }
+
+    #[test]
+    fn each_setting_is_looked_at_where_it_is() {
+        for (name, file, least, _) in SETTINGS {
+            let dotted = file.trim_start_matches("proc/sys/").replace('/', ".");
+            assert_eq!(dotted, *name);
+            for (value, grade) in [
+                (least - 1, Grade::Doubtful),
+                (*least, Grade::Good),
+                (least + 1, Grade::Good),
+            ] {
+                let root = Root::new(name, &[(file, &format!("{value}\n"))]);
+                let (found, remedy) = found(&root, name).expect("it is looked at");
+                assert_eq!(found, grade, "{name} = {value}");
+                let line = format!("sysctl --write {name}={least} ");
+                assert!(remedy.is_none_or(|remedy| remedy.starts_with(&line)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_table_of_connections_is_judged_by_its_size_and_by_what_is_in_it() {
+        for (most, count, grade, to) in [
+            ("262144", "235926", Grade::Bad, Some("1048576")),
+            ("262144", "200000", Grade::Good, None),
+            ("65535", "3", Grade::Doubtful, Some("1048576")),
+            ("65536", "3", Grade::Good, None),
+        ] {
+            let root = Root::new(
+                "tracking",
+                &[
+                    ("proc/sys/net/netfilter/nf_conntrack_max", most),
+                    ("proc/sys/net/netfilter/nf_conntrack_count", count),
+                ],
+            );
+            let (found, remedy) = found(&root, "connection tracking").expect("it is looked at");
+            assert_eq!(found, grade, "{count} of {most}");
+            let line = to.map(|to| format!("sysctl --write net.netfilter.nf_conntrack_max={to}"));
+            assert_eq!(remedy, line);
+        }
+    }
+
+    #[test]
+    fn who_keeps_the_clock_right_may_be_any_of_several() {
+        for (mark, grade) in [
+            ("run/systemd/timesync/synchronized", Grade::Good),
+            ("run/chrony/chronyd.pid", Grade::Good),
+            ("run/ntpd.pid", Grade::Good),
+            ("run/other.pid", Grade::Doubtful),
+        ] {
+            let root = Root::new("clock", &[("run/systemd/system/x", ""), (mark, "1")]);
+            let (found, remedy) = found(&root, "clock").expect("it is looked at");
+            assert_eq!(found, grade, "{mark}");
+            let is_told = remedy.as_deref() == Some("timedatectl set-ntp true");
+            assert_eq!(is_told, grade != Grade::Good);
+        }
+    }
+
+    #[test]
+    fn the_least_of_the_machines_memory_and_the_groups_counts() {
+        for (total, limit, grade) in [
+            ("131072", "max", Grade::Good),
+            ("131071", "max", Grade::Doubtful),
+            ("16000000", "134217728", Grade::Good),
+            ("16000000", "134217727", Grade::Doubtful),
+            ("1000", "134217728", Grade::Doubtful),
+        ] {
+            let root = Root::new(
+                "memory",
+                &[
+                    ("proc/meminfo", &format!("MemTotal: {total} kB\n")),
+                    ("sys/fs/cgroup/memory.max", limit),
+                ],
+            );
+            assert_eq!(
+                found(&root, "memory").map(|it| it.0),
+                Some(grade),
+                "{total} {limit}"
+            );
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_descriptor_a_client_has_to_be_there() {
+        for (most, grade) in [
+            (None, Grade::Good),
+            (Some(MANY), Grade::Good),
+            (Some(MANY - 1), Grade::Doubtful),
+        ] {
+            let finding = descriptors_of(most);
+            assert_eq!(finding.grade, grade, "{most:?}");
+            let is_told = finding
+                .remedy
+                .is_some_and(|line| line.contains("LimitNOFILE=1048576"));
+            assert_eq!(is_told, grade != Grade::Good);
+        }
     }
 
     #[test]

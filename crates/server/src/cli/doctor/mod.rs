@@ -3,6 +3,7 @@
 
 mod certificate;
 mod config;
+mod files;
 mod finding;
 mod machine;
 mod path;

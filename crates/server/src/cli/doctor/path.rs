@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tautline_websocket::conn::{ClientStream, ConnectError, WebSocket};
 use tautline_websocket::proto::Message;
 
-use super::certificate;
+use super::certificate::{self, Renewed};
 use super::finding::Finding;
 use super::push;
 use super::way::{self, Visit};
@@ -69,7 +69,15 @@ async fn tls(server: &Server) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(leaf) = session.peer_certificates().and_then(|all| all.first()) {
         let now = SystemTime::now();
-        findings.push(certificate::look("certificate", server.host(), leaf, now));
+        let whose = server.host();
+        // Who looks after it can't be seen from here.
+        findings.push(certificate::look(
+            "certificate",
+            whose,
+            leaf,
+            Renewed::Elsewhere,
+            now,
+        ));
     }
     findings.push(match session.alpn_protocol() {
         Some(b"h2") => Finding::good("HTTP/2", "offered"),
