@@ -296,7 +296,7 @@ fn variables_name_options() {
         let words = text.split(|char| !is_name(char));
         let names: BTreeSet<_> = words.filter(|word| word.starts_with("TAUTLINE_")).collect();
         assert!(
-            names.len() >= 1 || file.contains("templates"),
+            !names.is_empty() || file.contains("templates"),
             "{file} sets nothing"
         );
         for name in names.into_iter().filter(|name| *name != "TAUTLINE_") {

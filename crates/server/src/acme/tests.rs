@@ -153,9 +153,8 @@ impl Authority for Puppet<'_> {
         domain: &str,
         replaced: Option<&CertificateDer<'_>>,
     ) -> Result<String, OrderError> {
-        let mut replaces = self.replaces.lock().expect("nobody panics");
-        replaces.push(replaced.is_some());
-        drop(replaces);
+        let has_one = replaced.is_some();
+        self.replaces.lock().expect("nobody panics").push(has_one);
         assert!(
             !self.is_busy.swap(true, Ordering::SeqCst),
             "two orders at once"
