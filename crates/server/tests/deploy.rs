@@ -310,6 +310,44 @@ fn variables_name_options() {
     std::fs::remove_dir_all(&directory).unwrap();
 }
 
+/// Each secret is where its variable says, and the commands that are told make what is looked for.
+#[test]
+fn secrets_are_where_they_are_looked_for() {
+    let compose = read("docker/compose.yaml");
+    let keys = ["token_key", "api_key"];
+    assert!(compose.contains("secrets: [token_key, api_key]\n"));
+    for key in keys {
+        assert!(compose.contains(&format!("_FILE: /run/secrets/{key}\n")));
+        assert!(compose.contains(&format!("\n  {key}:\n    file: ./secrets/{key}\n")));
+        assert!(compose.contains(&format!("openssl rand -hex 32 > secrets/{key}")));
+    }
+    let manifest = read("kubernetes/tautline.yaml");
+    let name = after(&manifest, "kubectl create secret generic ").trim_end_matches(" \\");
+    assert_eq!(
+        after(&manifest, "secret: { secretName: "),
+        format!("{name}, defaultMode: 0440 }}")
+    );
+    let mounted =
+        after(&manifest, "{ name: secrets, mountPath: ").trim_end_matches(", readOnly: true }");
+    for key in keys {
+        assert!(manifest.contains(&format!("_FILE, value: {mounted}/{key} }}\n")));
+        assert!(manifest.contains(&format!("--from-literal={key}=\"$(openssl rand -hex 32)\"")));
+    }
+    let (values, chart) = (
+        read("helm/tautline/values.yaml"),
+        read("helm/tautline/templates/deployment.yaml"),
+    );
+    let notes = read("helm/tautline/templates/NOTES.txt");
+    for key in keys {
+        assert!(values.contains(&format!("_FILE: {key}\n")));
+        assert!(notes.contains(&format!("--from-literal={key}=")));
+    }
+    assert!(chart.contains("secretName: {{ .Values.secret.name }}\n"));
+    let (_, secrets) = chart.split_once("- name: secrets\n").unwrap();
+    let mounted = after(secrets, "mountPath: ");
+    assert!(chart.contains(&format!("value: {mounted}/{{{{ $file }}}}\n")));
+}
+
 /// A server is ready while it is, and is not started anew because it is on its way out.
 #[test]
 fn probes_ask_the_right_questions() {
@@ -407,6 +445,8 @@ fn nothing_is_allowed_that_is_not_needed() {
             &[
                 "Type=notify",
                 "Restart=on-failure",
+                "KillMode=mixed",
+                "ExecReload=/bin/kill -HUP $MAINPID",
                 "StartLimitIntervalSec=0",
                 "WatchdogSec=20",
                 "LimitNOFILE=1048576",
