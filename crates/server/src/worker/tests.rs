@@ -119,6 +119,14 @@ async fn what_leaves_before_its_time_leaves_once() {
         let (heard, waited) = next(&mut peer).await;
         assert_eq!(heard, [4]);
         assert!(waited >= DELAY, "{waited:?}");
+        // What comes meanwhile puts it off no further.
+        for number in 5..12 {
+            publish(&worker, "news", &number.to_string());
+            pass(DELAY / 3).await;
+        }
+        let heard = published(&peer.heard().await);
+        assert!(heard.len() >= 4, "{heard:?}");
+        assert!(heard.is_sorted() && heard[0] == 5, "{heard:?}");
     };
     LocalSet::new().run_until(test).await;
 }
