@@ -68,6 +68,11 @@ pub enum Step<'a> {
         /// What it isn't told: by which rule.
         why: Option<&'a str>,
     },
+    /// Something was done more often than a limit allows that is only tried out (`dry_run`): nothing came of it.
+    OverLimit {
+        /// Which limit.
+        why: &'a str,
+    },
     /// A reply or a push was queued for the connection.
     Reply(&'a Reply),
     /// Publications were queued, as they came: for the connection, or for all of a channel's subscribers that are at

@@ -9,7 +9,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -21,6 +21,7 @@ use tautline_protocol::{Push, Reply, Request, Response};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use crate::door::admission::{Admission, TurnedAway};
 use crate::drain::{Stage, reached};
 use crate::worker::State;
 use crate::worker::mailbox::WorkerMailbox;
@@ -45,11 +46,13 @@ pub(crate) struct TraceDesk {
 
 impl TraceDesk {
     /// Begins a trace on all workers. What it tells is the body of a response, which ends it when it is dropped, and
-    /// ends with the node whose `stage` it is told. `None` where there are as many as may be.
+    /// ends with the node whose `stage` it is told. Who follows refusals hears of those of `admission`, too. `None` where
+    /// there are as many as may be.
     pub(crate) fn begin(
         self: &Arc<Self>,
         request: &TraceRequest,
         mailboxes: &[Arc<WorkerMailbox>],
+        admission: &Arc<Admission>,
         mut stage: watch::Receiver<Stage>,
     ) -> Option<TraceBody> {
         let before = self.count.fetch_add(1, Ordering::Relaxed);
@@ -61,22 +64,30 @@ impl TraceDesk {
                 _ending = reached(&mut stage, |stage| *stage == Stage::Ending) => {}
             }
         };
+        let waiting = Arc::new(AtomicUsize::new(0));
         let body = TraceBody {
             told,
+            waiting: Arc::clone(&waiting),
             end: Some(Box::pin(end)),
             desk: Arc::clone(self),
             serial: self.serial.fetch_add(1, Ordering::Relaxed),
             mailboxes: mailboxes.to_vec(),
+            admission: Arc::clone(admission),
         };
         // Dropping the body puts the count right again.
         if before >= MAX_TRACES {
             return None;
         }
+        if request.follow == Follow::Refusals {
+            let teller = Teller::new(tell.clone(), &waiting, None);
+            admission.watch(body.serial, move |event| teller.tell(turned_away(event)));
+        }
         for (worker, mailbox) in mailboxes.iter().enumerate() {
             let (serial, payloads) = (body.serial, request.payloads);
             let (follow, tell) = (request.follow.clone(), tell.clone());
+            let waiting = Arc::clone(&waiting);
             mailbox.call(Box::new(move |_, state: &mut State| {
-                let teller = Teller::new(tell, worker);
+                let teller = Teller::new(tell, &waiting, Some(worker));
                 let id = state.hub.trace(follow, move |event| {
                     teller.tell(describe(event, payloads));
                 });
@@ -87,17 +98,20 @@ impl TraceDesk {
     }
 }
 
-/// One worker's end of a trace.
+/// One end of a trace: a worker's, or that of what all of them share.
 struct Teller {
     lines: mpsc::Sender<Bytes>,
-    worker: usize,
+    /// How many bytes wait in them, those of others too.
+    waiting: Arc<AtomicUsize>,
+    worker: Option<usize>,
     left_out: Cell<u64>,
 }
 
 impl Teller {
-    fn new(lines: mpsc::Sender<Bytes>, worker: usize) -> Self {
+    fn new(lines: mpsc::Sender<Bytes>, waiting: &Arc<AtomicUsize>, worker: Option<usize>) -> Self {
         Self {
             lines,
+            waiting: Arc::clone(waiting),
             worker,
             left_out: Cell::new(0),
         }
@@ -105,14 +119,22 @@ impl Teller {
 
     /// Who can't keep up is told how much there was, and keeps nobody waiting.
     fn tell(&self, mut line: Map<String, Value>) {
-        line.insert("worker".to_owned(), json!(self.worker));
+        if let Some(worker) = self.worker {
+            line.insert("worker".to_owned(), json!(worker));
+        }
         if self.left_out.get() > 0 {
             line.insert("left_out".to_owned(), json!(self.left_out.get()));
         }
         let line = format!("{}\n", Value::Object(line));
-        match self.lines.try_send(Bytes::from(line)) {
-            Ok(()) => self.left_out.set(0),
-            Err(_) => self.left_out.set(self.left_out.get() + 1),
+        let length = line.len();
+        let before = self.waiting.fetch_add(length, Ordering::Relaxed);
+        // One of any length has room, or who follows would never hear of it.
+        let has_room = before == 0 || before + length <= MAX_WAITING_BYTES;
+        if has_room && self.lines.try_send(Bytes::from(line)).is_ok() {
+            self.left_out.set(0);
+        } else {
+            self.waiting.fetch_sub(length, Ordering::Relaxed);
+            self.left_out.set(self.left_out.get() + 1);
         }
     }
 }
@@ -120,11 +142,14 @@ impl Teller {
 /// What a trace tells, a line an event.
 pub struct TraceBody {
     told: mpsc::Receiver<Bytes>,
+    /// How many bytes wait there.
+    waiting: Arc<AtomicUsize>,
     /// Resolves when it is over; `None` when it is.
     end: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     desk: Arc<TraceDesk>,
     serial: u64,
     mailboxes: Vec<Arc<WorkerMailbox>>,
+    admission: Arc<Admission>,
 }
 
 impl Body for TraceBody {
@@ -143,14 +168,18 @@ impl Body for TraceBody {
             // What was told is still read.
             self.told.close();
         }
-        let line = self.told.poll_recv(cx);
-        line.map(|line| line.map(|line| Ok(Frame::data(line))))
+        let line = ready!(self.told.poll_recv(cx));
+        if let Some(line) = &line {
+            self.waiting.fetch_sub(line.len(), Ordering::Relaxed);
+        }
+        Poll::Ready(line.map(|line| Ok(Frame::data(line))))
     }
 }
 
 impl Drop for TraceBody {
     fn drop(&mut self) {
         self.desk.count.fetch_sub(1, Ordering::Relaxed);
+        self.admission.unwatch(self.serial);
         for mailbox in &self.mailboxes {
             let serial = self.serial;
             mailbox.call(Box::new(move |_, state: &mut State| {
@@ -162,13 +191,39 @@ impl Drop for TraceBody {
     }
 }
 
+/// In milliseconds, since 1970.
+fn time() -> u64 {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH);
+    time.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(0))
+}
+
+/// A refusal before there is a session.
+fn turned_away(event: &TurnedAway) -> Map<String, Value> {
+    let TurnedAway {
+        address,
+        limit,
+        dry_run,
+    } = event;
+    let mut line = Map::new();
+    line.insert("time".to_owned(), json!(time()));
+    if let Some(address) = address {
+        line.insert("address".to_owned(), json!(address));
+    }
+    let kind = if *dry_run {
+        "over_limit"
+    } else {
+        "turned_away"
+    };
+    line.insert("event".to_owned(), json!(kind));
+    line.insert("why".to_owned(), json!(limit));
+    line
+}
+
 /// An event as people and programs read it.
 fn describe(event: &TraceEvent<'_>, payloads: bool) -> Map<String, Value> {
-    let time = SystemTime::now().duration_since(UNIX_EPOCH);
-    let time = time.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(0));
     let mut line = Map::new();
     let mut put = |name: &str, value: Value| drop(line.insert(name.to_owned(), value));
-    put("time", json!(time));
+    put("time", json!(time()));
     for (name, value) in [("user", event.user), ("client", event.client)] {
         if !value.is_empty() {
             put(name, json!(value));
@@ -189,6 +244,7 @@ fn describe(event: &TraceEvent<'_>, payloads: bool) -> Map<String, Value> {
         Step::Refused { number, told, why } => {
             ("refused", json!({"id": number, "told": told, "why": why}))
         }
+        Step::OverLimit { why } => ("over_limit", json!({"why": why})),
         Step::Reply(reply) => self::reply(reply, payloads),
         Step::Publications {
             publications,
@@ -403,6 +459,9 @@ pub(crate) const MAX_TRACES: usize = 16;
 /// How many lines may wait for a reader.
 const MAX_WAITING: usize = 4096;
 
+/// How many bytes these may have: clients say how long some of them are.
+const MAX_WAITING_BYTES: usize = 1024 * 1024;
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -503,7 +562,7 @@ mod tests {
     #[test]
     fn who_cannot_keep_up_is_told_how_much_there_was() {
         let (lines, mut told) = mpsc::channel(2);
-        let teller = Teller::new(lines, 3);
+        let teller = Teller::new(lines, &Arc::default(), Some(3));
         let line = |number: u32| Map::from_iter([("n".to_owned(), json!(number))]);
         for number in 0..7 {
             teller.tell(line(number));

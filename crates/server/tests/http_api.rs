@@ -53,7 +53,10 @@ fn broadcast_answers_for_each_channel_in_order() {
         );
         assert_eq!(answer.body, expected);
 
-        let error = r#"{"error":{"code":107,"message":"bad request"}}"#;
+        let error = concat!(
+            r#"{"error":{"code":107,"#,
+            r#""message":"bad request: expected `channels`, with one at least"}}"#
+        );
         assert_eq!(
             server
                 .call("broadcast", r#"{"channels":[],"data":1}"#)
@@ -396,10 +399,11 @@ fn a_batch_answers_for_each_command_in_order() {
             let expected = concat!(
                 r#"{"replies":[{"publish":{}},{"presence_stats":{"num_clients":2,"num_users":1}},"#,
                 r#"{"error":{"code":102,"message":"unknown channel"}},"#,
-                r#"{"error":{"code":107,"message":"bad request"}},"#,
+                r#"{"error":{"code":107,"message":"bad request: expected `channel`, which can't be empty"}},"#,
                 r#"{"error":{"code":104,"message":"not found"}},"#,
                 r#"{"error":{"code":104,"message":"not found"}},"#,
-                r#"{"error":{"code":107,"message":"bad request"}},"#,
+                r#"{"error":{"code":107,"message":"bad request: a command is an object, with the name of its "#,
+                r#"method"}},"#,
                 r#"{"error":{"code":104,"message":"not found"}},"#,
                 r#"{"error":{"code":104,"message":"not found"}},"#,
                 r#"{"error":{"code":107,"message":"bad request: a command has one key, the name of "#,

@@ -1,12 +1,19 @@
 //! Who may follow whom, by `POST /api/trace`, and for how long.
 
+#[path = "node/client.rs"]
+#[allow(dead_code, reason = "each test binary uses another part")]
+mod client;
 #[path = "support/process.rs"]
 mod process;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
+use client::Client;
 use process::Server;
+use serde_json::{Value, json};
 
 fn sha256(key: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, key.as_bytes());
@@ -155,4 +162,133 @@ fn a_trace_ends_with_the_server() {
         assert!(rest.ends_with("0\r\n\r\n"), "{rest:?}");
     }
     assert!(server.process.wait().expect("it ends").success());
+}
+
+/// The events that a trace tells, one after the other.
+struct Told(BufReader<TcpStream>);
+
+impl Told {
+    fn of(server: &Server, body: &str) -> Self {
+        Self(BufReader::new(follow(server, body)))
+    }
+
+    /// The next one that `is_it` takes.
+    fn until(&mut self, is_it: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let mut line = String::new();
+            let count = self.0.read_line(&mut line).expect("it can be read");
+            assert!(count > 0, "it ended before that was told");
+            // The lengths of chunks are between.
+            if let Ok(event @ Value::Object(_)) = serde_json::from_str(line.trim())
+                && is_it(&event)
+            {
+                return event;
+            }
+        }
+    }
+}
+
+const CHAT: &str = "[client]\nallow_anonymous_connect_without_token = true\n\
+                    [channel.without_namespace]\nallow_subscribe_for_anonymous = true\n\
+                    allow_subscribe_for_client = true\nallow_publish_for_subscriber = true\n\
+                    allow_publish_for_anonymous = true\nallow_publish_for_client = true\n\
+                    history_size = 100\nhistory_ttl = \"1m\"\nforce_recovery = true\n";
+
+/// Frames both ways, a refusal, and coming back, as they come through `POST /api/trace`.
+#[test]
+fn what_a_client_does_comes_through() {
+    let server = serve("trace-frames", CHAT);
+    let mut told = Told::of(&server, r#"{"channel":"room","seconds":60}"#);
+    let mut client = Client::connected(&server);
+    let mut ask = |command: Value| -> Value {
+        client.send(&command.to_string());
+        serde_json::from_str(&client.text()).expect("JSON")
+    };
+    let reply = ask(json!({"id": 2, "subscribe": {"channel": "room"}}));
+    let epoch = reply["subscribe"]["epoch"].clone();
+    let is = |event: &'static str, id: u64| {
+        move |told: &Value| told["event"] == event && told["id"] == id
+    };
+    let command = told.until(is("command", 2));
+    assert_eq!(
+        (&command["method"], &command["channel"]),
+        (&json!("subscribe"), &json!("room"))
+    );
+    assert!(
+        command["client"].is_string() && command["time"].is_u64(),
+        "{command}"
+    );
+    let reply = told.until(is("reply", 2));
+    assert_eq!(reply["recoverable"], true, "{reply}");
+    // Twice is once too often.
+    ask(json!({"id": 3, "subscribe": {"channel": "room"}}));
+    let refused = told.until(is("refused", 3));
+    assert_eq!(refused["told"], "error 105: already subscribed");
+    assert_eq!(refused["why"], "it is subscribed to that channel already");
+    server.api("publish", r#"{"channel":"room","data":{"n":1}}"#);
+    let published = told.until(|event| event["event"] == "publications");
+    assert_eq!(
+        (
+            &published["receivers"],
+            &published["publications"][0]["offset"]
+        ),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(published["publications"][0]["data"], json!({"bytes": 7}));
+    drop(client);
+    // Another comes with that one's place.
+    let mut again = Client::connected(&server);
+    let from = json!({"channel": "room", "recover": true, "offset": 0, "epoch": epoch});
+    again.send(&json!({"id": 9, "subscribe": from}).to_string());
+    assert_eq!(told.until(is("command", 9))["recover"], true);
+    let resumed = told.until(is("reply", 9));
+    assert_eq!(
+        (&resumed["recovered"], &resumed["publications"]),
+        (&json!(true), &json!(1))
+    );
+}
+
+/// Who doesn't read is told how much that was, and holds nobody up.
+#[test]
+fn a_reader_that_is_too_slow_is_told_what_was_left_out() {
+    let server = serve("trace-slow", CHAT);
+    let mut told = Told::of(&server, r#"{"user":"","seconds":600}"#);
+    let mut client = Client::connected(&server);
+    // More than the sockets and what may wait have room for.
+    let method = "x".repeat(60_000);
+    for id in 2..402 {
+        client.send(&json!({"id": id, "rpc": {"method": method}}).to_string());
+        client.text();
+    }
+    // It is told with the next line for which there is room.
+    let is_over = AtomicBool::new(false);
+    let event = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                Client::connected(&server);
+            }
+        });
+        let event = told.until(|event| event["left_out"].is_u64());
+        is_over.store(true, Ordering::Relaxed);
+        event
+    });
+    assert!(event["left_out"].as_u64() > Some(0), "{event}");
+}
+
+/// Those whom the node doesn't let in at all, and what is only tried out.
+#[test]
+fn refusals_before_there_is_a_session_are_told() {
+    let limits = "[limits]\nexempt_loopback = false\n[limits.address]\nrequests = \"1/h\"\n";
+    for (name, more, expected) in [
+        ("trace-address", "", "turned_away"),
+        ("trace-address-dry", "dry_run = true\n", "over_limit"),
+    ] {
+        let server = serve(name, &format!("{limits}{more}"));
+        let mut told = Told::of(&server, r#"{"refusals":true,"seconds":60}"#);
+        server.get("/history?channel=x");
+        server.get("/history?channel=x");
+        let event = told.until(|event| event["event"] == expected);
+        assert_eq!(event["why"], "limits.address.requests");
+        assert_eq!(event["address"], "127.0.0.1");
+    }
 }

@@ -13,7 +13,7 @@ use tautline_protocol::message::{
 };
 
 use super::Hub;
-use super::channel_name::ChannelName;
+use super::channel_name::{ChannelName, explained};
 use super::dispatch::engine_failed;
 use super::publish::check_data;
 use super::queries::{history_result, read_since};
@@ -92,7 +92,7 @@ impl Hub {
     ) {
         let publish = match self.check_publish(request) {
             Ok(publish) => publish,
-            Err(code) => return done(Err(code.into())),
+            Err(error) => return done(Err(error)),
         };
         let ticket = self.ticket();
         match self.engine.publish(now, ticket, publish) {
@@ -112,8 +112,8 @@ impl Hub {
         channel: &str,
         done: impl FnOnce(Result<PresenceStatsResult, Error>) + 'static,
     ) {
-        if let Err(code) = self.check_presence(channel) {
-            return done(Err(code.into()));
+        if let Err(error) = self.check_presence(channel) {
+            return done(Err(error));
         }
         let (ticket, channel) = (self.ticket(), self.shared_name(channel));
         match self.engine.presence_stats(now, ticket, &channel) {
@@ -158,7 +158,7 @@ impl Hub {
         });
         let read = match read {
             Ok(read) => read,
-            Err(code) => return done(Err(code.into())),
+            Err(error) => return done(Err(error)),
         };
         let epoch = since.map(|since| since.epoch).unwrap_or_default();
         let ticket = self.ticket();
@@ -182,7 +182,7 @@ impl Hub {
     ) {
         let has_history = self.check_api(channel).map(NamespaceOptions::has_history);
         match has_history {
-            Err(code) => return done(Err(code.into())),
+            Err(error) => return done(Err(error)),
             Ok(false) => return done(Err(ErrorCode::NotAvailable.into())),
             Ok(true) => {}
         }
@@ -224,19 +224,19 @@ impl Hub {
         self.pending.insert(ticket.serial, pending);
     }
 
-    fn check_api(&self, channel: &str) -> Result<&NamespaceOptions, ErrorCode> {
+    fn check_api(&self, channel: &str) -> Result<&NamespaceOptions, Error> {
         Ok(ChannelName::parse(&self.config, channel)?.options)
     }
 
-    pub(super) fn check_presence(&self, channel: &str) -> Result<(), ErrorCode> {
+    pub(super) fn check_presence(&self, channel: &str) -> Result<(), Error> {
         if self.check_api(channel)?.presence {
             Ok(())
         } else {
-            Err(ErrorCode::NotAvailable)
+            Err(ErrorCode::NotAvailable.into())
         }
     }
 
-    fn check_publish(&self, request: ApiPublish) -> Result<Publish, ErrorCode> {
+    fn check_publish(&self, request: ApiPublish) -> Result<Publish, Error> {
         let ApiPublish {
             channel,
             data,
@@ -251,7 +251,9 @@ impl Hub {
         let options = self.check_api(&channel)?;
         check_data(options.publication_data_format, &data)?;
         if version_epoch.len() > MAX_KEY || exclude_client.len() > MAX_KEY {
-            return Err(ErrorCode::BadRequest);
+            let why =
+                format_args!("`version_epoch` and `exclude_client` have at most {MAX_KEY} bytes");
+            return Err(explained(ErrorCode::BadRequest, why));
         }
         let history = self.config.channel.history(options);
         let history = history.filter(|_| !skip_history);
@@ -273,10 +275,11 @@ impl Hub {
 }
 
 /// What makes a publish safe to repeat; an empty key is none.
-pub(super) fn idempotency(key: Option<String>) -> Result<Option<Idempotency>, ErrorCode> {
+pub(super) fn idempotency(key: Option<String>) -> Result<Option<Idempotency>, Error> {
     let key = key.filter(|key| !key.is_empty());
     if key.as_ref().is_some_and(|key| key.len() > MAX_KEY) {
-        return Err(ErrorCode::BadRequest);
+        let why = format_args!("`idempotency_key` has at most {MAX_KEY} bytes");
+        return Err(explained(ErrorCode::BadRequest, why));
     }
     Ok(key.map(|key| Idempotency {
         key: key.into(),

@@ -1,8 +1,80 @@
 //! What a channel's name says.
 
-use tautline_protocol::ErrorCode;
+use std::fmt;
 
+use tautline_protocol::ErrorCode;
+use tautline_protocol::message::Error;
+
+use crate::application::Refusal;
 use crate::config::{HubConfig, NamespaceOptions};
+
+/// What is wrong with a channel's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NameFault {
+    Empty,
+    TooLong { length: usize, most: usize },
+    NotAscii,
+    NotAsWanted,
+    NoNamespace,
+}
+
+impl NameFault {
+    pub(crate) fn code(self) -> ErrorCode {
+        match self {
+            Self::NoNamespace => ErrorCode::UnknownChannel,
+            _ => ErrorCode::BadRequest,
+        }
+    }
+}
+
+impl fmt::Display for NameFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("the channel's name is missing or empty"),
+            Self::TooLong { length, most } => write!(
+                f,
+                "the channel's name has {length} bytes, at most {most} are allowed (channel.max_length)"
+            ),
+            Self::NotAscii => f.write_str(
+                "the channel's name is not in ASCII, and its namespace has no channel_regex",
+            ),
+            Self::NotAsWanted => {
+                f.write_str("the channel's name is not as its namespace wants it (channel_regex)")
+            }
+            Self::NoNamespace => f.write_str("no namespace is that of the channel's name"),
+        }
+    }
+}
+
+impl From<NameFault> for ErrorCode {
+    fn from(fault: NameFault) -> Self {
+        fault.code()
+    }
+}
+
+impl From<NameFault> for Error {
+    fn from(fault: NameFault) -> Self {
+        match fault.code() {
+            // Clients know that text.
+            code @ ErrorCode::UnknownChannel => code.into(),
+            code => explained(code, fault),
+        }
+    }
+}
+
+impl From<NameFault> for Refusal {
+    fn from(fault: NameFault) -> Self {
+        Self::Error(fault.into())
+    }
+}
+
+/// An error whose text says more than its code's.
+pub(crate) fn explained(code: ErrorCode, why: impl fmt::Display) -> Error {
+    Error {
+        message: format!("{}: {why}", code.message()).into(),
+        ..code.into()
+    }
+}
 
 /// A channel's name that is valid, and what follows from it.
 #[derive(Clone, Copy)]
@@ -22,7 +94,7 @@ impl<'n, 'c> ChannelName<'n, 'c> {
     ///
     /// Error 107 for a name that is too long, not in ASCII, or not as the namespace wants it; 102 for an
     /// unknown namespace.
-    pub(crate) fn parse(config: &'c HubConfig, full: &'n str) -> Result<Self, ErrorCode> {
+    pub(crate) fn parse(config: &'c HubConfig, full: &'n str) -> Result<Self, NameFault> {
         Self::check_length(config, full)?;
         let channel = &config.channel;
         let prefix = &*channel.private_prefix;
@@ -39,13 +111,11 @@ impl<'n, 'c> ChannelName<'n, 'c> {
                 Some((namespace, rest)) => (config.namespace(Some(namespace)), rest),
             }
         };
-        let options = options.ok_or(ErrorCode::UnknownChannel)?;
-        let is_valid = match &options.channel_regex {
-            None => full.is_ascii(),
-            Some(regex) => regex.is_match(rest),
-        };
-        if !is_valid {
-            return Err(ErrorCode::BadRequest);
+        let options = options.ok_or(NameFault::NoNamespace)?;
+        match &options.channel_regex {
+            None if !full.is_ascii() => return Err(NameFault::NotAscii),
+            Some(regex) if !regex.is_match(rest) => return Err(NameFault::NotAsWanted),
+            _ => {}
         }
         let users = match &options.pattern {
             _ if !options.allow_user_limited_channels => None,
@@ -70,11 +140,13 @@ impl<'n, 'c> ChannelName<'n, 'c> {
         self.options.pattern.as_ref()?.variable(name, path?)
     }
 
-    pub(crate) fn check_length(config: &HubConfig, full: &str) -> Result<(), ErrorCode> {
-        if full.is_empty() || full.len() > config.channel.max_length {
-            return Err(ErrorCode::BadRequest);
+    pub(crate) fn check_length(config: &HubConfig, full: &str) -> Result<(), NameFault> {
+        let (length, most) = (full.len(), config.channel.max_length);
+        match length {
+            0 => Err(NameFault::Empty),
+            _ if length > most => Err(NameFault::TooLong { length, most }),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Whether only listed users may subscribe without a token.
@@ -138,7 +210,7 @@ mod tests {
             ("$nope:1", ErrorCode::UnknownChannel),
         ] {
             assert_eq!(
-                ChannelName::parse(&config, name).err(),
+                ChannelName::parse(&config, name).err().map(NameFault::code),
                 Some(code),
                 "{name}"
             );
@@ -173,7 +245,10 @@ mod tests {
         let mut channel = config().channel;
         channel.namespaces[0].channel_regex = Some(Pattern::new("^[a-z\u{e9}]+$").unwrap());
         let config = HubConfig::new(ClientOptions::default(), channel, None).unwrap();
-        let parse = |name| ChannelName::parse(&config, name).err();
+        let parse = |name| {
+            let parsed = ChannelName::parse(&config, name);
+            parsed.err().map(NameFault::code)
+        };
         assert_eq!(parse("chat:caf\u{e9}"), None, "ASCII is not asked for");
         assert_eq!(parse("$chat:a"), None);
         for name in ["chat:7", "chat:", "chat:a:b", "caf\u{e9}"] {
@@ -210,7 +285,7 @@ mod tests {
             assert_eq!(parsed.options.name, namespace, "{name}");
         }
         for name in ["/", "/users", "/users/", "/users/1/2", "orders:1", "me:1"] {
-            let code = ChannelName::parse(&config, name).err();
+            let code = ChannelName::parse(&config, name).err().map(NameFault::code);
             assert_eq!(code, Some(ErrorCode::UnknownChannel), "{name}");
         }
         let orders = ChannelName::parse(&config, "/users/42/orders")

@@ -12,7 +12,7 @@ use tautline_protocol::message::{
 use tautline_protocol::{Disconnect, ErrorCode, Reply, Response};
 
 use super::ask::Guest;
-use super::channel_name::ChannelName;
+use super::channel_name::{ChannelName, NameFault};
 use super::dispatch::{Progress, Refusal};
 use super::liveness::{Heartbeat, Pace};
 use super::revoked::REVOKED;
@@ -102,7 +102,7 @@ impl Hub {
             // While the application was asked, which may have said whose connection it is.
             return Err(self.because(REVOKED, ErrorCode::TokenExpired.into()));
         }
-        self.charge_connection(now, &user)?;
+        self.charge_connection(now, id, &user)?;
         let ttl = time_to_live(now, identity.expire_at)?;
         let options = &self.config.client;
         let by_server = identity.refresh_by_server;
@@ -297,7 +297,9 @@ impl Hub {
             let request = server_side_request(Cow::Borrowed(&**channel), request);
             let name = match ChannelName::parse(&self.config, channel) {
                 Ok(name) => name,
-                Err(ErrorCode::UnknownChannel) => return Err(Disconnect::BAD_REQUEST.into()),
+                Err(fault @ NameFault::NoNamespace) => {
+                    return Err(self.because_of(fault, Disconnect::BAD_REQUEST.into()));
+                }
                 Err(_) => continue,
             };
             if let Ok(grant) = self.grant_subscription(now, info, capabilities, &name, "") {

@@ -17,7 +17,7 @@ use tautline_protocol::message::{
 use tautline_protocol::{Disconnect, ErrorCode, Push, Reply, json};
 
 use super::api::MAX_PENDING_API;
-use super::channel_name::ChannelName;
+use super::channel_name::{ChannelName, explained};
 use super::connect::{deadline, time_to_live};
 use super::dispatch::Refusal;
 use super::subscribe::Grant;
@@ -169,7 +169,7 @@ impl Hub {
         request: &ApiRefresh,
         out: &mut O,
     ) -> Result<(), Error> {
-        check_json(request.info.as_ref())?;
+        check_json("info", request.info.as_ref())?;
         let ttl = time_to_live(now, request.expire_at)
             .ok()
             .filter(|_| !request.expired);
@@ -218,8 +218,8 @@ impl Hub {
             failure: RefCell::default(),
             done: RefCell::new(Some(Box::new(done))),
         });
-        if let Err(code) = self.subscribe_targets(now, target, request, &call, out) {
-            call.failure.replace(Some(code.into()));
+        if let Err(error) = self.subscribe_targets(now, target, request, &call, out) {
+            call.failure.replace(Some(error));
         }
         self.settle(now, out);
     }
@@ -231,11 +231,11 @@ impl Hub {
         request: ApiSubscribe,
         call: &Rc<Call>,
         out: &mut O,
-    ) -> Result<(), ErrorCode> {
+    ) -> Result<(), Error> {
         let config = Arc::clone(&self.config);
         let name = ChannelName::parse(&config, &request.channel)?;
-        check_json(request.info.as_ref())?;
-        check_json(request.data.as_ref())?;
+        check_json("info", request.info.as_ref())?;
+        check_json("data", request.data.as_ref())?;
         let ttl = time_to_live(now, request.expire_at)?;
         let options = SubscriptionOptions {
             info: request.info.map(Into::into),
@@ -271,7 +271,7 @@ impl Hub {
                 continue;
             }
             if self.pushed.len() >= MAX_PENDING_API {
-                return Err(ErrorCode::TooManyRequests);
+                return Err(ErrorCode::TooManyRequests.into());
             }
             let info = connected.info.clone();
             let capabilities = connected.capabilities().cloned();
@@ -448,7 +448,7 @@ impl Hub {
     }
 }
 
-fn check_json(value: Option<&Payload>) -> Result<(), ErrorCode> {
+fn check_json(name: &str, value: Option<&Payload>) -> Result<(), Error> {
     let checked = value.map_or(Ok(()), |value| json::check_payload(value));
-    checked.map_err(|_| ErrorCode::BadRequest)
+    checked.map_err(|_| explained(ErrorCode::BadRequest, format_args!("`{name}` is no JSON")))
 }

@@ -196,7 +196,10 @@ impl Hub {
                 self.connect(now, id, number, &request, out)
             }
             // Nothing else goes before a successful connect, and no second one after it.
-            _ if !is_connected => Err(Disconnect::BAD_REQUEST.into()),
+            _ if !is_connected => {
+                let why = "the first command has to be connect, with an id";
+                Err(self.because(why, Disconnect::BAD_REQUEST.into()))
+            }
             Some(Request::Send(request)) => self.message(now, id, &request, out),
             _ if number == 0 => self.pong(id, out),
             Some(Request::Subscribe(request)) => self.subscribe(now, id, number, &request, out),
@@ -208,6 +211,10 @@ impl Hub {
             Some(Request::Rpc(request)) => self.rpc(now, id, number, &request, out),
             Some(Request::Refresh(request)) => self.refresh(now, id, number, &request, out),
             Some(Request::SubRefresh(request)) => self.sub_refresh(now, id, number, &request, out),
+            Some(Request::Connect(_)) => {
+                let why = "it is connected already";
+                Err(self.because(why, Disconnect::BAD_REQUEST.into()))
+            }
             _ => Err(Disconnect::BAD_REQUEST.into()),
         };
         if self.refused_tokens.failures() != failures {

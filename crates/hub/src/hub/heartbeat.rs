@@ -165,7 +165,10 @@ impl Hub {
         let connected = pongs.and_then(|session| session.connected_mut());
         match connected.map(|connected| connected.heartbeat.answered(out.told(id))) {
             Some(true) => Ok(Progress::Done),
-            _ => Err(Disconnect::BAD_REQUEST.into()),
+            _ => Err(self.because(
+                "it answers a ping that was not sent",
+                Disconnect::BAD_REQUEST.into(),
+            )),
         }
     }
 

@@ -4,6 +4,7 @@
 //! some for each namespace with rates of its own. The buckets of users and of channels are shared by all hubs of a
 //! process; those of a user are taken from without a lock.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -157,16 +158,62 @@ impl Rates {
         }
     }
 
-    /// Takes what an operation costs: a token of its kind, and then one of all. Whether it was there.
+    /// Takes what an operation costs: a token of its kind, and then one of all.
+    ///
+    /// # Errors
+    ///
+    /// What was missing: the name of the option.
     fn take(
         &self,
         operation: Operation,
         mut take: impl FnMut(usize, &Rate) -> Result<(), Duration>,
-    ) -> bool {
+    ) -> Result<(), &'static str> {
         let mut has = |limit: Option<(Rate, usize)>| {
             limit.is_none_or(|(rate, place)| take(place, &rate).is_ok())
         };
-        has(self.of[operation.index()]) && has(self.total)
+        if !has(self.of[operation.index()]) {
+            return Err(operation.name());
+        }
+        if has(self.total) {
+            Ok(())
+        } else {
+            Err("total")
+        }
+    }
+}
+
+/// What there was too much of.
+#[derive(Clone, Copy, Debug)]
+enum Over {
+    /// The rates of connections: the option's name.
+    Client(&'static str),
+    /// Those of users.
+    User(&'static str),
+    /// Those of a namespace, for each of its clients.
+    InNamespace(Operation),
+    /// Those of a namespace, for all of a channel.
+    InChannel(Operation),
+}
+
+impl fmt::Display for Over {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("more often than ")?;
+        // Presence and its stats have one rate.
+        let kind = |operation: &Operation| match operation {
+            Operation::PresenceStats => Operation::Presence.name(),
+            other => other.name(),
+        };
+        match self {
+            Self::Client(option) => write!(f, "client.rate_limit.client_command.{option}")?,
+            Self::User(option) => write!(f, "client.rate_limit.user_command.{option}")?,
+            Self::InNamespace(operation) => {
+                write!(f, "the namespace's {}_rate_for_client", kind(operation))?;
+            }
+            Self::InChannel(operation) => {
+                write!(f, "the namespace's {}_rate_for_channel", kind(operation))?;
+            }
+        }
+        f.write_str(" allows")
     }
 }
 
@@ -252,21 +299,22 @@ impl Hub {
             own.get_mut(place)
                 .map_or(Ok(()), |bucket| bucket.take(now, rate))
         });
+        let by_user = match &user {
+            Some(user) if by_client.is_ok() || limits.client.dry_run => {
+                take_of_user(&limits.user, user, operation, now)
+            }
+            _ => Ok(()),
+        };
+        let is_tried = (limits.client.dry_run, limits.user.dry_run);
         let counts = &mut self.counters.over_limit;
-        if !by_client {
+        if let Err(option) = by_client {
             counts.client_command[operation.index()] += 1;
-            if !limits.client.dry_run {
-                return self.over_limit(now, id, operation);
-            }
+            self.over_limit(now, id, operation, (Over::Client(option), is_tried.0), None)?;
         }
-        let by_user = user
-            .as_ref()
-            .is_none_or(|user| take_of_user(&limits.user, user, operation, now));
-        if !by_user {
+        if let Err(option) = by_user {
+            let counts = &mut self.counters.over_limit;
             counts.user_command[operation.index()] += 1;
-            if !limits.user.dry_run {
-                return self.over_limit(now, id, operation);
-            }
+            self.over_limit(now, id, operation, (Over::User(option), is_tried.1), None)?;
         }
         Ok(())
     }
@@ -304,9 +352,8 @@ impl Hub {
             let bucket = &mut buckets.in_namespace(&options.name)[place];
             if bucket.take(now, &rate).is_err() {
                 self.counters.over_limit.namespace[operation.index()] += 1;
-                if !options.rates_dry_run {
-                    return self.over_limit(now, id, operation);
-                }
+                let over = (Over::InNamespace(operation), options.rates_dry_run);
+                self.over_limit(now, id, operation, over, Some(channel))?;
             }
         }
         if let Some(rate) = for_channel {
@@ -315,52 +362,63 @@ impl Hub {
             let bucket = buckets.as_deref().and_then(|buckets| buckets.get(place));
             if bucket.is_none_or(|bucket| bucket.take(now, &rate).is_err()) {
                 self.counters.over_limit.channel[operation.index()] += 1;
-                if !options.rates_dry_run {
-                    return self.over_limit(now, id, operation);
-                }
+                let over = (Over::InChannel(operation), options.rates_dry_run);
+                self.over_limit(now, id, operation, over, Some(&channel))?;
             }
         }
         Ok(())
     }
 
     /// Whether a user may have a new connection now.
-    pub(super) fn charge_connection(&mut self, now: Now, user: &Arc<str>) -> Result<(), ErrorCode> {
+    pub(super) fn charge_connection(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        user: &Arc<str>,
+    ) -> Result<(), ErrorCode> {
         let limits = &self.config.limits;
         if limits.user.of[Operation::Connect.index()].is_none() {
             return Ok(());
         }
         let operation = Operation::Connect;
         let buckets = limits.of_user(now.monotonic, user);
-        let is_fine = buckets
-            .is_none_or(|buckets| take_of_user(&limits.user, &buckets, operation, now.monotonic));
-        if is_fine {
+        let taken = buckets.map_or(Ok(()), |buckets| {
+            take_of_user(&limits.user, &buckets, operation, now.monotonic)
+        });
+        let (Err(option), dry_run) = (taken, limits.user.dry_run) else {
             return Ok(());
-        }
+        };
         self.counters.over_limit.user_command[operation.index()] += 1;
-        if limits.user.dry_run {
+        if dry_run {
+            self.observe_over_limit(id, None, &Over::User(option));
             Ok(())
         } else {
-            Err(ErrorCode::TooManyRequests)
+            Err(self.because_of(Over::User(option), ErrorCode::TooManyRequests))
         }
     }
 
-    /// What becomes of a command beyond its rate.
+    /// What becomes of a command beyond a rate, which may be tried out only.
     fn over_limit(
         &mut self,
         now: Duration,
         id: SessionId,
         operation: Operation,
+        (over, dry_run): (Over, bool),
+        channel: Option<&str>,
     ) -> Result<(), Refusal> {
+        if dry_run {
+            self.observe_over_limit(id, channel, &over);
+            return Ok(());
+        }
         match operation {
             // It makes less work than a client that connects anew because it was refused.
             Operation::Unsubscribe if self.may_err(now, id) => Ok(()),
-            Operation::Unsubscribe => Err(Disconnect::TOO_MANY_ERRORS.into()),
-            // There is no answer to refuse it with.
-            Operation::Send => Err(Disconnect::TOO_MANY_REQUESTS.into()),
-            _ => {
-                let why = "more often than client.rate_limit allows";
-                Err(self.because(why, ErrorCode::TooManyRequests.into()))
+            Operation::Unsubscribe => {
+                Err(self.because_of(over, Disconnect::TOO_MANY_ERRORS.into()))
             }
+            // There is no answer to refuse it with.
+            Operation::Send => Err(self.because_of(over, Disconnect::TOO_MANY_REQUESTS.into())),
+            _ => Err(self.because_of(over, ErrorCode::TooManyRequests.into())),
         }
     }
 
@@ -400,7 +458,7 @@ fn take_of_user(
     buckets: &[SharedBucket],
     operation: Operation,
     now: Duration,
-) -> bool {
+) -> Result<(), &'static str> {
     rates.take(operation, |place, rate| {
         buckets
             .get(place)

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use hashbrown::HashMap;
 use tautline_protocol::{Disconnect, Push, Reply, Request};
 
+use super::channel_name::ChannelName;
 use super::channels::{Channel, Subscriber};
 use super::dispatch::Refusal;
 use super::run::Run;
@@ -66,12 +67,26 @@ impl Hub {
         refusal
     }
 
-    /// The same for what tells it itself, to those who don't only see its code.
-    pub(super) fn because_of<E: std::fmt::Display>(&self, refusal: E) -> E {
+    /// The same for a rule that takes some words, which are made only if somebody follows.
+    pub(super) fn because_of<E>(&self, why: impl std::fmt::Display, refusal: E) -> E {
         if self.is_traced() {
-            self.why.replace(Cow::Owned(refusal.to_string()));
+            self.why.replace(Cow::Owned(why.to_string()));
         }
         refusal
+    }
+
+    /// A session, or whoever is in a channel, did something beyond a limit that is only tried out.
+    #[cold]
+    pub(super) fn observe_over_limit(
+        &mut self,
+        id: SessionId,
+        channel: Option<&str>,
+        why: &dyn std::fmt::Display,
+    ) {
+        if self.is_traced() {
+            let why = why.to_string();
+            self.observe(id, None, channel, Step::OverLimit { why: &why });
+        }
     }
 
     /// Something happened to one session, for which so many bytes wait.
@@ -136,9 +151,16 @@ impl Hub {
             Refusal::Error(error) => format!("error {}: {}", error.code, error.message),
             Refusal::Disconnect(end) => format!("disconnect {}: {}", end.code, end.reason),
         };
-        let why = self.why.take();
+        let mut why = self.why.take();
         let traces = self.traces.as_ref();
         let subject = traces.and_then(|traces| traces.subjects.get(&(id, number)).cloned());
+        if why.is_empty()
+            && let Some(Err(fault)) = subject
+                .as_deref()
+                .map(|channel| ChannelName::parse(&self.config, channel))
+        {
+            why = Cow::Owned(fault.to_string());
+        }
         let step = Step::Refused {
             number,
             told: &told,
@@ -277,7 +299,7 @@ impl Traces {
                 Follow::Client(client) => *event.client == **client,
                 Follow::Channel(channel) => event.channel == Some(&**channel),
                 Follow::Refusals => match event.step {
-                    Step::Refused { .. } | Step::Unreadable(_) => true,
+                    Step::Refused { .. } | Step::Unreadable(_) | Step::OverLimit { .. } => true,
                     Step::Ended(disconnect) => *disconnect != Disconnect::CONNECTION_CLOSED,
                     _ => false,
                 },

@@ -11,6 +11,7 @@ use tautline_protocol::message::{Error, PresenceRequest, PresenceResult, Presenc
 use tautline_protocol::{ErrorCode, Response};
 
 use super::api::answer;
+use super::channel_name::explained;
 use super::dispatch::{Progress, Refusal};
 use super::operation::Operation;
 use super::queries::answer_bytes;
@@ -118,14 +119,17 @@ impl Hub {
             sample,
         } = request;
         let checked = self.check_presence(&channel);
-        let contradicts = limit == Some(0) || sample && cursor.is_some();
-        let checked = checked.and(if contradicts {
-            Err(ErrorCode::BadRequest)
-        } else {
-            Ok(())
+        let contradiction = match (limit, sample && cursor.is_some()) {
+            (Some(0), _) => Some("`limit` has to be at least 1"),
+            (_, true) => Some("a sample begins anywhere: `cursor` makes no sense with it"),
+            _ => None,
+        };
+        let checked = checked.and(match contradiction {
+            Some(why) => Err(explained(ErrorCode::BadRequest, why)),
+            None => Ok(()),
         });
-        if let Err(code) = checked {
-            return done(Err(code.into()));
+        if let Err(error) = checked {
+            return done(Err(error));
         }
         let after = match cursor {
             Some(cursor) => Some(cursor.into()),

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use tautline_auth::Allowed;
-use tautline_protocol::message::PublishRequest;
+use tautline_protocol::message::{Error, PublishRequest};
 use tautline_protocol::{Disconnect, Encoding, ErrorCode, Response, json};
 
-use super::channel_name::ChannelName;
+use super::channel_name::{ChannelName, explained};
 use super::dispatch::{Progress, Refusal};
 use super::operation::Operation;
 use super::permission::Permissions;
@@ -33,13 +33,14 @@ impl Hub {
         }
         if request.kind == 1 {
             // An entry of a map, of which there are none.
-            return Err(ErrorCode::NotAvailable.into());
+            let why = "it is for a map, of which there are none";
+            return Err(self.because(why, ErrorCode::NotAvailable.into()));
         }
         let name = ChannelName::parse(&self.config, &request.channel)?;
         let format = name.options.publication_data_format;
         let data = match request.data {
             None if format == DataFormat::Binary => &[],
-            data => data.ok_or(ErrorCode::BadRequest)?,
+            data => data.ok_or_else(|| explained(ErrorCode::BadRequest, "there is no data"))?,
         };
         let Some(session) = self.sessions.get(id) else {
             return Ok(Progress::Done);
@@ -129,18 +130,24 @@ impl Hub {
 }
 
 /// Whether a JSON value is what the namespace wants.
-pub(super) fn check_format(format: DataFormat, data: &[u8]) -> Result<(), ErrorCode> {
+pub(super) fn check_format(format: DataFormat, data: &[u8]) -> Result<(), Error> {
     match format {
         DataFormat::Inherited | DataFormat::Json | DataFormat::Binary => Ok(()),
         DataFormat::JsonObject if data.trim_ascii_start().first() == Some(&b'{') => Ok(()),
-        DataFormat::JsonObject => Err(ErrorCode::BadRequest),
+        DataFormat::JsonObject => Err(explained(
+            ErrorCode::BadRequest,
+            "the namespace wants data that is a JSON object (publication_data_format)",
+        )),
     }
 }
 
 /// Whether bytes of unknown origin may be published.
-pub(super) fn check_data(format: DataFormat, data: &[u8]) -> Result<(), ErrorCode> {
+pub(super) fn check_data(format: DataFormat, data: &[u8]) -> Result<(), Error> {
     if format != DataFormat::Binary {
-        json::check_payload(data).map_err(|_| ErrorCode::BadRequest)?;
+        json::check_payload(data).map_err(|_| {
+            let why = "the namespace wants data that is JSON (publication_data_format)";
+            explained(ErrorCode::BadRequest, why)
+        })?;
     }
     check_format(format, data)
 }

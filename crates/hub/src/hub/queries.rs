@@ -5,12 +5,12 @@ use std::sync::Arc;
 use tautline_auth::Allowed;
 use tautline_protocol::filter::Filter;
 use tautline_protocol::message::{
-    HistoryRequest, HistoryResult, PresenceStatsRequest, PresenceStatsResult, Publication,
+    Error, HistoryRequest, HistoryResult, PresenceStatsRequest, PresenceStatsResult, Publication,
     StreamPosition,
 };
 use tautline_protocol::{Disconnect, Encoding, ErrorCode, Response};
 
-use super::channel_name::ChannelName;
+use super::channel_name::{ChannelName, explained};
 use super::dispatch::{Progress, Refusal};
 use super::enforce::FilteredRead;
 use super::operation::Operation;
@@ -222,9 +222,12 @@ pub(super) fn answer_bytes(config: &HubConfig) -> usize {
 pub(super) fn read_since(
     since: Option<&StreamPosition>,
     reverse: bool,
-) -> Result<Option<u64>, ErrorCode> {
+) -> Result<Option<u64>, Error> {
     match since {
-        Some(since) if reverse && since.offset == 0 => Err(ErrorCode::BadRequest),
+        Some(since) if reverse && since.offset == 0 => {
+            let why = "nothing is before offset 0: leave `since` out to begin with the newest";
+            Err(explained(ErrorCode::BadRequest, why))
+        }
         since => Ok(since.map(|since| since.offset)),
     }
 }

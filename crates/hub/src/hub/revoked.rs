@@ -115,7 +115,7 @@ impl Hub {
         user: &str,
     ) -> Result<(), TokenError> {
         if self.is_revoked(now, kind, mark, user) {
-            return Err(self.because_of(TokenError::Revoked));
+            return Err(self.because_of(TokenError::Revoked, TokenError::Revoked));
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use tautline_protocol::filter::{Filter, FilterLimits};
 use tautline_protocol::message::{ClientInfo, SubscribeRequest};
 use tautline_protocol::{Disconnect, ErrorCode};
 
-use super::channel_name::ChannelName;
+use super::channel_name::{ChannelName, explained};
 use super::connect::time_to_live;
 use super::dispatch::{Progress, Refusal};
 use super::enforce::{self, Filters};
@@ -140,10 +140,14 @@ impl Hub {
             // Map channels, of which there are none.
             1..=3 => return Err(ErrorCode::PermissionDenied.into()),
             4 => return Err(ErrorCode::NotAvailable.into()),
-            _ => return Err(ErrorCode::BadRequest.into()),
+            kind => {
+                let why = format_args!("there is no subscription of type {kind}");
+                return Err(explained(ErrorCode::BadRequest, why).into());
+            }
         }
         if !matches!(&*request.delta, "" | "fossil") {
-            return Err(Disconnect::BAD_REQUEST.into());
+            let why = "`delta` is neither empty nor `fossil`";
+            return Err(self.because(why, Disconnect::BAD_REQUEST.into()));
         }
         ChannelName::check_length(&self.config, &request.channel)?;
         let known = self.channels.find(&request.channel);
@@ -202,11 +206,17 @@ impl Hub {
         let since = recovers.then(|| (request.offset, Arc::from(&*request.epoch)));
         let own = match &request.tags_filter {
             None => None,
-            Some(_) if !name.options.allow_tags_filter => return Err(ErrorCode::BadRequest.into()),
+            Some(_) if !name.options.allow_tags_filter => {
+                let why = "the namespace takes no tags filters (allow_tags_filter)";
+                return Err(explained(ErrorCode::BadRequest, why).into());
+            }
             Some(filter) => {
                 let filter = filter.parse(&FilterLimits::default()).map_err(|error| {
                     tracing::debug!(%error, "refusing a tags filter");
-                    ErrorCode::BadRequest
+                    explained(
+                        ErrorCode::BadRequest,
+                        format_args!("the tags filter: {error}"),
+                    )
                 })?;
                 Some(filter)
             }

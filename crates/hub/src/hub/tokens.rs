@@ -235,7 +235,7 @@ impl Hub {
         verify(verifier).map_err(|error| {
             tracing::debug!(%error, "refusing a token");
             self.refused_tokens.add(kind, TokenRefusal::from(&error));
-            self.because_of(error)
+            self.because_of(error.to_string(), error)
         })
     }
 

@@ -151,8 +151,9 @@ fn bytes_are_published_where_they_may_be() {
             .any(|bytes| bytes == b"\x22\x02\x00\xff")
     );
     assert_eq!(
-        messages[4][3..5],
-        *b"\x12\x0f",
+        messages[4][1..7],
+        // Error 107, whose text says why.
+        *b"\x08\x05\x12\x50\x08\x6b",
         "an error: {:x?}",
         messages[4]
     );

@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use serde_json::json;
+use tautline_hub::config::{DataFormat, NamespaceOptions};
+use tautline_hub::rate::Rate;
 use tautline_hub::trace::{Follow, Step, TraceEvent, TraceId};
 use tautline_protocol::Reply;
 
@@ -23,6 +25,7 @@ fn line(event: &TraceEvent<'_>) -> String {
             format!("> {} #{number}", &name[..end])
         }
         Step::Unreadable(_) => "> unreadable".to_owned(),
+        Step::OverLimit { why } => format!("~ {why}"),
         Step::Refused { told, why, .. } => format!("! {told} ({})", why.unwrap_or("?")),
         Step::Reply(Reply::Answer(number, Ok(_))) => format!("< #{number}"),
         Step::Reply(Reply::Answer(number, Err(error))) => format!("< #{number} {}", error.code),
@@ -184,4 +187,169 @@ fn a_connection_is_followed_by_its_id_and_no_other() {
         world.tell(client, json!({"id": 2, "subscribe": {"channel": "news"}}));
     }
     assert_eq!(take(&told), ["ann|news|> Subscribe #2", "ann|news|< #2"]);
+}
+
+fn rate(text: &str) -> Option<Rate> {
+    Some(Rate::parse(text).unwrap())
+}
+
+/// What is said of the refusal of each command, which a client that is connected sends once more than it may.
+#[test]
+fn each_rule_is_told_by_its_name() {
+    let mut setup = Setup::default();
+    let namespace = |setup: &mut Setup, name: &str, change: fn(&mut NamespaceOptions)| {
+        let mut options = NamespaceOptions {
+            name: name.to_owned(),
+            allow_subscribe_for_client: true,
+            allow_publish_for_client: true,
+            ..NamespaceOptions::default()
+        };
+        change(&mut options);
+        setup.channel.namespaces.push(options);
+    };
+    namespace(&mut setup, "mine", |options| {
+        options.publish_rate_for_client = rate("1/h");
+    });
+    namespace(&mut setup, "all", |options| {
+        options.publish_rate_for_channel = rate("1/h");
+    });
+    namespace(&mut setup, "tried", |options| {
+        options.publish_rate_for_channel = rate("1/h");
+        options.rates_dry_run = true;
+    });
+    namespace(&mut setup, "object", |options| {
+        options.publication_data_format = DataFormat::JsonObject;
+    });
+    setup.client.rate_limit.client_command.presence_stats = rate("1/h");
+    setup.client.rate_limit.user_command.enabled = true;
+    setup.client.rate_limit.user_command.history = rate("1/h");
+    let mut world = World::with(setup);
+    let ann = world.connect_as(0, "ann");
+    let (told, _) = follow(&mut world, 0, Follow::Refusals);
+    let publish = |channel: &str| json!({"id": 2, "publish": {"channel": channel, "data": 1}});
+    let long = "x".repeat(300);
+    for (command, times, expected) in [
+        (
+            publish("mine:a"),
+            2,
+            "ann|mine:a|! error 111: too many requests (more often than the namespace's publish_rate_for_client allows)",
+        ),
+        (
+            publish("all:a"),
+            2,
+            "ann|all:a|! error 111: too many requests (more often than the namespace's publish_rate_for_channel allows)",
+        ),
+        (
+            publish("tried:a"),
+            2,
+            "ann|tried:a|~ more often than the namespace's publish_rate_for_channel allows",
+        ),
+        (
+            json!({"id": 2, "presence_stats": {"channel": "mine:a"}}),
+            2,
+            "ann|mine:a|! error 111: too many requests (more often than client.rate_limit.client_command.presence_stats allows)",
+        ),
+        (
+            json!({"id": 2, "history": {"channel": "mine:a"}}),
+            2,
+            "ann|mine:a|! error 111: too many requests (more often than client.rate_limit.user_command.history allows)",
+        ),
+        (
+            publish("nope:a"),
+            1,
+            "ann|nope:a|! error 102: unknown channel (no namespace is that of the channel's name)",
+        ),
+        (
+            publish("object:a"),
+            1,
+            "ann|object:a|! error 107: bad request: the namespace wants data that is a JSON object (publication_data_format) (?)",
+        ),
+        (
+            json!({"id": 2, "subscribe": {"channel": "mine:a", "tf": {"op": "eq"}}}),
+            1,
+            "ann|mine:a|! error 107: bad request: the namespace takes no tags filters (allow_tags_filter) (?)",
+        ),
+        (
+            json!({"id": 2, "subscribe": {"channel": "mine:a", "type": 7}}),
+            1,
+            "ann|mine:a|! error 107: bad request: there is no subscription of type 7 (?)",
+        ),
+        (
+            publish(&long),
+            1,
+            &format!(
+                "ann|{long}|! error 107: bad request: the channel's name has 300 bytes, at most 255 are allowed \
+                      (channel.max_length) (the channel's name has 300 bytes, at most 255 are allowed (channel.max_length))"
+            ),
+        ),
+    ] {
+        for _ in 0..times {
+            world.tell(ann, command.clone());
+        }
+        let all = take(&told);
+        assert_eq!(
+            all.last().map(String::as_str),
+            Some(expected),
+            "{command}: {all:?}"
+        );
+    }
+    // What ends the connection.
+    world.send(ann, "{}");
+    let all = take(&told);
+    assert_eq!(
+        all[0],
+        "ann||! disconnect 3501: bad request (it answers a ping that was not sent)"
+    );
+    let ends = |world: &mut World, command: serde_json::Value| {
+        let client = world.connect_as(0, "ann");
+        world.tell(client, command);
+        take(&told).swap_remove(0)
+    };
+    let twice = json!({"id": 2, "connect": {}});
+    assert_eq!(
+        ends(&mut world, twice),
+        "ann||! disconnect 3501: bad request (it is connected already)"
+    );
+    let nowhere = json!({"id": 2, "unsubscribe": {"channel": ""}});
+    assert_eq!(
+        ends(&mut world, nowhere),
+        "ann||! disconnect 3501: bad request (the channel's name is missing or empty)"
+    );
+    let client = world.open(0);
+    world.tell(
+        client,
+        json!({"id": 1, "publish": {"channel": "a", "data": 1}}),
+    );
+    assert_eq!(
+        take(&told)[0],
+        "|a|! disconnect 3501: bad request (the first command has to be connect, with an id)"
+    );
+}
+
+/// What is tried out is told to those who follow the user, the channel, or refusals, and costs nobody anything.
+#[test]
+fn limits_that_are_tried_out_are_told() {
+    let mut setup = Setup::default();
+    setup.client.rate_limit.client_command.total = rate("1/h");
+    setup.client.rate_limit.client_command.dry_run = true;
+    setup.client.rate_limit.user_command.enabled = true;
+    setup.client.rate_limit.user_command.connect = rate("1/h");
+    setup.client.rate_limit.user_command.dry_run = true;
+    setup.client.channel_limit = 1;
+    let mut world = World::with(setup);
+    world.connect_as(0, "ann");
+    let (told, _) = follow(&mut world, 0, Follow::Refusals);
+    let ann = world.connect_as(0, "ann");
+    assert_eq!(
+        take(&told),
+        ["||~ more often than client.rate_limit.user_command.connect allows"]
+    );
+    for id in 2..6 {
+        world.tell(
+            ann,
+            json!({"id": id, "publish": {"channel": "room:a", "data": 1}}),
+        );
+    }
+    let over = "ann||~ more often than client.rate_limit.client_command.total allows";
+    assert_eq!(take(&told).last().map(String::as_str), Some(over));
 }

@@ -310,9 +310,12 @@ impl Node for WorkerNode {
 
     fn trace(&self, request: &TraceRequest) -> Option<TraceBody> {
         let shared = &self.shared;
-        shared
-            .traces
-            .begin(request, &shared.mailboxes, shared.stage.clone())
+        shared.traces.begin(
+            request,
+            &shared.mailboxes,
+            &shared.admission,
+            shared.stage.clone(),
+        )
     }
 
     async fn reload(&self) -> Result<Reloaded, ReloadError> {

@@ -24,6 +24,7 @@ mod rules;
 mod table;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -39,6 +40,7 @@ use self::refusal::{Limit, Refusals};
 pub(crate) use self::refusal::{NodeRefusals, OverLimit};
 pub(crate) use self::rules::{AddressRules, MemoryRules, Rules};
 use self::table::{Entry, Key, Table};
+pub(crate) use self::watch::TurnedAway;
 
 /// What all workers of a node count together, and what they hold it against.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::{HeaderValue, StatusCode, header};
 use tautline_websocket::proto::handshake::Refusal;
 
+use super::watch::{TurnedAway, Watchers};
 use crate::http::respond;
 
 /// What there may be only so much of.
@@ -191,6 +192,7 @@ pub(super) struct Refusals {
     counts: [[AtomicU64; 2]; Limit::COUNT],
     /// When one was last told of in the log, and how many were not since.
     told: Mutex<(Option<Duration>, u64)>,
+    pub(super) watchers: Watchers,
 }
 
 impl Refusals {
@@ -202,6 +204,11 @@ impl Refusals {
     pub(super) fn refuse(&self, limit: Limit, dry_run: bool) -> Result<(), OverLimit> {
         let counts = &self.counts[limit as usize];
         counts[usize::from(dry_run)].fetch_add(1, Ordering::Relaxed);
+        self.watchers.tell(&TurnedAway {
+            address: None,
+            limit: limit.option(),
+            dry_run,
+        });
         if dry_run { Ok(()) } else { Err(limit.into()) }
     }
 
@@ -219,6 +226,12 @@ impl Refusals {
     ) -> Result<(), OverLimit> {
         let counts = &self.counts[over.limit as usize];
         counts[usize::from(dry_run)].fetch_add(1, Ordering::Relaxed);
+        let limit = over.limit.option();
+        self.watchers.tell(&TurnedAway {
+            address,
+            limit,
+            dry_run,
+        });
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told
             .0
@@ -231,7 +244,7 @@ impl Refusals {
             tracing::warn!(
                 target: "tautline::limits",
                 address = address.map(tracing::field::display),
-                limit = over.limit.option(), dry_run, left_out,
+                limit, dry_run, left_out,
                 "over a limit; if many clients come from this address, and it is a proxy's, it belongs into \
                  http_server.trusted_proxies, and otherwise into limits.exempt"
             );

@@ -54,7 +54,8 @@ impl Batch {
         let commands = commands.into_iter().enumerate();
         let commands = commands.map(|(index, command)| {
             let Some(command) = command else {
-                return Ok(Err(ErrorCode::BadRequest.into()));
+                let text = "a command is an object, with the name of its method";
+                return Ok(Err(explained(ErrorCode::BadRequest, text)));
             };
             if command.len() > 1 {
                 let text = "a command has one key, the name of its method";

@@ -16,7 +16,7 @@ use tautline_protocol::{ErrorCode, UnsubscribeCode};
 
 use super::command::Command;
 use super::error::{Failure, explained};
-use super::params::{Since, integer, object, parse, present, required};
+use super::params::{Since, bad, integer, object, parse, present, required};
 
 pub(super) fn channels(body: &[u8]) -> Result<Command, Failure> {
     let ChannelsParams { pattern } = parse(body)?;
@@ -377,7 +377,9 @@ pub(super) fn expire_at(seconds: Option<i64>) -> Option<u64> {
 fn value(json: Option<&RawValue>, base64: Option<String>) -> Result<Option<Bytes>, Failure> {
     match base64.filter(|text| !text.is_empty()) {
         Some(text) => {
-            let decoded = STANDARD.decode(text).map_err(|_| ErrorCode::BadRequest)?;
+            let decoded = STANDARD
+                .decode(text)
+                .map_err(|_| bad("`b64data` or `b64info` is no base64 (RFC 4648, with padding)"))?;
             Ok(Some(decoded.into()))
         }
         None => Ok(json.filter(|json| json.get() != "null").map(copy)),

@@ -37,7 +37,7 @@ pub(super) fn broadcast(body: &[u8], limits: &ApiLimits) -> Result<Command, Fail
     let mut params: PublishParams<'_> = parse(body)?;
     let channels = params.channels.take().unwrap_or_default();
     if channels.is_empty() {
-        return Err(ErrorCode::BadRequest.into());
+        return Err(bad("expected `channels`, with one at least"));
     }
     let (count, most) = (channels.len(), limits.max_broadcast_channels);
     if count > most {
@@ -213,13 +213,16 @@ impl PublishParams<'_> {
         let had_base64 = self.b64data.is_some();
         let data = match (self.b64data.filter(|text| !text.is_empty()), self.data) {
             (Some(base64), _) => {
-                Bytes::from(STANDARD.decode(base64).map_err(|_| ErrorCode::BadRequest)?)
+                let decoded = STANDARD.decode(base64);
+                Bytes::from(
+                    decoded.map_err(|_| bad("`b64data` is no base64 (RFC 4648, with padding)"))?,
+                )
             }
             // A copy, so that what is stored doesn't keep the whole body in memory.
             (None, Some(json)) => Bytes::copy_from_slice(json.get().as_bytes()),
             // Nothing at all, said in so many words: for namespaces that take it.
             (None, None) if had_base64 => Bytes::new(),
-            (None, None) => return Err(ErrorCode::BadRequest.into()),
+            (None, None) => return Err(bad("expected `data`, or `b64data`")),
         };
         Ok(Publish {
             channel: String::new(),
@@ -285,12 +288,30 @@ where
     });
     let fitting = whole.and_then(|whole| T::try_from(whole).ok());
     let fitting = fitting.ok_or_else(|| {
-        let kind = std::any::type_name::<T>();
+        let range = range_of::<T>();
         D::Error::custom(format_args!(
-            "the number {number} is not a whole one in the range of {kind}"
+            "the number {number} is not a whole one{range}"
         ))
     });
     fitting.map(Some)
+}
+
+/// From where to where the whole numbers of a type go.
+fn range_of<T: TryFrom<i128>>() -> String {
+    let fits = |number: i128| T::try_from(number).is_ok();
+    let ranges = [
+        (0, u32::MAX.into()),
+        (0, u64::MAX.into()),
+        (i32::MIN.into(), i32::MAX.into()),
+        (i64::MIN.into(), i64::MAX.into()),
+    ];
+    let is_it = |(least, most): &(i128, i128)| {
+        fits(*least) && fits(*most) && !fits(least - 1) && !fits(most + 1)
+    };
+    let range = ranges.into_iter().find(is_it);
+    range.map_or_else(String::new, |(least, most)| {
+        format!(" from {least} to {most}")
+    })
 }
 
 /// Up to here a float is exact: 2^53.
@@ -314,7 +335,12 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure
 pub(super) fn required(channel: Option<String>) -> Result<String, Failure> {
     channel
         .filter(|channel| !channel.is_empty())
-        .ok_or_else(|| ErrorCode::BadRequest.into())
+        .ok_or_else(|| bad("expected `channel`, which can't be empty"))
+}
+
+/// Error 107, with what is wrong.
+pub(super) fn bad(what: &str) -> Failure {
+    explained(ErrorCode::BadRequest, what).into()
 }
 
 pub(super) fn present<'de, D: Deserializer<'de>>(
@@ -357,6 +383,33 @@ mod tests {
             Failure::Malformed(_) => 400,
             Failure::Error(error) => error.code,
         }
+    }
+
+    #[test]
+    fn errors_say_what_is_expected() {
+        let told = |body: &str| publish(body.as_bytes()).err().unwrap().to_string();
+        assert_eq!(
+            told(r#"{"data":1}"#),
+            "bad request: expected `channel`, which can't be empty"
+        );
+        assert_eq!(
+            told(r#"{"channel":"c"}"#),
+            "bad request: expected `data`, or `b64data`"
+        );
+        assert_eq!(
+            told(r#"{"channel":"c","b64data":"!"}"#),
+            "bad request: `b64data` is no base64 (RFC 4648, with padding)"
+        );
+        let told = told(r#"{"channel":"c","data":1,"version":-3}"#);
+        assert!(
+            told.contains("the number -3 is not a whole one from 0 to 18446744073709551615"),
+            "{told}"
+        );
+        let told = history(br#"{"channel":"c","limit":5000000000}"#)
+            .err()
+            .unwrap();
+        let told = told.to_string();
+        assert!(told.contains("from -2147483648 to 2147483647"), "{told}");
     }
 
     #[test]
