@@ -45,6 +45,12 @@ pub trait Outbox {
     /// session, this message included.
     fn send_prepared(&mut self, to: SessionId, message: &Self::Prepared) -> usize;
 
+    /// Messages to some of these sessions follow at once. Whoever has so many connections that their memory isn't in
+    /// a cache can fetch it for all of them together. Nothing else may come of it, and nothing need.
+    fn anticipate(&self, to: impl Iterator<Item = SessionId>) {
+        let _ = to;
+    }
+
     /// Queues a message for one session and returns the bytes now waiting to be written to it.
     fn send(&mut self, to: SessionId, message: &[u8]) -> usize;
 

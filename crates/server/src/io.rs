@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use tautline_websocket::conn::WriteQueue;
 use tautline_websocket::conn::http2::Http2Stream;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
@@ -85,6 +85,17 @@ impl Io {
             Self::Plain(_) | Self::Http2(_) => 0,
             #[cfg(test)]
             Self::Memory(_) => 0,
+        }
+    }
+
+    /// Whether a write would be tried now, as far as that is known without asking the system. Of a socket only; of
+    /// all else nothing is known.
+    pub(crate) fn is_writable(&self) -> bool {
+        match self {
+            Self::Plain(io) => io.try_io(Interest::WRITABLE, || Ok(())).is_ok(),
+            Self::Tls(_) | Self::Http2(_) => false,
+            #[cfg(test)]
+            Self::Memory(_) => false,
         }
     }
 

@@ -452,14 +452,17 @@ impl Hub {
             scratch,
             ready: Default::default(),
         };
-        for subscriber in subscribers {
-            if !wants(subscriber, sessions) {
-                continue;
-            }
-            let message = prepared.get(subscriber.encoding, out);
-            let queued = out.send_prepared(subscriber.session, message);
-            if queued > mark {
-                full.push((subscriber.session, queued));
+        for some in subscribers.chunks(AT_ONCE) {
+            out.anticipate(some.iter().map(|subscriber| subscriber.session));
+            for subscriber in some {
+                if !wants(subscriber, sessions) {
+                    continue;
+                }
+                let message = prepared.get(subscriber.encoding, out);
+                let queued = out.send_prepared(subscriber.session, message);
+                if queued > mark {
+                    full.push((subscriber.session, queued));
+                }
             }
         }
         if !full.is_empty() {
@@ -501,6 +504,9 @@ pub(super) fn has_room(sessions: &Sessions, subscriber: &Subscriber) -> bool {
     let lag = session.and_then(|session| session.lag.as_deref());
     lag.is_none_or(|lag| !lag.waits())
 }
+
+/// Subscribers that the outbox is told of together.
+const AT_ONCE: usize = 16;
 
 /// What is fanned out.
 #[derive(Clone, Copy, PartialEq, Eq)]

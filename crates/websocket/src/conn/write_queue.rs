@@ -36,17 +36,20 @@ use crate::proto::Output;
 /// # std::io::Result::Ok(()) })?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
+///
+/// In this order in memory: a fan-out needs the first two only, of thousands of queues of which none is in a cache.
 #[derive(Default)]
+#[repr(C)]
 pub struct WriteQueue {
     /// A shared write that comes before all else. For a subscriber that is waiting, a publication
-    /// is just this: no buffer and no copy.
+    /// is just this: no buffer and no copy. While nothing else waits, the other buffers have no memory.
     front: Bytes,
+    len: usize,
+    written: usize,
     /// All that was copied. The first `written` bytes are done with.
     cork: Vec<u8>,
-    written: usize,
     /// The other shared writes, in order, each with the place in `cork` where it comes in.
     shared: VecDeque<(usize, Bytes)>,
-    len: usize,
 }
 
 impl WriteQueue {
@@ -88,10 +91,7 @@ impl WriteQueue {
         while self.len > 0 {
             let mut io = Pin::new(&mut *io);
             let written = if self.is_one_slice() || !io.is_write_vectored() {
-                ready!(
-                    io.as_mut()
-                        .poll_write(cx, self.slices().next().unwrap_or_default())
-                )?
+                ready!(io.as_mut().poll_write(cx, self.first_slice()))?
             } else {
                 let mut slices = [IoSlice::new(&[]); MAX_SLICES];
                 let mut count = 0;
@@ -156,6 +156,7 @@ impl WriteQueue {
         if self.front.is_empty() && self.shared.is_empty() && copied.len() >= SHARE_FROM {
             self.front = Bytes::from(mem::take(&mut self.cork)).split_off(self.written);
             self.written = 0;
+            self.shared = VecDeque::new();
         }
         let len = |bytes: &[u8]| bytes.len().min(max);
         let taken = if !self.front.is_empty() {
@@ -196,6 +197,15 @@ impl WriteQueue {
         self.front.len() == self.len || (self.front.is_empty() && self.shared.is_empty())
     }
 
+    /// What waits first.
+    #[inline]
+    fn first_slice(&self) -> &[u8] {
+        if self.front.is_empty() {
+            return self.slices().next().unwrap_or_default();
+        }
+        &self.front
+    }
+
     /// What waits, in order; no slice is empty.
     fn slices(&self) -> impl Iterator<Item = &[u8]> {
         let mut from = self.written;
@@ -227,6 +237,13 @@ impl WriteQueue {
     /// Forgets the first `n` bytes, which were written.
     #[inline]
     fn advance(&mut self, mut n: usize) {
+        if n == self.len && n == self.front.len() {
+            debug_assert!(self.cork.capacity() == 0 && self.written == 0);
+            debug_assert!(self.shared.capacity() == 0);
+            self.front = Bytes::new();
+            self.len = 0;
+            return;
+        }
         self.len -= n;
         if self.len == 0 {
             self.release();
