@@ -362,7 +362,7 @@ fn probes_ask_the_right_questions() {
             let found = found.split(',').next().unwrap();
             assert_eq!(found, path, "{file}: {probe}");
             let port = after(rest, "port: ").trim_end_matches(" }");
-            assert_eq!(port, "http", "{file}: {probe}");
+            assert_eq!(port, "internal", "{file}: {probe}");
         }
     }
 }
@@ -376,14 +376,24 @@ fn ports_lead_to_where_the_server_listens() {
         .to_string();
     let image = read("docker/tautline.toml");
     let of_image = after(&image, "\nport = ");
-    assert_eq!(after(&read("docker/Dockerfile"), "\nEXPOSE "), of_image);
-    let compose = read("docker/compose.yaml");
-    let mapped = after(&compose, "ports:\n      - ").trim_matches('"');
-    assert_eq!(mapped.rsplit(':').next(), Some(of_image));
-    assert!(
-        mapped.starts_with("127.0.0.1:"),
-        "a port that all the world can reach: {mapped}"
+    let internal = after(&image, "\ninternal_listen = ").trim_matches('"');
+    let (_, internal) = internal.rsplit_once(':').unwrap();
+    assert_eq!(
+        after(&read("docker/Dockerfile"), "\nEXPOSE "),
+        format!("{of_image} {internal}")
     );
+    let compose = read("docker/compose.yaml");
+    for port in [of_image, internal] {
+        let mapped = format!("- \"127.0.0.1:{port}:{port}\"");
+        assert!(compose.contains(&mapped), "{mapped}");
+    }
+    let published = compose
+        .lines()
+        .filter(|line| line.trim().starts_with("- \""));
+    for line in published.filter(|line| line.contains(':')) {
+        let is_own = line.trim().starts_with("- \"127.0.0.1:");
+        assert!(is_own, "a port that all the world can reach: {line}");
+    }
     assert_eq!(
         after(&read("systemd/tautline.socket"), "\nListenStream="),
         usual
@@ -394,10 +404,6 @@ fn ports_lead_to_where_the_server_listens() {
     assert_eq!(
         after(&manifest, "- { name: http, containerPort: "),
         format!("{listens} }}")
-    );
-    assert_eq!(
-        after(&manifest, "prometheus.io/port: "),
-        format!("\"{listens}\"")
     );
     assert!(manifest.contains("- { name: http, port: 80, targetPort: http }"));
     let chart = read("helm/tautline/templates/deployment.yaml");
