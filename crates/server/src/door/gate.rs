@@ -73,6 +73,14 @@ pub(crate) fn cookies_count(origins: &OriginPolicy, headers: &HeaderMap) -> bool
         .is_none_or(|site| site == "same-origin" || site == "none")
 }
 
+/// Takes out the cookies that don't count, for whoever else looks at a request: an application that takes its users by
+/// their cookies would let pages of all sites act as their visitors.
+pub(crate) fn strip_cookies(origins: &OriginPolicy, headers: &mut HeaderMap) {
+    if !cookies_count(origins, headers) {
+        headers.remove(header::COOKIE);
+    }
+}
+
 impl Admitted {
     /// Lets the page read the answer.
     pub(crate) fn mark(self, headers: &mut HeaderMap) {

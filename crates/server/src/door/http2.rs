@@ -17,6 +17,7 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
 use super::Opened;
+use super::gate;
 use super::rewind::Rewind;
 use super::tunnel;
 use super::websocket::{self, Manner};
@@ -195,6 +196,7 @@ impl Http2Door {
             if let Some(Ok(host)) = host.map(HeaderValue::from_str) {
                 headers.insert(header::HOST, host);
             }
+            gate::strip_cookies(&live.doors.origins, &mut headers);
             Arc::new(embed::Request {
                 uri: request.head().target().to_owned(),
                 headers,

@@ -9,7 +9,7 @@ pub(crate) mod admission;
 pub(crate) mod arrival;
 mod emulation;
 pub(crate) mod entry;
-mod gate;
+pub(crate) mod gate;
 pub(crate) mod http2;
 mod plain;
 pub(crate) mod poll;
@@ -317,7 +317,7 @@ pub(crate) async fn admit(
             let leftover = received.split_off(head.len());
             let request = worker
                 .has_handlers()
-                .then(|| Arc::new(kept(&head, &io, address)));
+                .then(|| Arc::new(kept(&live.doors.origins, &head, &io, address)));
             let user = policy.user_header.user_among(head.headers());
             let link = Link::new(io, manner.transport.encoding);
             acceptance.write_http1(&mut link.borrow_mut().queue);
@@ -409,7 +409,7 @@ fn client_of(
 }
 
 /// What handlers may want to know of a request.
-fn kept(head: &RequestHead, io: &Io, address: IpAddr) -> embed::Request {
+fn kept(origins: &OriginPolicy, head: &RequestHead, io: &Io, address: IpAddr) -> embed::Request {
     let mut headers = HeaderMap::new();
     for (name, value) in head.headers() {
         let name = HeaderName::try_from(name);
@@ -417,6 +417,7 @@ fn kept(head: &RequestHead, io: &Io, address: IpAddr) -> embed::Request {
             headers.append(name, value);
         }
     }
+    gate::strip_cookies(origins, &mut headers);
     embed::Request {
         uri: head.target().to_owned(),
         headers,

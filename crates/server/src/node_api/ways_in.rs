@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
 use super::WorkerNode;
+use crate::door::gate;
 use crate::door::websocket::Manner;
 use crate::door::{self, Opened, rewind::Rewind};
 use crate::embed;
@@ -20,6 +21,7 @@ use crate::http::RequestBody;
 use crate::http::fields::{refused, set_headers, unshared};
 use crate::http::line::HttpLine;
 use crate::http::node::Node as _;
+use crate::http::origin::OriginPolicy;
 use crate::http::respond::Reply;
 use crate::io::Io;
 use crate::worker::connection_log::Failed;
@@ -84,7 +86,7 @@ impl WorkerNode {
             request: self
                 .worker
                 .has_handlers()
-                .then(|| kept(&request, line, address)),
+                .then(|| kept(&live.doors.origins, &request, line, address)),
             user: live.websocket.user_header.user(request.headers()),
             line,
             guests: &self.guests,
@@ -122,7 +124,7 @@ impl WorkerNode {
         let kept = self
             .worker
             .has_handlers()
-            .then(|| kept(&request, line, address));
+            .then(|| kept(&live.doors.origins, &request, line, address));
         let user = policy.user_header.user(request.headers());
         let upgrade = hyper::upgrade::on(&mut request);
         let (worker, guest, limits) = (Rc::clone(&self.worker), self.guests.enter(), policy.limits);
@@ -155,10 +157,17 @@ impl WorkerNode {
 }
 
 /// What handlers may want to know of a request.
-fn kept<B>(request: &Request<B>, line: &HttpLine, address: Option<IpAddr>) -> Arc<embed::Request> {
+fn kept<B>(
+    origins: &OriginPolicy,
+    request: &Request<B>,
+    line: &HttpLine,
+    address: Option<IpAddr>,
+) -> Arc<embed::Request> {
+    let mut headers = unshared(request.headers());
+    gate::strip_cookies(origins, &mut headers);
     Arc::new(embed::Request {
         uri: request.uri().to_string(),
-        headers: unshared(request.headers()),
+        headers,
         remote: line.from(),
         address,
         ..embed::Request::default()

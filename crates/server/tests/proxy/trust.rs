@@ -85,6 +85,38 @@ fn only_listed_header_fields_are_passed_on() {
     });
 }
 
+/// A browser sends its user's cookies along with whatever page opens the connection. Where a `*` lets in the pages of all
+/// sites, none of them is to act as its visitor.
+#[test]
+fn cookies_come_from_pages_that_are_named_only() {
+    run(async {
+        let mut backend =
+            Backend::start(|_: &Asked| Say::Json(json!({"result": {"user": "7"}}))).await;
+        for (allowed, origin, counts) in [
+            ("*", Some("https://evil.example"), false),
+            ("https://app.example", Some("https://app.example"), true),
+            // Programs say what they like.
+            ("*", None, true),
+        ] {
+            let node = start(&format!(
+                "client.allowed_origins = [\"{allowed}\"]\n[client.proxy.connect]\nenabled = true\n\
+                 endpoint = \"{}\"\nhttp_headers = [\"Cookie\"]\n",
+                backend.url
+            ));
+            let mut fields = vec![("Cookie", "user=ann")];
+            fields.extend(origin.map(|origin| ("Origin", origin)));
+            let mut peer = Peer::open(&url(&node), &fields).await;
+            peer.ask("connect", json!({})).await;
+            let asked = backend.next().await;
+            let cookie = asked
+                .headers
+                .get("cookie")
+                .map(|value| value.to_str().unwrap());
+            assert_eq!(cookie, counts.then_some("user=ann"), "{origin:?}");
+        }
+    });
+}
+
 /// Where a client is, is what the server knows, and not what the client writes.
 #[test]
 fn the_clients_address_is_passed_on_where_that_is_wanted() {
