@@ -24,7 +24,7 @@ use super::{
     ProxyOptions, RevocationOptions, RpcOptions, ShutdownOptions, TelemetryOptions, TokenOptions,
     TunnelOptions, Values, WebSocketOptions,
 };
-use super::{elsewhere, proxy, suggest, token, uni};
+use super::{doubts, elsewhere, proxy, suggest, token, uni};
 use crate::http::Settings;
 use crate::http::origin::OriginPolicy;
 use crate::tls::{CHECK_INTERVALS, Tls};
@@ -53,6 +53,15 @@ pub(super) fn parse(source: &Source<'_>) -> Result<Config, Problem> {
         source.problem(offset, format!("{option}: {problem}"))
     });
     let mut config = config?;
+    for warning in &mut config.warnings {
+        if let Some(offset) = place::named_in(&entries, warning) {
+            let at = source.problem(Some(offset), std::mem::take(warning));
+            *warning = match at.line {
+                Some(line) => format!("{} (line {line}, column {})", at.message, at.column),
+                None => at.message,
+            };
+        }
+    }
     config.warnings.extend(source.warnings());
     config.values = values;
     Ok(config)
@@ -257,6 +266,15 @@ fn check(written: Written) -> Result<Config, Unusable> {
     }
     let asks = backend.client.connect.enabled;
     let mut warnings = warnings(&client, &token, asks, &connections, &http_api);
+    let open = doubts::Open {
+        client: &client,
+        connections: &connections,
+        http_server: &http_server,
+        limits: &limits,
+        admin: &admin,
+        prometheus: &prometheus,
+    };
+    open.warn(&mut warnings);
     let transforms = &connections.connect_code_to_unidirectional_disconnect;
     let uni = uni::rules(transforms, &doors, &mut warnings)?;
     let tunnels = super::tunnel::tunnels(tunnels)?;

@@ -43,6 +43,7 @@ mod api;
 mod client;
 mod dev;
 mod doors;
+mod doubts;
 mod elsewhere;
 mod error;
 mod events;

@@ -83,6 +83,19 @@ pub(super) fn offset_of(entries: &[Entry], path: &str) -> Option<usize> {
         .map(|entry| entry.key.start)
 }
 
+/// Where the option stands that a sentence is about: of those that are written, the first that it names.
+pub(super) fn named_in(entries: &[Entry], sentence: &str) -> Option<usize> {
+    let is_name = |char: char| char.is_ascii_alphanumeric() || "._[]".contains(char);
+    let names = sentence.split(|char| !is_name(char));
+    let mut names = names.map(|name| name.trim_end_matches('.'));
+    names.find_map(|name| {
+        // A table's name alone is no option, and may be a word.
+        let mut options = entries.iter().filter(|entry| entry.path.contains('.'));
+        let option = options.find(|entry| entry.path == name)?;
+        Some(option.key.start)
+    })
+}
+
 /// The number that a text is, as YAML, JSON and the environment have them: decimal, with nothing around it.
 pub(super) fn number(text: &str) -> Option<DeValue<'_>> {
     let allowed = |byte: u8| byte.is_ascii_digit() || b"+-.eE".contains(&byte);

@@ -38,6 +38,77 @@ fn doubtful_settings_are_warned_about() {
 }
 
 #[test]
+fn what_is_open_to_strangers_is_warned_of() {
+    let base = format!(
+        "[http_api]\nkey = \"k\"\n[client.token]\nhmac_secret_key = \"{SECRET}\"\n[http_server]\n"
+    );
+    let inside = format!("{base}address = \"127.0.0.1\"\n");
+    let public = format!("{base}tls.enabled = false\n");
+    let count = load(&public).unwrap().warnings.len();
+    for (text, part) in [
+        (
+            format!("{public}trusted_proxies = [\"0.0.0.0/0\"]\n"),
+            "http_server.trusted_proxies has 0.0.0.0/0",
+        ),
+        (
+            format!("{public}trusted_proxies = [\"10.0.0.0/8\", \"::/0\"]\n"),
+            "http_server.trusted_proxies has ::/0",
+        ),
+        (
+            format!("{public}[limits]\nexempt = [\"0.0.0.0/0\"]\n"),
+            "limits.exempt has 0.0.0.0/0",
+        ),
+        (
+            format!("{public}[prometheus]\nenabled = true\n"),
+            "prometheus.enabled",
+        ),
+        (
+            format!("{public}[client]\nuser_id_http_header = \"X-User\"\n"),
+            "may be any user",
+        ),
+        (
+            format!("{public}[limits]\nmemory.enabled = false\naddress.connect = \"off\"\n"),
+            "limits.memory.enabled, limits.address.connect: switched off",
+        ),
+        (
+            format!("{public}[limits]\ndry_run = true\n"),
+            "limits.dry_run is on",
+        ),
+        (
+            format!("{public}[client]\nrate_limit.client_command.enabled = false\n"),
+            "client.rate_limit.client_command.enabled",
+        ),
+    ] {
+        let warnings = load(&text).unwrap().warnings;
+        assert_eq!(warnings.len(), count + 1, "{warnings:?}\n{text}");
+        let told = warnings.iter().find(|told| told.contains(part));
+        assert!(
+            told.is_some_and(|told| told.contains("(line ")),
+            "{warnings:?}"
+        );
+    }
+    for good in [
+        format!("{inside}[prometheus]\nenabled = true\n"),
+        format!("{inside}[client]\nuser_id_http_header = \"X-User\"\n"),
+        format!("{inside}trusted_proxies = [\"10.0.0.0/8\"]\n"),
+    ] {
+        assert_eq!(
+            load(&good).unwrap().warnings,
+            Vec::<String>::new(),
+            "{good}"
+        );
+    }
+}
+
+#[test]
+fn a_warning_says_where() {
+    let text = "[http_server]\naddress = \"127.0.0.1\"\n[http_api]\nkey = \"k\"\n[client]\n  insecure = true\n";
+    let warnings = load(text).unwrap().warnings;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].ends_with("(line 6, column 3)"), "{warnings:?}");
+}
+
+#[test]
 fn to_believe_any_signature_is_warned_of() {
     let config = load("client.insecure_skip_token_signature_verify = true").unwrap();
     let mut warnings = config.warnings.iter();
