@@ -8,6 +8,7 @@ use tautline_protocol::{Command, Disconnect, ErrorCode, Reply, Request, Response
 
 use super::channels::FeedState;
 use super::frame::{Commands, Frame};
+use super::observe::channel_of;
 use super::operation::Operation;
 use super::sessions::{Backlog, State};
 use super::waiting::{Pending, Waiting};
@@ -51,20 +52,6 @@ fn has_token(request: &Request<'_>) -> bool {
         _ => return false,
     };
     !token.is_empty()
-}
-
-/// The channel that a request is about.
-fn channel_of<'a>(request: &'a Request<'_>) -> Option<&'a str> {
-    Some(match request {
-        Request::Subscribe(request) => &request.channel,
-        Request::Unsubscribe(request) => &request.channel,
-        Request::Publish(request) => &request.channel,
-        Request::Presence(request) => &request.channel,
-        Request::PresenceStats(request) => &request.channel,
-        Request::History(request) => &request.channel,
-        Request::SubRefresh(request) => &request.channel,
-        _ => return None,
-    })
 }
 
 /// Whether a session goes on with its next command.

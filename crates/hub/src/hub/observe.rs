@@ -335,7 +335,7 @@ fn event<'a>(
 }
 
 /// The channel that a command is about.
-fn channel_of<'a>(request: &'a Request<'_>) -> Option<&'a str> {
+pub(super) fn channel_of<'a>(request: &'a Request<'_>) -> Option<&'a str> {
     Some(match request {
         Request::Subscribe(request) => &request.channel,
         Request::Unsubscribe(request) => &request.channel,

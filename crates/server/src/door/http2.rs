@@ -34,8 +34,8 @@ use crate::io::{Http2Io, Io};
 use crate::node_api::WorkerNode;
 use crate::worker::Worker;
 use crate::worker::connection_log::Failed;
-use crate::worker::connections::Link;
 use crate::worker::guests::Guests;
+use crate::worker::link::Link;
 use crate::worker::thread::Shared;
 
 /// What connections in HTTP/2 lead to: one worker.

@@ -57,7 +57,7 @@ use crate::http::{
 use crate::io::Io;
 use crate::worker::Worker;
 use crate::worker::connection_log::Failed;
-use crate::worker::connections::Link;
+use crate::worker::link::Link;
 use crate::worker::live::Live;
 
 /// The subprotocols that a client may ask for.

@@ -20,7 +20,7 @@ use super::admission::Permit;
 use super::plain::Publisher;
 use super::uni::connect_command;
 use crate::worker::Worker;
-use crate::worker::connections::{Ending, Link};
+use crate::worker::link::{Ending, Link};
 use crate::worker::voice::Voice;
 
 /// How many times a connection may fill the read buffer before others have their turn.

@@ -25,7 +25,7 @@ use crate::http::origin::OriginPolicy;
 use crate::http::respond::Reply;
 use crate::io::Io;
 use crate::worker::connection_log::Failed;
-use crate::worker::connections::Link;
+use crate::worker::link::Link;
 use crate::worker::listener;
 
 impl WorkerNode {

@@ -9,6 +9,7 @@ pub(crate) mod clock;
 pub(crate) mod connection_log;
 pub(crate) mod connections;
 pub(crate) mod guests;
+pub(crate) mod link;
 pub(crate) mod listener;
 pub(crate) mod live;
 pub(crate) mod mailbox;

@@ -13,7 +13,7 @@ use tautline_hub::SessionAddress;
 use tautline_protocol::message::{Push, Reply};
 use tautline_protocol::{Disconnect, Encoding};
 
-use super::connections::Ending;
+use super::link::Ending;
 use super::voice::{Framing, Prepared, Speech, Voice};
 use super::waiters::Load;
 use crate::door::admission::AddressPermit;

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::Worker;
 use super::clock::Clock;
-use super::connections::Link;
+use super::link::Link;
 use super::live::Live;
 use super::mailbox::WorkerMailbox;
 use super::queues::{NodeQueues, QueueShare};

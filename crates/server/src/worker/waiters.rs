@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tautline_hub::SessionId;
 
-use super::connections::Link;
+use super::link::Link;
 use super::stream::Stream;
 use crate::http::admin::QueueReport;
 

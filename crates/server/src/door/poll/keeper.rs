@@ -26,7 +26,7 @@ use super::super::entry::Seat;
 use super::intake::{Intake, Over, Taken};
 use super::requests::Kind;
 use crate::worker::Worker;
-use crate::worker::connections::Ending;
+use crate::worker::link::Ending;
 use crate::worker::stream::Stream;
 
 /// What an answer carries at most, unless a single message is longer; one that goes on, in all its parts.
