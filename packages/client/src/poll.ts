@@ -21,8 +21,10 @@ export type PollEvents = {
 export type PollOptions = {
   /** What frames are: lines of JSON, Protobuf, or whatever goes through a tunnel. */
   kind: 'json' | 'protobuf' | 'tunnel';
-  /** Subprotocols that are offered to the server behind a tunnel. */
+  /** Subprotocols that are offered to the server behind a tunnel, or with a token among them. */
   protocols: readonly string[];
+  /** What stands behind the `?` of `/ws`, where a session is one of that door's. */
+  ws?: string | undefined;
   fetch: typeof fetch;
   /** Milliseconds for the first answer. */
   patience: number;
@@ -55,14 +57,14 @@ export class PollLine {
   #over = false;
 
   /** Begins at once. */
-  constructor(url: string, { kind, protocols, fetch, patience, streams }: PollOptions, events: PollEvents) {
+  constructor(url: string, { kind, protocols, ws, fetch, patience, streams }: PollOptions, events: PollEvents) {
     this.#url = url;
     this.#kind = kind;
     this.#binary = kind !== 'json';
     this.#fetch = fetch;
     this.#begins = streams;
     this.#events = events;
-    void this.#open(patience, protocols);
+    void this.#open(patience, protocols, ws);
   }
 
   /** Whether answers are known to go on. */
@@ -97,8 +99,9 @@ export class PollLine {
     this.#leave();
   }
 
-  async #open(patience: number, protocols: readonly string[]): Promise<void> {
-    const open = { open: 1, ...(this.#kind === 'tunnel' && protocols.length > 0 ? { protocols } : {}) };
+  async #open(patience: number, protocols: readonly string[], ws?: string): Promise<void> {
+    const offers = protocols.length > 0 && (this.#kind === 'tunnel' || ws !== undefined);
+    const open = { open: 1, ws, protocols: offers ? protocols : undefined };
     const answer = await this.#request(open, undefined, patience);
     if (this.#over) {
       // Given up meanwhile: nobody will poll it.

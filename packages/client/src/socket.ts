@@ -3,7 +3,6 @@
 // long-polling where those are held back.
 
 import { Memory, localStore, type Store } from './memory';
-import { Plain } from './plain';
 import { PollLine, type PollOptions } from './poll';
 
 /**
@@ -37,7 +36,7 @@ export type SocketOptions = {
   replace?: boolean;
 };
 
-type Target = { url: string; kind: 'plain' | PollOptions['kind'] };
+type Target = { url: string; kind: 'plain' | PollOptions['kind']; ws?: string };
 type Payload = string | ArrayBufferLike | Blob | ArrayBufferView;
 
 export class TautlineSocket extends EventTarget implements WebSocket {
@@ -77,7 +76,8 @@ export class TautlineSocket extends EventTarget implements WebSocket {
   #socket: WebSocket | null = null;
   #socketFailed = false;
   #line: PollLine | null = null;
-  #plain: Plain | null = null;
+  /** The line is a session of `/ws`. */
+  #isPlain = false;
   /** Sizes of what waits for the line, oldest first; a command of ours has none. */
   #waiting: number[] = [];
   #waitingSize = 0;
@@ -320,6 +320,7 @@ export class TautlineSocket extends EventTarget implements WebSocket {
     const line = new PollLine(target.url, {
       kind: target.kind === 'plain' ? 'json' : target.kind,
       protocols: this.#protocols,
+      ws: target.ws,
       fetch,
       patience: LINE_PATIENCE,
       streams: stream && this.#memory.recall(flows) === null ? openTimeout : null,
@@ -331,12 +332,10 @@ export class TautlineSocket extends EventTarget implements WebSocket {
         globalThis.addEventListener?.('pagehide', this.#goes);
         const { kind } = target;
         const name = kind === 'tunnel' ? chosen : this.#protocols.find((name) => name === NAMES[kind]);
-        if (kind === 'plain') this.#plain = this.#speakPlain(line);
         this.#opened('poll', name ?? '', '');
       },
       message: (bytes, text) => {
-        if (this.#plain !== null) this.#plain.receive(decode(bytes));
-        else if (text) this.#message(decode(bytes));
+        if (text) this.#message(decode(bytes));
         else {
           const data = bytes.slice().buffer;
           this.#message(this.#binaryType === 'blob' ? new Blob([data]) : data);
@@ -358,22 +357,7 @@ export class TautlineSocket extends EventTarget implements WebSocket {
       },
     });
     this.#line = line;
-  }
-
-  #speakPlain(line: PollLine): Plain {
-    return new Plain(this.#url, this.#protocols, {
-      command: (command) => {
-        this.#waiting.push(0);
-        line.send(encode(JSON.stringify(command)));
-      },
-      message: (text) => this.#message(text),
-      end: (code, reason) => {
-        this.#asked ??= { code, reason };
-        if (this.#state === 1) this.#state = 2;
-        // What `send` brings about is said later, not before it returns.
-        setTimeout(() => line.drop());
-      },
-    });
+    this.#isPlain = target.kind === 'plain';
   }
 
   #write(payload: string | ArrayBufferLike | ArrayBufferView, size: number): void {
@@ -381,14 +365,8 @@ export class TautlineSocket extends EventTarget implements WebSocket {
       typeof payload === 'string'
         ? encode(payload)
         : new Uint8Array(ArrayBuffer.isView(payload) ? payload.buffer.slice(payload.byteOffset, payload.byteOffset + payload.byteLength) : payload);
-    if (this.#plain === null) {
-      this.#waiting.push(size);
-      this.#line?.send(bytes, typeof payload === 'string');
-    } else {
-      // The command that it becomes counts as nothing: the data is with the line.
-      this.#waitingSize -= size;
-      this.#plain.send(decode(bytes));
-    }
+    this.#waiting.push(size);
+    this.#line?.send(this.#isPlain ? oneLine(bytes) : bytes, typeof payload === 'string');
   }
 
   /** A socket that opened and carries nothing is no use: it fails, and the next one goes by the line at once. */
@@ -468,10 +446,12 @@ export class TautlineSocket extends EventTarget implements WebSocket {
     const door = plain ? '/ws' : pathname.endsWith(POLL) ? POLL : '/connection/websocket';
     if (!pathname.endsWith(door)) return null;
     url.pathname = pathname.slice(0, -door.length) + POLL;
+    const ws = plain ? url.search.slice(1) : undefined;
     url.search = '';
     const format = searchParams.get('format') ?? searchParams.get('cf_protocol');
     const protobuf = this.#protocols.includes(NAMES.protobuf) || format === 'protobuf';
-    return { url: url.href, kind: plain ? 'plain' : protobuf ? 'protobuf' : 'json' };
+    if (ws !== undefined) return { url: url.href, kind: 'plain', ws };
+    return { url: url.href, kind: protobuf ? 'protobuf' : 'json' };
   }
 
   #site(): string {
@@ -557,6 +537,12 @@ function closeEvent(code: number, reason: string, wasClean: boolean): Event {
   if (typeof CloseEvent === 'function') return new CloseEvent('close', { code, reason, wasClean });
   // Node.js has none.
   return Object.assign(new Event('close'), { code, reason, wasClean });
+}
+
+/** What a session of `/ws` takes is a line each: in JSON, line breaks are nothing but space. */
+function oneLine(bytes: Uint8Array): Uint8Array {
+  const line = bytes.map((byte) => (byte === 10 || byte === 13 ? 32 : byte));
+  return line.length > 0 ? line : encode(' ');
 }
 
 const encode = (text: string) => new TextEncoder().encode(text);

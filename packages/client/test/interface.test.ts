@@ -139,6 +139,10 @@ for (const carrier of ['websocket', 'poll']) {
     assert.equal((await once(since, 'message')).data, '{"text":"hello"}');
     since.send('no JSON');
     assert.equal((await once(since, 'close')).code, 4107);
+    const exact = open(t, carrier, URL_OF(`/ws?channel=exact-${channel}`));
+    await once(exact, 'open');
+    exact.send('[9007199254740993,\n1e400]');
+    assert.match((await once(exact, 'message')).data, /^\[9007199254740993, ?1e400\]$/);
     const gone = open(t, carrier, URL_OF(`/ws?channel=${channel}&since=7,other`));
     assert.equal((await once(gone, 'close')).code, 4112);
   });

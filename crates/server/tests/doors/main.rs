@@ -14,6 +14,8 @@ mod http;
 mod http2;
 mod ladder;
 mod plain;
+mod plain_poll;
+mod plain_tokens;
 mod poll;
 #[path = "../support/process.rs"]
 mod process;

@@ -18,4 +18,5 @@ pub(crate) use listen::{events, lines};
 pub(crate) use publish::publish;
 pub(crate) use read::history;
 pub(crate) use reconnect::Reconnects;
-pub(crate) use socket::{Publisher, accept, check};
+pub(crate) use socket::{Greeting, Publisher, accept, check, greet};
+pub(crate) use wanted::cookie_of;

@@ -12,6 +12,7 @@ use super::super::websocket::{Ear, Manner};
 use super::publish::publish_command;
 use super::voice::Plain;
 use super::wanted::{FIRST_SUBSCRIBE, REPEATED, Wanted, check_names, cookie, token};
+use crate::worker::voice::Voice;
 
 /// What a client asks for beside its token, and is given.
 const SUBPROTOCOL: &str = "tautline";
@@ -32,25 +33,56 @@ pub(crate) fn accept(
     cookies: Option<&str>,
 ) -> Result<(Acceptance<'static>, Manner), Refusal> {
     let bad = |error: String| Refusal::new(400, format!("Bad Request: {error}"));
-    let (query, wanted) = wanted(query).map_err(bad)?;
-    let offered = opening.subprotocols().iter();
+    let offered = opening.subprotocols().iter().copied();
+    let Greeting {
+        commands,
+        voice,
+        publisher,
+    } = greet(query, offered, || cookies.and_then(cookie)).map_err(bad)?;
+    let manner = Manner {
+        transport: Transport::one_way("ws", Encoding::Json).with_pings(Pings::Transport),
+        voice: Some(voice),
+        opening: Some(commands),
+        ear: Some(Box::new(Ear::Publish(publisher))),
+        permit: None,
+    };
+    let subprotocol = opening.select_subprotocol(&[SUBPROTOCOL]);
+    Ok((opening.accept(subprotocol), manner))
+}
+
+/// How a client of this door is met, whatever carries what it says and hears.
+pub(crate) struct Greeting {
+    /// Of an SDK that would ask for the same.
+    pub(crate) commands: String,
+    pub(crate) voice: Box<dyn Voice>,
+    /// Makes commands of what the client sends.
+    pub(crate) publisher: Publisher,
+}
+
+/// Meets a client that asks for `query`. Its token is a parameter, else among the subprotocols that it offers, else what
+/// `cookie` finds.
+///
+/// # Errors
+///
+/// A sentence that says what was expected.
+pub(crate) fn greet<'o>(
+    query: Option<&str>,
+    offered: impl Iterator<Item = &'o str>,
+    cookie: impl FnOnce() -> Option<String>,
+) -> Result<Greeting, String> {
+    let (query, wanted) = wanted(query)?;
     let token = token(&query, &HeaderMap::new(), false)
         .or_else(|| {
             let mut tokens = offered.filter_map(|offered| offered.strip_prefix(TOKEN));
             tokens.next().map(str::to_owned)
         })
-        .or_else(|| cookies.and_then(cookie));
+        .or_else(cookie);
     let envelope = wanted.envelope_or(false);
-    let voice = Plain::new(&wanted, envelope, None);
-    let manner = Manner {
-        transport: Transport::one_way("ws", Encoding::Json).with_pings(Pings::Transport),
-        voice: Some(Box::new(voice)),
-        opening: Some(wanted.commands(token.as_deref())),
-        ear: Some(Box::new(Ear::Publish(Publisher::new(&wanted, envelope)))),
-        permit: None,
-    };
-    let subprotocol = opening.select_subprotocol(&[SUBPROTOCOL]);
-    Ok((opening.accept(subprotocol), manner))
+    Ok(Greeting {
+        commands: wanted.commands(token.as_deref()),
+        voice: Box::new(Plain::new(&wanted, envelope, None)),
+        publisher: Publisher::new(&wanted, envelope),
+    })
 }
 
 /// Checks what a client asks for, whatever it asks by: a page whose WebSocket failed learns nothing of why, and may ask

@@ -283,18 +283,20 @@ pub(crate) fn token(query: &Query<'_>, headers: &HeaderMap, cookies_count: bool)
             .eq_ignore_ascii_case("bearer")
             .then(|| token.trim().to_owned())
     };
-    let cookie = || {
-        let values = headers.get_all(http::header::COOKIE).iter();
-        values
-            .filter_map(|value| value.to_str().ok())
-            .find_map(cookie)
-    };
     query
         .first("token")
         .map(str::to_owned)
         .or_else(bearer)
-        .or_else(|| cookie().filter(|_| cookies_count))
+        .or_else(|| cookie_of(headers).filter(|_| cookies_count))
         .filter(|token| !token.is_empty())
+}
+
+/// The token in the cookies of a request.
+pub(crate) fn cookie_of(headers: &HeaderMap) -> Option<String> {
+    let values = headers.get_all(http::header::COOKIE).iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .find_map(cookie)
 }
 
 /// The token in a `Cookie` header.

@@ -17,8 +17,10 @@ const VERSION: u64 = 1;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ask {
     Open {
-        /// Subprotocols that the client of a tunnel offers.
+        /// Subprotocols that are offered: to the server behind a tunnel, or with a token among them.
         protocols: Vec<String>,
+        /// What would stand behind the `?` of `/ws`, where the session is one of that door's.
+        plain: Option<String>,
     },
     Poll {
         session: String,
@@ -43,7 +45,7 @@ impl Ask {
     /// Whether it says something that only the server behind a tunnel could understand.
     pub(super) fn is_of_tunnels(&self) -> bool {
         match self {
-            Self::Open { protocols } => !protocols.is_empty(),
+            Self::Open { protocols, plain } => !protocols.is_empty() && plain.is_none(),
             Self::Close { code, reason, .. } => code.is_some() || !reason.is_empty(),
             Self::Poll { .. } | Self::Send { .. } => false,
         }
@@ -56,6 +58,7 @@ struct Head {
     open: Option<u64>,
     #[serde(default)]
     protocols: Vec<String>,
+    ws: Option<String>,
     session: Option<String>,
     poll: Option<u64>,
     hold: Option<u64>,
@@ -93,6 +96,7 @@ pub(super) fn parse(body: &Bytes) -> Result<(Ask, Bytes), String> {
     let ask = match head {
         Head {
             protocols,
+            ws: plain,
             code: _,
             reason: _,
             open: Some(version),
@@ -108,7 +112,7 @@ pub(super) fn parse(body: &Bytes) -> Result<(Ask, Bytes), String> {
                     "this server knows version {VERSION} of long-polling; asked for was {version}"
                 ));
             }
-            Ask::Open { protocols }
+            Ask::Open { protocols, plain }
         }
         Head {
             session: Some(session),
@@ -118,6 +122,7 @@ pub(super) fn parse(body: &Bytes) -> Result<(Ask, Bytes), String> {
             open: None,
             send: None,
             close: None,
+            ws: None,
             protocols: _,
             code: _,
             reason: _,
@@ -142,6 +147,7 @@ pub(super) fn parse(body: &Bytes) -> Result<(Ask, Bytes), String> {
             hold: None,
             stream: None,
             close: None,
+            ws: None,
             protocols: _,
             code: _,
             reason: _,
@@ -154,6 +160,7 @@ pub(super) fn parse(body: &Bytes) -> Result<(Ask, Bytes), String> {
         Head {
             session: Some(session),
             close: Some(true),
+            ws: None,
             protocols: _,
             code,
             reason,
@@ -209,6 +216,7 @@ mod tests {
         let session = || "s".to_owned();
         let open = |protocols: &[&str]| Ask::Open {
             protocols: protocols.iter().map(|&name| name.to_owned()).collect(),
+            plain: None,
         };
         let close = |code, reason: &str| Ask::Close {
             session: session(),
@@ -233,6 +241,14 @@ mod tests {
             (
                 r#"{"open":1,"protocols":["mqtt","b"]}"#,
                 open(&["mqtt", "b"]),
+                "",
+            ),
+            (
+                r#"{"open":1,"ws":"channel=a","protocols":["tautline"]}"#,
+                Ask::Open {
+                    protocols: vec!["tautline".to_owned()],
+                    plain: Some("channel=a".to_owned()),
+                },
                 "",
             ),
             (
@@ -291,6 +307,7 @@ mod tests {
             (r#"{"session":"s","close":false}"#, "expected"),
             (r#"{"session":"s","poll":1,"code":1000}"#, "expected"),
             (r#"{"session":"s","send":1,"protocols":["a"]}"#, "expected"),
+            (r#"{"session":"s","poll":1,"ws":"channel=a"}"#, "expected"),
             (r#"{"session":"s","close":true,"code":1002}"#, "1000"),
             (r#"{"session":"s","close":true,"reason":"r"}"#, "code"),
             ("{\"session\":\"s\",\"poll\":1}\nx", "data"),

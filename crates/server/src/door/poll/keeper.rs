@@ -23,6 +23,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::super::admission::{Permit, Permits};
 use super::super::entry::Seat;
+use super::super::plain::Publisher;
 use super::intake::{Intake, Over, Taken};
 use super::requests::Kind;
 use crate::worker::Worker;
@@ -118,6 +119,8 @@ pub(crate) struct State {
     is_closed: bool,
     /// Where pieces wait, in a session that isn't the hub's.
     intake: Option<Box<Intake>>,
+    /// Makes commands of what a client sends that doesn't speak the protocol.
+    publisher: Option<Box<Publisher>>,
 }
 
 /// Who waits for an answer.
@@ -197,9 +200,10 @@ struct Waiting {
     until: Instant,
 }
 
-/// Looks after a session of the hub's from now on.
-pub(super) fn begin(seat: Seat, kind: Kind, patience: Duration) {
-    let state = State::new(Rc::clone(&seat.stream), patience, None);
+/// Looks after a session of the hub's from now on. `publisher` is for a client that doesn't speak the protocol.
+pub(super) fn begin(seat: Seat, kind: Kind, patience: Duration, publisher: Option<Publisher>) {
+    let mut state = State::new(Rc::clone(&seat.stream), patience, None);
+    state.publisher = publisher.map(Box::new);
     let (worker, id) = (Rc::clone(&seat.worker), seat.id);
     look_after(worker, kind, id, Rc::new(RefCell::new(state)), seat);
 }
@@ -266,6 +270,7 @@ impl State {
             has_told_end: false,
             is_closed: false,
             intake,
+            publisher: None,
         }
     }
 
@@ -315,6 +320,20 @@ impl State {
         }
         self.frames = number;
         Outcome::Execute
+    }
+
+    /// The commands that come of what a client has sent that doesn't speak the protocol: of each line one, or the end of
+    /// the session. `None` for one that does.
+    pub(super) fn hear(&mut self, lines: &[u8]) -> Option<Vec<Result<String, Disconnect>>> {
+        let publisher = self.publisher.as_mut()?;
+        let mut heard = Vec::new();
+        for line in lines.split(|byte| *byte == b'\n') {
+            heard.push(publisher.command(line));
+            if heard.last().is_some_and(Result::is_err) {
+                break;
+            }
+        }
+        Some(heard)
     }
 
     /// Lets the piece of that number wait until it is taken. Those who wait with it hear of it then.

@@ -13,9 +13,9 @@ pub(crate) mod keeper;
 pub(crate) mod requests;
 
 use bytes::Bytes;
-use http::{Method, Request};
+use http::{HeaderMap, Method, Request, StatusCode};
 use serde_json::json;
-use tautline_hub::Transport;
+use tautline_hub::{Frame, Transport};
 use tautline_protocol::{Disconnect, Encoding};
 use tokio::sync::oneshot;
 
@@ -23,11 +23,12 @@ use self::head::Ask;
 use self::keeper::{Answer, Outcome};
 use self::requests::Kind;
 use super::address::Place;
-use super::entry::{Commands, Entry, Refused, Response, bad_request, frame};
+use super::entry::{Commands, Entry, Refused, Response, Seat, bad_request, frame};
 use super::gate;
+use super::plain::{self, Publisher};
 use super::streams::encoding;
 use crate::http::RequestBody;
-use crate::http::respond::{Reply, ReplyBody};
+use crate::http::respond::{self, Reply, ReplyBody};
 use crate::worker::State;
 use crate::worker::stream::Stream;
 use crate::worker::voice::Framing;
@@ -42,14 +43,20 @@ pub(crate) async fn respond(
     }
     let encoding = encoding(&request);
     let kind = Kind::Protocol(encoding);
-    let (ask, data) = requests::read_request(entry, request).await?;
+    let (parts, body) = request.into_parts();
+    let headers = parts.headers;
+    let (ask, data) = requests::read(entry, body).await?;
     if ask.is_of_tunnels() {
-        let problem = "protocols, code and reason are for tunnels, and this is none";
+        let problem = "protocols (but with ws), code and reason are for tunnels, and this is none";
         return Err(bad_request(problem));
     }
     // Before anything is done with it.
     frame(encoding, &data)?;
     match ask {
+        Ask::Open {
+            plain: Some(query),
+            protocols,
+        } => open_plain(entry, encoding, &data, &query, &protocols, &headers),
         Ask::Open { .. } => open(entry, encoding, &data),
         Ask::Poll {
             session,
@@ -73,7 +80,7 @@ pub(crate) async fn respond(
     }
 }
 
-/// Begins a session. Its keeper is there before anybody can ask for it.
+/// Begins a session of the protocol's.
 fn open(entry: &Entry<'_>, encoding: Encoding, commands: &Bytes) -> Result<Reply, Refused> {
     let framing = match encoding {
         Encoding::Json => Framing::Lines,
@@ -85,21 +92,71 @@ fn open(entry: &Entry<'_>, encoding: Encoding, commands: &Bytes) -> Result<Reply
         commands => Some(frame(encoding, commands)?),
     };
     let transport = Transport::new("poll", encoding);
-    let patience = entry.doors.options.poll_timeout;
     let seat = entry.open(transport, stream, Commands::Numbered, first)?;
+    let waits = !commands.is_empty();
+    keep(entry, encoding, seat, None, waits)
+}
+
+/// Begins a session of a client that would speak as one of `/ws` does.
+fn open_plain(
+    entry: &Entry<'_>,
+    encoding: Encoding,
+    data: &Bytes,
+    query: &str,
+    protocols: &[String],
+    headers: &HeaderMap,
+) -> Result<Reply, Refused> {
+    if !entry.doors.options.plain {
+        return Err(
+            respond::text(StatusCode::NOT_FOUND, "/ws is shut here (doors.plain).\n").into(),
+        );
+    }
+    if encoding != Encoding::Json || !data.is_empty() {
+        let problem =
+            "a session of /ws is opened with no data, as anything but application/octet-stream";
+        return Err(bad_request(problem));
+    }
+    let offered = protocols.iter().map(String::as_str);
+    let cookies_count = gate::cookies_count(&entry.doors.origins, headers);
+    let cookie = || cookies_count.then(|| plain::cookie_of(headers)).flatten();
+    let plain::Greeting {
+        commands,
+        voice,
+        publisher,
+    } = plain::greet(Some(query), offered, cookie).map_err(|error| bad_request(&error))?;
+    let stream = Stream::new(encoding, Framing::Lines).with_voice(voice);
+    let seat = entry.open(
+        Transport::one_way("poll", encoding),
+        stream.retaining(),
+        Commands::Numbered,
+        Frame::Json(&commands),
+    )?;
+    keep(entry, encoding, seat, Some(publisher), false)
+}
+
+/// Has a session kept, and tells its client of it; with the first messages, if it `waits` for them. The keeper is there
+/// before anybody can ask for it.
+fn keep(
+    entry: &Entry<'_>,
+    encoding: Encoding,
+    seat: Seat,
+    publisher: Option<Publisher>,
+    waits: bool,
+) -> Result<Reply, Refused> {
+    let patience = entry.doors.options.poll_timeout;
     let place = Place {
         worker: entry.index,
         id: seat.id,
     };
     let kind = Kind::Protocol(encoding);
-    keeper::begin(seat, kind, patience);
+    keeper::begin(seat, kind, patience, publisher);
     let mut head = json!({
         "session": &*entry.doors.addresses.name(place).session,
         "next": 0,
         "idle": patience.as_secs(),
         "stream": true,
     });
-    if commands.is_empty() {
+    if !waits {
         let response = requests::messages(kind, head, &Answer::default());
         return Ok(Reply::Now(response));
     }
@@ -113,6 +170,10 @@ fn open(entry: &Entry<'_>, encoding: Encoding, commands: &Bytes) -> Result<Reply
             Err(refusal) => (*refusal).map(ReplyBody::Whole),
         }
     })))
+}
+
+fn said(command: &Result<String, Disconnect>) -> Result<Frame<'_>, Disconnect> {
+    command.as_deref().map(Frame::Json).map_err(Clone::clone)
 }
 
 /// Has the session execute a frame of commands, unless it has already.
@@ -134,9 +195,16 @@ async fn send(
             let State {
                 hub, connections, ..
             } = state;
-            match frame(encoding, &data) {
-                Ok(frame) => hub.receive(now, place.id, frame, connections),
-                Err(_) => hub.disconnect(now, place.id, Disconnect::BAD_REQUEST, connections),
+            let heard = pad.borrow_mut().hear(&data);
+            let frames = match &heard {
+                Some(commands) => commands.iter().map(said).collect(),
+                None => vec![frame(encoding, &data).map_err(|_| Disconnect::BAD_REQUEST)],
+            };
+            for frame in frames {
+                match frame {
+                    Ok(frame) => hub.receive(now, place.id, frame, connections),
+                    Err(end) => hub.disconnect(now, place.id, end, connections),
+                }
             }
         }
         // Nobody to tell any more is nothing to tell.

@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use http::header::{self, HeaderValue};
-use http::{Request, StatusCode};
 use http_body_util::Full;
 use hyper::body::{Body, Frame as BodyFrame};
 use serde_json::json;
@@ -75,14 +75,6 @@ pub(crate) async fn read(entry: &Entry<'_>, body: RequestBody) -> Result<(Ask, B
     let limit = entry.doors.options.request_size_limit;
     let body = body::read(body, limit).await.map_err(Box::new)?;
     head::parse(&body).map_err(|error| bad_request(&error))
-}
-
-/// The same for a whole request.
-pub(super) async fn read_request(
-    entry: &Entry<'_>,
-    request: Request<RequestBody>,
-) -> Result<(Ask, Bytes), Refused> {
-    read(entry, request.into_body()).await
 }
 
 /// Where the session of a name is. `owner` is the tunnel's name, where it is one's.

@@ -83,7 +83,11 @@ async fn poll(
             let problem = "a tunnel's session is opened with no data behind the line: send it once the session is there";
             Err(bad_request(problem))
         }
-        Ask::Open { protocols } => {
+        Ask::Open { plain: Some(_), .. } => {
+            let problem = "ws is for /connection/poll: a session here is the tunnel's";
+            Err(bad_request(problem))
+        }
+        Ask::Open { protocols, .. } => {
             let asked = ask(entry, tunnel, rest, &parts, protocols)?;
             open(entry, tunnel, asked).await
         }
