@@ -230,10 +230,9 @@ impl<'de> Deserialize<'de> for NumericDate {
 
 impl RawClaims {
     pub(crate) fn from_json(json: &[u8]) -> Result<Self, InvalidToken> {
-        if !is_object(json) {
-            return Err(InvalidToken::Claims("expected a JSON object".into()));
-        }
-        serde_json::from_slice(json).map_err(|error| {
+        let text = object(json)
+            .ok_or_else(|| InvalidToken::Claims("expected a JSON object, in UTF-8".into()))?;
+        serde_json::from_str(text).map_err(|error| {
             // The text may quote a value of the token; a log line has to end somewhere.
             let text = error.to_string();
             InvalidToken::Claims(text.chars().take(MAX_ERROR_CHARS).collect())
@@ -421,10 +420,12 @@ fn into_bytes(json: Box<RawValue>) -> Vec<u8> {
     String::from(Box::<str>::from(json)).into_bytes()
 }
 
-/// Whether a JSON text is an object, if it is valid at all. Asked first, because serde would also
-/// take a list for a struct: its elements for the fields, in the order of the declaration.
-pub(crate) fn is_object(json: &[u8]) -> bool {
-    json.trim_ascii_start().first() == Some(&b'{')
+/// The text of what is an object, if it is valid JSON at all. Asked first, because serde would also take a list for a
+/// struct, its elements for the fields in the order of the declaration; and bytes that are no UTF-8 in the fields that
+/// it passes over, where RFC 7515 §5.2 refuses them.
+pub(crate) fn object(json: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(json).ok()?;
+    text.trim_ascii_start().starts_with('{').then_some(text)
 }
 
 const MAX_ERROR_CHARS: usize = 160;

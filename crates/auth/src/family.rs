@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::claims::{Audience, is_object};
+use crate::claims::{Audience, object};
 use crate::error::{InvalidToken, TokenError};
 use crate::pattern::{Groups, Pattern};
 use crate::remote::RemoteKeys;
@@ -175,9 +175,8 @@ impl RemoteKeyFamily {
     }
 
     fn url(&self, claims: &[u8]) -> Result<String, InvalidToken> {
-        let claimed: Option<Claimed> = is_object(claims)
-            .then(|| serde_json::from_slice(claims).ok())
-            .flatten();
+        let claimed: Option<Claimed> =
+            object(claims).and_then(|text| serde_json::from_str(text).ok());
         let problem =
             "expected a JSON object, in which `iss` is a text and `aud` one or a list of them";
         let claimed = claimed.ok_or_else(|| InvalidToken::Claims(problem.into()))?;

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::algorithm::{Algorithm, Method};
-use crate::claims::{ConnectClaims, Expected, RawClaims, SubscribeClaims, is_object};
+use crate::claims::{ConnectClaims, Expected, RawClaims, SubscribeClaims, object};
 use crate::error::{InvalidToken, KeyError, TokenError};
 use crate::family::{Member, RemoteKeyFamily};
 use crate::key::KeySet;
@@ -323,9 +323,8 @@ impl Header {
         let json = URL_SAFE_NO_PAD
             .decode(part)
             .map_err(|_| InvalidToken::Encoding("the header is not base64url without padding"))?;
-        is_object(&json)
-            .then(|| serde_json::from_slice(&json).ok())
-            .flatten()
+        object(&json)
+            .and_then(|text| serde_json::from_str(text).ok())
             .ok_or(InvalidToken::Encoding(
                 "the header is not a JSON object with an `alg`",
             ))

@@ -31,7 +31,12 @@ fn verifier() -> Verifier {
     Verifier::new(config()).expect("the secret is not empty")
 }
 
-fn token_with(header: &str, claims: &str, secret: &str, algorithm: Algorithm) -> String {
+fn token_with(
+    header: impl AsRef<[u8]>,
+    claims: impl AsRef<[u8]>,
+    secret: &str,
+    algorithm: Algorithm,
+) -> String {
     let message = format!(
         "{}.{}",
         URL_SAFE_NO_PAD.encode(header),
@@ -222,6 +227,28 @@ fn critical_headers_are_refused() {
     assert_invalid(
         verifier().verify_connect(&token, NOW),
         &InvalidToken::CriticalHeader,
+    );
+}
+
+#[test]
+fn what_nobody_reads_is_utf8_all_the_same() {
+    let (good, bad) = (
+        r#"{"alg":"HS256","x":"y"}"#,
+        b"{\"alg\":\"HS256\",\"x\":\"\xff\"}",
+    );
+    let token =
+        |header: &[u8], claims: &[u8]| token_with(header, claims, "secret", Algorithm::HS256);
+    let verify = |token: &str| verifier().verify_connect(token, NOW);
+    assert!(verify(&token(good.as_bytes(), br#"{"x":"y"}"#)).is_ok());
+    let refused = verify(&token(bad, b"{}"));
+    assert!(
+        matches!(refused, Err(TokenError::Invalid(InvalidToken::Encoding(_)))),
+        "{refused:?}"
+    );
+    let refused = verify(&token(good.as_bytes(), b"{\"x\":\"\xff\"}"));
+    assert!(
+        matches!(refused, Err(TokenError::Invalid(InvalidToken::Claims(_)))),
+        "{refused:?}"
     );
 }
 

@@ -88,9 +88,8 @@ fn it_says_and_takes_what_a_websocket_does() {
     page.send("{\"channel\":\"a\",\"data\":9007199254740993}\n{\"channel\":\"a\",\"data\":[1, 2]}");
     // Behind the data stands who has published.
     let begins = |said: &str, offset: u64, data: &str| {
-        let begin = format!(
-            r#"{{"channel":"a","offset":{offset},"epoch":"{epoch}","data":{data},"info""#
-        );
+        let begin =
+            format!(r#"{{"channel":"a","offset":{offset},"epoch":"{epoch}","data":{data},"info""#);
         assert!(said.starts_with(&begin), "{said}");
     };
     let said = &page.hear(3)[1..];
