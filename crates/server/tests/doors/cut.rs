@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::emulation::WORKERS;
 use crate::http::{Response, post};
 use crate::process::{Server, Wait};
+use crate::protobuf;
 use crate::ways::{Door, Form, Position, Publication, event, parse, publications};
 
 /// How many publications there are before a client comes, and in all.
@@ -96,33 +97,35 @@ fn publish(channel: &str, number: u64) -> Value {
 /// The bytes of a request.
 fn request(server: &Server, door: Door, channel: &str, since: &Position) -> Vec<u8> {
     let (asked, address) = (door.asks(channel, since), server.address);
-    let (method, path, body) = (asked.method, asked.path, asked.body);
-    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n");
     if door.form() != Form::Frames {
-        request += &format!("Content-Length: {}\r\n\r\n{body}", body.len());
-        return request.into_bytes();
+        return asked.request(address);
     }
-    request += "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-                Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    let mut request = request.into_bytes();
+    let (path, body) = (asked.path, asked.body);
+    let mut request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    .into_bytes();
     if !body.is_empty() {
+        let opcode = if door.is_protobuf() { 0x82 } else { 0x81 };
         match u16::try_from(body.len()).expect("short").to_be_bytes() {
-            [0, len @ ..126] => request.extend([0x81, 0x80 | len]),
-            len => request.extend([&[0x81, 0xfe], &len[..]].concat()),
+            [0, len @ ..126] => request.extend([opcode, 0x80 | len]),
+            len => request.extend([&[opcode, 0xfe], &len[..]].concat()),
         }
         request.extend([0; 4]);
-        request.extend(body.as_bytes());
+        request.extend(body);
     }
     request
 }
 
 /// What a client can take of an answer of which so much has come: all that is whole, and nothing else.
-fn taken(form: Form, raw: &[u8]) -> Vec<Publication> {
+fn taken(door: Door, raw: &[u8]) -> Vec<Publication> {
     let Some(end) = find(raw, b"\r\n\r\n") else {
         return Vec::new();
     };
-    let messages = match form {
-        Form::Frames => frames(&raw[end..]),
+    let messages = match door.form() {
+        Form::Frames => frames(door, &raw[end..]),
+        Form::Lengths => protobuf::take_replies(&mut body(&raw[end..])),
         Form::Lines => split(&body(&raw[end..]), b"\n")
             .filter(|line| line != b"\n")
             .map(|line| parse(&line))
@@ -164,7 +167,7 @@ fn body(mut raw: &[u8]) -> Vec<u8> {
 }
 
 /// The text messages that are whole (RFC 6455, section 5.2).
-fn frames(mut raw: &[u8]) -> Vec<Value> {
+fn frames(door: Door, mut raw: &[u8]) -> Vec<Value> {
     let mut messages = Vec::new();
     while let [first, len, rest @ ..] = raw {
         let (len, rest) = match (len, rest) {
@@ -176,9 +179,8 @@ fn frames(mut raw: &[u8]) -> Vec<Value> {
             break;
         };
         raw = rest;
-        if first & 0xf == 1 {
-            let lines = payload.split(|byte| *byte == b'\n');
-            messages.extend(lines.filter(|line| !line.is_empty()).map(parse));
+        if matches!(first & 0xf, 1 | 2) {
+            messages.extend(door.messages(&mut payload.to_vec()));
         }
     }
     messages
@@ -188,7 +190,7 @@ fn frames(mut raw: &[u8]) -> Vec<Value> {
 /// what was there before has come.
 fn read(
     stream: &mut TcpStream,
-    form: Form,
+    door: Door,
     wait: &Wait,
     cut: usize,
     mut live: impl FnMut(),
@@ -196,7 +198,7 @@ fn read(
     let (mut raw, mut is_live) = (Vec::new(), false);
     let mark = (DATA + BEFORE).to_string();
     loop {
-        let got = taken(form, &raw);
+        let got = taken(door, &raw);
         let is_all = got.last().is_some_and(|(_, number)| *number == DATA + ALL);
         if is_all || raw.len() >= cut {
             return got;
@@ -223,7 +225,6 @@ fn cut_everywhere(door: Door) {
     let name = format!("cut-{door:?}");
     let server = serve(&name);
     let mut channels = Channels::new(&server, &name);
-    let form = door.form();
     for cut in 0.. {
         let (channel, mut position) = channels.next();
         let wait = Wait::new(format!(
@@ -234,7 +235,7 @@ fn cut_everywhere(door: Door) {
             let request = request(&server, door, &channel, &position);
             stream.write_all(&request).expect("a request");
             let mut is_live = false;
-            let got = read(&mut stream, form, &wait, cut, || {
+            let got = read(&mut stream, door, &wait, cut, || {
                 channels.go_on(&channel);
                 is_live = true;
             });
@@ -254,7 +255,7 @@ fn cut_everywhere(door: Door) {
         let mut stream = server.connect();
         let request = request(&server, door, &channel, &position);
         stream.write_all(&request).expect("a request");
-        got.extend(read(&mut stream, form, &wait, usize::MAX, || {}));
+        got.extend(read(&mut stream, door, &wait, usize::MAX, || {}));
         assert!(is_whole(&got), "{door:?}, cut at byte {cut}: {got:?}");
     }
 }
@@ -299,6 +300,16 @@ fn plain_websockets_cut_at_each_byte() {
     cut_everywhere(Door::PlainSocket);
 }
 
+#[test]
+fn websockets_of_protobuf_cut_at_each_byte() {
+    cut_everywhere(Door::WebSocketProtobuf);
+}
+
+#[test]
+fn http_streaming_of_protobuf_cut_at_each_byte() {
+    cut_everywhere(Door::HttpStreamProtobuf);
+}
+
 /// A long-polled session that has asked for a subscription, and polled nothing yet.
 struct Polled<'s> {
     server: &'s Server,
@@ -315,6 +326,7 @@ impl<'s> Polled<'s> {
             next: head["next"].clone(),
         };
         let commands = Door::Poll.asks(channel, since).body;
+        let commands = String::from_utf8(commands).expect("text");
         let head = json!({"session": this.session, "send": 1});
         assert_eq!(ask(server, &head, &commands).status, 204);
         this

@@ -7,6 +7,10 @@ use serde_json::Value;
 
 use crate::process::{Server, Wait};
 
+/// A connection has ended before what was waited for was whole.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Broken;
+
 /// A response on its way.
 pub(crate) struct Response {
     stream: TcpStream,
@@ -52,20 +56,31 @@ impl Response {
         Self::read_after(stream, Vec::new())
     }
 
-    fn read_after(mut stream: TcpStream, mut raw: Vec<u8>) -> Self {
+    fn read_after(stream: TcpStream, raw: Vec<u8>) -> Self {
+        Self::try_read_after(stream, raw).expect("a head")
+    }
+
+    /// The same, where the connection may break.
+    pub(crate) fn try_read(stream: TcpStream) -> Result<Self, Broken> {
+        Self::try_read_after(stream, Vec::new())
+    }
+
+    fn try_read_after(mut stream: TcpStream, mut raw: Vec<u8>) -> Result<Self, Broken> {
         let wait = Wait::new("the head of an answer");
         let end = loop {
             if let Some(end) = raw.windows(4).position(|window| window == b"\r\n\r\n") {
                 break end + 4;
             }
-            assert!(wait.read(&mut stream, &mut raw), "no head: {raw:?}");
+            if !wait.read(&mut stream, &mut raw) {
+                return Err(Broken);
+            }
         };
         let head = String::from_utf8(raw.drain(..end).collect()).expect("a head is text");
         let status = head[9..12].parse().expect("a status");
         let is_chunked = head
             .to_ascii_lowercase()
             .contains("transfer-encoding: chunked");
-        Self {
+        Ok(Self {
             stream,
             status,
             head,
@@ -73,7 +88,12 @@ impl Response {
             is_chunked,
             is_over: false,
             body: Vec::new(),
-        }
+        })
+    }
+
+    /// The connection of an answer that gives it to another protocol, and what came behind its head.
+    pub(crate) fn into_upgraded(self) -> (TcpStream, Vec<u8>) {
+        (self.stream, self.raw)
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
@@ -85,26 +105,36 @@ impl Response {
 
     /// The next chunk as it was sent, `None` at the end of the response.
     pub(crate) fn chunk(&mut self) -> Option<Vec<u8>> {
+        self.try_chunk().expect("it goes on")
+    }
+
+    /// The same, where the connection may break.
+    pub(crate) fn try_chunk(&mut self) -> Result<Option<Vec<u8>>, Broken> {
         assert!(self.is_chunked, "{}", self.head);
         if self.is_over {
-            return None;
+            return Ok(None);
         }
         let wait = Wait::new("a chunk");
         let line = loop {
             if let Some(end) = self.raw.windows(2).position(|window| window == b"\r\n") {
                 break self.raw.drain(..end + 2).collect::<Vec<_>>();
             }
-            assert!(wait.read(&mut self.stream, &mut self.raw), "cut off");
+            self.read_more(&wait)?;
         };
         let line = std::str::from_utf8(&line).expect("a length is text");
         let len = usize::from_str_radix(line.trim(), 16).expect("a length");
         while self.raw.len() < len + 2 {
-            assert!(wait.read(&mut self.stream, &mut self.raw), "cut off");
+            self.read_more(&wait)?;
         }
         let chunk: Vec<u8> = self.raw.drain(..len).collect();
         assert_eq!(self.raw.drain(..2).collect::<Vec<_>>(), b"\r\n");
         self.is_over = chunk.is_empty();
-        (!chunk.is_empty()).then_some(chunk)
+        Ok((!chunk.is_empty()).then_some(chunk))
+    }
+
+    fn read_more(&mut self, wait: &Wait) -> Result<(), Broken> {
+        let is_more = wait.read(&mut self.stream, &mut self.raw);
+        is_more.then_some(()).ok_or(Broken)
     }
 
     /// What comes up to and with `end`; `None` if the response is over first.
@@ -179,6 +209,23 @@ impl Response {
             self.body.append(&mut self.raw);
         }
         self.body
+    }
+
+    /// The same, where the connection may break.
+    pub(crate) fn try_rest_bytes(mut self) -> Result<Vec<u8>, Broken> {
+        if self.is_chunked {
+            while let Some(chunk) = self.try_chunk()? {
+                self.body.extend_from_slice(&chunk);
+            }
+            return Ok(self.body);
+        }
+        let len = self.header("content-length").unwrap_or("0");
+        let len: usize = len.parse().expect("a length");
+        let wait = Wait::new(format!("{len} bytes of a body"));
+        while self.raw.len() < len {
+            self.read_more(&wait)?;
+        }
+        Ok(self.raw)
     }
 
     /// The response that follows a whole one on the same connection.

@@ -13,12 +13,14 @@ mod flood;
 mod http;
 mod http2;
 mod ladder;
+mod lots;
 mod plain;
 mod plain_poll;
 mod plain_tokens;
 mod poll;
 #[path = "../support/process.rs"]
 mod process;
+mod protobuf;
 mod socket;
 mod spread;
 mod streams;

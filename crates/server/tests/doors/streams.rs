@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::http::{Session, get, post, send};
 use crate::process::Server;
+use crate::protobuf;
 
 #[test]
 fn http_streaming_carries_a_session() {
@@ -63,75 +64,21 @@ fn http_streaming_carries_protobuf() {
     assert_eq!(response.header("content-type"), Some(kind));
     let reply = response.chunk().expect("a reply");
     assert_eq!(usize::from(reply[0]) + 2, reply.len(), "{reply:?}");
-    let (node, session) = (field(&reply, 0x52), field(&reply, 0x4a));
+    let connected = &protobuf::take_replies(&mut { reply })[0]["connect"];
+    let [session, node] = ["session", "node"].map(|name| connected[name].as_str().expect("a name"));
 
     // Reply 2: a subscription with nothing to say would be `04 08 02 32 00`.
     let subscribe = b"\x0a\x08\x02\x2a\x06\x0a\x04news";
-    let envelope = |data: &[u8]| {
-        let mut envelope = Vec::new();
-        for (key, bytes) in [(0x0a, &*node), (0x12, &*session), (0x1a, data)] {
-            envelope.extend([key, u8::try_from(bytes.len()).expect("short")]);
-            envelope.extend_from_slice(bytes);
-        }
-        envelope
-    };
-    let answer = post(&server, "/emulation", kind, &envelope(subscribe));
+    let envelope = protobuf::emulation(session, node, subscribe);
+    let answer = post(&server, "/emulation", kind, &envelope);
     assert_eq!(answer.status, 204);
     let reply = response.chunk().expect("a reply");
     assert_eq!(reply[1..3], [0x08, 0x02], "{reply:?}");
     assert_eq!(reply[3], 0x32, "{reply:?}");
     // What isn't Protobuf at all, and what belongs to another encoding.
     assert_eq!(post(&server, "/emulation", kind, b"{").status, 400);
-    let text = String::from_utf8(session).expect("a name is text");
-    let answer = crate::http::emulate(&server, &text, "", "{}");
+    let answer = crate::http::emulate(&server, session, "", "{}");
     assert_eq!(answer.status, 404, "a session of Protobuf takes no JSON");
-}
-
-/// The bytes of a field of the connect result; short messages only, as here.
-fn field(reply: &[u8], key: u8) -> Vec<u8> {
-    let mut rest = reply;
-    let length = varint(&mut rest);
-    let results = fields(&rest[..length]);
-    let mut found = results.into_iter().flat_map(|(_, result)| fields(result));
-    let found = found.find(|(known, _)| *known == usize::from(key));
-    found
-        .unwrap_or_else(|| panic!("no field {key:#x} in {reply:?}"))
-        .1
-        .to_vec()
-}
-
-/// The fields of a message that have bytes, with their keys.
-fn fields(mut rest: &[u8]) -> Vec<(usize, &[u8])> {
-    let mut fields = Vec::new();
-    while !rest.is_empty() {
-        let key = varint(&mut rest);
-        match key & 7 {
-            0 => {
-                varint(&mut rest);
-            }
-            2 => {
-                let length = varint(&mut rest);
-                let (value, behind) = rest.split_at(length);
-                fields.push((key, value));
-                rest = behind;
-            }
-            kind => panic!("no message here has a field of the kind {kind}"),
-        }
-    }
-    fields
-}
-
-fn varint(rest: &mut &[u8]) -> usize {
-    let mut value = 0;
-    for shift in (0..).step_by(7) {
-        let (byte, behind) = rest.split_first().expect("a message that is whole");
-        *rest = behind;
-        value |= usize::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            break;
-        }
-    }
-    value
 }
 
 #[test]

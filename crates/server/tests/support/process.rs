@@ -132,14 +132,7 @@ impl Server {
     }
 
     pub(crate) fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).expect("the server accepts");
-        stream
-            .set_read_timeout(Some(DEADLINE))
-            .expect("a time-out can be set");
-        stream
-            .set_nodelay(true)
-            .expect("the delay can be switched off");
-        stream
+        connect(self.address)
     }
 
     /// One call of the HTTP API, with the key of the development server.
@@ -309,6 +302,18 @@ impl Output {
         drop(self.wants);
         self.thread.join().expect("it reads");
     }
+}
+
+/// A connection whose reads have a time-out.
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("the server accepts");
+    stream
+        .set_read_timeout(Some(DEADLINE))
+        .expect("a time-out can be set");
+    stream
+        .set_nodelay(true)
+        .expect("the delay can be switched off");
+    stream
 }
 
 /// Reads lines until one has `mark`, and takes the address from it.

@@ -8,6 +8,7 @@ use tautline_websocket::proto::Message;
 use super::client::{Poll, frame, unframe};
 use super::upstream::Upstream;
 use crate::emulation::WORKERS;
+use crate::lots::Lots;
 use crate::process::Server;
 
 /// What becomes of a request.
@@ -22,23 +23,13 @@ enum Fate {
     Half,
 }
 
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, most: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % most
-    }
-
-    fn fate(&mut self) -> Fate {
-        match self.below(10) {
-            0 => Fate::Cut,
-            1 | 2 => Fate::Unanswered,
-            3 => Fate::Half,
-            _ => Fate::Answered,
-        }
+/// What was dealt to a request.
+fn fate(dice: &mut Lots) -> Fate {
+    match dice.below(10) {
+        0 => Fate::Cut,
+        1 | 2 => Fate::Unanswered,
+        3 => Fate::Half,
+        _ => Fate::Answered,
     }
 }
 
@@ -124,7 +115,7 @@ fn whatever_gets_lost_each_message_comes_once_and_in_order_both_ways() {
     let config = format!("{WORKERS}{}", upstream.tunnel("to", ""));
     let server = Server::serve("tunnel-lossy", &config);
     for seed in 1..=3_u64 {
-        let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut dice = Lots(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let before = upstream.received().len();
         let mut client = Poll::open(&server, "/tunnel/to/echo");
         let messages: Vec<_> = (0..300_u64)
@@ -153,7 +144,7 @@ fn whatever_gets_lost_each_message_comes_once_and_in_order_both_ways() {
             }
             if !piece.is_empty() && dice.below(2) == 0 {
                 let head = json!({"session": client.session(), "send": client.sent + 1});
-                let fate = dice.fate();
+                let fate = fate(&mut dice);
                 match ask(&client, &head, &whole[piece.clone()], fate) {
                     Some((204, _)) => {
                         client.sent += 1;
@@ -171,7 +162,7 @@ fn whatever_gets_lost_each_message_comes_once_and_in_order_both_ways() {
             let goes_on = dice.below(2) == 0;
             let hold = u64::from(at == whole.len());
             let head = client.poll_head(hold, goes_on);
-            let fate = dice.fate();
+            let fate = fate(&mut dice);
             match ask(&client, &head, b"", fate) {
                 Some((200, body)) => parts(&mut client, &body, goes_on, &mut got),
                 // One that was given up is there still.

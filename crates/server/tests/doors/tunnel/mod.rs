@@ -1,8 +1,8 @@
 //! Tunnels: a server of the test's own, reached through the server under test by WebSockets and by plain HTTP.
 
 mod carried;
-mod client;
+pub(crate) mod client;
 mod kept;
 mod lossy;
 mod refused;
-mod upstream;
+pub(crate) mod upstream;
