@@ -4,12 +4,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tautline_websocket::conn::WriteQueue;
 use tautline_websocket::conn::http2::Http2Stream;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
+
+use crate::worker::listener;
 
 /// A connection's bytes.
 pub(crate) enum Io {
@@ -59,6 +62,21 @@ impl Io {
             Self::Http2(io) => io.remote.ok_or_else(|| io::ErrorKind::NotConnected.into()),
             #[cfg(test)]
             Self::Memory(_) => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// As [`listener::give_up_after`]; a stream has nothing of its own to be given up by.
+    pub(crate) fn give_up_after(&self, limit: Option<Duration>) {
+        let done = match self {
+            Self::Plain(io) => listener::give_up_after(io, limit),
+            Self::Tls(io) => listener::give_up_after(&io.get_ref().0.io, limit),
+            Self::Http2(_) => Ok(()),
+            #[cfg(test)]
+            Self::Memory(_) => Ok(()),
+        };
+        // One that can't be set up is served as it is.
+        if let Err(error) = done {
+            tracing::debug!(%error, "the system won't say when a client is gone");
         }
     }
 

@@ -155,10 +155,11 @@ pub(crate) fn start(
     source: Source,
 ) -> Result<Running, NodeError> {
     let workers = config.node.worker_count();
+    let silence = listener::silence(&config);
     let listeners = match listening {
         Listening::No => Ok(Vec::new()),
-        Listening::Configured => listener::listen(config.listen, workers),
-        Listening::On(given) => listener::share(given, workers),
+        Listening::Configured => listener::listen(config.listen, workers, silence),
+        Listening::On(given) => listener::share(given, workers, silence),
     };
     let listeners = listeners.map_err(|source| NodeError::Listen {
         address: config.listen,
@@ -169,7 +170,7 @@ pub(crate) fn start(
         .transpose()
         .map_err(system("address to listen on"))?;
     let internal = config.internal.map(|address| {
-        let listeners = listener::listen(address, workers);
+        let listeners = listener::listen(address, workers, silence);
         listeners.map_err(|source| NodeError::Listen { address, source })
     });
     let internal = internal.transpose()?.unwrap_or_default();

@@ -6,6 +6,8 @@
 mod process;
 #[path = "support/run.rs"]
 mod run;
+#[path = "support/vanish.rs"]
+mod vanish;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -104,9 +106,14 @@ impl Drop for Authority {
 }
 
 fn start(name: &str, authority: &Authority, more: &str) -> Server {
+    start_with(name, authority, "", more)
+}
+
+/// The same with something in `[http_server]`.
+fn start_with(name: &str, authority: &Authority, http_server: &str, more: &str) -> Server {
     let pem = authority.path("server.pem");
     let config = format!(
-        "[http_server.tls]\nenabled = true\ncert_pem = \"{pem}\"\nkey_pem = \"{pem}\"\n\
+        "{http_server}\n[http_server.tls]\nenabled = true\ncert_pem = \"{pem}\"\nkey_pem = \"{pem}\"\n\
          check_interval = \"100ms\"\n{more}\n\
          [client]\nallow_anonymous_connect_without_token = true\n\
          [channel.without_namespace]\nallow_subscribe_for_client = true\nallow_subscribe_for_anonymous = true\n\
@@ -255,6 +262,46 @@ fn sessions_and_plain_http_go_over_tls() {
 
 /// What a socket has no room for waits in the TLS library's buffer as well as in the queue, and the
 /// last of it must leave without anything coming after it.
+#[cfg(target_os = "linux")]
+#[test]
+fn who_vanished_is_gone() {
+    let authority = Authority::new("vanished");
+    authority.sign("server.pem", "localhost");
+    let server = start_with(
+        "vanished",
+        &authority,
+        "write_timeout = \"1s\"",
+        "[prometheus]\nenabled = true",
+    );
+    let connector = authority.connector();
+    run(async {
+        let shake = async || shake_hands(&server, &connector, "localhost").await.unwrap();
+        let mut lines = shake().await;
+        let request = b"GET /lines?channel=a HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        lines.write_all(request).await.unwrap();
+        let mut said = Vec::new();
+        while !said.ends_with(b"}\n\r\n") {
+            said.push(lines.read_u8().await.unwrap());
+        }
+        vanish::vanish(lines.get_ref().0);
+        let publish =
+            b"POST /publish?channel=a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\
+            Connection: close\r\n\r\n1";
+        let mut publishing = shake().await;
+        publishing.write_all(publish).await.unwrap();
+        let mut answer = String::new();
+        publishing.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        let wait = process::Wait::new("the client is gone");
+        while !get(shake().await, "/metrics")
+            .await
+            .contains("\ntautline_node_num_clients 0\n")
+        {
+            wait.go_on();
+        }
+    });
+}
+
 #[test]
 fn the_last_message_leaves_whenever_the_socket_fills_up() {
     run(async {

@@ -13,6 +13,7 @@ mod rate_limit;
 mod tags_filter;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use tautline_auth::{Revocations, Verifier};
@@ -112,6 +113,12 @@ impl HubConfig {
             subscription_verifier: verifier.clone(),
             verifier,
         })
+    }
+
+    /// How often clients are pinged; zero for never.
+    #[must_use]
+    pub fn ping_interval(&self) -> Duration {
+        self.client.ping_interval
     }
 
     /// Believes subscription tokens only by keys of their own.
@@ -237,8 +244,6 @@ impl ConfigError {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn refuse(client: ClientOptions, channel: ChannelOptions) -> String {

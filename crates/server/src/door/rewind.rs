@@ -11,6 +11,7 @@ use tautline_websocket::conn::scratch;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::http::patience::Patience;
+use crate::io::Io;
 
 /// Yields `read` again, then what `inner` has. Writing goes straight to `inner`.
 pub(crate) struct Rewind<S> {
@@ -102,6 +103,15 @@ impl<S> Rewind<S> {
     /// The stream, and what of the first bytes was not yielded again.
     pub(crate) fn into_parts(mut self) -> (Vec<u8>, S) {
         (self.read.split_off(self.yielded), self.inner)
+    }
+}
+
+impl Rewind<Io> {
+    /// The same for a client of HTTP: what waits for it in the system counts as well. So whoever has vanished without a word is gone
+    /// so long after something was written, even where nobody expects an answer.
+    pub(crate) fn patient_with_client(self, limit: Option<Duration>) -> Self {
+        self.inner.give_up_after(limit);
+        self.patient(limit, Io::taken)
     }
 }
 

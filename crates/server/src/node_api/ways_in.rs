@@ -50,9 +50,9 @@ impl WorkerNode {
         let limits = live.websocket.limits;
         let user = live.websocket.user_header.user(&request.headers);
         let address = request.address;
+        // One that can't be set up is served as it is.
+        let _ = listener::prepare(&io, listener::silence(&live.config));
         spawn_local(async move {
-            // One that can't be set up is served as it is.
-            let _ = listener::prepare(&io);
             let opened = Opened {
                 link: Link::new(io.into(), manner.transport.encoding),
                 leftover,
@@ -133,6 +133,8 @@ impl WorkerNode {
             // Fails when the connection ended before the response was written.
             if let Ok(Ok(Parts { io, read_buf, .. })) = parts {
                 let (mut leftover, io) = io.into_inner().into_parts();
+                // A WebSocket's reader may rest for longer than one of an answer.
+                io.give_up_after(None);
                 // What hyper has read comes before what it has not.
                 leftover.splice(..0, read_buf);
                 let opened = Opened {

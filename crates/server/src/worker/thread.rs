@@ -21,7 +21,6 @@ use super::Worker;
 use super::clock::Clock;
 use super::connection_log::{Failed, Witnesses};
 use super::guests::Guests;
-#[cfg(not(target_os = "linux"))]
 use super::listener;
 use super::live::Live;
 use super::mailbox::WorkerMailbox;
@@ -193,6 +192,7 @@ impl Start {
         let clock = Clock::new(shared.start);
         let settings = Arc::clone(&live.config.http);
         let share = live.config.log.connections;
+        let silence = listener::silence(&live.config);
         let queues = QueueShare::new(Arc::clone(&shared.queues), usize::from(index));
         let worker = Worker::new(hub, Arc::clone(&mailbox), clock, files, live, queues);
         worker.turn(|_, state| {
@@ -238,7 +238,7 @@ impl Start {
                 return std::future::pending().await;
             };
             loop {
-                let Some((io, peer)) = accept(listener).await else {
+                let Some((io, peer)) = accept(listener, silence).await else {
                     continue;
                 };
                 let arrival = match Arrival::new(&shared, io, peer) {
@@ -276,7 +276,7 @@ impl Start {
                     let work: Pin<Box<dyn Future<Output = ()>>> = match came.await? {
                         Came::WebSocket(opened) => return Some(Admitted::WebSocket(opened)),
                         Came::Http1(stream) => Box::pin(async move {
-                            let stream = stream.patient(limit, Io::taken);
+                            let stream = stream.patient_with_client(limit);
                             let ending = ending(shared.stage.clone());
                             http::serve_rewound(stream, Some(from), service, ending).await;
                             drop(permit);
@@ -286,7 +286,7 @@ impl Start {
                             drop(permit);
                         }),
                         Came::Http2(stream) => Box::pin(async move {
-                            let stream = stream.patient(limit, Io::taken);
+                            let stream = stream.patient_with_client(limit);
                             http2.serve(stream, from).await;
                             drop(permit);
                         }),
@@ -344,8 +344,9 @@ async fn serve_internal(
         return std::future::pending().await;
     };
     let room = Arc::new(Semaphore::new(MAX_INTERNAL));
+    let silence = listener::silence(&shared.live.borrow().config);
     loop {
-        let Some((io, peer)) = accept(listener).await else {
+        let Some((io, peer)) = accept(listener, silence).await else {
             continue;
         };
         // Whoever is one too many is closed.
@@ -356,7 +357,7 @@ async fn serve_internal(
         let ending = ending(shared.stage.clone());
         let limit = shared.live.borrow().config.http.write_timeout;
         spawn_local(async move {
-            let stream = Rewind::new(Vec::new(), Io::Plain(io)).patient(limit, Io::taken);
+            let stream = Rewind::new(Vec::new(), Io::Plain(io)).patient_with_client(limit);
             http::serve_rewound(stream, Some(peer), service, ending).await;
             drop((guest, place));
         });
@@ -443,12 +444,17 @@ async fn ending(mut stage: watch::Receiver<Stage>) {
 }
 
 /// The next connection; `None` when there was none after all.
-async fn accept(listener: &tokio::net::TcpListener) -> Option<(TcpStream, SocketAddr)> {
+async fn accept(
+    listener: &tokio::net::TcpListener,
+    silence: Duration,
+) -> Option<(TcpStream, SocketAddr)> {
     match listener.accept().await {
         Ok((io, peer)) => {
             // On Linux it comes prepared.
             #[cfg(not(target_os = "linux"))]
-            let _ = listener::prepare(&io);
+            let _ = listener::prepare(&io, silence);
+            #[cfg(target_os = "linux")]
+            let _ = silence;
             Some((io, canonical(peer)))
         }
         Err(error) if is_about_one_connection(&error) => None,

@@ -32,4 +32,6 @@ mod smuggling;
 #[path = "../doors/socket.rs"]
 mod socket;
 mod stand;
+#[path = "../support/vanish.rs"]
+mod vanish;
 mod wire;

@@ -8,6 +8,7 @@ use crate::process::wait_until;
 use crate::raw::{Raw, SETTINGS, frame, get};
 use crate::socket::Socket;
 use crate::stand::Stand;
+use crate::vanish::vanish;
 use crate::wire::Http;
 
 /// Opens sockets that are subscribed and won't be read.
@@ -237,6 +238,55 @@ fn answers_of_which_nothing_is_taken() {
                 std::thread::yield_now();
             }
             drop((all, windowless));
+        },
+    );
+    stand.counts(dropped, ALL);
+}
+
+/// As phones do that lose their network: nothing is said and nothing acknowledged any more, and nobody expects answers of those
+/// who only listen.
+#[test]
+fn listeners_that_vanish() {
+    const EACH: usize = 50;
+    const PATHS: [&str; 4] = [
+        "GET /events?channel=flood",
+        "GET /lines?channel=flood",
+        "GET /connection/uni_sse?cf_connect=%7B%22subs%22%3A%7B%22flood%22%3A%7B%7D%7D%7D",
+        "POST /connection/uni_http_stream",
+    ];
+    const ALL: usize = EACH * PATHS.len();
+    let limits = "connect = \"off\"\nrequests = \"off\"";
+    let stand = Stand::with_server("vanished", "write_timeout = \"2s\"", limits);
+    let dropped = "connections_dropped_total{reason=\"answer\"}";
+    stand.endures(
+        "200 who listen by plain HTTP and vanish without a word: gone `http_server.write_timeout` after what they are told next",
+        // The session, its stream, and what the kernel doesn't count here.
+        ALL as u64 * 16 * 1024,
+        |users| {
+            let open = |number: usize| {
+                let mut stream = stand.connect();
+                let body = match number % PATHS.len() {
+                    3 => r#"{"subs":{"flood":{}}}"#,
+                    _ => "",
+                };
+                let (path, len) = (PATHS[number % PATHS.len()], body.len());
+                let length = format!("Content-Length: {len}\r\n");
+                let length = if len > 0 { &length } else { "" };
+                let request = format!("{path} HTTP/1.1\r\nHost: a\r\n{length}\r\n{body}");
+                stream.write_all(request.as_bytes()).unwrap();
+                stream
+            };
+            let all: Vec<_> = (0..ALL).map(open).collect();
+            stand.counts("node_num_subscriptions", ALL + 2);
+            all.iter().for_each(vanish);
+            stand.api("publish", &json!({"channel": "flood", "data": 1}));
+            while users.want_more() || stand.number(dropped) < ALL as u64 {
+                std::thread::yield_now();
+            }
+            wait_until("those of good will are left", || {
+                (stand.number("node_num_clients") == 2).then_some(())
+            });
+            drop(all);
         },
     );
     stand.counts(dropped, ALL);

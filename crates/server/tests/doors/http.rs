@@ -103,6 +103,11 @@ impl Response {
         })
     }
 
+    /// The connection that it comes on.
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
     /// The next chunk as it was sent, `None` at the end of the response.
     pub(crate) fn chunk(&mut self) -> Option<Vec<u8>> {
         self.try_chunk().expect("it goes on")

@@ -10,6 +10,8 @@ mod cut;
 mod docs;
 mod emulation;
 mod flood;
+#[cfg(target_os = "linux")]
+mod half_open;
 mod http;
 mod http2;
 mod ladder;
@@ -26,4 +28,6 @@ mod spread;
 mod streams;
 mod tunnel;
 mod uni;
+#[path = "../support/vanish.rs"]
+mod vanish;
 mod ways;

@@ -28,12 +28,20 @@ pub(crate) enum Said {
 impl Socket {
     /// Opens one, with more fields in the request; or the status and body of the refusal.
     pub(crate) fn open(server: &Server, path: &str, fields: &str) -> Result<Self, (u16, String)> {
-        let mut stream = server.connect();
+        Self::open_on(server.connect(), path, fields)
+    }
+
+    /// The same on a connection that is there.
+    pub(crate) fn open_on(
+        mut stream: TcpStream,
+        path: &str,
+        fields: &str,
+    ) -> Result<Self, (u16, String)> {
+        let address = stream.peer_addr().expect("it is connected");
         write!(
             stream,
-            "GET {path} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}\r\n",
-            server.address
+            "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}\r\n"
         )
         .expect("a request");
         let mut socket = Self {
