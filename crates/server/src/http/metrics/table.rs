@@ -288,7 +288,7 @@ pub const METRICS: &[Metric] = &[
         labels: &["reason"],
         help: "Connections that were dropped without a word: `head` because the head of a request did not come in \
                time (nor any further request), `tls` because of a TLS handshake that failed or did not come in time, `answer` because nothing of an \
-               answer was taken for `http_server.write_timeout` (in HTTP/2 that may be one of its streams).",
+               answer was taken, or acknowledged, for `http_server.write_timeout` (in HTTP/2 that may be one of its streams).",
         write: |all, out| {
             for (reason, count) in &all.http.dropped {
                 out.labelled(&[reason], *count);
