@@ -2,8 +2,8 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use tautline_hub::engine::memory::MemoryEngine;
@@ -182,11 +182,11 @@ pub(crate) fn start(
         tracing::info!(%address, "server API, metrics and admin page have a listener of their own");
     }
     let entropy = || OsEntropy::new().map_err(|error| system("randomness")(error.into()));
-    let name = match (config.node.name.as_str(), address) {
-        ("", Some(address)) => address.to_string(),
-        ("", None) => "embedded".to_owned(),
-        (name, _) => name.to_owned(),
-    };
+    let identity = NodeIdentity::new(&config.node.name, address, &mut entropy()?);
+    let name = identity.name();
+    let event_handler = events
+        .as_ref()
+        .and_then(|settings| settings.handler.clone());
     let events = match events {
         None => None,
         Some(settings) => {
@@ -196,13 +196,12 @@ pub(crate) fn start(
     };
     if let Some(telemetry) = &config.telemetry {
         telemetry
-            .start(&name)
+            .start(&name, None)
             .map_err(system("thread for traces"))?;
     }
     let known = config.hub.revocations();
     known.set_limit(config.revocation.max_entries);
     let revocations = RevocationDesk::start(&config.revocation.directory, known)?;
-    let identity = NodeIdentity::new(name, &mut entropy()?);
     let addresses = AddressKey::new(identity.uid(), &mut entropy()?);
     let (visits, visitors): (Vec<_>, Vec<_>) =
         (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
@@ -225,7 +224,8 @@ pub(crate) fn start(
         admins: Arc::new(Sessions::new(Box::new(entropy()?))),
         traces: Arc::default(),
         revocations,
-        events,
+        events: Mutex::new(events),
+        event_handler,
         log: source.log,
         stage: at,
     });

@@ -13,6 +13,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::config::{Change, Config, ConfigError, ConfigFile, Values};
+use crate::events::EventsError;
 use crate::http::metrics::ReloadNumbers;
 use crate::worker::thread::Shared;
 
@@ -42,6 +43,9 @@ pub enum ReloadError {
          leave one of them out"
     )]
     HandlerAndProxies,
+    /// There can be no events to the backend.
+    #[error(transparent)]
+    Events(#[from] EventsError),
     /// The system doesn't give what it needs.
     #[error("the system gives no thread for it: {0}")]
     System(#[source] io::Error),
@@ -153,9 +157,10 @@ fn apply(
     };
     let values = config.values.holding(running);
     let before = Arc::clone(&shared.live.borrow());
-    let live = before.succeed(config, shared.mailboxes.len())?;
+    let name = shared.identity.name_by(&config.node.name);
+    let (live, events) = before.succeed(config, shared, &name)?;
     let config = Arc::clone(&live.config);
-    shared.take_over(live);
+    shared.take_over(live, events);
     if let Some(applied) = &shared.reloads.applied {
         applied(&config);
     }

@@ -111,7 +111,6 @@ const UNI_RESPONSE: &str = "doors.connect_code_to_http_response.transforms";
 /// Tables with the options of another.
 fn likes() -> Vec<OptionTable> {
     let like = |name: String, repeated, like: &str| OptionTable {
-        needs_restart: needs_restart(&name),
         name,
         repeated,
         like: Some(like.to_owned()),
@@ -158,12 +157,6 @@ const WITHOUT_NAMESPACE: &str = "channel.without_namespace";
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// Tables of which a reload applies nothing. Of an option alone, its documentation says so.
-fn needs_restart(table: &str) -> bool {
-    // The queues, and what was told before, are of one process from its start to its end.
-    table == "events" || table.starts_with("events.") || table.starts_with("telemetry.")
 }
 
 /// The fields of a table, without those that are tables of their own.
@@ -385,7 +378,6 @@ fn reference() -> Reference {
                 | UNI_RESPONSE
         ),
         like: None,
-        needs_restart: needs_restart(table.name),
         introduction: introduction(table.name).map(str::to_owned),
         options: fields(table),
     });

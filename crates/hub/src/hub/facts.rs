@@ -2,15 +2,47 @@
 
 use std::sync::Arc;
 
+use super::channels::Role;
 use super::waiting::Waiting;
 use super::{Hub, SessionId};
 use crate::Now;
 use crate::witness::{Fact, Witness};
 
 impl Hub {
-    /// Has somebody be told who comes and goes. To be called before there are sessions.
+    /// Has somebody be told who comes and goes, from now on. Who is there already, [`recount`](Self::recount) tells.
     pub fn set_witness(&mut self, witness: Box<dyn Witness>) {
         self.witness = Some(witness);
+    }
+
+    /// Tells somebody of all who are there, as if each had just come: a client as connected, and then its
+    /// subscriptions. For a witness that begins late, or wants to know more than before.
+    pub fn recount(&self, now: Now, witness: &mut dyn Witness) {
+        for id in self.sessions.ids() {
+            let session = self.sessions.get(id).filter(|_| !self.is_coming(id));
+            let Some((session, connected)) =
+                session.and_then(|session| Some((session, session.connected()?)))
+            else {
+                continue;
+            };
+            let client = &connected.info;
+            let fact = Fact::Connected {
+                session: id,
+                client,
+                transport: session.transport,
+            };
+            witness.note(now, fact);
+            for subscription in &connected.subscriptions {
+                let Some(channel) = self.channels.get(subscription.channel) else {
+                    continue;
+                };
+                let subscriber = channel.subscribers.get(subscription.slot as usize);
+                // One that has not begun is told of when it does.
+                if subscriber.is_some_and(|subscriber| subscriber.role != Role::Pending) {
+                    let channel = &channel.name;
+                    witness.note(now, Fact::Subscribed { client, channel });
+                }
+            }
+        }
     }
 
     pub(super) fn note_connected(&mut self, now: Now, id: SessionId) {

@@ -138,3 +138,57 @@ fn a_cache_that_has_nothing_is_told_of() {
     world.tell(other, subscribe);
     assert_eq!(book.take(), ["bob connected by test", "bob in cached:a"]);
 }
+
+#[test]
+fn a_witness_that_begins_late_is_told_of_all_who_are_there() {
+    for delays in [None, Some(DelayOptions::default())] {
+        let (mut world, book) = world(Setup {
+            delays,
+            ..Setup::default()
+        });
+        let ann = world.connect_as(0, "ann");
+        for (id, channel) in [(2, "room:a"), (3, "b"), (4, "vault:x")] {
+            world.tell(ann, json!({"id": id, "subscribe": {"channel": channel}}));
+        }
+        world.tell(ann, json!({"id": 5, "unsubscribe": {"channel": "b"}}));
+        let gone = world.connect_as(0, "bob");
+        world.drop_connection(gone);
+        let silent = world.open(0);
+        book.take();
+        let mut late = Book::default();
+        world.workers[0].hub.recount(Now::default(), &mut late);
+        assert_eq!(late.take(), ["ann connected by test", "ann in room:a"]);
+        assert!(book.take().is_empty(), "the other hears nothing of it");
+        world.drop_connection(silent);
+    }
+}
+
+#[test]
+fn what_has_not_begun_yet_is_not_counted() {
+    let (mut world, _) = world(Setup {
+        delays: Some(DelayOptions::default()),
+        ..Setup::default()
+    });
+    let client = world.connect_as(0, "ann");
+    world.tell_only(client, json!({"id": 2, "subscribe": {"channel": "room:a"}}));
+    let claims = json!({"sub": "bob", "subs": {"room:a": {}}});
+    let token = crate::support::sign_claims(&claims);
+    let coming = world.open(0);
+    world.tell_only(coming, json!({"id": 1, "connect": {"token": token}}));
+    let mut late = Book::default();
+    world.workers[0].hub.recount(Now::default(), &mut late);
+    assert_eq!(late.take(), ["ann connected by test"]);
+    world.settle();
+    world.workers[0].hub.recount(Now::default(), &mut late);
+    let mut told = late.take();
+    told.sort();
+    assert_eq!(
+        told,
+        [
+            "ann connected by test",
+            "ann in room:a",
+            "bob connected by test",
+            "bob in room:a"
+        ]
+    );
+}

@@ -1,11 +1,14 @@
 //! Where log lines go: standard error, as the configuration says how many.
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::{panic, thread};
 
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, fmt, reload};
 
@@ -16,16 +19,20 @@ use crate::log_queue::{LAST_MOMENT, LogQueue};
 /// The process's log. Dropped, it waits for a moment until all lines are written.
 pub(super) struct Log {
     queue: LogQueue,
-    level: reload::Handle<Targets, Registry>,
+    control: LogControl,
 }
 
-/// How many lines there are, while the process runs.
-pub(super) struct LogControl(reload::Handle<Targets, Registry>);
+/// How many lines there are, and how they are written, while the process runs.
+#[derive(Clone)]
+pub(super) struct LogControl {
+    level: reload::Handle<Targets, Registry>,
+    is_json: Arc<AtomicBool>,
+}
 
 impl Log {
-    /// What says how much is logged.
+    /// What says how much is logged, and how.
     pub(super) fn control(&self) -> LogControl {
-        LogControl(self.level.clone())
+        self.control.clone()
     }
 
     /// Where the lines wait.
@@ -41,10 +48,12 @@ impl Drop for Log {
 }
 
 impl LogControl {
-    /// From now on that much is logged.
-    pub(super) fn set_level(&self, level: LogLevel) {
+    /// From now on it is logged by these options.
+    pub(super) fn set(&self, options: &LogOptions) {
+        let is_json = options.format == LogFormat::Json;
+        self.is_json.store(is_json, Ordering::Relaxed);
         // Fails where another subscriber is installed, and is nobody's business then.
-        let _ = self.0.reload(filter(level));
+        let _ = self.level.reload(filter(options.level));
     }
 }
 
@@ -55,19 +64,68 @@ pub(super) fn install(options: &LogOptions) -> Result<Log, CliError> {
         CliError::Failure(format!("the system gives no thread for the log: {error}"))
     })?;
     let (filter, level) = reload::Layer::new(filter(options.level));
-    let lines = fmt::layer().with_writer(queue.clone());
-    let registry = tracing_subscriber::registry().with(filter);
-    let _ = match options.format {
-        LogFormat::Text => {
-            let lines = lines.with_ansi(io::stderr().is_terminal());
-            registry.with(lines).try_init()
-        }
-        // The fields of an event beside its time and level, where programs look for them.
-        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+    let is_json = Arc::new(AtomicBool::new(options.format == LogFormat::Json));
+    let text = Lines {
+        layer: fmt::layer()
+            .with_writer(queue.clone())
+            .with_ansi(io::stderr().is_terminal()),
+        is_json: Arc::clone(&is_json),
+        when: false,
     };
+    // The fields of an event beside its time and level, where programs look for them.
+    let json = Lines {
+        layer: fmt::layer()
+            .with_writer(queue.clone())
+            .json()
+            .flatten_event(true),
+        is_json: Arc::clone(&is_json),
+        when: true,
+    };
+    let registry = tracing_subscriber::registry().with(filter);
+    let _ = registry.with(text).with(json).try_init();
     let panics = queue.clone();
     panic::set_hook(Box::new(move |panic| panics.tell_panic(panic)));
-    Ok(Log { queue, level })
+    let control = LogControl { level, is_json };
+    Ok(Log { queue, control })
+}
+
+/// One of the ways in which lines are written: knows of all spans, and writes events while it is the one that is wanted.
+struct Lines<L> {
+    layer: L,
+    is_json: Arc<AtomicBool>,
+    when: bool,
+}
+
+impl<S: Subscriber, L: Layer<S>> Layer<S> for Lines<L> {
+    fn on_layer(&mut self, subscriber: &mut S) {
+        self.layer.on_layer(subscriber);
+    }
+
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        self.layer.on_new_span(attributes, id, context);
+    }
+
+    fn on_record(&self, span: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        self.layer.on_record(span, values, context);
+    }
+
+    fn on_enter(&self, id: &Id, context: Context<'_, S>) {
+        self.layer.on_enter(id, context);
+    }
+
+    fn on_exit(&self, id: &Id, context: Context<'_, S>) {
+        self.layer.on_exit(id, context);
+    }
+
+    fn on_close(&self, id: Id, context: Context<'_, S>) {
+        self.layer.on_close(id, context);
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        if self.is_json.load(Ordering::Relaxed) == self.when {
+            self.layer.on_event(event, context);
+        }
+    }
 }
 
 /// The last word of a process. Nobody who doesn't read it can keep the process from its end.

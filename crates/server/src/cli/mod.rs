@@ -97,8 +97,8 @@ fn serve(file: &Path, settings: &SetArgs) -> Result<(), CliError> {
     }
     let ready = |address: SocketAddr| tracing::info!(%address, "listening");
     let node = Node::builder(config).reload_from(file);
-    let (level, node) = (log.control(), node.logging_to(log.queue()));
-    let node = node.when_applied(Box::new(move |config| level.set_level(config.log.level)));
+    let (control, node) = (log.control(), node.logging_to(log.queue()));
+    let node = node.when_applied(Box::new(move |config| control.set(&config.log)));
     node::run(node, ready).map_err(|error| CliError::run(&error, "http_server.port"))
 }
 

@@ -49,7 +49,7 @@ pub struct EventsOptions {
     /// How long an event waits for others to come with it, at most 1m. Default: 100 ms.
     #[serde(deserialize_with = "duration::deserialize")]
     pub batch_time: Duration,
-    /// Directory of the queue, of this server alone. It is made if it isn't there. Required where `enabled`.
+    /// Directory of the queue, of this server alone. It is made if it isn't there. Needs a restart. Required where `enabled`.
     pub directory: String,
     /// Most bytes of events that wait there, at least 4 MiB. While there is no room, what comes and goes is not told
     /// of, and what is different afterwards is. Default: 256 MiB.

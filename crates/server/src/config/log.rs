@@ -10,7 +10,7 @@ use super::Share;
 pub struct LogOptions {
     /// How much. Default: `info`.
     pub level: LogLevel,
-    /// As text for people, or as a JSON object a line for programs. Needs a restart. Default: `text`.
+    /// As text for people, or as a JSON object a line for programs. Default: `text`.
     pub format: LogFormat,
     /// Which connections are logged, with a line when they come in and one when they end (level `info`, target
     /// `tautline::connections`): `off`, `all`, or a percentage of them such as `1%`. Default: `off`.

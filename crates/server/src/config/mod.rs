@@ -68,6 +68,7 @@ mod uni;
 mod values;
 mod yaml;
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -211,15 +212,30 @@ impl Config {
         events.is_some_and(|events| events.endpoint.is_none())
     }
 
-    /// Has traces go where they went: that needs a restart.
-    pub(crate) fn keep_telemetry(&mut self, before: &Self) {
-        self.telemetry.clone_from(&before.telemetry);
+    /// Has traces go on where they are to go where they went, and begin elsewhere where they aren't, on a node of that name.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no thread for it.
+    pub(crate) fn succeed_telemetry(&mut self, before: &Self, node: &str) -> io::Result<()> {
+        let Some(telemetry) = &self.telemetry else {
+            return Ok(());
+        };
+        let running = before.telemetry.as_ref();
+        let Some(same) = running.filter(|running| telemetry.is_like(running, node)) else {
+            return telemetry.start(node, running.map(|running| &**running));
+        };
+        self.telemetry = Some(Arc::clone(same));
         if let Some(http) = Arc::get_mut(&mut self.http) {
-            http.telemetry.clone_from(&before.telemetry);
+            http.telemetry.clone_from(&self.telemetry);
         }
         if let Some(proxies) = &mut self.proxies {
-            proxies.telemetry.clone_from(&before.telemetry);
+            proxies.telemetry.clone_from(&self.telemetry);
         }
+        if let Some(events) = &mut self.events {
+            events.telemetry.clone_from(&self.telemetry);
+        }
+        Ok(())
     }
 
     /// Reads and checks the text of a TOML file, for servers that are built in code.

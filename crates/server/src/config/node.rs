@@ -9,7 +9,7 @@ use tautline_hub::config::duration;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NodeOptions {
-    /// Its name, for people; empty for address and port. Needs a restart. Default: empty.
+    /// Its name, for people; empty for address and port. Default: empty.
     pub name: String,
     /// How many threads serve connections, at most 1024; 0 for one a core. Needs a restart. Default: 0.
     pub workers: usize,

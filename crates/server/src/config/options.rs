@@ -30,9 +30,6 @@ pub struct OptionTable {
     /// Which other table has the same options; it tells of both.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub like: Option<String>,
-    /// A reload applies none of its options.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub needs_restart: bool,
     /// What has to be said before the options.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub introduction: Option<String>,
@@ -94,9 +91,6 @@ impl Reference {
             let _ = write!(text, "\n## `{}`\n\n", table.heading());
             if let Some(introduction) = &table.introduction {
                 let _ = write!(text, "{introduction}\n\n");
-            }
-            if table.needs_restart {
-                text.push_str("All of this needs a restart.\n\n");
             }
             text.push_str("| option | type | |\n|---|---|---|\n");
             for option in &table.options {
@@ -173,11 +167,7 @@ impl Reference {
 
     /// Whether a reload leaves an option as it is.
     pub(super) fn needs_restart(&self, path: &str) -> bool {
-        let table = path.rsplit_once('.').map_or("", |(table, _)| table);
-        let mut tables = self.tables.iter();
-        let table = tables.find(|known| known.name == table);
-        table.is_some_and(|table| table.needs_restart)
-            || self.find(path).is_some_and(|option| option.needs_restart)
+        self.find(path).is_some_and(|option| option.needs_restart)
     }
 
     /// What can be set alone: options, and lists of tables.

@@ -66,6 +66,7 @@ pub struct TelemetryOptions {
 /// Checks all of it; `None` where there are no traces.
 pub(super) fn telemetry(options: TelemetryOptions) -> Result<Option<Arc<Telemetry>>, Unusable> {
     let options = options.otlp;
+    let made_of = options.clone();
     if !options.enabled {
         return Ok(None);
     }
@@ -111,6 +112,7 @@ pub(super) fn telemetry(options: TelemetryOptions) -> Result<Option<Arc<Telemetr
         service: options.service_name,
         percent: options.sampling_percent,
         queue: options.queue_size,
+        made_of,
     }))))
 }
 

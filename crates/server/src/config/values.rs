@@ -65,6 +65,7 @@ impl Values {
     /// What differs in another configuration.
     pub fn changes(&self, new: &Self) -> Vec<Change> {
         let mut changes = Vec::new();
+        let free = self.free(new);
         let mut paths: Vec<_> = self.0.keys().chain(new.0.keys()).collect();
         paths.sort_unstable();
         paths.dedup();
@@ -78,7 +79,7 @@ impl Values {
                     option: path.clone(),
                     from: from.shown.clone(),
                     to: to.shown.clone(),
-                    needs_restart: needs_restart(&known.option),
+                    needs_restart: needs_restart(&known.option) && free != known.option,
                 });
             }
         }
@@ -87,7 +88,9 @@ impl Values {
 
     /// These, but for options that need a restart: those are as they were.
     pub(crate) fn holding(&self, running: &Self) -> Self {
-        let is_held = |(_, value): &(&String, &Value)| needs_restart(&value.option);
+        let unheld = running.free(self);
+        let is_held =
+            |(_, value): &(&String, &Value)| needs_restart(&value.option) && unheld != value.option;
         let free = self.0.iter().filter(|entry| !is_held(entry));
         let held = running.0.iter().filter(is_held);
         let all = free.chain(held);
@@ -95,6 +98,20 @@ impl Values {
             all.map(|(path, value)| (path.clone(), value.clone()))
                 .collect(),
         )
+    }
+
+    /// The option that needs a restart only because of what runs, if nothing does: the directory of events that aren't told,
+    /// or won't be.
+    fn free(&self, new: &Self) -> &'static str {
+        let is_on = |values: &Self| {
+            let enabled = values.0.get("events.enabled");
+            enabled.is_some_and(|value| value.meaning == "true")
+        };
+        if is_on(self) && is_on(new) {
+            ""
+        } else {
+            "events.directory"
+        }
     }
 
     fn add_table(&mut self, path: &str, option: &str, table: &DeTable<'_>) {

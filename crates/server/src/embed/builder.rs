@@ -176,7 +176,7 @@ impl NodeBuilder {
 }
 
 /// What is told to whom, if anybody is told anything.
-fn told(
+pub(crate) fn told(
     settings: Option<EventSettings>,
     handler: Option<InCode>,
 ) -> Result<Option<EventSettings>, EventsError> {
@@ -261,7 +261,7 @@ impl Node {
     async fn drain(&mut self) {
         let config = self.handle.config();
         let deadline = Instant::now() + config.shutdown.timeout;
-        let events = self.handle.shared.events.clone();
+        let events = self.handle.shared.events();
         if let Some(events) = &events {
             events.stopping();
         }

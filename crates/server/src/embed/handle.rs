@@ -70,7 +70,7 @@ impl NodeHandle {
     ///
     /// Dropping the future changes nothing.
     pub async fn dead_events(&self, most: usize) -> io::Result<Vec<DeadEvent>> {
-        match &self.shared.events {
+        match self.shared.events() {
             Some(events) => Ok(events.dead(Which::All, 0, most).await?.events),
             None => Ok(Vec::new()),
         }
@@ -86,7 +86,7 @@ impl NodeHandle {
     ///
     /// It happens whether or not the future is awaited to its end.
     pub async fn redeliver_events(&self, ids: Vec<String>) -> io::Result<usize> {
-        match &self.shared.events {
+        match self.shared.events() {
             Some(events) => events.settle_dead(Which::of(ids), true).await,
             None => Ok(0),
         }
@@ -102,7 +102,7 @@ impl NodeHandle {
     ///
     /// It happens whether or not the future is awaited to its end.
     pub async fn drop_dead_events(&self, ids: Vec<String>) -> io::Result<usize> {
-        match &self.shared.events {
+        match self.shared.events() {
             Some(events) => events.settle_dead(Which::of(ids), false).await,
             None => Ok(0),
         }

@@ -19,6 +19,7 @@ mod mount;
 
 pub(crate) use self::api_call::ApiCalls;
 pub use self::api_call::ApiRpcEvent;
+pub(crate) use self::builder::told;
 pub use self::builder::{Node, NodeBuilder};
 pub use self::client::{Client, Request};
 pub use self::handle::NodeHandle;

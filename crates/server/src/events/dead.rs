@@ -121,6 +121,12 @@ impl Dead {
         self.dropped
     }
 
+    /// That many may be there from now on; the oldest of those that are too many go.
+    pub(super) fn set_most(&mut self, most: usize) {
+        self.most = most;
+        self.shrink();
+    }
+
     /// Some of them, from a number on: `most` at the most.
     pub(super) fn page(&self, which: &Which, from: u64, most: usize) -> DeadPage {
         let start = self.letters.partition_point(|(number, _)| *number < from);

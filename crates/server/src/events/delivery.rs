@@ -43,6 +43,8 @@ pub(crate) struct Delivery {
     failures: u32,
     failing_since: Option<Duration>,
     not_before: Duration,
+    /// When the last attempt failed.
+    failed_at: Duration,
 }
 
 impl Delivery {
@@ -53,6 +55,7 @@ impl Delivery {
             failures: 0,
             failing_since: None,
             not_before: Duration::ZERO,
+            failed_at: Duration::ZERO,
         }
     }
 
@@ -104,6 +107,7 @@ impl Delivery {
                 let half = u64::try_from(wait.as_millis() / 2).unwrap_or(u64::MAX);
                 let spread = dice % (half + 1);
                 self.not_before = now + wait - Duration::from_millis(spread);
+                self.failed_at = now;
                 if now.saturating_sub(since) >= self.patience.all {
                     return Decision::Bury(error);
                 }
@@ -115,6 +119,25 @@ impl Delivery {
     /// No attempt before then, for reasons that have nothing to do with the backend.
     pub(crate) fn postpone(&mut self, until: Duration) {
         self.not_before = self.not_before.max(until);
+    }
+
+    /// What was tried so far says nothing of what is tried next: it is for somebody else.
+    pub(crate) fn begin_anew(&mut self) {
+        self.limit = self.patience.batch;
+        self.recovered();
+    }
+
+    /// Is that persistent from now on.
+    pub(crate) fn set_patience(&mut self, patience: Patience) {
+        self.limit = if self.limit == self.patience.batch {
+            patience.batch
+        } else {
+            self.limit.min(patience.batch)
+        };
+        self.patience = patience;
+        if let Some(wait) = self.not_before.checked_sub(self.failed_at) {
+            self.not_before = self.failed_at + wait.min(patience.max);
+        }
     }
 
     fn recovered(&mut self) {

@@ -5,6 +5,7 @@
 //! so that after any end of the process the next one knows what must be put right. `docs/events.md` is the chapter.
 //!
 //! - `ledger`: what is beside what was told; debounce; no clock, no files;
+//! - `interest`: what of all that happens is entered, by each worker;
 //! - `event`: an event, as it is stored and sent;
 //! - `disk`: writing; `journal`: records in a file; `queue`: those to be delivered, `books`: what the backend believes, `dead`: what it
 //!   would not have;
@@ -20,6 +21,7 @@ mod dead;
 mod delivery;
 mod disk;
 mod event;
+mod interest;
 pub(crate) mod journal;
 mod ledger;
 mod queue;
@@ -35,13 +37,12 @@ mod writer;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tautline_hub::Entropy;
 use tautline_hub::config::HubConfig;
-use tautline_hub::witness::{Fact, Witness};
-use tautline_hub::{Entropy, Now};
 use tokio::runtime::Builder;
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -50,6 +51,8 @@ pub(crate) use self::dead::{DeadPage, Which};
 pub(crate) use self::delivery::Patience;
 pub(crate) use self::event::Kind;
 pub use self::event::{Event, Kind as EventKind};
+use self::interest::Interest;
+pub(crate) use self::interest::Tap;
 use self::ledger::Ledger;
 pub(crate) use self::receiver::InCode;
 pub use self::receiver::{EventHandler, NotTaken};
@@ -128,10 +131,9 @@ pub(crate) struct EventNumbers {
 struct Shared {
     /// Zero of the clock that everything here goes by.
     start: Instant,
-    /// By which it is known which namespace a channel belongs to.
-    hub: RwLock<Arc<HubConfig>>,
-    namespaces: Option<std::collections::HashSet<String>>,
-    keep_on_shutdown: bool,
+    /// What counts for workers that begin, or take over, from now on.
+    interest: Mutex<Arc<Interest>>,
+    keep_on_shutdown: AtomicBool,
     ledger: Mutex<Ledger>,
     /// The thread has seen all there is, and wants to be woken.
     asleep: AtomicBool,
@@ -152,14 +154,13 @@ impl Events {
         entropy: Box<dyn Entropy + Send>,
     ) -> Result<Self, EventsError> {
         let mut ledger = Ledger::new(settings.terms());
-        let namespaces = settings.namespaces.clone();
-        let keep_on_shutdown = settings.keep_on_shutdown;
+        let interest = Mutex::new(Arc::new(Interest::new(&settings, hub)));
+        let keep_on_shutdown = AtomicBool::new(settings.keep_on_shutdown);
         let start = Instant::now();
         let writer = Writer::open(settings, node, entropy, &mut ledger)?;
         let shared = Arc::new(Shared {
             start,
-            hub: RwLock::new(hub),
-            namespaces,
+            interest,
             keep_on_shutdown,
             ledger: Mutex::new(ledger),
             asleep: AtomicBool::new(false),
@@ -178,21 +179,36 @@ impl Events {
     }
 
     /// What a worker's hub tells the facts to.
-    pub(crate) fn witness(&self) -> Box<dyn Witness> {
-        Box::new(Tap {
-            events: self.clone(),
-        })
+    pub(crate) fn tap(&self) -> Tap {
+        Tap::new(self.clone(), Arc::clone(&lock(&self.shared.interest)))
     }
 
-    /// Goes by another configuration, before the workers do: what begins in a namespace that is new counts.
-    pub(crate) fn reconfigure(&self, hub: Arc<HubConfig>) {
-        let known = self.shared.hub.write();
-        *known.unwrap_or_else(PoisonError::into_inner) = hub;
+    /// Goes by other options, but for the directory, as a node of that name. Before the workers do, each of which then gets
+    /// another [`tap`](Self::tap).
+    pub(crate) fn reconfigure(&self, settings: Settings, hub: Arc<HubConfig>, node: String) {
+        let shared = &self.shared;
+        *lock(&shared.interest) = Arc::new(Interest::new(&settings, hub));
+        shared
+            .keep_on_shutdown
+            .store(settings.keep_on_shutdown, Ordering::Relaxed);
+        lock(&shared.ledger).set_terms(settings.terms());
+        // If the thread has ended, the node is about to, too.
+        let _ = self
+            .commands
+            .send(Command::Reconfigure(Box::new(settings), node));
+    }
+
+    /// Ends it, and waits for that: the directory is free then, and has what was not delivered. For threads that may block.
+    pub(crate) fn close(self) {
+        let (done, closed) = oneshot::channel();
+        if self.commands.send(Command::Close(done)).is_ok() {
+            let _ = closed.blocking_recv();
+        }
     }
 
     /// The node is about to be stopped: who goes from now on is expected back after a restart, if the options say so.
     pub(crate) fn stopping(&self) {
-        if self.shared.keep_on_shutdown {
+        if self.shared.keep_on_shutdown.load(Ordering::Relaxed) {
             lock(&self.shared.ledger).expect_restart();
         }
     }
@@ -246,38 +262,6 @@ impl Events {
 impl Shared {
     fn now(&self) -> Duration {
         self.start.elapsed()
-    }
-
-    fn is_of_interest(&self, channel: &str) -> bool {
-        let Some(namespaces) = &self.namespaces else {
-            return true;
-        };
-        let hub = self.hub.read().unwrap_or_else(PoisonError::into_inner);
-        let rules = hub.rules(channel);
-        rules.is_some_and(|rules| namespaces.contains(&rules.namespace.name))
-    }
-}
-
-/// A worker's end.
-struct Tap {
-    events: Events,
-}
-
-impl Witness for Tap {
-    fn note(&mut self, now: Now, fact: Fact<'_>) {
-        let shared = &self.events.shared;
-        // What is known to have begun is known to end, whatever has become of its namespace.
-        if let Fact::Subscribed { channel, .. } | Fact::CacheMissed { channel, .. } = fact
-            && !shared.is_of_interest(channel)
-        {
-            return;
-        }
-        let unix = u64::try_from(now.unix.as_millis()).unwrap_or(u64::MAX);
-        // Held for the time of a few look-ups: the thread writes and sends without it.
-        lock(&shared.ledger).enter(shared.now(), unix, fact);
-        if shared.asleep.swap(false, Ordering::SeqCst) {
-            shared.notify.notify_one();
-        }
     }
 }
 

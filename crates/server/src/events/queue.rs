@@ -138,6 +138,11 @@ impl Queue {
         self.segments.iter().map(|segment| segment.bytes).sum()
     }
 
+    /// That many bytes may be there from now on.
+    pub(super) fn set_limit(&mut self, max_bytes: u64) {
+        self.max_bytes = max_bytes;
+    }
+
     /// Whether that many bytes more would be no more than there may be.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         self.bytes() + bytes as u64 <= self.max_bytes

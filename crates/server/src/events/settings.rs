@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::delivery::Patience;
 use super::event::Kind;
-use super::ledger::Terms;
+use super::ledger::{Terms, Tracked};
 use super::receiver::InCode;
 use crate::proxy::endpoint::Endpoint;
 use crate::telemetry::Telemetry;
@@ -46,14 +46,20 @@ impl Settings {
     }
 
     /// What of all that happens has to be kept in mind.
-    pub(super) fn terms(&self) -> Terms {
+    pub(super) fn tracked(&self) -> Tracked {
         let wants = |kinds: &[Kind]| kinds.iter().any(|kind| self.kinds.contains(kind));
         let subscriptions = wants(&[Kind::Subscribed, Kind::Unsubscribed]);
-        Terms {
+        Tracked {
             visits: subscriptions || wants(&[Kind::Connected, Kind::Disconnected]),
             subscriptions,
             channels: wants(&[Kind::ChannelOccupied, Kind::ChannelVacated]),
             misses: wants(&[Kind::CacheMiss]),
+        }
+    }
+
+    /// For how long who goes is waited for.
+    pub(super) fn terms(&self) -> Terms {
+        Terms {
             debounce: self.debounce,
             restart_debounce: self.restart_debounce.max(self.debounce),
         }

@@ -12,14 +12,16 @@ use tautline_protocol::message::ClientInfo;
 use tautline_protocol::{Disconnect, Encoding};
 
 use super::event::{Event, Kind};
-use super::ledger::{Ledger, Terms};
+use super::ledger::{Ledger, Terms, Tracked};
 
 const SECOND: Duration = Duration::from_secs(1);
-const TERMS: Terms = Terms {
+const ALL: Tracked = Tracked {
     visits: true,
     subscriptions: true,
     channels: true,
     misses: true,
+};
+const TERMS: Terms = Terms {
     debounce: Duration::from_secs(5),
     restart_debounce: Duration::from_secs(30),
 };
@@ -93,7 +95,7 @@ impl World {
 
     fn enter(&mut self, fact: Fact<'_>) {
         let unix = self.now.as_millis() as u64;
-        self.ledger.enter(self.now, unix, fact);
+        self.ledger.enter(self.now, unix, ALL, fact);
     }
 
     fn connect(&mut self, user: &str) -> u32 {

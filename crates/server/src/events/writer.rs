@@ -41,6 +41,10 @@ pub(super) enum Command {
         again: bool,
         done: oneshot::Sender<io::Result<usize>>,
     },
+    /// To go by other options, as a node of that name.
+    Reconfigure(Box<Settings>, String),
+    /// To end: what is left is for the next one that has the directory.
+    Close(oneshot::Sender<()>),
 }
 
 /// What the thread has.
@@ -49,6 +53,9 @@ pub(super) struct Writer {
     /// `None` where code takes the events.
     client: Option<HttpClient>,
     node: String,
+    /// Grows when it is somebody else who is told. An attempt that was for the one before says nothing of this one, but
+    /// that it was successful.
+    aim: u64,
     /// What the ids of this process's events begin with.
     uid: String,
     entropy: Box<dyn Entropy + Send>,
@@ -75,8 +82,17 @@ pub(super) struct Writer {
     _lock: File,
 }
 
-/// An attempt that is under way: the last position in it, how many events, and how it went.
-type Sending = Pin<Box<dyn Future<Output = (u64, usize, Outcome)> + Send>>;
+/// An attempt that is under way.
+type Sending = Pin<Box<dyn Future<Output = Sent> + Send>>;
+
+/// One that is over.
+struct Sent {
+    aim: u64,
+    /// The last position in it, and how many events.
+    last: u64,
+    count: usize,
+    outcome: Outcome,
+}
 
 impl Writer {
     /// Reads the directory, and enters in `ledger` what it says.
@@ -131,6 +147,7 @@ impl Writer {
             delivery: Delivery::new(settings.patience),
             settings: Arc::new(settings),
             node,
+            aim: 0,
             uid: format!("{:016x}", u64::from_be_bytes(uid)),
             entropy,
             ripe: (queue.len() > 0).then_some(Duration::ZERO),
@@ -190,11 +207,12 @@ impl Writer {
             tokio::select! {
                 () = shared.notify.notified() => {}
                 () = sleep => {}
-                (last, count, outcome) = sent => {
+                sent = sent => {
                     sending = None;
-                    self.sent(shared.now(), last, count, outcome);
+                    self.sent(shared.now(), sent);
                 }
                 command = commands.recv() => match command {
+                    Some(Command::Close(done)) => return self.close(&shared, done),
                     Some(command) => self.obey(&shared, command),
                     None => break,
                 },
@@ -202,6 +220,19 @@ impl Writer {
         }
         self.write(&shared, shared.now());
         self.sync();
+    }
+
+    /// Leaves all to the next one that has the directory, which is free when `done` is told.
+    fn close(mut self, shared: &Shared, done: oneshot::Sender<()>) {
+        while self.write(shared, shared.now()) {}
+        self.sync();
+        self.note_clean_end();
+        tracing::info!(
+            queued = self.queue.len(),
+            "events are not told any more; those that wait are kept"
+        );
+        drop(self);
+        let _ = done.send(());
     }
 
     /// Writes down what is new. Returns whether there is more of it.
@@ -320,7 +351,16 @@ impl Writer {
         if count as u64 == queued {
             self.ripe = None;
         }
-        Some(Box::pin(async move { (last, count, exchange.await) }))
+        let aim = self.aim;
+        Some(Box::pin(async move {
+            let outcome = exchange.await;
+            Sent {
+                aim,
+                last,
+                count,
+                outcome,
+            }
+        }))
     }
 
     /// Tells the oldest events, so many of them.
@@ -353,12 +393,22 @@ impl Writer {
         })
     }
 
-    fn sent(&mut self, now: Duration, last: u64, count: usize, outcome: Outcome) {
+    fn sent(&mut self, now: Duration, sent: Sent) {
+        let Sent {
+            aim,
+            last,
+            count,
+            outcome,
+        } = sent;
         let was_failing = self.delivery.is_failing();
         if let Outcome::Failed(error) | Outcome::Refused(error) = &outcome {
             self.numbers.failed += 1;
             let text = format!("the application's backend has not taken events: {error}");
             self.tell(now, &text);
+            if aim != self.aim {
+                self.ripe = Some(now);
+                return;
+            }
         }
         let dice = self.dice();
         match self.delivery.judge(now, count, outcome, dice) {
@@ -431,7 +481,36 @@ impl Writer {
             Command::Settle { which, again, done } => {
                 drop(done.send(self.settle_dead(shared, &which, again)));
             }
+            Command::Reconfigure(settings, node) => self.reconfigure(shared.now(), *settings, node),
+            // It ends the loop.
+            Command::Close(_) => {}
         }
+    }
+
+    /// Goes by other options. A batch that is under way ends as it began; if it comes to nothing, it is signed anew, and
+    /// for whoever is told now.
+    fn reconfigure(&mut self, now: Duration, mut settings: Settings, node: String) {
+        let is_same = match (&self.settings.endpoint, &settings.endpoint) {
+            (Some(before), Some(endpoint)) => endpoint.is_like(before),
+            (before, endpoint) => before.is_none() && endpoint.is_none(),
+        };
+        if !is_same {
+            self.client = settings.endpoint.as_mut().map(crate::proxy::client);
+            self.aim += 1;
+            self.delivery.begin_anew();
+            if self.queue.len() > 0 {
+                self.ripe = Some(now);
+            }
+        }
+        self.delivery.set_patience(settings.patience);
+        self.queue.set_limit(settings.max_bytes);
+        self.dead.set_most(settings.dead_most);
+        self.node = node;
+        let directory = self.settings.directory.clone();
+        self.settings = Arc::new(Settings {
+            directory,
+            ..settings
+        });
     }
 
     fn settle_dead(&mut self, shared: &Shared, which: &Which, again: bool) -> io::Result<usize> {
@@ -465,10 +544,7 @@ impl Writer {
             return;
         }
         self.sync();
-        let clean = self.settings.directory.join(CLEAN);
-        if let Err(error) = std::fs::write(clean, b"") {
-            tracing::debug!(%error, "that the end was a clean one can't be noted");
-        }
+        self.note_clean_end();
         if !is_done {
             tracing::warn!(
                 events = self.queue.len(),
@@ -477,6 +553,13 @@ impl Writer {
         }
         if let Some((_, done)) = self.flush.take() {
             let _ = done.send(is_done);
+        }
+    }
+
+    fn note_clean_end(&self) {
+        let clean = self.settings.directory.join(CLEAN);
+        if let Err(error) = std::fs::write(clean, b"") {
+            tracing::debug!(%error, "that the end was a clean one can't be noted");
         }
     }
 

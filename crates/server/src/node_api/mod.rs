@@ -287,14 +287,14 @@ impl Node for WorkerNode {
     }
 
     async fn dead_events(&self, which: Which, from: u64, most: usize) -> Result<DeadPage, Error> {
-        let events = self.shared.events.as_ref();
+        let events = self.shared.events();
         let events = events.ok_or_else(dead::not_available)?;
         let page = events.dead(which, from, most).await;
         page.map_err(|error| dead::failed(&error))
     }
 
     async fn settle_dead_events(&self, which: Which, again: bool) -> Result<usize, Error> {
-        let events = self.shared.events.as_ref();
+        let events = self.shared.events();
         let events = events.ok_or_else(dead::not_available)?;
         let count = events.settle_dead(which, again).await;
         count.map_err(|error| dead::failed(&error))

@@ -7,7 +7,7 @@ use tautline_hub::Hub;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::{NodeIdentity, WorkerNode};
+use super::WorkerNode;
 use crate::events::Events;
 use crate::http::admin::{MemoryReport, Report, SessionReport, WorkerReport};
 use crate::http::metrics::Snapshot;
@@ -62,8 +62,7 @@ impl WorkerNode {
         snapshot.log = self.shared.log.as_ref().map(LogQueue::lost);
         snapshot.reloads = self.shared.reloads.numbers();
         snapshot.tunnels = live.config.tunnels.numbers();
-        let events = self.shared.events.as_ref();
-        snapshot.events = events.map(Events::numbers);
+        snapshot.events = self.shared.events().as_ref().map(Events::numbers);
         if let Some(tls) = &live.tls {
             snapshot.certificates = tls.expiries();
             snapshot.orders = tls.orders();
@@ -91,10 +90,10 @@ impl WorkerNode {
         workers.sort_by(|one, other| one.name.cmp(&other.name));
         let admission = &self.shared.admission;
         let engine = &self.shared.engine;
-        let NodeIdentity { uid, name } = &self.shared.identity;
+        let identity = &self.shared.identity;
         Report {
-            name: name.clone(),
-            uid: uid.clone(),
+            name: identity.name(),
+            uid: identity.uid().to_owned(),
             version: crate::VERSION.to_owned(),
             uptime: self.shared.start.elapsed().as_secs(),
             draining: !self.is_ready(),
@@ -137,10 +136,10 @@ pub(crate) async fn info(shared: &Shared) -> NodeInfo {
     for part in gather(shared, |state| Load::of(&state.hub)).await {
         load.add(part);
     }
-    let NodeIdentity { uid, name } = &shared.identity;
+    let identity = &shared.identity;
     NodeInfo {
-        uid: uid.clone(),
-        name: name.clone(),
+        uid: identity.uid().to_owned(),
+        name: identity.name(),
         version: crate::VERSION.to_owned(),
         num_clients: load.clients,
         num_users: load.users.len() as u64,

@@ -34,7 +34,8 @@ pub(super) struct Proxy {
     counts: Arc<[Mutex<Counts>; Kind::ALL.len()]>,
     /// When a failure was last told, and how many were not told since.
     told: Mutex<(Option<Instant>, u64)>,
-    telemetry: Option<Arc<Telemetry>>,
+    /// Where traces go; a reload has them go elsewhere.
+    telemetry: Mutex<Option<Arc<Telemetry>>>,
 }
 
 /// What is counted of one kind of question.
@@ -138,8 +139,16 @@ impl Proxy {
             in_flight: AtomicUsize::new(0),
             counts: before.map_or_else(Arc::default, |before| Arc::clone(&before.counts)),
             told: Mutex::default(),
-            telemetry,
+            telemetry: Mutex::new(telemetry),
         }
+    }
+
+    /// Has traces go there from now on.
+    pub(super) fn follow(&self, telemetry: Option<Arc<Telemetry>>) {
+        *self
+            .telemetry
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = telemetry;
     }
 
     /// Asks, and waits for the verdict.
@@ -153,9 +162,11 @@ impl Proxy {
         mut headers: HeaderMap,
         body: Bytes,
     ) -> Result<Verdict<R>, CallError> {
-        let telemetry = self.telemetry.as_deref();
-        let mut span =
-            telemetry.map(|telemetry| telemetry.client(|| format!("ask {}", kind.name())));
+        let telemetry = self.telemetry.lock();
+        let telemetry = telemetry.unwrap_or_else(PoisonError::into_inner).clone();
+        let mut span = telemetry
+            .as_deref()
+            .map(|telemetry| telemetry.client(|| format!("ask {}", kind.name())));
         if let Some(span) = &mut span {
             span.pass_on(&mut headers);
             span.say(|| {

@@ -97,7 +97,7 @@ impl Endpoint {
     }
 
     /// Whether another one is the same. Who has certificates never is: they may be in files, and others by now.
-    pub(super) fn is_like(&self, other: &Self) -> bool {
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
         let tls = &self.options.http.tls;
         self.name == other.name
             && self.options == other.options

@@ -89,7 +89,10 @@ impl Proxies {
                         others.position(|other| other.endpoint.name == endpoint.name)
                     });
                 match place.map(|place| before.remove(place)) {
-                    Some(same) if same.endpoint.is_like(&endpoint) => Arc::clone(same),
+                    Some(same) if same.endpoint.is_like(&endpoint) => {
+                        same.follow(telemetry.clone());
+                        Arc::clone(same)
+                    }
                     other => Arc::new(Proxy::new(
                         endpoint,
                         other.map(Arc::as_ref),

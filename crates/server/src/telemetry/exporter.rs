@@ -28,7 +28,6 @@ pub(super) struct Exporter {
     settings: Settings,
     queue: mpsc::Receiver<Finished>,
     orders: mpsc::UnboundedReceiver<Order>,
-    counts: Arc<Counts>,
 }
 
 /// Why spans were not taken.
@@ -44,17 +43,15 @@ impl Exporter {
         settings: Settings,
         queue: mpsc::Receiver<Finished>,
         orders: mpsc::UnboundedReceiver<Order>,
-        counts: Arc<Counts>,
     ) -> Self {
         Self {
             settings,
             queue,
             orders,
-            counts,
         }
     }
 
-    pub(super) fn start(self, node: &str) -> io::Result<()> {
+    pub(super) fn start(self, node: &str, counts: Arc<Counts>) -> io::Result<()> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let resource = Resource {
             service: self.settings.service.clone(),
@@ -62,12 +59,12 @@ impl Exporter {
         };
         thread::Builder::new()
             .name("telemetry".into())
-            .spawn(move || runtime.block_on(self.run(&resource)))?;
+            .spawn(move || runtime.block_on(self.run(&resource, &counts)))?;
         Ok(())
     }
 
-    /// Ends when nobody can send any more.
-    async fn run(mut self, resource: &Resource) {
+    /// Ends when nobody can send any more, and what is there was sent.
+    async fn run(mut self, resource: &Resource, counts: &Counts) {
         let client = client(&mut self.settings.endpoint);
         let mut told = None;
         let mut batch = Vec::new();
@@ -76,7 +73,7 @@ impl Exporter {
                 biased;
                 order = self.orders.recv() => match order {
                     Some(order) => Some(order),
-                    None => return,
+                    None => break,
                 },
                 count = self.queue.recv_many(&mut batch, MOST) => {
                     if count == 0 {
@@ -99,24 +96,32 @@ impl Exporter {
                 tokio::select! {
                     _ = tokio::time::timeout(GATHER, more) => {}
                     Some(order) = self.orders.recv() => {
-                        self.flush(&client, resource, &mut batch, order, &mut told).await;
+                        self.flush(&client, resource, counts, &mut batch, order, &mut told).await;
                         continue;
                     }
                 }
-                let sending =
-                    self.settings
-                        .send(&client, resource, &batch, &self.counts, &mut told);
+                let sending = self
+                    .settings
+                    .send(&client, resource, &batch, counts, &mut told);
                 tokio::select! {
                     () = sending => batch.clear(),
                     Some(order) = self.orders.recv() => {
-                        self.flush(&client, resource, &mut batch, order, &mut told).await;
+                        self.flush(&client, resource, counts, &mut batch, order, &mut told).await;
                     }
                 }
                 continue;
             };
-            self.flush(&client, resource, &mut batch, order, &mut told)
+            self.flush(&client, resource, counts, &mut batch, order, &mut told)
                 .await;
         }
+        // Traces go elsewhere from now on, or nowhere; these still go where they were to.
+        let (done, _) = oneshot::channel();
+        let last = Order {
+            deadline: Instant::now() + LAST,
+            done,
+        };
+        self.flush(&client, resource, counts, &mut batch, last, &mut told)
+            .await;
     }
 
     /// Sends this and all that waits.
@@ -124,6 +129,7 @@ impl Exporter {
         &mut self,
         client: &HttpClient,
         resource: &Resource,
+        counts: &Counts,
         batch: &mut Vec<Finished>,
         order: Order,
         told: &mut Option<Instant>,
@@ -139,7 +145,7 @@ impl Exporter {
                     return;
                 }
                 self.settings
-                    .send(client, resource, batch, &self.counts, told)
+                    .send(client, resource, batch, counts, told)
                     .await;
                 batch.clear();
             }
@@ -149,7 +155,7 @@ impl Exporter {
             .is_err()
         {
             let left = batch.len() + self.queue.len();
-            self.counts.failed.fetch_add(left as u64, Ordering::Relaxed);
+            counts.failed.fetch_add(left as u64, Ordering::Relaxed);
             batch.clear();
         }
         let _ = order.done.send(());
@@ -241,4 +247,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// After this one, a batch is given up, so that newer spans have their turn.
 const LAST_PAUSE: Duration = Duration::from_secs(2);
 const TELL_EVERY: Duration = Duration::from_secs(60);
+/// How long what is left may take when nobody can send any more.
+const LAST: Duration = Duration::from_secs(10);
 const MOST_OF_ANSWER: usize = 64 * 1024;

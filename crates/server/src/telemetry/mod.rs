@@ -16,7 +16,7 @@ mod otlp;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -26,6 +26,7 @@ use self::context::Context;
 pub use self::delivery::Delivery;
 pub(crate) use self::delivery::{Followed, MOST_FOLLOWED};
 use self::exporter::{Exporter, Order};
+use crate::config::OtlpOptions;
 use crate::proxy::endpoint::Endpoint;
 
 /// Where traces go, checked.
@@ -36,15 +37,25 @@ pub(crate) struct Settings {
     /// Of a hundred traces that begin here, so many are kept.
     pub(crate) percent: u32,
     pub(crate) queue: usize,
+    /// All of it, as it is written.
+    pub(crate) made_of: OtlpOptions,
 }
 
-/// The node's spans, from anywhere in the process. The thread ends with this.
+/// The node's spans, from anywhere in the process. The thread ends with this, when it has sent what it has.
 pub struct Telemetry {
     percent: u32,
     spans: mpsc::Sender<Finished>,
     orders: mpsc::UnboundedSender<Order>,
     /// Until the thread is started.
     exporter: Mutex<Option<Exporter>>,
+    /// From then on.
+    running: OnceLock<Running>,
+    made_of: OtlpOptions,
+}
+
+/// What there is beside the thread.
+struct Running {
+    node: String,
     counts: Arc<Counts>,
 }
 
@@ -105,27 +116,44 @@ impl Telemetry {
     pub(crate) fn new(settings: Settings) -> Self {
         let (spans, queue) = mpsc::channel(settings.queue);
         let (orders, ordered) = mpsc::unbounded_channel();
-        let counts = Arc::<Counts>::default();
         let percent = settings.percent;
-        let exporter = Exporter::new(settings, queue, ordered, Arc::clone(&counts));
+        let made_of = settings.made_of.clone();
+        let exporter = Exporter::new(settings, queue, ordered);
         Self {
             percent,
             spans,
             orders,
             exporter: Mutex::new(Some(exporter)),
-            counts,
+            running: OnceLock::new(),
+            made_of,
         }
     }
 
-    /// Starts the thread, once. `node` is the name of this node among others.
+    /// Starts the thread, once. `node` is the name of this node among others; what is counted goes on from what another has
+    /// counted before this. That sends what it has, and ends when nobody uses it any more.
     ///
     /// # Errors
     ///
     /// When the system gives no thread or no event loop.
-    pub(crate) fn start(&self, node: &str) -> io::Result<()> {
+    pub(crate) fn start(&self, node: &str, before: Option<&Self>) -> io::Result<()> {
         let exporter = self.exporter.lock();
         let exporter = exporter.unwrap_or_else(PoisonError::into_inner).take();
-        exporter.map_or(Ok(()), |exporter| exporter.start(node))
+        let Some(exporter) = exporter else {
+            return Ok(());
+        };
+        let before = before.and_then(|before| before.running.get());
+        let running = self.running.get_or_init(|| Running {
+            node: node.to_owned(),
+            counts: before.map_or_else(Arc::default, |before| Arc::clone(&before.counts)),
+        });
+        exporter.start(node, Arc::clone(&running.counts))
+    }
+
+    /// Whether one that runs, on a node that is to have that name, does the same. With certificates it never does: they may
+    /// be in files, and others by now.
+    pub(crate) fn is_like(&self, running: &Self, node: &str) -> bool {
+        let is_there = running.running.get().is_some_and(|one| one.node == node);
+        is_there && self.made_of == running.made_of && self.made_of.server_ca_pem.is_none()
     }
 
     /// Sends what waits, until then.
@@ -193,18 +221,23 @@ impl Telemetry {
 
     /// Sends a span that is over, if there is room.
     fn finish(&self, span: Finished) {
-        if self.spans.try_send(span).is_err() {
-            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+        if self.spans.try_send(span).is_err()
+            && let Some(Running { counts, .. }) = self.running.get()
+        {
+            counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// What was counted so far.
     pub(crate) fn numbers(&self) -> SpanNumbers {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let Some(Running { counts, .. }) = self.running.get() else {
+            return SpanNumbers::default();
+        };
         SpanNumbers {
-            exported: read(&self.counts.exported),
-            dropped: read(&self.counts.dropped),
-            failed: read(&self.counts.failed),
+            exported: read(&counts.exported),
+            dropped: read(&counts.dropped),
+            failed: read(&counts.failed),
         }
     }
 }

@@ -20,6 +20,7 @@ use tautline_protocol::Disconnect;
 use tautline_protocol::message::ClientInfo;
 
 use crate::config::Share;
+use crate::events::Tap;
 
 /// What one worker logs of its connections.
 #[derive(Default)]
@@ -197,7 +198,7 @@ impl Strangers {
 /// Tells the log who has come in, and everything to whoever else wants to know.
 pub(crate) struct Witnesses {
     pub(crate) log: Rc<RefCell<ConnectionLog>>,
-    pub(crate) other: Option<Box<dyn Witness>>,
+    pub(crate) other: Option<Tap>,
 }
 
 impl Witness for Witnesses {

@@ -6,6 +6,7 @@ use std::sync::{Arc, mpsc};
 
 use tautline_hub::Now;
 use tautline_hub::application::ApplicationOptions;
+use tautline_hub::config::HubConfig;
 use tautline_websocket::proto::Limits;
 
 use super::State;
@@ -16,7 +17,10 @@ use crate::door::admission::Admission;
 use crate::door::entry::Doors;
 use crate::door::{UserHeader, WebSocketPolicy};
 use crate::embed::desk::{Desk, Handlers};
-use crate::embed::{ApiCalls, NodeHandle};
+use crate::embed::{ApiCalls, NodeHandle, told};
+use crate::entropy::OsEntropy;
+use crate::events::settings::Settings as EventSettings;
+use crate::events::{Events, EventsError};
 use crate::proxy::Proxies;
 use crate::reload::ReloadError;
 use crate::tls::Tls;
@@ -58,12 +62,19 @@ impl Live {
         }
     }
 
-    /// What comes after this by another configuration: what is counted goes on, and so does what is the same.
+    /// What comes after this by another configuration, on a node of that name: what is counted goes on, and so does what is
+    /// the same. With it, what events are to go by.
     ///
     /// # Errors
     ///
     /// [`ReloadError`] where the configuration asks for what a running node can't do.
-    pub(crate) fn succeed(&self, mut config: Config, workers: usize) -> Result<Self, ReloadError> {
+    pub(crate) fn succeed(
+        &self,
+        mut config: Config,
+        shared: &Shared,
+        name: &str,
+    ) -> Result<(Self, NextEvents), ReloadError> {
+        let workers = shared.mailboxes.len();
         if let Some(hub) = Arc::get_mut(&mut config.hub) {
             hub.inherit(&self.config.hub);
         }
@@ -72,19 +83,34 @@ impl Live {
                 source.inherit(before);
             }
         }
-        config.keep_telemetry(&self.config);
+        let telemetry = config.succeed_telemetry(&self.config, name);
+        telemetry.map_err(ReloadError::System)?;
+        // Where events are switched off, whoever would take them has nothing to do.
+        let handler = shared.event_handler.clone();
+        let settings = match config.events.take() {
+            None => None,
+            settings => told(settings, handler)?,
+        };
         config.tunnels.inherit(&self.config.tunnels);
-        let (handlers, api_calls) = self.succeeding_handlers(&mut config, workers)?;
+        let events = shared.succeeding_events(settings, &config.hub, name)?;
+        let (handlers, api_calls) = match self.succeeding_handlers(&mut config, workers) {
+            Ok(handlers) => handlers,
+            Err(error) => {
+                events.give_up();
+                return Err(error);
+            }
+        };
         let (origins, uni) = (config.http.origins.clone(), Arc::clone(&config.uni));
         let doors = self.doors.succeed(config.doors.clone(), origins, uni);
-        Ok(Self {
+        let live = Self {
             websocket: websocket_policy(&config, &doors.admission),
             doors: Arc::new(doors),
             tls: self.succeeding_tls(&config),
             api_calls,
             handlers,
             config: Arc::new(config),
-        })
+        };
+        Ok((live, events))
     }
 
     fn succeeding_handlers(
@@ -148,18 +174,69 @@ fn websocket_policy(config: &Config, admission: &Arc<Admission>) -> WebSocketPol
     }
 }
 
+/// What becomes of events by a reload.
+pub(crate) enum NextEvents {
+    /// There are none.
+    Nobody,
+    /// They begin.
+    New(Events),
+    /// They go on by these options.
+    Running(Box<EventSettings>),
+}
+
+impl NextEvents {
+    /// They don't begin.
+    fn give_up(self) {
+        if let Self::New(events) = self {
+            events.close();
+        }
+    }
+}
+
 impl Shared {
+    /// Has events that begin by a reload be ready, on a node of that name.
+    ///
+    /// # Errors
+    ///
+    /// [`EventsError`], mostly as the directory can't be used.
+    fn succeeding_events(
+        &self,
+        settings: Option<EventSettings>,
+        hub: &Arc<HubConfig>,
+        name: &str,
+    ) -> Result<NextEvents, EventsError> {
+        Ok(match (settings, self.events()) {
+            (None, _) => NextEvents::Nobody,
+            (Some(settings), Some(_)) => NextEvents::Running(Box::new(settings)),
+            (Some(settings), None) => {
+                let entropy = OsEntropy::new();
+                let entropy = entropy.map_err(|error| EventsError::System(error.into()))?;
+                let (hub, entropy) = (Arc::clone(hub), Box::new(entropy));
+                NextEvents::New(Events::start(settings, hub, name.to_owned(), entropy)?)
+            }
+        })
+    }
+
     /// Has each worker go by something else, from a turn of its own on, and waits until all of them do.
-    pub(crate) fn take_over(self: &Arc<Self>, live: Live) {
+    pub(crate) fn take_over(self: &Arc<Self>, live: Live, events: NextEvents) {
         let live = Arc::new(live);
+        self.identity.rename(&live.config.node.name);
         self.engine.reconfigure(&live.config.engine);
         self.revocations
             .set_limit(live.config.revocation.max_entries);
         self.admission
             .reconfigure(Arc::clone(&live.config.admission));
         self.queues.reconfigure(live.config.queues);
-        if let Some(events) = &self.events {
-            events.reconfigure(Arc::clone(&live.config.hub));
+        let mut over = None;
+        match events {
+            NextEvents::Nobody => over = self.replace_events(None),
+            NextEvents::New(events) => over = self.replace_events(Some(events)),
+            NextEvents::Running(settings) => {
+                if let Some(events) = self.events() {
+                    let hub = Arc::clone(&live.config.hub);
+                    events.reconfigure(*settings, hub, self.identity.name());
+                }
+            }
         }
         self.live.send_replace(Arc::clone(&live));
         let (taken, all) = mpsc::channel::<()>();
@@ -173,6 +250,10 @@ impl Shared {
         drop(taken);
         // Ends when the last of them was dropped: by its worker, or because that has ended.
         while all.recv().is_ok() {}
+        // Nobody enters anything there any more.
+        if let Some(events) = over {
+            events.close();
+        }
     }
 }
 
@@ -188,6 +269,7 @@ impl State {
         }
         let share = live.config.log.connections;
         self.connections.log().borrow_mut().set_share(share);
+        self.set_witnesses(now, shared.events().as_ref().map(Events::tap));
         let config = Arc::clone(&live.config.hub);
         self.live = live;
         self.hub.reconfigure(now, config, &mut self.connections);

@@ -38,7 +38,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use self::clock::Clock;
-use self::connection_log::Failed;
+use self::connection_log::{Failed, Witnesses};
 use self::connections::Connections;
 use self::live::Live;
 use self::mailbox::{Batch, WorkerMailbox};
@@ -47,6 +47,7 @@ use self::wakes::Wakes;
 use crate::door::poll::keeper::Pads;
 use crate::embed::Request;
 use crate::embed::desk::Files;
+use crate::events::Tap;
 use crate::http::counters::HttpCounters;
 use crate::http::metrics::{CallCounters, FineHistogram, Http2Counters};
 
@@ -101,6 +102,8 @@ pub(crate) struct State {
     pub(crate) deliveries: FineHistogram,
     /// When the first of those came that is timed and not written yet, if one is.
     timed: Option<Instant>,
+    /// Where it is entered who comes and goes, if the application's backend is told.
+    pub(crate) tap: Option<Tap>,
     /// Those who follow somebody, by the trace's number on the node.
     pub(crate) traces: HashMap<u64, TraceId>,
     /// What everything goes by, the hub too.
@@ -112,6 +115,18 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// Has the witnesses of the hub be those of now: the log, and whoever is told of events, of whom there may have been
+    /// another before, or none.
+    pub(crate) fn set_witnesses(&mut self, now: Now, tap: Option<Tap>) {
+        if let Some(tap) = &tap {
+            tap.take_over(now, self.tap.as_ref(), &self.hub);
+        }
+        let log = Rc::clone(self.connections.log());
+        let other = tap.clone();
+        self.hub.set_witness(Box::new(Witnesses { log, other }));
+        self.tap = tap;
+    }
+
     /// Makes a session for a connection that is open now. `request` is what brought it here, where
     /// handlers want to know, and `address` whom it is from, where that is known.
     pub(crate) fn open(
@@ -164,6 +179,7 @@ impl Worker {
             http2: Http2Counters::default(),
             deliveries: FineHistogram::default(),
             timed: None,
+            tap: None,
             traces: HashMap::new(),
             live,
             batch: Batch::default(),

@@ -4,8 +4,8 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use tokio::task::spawn_local;
 
 use super::Worker;
 use super::clock::Clock;
-use super::connection_log::{Failed, Witnesses};
+use super::connection_log::Failed;
 use super::guests::Guests;
 use super::listener;
 use super::live::Live;
@@ -35,7 +35,7 @@ use crate::drain::{Stage, reached};
 use crate::embed::NodeHandle;
 use crate::embed::desk::Desk;
 use crate::entropy::OsEntropy;
-use crate::events::Events;
+use crate::events::{Events, InCode};
 use crate::http::admin::Sessions;
 use crate::http::counters::Dropped;
 use crate::http::{self, Service, Side};
@@ -82,11 +82,28 @@ pub(crate) struct Shared {
     /// Tokens that count no more.
     pub(crate) revocations: RevocationDesk,
     /// What the application's backend is told of who comes and goes, if it is.
-    pub(crate) events: Option<Events>,
+    pub(crate) events: Mutex<Option<Events>>,
+    /// The code that takes events in the place of a backend.
+    pub(crate) event_handler: Option<InCode>,
     /// Where the process's log lines wait, if the log is the node's business.
     pub(crate) log: Option<LogQueue>,
     /// How far the node is on its way out.
     pub(crate) stage: watch::Receiver<Stage>,
+}
+
+impl Shared {
+    /// What the application's backend is told of who comes and goes, if it is at the moment.
+    pub(crate) fn events(&self) -> Option<Events> {
+        let events = self.events.lock();
+        events.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has events be told by these, and returns who told them until now.
+    pub(crate) fn replace_events(&self, events: Option<Events>) -> Option<Events> {
+        let running = self.events.lock();
+        let mut running = running.unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *running, events)
+    }
 }
 
 /// Something that somebody else wants done on a worker, in no turn.
@@ -195,11 +212,9 @@ impl Start {
         let silence = listener::silence(&live.config);
         let queues = QueueShare::new(Arc::clone(&shared.queues), usize::from(index));
         let worker = Worker::new(hub, Arc::clone(&mailbox), clock, files, live, queues);
-        worker.turn(|_, state| {
-            let log = Rc::clone(state.connections.log());
-            log.borrow_mut().set_share(share);
-            let other = shared.events.as_ref().map(Events::witness);
-            state.hub.set_witness(Box::new(Witnesses { log, other }));
+        worker.turn(|now, state| {
+            state.connections.log().borrow_mut().set_share(share);
+            state.set_witnesses(now, shared.events().as_ref().map(Events::tap));
         });
         let guests = Rc::new(Guests::default());
         let node = || {

@@ -12,6 +12,7 @@ mod handler;
 #[path = "../support/process.rs"]
 mod process;
 mod receiver;
+mod reload;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};

@@ -63,13 +63,13 @@ fn a_command_reloads_and_shows_what_has_changed() {
             text(&output.stderr),
         )
     };
-    server.write_config(&format!("{LISTEN}{KEYS}[node]\nname = \"x\"\n"));
+    server.write_config(&format!("{LISTEN}{KEYS}[node]\nworkers = 3\n"));
     let (status, said, _) = command();
     assert_eq!(status, Some(0));
     let said: Value = serde_json::from_str(&said).expect("JSON");
     assert_eq!(
         said["changes"],
-        json!([{"option": "node.name", "from": "\"\"", "to": "\"x\"", "needs_restart": true}])
+        json!([{"option": "node.workers", "from": "0", "to": "3", "needs_restart": true}])
     );
     server.write_config("nonsense");
     let (status, _, said) = command();

@@ -232,6 +232,32 @@ fn less_is_logged_when_the_options_say_so() {
 }
 
 #[test]
+fn lines_are_written_for_people_or_for_programs_as_the_options_say() {
+    let mut server = Server::serve("format", API);
+    let is_json = |said: &[String]| {
+        let objects = said
+            .iter()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line));
+        let objects: Vec<_> = objects.filter_map(Result::ok).collect();
+        assert!(
+            objects.is_empty() || objects.len() == said.len(),
+            "{said:?}"
+        );
+        !objects.is_empty()
+    };
+    for (format, expected) in [("json", true), ("text", false), ("json", true)] {
+        server.write_config(&format!(
+            "[http_server]\naddress = \"127.0.0.1\"\nport = 0\n{API}[log]\nformat = \"{format}\"\n"
+        ));
+        server.signal("-HUP");
+        server.read_until("log.format");
+        server.api("disconnect", r#"{"user":"ann"}"#);
+        let said = server.read_until("API call");
+        assert_eq!(is_json(&said), expected, "{said:?}");
+    }
+}
+
+#[test]
 fn limits_by_address_and_whom_they_believe_are_those_of_the_options() {
     let limited = |most: u32| {
         format!(

@@ -2,6 +2,8 @@
 
 #![cfg(unix)]
 
+#[path = "../support/directory.rs"]
+mod directory;
 #[path = "../support/process.rs"]
 mod process;
 

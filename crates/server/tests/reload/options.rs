@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 use tautline::config::{OptionEntry, OptionTable, Reference};
 
+use crate::directory::Directory;
 use crate::process::Server;
 
 /// Which of the two files: some options can't stand beside each other.
@@ -18,10 +19,11 @@ enum Which {
     Other,
 }
 
-/// A certificate and its key, in files.
+/// A certificate and its key, in files; and a directory.
 struct Pem {
     certificate: PathBuf,
     key: PathBuf,
+    directory: Directory,
 }
 
 impl Pem {
@@ -34,6 +36,7 @@ impl Pem {
         let pem = Self {
             certificate: path("certificate"),
             key: path("key"),
+            directory: Directory::new("options"),
         };
         std::fs::write(&pem.certificate, made.cert.pem()).expect("a temporary file");
         std::fs::write(&pem.key, made.signing_key.serialize_pem()).expect("a temporary file");
@@ -135,6 +138,7 @@ fn literal(table: &str, option: &str, which: Which, pem: &Pem) -> Option<Option<
         }
         ("client", "ping_interval") => text("26s"),
         ("client", "write_delay") => text("200ms"),
+        ("events", "directory") => text(&pem.directory.path().display().to_string()),
         ("events", "kinds") => Some(Some("[\"connected\"]".into())),
         ("events", "namespaces") => Some(Some("[\"plain\"]".into())),
         ("shutdown", "timeout") => text("31s"),
@@ -231,8 +235,12 @@ fn file(which: Which, pem: &Pem) -> String {
 
 /// What a line tells of: an option, without the element of a list that it is in.
 fn option_of(line: &str) -> Option<String> {
-    let (before, _) = line.split_once(" -> ")?;
-    let (_, before) = before.split_once("INFO tautline::reload: ")?;
+    let text = match serde_json::from_str::<Value>(line) {
+        Ok(line) if line["target"] == "tautline::reload" => line["message"].as_str()?.to_owned(),
+        Ok(_) => return None,
+        Err(_) => line.split_once("INFO tautline::reload: ")?.1.to_owned(),
+    };
+    let (before, _) = text.split_once(" -> ")?;
     let mut option = String::new();
     let mut rest = before.split_once(": ")?.0;
     // Elements are marked by ` (`name`)` or `[0]`.

@@ -107,9 +107,14 @@ impl Server {
         lines.drain(..lines.len() - 1);
         if lines.iter().all(|line| !line.contains("not reloaded")) {
             let (_, count) = lines[lines.len() - 1]
-                .rsplit_once("changes=")
+                .rsplit_once("changes")
                 .expect("a number of changes");
-            let count: usize = count.trim().parse().expect("a number");
+            // As text, or in JSON.
+            let count = count.trim_start_matches(['=', '"', ':']);
+            let end = count.find(|c: char| !c.is_ascii_digit());
+            let count: usize = count[..end.unwrap_or(count.len())]
+                .parse()
+                .expect("a number");
             for _ in 0..count {
                 // With whatever else it says meanwhile.
                 lines.extend(self.read_until(" -> "));

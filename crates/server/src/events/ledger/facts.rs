@@ -6,15 +6,17 @@ use std::time::Duration;
 use tautline_hub::application::UnsubscribeEvent;
 use tautline_hub::witness::Fact;
 
-use super::{Item, Leaving, Ledger, Name, Subscription, Visit};
+use super::{Item, Leaving, Ledger, Name, Subscription, Tracked, Visit};
 
 impl Ledger {
-    /// Enters what has happened, at that Unix time in milliseconds.
-    pub(crate) fn enter(&mut self, now: Duration, unix: u64, fact: Fact<'_>) {
+    /// Enters what has happened, at that Unix time in milliseconds. Of what isn't tracked nothing begins; what has begun
+    /// ends all the same, but for subscribers of channels: those are a number, in which each has to be counted both
+    /// times or not at all.
+    pub(crate) fn enter(&mut self, now: Duration, unix: u64, tracked: Tracked, fact: Fact<'_>) {
         match fact {
             Fact::Connected {
                 client, transport, ..
-            } => {
+            } if tracked.visits => {
                 self.connected(now, unix, &client.client, &client.user, transport.name);
             }
             Fact::Disconnected { client, disconnect } => {
@@ -27,14 +29,19 @@ impl Ledger {
                 );
             }
             Fact::Subscribed { client, channel } => {
-                self.subscribed(unix, &client.client, channel);
+                self.subscribed(unix, tracked, &client.client, channel);
             }
             Fact::Unsubscribed {
                 client,
                 channel,
                 code,
-            } => self.unsubscribed(now, unix, &client.client, channel, code),
-            Fact::CacheMissed { client, channel } => {
+            } => {
+                if tracked.channels {
+                    self.one_less(now, unix, channel);
+                }
+                self.unsubscribed(now, unix, &client.client, channel, code);
+            }
+            Fact::CacheMissed { client, channel } if tracked.misses => {
                 self.missed(now, unix, channel, &client.client, &client.user);
             }
             _ => {}
@@ -43,7 +50,7 @@ impl Ledger {
     }
 
     fn connected(&mut self, now: Duration, unix: u64, client: &Name, user: &Name, transport: &str) {
-        if !self.terms.visits || self.clients.contains_key(client) {
+        if self.clients.contains_key(client) {
             return;
         }
         if let Some(name) = self.next_returning(user)
@@ -117,8 +124,8 @@ impl Ledger {
         self.set_timer(until, Item::Visit(name));
     }
 
-    fn subscribed(&mut self, unix: u64, client: &Name, channel: &Name) {
-        if self.terms.channels {
+    fn subscribed(&mut self, unix: u64, tracked: Tracked, client: &Name, channel: &Name) {
+        if tracked.channels {
             let entry = self.channels.entry(channel.clone()).or_default();
             entry.subscribers += 1;
             entry.empty = None;
@@ -129,7 +136,7 @@ impl Ledger {
                 self.make_ready(Item::Channel(channel.clone()));
             }
         }
-        if !self.terms.subscriptions {
+        if !tracked.subscriptions {
             return;
         }
         let Some(name) = self.clients.get(client).cloned() else {
@@ -150,17 +157,20 @@ impl Ledger {
         }
     }
 
-    fn unsubscribed(&mut self, now: Duration, unix: u64, client: &Name, channel: &Name, code: u32) {
+    /// A channel has lost a subscriber.
+    pub(crate) fn one_less(&mut self, now: Duration, unix: u64, channel: &Name) {
         let until = now + self.terms.debounce;
-        if self.terms.channels
-            && let Some(entry) = self.channels.get_mut(channel)
-        {
+        if let Some(entry) = self.channels.get_mut(channel) {
             entry.subscribers = entry.subscribers.saturating_sub(1);
             if entry.subscribers == 0 {
                 entry.empty = Some((unix, until));
                 self.set_timer(until, Item::Channel(channel.clone()));
             }
         }
+    }
+
+    fn unsubscribed(&mut self, now: Duration, unix: u64, client: &Name, channel: &Name, code: u32) {
+        let until = now + self.terms.debounce;
         let Some(name) = self.clients.get(client).cloned() else {
             return;
         };
@@ -181,7 +191,7 @@ impl Ledger {
     }
 
     fn missed(&mut self, now: Duration, unix: u64, channel: &Name, client: &Name, user: &Name) {
-        if !self.terms.misses || self.missed.contains(channel) {
+        if self.missed.contains(channel) {
             return;
         }
         if self.missed.len() >= MOST_MISSES {

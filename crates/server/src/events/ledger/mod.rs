@@ -25,15 +25,20 @@ use std::time::Duration;
 
 use super::event::Event;
 
-/// What is of interest, and for how long who goes is waited for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Terms {
+/// What of a fact is entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tracked {
     /// Connections.
     pub(crate) visits: bool,
     /// Their subscriptions.
     pub(crate) subscriptions: bool,
     pub(crate) channels: bool,
     pub(crate) misses: bool,
+}
+
+/// For how long who goes is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
     pub(crate) debounce: Duration,
     /// The same for those who were there when the process before this one ended.
     pub(crate) restart_debounce: Duration,
@@ -132,13 +137,14 @@ impl Ledger {
     /// Books into which nothing is entered but what was told.
     pub(super) fn for_reading() -> Self {
         Self::new(Terms {
-            visits: true,
-            subscriptions: true,
-            channels: true,
-            misses: false,
             debounce: Duration::ZERO,
             restart_debounce: Duration::ZERO,
         })
+    }
+
+    /// Waits for that long for who goes from now on.
+    pub(crate) fn set_terms(&mut self, terms: Terms) {
+        self.terms = terms;
     }
 
     /// Makes events of what is different from what was told, as far as there is room for them here.

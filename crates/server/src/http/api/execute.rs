@@ -241,7 +241,9 @@ fn reloaded(result: Result<Reloaded, ReloadError>) -> Result<Vec<u8>, Error> {
     };
     let code = match &error {
         ReloadError::NoFile => ErrorCode::NotAvailable,
-        ReloadError::Config(_) | ReloadError::HandlerAndProxies => ErrorCode::BadRequest,
+        ReloadError::Config(_) | ReloadError::HandlerAndProxies | ReloadError::Events(_) => {
+            ErrorCode::BadRequest
+        }
         _ => ErrorCode::Internal,
     };
     Err(explained(code, error.to_string()))
