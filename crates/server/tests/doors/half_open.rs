@@ -56,12 +56,12 @@ impl Client {
             Door::WebSocket | Door::UniSocket | Door::PlainSocket => {
                 let mut socket = Socket::open(server, &asked.path, "").expect("it is let in");
                 if !asked.body.is_empty() {
-                    socket.send(&asked.body);
+                    socket.send(std::str::from_utf8(&asked.body).expect("JSON"));
                 }
                 Self::Socket(socket)
             }
             Door::Poll => Self::Answer(poll(server, &asked.body)),
-            _ => Self::Answer(asked.send(server)),
+            _ => Self::Answer(Response::read(asked.send(server.address))),
         }
     }
 
@@ -74,10 +74,10 @@ impl Client {
 }
 
 /// One whose poll is held.
-fn poll(server: &Server, commands: &str) -> Response {
+fn poll(server: &Server, commands: &[u8]) -> Response {
     let head = "POST /connection/poll HTTP/1.1";
-    let body = format!("{{\"open\":1}}\n{commands}");
-    let opened = send(server, head, body.as_bytes()).rest();
+    let body = [b"{\"open\":1}\n", commands].concat();
+    let opened = send(server, head, &body).rest();
     let first = opened.lines().next().expect("a head");
     let first: serde_json::Value = serde_json::from_str(first).expect("JSON");
     let poll =
@@ -154,7 +154,7 @@ fn readers_of_websockets_may_rest() {
     // Who takes nothing of an answer is gone by and by, one after the other.
     for _ in 0..2 {
         let lines = Door::Lines.asks("here", &beginning(&server));
-        let lines = lines.send(&server);
+        let lines = Response::read(lines.send(server.address));
         wait_for(&server, 3);
         wait_for(&server, 2);
         drop(lines);
