@@ -256,7 +256,7 @@ impl Writer {
         if self.unwritten.is_empty() && self.unbooked.is_empty() {
             return false;
         }
-        if let Err(error) = self.write_down() {
+        if let Err(error) = self.write_down(shared) {
             self.retry_write = now + RETRY_WRITE;
             self.write_failed(now, &error);
             return false;
@@ -273,11 +273,13 @@ impl Writer {
         lock(&shared.ledger).waiting() > 0
     }
 
-    fn write_down(&mut self) -> io::Result<()> {
+    fn write_down(&mut self, shared: &Shared) -> io::Result<()> {
+        // Workers may go by newer options than the thread does: what they have entered is told by those.
+        let interest = Arc::clone(&lock(&shared.interest));
         let (mut queued, mut booked) = (Vec::new(), Vec::new());
         let mut position = self.queue.next();
         for event in &mut self.unwritten {
-            let is_wanted = self.settings.kinds.contains(&event.kind);
+            let is_wanted = interest.tells(event.kind);
             // Others are only remembered.
             event.seq = if is_wanted { position } else { 0 };
             event.id = format!("{}-{}", self.uid, event.seq);
