@@ -5,6 +5,8 @@
 
 #[path = "support/directory.rs"]
 mod directory;
+#[path = "support/process.rs"]
+mod process;
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -143,9 +145,10 @@ fn something_else_in_its_place_is_refused() {
         .stderr(Stdio::piped())
         .spawn();
     let mut server = Server(child.unwrap());
+    let status = process::wait_until("the server gives up", || server.0.try_wait().unwrap());
+    assert_eq!(status.code(), Some(1));
     let mut told = String::new();
     let mut errors = server.0.stderr.take().unwrap();
     errors.read_to_string(&mut told).unwrap();
-    assert_eq!(server.0.wait().unwrap().code(), Some(1));
     assert!(told.contains("socket that the unit promises"), "{told}");
 }
