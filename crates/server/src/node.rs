@@ -21,7 +21,7 @@ use crate::events::settings::Settings as EventSettings;
 use crate::events::{Events, EventsError};
 use crate::http::admin::Sessions;
 use crate::log_queue::LogQueue;
-use crate::node_api::NodeIdentity;
+use crate::node_api::{NodeIdentity, Recent};
 use crate::reload::{Applied, Reloads};
 use crate::revocations::{RevocationDesk, RevocationsError};
 use crate::systemd;
@@ -223,6 +223,7 @@ pub(crate) fn start(
         queues,
         admins: Arc::new(Sessions::new(Box::new(entropy()?))),
         traces: Arc::default(),
+        recent: Recent::default(),
         revocations,
         events: Mutex::new(events),
         event_handler,

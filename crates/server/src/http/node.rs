@@ -290,7 +290,7 @@ pub struct History {
 }
 
 /// One server process.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct NodeInfo {
     /// Unique among the processes that were ever started.
     pub uid: String,
@@ -308,4 +308,26 @@ pub struct NodeInfo {
     pub num_subs: u64,
     /// Seconds since the process started.
     pub uptime: u64,
+    /// What it has counted lately; `None` in its first minute.
+    pub metrics: Option<RecentNumbers>,
+    /// What its process uses, where the system tells.
+    pub process: Option<ProcessLoad>,
+}
+
+/// What was counted within a time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecentNumbers {
+    /// How long that was, in seconds.
+    pub interval: u64,
+    /// The counters of `/metrics`, without the prefix, over all their labels.
+    pub items: BTreeMap<String, u64>,
+}
+
+/// What a process uses of the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ProcessLoad {
+    /// Percent of one processor, in the last whole minute; since the start in the first one.
+    pub cpu: f64,
+    /// Memory that it has, in bytes.
+    pub rss: u64,
 }

@@ -1,11 +1,13 @@
 //! The HTTP side's view of the node: its operations, run by the worker that got the request.
 //!
 //! What is asked of the hubs is here; [`numbers`] has what is counted and told of all workers, [`ways_in`] how a request
-//! becomes a client, [`publishing`] how a publication is followed, [`identity`] who the node is.
+//! becomes a client, [`publishing`] how a publication is followed, [`recent`] what was counted lately, [`identity`] who
+//! the node is.
 
 mod identity;
 mod numbers;
 mod publishing;
+mod recent;
 mod ways_in;
 
 use std::collections::BTreeMap;
@@ -28,6 +30,7 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) use self::identity::NodeIdentity;
 pub(crate) use self::numbers::{gather, info};
 use self::publishing::{api_publish, probe};
+pub(crate) use self::recent::Recent;
 use crate::door::admission::OverLimit;
 use crate::drain::Stage;
 use crate::embed::NodeHandle;

@@ -84,6 +84,11 @@ impl WorkerNode {
         snapshot
     }
 
+    /// Counts one minute after the other. Never ends.
+    pub(crate) async fn count_minutes(&self) {
+        self.shared.recent.watch(self).await;
+    }
+
     /// As [`Node::report`](crate::http::node::Node::report).
     pub(super) async fn describe(&self) -> Report {
         let mut workers = self.gather(worker_report).await;
@@ -137,6 +142,8 @@ pub(crate) async fn info(shared: &Shared) -> NodeInfo {
         load.add(part);
     }
     let identity = &shared.identity;
+    let uptime = shared.start.elapsed();
+    let (metrics, process) = shared.recent.tell(uptime);
     NodeInfo {
         uid: identity.uid().to_owned(),
         name: identity.name(),
@@ -145,7 +152,9 @@ pub(crate) async fn info(shared: &Shared) -> NodeInfo {
         num_users: load.users.len() as u64,
         num_channels: load.channels.len() as u64,
         num_subs: load.subscriptions,
-        uptime: shared.start.elapsed().as_secs(),
+        uptime: uptime.as_secs(),
+        metrics,
+        process,
     }
 }
 

@@ -42,7 +42,7 @@ use crate::http::{self, Service, Side};
 use crate::io::Io;
 use crate::keys::KeySource;
 use crate::log_queue::LogQueue;
-use crate::node_api::{NodeIdentity, WorkerNode};
+use crate::node_api::{NodeIdentity, Recent, WorkerNode};
 use crate::reload::Reloads;
 use crate::revocations::RevocationDesk;
 use crate::tls::Tls;
@@ -77,6 +77,8 @@ pub(crate) struct Shared {
     pub(crate) queues: Arc<NodeQueues>,
     /// Who is logged in to the admin page.
     pub(crate) admins: Arc<Sessions>,
+    /// What was counted in the last minute.
+    pub(crate) recent: Recent,
     /// Those who follow somebody.
     pub(crate) traces: Arc<TraceDesk>,
     /// Tokens that count no more.
@@ -329,6 +331,7 @@ impl Start {
             () = watch_memory(index, &shared.admission) => {}
             () = watch_queues(&worker, &shared.admission) => {}
             () = watch_revocations(index, &shared.revocations) => {}
+            () = count_minutes(index, node()) => {}
             () = drain(&worker, shared.stage.clone()) => {}
             () = ending(shared.stage.clone()) => {}
         }
@@ -420,6 +423,14 @@ async fn watch(tls: Option<&Arc<Tls>>) {
 async fn watch_revocations(index: u16, revocations: &RevocationDesk) {
     if index == 0 {
         revocations.watch().await;
+    }
+    std::future::pending::<()>().await;
+}
+
+/// Counts what happens in each minute, on one of the workers. Never ends.
+async fn count_minutes(index: u16, node: WorkerNode) {
+    if index == 0 {
+        node.count_minutes().await;
     }
     std::future::pending::<()>().await;
 }

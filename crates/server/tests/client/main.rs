@@ -1,14 +1,15 @@
 //! The commands that ask a running server, as processes beside one.
 
-#[path = "support/process.rs"]
+mod manage;
+#[path = "../support/process.rs"]
 mod process;
+mod watch;
 
-use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use self::process::Server;
+use self::process::{Output as Lines, Server, Wait, wait_until};
 
 fn tautline(server: &Server, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tautline"));
@@ -48,33 +49,53 @@ fn complaint(server: &Server, arguments: &[&str]) -> (Option<i32>, String) {
 /// A `tautline subscribe`, ended when dropped.
 struct Watcher {
     process: std::process::Child,
-    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+    lines: Lines,
 }
 
 impl Watcher {
     /// Waits until it is subscribed.
     fn new(server: &Server, channel: &str, more: &[&str]) -> Self {
         let arguments = [&["subscribe", channel], more].concat();
-        let mut process = tautline(server, &arguments)
+        let mut watcher = Self::start(tautline(server, &arguments));
+        watcher.event("subscribed");
+        watcher
+    }
+
+    fn start(mut command: Command) -> Self {
+        let mut process = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary runs");
-        let lines = BufReader::new(process.stdout.take().expect("piped")).lines();
-        let end = std::time::Instant::now() + process::DEADLINE;
-        while result(server, &["presence", channel, "--stats"])["num_clients"] == 0 {
-            assert!(std::time::Instant::now() < end, "it does not subscribe");
-        }
+        let lines = Lines::of(process.stdout.take().expect("piped"));
         Self { process, lines }
     }
 
+    /// What it tells next.
     fn next(&mut self) -> Value {
-        let line = self.lines.next().expect("a line").expect("it can be read");
+        let line = self.lines.line(&Wait::new("what it tells next"));
         serde_json::from_str(&line).expect("JSON")
     }
 
+    /// The next event of this kind.
+    fn event(&mut self, kind: &str) -> Value {
+        loop {
+            let event = self.next();
+            if event["event"] == kind {
+                return event;
+            }
+        }
+    }
+
+    /// The next message.
+    fn message(&mut self) -> Value {
+        self.event("publication")
+    }
+
     fn finish(mut self) -> (Option<i32>, String) {
-        let status = self.process.wait().expect("it ends");
+        let status = wait_until("it ends", || {
+            self.process.try_wait().expect("it can be waited for")
+        });
         let mut text = String::new();
         let mut errors = self.process.stderr.take().expect("piped");
         std::io::Read::read_to_string(&mut errors, &mut text).expect("it can be read");
@@ -168,9 +189,11 @@ fn a_channel_is_watched_and_its_watcher_seen() {
         &["publish", "lobby", "{\"n\":1.0}", "--tag", "a=b"],
     );
     result(&server, &["publish", "lobby", "2"]);
-    let expected = json!({"channel": "lobby", "offset": 1, "data": {"n": 1.0}, "tags": {"a": "b"}});
-    assert_eq!(watcher.next(), expected);
-    assert_eq!(watcher.next()["data"], 2);
+    let expected = json!({
+        "event": "publication", "channel": "lobby", "offset": 1, "data": {"n": 1.0}, "tags": {"a": "b"},
+    });
+    assert_eq!(watcher.message(), expected);
+    assert_eq!(watcher.message()["data"], 2);
     assert_eq!(watcher.finish(), (Some(0), String::new()));
 }
 
@@ -179,7 +202,7 @@ fn a_watcher_comes_back_and_has_missed_nothing() {
     let server = Server::dev();
     let mut watcher = Watcher::new(&server, "lobby", &["--count", "3"]);
     result(&server, &["publish", "lobby", "1"]);
-    assert_eq!(watcher.next()["data"], 1);
+    assert_eq!(watcher.message()["data"], 1);
     // 4000 reconnects; what is published meanwhile is recovered.
     result(
         &server,
@@ -195,11 +218,16 @@ fn a_watcher_comes_back_and_has_missed_nothing() {
     );
     result(&server, &["publish", "lobby", "2"]);
     result(&server, &["publish", "lobby", "3"]);
-    assert_eq!(watcher.next()["data"], 2);
-    assert_eq!(watcher.next()["data"], 3);
-    let (status, told) = watcher.finish();
-    assert_eq!(status, Some(0));
-    assert!(told.contains("moving (4000)"), "{told}");
+    let gone = watcher.event("disconnected");
+    assert_eq!(
+        (&gone["code"], &gone["reason"]),
+        (&json!(4000), &json!("moving"))
+    );
+    assert!(gone["retry_ms"].as_u64() > Some(0), "{gone}");
+    assert!(watcher.event("connected")["client"].is_string());
+    assert_eq!(watcher.message()["data"], 2);
+    assert_eq!(watcher.message()["data"], 3);
+    assert_eq!(watcher.finish(), (Some(0), String::new()));
 }
 
 #[test]
@@ -222,7 +250,9 @@ fn the_end_of_a_watcher_is_told() {
         "error: the server ended the connection: force disconnect (3503)\n"
     );
 
-    let (status, told) = complaint(&server, &["subscribe", "nope:x"]);
+    let output = run(&server, &["subscribe", "nope:x"]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    let status = output.status.code();
     assert_eq!(status, Some(1));
     assert_eq!(
         told,
@@ -319,14 +349,7 @@ fn failures_are_told_in_words() {
 
 /// A `tautline trace`, ended when dropped. Its lines.
 fn follow(server: &Server, arguments: &[&str]) -> Watcher {
-    let arguments = [&["trace"], arguments].concat();
-    let mut process = tautline(server, &arguments)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary runs");
-    let lines = BufReader::new(process.stdout.take().expect("piped")).lines();
-    Watcher { process, lines }
+    Watcher::start(tautline(server, &[&["trace"], arguments].concat()))
 }
 
 #[test]
@@ -415,7 +438,7 @@ fn as_many_are_followed_as_may_be_and_no_longer_than_somebody_listens() {
     assert!(traces.iter().all(|(_, status)| status == "HTTP/1.1 200"));
     assert_eq!(begin().1, "HTTP/1.1 503");
     traces.pop();
-    process::wait_until("there is room again", || {
+    wait_until("there is room again", || {
         (begin().1 == "HTTP/1.1 200").then_some(())
     });
     for (body, expected) in [

@@ -245,16 +245,16 @@ impl Drop for Server {
     }
 }
 
-/// What the server says. A thread reads a line when somebody wants one, so that who waits for it has a deadline; what
+/// What a process says. A thread reads a line when somebody wants one, so that who waits for it has a deadline; what
 /// nobody asks for stays in the pipe.
-struct Output {
+pub(crate) struct Output {
     wants: Sender<()>,
     lines: Mutex<Receiver<String>>,
     thread: JoinHandle<()>,
 }
 
 impl Output {
-    fn of(pipe: impl Read + Send + 'static) -> Self {
+    pub(crate) fn of(pipe: impl Read + Send + 'static) -> Self {
         let (wants, wanted) = mpsc::channel();
         let (tell, lines) = mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -292,14 +292,14 @@ impl Output {
         match lines.recv_timeout(wait.left()) {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => wait.fail("the server did not say it"),
+            Err(RecvTimeoutError::Timeout) => wait.fail("it was not said"),
         }
     }
 
     /// The next line, which there must be.
-    fn line(&mut self, wait: &Wait) -> String {
+    pub(crate) fn line(&mut self, wait: &Wait) -> String {
         self.line_or_end(wait)
-            .unwrap_or_else(|| wait.fail("the server ended"))
+            .unwrap_or_else(|| wait.fail("the process ended"))
     }
 
     /// Returns when nobody has the pipe any more.

@@ -3,6 +3,11 @@
 use clap::{Args, Subcommand};
 
 pub(super) use super::lab::args::LabArgs;
+use super::manage::{
+    BROADCAST_AFTER_HELP, BroadcastArgs, DISCONNECT_AFTER_HELP, DisconnectArgs, PUBLISH_AFTER_HELP,
+    PublishArgs, REFRESH_AFTER_HELP, REFRESH_USAGE, RefreshArgs, SUBSCRIBE_USER_AFTER_HELP,
+    SubscribeUserArgs, UnsubscribeArgs,
+};
 
 /// Which server to ask.
 #[derive(Debug, Args)]
@@ -54,11 +59,20 @@ pub(in crate::cli) enum ClientCommand {
     #[command(after_help = PUBLISH_AFTER_HELP)]
     Publish(PublishArgs),
 
-    /// Watch what is published, until Ctrl-C
+    /// Publish the same message into several channels
+    #[command(after_help = BROADCAST_AFTER_HELP)]
+    Broadcast(BroadcastArgs),
+
+    /// Watch channels live, until Ctrl-C
     ///
-    /// As a client, over the client protocol: what it may subscribe to is what its token, or an
-    /// anonymous client, may. Comes back when the connection breaks, with what it has missed where the
-    /// channel keeps it.
+    /// What is published, who is there, who comes and goes, where the channels stand, and what was
+    /// missed. As a client, over the client protocol: what it may subscribe to is what its token, or
+    /// an anonymous client, may. History and presence that the client may not see are asked for with
+    /// the key of the HTTP API, if there is one. Comes back when the connection breaks, with what it
+    /// has missed where the channel keeps it.
+    ///
+    /// As JSON each line is an object with `event`: connected, subscribed, presence, publication,
+    /// join, leave, gap, refused, unsubscribed or disconnected.
     #[command(after_help = SUBSCRIBE_AFTER_HELP)]
     Subscribe(SubscribeArgs),
 
@@ -98,7 +112,19 @@ pub(in crate::cli) enum ClientCommand {
     Lab(LabArgs),
 
     /// End connections: all of a user, or one of them
+    #[command(after_help = DISCONNECT_AFTER_HELP)]
     Disconnect(DisconnectArgs),
+
+    /// Subscribe connections of a user to a channel, without their asking
+    #[command(after_help = SUBSCRIBE_USER_AFTER_HELP)]
+    SubscribeUser(SubscribeUserArgs),
+
+    /// End subscriptions of a user to a channel, whoever has made them
+    Unsubscribe(UnsubscribeArgs),
+
+    /// Say until when connections of a user live, and what others are shown about them
+    #[command(override_usage = REFRESH_USAGE, after_help = REFRESH_AFTER_HELP)]
+    Refresh(RefreshArgs),
 
     /// Look after events that the application's backend would not have
     #[command(after_help = EVENTS_AFTER_HELP)]
@@ -116,6 +142,9 @@ pub(in crate::cli) enum ClientCommand {
 
     /// Tell what the server carries
     Info {
+        /// Also its workers, and where its memory is
+        #[arg(long)]
+        debug: bool,
         #[command(flatten)]
         api: ApiArgs,
     },
@@ -140,48 +169,30 @@ Examples:
   tautline lab --clients 100 --json | jq '.ways[] | {way, cpu: .cpu_ms.server}'
   TAUTLINE_API_KEY=... tautline lab --url https://live.example.org --channel lab:1";
 
-const PUBLISH_AFTER_HELP: &str = "\
-Examples:
-  tautline publish lobby '{\"text\":\"hello\"}'
-  tautline publish lobby --text hello
-  make-message | tautline publish lobby -";
-
 const SUBSCRIBE_AFTER_HELP: &str = "\
 Examples:
-  tautline subscribe lobby
-  tautline subscribe chat:1 chat:2 | jq .data
+  tautline subscribe lobby --history 20
+  tautline subscribe chat:1 chat:2 --data | jq .text
+  tautline subscribe chat:1 --json | jq 'select(.event == \"join\").info.user'
   TAUTLINE_TOKEN=$(tautline token --config tautline.toml --user 7) tautline subscribe chat:1";
-
-#[derive(Debug, Args)]
-pub(in crate::cli) struct PublishArgs {
-    /// The channel
-    pub(super) channel: String,
-    /// The message, as JSON; `-` to read it from standard input
-    pub(super) data: String,
-    /// The message is plain text, and is published as a JSON string
-    #[arg(long)]
-    pub(super) text: bool,
-    /// A label that filters can use; may be given several times
-    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
-    pub(super) tags: Vec<(String, String)>,
-    /// Publish it once, however often this is repeated within five minutes
-    #[arg(long, value_name = "KEY")]
-    pub(super) idempotency_key: Option<String>,
-    /// Deliver it, but don't keep it
-    #[arg(long)]
-    pub(super) skip_history: bool,
-    #[command(flatten)]
-    pub(super) api: ApiArgs,
-}
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct SubscribeArgs {
     /// The channels
     #[arg(required = true, value_name = "CHANNEL")]
     pub(super) channels: Vec<String>,
+    /// Show the newest messages first that the channels keep: so many of each
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(super) history: Option<u32>,
+    /// Show what was published since this position first, all of it, or tell that it can't be had
+    #[arg(long, value_name = "OFFSET:EPOCH", value_parser = position, conflicts_with = "history")]
+    pub(super) since: Option<(u64, String)>,
     /// End after so many messages
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) count: Option<u64>,
+    /// Print the data of messages alone, a line each; warnings go to standard error
+    #[arg(long, conflicts_with = "json")]
+    pub(super) data: bool,
     /// Token of a user; without one, an anonymous client
     #[arg(
         long,
@@ -191,16 +202,19 @@ pub(in crate::cli) struct SubscribeArgs {
     )]
     pub(super) token: Option<String>,
     #[command(flatten)]
-    pub(super) server: ServerArgs,
+    pub(super) api: ApiArgs,
 }
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct HistoryArgs {
     /// The channel
     pub(super) channel: String,
-    /// How many messages at the most
-    #[arg(long, value_name = "NUMBER", default_value_t = 10)]
-    pub(super) limit: u32,
+    /// How many messages at the most; -1 for all
+    #[arg(long, value_name = "NUMBER", default_value_t = 10, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-1..))]
+    pub(super) limit: i32,
+    /// All messages, as --limit -1
+    #[arg(long, conflicts_with = "limit")]
+    pub(super) all: bool,
     /// Begin behind this position
     #[arg(long, value_name = "OFFSET:EPOCH", value_parser = position)]
     pub(super) since: Option<(u64, String)>,
@@ -297,24 +311,6 @@ pub(in crate::cli) struct SettleArgs {
     pub(super) api: ApiArgs,
 }
 
-#[derive(Debug, Args)]
-pub(in crate::cli) struct DisconnectArgs {
-    /// Whose connections; an empty one for anonymous connections
-    #[arg(long, value_name = "ID", required_unless_present = "client")]
-    pub(super) user: Option<String>,
-    /// Only the connection with this id
-    #[arg(long, value_name = "ID")]
-    pub(super) client: Option<String>,
-    /// What clients are told: 3000 to 4999. They come back, except for 3500 to 3999 and 4500 to 4999
-    #[arg(long, value_name = "CODE", default_value_t = 3503)]
-    pub(super) code: u32,
-    /// Why, for developers
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    pub(super) reason: String,
-    #[command(flatten)]
-    pub(super) api: ApiArgs,
-}
-
 const REVOKE_AFTER_HELP: &str = "\
 Examples:
   tautline revoke --user 42
@@ -344,13 +340,9 @@ pub(in crate::cli) struct RevokeArgs {
     pub(super) api: ApiArgs,
 }
 
-fn tag(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
-    Ok((key.to_owned(), value.to_owned()))
-}
-
-fn position(text: &str) -> Result<(u64, String), String> {
+/// Also with a comma, as positions are written elsewhere.
+pub(super) fn position(text: &str) -> Result<(u64, String), String> {
     let expected = "expected OFFSET:EPOCH, such as 14:hKqPwZbd";
-    let (offset, epoch) = text.split_once(':').ok_or(expected)?;
+    let (offset, epoch) = text.split_once([':', ',']).ok_or(expected)?;
     Ok((offset.parse().map_err(|_| expected)?, epoch.to_owned()))
 }

@@ -8,8 +8,7 @@ use http::{HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use serde::Deserialize;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tautline_websocket::conn::tls_config;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -110,7 +109,7 @@ impl Server {
 pub(super) async fn call(
     api: &ApiArgs,
     method: &str,
-    parameters: &Value,
+    parameters: &impl Serialize,
 ) -> Result<Box<RawValue>, CliError> {
     let (server, request) = prepare(api, method, parameters)?;
     let exchange = tokio::time::timeout(PATIENCE, exchange(&server, request, NOT_STREAMED));
@@ -133,7 +132,7 @@ pub(super) async fn call(
 pub(super) async fn follow(
     api: &ApiArgs,
     method: &str,
-    parameters: &Value,
+    parameters: &impl Serialize,
     mut take: impl FnMut(&str) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
     let (server, request) = prepare(api, method, parameters)?;
@@ -178,7 +177,7 @@ pub(super) async fn follow(
 fn prepare(
     api: &ApiArgs,
     method: &str,
-    parameters: &Value,
+    parameters: &impl Serialize,
 ) -> Result<(Server, Request<Full<Bytes>>), CliError> {
     let server = Server::new(&api.server.url)?;
     let key = match &api.key {
@@ -191,6 +190,8 @@ fn prepare(
             ));
         }
     };
+    let body = serde_json::to_vec(parameters)
+        .map_err(|error| CliError::Usage(format!("the parameters can't be JSON: {error}")))?;
     let request = Request::post(server.path(&format!("/api/{method}")))
         .header(header::HOST, server.authority())
         .header(
@@ -198,7 +199,7 @@ fn prepare(
             HeaderValue::from_static("application/json"),
         )
         .header("x-api-key", key)
-        .body(Full::new(Bytes::from(parameters.to_string())))
+        .body(Full::new(Bytes::from(body)))
         .map_err(|error| CliError::Usage(format!("the key can't be a header: {error}")))?;
     Ok((server, request))
 }

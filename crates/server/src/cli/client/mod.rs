@@ -1,5 +1,6 @@
-//! The commands that ask a running server: `publish`, `subscribe`, `presence`, `history`,
-//! `channels`, `trace`, `disconnect`, `events`, `info` and `config reload`; and `lab`, which brings one of its own.
+//! The commands that ask a running server: `subscribe`, `presence`, `history`, `channels`, `trace`, `events`,
+//! `info` and `config reload`; those that publish, and that change what connections have ([`manage`]); and
+//! `lab`, which brings a server of its own.
 //!
 //! They are clients like any other: of the HTTP API, but for `subscribe`, which speaks the client
 //! protocol over a WebSocket. A person at a terminal is shown text, a program JSON, a line each.
@@ -8,19 +9,17 @@ pub(super) mod args;
 pub(super) mod call;
 mod events;
 mod lab;
+mod manage;
 pub(super) mod show;
 mod subscribe;
 mod trace;
 
-use std::collections::BTreeMap;
-use std::io::{self, Read as _};
-
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use self::args::{ApiArgs, ClientCommand, DisconnectArgs, HistoryArgs, PublishArgs, RevokeArgs};
+use self::args::{ApiArgs, ClientCommand, HistoryArgs, RevokeArgs};
 use self::call::call;
-use self::show::{Channels, History, Info, Position, Presence, Reader, Reloaded, Revoked, Stats};
+use self::show::{Channels, History, Info, Presence, Reader, Reloaded, Report, Revoked, Stats};
 use super::error::CliError;
 
 /// Does what the command says.
@@ -30,7 +29,8 @@ pub(super) fn run(command: &ClientCommand) -> Result<(), CliError> {
         .build()?;
     let outcome = runtime.block_on(async {
         match command {
-            ClientCommand::Publish(args) => publish(args).await,
+            ClientCommand::Publish(args) => manage::publish(args).await,
+            ClientCommand::Broadcast(args) => manage::broadcast(args).await,
             ClientCommand::Subscribe(args) => subscribe::run(args).await,
             ClientCommand::Presence {
                 channel,
@@ -44,12 +44,19 @@ pub(super) fn run(command: &ClientCommand) -> Result<(), CliError> {
                 show::result::<Channels>(Reader::of(&api.server), &result)
             }
             ClientCommand::Trace(args) => trace::run(args).await,
-            ClientCommand::Disconnect(args) => disconnect(args).await,
+            ClientCommand::Disconnect(args) => manage::disconnect(args).await,
+            ClientCommand::SubscribeUser(args) => manage::subscribe_user(args).await,
+            ClientCommand::Unsubscribe(args) => manage::unsubscribe(args).await,
+            ClientCommand::Refresh(args) => manage::refresh(args).await,
             ClientCommand::Events { command } => events::run(command).await,
             ClientCommand::Revoke(args) => revoke(args).await,
-            ClientCommand::Info { api } => {
+            ClientCommand::Info { debug: false, api } => {
                 let result = call(api, "info", &json!({})).await?;
                 show::result::<Info>(Reader::of(&api.server), &result)
+            }
+            ClientCommand::Info { debug: true, api } => {
+                let result = call(api, "debug", &json!({})).await?;
+                show::result::<Report>(Reader::of(&api.server), &result)
             }
         }
     });
@@ -71,36 +78,6 @@ pub(super) fn reload(api: &ApiArgs) -> Result<(), CliError> {
     }
 }
 
-async fn publish(args: &PublishArgs) -> Result<(), CliError> {
-    let mut data = args.data.clone();
-    if data == "-" {
-        data.clear();
-        io::stdin()
-            .take(MAX_INPUT)
-            .read_to_string(&mut data)
-            .map_err(|error| CliError::Failure(format!("can't read the message: {error}")))?;
-    }
-    let data = if args.text {
-        json!(data)
-    } else {
-        serde_json::from_str(&data).map_err(|error| {
-            CliError::Usage(format!(
-                "the message is not JSON: {error}. Use --text to publish plain text"
-            ))
-        })?
-    };
-    let tags: BTreeMap<_, _> = args.tags.iter().cloned().collect();
-    let parameters = json!({
-        "channel": args.channel,
-        "data": data,
-        "tags": tags,
-        "idempotency_key": args.idempotency_key,
-        "skip_history": args.skip_history,
-    });
-    let result = call(&args.api, "publish", &parameters).await?;
-    show::result::<Position>(Reader::of(&args.api.server), &result)
-}
-
 async fn presence(channel: &str, stats: bool, api: &ApiArgs) -> Result<(), CliError> {
     let parameters = json!({"channel": channel});
     let reader = Reader::of(&api.server);
@@ -117,28 +94,12 @@ async fn history(args: &HistoryArgs) -> Result<(), CliError> {
     let since = since.map(|(offset, epoch)| json!({"offset": offset, "epoch": epoch}));
     let parameters = json!({
         "channel": args.channel,
-        "limit": args.limit,
+        "limit": if args.all { -1 } else { args.limit },
         "since": since,
         "reverse": args.reverse,
     });
     let result: Box<RawValue> = call(&args.api, "history", &parameters).await?;
     show::result::<History>(Reader::of(&args.api.server), &result)
-}
-
-async fn disconnect(args: &DisconnectArgs) -> Result<(), CliError> {
-    let mut parameters = json!({
-        "disconnect": {"code": args.code, "reason": args.reason},
-    });
-    for (name, value) in [("user", &args.user), ("client", &args.client)] {
-        if let Some(value) = value {
-            parameters[name] = json!(value);
-        }
-    }
-    let result = call(&args.api, "disconnect", &parameters).await?;
-    match Reader::of(&args.api.server) {
-        Reader::Program => show::print(&format!("{}\n", result.get())),
-        Reader::Person => show::print("done: whoever of them was here is disconnected\n"),
-    }
 }
 
 async fn revoke(args: &RevokeArgs) -> Result<(), CliError> {
@@ -164,6 +125,3 @@ async fn revoke(args: &RevokeArgs) -> Result<(), CliError> {
     let result = call(api, method, &parameters).await?;
     show::result::<Revoked>(Reader::of(&api.server), &result)
 }
-
-/// Longest message from standard input, in bytes: no server takes one that is longer.
-const MAX_INPUT: u64 = 64 * 1024 * 1024;

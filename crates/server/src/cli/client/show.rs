@@ -30,22 +30,31 @@ impl Reader {
 /// A publication, as far as it is shown.
 #[derive(Deserialize, Serialize)]
 pub(super) struct Publication {
+    // The protocol tells it beside.
     #[serde(default, skip_deserializing, skip_serializing_if = "String::is_empty")]
     pub(super) channel: String,
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) offset: u64,
     data: Option<Box<RawValue>>,
+    /// What is no JSON, as the server API tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    b64data: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     info: Option<Who>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     tags: BTreeMap<String, String>,
+    /// When it was published, in milliseconds of Unix time, where that is told.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    time: u64,
 }
 
 /// Who published, or is in a channel.
 #[derive(Deserialize, Serialize)]
 pub(super) struct Who {
-    user: String,
-    client: String,
+    #[serde(default)]
+    pub(super) user: String,
+    #[serde(default)]
+    pub(super) client: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     conn_info: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,8 +75,10 @@ pub(super) struct Presence {
 
 #[derive(Deserialize)]
 pub(super) struct Stats {
-    num_clients: u64,
-    num_users: u64,
+    #[serde(default)]
+    pub(super) num_clients: u64,
+    #[serde(default)]
+    pub(super) num_users: u64,
 }
 
 #[derive(Deserialize)]
@@ -95,6 +106,62 @@ struct Node {
     num_subs: u64,
     #[serde(default)]
     uptime: u64,
+    metrics: Option<Metrics>,
+    process: Option<Process>,
+}
+
+#[derive(Deserialize)]
+struct Metrics {
+    interval: u64,
+    items: BTreeMap<String, u64>,
+}
+
+#[derive(Deserialize)]
+struct Process {
+    cpu: f64,
+    rss: u64,
+}
+
+/// What a node tells of itself.
+#[derive(Deserialize)]
+pub(super) struct Report {
+    name: String,
+    draining: bool,
+    workers: Vec<Worker>,
+    memory: Memory,
+}
+
+#[derive(Deserialize)]
+struct Worker {
+    name: String,
+    tasks: u64,
+    sessions: BTreeMap<String, Sessions>,
+    channels: u64,
+    subscriptions: u64,
+    queues: Queues,
+}
+
+#[derive(Deserialize)]
+struct Sessions {
+    coming: u64,
+    connected: u64,
+}
+
+#[derive(Deserialize)]
+struct Queues {
+    waiting: u64,
+    bytes: u64,
+    longest: u64,
+}
+
+#[derive(Deserialize)]
+struct Memory {
+    resident: Option<u64>,
+    ceiling: u64,
+    histories: u64,
+    kept_channels: u64,
+    queues: u64,
+    addresses: u64,
 }
 
 #[derive(Deserialize)]
@@ -142,8 +209,10 @@ impl Show for Position {
 
 impl Show for History {
     fn show(&self) -> String {
-        let lines = self.publications.iter().map(Publication::line);
-        let mut text: String = lines.collect();
+        let mut text = String::new();
+        for publication in &self.publications {
+            let _ = writeln!(text, "{}", publication.text());
+        }
         let position = format!("{}:{}", self.offset, clean(&self.epoch));
         let _ = writeln!(text, "The channel stands at {position}.");
         text
@@ -234,7 +303,8 @@ impl Show for Revoked {
 
 impl Show for Info {
     fn show(&self) -> String {
-        let nodes = self.nodes.iter().map(|node| {
+        let mut text = String::new();
+        for node in &self.nodes {
             let Node {
                 num_clients: clients,
                 num_users: users,
@@ -244,34 +314,109 @@ impl Show for Info {
                 ..
             } = node;
             let (name, version) = (clean(&node.name), clean(&node.version));
-            format!(
+            let _ = writeln!(
+                text,
                 "{name}, version {version}, up for {uptime} s: {clients} connections of {users} users, \
-                 {subs} subscriptions to {channels} channels\n"
-            )
-        });
-        nodes.collect()
+                 {subs} subscriptions to {channels} channels"
+            );
+            if let Some(Process { cpu, rss }) = &node.process {
+                let rss = mebibytes(*rss);
+                let _ = writeln!(text, "  {cpu} % of a processor, {rss} of memory");
+            }
+            if let Some(Metrics { interval, items }) = &node.metrics {
+                let _ = writeln!(text, "  in the last {interval} s:");
+                for (name, number) in items.iter().filter(|(_, number)| **number > 0) {
+                    let _ = writeln!(text, "  {number:>10}  {}", clean(name));
+                }
+            }
+        }
+        text
+    }
+}
+
+impl Show for Report {
+    fn show(&self) -> String {
+        let ending = if self.draining {
+            ", on its way out"
+        } else {
+            ""
+        };
+        let mut text = format!("{}{ending}\n", clean(&self.name));
+        for worker in &self.workers {
+            let Worker {
+                name,
+                tasks,
+                channels,
+                subscriptions,
+                queues,
+                ..
+            } = worker;
+            let _ = write!(
+                text,
+                "{}: {tasks} tasks, {subscriptions} subscriptions to {channels} channels",
+                clean(name)
+            );
+            for (transport, Sessions { coming, connected }) in &worker.sessions {
+                let _ = write!(text, ", {connected} by {}", clean(transport));
+                if *coming > 0 {
+                    let _ = write!(text, " (and {coming} coming)");
+                }
+            }
+            if queues.waiting > 0 {
+                let (bytes, longest) = (mebibytes(queues.bytes), mebibytes(queues.longest));
+                let waiting = queues.waiting;
+                let _ = write!(
+                    text,
+                    "; {bytes} wait for {waiting} connections, {longest} for one"
+                );
+            }
+            text.push('\n');
+        }
+        let memory = &self.memory;
+        let resident = memory.resident.map_or("unknown".into(), mebibytes);
+        let ceiling = match memory.ceiling {
+            0 => "no ceiling".to_owned(),
+            ceiling => format!("ceiling {}", mebibytes(ceiling)),
+        };
+        let (histories, queues) = (mebibytes(memory.histories), mebibytes(memory.queues));
+        let (kept, addresses) = (memory.kept_channels, memory.addresses);
+        let _ = writeln!(
+            text,
+            "memory: {resident} ({ceiling}); {histories} in the histories of {kept} channels, {queues} to \
+             be written; {addresses} addresses remembered"
+        );
+        text
     }
 }
 
 impl Publication {
-    /// `lobby #14 ann: {"text":"hi"}`, with a line's end.
-    pub(super) fn line(&self) -> String {
+    /// `#14 ann: {"text":"hi"}  lang=en`, without a line's end.
+    pub(super) fn text(&self) -> String {
         let mut line = String::new();
-        if !self.channel.is_empty() {
-            let _ = write!(line, "{} ", clean(&self.channel));
-        }
         if self.offset > 0 {
             let _ = write!(line, "#{} ", self.offset);
         }
         if let Some(who) = &self.info {
             let _ = write!(line, "{}: ", named(&who.user));
         }
-        line.push_str(&clean(self.data.as_ref().map_or("", |data| data.get())));
+        line.push_str(&clean(self.data()));
         for (key, value) in &self.tags {
             let _ = write!(line, "  {}={}", clean(key), clean(value));
         }
-        line.push('\n');
         line
+    }
+
+    /// The payload: JSON, or base64.
+    pub(super) fn data(&self) -> &str {
+        match (&self.data, &self.b64data) {
+            (Some(json), _) => json.get(),
+            (None, base64) => base64.as_deref().unwrap_or_default(),
+        }
+    }
+
+    /// When it was published, in milliseconds of Unix time, where that is told.
+    pub(super) fn time(&self) -> Option<u64> {
+        (self.time > 0).then_some(self.time)
     }
 }
 
@@ -311,12 +456,18 @@ pub(in crate::cli) fn clean(text: &str) -> String {
     cleaned.collect()
 }
 
-fn named(user: &str) -> String {
+pub(super) fn named(user: &str) -> String {
     if user.is_empty() {
         "(anonymous)".to_owned()
     } else {
         clean(user)
     }
+}
+
+/// `1.5 MiB`.
+fn mebibytes(bytes: u64) -> String {
+    let tenths = bytes.saturating_mul(10) / (1024 * 1024);
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
 }
 
 #[expect(
@@ -360,5 +511,22 @@ mod tests {
         let expected =
             "n, version 1, up for 5 s: 2 connections of 1 users, 4 subscriptions to 3 channels\n";
         assert_eq!(shown::<Info>(info), expected);
+        let recent = r#""uptime":5,"process":{"cpu":2.5,"rss":3145728},
+            "metrics":{"interval":60,"items":{"published_total":7,"quiet_total":0}}}]}"#;
+        let info = info.replace(r#""uptime":5}]}"#, recent);
+        let expected = format!(
+            "{expected}  2.5 % of a processor, 3.0 MiB of memory\n  in the last 60 s:\n           7  published_total\n"
+        );
+        assert_eq!(shown::<Info>(&info), expected);
+        let report = r#"{"name":"n","draining":true,"workers":[{"name":"w0","tasks":3,"channels":1,
+            "sessions":{"websocket":{"coming":1,"connected":2}},"subscriptions":2,
+            "queues":{"waiting":1,"bytes":1048576,"longest":524288}}],
+            "memory":{"resident":2097152,"ceiling":0,"histories":0,"kept_channels":1,"queues":0,"addresses":2}}"#;
+        let expected = "n, on its way out\n\
+            w0: 3 tasks, 2 subscriptions to 1 channels, 2 by websocket (and 1 coming); \
+            1.0 MiB wait for 1 connections, 0.5 MiB for one\n\
+            memory: 2.0 MiB (no ceiling); 0.0 MiB in the histories of 1 channels, 0.0 MiB to be written; \
+            2 addresses remembered\n";
+        assert_eq!(shown::<Report>(report), expected);
     }
 }

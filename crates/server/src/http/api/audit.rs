@@ -130,6 +130,7 @@ fn changes(method: Method) -> bool {
         | Method::Broadcast
         | Method::Channels
         | Method::DeadEvents
+        | Method::Debug
         | Method::History
         | Method::Info
         | Method::Presence

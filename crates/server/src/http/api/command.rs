@@ -32,6 +32,7 @@ pub(super) enum Command {
         from: u64,
         limit: usize,
     },
+    Debug,
     Disconnect {
         target: Target,
         spared: Vec<String>,
@@ -85,6 +86,7 @@ impl Command {
             Method::DeadEvents => dead::list(body)?,
             Method::DeadEventsDrop => dead::settle(body, false)?,
             Method::DeadEventsRetry => dead::settle(body, true)?,
+            Method::Debug => params::none(body).map(|()| Self::Debug)?,
             Method::Disconnect => control::disconnect(body)?,
             Method::History => Self::History(params::history(body)?),
             Method::HistoryRemove => Self::HistoryRemove(params::channel(body)?),
@@ -111,6 +113,7 @@ impl Command {
             Self::Broadcast { .. } => Method::Broadcast,
             Self::Channels { .. } => Method::Channels,
             Self::DeadEvents { .. } => Method::DeadEvents,
+            Self::Debug => Method::Debug,
             Self::Disconnect { .. } => Method::Disconnect,
             Self::History(_) => Method::History,
             Self::HistoryRemove(_) => Method::HistoryRemove,
@@ -144,6 +147,7 @@ impl Command {
             Self::Broadcast { .. }
             | Self::Channels { .. }
             | Self::DeadEvents { .. }
+            | Self::Debug
             | Self::Disconnect { .. }
             | Self::Info
             | Self::Refresh { .. }

@@ -127,6 +127,7 @@ async fn execute_uncounted<N: Node>(
         Command::DeadEvents { which, from, limit } => {
             dead::page(&node.dead_events(which, from, limit).await?)
         }
+        Command::Debug => json(&node.report().await),
         Command::Disconnect {
             target,
             spared,
@@ -356,6 +357,22 @@ struct NodeView<'a> {
     num_channels: u64,
     num_subs: u64,
     uptime: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics: Option<MetricsView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    process: Option<ProcessView>,
+}
+
+#[derive(Serialize)]
+struct MetricsView<'a> {
+    interval: u64,
+    items: &'a BTreeMap<String, u64>,
+}
+
+#[derive(Serialize)]
+struct ProcessView {
+    cpu: f64,
+    rss: u64,
 }
 
 impl<'a> From<&'a NodeInfo> for NodeView<'a> {
@@ -369,6 +386,14 @@ impl<'a> From<&'a NodeInfo> for NodeView<'a> {
             num_channels: node.num_channels,
             num_subs: node.num_subs,
             uptime: node.uptime,
+            metrics: node.metrics.as_ref().map(|metrics| MetricsView {
+                interval: metrics.interval,
+                items: &metrics.items,
+            }),
+            process: node.process.map(|process| ProcessView {
+                cpu: process.cpu,
+                rss: process.rss,
+            }),
         }
     }
 }

@@ -18,6 +18,8 @@ pub enum Method {
     DeadEventsDrop,
     /// Send some of them again.
     DeadEventsRetry,
+    /// What a server's workers are at, and where its memory is.
+    Debug,
     /// End connections.
     Disconnect,
     /// A page of a channel's history.
@@ -54,13 +56,14 @@ pub enum Method {
 
 impl Method {
     /// All of them, in the order of their names.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Batch,
         Self::Broadcast,
         Self::Channels,
         Self::DeadEvents,
         Self::DeadEventsDrop,
         Self::DeadEventsRetry,
+        Self::Debug,
         Self::Disconnect,
         Self::History,
         Self::HistoryRemove,
@@ -88,6 +91,7 @@ impl Method {
             Self::DeadEvents => "dead_events",
             Self::DeadEventsDrop => "dead_events_drop",
             Self::DeadEventsRetry => "dead_events_retry",
+            Self::Debug => "debug",
             Self::Disconnect => "disconnect",
             Self::History => "history",
             Self::HistoryRemove => "history_remove",

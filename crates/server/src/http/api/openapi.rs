@@ -46,6 +46,7 @@ mod tests {
             Method::DeadEvents => "List the events that the application's backend would not have",
             Method::DeadEventsDrop => "Throw some of those events away",
             Method::DeadEventsRetry => "Send some of those events again",
+            Method::Debug => "Tell what the server's workers are at, and where its memory is",
             Method::Disconnect => "End connections of a user",
             Method::History => "Read what a channel keeps",
             Method::HistoryRemove => "Drop what a channel keeps; its position goes on",
@@ -113,6 +114,54 @@ mod tests {
                 });
                 object(properties, &["events", "total"])
             }
+            Method::Debug => {
+                let text = json!({"type": "string"});
+                let queues = json!({"waiting": count, "bytes": count, "longest": count});
+                let sessions = object(
+                    json!({"coming": count, "connected": count}),
+                    &["coming", "connected"],
+                );
+                let worker = json!({
+                    "name": text, "tasks": count, "sessions": named(sessions), "channels": count,
+                    "subscriptions": count, "queues": object(queues, &["waiting", "bytes", "longest"]),
+                });
+                let worker = object(
+                    worker,
+                    &[
+                        "name",
+                        "tasks",
+                        "sessions",
+                        "channels",
+                        "subscriptions",
+                        "queues",
+                    ],
+                );
+                let memory = json!({
+                    "resident": {"type": ["integer", "null"], "minimum": 0}, "ceiling": count,
+                    "histories": count, "kept_channels": count, "queues": count, "addresses": count,
+                });
+                let memory = object(
+                    memory,
+                    &[
+                        "ceiling",
+                        "histories",
+                        "kept_channels",
+                        "queues",
+                        "addresses",
+                    ],
+                );
+                let properties = json!({
+                    "name": text, "uid": text, "version": text, "uptime": count,
+                    "draining": {"type": "boolean"}, "memory": memory,
+                    "workers": {"type": "array", "items": worker},
+                });
+                object(
+                    properties,
+                    &[
+                        "name", "uid", "version", "uptime", "draining", "memory", "workers",
+                    ],
+                )
+            }
             Method::DeadEventsDrop | Method::DeadEventsRetry => {
                 object(json!({"count": count}), &["count"])
             }
@@ -139,6 +188,10 @@ mod tests {
                     properties.insert(name.into(), json!({"type": "string"}));
                 }
                 let required: Vec<_> = properties.keys().cloned().collect();
+                let metrics = json!({"interval": count, "items": named(count.clone())});
+                properties.insert("metrics".into(), object(metrics, &["interval", "items"]));
+                let process = json!({"cpu": {"type": "number", "minimum": 0}, "rss": count});
+                properties.insert("process".into(), object(process, &["cpu", "rss"]));
                 let node =
                     json!({"type": "object", "properties": properties, "required": required});
                 object(

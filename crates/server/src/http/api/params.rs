@@ -100,7 +100,7 @@ pub(super) fn history(body: &[u8]) -> Result<History, Failure> {
     })
 }
 
-/// `info` and `reload`: nothing, but an object all the same.
+/// `info`, `debug` and `reload`: nothing, but an object all the same.
 pub(super) fn none(body: &[u8]) -> Result<(), Failure> {
     parse(body).map(|NoParams {}| ())
 }
@@ -361,7 +361,7 @@ pub(super) fn schema(method: super::method::Method) -> schemars::Schema {
         Method::Presence => schema_for!(PresenceParams),
         Method::HistoryRemove | Method::PresenceStats => schema_for!(ChannelParams),
         Method::Batch => super::batch::schema(),
-        Method::Info | Method::Reload => schema_for!(NoParams),
+        Method::Debug | Method::Info | Method::Reload => schema_for!(NoParams),
         other if other.is_about_events() => super::dead::schema(other),
         other => super::control::schema(other),
     }

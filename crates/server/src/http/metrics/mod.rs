@@ -8,6 +8,7 @@ mod durations;
 mod numbers;
 mod table;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use http::{HeaderValue, Method, StatusCode};
@@ -126,6 +127,35 @@ pub(crate) fn page(snapshot: &Snapshot) -> String {
         (metric.write)(snapshot, &mut samples);
     }
     out
+}
+
+/// What was counted so far, over all labels: counters by their names without the prefix, and of each histogram
+/// how many there were (`_count`). Those of the process, which aren't whole numbers, are left out.
+pub(crate) fn totals(snapshot: &Snapshot) -> BTreeMap<String, u64> {
+    let metrics = METRICS
+        .iter()
+        .filter(|metric| metric.kind != "gauge" && !metric.name.starts_with("process_"));
+    let total = |metric: &Metric| {
+        let mut out = String::new();
+        let mut samples = Samples {
+            metric,
+            out: &mut out,
+        };
+        (metric.write)(snapshot, &mut samples);
+        let suffix = if metric.kind == "histogram" {
+            "_count"
+        } else {
+            ""
+        };
+        let name = format!("{}{suffix}", metric.full_name());
+        let values = out.lines().filter_map(|line| {
+            let (sample, value) = line.rsplit_once(' ')?;
+            let is_it = sample.split('{').next() == Some(&name);
+            is_it.then(|| value.parse::<u64>().ok()).flatten()
+        });
+        (format!("{}{suffix}", metric.name), values.sum())
+    };
+    metrics.map(total).collect()
 }
 
 /// The answer to a request for it.
