@@ -64,6 +64,8 @@ pub struct HubCounters {
     pub dropped: u64,
     /// Connections that were closed because too much waited for them.
     pub slow: u64,
+    /// How often a connection's commands had to wait because its client didn't take the answers to those before.
+    pub input_paused: u64,
     /// What was done too often.
     pub over_limit: OverLimit,
     /// Tokens that were refused.
@@ -86,11 +88,13 @@ impl Hub {
             return 0;
         };
         self.looked.publications = 0;
+        session.answers = 0;
         if let Some(lag) = session.lag.as_deref_mut() {
             lag.waits = false;
             self.pump(now, id, out);
         }
         self.resume_filtered(now, id, out);
+        self.resume_input(now, id, out);
         self.settle(now, out);
         self.looked.publications
     }

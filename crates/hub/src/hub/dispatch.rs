@@ -1,16 +1,18 @@
 //! Frames to commands to replies, strictly one after the other.
 //!
 //! A command that has to wait for the engine, or for the application, stops its session: the rest of the frame, and frames
-//! that come in meanwhile, wait in a bounded backlog, and are executed when the outcome is there.
+//! that come in meanwhile, wait in a bounded backlog, and are executed when the outcome is there. So does a client that
+//! doesn't take the answers to its commands: those behind them wait until it has taken them all.
 
 use tautline_protocol::message::Error;
 use tautline_protocol::{Command, Disconnect, ErrorCode, Reply, Request, Response};
 
 use super::channels::FeedState;
+use super::cursor::park_mark;
 use super::frame::{Commands, Frame};
 use super::observe::channel_of;
 use super::operation::Operation;
-use super::sessions::{Backlog, State};
+use super::sessions::State;
 use super::waiting::{Pending, Waiting};
 use super::{Hub, SessionId};
 use crate::Now;
@@ -65,10 +67,11 @@ pub(super) enum Flow {
 impl Hub {
     /// Executes the commands of one frame.
     ///
-    /// While a command waits for the engine, what comes behind it is kept, up to
-    /// [`command_queue_max_size`](crate::config::ClientOptions::command_queue_max_size) bytes;
-    /// beyond, the session is closed. A caller that heeds [`wants_input`](Self::wants_input) never
-    /// gets there. Frames for unknown sessions are ignored.
+    /// While a command waits for the engine, or for its client to take answers that come to a quarter of
+    /// [`queue_max_size`](crate::config::ClientOptions::queue_max_size), what comes behind it is kept, up to
+    /// [`command_queue_max_size`](crate::config::ClientOptions::command_queue_max_size) bytes, for which each frame counts 64
+    /// more than it has; beyond, the session is closed. A caller that heeds [`wants_input`](Self::wants_input) gets there by
+    /// nothing but what it had read already. Frames for unknown sessions are ignored.
     pub fn receive<O: Outbox>(&mut self, now: Now, id: SessionId, frame: Frame<'_>, out: &mut O) {
         let Some(session) = self.sessions.get_mut(id) else {
             return;
@@ -76,25 +79,30 @@ impl Hub {
         if session.waiting.is_some() {
             let limit = self.config.client.command_queue_max_size;
             let backlog = session.backlog.get_or_insert_default();
-            let length = frame.bytes().len();
-            if backlog.bytes + length > limit || backlog.frames.len() >= MAX_FRAMES {
+            if !backlog.push(frame, limit) {
                 self.end(now, id, &Disconnect::SLOW, out);
-                return;
             }
-            backlog.bytes += length;
-            backlog.frames.push_back(frame.to_kept());
             return;
         }
         self.run(now, id, frame, out);
         self.settle(now, out);
     }
 
-    /// Whether the session takes frames. `false` while a command waits for the engine: the
-    /// transport should stop reading until [`Outbox::resume`].
+    /// Whether the session takes frames. `false` while a command waits for the engine, or for its client to take what
+    /// came of those before it: the transport should stop reading until [`Outbox::resume`].
     pub fn wants_input(&self, id: SessionId) -> bool {
         self.sessions
             .get(id)
             .is_none_or(|session| session.waiting.is_none())
+    }
+
+    /// Bytes of commands that wait in a session.
+    pub fn kept_input(&self, id: SessionId) -> usize {
+        let backlog = self
+            .sessions
+            .get(id)
+            .and_then(|session| session.backlog.as_ref());
+        backlog.map_or(0, |backlog| backlog.bytes())
     }
 
     /// Executes commands until one has to wait. What is left then goes to the front of the backlog.
@@ -106,6 +114,21 @@ impl Hub {
             };
             if session.is_slow || matches!(session.state, State::Refused { .. }) {
                 return;
+            }
+            if session.answers as usize >= park_mark(&self.config)
+                && let Some(rest) = commands.rest()
+            {
+                // What of it is still there, at the most.
+                let waiting = out.queued(id).try_into().unwrap_or(u32::MAX);
+                session.answers = session.answers.min(waiting);
+                if session.answers as usize >= park_mark(&self.config) {
+                    // Who doesn't take the answers there are gets no more of them, and isn't listened to.
+                    session.backlog.get_or_insert_default().put_back(rest);
+                    session.waiting = Some(Box::new(Waiting::Room));
+                    self.counters.input_paused += 1;
+                    out.when_drained(id);
+                    return;
+                }
             }
             let command = match commands.next() {
                 None => return,
@@ -127,9 +150,7 @@ impl Hub {
                     if let (Some(rest), Some(session)) =
                         (commands.rest(), self.sessions.get_mut(id))
                     {
-                        let backlog: &mut Backlog = session.backlog.get_or_insert_default();
-                        backlog.bytes += rest.bytes().len();
-                        backlog.frames.push_front(rest.to_kept());
+                        session.backlog.get_or_insert_default().put_back(rest);
                     }
                     return;
                 }
@@ -410,17 +431,23 @@ impl Hub {
             let Some(backlog) = &mut session.backlog else {
                 break;
             };
-            let Some(frame) = backlog.frames.pop_front() else {
+            let Some(frame) = backlog.pop() else {
                 session.backlog = None;
                 break;
             };
-            let frame = frame.as_frame();
-            backlog.bytes -= frame.bytes().len();
-            self.run(now, id, frame, out);
+            self.run(now, id, frame.as_frame(), out);
         }
         out.resume(id);
     }
-}
 
-/// How many frames may wait, however small they are.
-const MAX_FRAMES: usize = 1024;
+    /// Goes on with commands that waited for room, if any do.
+    pub(super) fn resume_input<O: Outbox>(&mut self, now: Now, id: SessionId, out: &mut O) {
+        let waited = self.sessions.get_mut(id).and_then(|session| {
+            let waiting = &mut session.waiting;
+            waiting.take_if(|waiting| matches!(**waiting, Waiting::Room))
+        });
+        if waited.is_some() {
+            self.run_backlog(now, id, out);
+        }
+    }
+}

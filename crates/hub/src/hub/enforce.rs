@@ -217,7 +217,9 @@ impl Hub {
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
-        let waiting = session.waiting.take_if(|waiting| waiting.rests());
+        let waiting = session.waiting.take_if(
+            |waiting| matches!(&**waiting, Waiting::FilteredHistory { read, .. } if read.rests()),
+        );
         let Some(Waiting::FilteredHistory { command, mut read }) = waiting.map(|waiting| *waiting)
         else {
             return;

@@ -83,6 +83,7 @@ pub use self::census::Census;
 pub(crate) use self::channel_name::ChannelName;
 pub use self::control::{ApiRefresh, ApiSubscribe, Target};
 pub use self::cursor::HubCounters;
+use self::cursor::park_mark;
 pub use self::frame::Frame;
 pub(crate) use self::limit::Limits;
 pub(crate) use self::liveness::Pace;
@@ -296,6 +297,7 @@ impl Hub {
             waiting: None,
             backlog: None,
             armed: 0,
+            answers: 0,
             is_slow: false,
             lag: None,
         });
@@ -464,6 +466,17 @@ impl Hub {
             .encoding
             .encode_reply(reply, &mut self.scratch);
         let queued = out.send(id, &self.scratch);
+        if let Reply::Answer(..) = reply {
+            let mark = park_mark(&self.config);
+            let own = (session.answers as usize).saturating_add(self.scratch.len());
+            // With half of the queue full there is no room for the longest answer behind this one.
+            let own = if queued >= 2 * mark {
+                own.max(mark)
+            } else {
+                own
+            };
+            session.answers = own.try_into().unwrap_or(u32::MAX);
+        }
         self.limit_queue(id, queued);
     }
 

@@ -11,7 +11,7 @@ use tautline_protocol::message::ClientInfo;
 use super::SessionId;
 use super::cursor::Lag;
 use super::enforce::Filters;
-use super::frame::KeptFrame;
+use super::frame::{Frame, KeptFrame};
 use super::limit::SessionBuckets;
 use super::liveness::Heartbeat;
 use super::seats::Seat;
@@ -107,6 +107,8 @@ pub(crate) struct Session {
     pub(crate) backlog: Option<Box<Backlog>>,
     /// The tick for which a timer is set; 0 for none.
     pub(crate) armed: Tick,
+    /// Bytes of answers to its commands that may wait to be written: all since nothing waited.
+    pub(crate) answers: u32,
     /// More is queued for it than may be: it is closed before the current call ends.
     pub(crate) is_slow: bool,
     /// What is not at the head, if anything.
@@ -217,9 +219,44 @@ pub(crate) struct SubscriptionExtra {
 /// Frames of commands that wait for one before them.
 #[derive(Default)]
 pub(crate) struct Backlog {
-    pub(crate) frames: VecDeque<KeptFrame>,
-    pub(crate) bytes: usize,
+    frames: VecDeque<KeptFrame>,
+    /// What they come to, with what each of them costs beside its bytes.
+    bytes: usize,
 }
+
+impl Backlog {
+    /// Bytes of memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Keeps a frame that has come, as the last. Whether all of them are within `limit` bytes; beyond, it isn't kept.
+    pub(crate) fn push(&mut self, frame: Frame<'_>, limit: usize) -> bool {
+        let bytes = self.bytes + FRAME + frame.bytes().len();
+        let fits = bytes <= limit;
+        if fits {
+            self.bytes = bytes;
+            self.frames.push_back(frame.to_kept());
+        }
+        fits
+    }
+
+    /// Puts the rest of a frame before all others: it was let in already.
+    pub(crate) fn put_back(&mut self, rest: Frame<'_>) {
+        self.bytes += FRAME + rest.bytes().len();
+        self.frames.push_front(rest.to_kept());
+    }
+
+    /// The next of them.
+    pub(crate) fn pop(&mut self) -> Option<KeptFrame> {
+        let frame = self.frames.pop_front()?;
+        self.bytes -= FRAME + frame.as_frame().bytes().len();
+        Some(frame)
+    }
+}
+
+/// What a frame costs beside its bytes, or a little more: a million empty ones are no nothing.
+const FRAME: usize = 64;
 
 impl Session {
     pub(crate) fn connected(&self) -> Option<&Connected> {

@@ -141,6 +141,7 @@ mod tests {
                 conduct: None,
             }),
             waiting: None,
+            answers: 0,
             backlog: None,
             armed: 0,
             is_slow: false,

@@ -39,6 +39,8 @@ pub(crate) enum Waiting {
     Subscribe(Subscribing),
     Connect(Connecting),
     Application(AskedCommand),
+    /// No command, but room in the queue of what the client has yet to take.
+    Room,
 }
 
 /// A connect command: authenticated, but its server-side subscriptions have not begun yet.
@@ -113,9 +115,10 @@ pub(crate) enum Pending {
 pub(crate) type Done<T> = Box<dyn FnOnce(Result<T, Error>)>;
 
 impl Waiting {
-    /// The id of the command.
+    /// The id of the command; 0 where none waits.
     pub(crate) fn command(&self) -> u32 {
         match self {
+            Self::Room => 0,
             Self::Publish { command }
             | Self::Presence { command }
             | Self::PresenceStats { command }
@@ -132,7 +135,11 @@ impl Waiting {
 impl Waiting {
     /// Whether it goes on by [`Hub::drained`](super::Hub::drained), and by nothing else.
     pub(crate) fn rests(&self) -> bool {
-        matches!(self, Self::FilteredHistory { read, .. } if read.rests())
+        match self {
+            Self::FilteredHistory { read, .. } => read.rests(),
+            Self::Room => true,
+            _ => false,
+        }
     }
 
     /// What is waited for of a channel.

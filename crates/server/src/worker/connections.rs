@@ -93,14 +93,23 @@ impl Connections {
         !self.waiters.is_empty()
     }
 
-    /// Finds out what waits to be written, and who takes it.
-    pub(super) fn look(&mut self, now: Duration) {
+    /// Finds out what waits to be written, and who takes it. `kept` tells how many bytes of a session's commands wait for that.
+    pub(super) fn look(&mut self, now: Duration, kept: impl Fn(SessionId) -> usize) {
         let slots = &mut self.slots;
         self.waiters.look(now, |id, found| {
             if let Some(slot) = slot(slots, id) {
-                slot.waits = found(slot.load());
+                let kept = kept(id);
+                slot.waits = found(Load {
+                    kept,
+                    ..slot.load()
+                });
             }
         });
+    }
+
+    /// Sessions to end whose clients have taken nothing of what waits for so long.
+    pub(super) fn given_up(&self, now: Duration, limit: Duration) -> Vec<SessionId> {
+        self.waiters.given_up(now, limit)
     }
 
     /// Sessions to end, so that what waits holds `much` less.

@@ -105,6 +105,8 @@ impl Link {
             held: self.queue.held(),
             queued: self.queue.len(),
             written: self.written,
+            kept: 0,
+            is_socket: true,
         }
     }
 

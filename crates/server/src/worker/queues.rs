@@ -13,6 +13,7 @@ use tautline_hub::{Now, SessionId};
 use tautline_protocol::Disconnect;
 
 use super::State;
+use crate::http::counters::Dropped;
 
 /// What the operator allows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -196,6 +197,7 @@ impl State {
     pub(super) fn look_at_queues(&mut self, now: Now, over: usize) {
         if self.connections.has_waiters() || self.queues.told > 0 {
             self.relieve(now);
+            self.end_given_up(now);
             if over > 0 {
                 self.end_stalled(now, over);
             }
@@ -203,7 +205,10 @@ impl State {
     }
 
     fn relieve(&mut self, now: Now) -> bool {
-        self.connections.look(now.monotonic);
+        let State {
+            hub, connections, ..
+        } = self;
+        connections.look(now.monotonic, |id| hub.kept_input(id));
         let held = self.connections.held();
         self.queues.tell(held);
         let much = self.queues.node.part(held);
@@ -215,6 +220,18 @@ impl State {
             .longest(now.monotonic, much, self.queues.node.is_dry_run());
         self.let_go(now, Short::Queues, chosen);
         true
+    }
+
+    /// Ends those who have taken nothing for as long as an answer over HTTP waits, too.
+    fn end_given_up(&mut self, now: Now) {
+        let Some(limit) = self.live.config.http.write_timeout else {
+            return;
+        };
+        for id in self.connections.given_up(now.monotonic, limit) {
+            self.http.dropped(Dropped::Answer);
+            let slow = Disconnect::SLOW;
+            self.hub.disconnect(now, id, slow, &mut self.connections);
+        }
     }
 
     fn end_stalled(&mut self, now: Now, over: usize) {

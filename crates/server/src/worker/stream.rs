@@ -380,6 +380,8 @@ impl Stream {
             held: self.held,
             queued: self.queued,
             written: self.written,
+            kept: 0,
+            is_socket: false,
         }
     }
 

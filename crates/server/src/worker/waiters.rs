@@ -32,6 +32,10 @@ pub(super) struct Waiter {
     pub(super) id: SessionId,
     /// Bytes of memory that its queue holds.
     held: usize,
+    /// The same of commands that wait for it to be taken, when it was last looked at.
+    kept: usize,
+    /// It is a socket: nobody else knows whether its client takes anything.
+    is_socket: bool,
     /// Bytes that wait, when it was last looked at.
     queued: usize,
     /// How much it had taken then, and since when it has taken no more.
@@ -49,6 +53,9 @@ pub(super) struct Load {
     pub(super) queued: usize,
     /// Bytes ever taken.
     pub(super) written: u64,
+    /// Bytes of memory of commands that are executed when that has been taken.
+    pub(super) kept: usize,
+    pub(super) is_socket: bool,
 }
 
 /// A connection that has a last word to say.
@@ -80,6 +87,8 @@ impl Waiters {
         self.all.push(Waiter {
             id,
             held,
+            kept: 0,
+            is_socket: false,
             queued: 0,
             taken: None,
             is_counted: false,
@@ -97,6 +106,9 @@ impl Waiters {
     pub(super) fn end(&mut self, place: u32) {
         if place > 0 {
             self.set(place, 0);
+            if let Some(waiter) = self.all.get_mut(place as usize - 1) {
+                self.held -= std::mem::take(&mut waiter.kept);
+            }
         }
     }
 
@@ -128,7 +140,7 @@ impl Waiters {
         let mut seen = QueueReport::default();
         let mut held = 0;
         let mut note = |load: Load| {
-            held += load.held;
+            held += load.held + load.kept;
             seen.waiting += 1;
             seen.bytes += load.queued as u64;
             seen.longest = seen.longest.max(load.queued as u64);
@@ -143,8 +155,9 @@ impl Waiters {
                 self.all.swap(kept, index);
                 let waiter = &mut self.all[kept];
                 kept += 1;
-                waiter.held = load.held;
+                (waiter.held, waiter.kept) = (load.held, load.kept);
                 waiter.queued = load.queued;
+                waiter.is_socket = load.is_socket;
                 if waiter.taken.is_none_or(|(taken, _)| taken != load.written) {
                     waiter.taken = Some((load.written, now));
                 }
@@ -185,7 +198,7 @@ impl Waiters {
         order.sort_unstable_by_key(|&index| {
             let waiter = &self.all[index];
             let seconds = waiter.idle(now).as_secs().min(MAX_WEIGHT) as usize;
-            std::cmp::Reverse(waiter.held.saturating_mul(1 + seconds))
+            std::cmp::Reverse((waiter.held + waiter.kept).saturating_mul(1 + seconds))
         });
         let mut chosen = Vec::new();
         for index in order {
@@ -193,7 +206,7 @@ impl Waiters {
                 break;
             }
             let waiter = &self.all[index];
-            left = left.saturating_sub(waiter.held);
+            left = left.saturating_sub(waiter.held + waiter.kept);
             chosen.push(waiter.id);
         }
         chosen
@@ -216,6 +229,13 @@ impl Waiters {
             wanted
         });
         chosen.map(|(_, id)| id).collect()
+    }
+
+    /// Those sockets of which nothing was taken for so long. To be asked after a look.
+    pub(super) fn given_up(&self, now: Duration, limit: Duration) -> Vec<SessionId> {
+        let all = self.all.iter();
+        let given_up = all.filter(|waiter| waiter.is_socket && waiter.idle(now) >= limit);
+        given_up.map(|waiter| waiter.id).collect()
     }
 
     /// Whether one of those is chosen for the first time since it waits.

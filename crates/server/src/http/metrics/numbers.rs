@@ -127,6 +127,7 @@ impl Snapshot {
         sum.lost += hub.lost;
         sum.dropped += hub.dropped;
         sum.slow += hub.slow;
+        sum.input_paused += hub.input_paused;
         sum.revoked_connections += hub.revoked_connections;
         sum.revoked_subscriptions += hub.revoked_subscriptions;
         let (to, from) = (&mut sum.over_limit, &hub.over_limit);

@@ -201,6 +201,13 @@ pub const METRICS: &[Metric] = &[
         write: |all, out| out.number(all.hub.slow),
     },
     Metric {
+        name: "client_input_paused_total",
+        kind: "counter",
+        labels: &[],
+        help: "How often a connection wasn't read for a while, as its client hadn't taken what came of its commands.",
+        write: |all, out| out.number(all.hub.input_paused),
+    },
+    Metric {
         name: "subscription_parked_total",
         kind: "counter",
         labels: &[],
