@@ -106,6 +106,23 @@ impl Io {
         }
     }
 
+    /// Bytes that were written and wait here, in memory of their own. Of TLS it isn't known.
+    pub(crate) fn unsent(&self) -> usize {
+        match self {
+            Self::Http2(io) => io.stream.unsent(),
+            Self::Plain(_) | Self::Tls(_) => 0,
+            #[cfg(test)]
+            Self::Memory(_) => 0,
+        }
+    }
+
+    /// Throws away what was written and waits here, where that is possible. Nothing else can be written then.
+    pub(crate) fn abort(&mut self) {
+        if let Self::Http2(io) = self {
+            io.stream.abort();
+        }
+    }
+
     /// Whether a write would be tried now, as far as that is known without asking the system. Of a socket only; of
     /// all else nothing is known.
     pub(crate) fn is_writable(&self) -> bool {

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
-use super::respond::{self, Response};
+use super::respond::{self, Response, Shared};
 
 /// One file of a page.
 pub(crate) struct Asset {
@@ -50,6 +50,7 @@ impl Asset {
                 Bytes::from_static(self.content),
             )
         };
+        response.extensions_mut().insert(Shared);
         let headers = response.headers_mut();
         headers.insert(header::ETAG, HeaderValue::from_static(self.etag));
         let caching = if self.immutable {

@@ -156,7 +156,8 @@ async fn respond<N: Node>(
     }
     let is_over = matches!(response.body(), ReplyBody::Stream(_))
         || response.extensions().get::<SessionOver>().is_some();
-    let sent = send(response, responder, is_head, service.write_timeout()).await;
+    let patience = service.write_timeout();
+    let sent = send(response, responder, is_head, patience, line).await;
     if let Err(error) = &sent
         && is_stalled(error)
     {
@@ -231,6 +232,7 @@ async fn send(
     responder: Http2Responder,
     is_head: bool,
     patience: Option<Duration>,
+    line: &Rc<HttpLine>,
 ) -> io::Result<()> {
     let (mut head, body) = response.into_parts();
     // RFC 9113, section 8.2.2.
@@ -252,11 +254,18 @@ async fn send(
         head.headers.insert(header::CONTENT_LENGTH, len.into());
     }
     let is_whole = is_head || is_bodiless || body.is_end_stream();
-    let mut reply = responder.send(http::Response::from_parts(head, ()), is_whole)?;
+    let reply = responder.send(http::Response::from_parts(head, ()), is_whole)?;
+    let mut sending = Sending {
+        reply: Some(reply),
+        line,
+    };
+    let Some(reply) = &mut sending.reply else {
+        return Ok(());
+    };
     let mut patience = patience.map(Patience::new);
     let sent = async {
         if !is_whole {
-            send_body(&mut reply, body, &mut patience).await?;
+            send_body(reply, body, &mut patience).await?;
             reply.finish()?;
         }
         let all = poll_fn(|cx| {
@@ -270,9 +279,24 @@ async fn send(
         && is_stalled(error)
     {
         // What waits is thrown away, and not seen off.
-        reply.abort();
+        line.end(false);
     }
     sent
+}
+
+/// What is being sent. When it has to end at once, what waits is thrown away; the library would see it off.
+struct Sending<'a> {
+    /// `None` only while it is dropped.
+    reply: Option<Http2Reply>,
+    line: &'a HttpLine,
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        if let Some(reply) = self.reply.take_if(|_| self.line.is_cut()) {
+            reply.abort();
+        }
+    }
 }
 
 /// Passes on what came of sending something, if it wasn't waited for too long. The client has taken so much by now.

@@ -51,6 +51,11 @@ impl HttpLine {
         self.changed.notify_one();
     }
 
+    /// Whether it has to end at once.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.end.get() == Some(End::Now)
+    }
+
     /// Says that an answer goes on, until what is returned is dropped.
     pub(crate) fn begin_stream(self: &Rc<Self>) -> StreamGuard {
         self.streams.set(self.streams.get() + 1);
@@ -59,7 +64,7 @@ impl HttpLine {
 
     /// Resolves when the connection has to end, or is older than `max_age` and has nothing that goes
     /// on.
-    pub(super) async fn ended(&self, max_age: Duration) -> End {
+    pub(crate) async fn ended(&self, max_age: Duration) -> End {
         let mut age = std::pin::pin!(tokio::time::sleep(max_age));
         let mut is_old = false;
         loop {

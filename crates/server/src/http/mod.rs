@@ -165,9 +165,12 @@ impl<N: Node> Service<N> {
                 Err(request) => self.route(settings, request, line).await.into(),
             },
         };
-        let service = Rc::clone(self);
+        let (service, line) = (Rc::clone(self), Rc::downgrade(line));
         reply.then(move |response| {
             respond::harden(response.headers_mut());
+            if let Some(line) = line.upgrade() {
+                service.node.hold(response, &line);
+            }
             let status = response.status();
             service
                 .node

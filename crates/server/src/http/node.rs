@@ -21,7 +21,7 @@ use super::api::dead;
 use super::counters::HttpCounters;
 use super::line::HttpLine;
 use super::metrics::{CallCounters, Snapshot};
-use super::respond::{Reply, Response};
+use super::respond::{Reply, ReplyBody, Response};
 use crate::http::RequestBody;
 use crate::telemetry::Delivery;
 
@@ -37,6 +37,11 @@ use crate::trace::{TraceBody, TraceRequest};
 /// Futures stay on the worker's thread, so they need not be `Send`. Errors are the protocol's; the
 /// API answers with their code and text.
 pub trait Node: 'static {
+    /// The same answer, whose bytes count among those that wait for clients until they are taken. Ending `line` gives it up.
+    fn hold(&self, response: &mut http::Response<ReplyBody>, line: &Rc<HttpLine>) {
+        let _ = (response, line);
+    }
+
     /// Publishes into one channel. `Some` position if the channel's history has the publication,
     /// `None` if the channel keeps no history or `skip_history` was asked for.
     fn publish(

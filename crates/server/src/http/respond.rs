@@ -17,6 +17,10 @@ pub(crate) type Response = http::Response<Full<Bytes>>;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SessionOver;
 
+/// Among a response's extensions it says that its bytes are there anyway, for everybody: they take no memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shared;
+
 /// What a request is answered with.
 pub enum Reply {
     /// This, now.
@@ -64,6 +68,14 @@ pub enum ReplyBody {
 }
 
 impl ReplyBody {
+    /// The bytes of a whole one, to be changed for others that are the same.
+    pub(crate) fn whole_mut(&mut self) -> Option<&mut Full<Bytes>> {
+        match self {
+            Self::Whole(body) => Some(body),
+            Self::Stream(_) => None,
+        }
+    }
+
     /// A body that goes on.
     pub fn stream(body: impl Body<Data = Bytes, Error = io::Error> + 'static) -> Self {
         Self::Stream(Box::pin(body))

@@ -12,12 +12,15 @@ mod ways_in;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::Full;
+use hyper::body::Body as _;
 use tautline_hub::{
     ApiHistory, ApiPresence, ApiRefresh, ApiSubscribe, Now, PresenceList, PublishOutcome, Target,
 };
@@ -43,12 +46,13 @@ use crate::http::fields::fields;
 use crate::http::line::HttpLine;
 use crate::http::metrics::{CallCounters, Snapshot};
 use crate::http::node::{History, Node, NodeInfo, Presence, Publish};
-use crate::http::respond::{self, Reply};
+use crate::http::respond::{self, Reply, ReplyBody};
 use crate::http::{RequestBody, Settings};
 use crate::reload::{self, ReloadError, Reloaded};
 use crate::revocations::{self, Revoke, Revoked};
 use crate::telemetry::Delivery;
 use crate::trace::{TraceBody, TraceRequest};
+use crate::worker::answers::WORTH_IT;
 use crate::worker::guests::Guests;
 use crate::worker::thread::Shared;
 use crate::worker::{State, Worker};
@@ -128,6 +132,23 @@ impl WorkerNode {
 }
 
 impl Node for WorkerNode {
+    fn hold(&self, response: &mut Response<ReplyBody>, line: &Rc<HttpLine>) {
+        let is_shared = response.extensions().get::<respond::Shared>().is_some();
+        let Some(body) = response.body_mut().whole_mut().filter(|_| !is_shared) else {
+            return;
+        };
+        // There is nothing to wait for.
+        let mut cx = Context::from_waker(Waker::noop());
+        if body.size_hint().lower() < WORTH_IT as u64 {
+            return;
+        }
+        if let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut *body).poll_frame(&mut cx)
+            && let Ok(bytes) = frame.into_data()
+        {
+            *body = Full::new(self.worker.hold_answer(bytes, line));
+        }
+    }
+
     async fn publish(&self, request: Publish) -> Result<Option<StreamPosition>, Error> {
         let request = api_publish(request);
         let outcome = self

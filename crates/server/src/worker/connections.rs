@@ -246,7 +246,7 @@ impl Connections {
                         link.dirty = false;
                         match link.poll_flush() {
                             Poll::Ready(Ok(())) => {
-                                waiters.note(waits, id, 0);
+                                waiters.note(waits, id, link.io.unsent());
                                 if link.tell_drained && link.take_drained() {
                                     drained.push(id);
                                 }
@@ -255,7 +255,7 @@ impl Connections {
                                 link.broken = Some(error);
                                 link.waker.wake_by_ref();
                             }
-                            Poll::Pending => waiters.note(waits, id, link.queue.held()),
+                            Poll::Pending => waiters.note(waits, id, link.load().held),
                         }
                     }
                     Line::Stream(stream) => {
@@ -541,7 +541,7 @@ impl Outbox for Connections {
                         None
                     });
                 }
-                if !flush && !link.queue.is_empty() {
+                if !flush && link.load().queued > 0 {
                     // The peer doesn't read, and would not read a Close behind all that either.
                     link.drop_queue();
                 }

@@ -99,12 +99,13 @@ impl Link {
         self.queue.len() + usize::from(self.io.is_writable())
     }
 
-    /// What waits.
+    /// What waits, that which was written and is not on its way yet too.
     pub(super) fn load(&self) -> Load {
+        let unsent = self.io.unsent();
         Load {
-            held: self.queue.held(),
-            queued: self.queue.len(),
-            written: self.written,
+            held: self.queue.held() + unsent,
+            queued: self.queue.len() + unsent,
+            written: self.written.saturating_sub(unsent as u64),
             kept: 0,
             is_socket: true,
         }
@@ -114,6 +115,7 @@ impl Link {
     /// connection has to end, without another word.
     pub(super) fn drop_queue(&mut self) {
         self.queue = WriteQueue::default();
+        self.io.abort();
         self.broken = Some(io::ErrorKind::ConnectionAborted.into());
         self.waker.wake_by_ref();
     }

@@ -5,6 +5,7 @@
 //! put into the mailbox, and writes to each connection that something was queued for, once. So what
 //! one readable event causes leaves in one write a connection, and nobody is woken in between.
 
+pub(crate) mod answers;
 pub(crate) mod clock;
 pub(crate) mod connection_log;
 pub(crate) mod connections;
@@ -20,6 +21,8 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 pub(crate) mod thread;
+#[cfg(test)]
+mod unread;
 pub(crate) mod voice;
 mod waiters;
 mod wakes;
@@ -31,12 +34,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tautline_hub::trace::TraceId;
 use tautline_hub::{Hub, Now, SessionId, Transport};
 use tautline_protocol::Disconnect;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use self::answers::Answers;
 use self::clock::Clock;
 use self::connection_log::{Failed, Witnesses};
 use self::connections::Connections;
@@ -49,6 +54,7 @@ use crate::embed::Request;
 use crate::embed::desk::Files;
 use crate::events::Tap;
 use crate::http::counters::HttpCounters;
+use crate::http::line::HttpLine;
 use crate::http::metrics::{CallCounters, FineHistogram, Http2Counters};
 
 /// How often a worker that ends looks whether its handlers are done.
@@ -67,6 +73,7 @@ const EACH: usize = 20;
 /// What lives on one worker thread, shared by the tasks of that thread.
 pub(crate) struct Worker {
     state: RefCell<State>,
+    answers: Rc<Answers>,
     mailbox: Arc<WorkerMailbox>,
     clock: Clock,
     /// The deadline that the timer should be armed for, and word that it has changed.
@@ -84,6 +91,8 @@ pub(crate) struct Worker {
 pub(crate) struct State {
     pub(crate) hub: Hub,
     pub(crate) connections: Connections,
+    /// What clients of plain HTTP have yet to take beside that.
+    answers: Rc<Answers>,
     /// What they hold, for the node.
     queues: QueueShare,
     /// What sessions have between their polls.
@@ -167,9 +176,11 @@ impl Worker {
         live: Arc<Live>,
         queues: QueueShare,
     ) -> Rc<Self> {
+        let answers = Rc::<Answers>::default();
         let state = State {
             hub,
             connections: Connections::default(),
+            answers: Rc::clone(&answers),
             queues,
             pads: Pads::default(),
             tunnels: Pads::default(),
@@ -187,6 +198,7 @@ impl Worker {
         };
         Rc::new(Self {
             state: RefCell::new(state),
+            answers,
             mailbox,
             clock,
             deadline: Cell::new(None),
@@ -244,6 +256,11 @@ impl Worker {
     /// that all of it goes by the same.
     pub(crate) fn live(&self) -> Arc<Live> {
         Arc::clone(&self.state.borrow().live)
+    }
+
+    /// The same bytes, which count among those that wait for clients. Ending `line` gives them up.
+    pub(crate) fn hold_answer(&self, bytes: Bytes, line: &Rc<HttpLine>) -> Bytes {
+        self.answers.hold(self.clock.now().monotonic, bytes, line)
     }
 
     /// Whether the hub takes input of a session now.

@@ -13,6 +13,7 @@ use tautline_hub::{Now, SessionId};
 use tautline_protocol::Disconnect;
 
 use super::State;
+use super::waiters::STALL;
 use crate::http::counters::Dropped;
 
 /// What the operator allows.
@@ -178,7 +179,7 @@ impl State {
     /// it has.
     #[inline]
     pub(super) fn note_queues(&mut self, now: Now) -> bool {
-        let held = self.connections.held();
+        let held = self.connections.held() + self.answers.held();
         let told = self.queues.told;
         held.abs_diff(told) >= STEP && self.note_change(now, held)
     }
@@ -195,7 +196,7 @@ impl State {
     /// Finds out what waits, and lets go of those for whom there is no room. `over` are the bytes of memory that the
     /// whole process has too much, where it has.
     pub(super) fn look_at_queues(&mut self, now: Now, over: usize) {
-        if self.connections.has_waiters() || self.queues.told > 0 {
+        if self.connections.has_waiters() || self.answers.held() > 0 || self.queues.told > 0 {
             self.relieve(now);
             self.end_given_up(now);
             if over > 0 {
@@ -209,17 +210,29 @@ impl State {
             hub, connections, ..
         } = self;
         connections.look(now.monotonic, |id| hub.kept_input(id));
-        let held = self.connections.held();
+        let answers = self.answers.held();
+        let held = self.connections.held() + answers;
         self.queues.tell(held);
         let much = self.queues.node.part(held);
         if much == 0 {
             return false;
         }
-        let chosen = self
-            .connections
-            .longest(now.monotonic, much, self.queues.node.is_dry_run());
+        let of_answers = share(much, answers, held);
+        self.give_up_answers(now, Short::Queues, of_answers, Duration::ZERO);
+        let dry_run = self.queues.node.is_dry_run();
+        let of_queues = much.saturating_sub(of_answers);
+        let chosen = self.connections.longest(now.monotonic, of_queues, dry_run);
         self.let_go(now, Short::Queues, chosen);
         true
+    }
+
+    /// Gives up answers that hold so much, of those that are being taken for so long.
+    fn give_up_answers(&mut self, now: Now, why: Short, much: usize, patience: Duration) {
+        let dry_run = self.queues.node.is_dry_run();
+        let count = self.answers.let_go(now.monotonic, much, patience, dry_run);
+        if count > 0 {
+            self.queues.node.count(now.monotonic, why, count);
+        }
     }
 
     /// Ends those who have taken nothing for as long as an answer over HTTP waits, too.
@@ -236,6 +249,10 @@ impl State {
 
     fn end_stalled(&mut self, now: Now, over: usize) {
         let much = share(over, self.queues.told, self.queues.node.held());
+        let answers = self.answers.held();
+        let of_answers = share(much, answers, self.queues.told);
+        self.give_up_answers(now, Short::Memory, of_answers, STALL);
+        let much = much.saturating_sub(of_answers);
         let chosen = self.connections.stalled(now.monotonic, much);
         if !chosen.is_empty() {
             self.let_go(now, Short::Memory, chosen);
@@ -261,7 +278,8 @@ impl State {
         if count > 0 {
             self.queues.node.count(now.monotonic, why, count);
         }
-        self.queues.tell(self.connections.held());
+        self.queues
+            .tell(self.connections.held() + self.answers.held());
     }
 }
 

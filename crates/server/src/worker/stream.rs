@@ -6,6 +6,8 @@
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 
 use bytes::{Bytes, BytesMut};
@@ -50,6 +52,8 @@ pub(crate) struct Stream {
     numbers: Option<Numbers>,
     /// Among those of its address, if it counts.
     address_permit: Option<AddressPermit>,
+    /// Bytes that were taken out and are still on their way, in memory of their own; once there were any.
+    below: Option<Arc<AtomicUsize>>,
 }
 
 /// One message that waits.
@@ -69,6 +73,31 @@ impl Message {
 
 /// What a message costs beside its bytes.
 const OVERHEAD: usize = 64;
+
+/// Bytes that count until they are dropped.
+struct Below {
+    bytes: Bytes,
+    count: Arc<AtomicUsize>,
+}
+
+impl Below {
+    fn new(bytes: Bytes, count: Arc<AtomicUsize>) -> Self {
+        count.fetch_add(bytes.len(), Ordering::Relaxed);
+        Self { bytes, count }
+    }
+}
+
+impl AsRef<[u8]> for Below {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Below {
+    fn drop(&mut self) {
+        self.count.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+    }
+}
 
 /// Messages are numbered in the order in which they were queued.
 #[derive(Clone, Copy, Default)]
@@ -101,6 +130,7 @@ impl Stream {
             line: None,
             numbers: None,
             address_permit: None,
+            below: None,
         }
     }
 
@@ -374,12 +404,14 @@ impl Stream {
         self.written
     }
 
-    /// What waits.
+    /// What waits, that which was taken out and is not on its way yet too.
     pub(super) fn load(&self) -> Load {
+        let below = self.below.as_ref();
+        let below = below.map_or(0, |below| below.load(Ordering::Relaxed));
         Load {
-            held: self.held,
-            queued: self.queued,
-            written: self.written,
+            held: self.held + below,
+            queued: self.queued + below,
+            written: self.written.saturating_sub(below as u64),
             kept: 0,
             is_socket: false,
         }
@@ -415,6 +447,7 @@ impl Stream {
 
     /// Takes whole messages out, as many as may leave together; `None` when there are none.
     pub(crate) fn take(&mut self) -> Option<Bytes> {
+        let is_first_shared = self.queue.front()?.is_shared;
         let first = self.pop()?;
         let mut len = first.len();
         let more = self.queue.iter().take_while(|message| {
@@ -436,7 +469,11 @@ impl Stream {
             // An idle session holds no memory.
             self.queue = VecDeque::new();
         }
-        Some(chunk)
+        if count == 0 && is_first_shared {
+            return Some(chunk);
+        }
+        let below = Arc::clone(self.below.get_or_insert_default());
+        Some(Bytes::from_owner(Below::new(chunk, below)))
     }
 }
 
@@ -450,6 +487,28 @@ mod tests {
             stream.push(&vec![b'x'; len - 1], &mut Vec::new());
         }
         stream
+    }
+
+    #[test]
+    fn what_was_taken_out_counts_until_it_is_on_its_way() {
+        let mut stream = stream(&[1000, CHUNK, 500]);
+        let (first, second) = (stream.take().unwrap(), stream.take().unwrap());
+        assert_eq!(stream.queued(), 500);
+        let load = stream.load();
+        assert_eq!(load.queued, 1000 + CHUNK + 500);
+        assert_eq!((load.held, load.written), (load.queued + OVERHEAD, 0));
+        drop(first);
+        assert_eq!(
+            (stream.load().queued, stream.load().written),
+            (CHUNK + 500, 1000)
+        );
+        drop((second, stream.take()));
+        assert_eq!((stream.load().held, stream.load().queued), (0, 0));
+        // What is others' as well takes no memory of its own.
+        let shared = Prepared::new(b"\x81\x01x", 1);
+        stream.push_prepared(&shared, &mut Vec::new());
+        let taken = stream.take().unwrap();
+        assert_eq!((taken.len(), stream.load().held), (2, 0));
     }
 
     #[test]

@@ -77,7 +77,12 @@ pub(crate) struct Peer {
 impl Peer {
     /// A connection, and what its door is given of it.
     pub(crate) fn new() -> (Self, Opened) {
-        let (ours, theirs) = duplex(ON_ITS_WAY);
+        Self::with_room(ON_ITS_WAY)
+    }
+
+    /// The same with room for so many bytes in each direction.
+    pub(crate) fn with_room(room: usize) -> (Self, Opened) {
+        let (ours, theirs) = duplex(room);
         let limits = Limits::for_messages(1 << 20);
         let peer = Self {
             io: ours,
@@ -117,16 +122,25 @@ impl Peer {
 
     /// What has come by now, reply by reply.
     pub(crate) async fn heard(&mut self) -> Vec<Value> {
+        self.hear(usize::MAX).await
+    }
+
+    /// What has come with the next `most` bytes, as far as they are there.
+    pub(crate) async fn hear(&mut self, most: usize) -> Vec<Value> {
         let mut heard = Vec::new();
         let mut buffer = vec![0; 64 * 1024];
-        loop {
-            let mut read = ReadBuf::new(&mut buffer);
+        let mut left = most;
+        while left > 0 {
+            let len = left.min(64 * 1024);
+            let buffer = &mut buffer[..len];
+            let mut read = ReadBuf::new(buffer);
             let io = &mut self.io;
             let polled = poll_fn(|cx| Poll::Ready(Pin::new(&mut *io).poll_read(cx, &mut read)));
             match polled.await {
                 Poll::Ready(Ok(())) if !read.filled().is_empty() => {}
                 _ => return heard,
             }
+            left -= read.filled().len();
             let mut events = self.engine.receive(read.filled_mut());
             let mut answers = Vec::new();
             while let Some(event) = events.next(&mut answers) {
@@ -137,6 +151,7 @@ impl Peer {
                 heard.extend(replies.map(|reply| reply.expect("JSON")));
             }
         }
+        heard
     }
 }
 

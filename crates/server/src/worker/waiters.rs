@@ -285,7 +285,7 @@ impl Leaving {
 const MAX_WEIGHT: u64 = 15;
 
 /// Who takes nothing for so long, although something waits, has stopped reading.
-const STALL: Duration = Duration::from_secs(5);
+pub(super) const STALL: Duration = Duration::from_secs(5);
 
 /// Queues of fewer bytes are not what memory is short of.
 const WORTH_IT: usize = 16 * 1024;

@@ -98,6 +98,11 @@ impl Http2Reply {
         !self.unsent.is_none()
     }
 
+    /// How many bytes were given that haven't left yet.
+    pub fn unsent(&self) -> usize {
+        self.unsent.bytes()
+    }
+
     /// Ready when the client doesn't want the rest any more: it has reset the stream, or the connection
     /// has ended.
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Http2Error> {
@@ -112,6 +117,10 @@ impl Http2Reply {
 
     /// Gives the stream up: it is reset with the code `CANCEL`, and what has not left is thrown away.
     pub fn abort(mut self) {
+        self.reset();
+    }
+
+    pub(super) fn reset(&mut self) {
         if let Some(mut send) = self.send.take() {
             send.send_reset(h2::Reason::CANCEL);
         }

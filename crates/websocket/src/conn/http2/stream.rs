@@ -46,6 +46,18 @@ impl Http2Stream {
         self.id
     }
 
+    /// How many bytes were written that haven't left yet: no more than
+    /// [`send_buffer`](super::Http2Options::send_buffer).
+    pub fn unsent(&self) -> usize {
+        self.sending.unsent()
+    }
+
+    /// Gives the stream up: it is reset with the code `CANCEL`, and what was written and has not left is thrown away.
+    /// Nothing can be written any more.
+    pub fn abort(&mut self) {
+        self.sending.reset();
+    }
+
     /// Writes a queue, without a copy of what is long: cheaper than [`WriteQueue::poll_write`], which
     /// doesn't know that what it writes to keeps the bytes.
     ///

@@ -32,6 +32,7 @@ impl Chunk {
     fn note(&self, count: usize) {
         if let Some(unsent) = &self.unsent {
             unsent.sent.fetch_add(count as u64, Ordering::Relaxed);
+            unsent.bytes.fetch_sub(count, Ordering::Relaxed);
         }
     }
 }
@@ -58,6 +59,10 @@ impl Buf for Chunk {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
+        if let Some(unsent) = &self.unsent {
+            let never = self.bytes.len();
+            unsent.bytes.fetch_sub(never, Ordering::Relaxed);
+        }
         if let Some(unsent) = &self.unsent
             && matches!(unsent.chunks.fetch_sub(1, Ordering::AcqRel), 1 | MAX_CHUNKS)
             && let Some(waker) = lock(&unsent.waiting).take()
@@ -73,6 +78,8 @@ pub(super) struct Unsent {
     chunks: AtomicUsize,
     /// How many bytes were taken out of them.
     sent: AtomicU64,
+    /// How many bytes they still have.
+    bytes: AtomicUsize,
     /// Who waits for there to be fewer, or none.
     waiting: Mutex<Option<Waker>>,
 }
@@ -80,6 +87,7 @@ pub(super) struct Unsent {
 impl Unsent {
     pub(super) fn chunk(self: &Arc<Self>, bytes: Bytes) -> Chunk {
         self.chunks.fetch_add(1, Ordering::AcqRel);
+        self.bytes.fetch_add(bytes.len(), Ordering::Relaxed);
         Chunk {
             bytes,
             unsent: Some(Arc::clone(self)),
@@ -114,6 +122,11 @@ impl Unsent {
 
     pub(super) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that were handed over and haven't left.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_none(&self) -> bool {
