@@ -42,10 +42,11 @@ pub struct ClientOptions {
     pub user_connection_limit: usize,
     /// How many bytes may wait to be written to a connection before it is closed as too slow. When a
     /// quarter of that waits it gets no more publications until there is room, and then what its
-    /// namespaces' `slow_consumer` says. Default: 1 MiB.
+    /// namespaces' `slow_consumer` says; and with a quarter of it in answers to its own commands it isn't read until it has
+    /// taken all of them. Default: 1 MiB.
     pub queue_max_size: usize,
-    /// How many bytes of commands may wait, while one before them waits for the engine, before the
-    /// connection is closed. Default: 1 MiB.
+    /// How many bytes of commands may wait, while one before them waits for the engine, or its client doesn't take the
+    /// answers to those before, until the connection is closed. Each frame counts 64 bytes more than it has. Default: 1 MiB.
     pub command_queue_max_size: usize,
     /// How often the position of a channel that nobody publishes into is compared with the
     /// engine's. Default: 40 s.

@@ -31,9 +31,10 @@ pub struct HttpServerOptions {
     /// none.
     pub internal_listen: String,
     /// How long a client may take nothing of what it is answered, between 1s and 10m; then its connection is dropped, or in
-    /// HTTP/2 the stream. Whoever takes a little goes on, and who listens to what has nothing to say isn't meant. On Linux
-    /// nothing is taken, too, where the client's system acknowledges nothing: whoever vanished without a word. For those who
-    /// connect from then on. Default: 30 s.
+    /// HTTP/2 the stream; a WebSocket that isn't read, as its client doesn't take the answers to what it has said, gets 3008.
+    /// Whoever takes a little goes on, and who listens to what has nothing to say isn't meant. On Linux nothing is taken, too,
+    /// where the client's system acknowledges nothing: whoever vanished without a word. For those who connect from then on.
+    /// Default: 30 s.
     #[serde(deserialize_with = "duration::deserialize")]
     pub write_timeout: Duration,
     /// `[http_server.http2]`.

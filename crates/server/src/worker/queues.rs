@@ -235,7 +235,7 @@ impl State {
         }
     }
 
-    /// Ends those who have taken nothing for as long as an answer over HTTP waits, too.
+    /// Ends those who take nothing of what they have asked for, after as long as an answer over HTTP waits, too.
     fn end_given_up(&mut self, now: Now) {
         let Some(limit) = self.live.config.http.write_timeout else {
             return;

@@ -1,7 +1,8 @@
 //! A session whose messages leave in the bodies of HTTP responses.
 //!
-//! Messages wait here until whoever writes the response has room for them. Whole messages leave
-//! together, so that a reader rarely sees a part of one.
+//! Messages wait here until whoever writes the response has room for them. Whole messages leave together, so that a reader
+//! rarely sees a part of one; those that are long leave in parts, so that what nobody reads waits here, where it can be
+//! thrown away.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -21,7 +22,7 @@ use super::waiters::Load;
 use crate::door::admission::AddressPermit;
 use crate::http::line::HttpLine;
 
-/// How many bytes leave together, unless a single message is longer.
+/// How many bytes leave together at the most.
 const CHUNK: usize = 16 * 1024;
 
 /// What waits for the client of a session, and who is to be told of it.
@@ -59,11 +60,26 @@ pub(crate) struct Stream {
 /// One message that waits.
 struct Message {
     bytes: Bytes,
+    /// How many of its bytes were taken out already.
+    taken: usize,
     /// Others have the same bytes.
     is_shared: bool,
 }
 
 impl Message {
+    fn new(bytes: Bytes, is_shared: bool) -> Self {
+        Self {
+            bytes,
+            taken: 0,
+            is_shared,
+        }
+    }
+
+    /// Bytes that wait.
+    fn left(&self) -> usize {
+        self.bytes.len() - self.taken
+    }
+
     /// Bytes of memory that it holds by itself.
     fn held(&self) -> usize {
         let own = if self.is_shared { 0 } else { self.bytes.len() };
@@ -186,7 +202,7 @@ impl Stream {
 
     fn put(&mut self, bytes: Bytes, is_shared: bool) {
         if !bytes.is_empty() {
-            let message = Message { bytes, is_shared };
+            let message = Message::new(bytes, is_shared);
             self.queued += message.bytes.len();
             self.held += message.held();
             self.queue.push_back(message);
@@ -195,10 +211,7 @@ impl Stream {
 
     /// Puts bytes before all that is queued.
     pub(crate) fn push_first(&mut self, bytes: Bytes) {
-        let message = Message {
-            bytes,
-            is_shared: false,
-        };
+        let message = Message::new(bytes, false);
         self.queued += message.bytes.len();
         self.held += message.held();
         self.queue.push_front(message);
@@ -435,27 +448,40 @@ impl Stream {
         }
     }
 
-    /// Takes one message out.
+    /// Takes one message out, or what is left of it.
     pub(crate) fn pop(&mut self) -> Option<Bytes> {
         let message = self.queue.pop_front()?;
         self.held -= message.held();
-        let bytes = message.bytes;
-        self.queued -= bytes.len();
-        self.written += bytes.len() as u64;
-        Some(bytes)
+        self.queued -= message.left();
+        self.written += message.left() as u64;
+        Some(message.bytes.slice(message.taken..))
     }
 
-    /// Takes whole messages out, as many as may leave together; `None` when there are none.
+    /// Takes whole messages out, as many as may leave together, or a part of a long one; `None` when there are none.
     pub(crate) fn take(&mut self) -> Option<Bytes> {
-        let is_first_shared = self.queue.front()?.is_shared;
-        let first = self.pop()?;
-        let mut len = first.len();
-        let more = self.queue.iter().take_while(|message| {
+        let first = self.queue.front_mut()?;
+        if first.left() > CHUNK {
+            let part = first.taken..first.taken + CHUNK;
+            first.taken = part.end;
+            self.queued -= CHUNK;
+            self.written += CHUNK as u64;
+            if first.is_shared {
+                return Some(first.bytes.slice(part));
+            }
+            // By itself, as the rest is to be counted where it is.
+            let part = Bytes::copy_from_slice(&first.bytes[part]);
+            return Some(self.count_below(part));
+        }
+        let (is_shared, is_whole) = (first.is_shared, first.taken == 0);
+        let mut len = first.left();
+        let more = self.queue.iter().skip(1).take_while(|message| {
             len += message.bytes.len();
             len <= CHUNK
         });
         let count = more.count();
-        let chunk = if count == 0 {
+        let first = self.pop()?;
+        let is_alone = count == 0 && (is_shared || is_whole);
+        let chunk = if is_alone {
             first
         } else {
             let mut chunk = BytesMut::with_capacity(CHUNK);
@@ -469,11 +495,15 @@ impl Stream {
             // An idle session holds no memory.
             self.queue = VecDeque::new();
         }
-        if count == 0 && is_first_shared {
+        if is_alone && is_shared {
             return Some(chunk);
         }
+        Some(self.count_below(chunk))
+    }
+
+    fn count_below(&mut self, bytes: Bytes) -> Bytes {
         let below = Arc::clone(self.below.get_or_insert_default());
-        Some(Bytes::from_owner(Below::new(chunk, below)))
+        Bytes::from_owner(Below::new(bytes, below))
     }
 }
 
@@ -504,6 +534,18 @@ mod tests {
         );
         drop((second, stream.take()));
         assert_eq!((stream.load().held, stream.load().queued), (0, 0));
+        // A long one holds all of its memory until it is gone.
+        stream.push(&[b'x'; 3 * CHUNK - 1], &mut Vec::new());
+        let part = stream.take().unwrap();
+        let load = stream.load();
+        assert_eq!((part.len(), stream.queued()), (CHUNK, 2 * CHUNK));
+        assert_eq!((load.queued, load.held), (3 * CHUNK, 4 * CHUNK + OVERHEAD));
+        drop((part, stream.take()));
+        assert_eq!(stream.load().held, 3 * CHUNK + OVERHEAD);
+        let last = stream.take().unwrap();
+        assert_eq!((last.len(), stream.load().held), (CHUNK, CHUNK));
+        drop(last);
+        assert_eq!(stream.load().held, 0);
         // What is others' as well takes no memory of its own.
         let shared = Prepared::new(b"\x81\x01x", 1);
         stream.push_prepared(&shared, &mut Vec::new());
@@ -515,12 +557,19 @@ mod tests {
     fn whole_messages_leave_together() {
         let mut stream = stream(&[CHUNK / 2, CHUNK / 2, 1, CHUNK * 3, 10, 20]);
         assert_eq!(stream.queued(), CHUNK * 4 + 31);
-        let mut lengths = Vec::new();
+        let (mut lengths, mut all) = (Vec::new(), Vec::new());
         while let Some(chunk) = stream.take() {
-            assert!(chunk.ends_with(b"\n"));
             lengths.push(chunk.len());
+            all.extend_from_slice(&chunk);
         }
-        assert_eq!(lengths, [CHUNK, 1, CHUNK * 3, 30]);
+        let lines: Vec<_> = all.split(|byte| *byte == b'\n').map(<[u8]>::len).collect();
+        let sent = [CHUNK / 2, CHUNK / 2, 1, CHUNK * 3, 10, 20];
+        assert!(
+            lines
+                .into_iter()
+                .eq(sent.map(|len| len - 1).into_iter().chain([0]))
+        );
+        assert_eq!(lengths, [CHUNK, 1, CHUNK, CHUNK, CHUNK, 30]);
         assert_eq!(
             (stream.queued(), stream.written()),
             (0, CHUNK as u64 * 4 + 31)

@@ -231,10 +231,12 @@ impl Waiters {
         chosen.map(|(_, id)| id).collect()
     }
 
-    /// Those sockets of which nothing was taken for so long. To be asked after a look.
+    /// Those sockets that aren't read, as their clients have not taken the answers to what they had said, and of which
+    /// nothing was taken for so long. Others may rest for as long as they answer pings. To be asked after a look.
     pub(super) fn given_up(&self, now: Duration, limit: Duration) -> Vec<SessionId> {
         let all = self.all.iter();
-        let given_up = all.filter(|waiter| waiter.is_socket && waiter.idle(now) >= limit);
+        let given_up =
+            all.filter(|waiter| waiter.is_socket && waiter.kept > 0 && waiter.idle(now) >= limit);
         given_up.map(|waiter| waiter.id).collect()
     }
 

@@ -1,11 +1,12 @@
 //! Those who take everything, and read nothing.
 
 use std::io::Write as _;
+use std::net::TcpStream;
 
 use serde_json::json;
 
 use crate::process::wait_until;
-use crate::raw::{Raw, SETTINGS, frame, get};
+use crate::raw::{DATA, END_HEADERS, END_STREAM, HEADERS, Raw, SETTINGS, block, frame, get};
 use crate::socket::Socket;
 use crate::stand::Stand;
 use crate::vanish::vanish;
@@ -80,42 +81,111 @@ fn readers_that_stop_where_history_is_kept() {
 /// Replies to commands are what a client can have most of for the least: some bytes for half a MiB each.
 const DEEP: u64 = 10_000 * 60;
 
-/// Opens sockets that ask twice for a long history, and read none of it.
-fn ask_and_leave(stand: &Stand, count: usize) -> Vec<Socket> {
+/// Keeps so much that a few words are answered with 400 KB of it.
+fn keep_much(stand: &Stand) {
     let text = "x".repeat(10_000);
     for number in 0..60 {
         let body = json!({"channel": "deep", "data": {"n": number, "text": text}});
         stand.api("publish", &body);
     }
+}
+
+/// Connects, and asks twice for it.
+fn asking() -> String {
+    let ask = |id| json!({"id": id, "history": {"channel": "deep", "limit": 40}});
+    format!("{{\"id\":1,\"connect\":{{}}}}\n{}\n{}", ask(2), ask(3))
+}
+
+/// Opens sockets that ask twice for a long history, and read none of it.
+fn ask_and_leave(stand: &Stand, count: usize) -> Vec<Socket> {
     let open = |_| {
         let mut socket =
             Socket::open(&stand.server, "/connection/websocket", "").expect("it is let in");
-        socket.send(r#"{"id":1,"connect":{}}"#);
-        while !socket.text().contains("\"connect\"") {}
-        let ask = |id| json!({"id": id, "history": {"channel": "deep", "limit": 40}});
-        socket.send(&format!("{}\n{}", ask(2), ask(3)));
+        socket.send(&asking());
         socket
     };
     (0..count).map(open).collect()
 }
 
-/// The limits by address are the defaults here, as is what of the memory is for queues.
-#[test]
-fn replies_that_nobody_reads() {
+/// The same at a door of plain HTTP.
+fn post_and_leave(stand: &Stand, path: &str, first: &str, count: usize) -> Vec<TcpStream> {
+    let body = format!("{first}{}", asking());
+    let len = body.len();
+    let request = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {len}\r\n\r\n{body}");
+    let open = |_| {
+        let mut stream = stand.connect();
+        stream.write_all(request.as_bytes()).unwrap();
+        stream
+    };
+    (0..count).map(open).collect()
+}
+
+/// The same over HTTP/2, so many at each connection. `begin` is what a stream begins with.
+fn leave_streams(stand: &Stand, count: usize, begin: impl Fn(u32) -> Vec<u8>) -> Vec<Raw> {
+    const EACH: usize = 10;
+    let open = |_| {
+        let mut raw = Raw::open(&stand.server);
+        for stream in 0..EACH as u32 {
+            assert!(raw.send(&begin(2 * stream + 1)));
+        }
+        raw
+    };
+    (0..count / EACH).map(open).collect()
+}
+
+/// A WebSocket over HTTP/2 (RFC 8441), and what is said on it.
+fn socket_stream(stream: u32) -> Vec<u8> {
+    let fields = [
+        (":method", "CONNECT"),
+        (":protocol", "websocket"),
+        (":scheme", "http"),
+        (":authority", "a"),
+        (":path", "/connection/websocket"),
+        ("sec-websocket-version", "13"),
+    ];
+    let text = asking();
+    let len = u8::try_from(text.len()).unwrap();
+    assert!(len < 126);
+    let mut message = vec![0x81, 0x80 | len, 0, 0, 0, 0];
+    message.extend_from_slice(text.as_bytes());
+    let mut bytes = frame(HEADERS, END_HEADERS, stream, &block(&fields));
+    bytes.extend(frame(DATA, 0, stream, &message));
+    bytes
+}
+
+/// A request over HTTP/2.
+fn post_stream(stream: u32) -> Vec<u8> {
+    let fields = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "a"),
+        (":path", "/connection/http_stream"),
+    ];
+    let mut bytes = frame(HEADERS, END_HEADERS, stream, &block(&fields));
+    bytes.extend(frame(DATA, END_STREAM, stream, asking().as_bytes()));
+    bytes
+}
+
+/// Clients of some kind that ask for 800 KB each and read nothing. The limits by address are the defaults here, as is what of
+/// the memory is for queues.
+fn replies_that_nobody_reads<T>(name: &str, what: &str, open: impl Fn(&Stand, usize) -> T) {
     const ALL: usize = 400;
     const CEILING: u64 = 120 * 1024 * 1024;
     let ceiling = format!("[limits.memory]\nmax_bytes = {CEILING}\n");
-    let stand = Stand::new("replies", "", &ceiling);
+    let stand = Stand::new(&format!("replies-{name}"), "", &ceiling);
+    keep_much(&stand);
     // The handshake's buffers, the session, the hub's tables.
     let connections = ALL as u64 * 16 * 1024;
     stand.endures(
-        "400 WebSockets that ask for 800 KB of history each and read nothing: 3008 for the longest queues beyond a quarter \
-         of the memory",
+        &format!(
+            "400 {what} that ask for 800 KB of history each and read nothing: not listened to, and 3008 for the longest \
+             queues beyond a quarter of the memory"
+        ),
         CEILING / 4 + DEEP + connections,
         |users| {
-            let all = ask_and_leave(&stand, ALL);
+            let all = open(&stand, ALL);
             // Few fit, with what a queue has of the kernel's.
-            let fit = CEILING / 4 / (512 * 1024);
+            let fit = CEILING / 4 / (400 * 1024);
             stand.counts(
                 r#"limits_refused_total{limit="queues",mode="enforced"}"#,
                 ALL - 2 * fit as usize,
@@ -135,10 +205,39 @@ fn replies_that_nobody_reads() {
 }
 
 #[test]
+fn replies_that_nobody_reads_from_sockets() {
+    replies_that_nobody_reads("sockets", "WebSockets", ask_and_leave);
+}
+
+#[test]
+fn replies_that_nobody_reads_from_streams_of_http2() {
+    replies_that_nobody_reads("http2", "WebSockets over HTTP/2", |stand, count| {
+        leave_streams(stand, count, socket_stream)
+    });
+}
+
+#[test]
+fn replies_that_nobody_reads_from_responses() {
+    replies_that_nobody_reads("responses", "streams of plain HTTP", |stand, count| {
+        let path = "/connection/http_stream";
+        let one = post_and_leave(stand, path, "", count / 2);
+        (one, leave_streams(stand, count / 2, post_stream))
+    });
+}
+
+#[test]
+fn replies_that_nobody_reads_from_polls() {
+    replies_that_nobody_reads("polls", "long-polls", |stand, count| {
+        post_and_leave(stand, "/connection/poll", "{\"open\":1}\n", count)
+    });
+}
+
+#[test]
 fn what_all_queues_may_hold_can_be_tried_out() {
     const ALL: usize = 20;
     let limits = "[limits.memory]\ndry_run = true\nmax_queued_bytes = 1048576\n";
     let stand = Stand::new("replies-tried", "", limits);
+    keep_much(&stand);
     let all = ask_and_leave(&stand, ALL);
     // All of them hold more than that, whoever is chosen, and each counts once.
     stand.counts(

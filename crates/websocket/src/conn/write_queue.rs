@@ -149,11 +149,12 @@ impl WriteQueue {
     }
 
     /// Takes bytes out to hand them on to somebody who wants to own them: `max` at the most, and none
-    /// only when nothing waits. What is shared or long is not copied, what is short is copied to just
-    /// its length.
+    /// only when nothing waits. What is shared is not copied, nor what is long if all of it is taken out; all else is copied to
+    /// just its length, so that what is taken out holds no more memory than it has bytes.
     pub fn take(&mut self, max: usize) -> Bytes {
         let copied = &self.cork[self.written..];
-        if self.front.is_empty() && self.shared.is_empty() && copied.len() >= SHARE_FROM {
+        let is_worth_it = (SHARE_FROM..=max).contains(&copied.len());
+        if self.front.is_empty() && self.shared.is_empty() && is_worth_it {
             self.front = Bytes::from(mem::take(&mut self.cork)).split_off(self.written);
             self.written = 0;
             self.shared = VecDeque::new();

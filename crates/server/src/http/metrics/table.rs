@@ -380,7 +380,8 @@ pub const METRICS: &[Metric] = &[
         name: "client_queues_memory_bytes",
         kind: "gauge",
         labels: &[],
-        help: "Memory that this takes, in bytes, without what many have in common.",
+        help: "Memory that this takes, in bytes, without what many have in common; with answers to requests, and with the \
+               commands of those who don't take what came of them.",
         write: |all, out| out.number(all.queues.held),
     },
     Metric {
