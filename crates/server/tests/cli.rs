@@ -210,7 +210,7 @@ fn wrong_configurations_end_with_status_2_and_their_place() {
         "[client]\nping_intervall = \"25s\"\n",
     );
     let expected = format!(
-        "error: {file}:2:1: unknown key `client.ping_intervall`, did you mean `ping_interval`?\n"
+        "error: {file}:2:1: unknown key client.ping_intervall, did you mean `ping_interval`?\n"
     );
     for arguments in [
         &["config", "check", &file][..],

@@ -181,13 +181,22 @@ fn fields(table: &Table) -> Vec<OptionEntry> {
             );
             let code = kind.trim_end_matches(',');
             if let Some(kind) = type_name(code) {
-                fields.push(OptionEntry {
+                let default = default(code, kind, &docs);
+                let (minimum, maximum) = bounds(code, kind, &docs);
+                let mut entry = OptionEntry {
                     name: name.to_owned(),
                     kind: kind.to_owned(),
-                    default: default(code, kind, &docs),
+                    unit: unit(name, kind, &docs).map(str::to_owned),
+                    or_zero: docs.contains(", or between "),
+                    example: Value::Null,
                     needs_restart: docs.contains("Needs a restart."),
                     docs: without_links(&docs),
-                });
+                    default,
+                    minimum,
+                    maximum,
+                };
+                entry.example = example(table.name, &entry);
+                fields.push(entry);
             }
         }
     }
@@ -202,6 +211,11 @@ fn fields(table: &Table) -> Vec<OptionEntry> {
             OptionEntry {
                 name: "enabled".into(),
                 default: json!(false),
+                unit: None,
+                minimum: Value::Null,
+                maximum: Value::Null,
+                or_zero: false,
+                example: Value::Null,
                 needs_restart: false,
                 kind: "yes or no".into(),
                 docs: "Subscription tokens are believed by these keys only. Default: no, they are believed by \
@@ -353,6 +367,206 @@ fn default(code: &str, kind: &str, docs: &str) -> Value {
     }
 }
 
+/// The least and the most that a number or a duration may be: what its documentation says (*between 1s and 10m*, *at least
+/// 1 KiB*, *at most 10,000*), and what its type can hold. That both are true is tested in `tests/config/bounds.rs`.
+fn bounds(code: &str, kind: &str, docs: &str) -> (Value, Value) {
+    let docs = docs.to_lowercase();
+    let behind = |mark: &str| docs.split_once(mark).map(|(_, behind)| behind);
+    let value = |text: &str| match kind {
+        "duration" => {
+            let end = text.find(|c: char| !c.is_ascii_alphanumeric());
+            json!(text[..end.unwrap_or(text.len())])
+        }
+        _ => json!(number(&text.to_uppercase().replace("IB", "iB"))),
+    };
+    let is_value = |text: &&str| text.starts_with(|c: char| c.is_ascii_digit());
+    let (mut least, mut most) = match kind {
+        "number" => (json!(0), Value::Null),
+        "duration" => (json!("0s"), Value::Null),
+        _ => return (Value::Null, Value::Null),
+    };
+    match code {
+        "u16" => most = json!(u16::MAX),
+        "u32" => most = json!(u32::MAX),
+        _ => {}
+    }
+    let ranges = docs.match_indices("between ");
+    let mut ranges = ranges.filter_map(|(at, mark)| docs[at + mark.len()..].split_once(" and "));
+    if let Some((first, second)) = ranges.find(|(first, _)| is_value(first)) {
+        return (value(first), value(second));
+    }
+    if let Some(text) = behind("at least ").filter(is_value) {
+        least = value(text);
+    }
+    if let Some(text) = behind("at most ").filter(is_value) {
+        most = value(text);
+    }
+    (least, most)
+}
+
+/// What a number counts.
+fn unit(name: &str, kind: &str, docs: &str) -> Option<&'static str> {
+    let has = |text: &str| docs.contains(text);
+    Some(match name {
+        _ if kind != "number" => return None,
+        "port" | "code" | "status_code" => return None,
+        _ if has("bytes") => "bytes",
+        _ if has("Unix time") => "seconds since 1970",
+        _ if has("in a second") => "per second",
+        "sampling_percent" => "percent",
+        "workers" => "threads",
+        "connections"
+        | "handshakes"
+        | "connection_limit"
+        | "user_connection_limit"
+        | "max_connections" => "connections",
+        "max_addresses" => "addresses",
+        "max_concurrent_streams" => "streams",
+        "max_entries" => "revocations",
+        "channel_limit" | "max_channels" | "max_broadcast_channels" | "max_listed_channels" => {
+            "channels"
+        }
+        "presence_max_clients" => "clients",
+        "history_size" | "history_max_publication_limit" | "recovery_max_publication_limit" => {
+            "publications"
+        }
+        "max_batch_commands" => "commands",
+        "max_concurrent_calls" => "calls",
+        "max_in_flight" => "questions",
+        "breaker_failures" => "failures",
+        "batch_size" | "dead_max_events" => "events",
+        "max_sessions" => "sessions",
+        "queue_size" => "spans",
+        other => panic!("tell the reference what `{other}` counts"),
+    })
+}
+
+/// What an option could be: what its documentation has behind *such as*, or something else than the default. None for
+/// what is yes or no.
+fn example(table: &str, entry: &OptionEntry) -> Value {
+    let said = entry.docs.split_once("such as `").map(|(_, said)| said);
+    let said = said
+        .and_then(|said| said.split_once('`'))
+        .map(|(said, _)| said);
+    let list = |text: &str| json!([text]);
+    match (table, &*entry.name) {
+        (_, "static_headers" | "headers") => return json!({"Authorization": "Bearer secret"}),
+        (_, "to_error") => return json!({"code": 1001, "message": "try again", "temporary": true}),
+        (UNI_RESPONSE, "to") => return json!({"status_code": 403, "body": "forbidden"}),
+        (_, "to_disconnect" | "to") => return json!({"code": 4001, "reason": "go away"}),
+        (_, "server_tags_filter") => return json!(said.expect("it has one")),
+        (_, "code" | "status_code") => return json!(if entry.name == "code" { 109 } else { 404 }),
+        (_, "hmac_previous_secret_key_valid_until") => return json!(1_900_000_000),
+        ("log", "level") => return json!("debug"),
+        ("http_api", "audit_log") => return json!("all"),
+        (_, "kinds") => return json!(["connected", "disconnected"]),
+        _ => {}
+    }
+    let choice = entry
+        .kind
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .find(|choice| entry.default != *choice);
+    match entry.kind.as_str() {
+        "yes or no" => Value::Null,
+        "number" => number_like(entry),
+        "duration" => json!(duration_like(entry)),
+        "rate" => json!("100/s, burst 500"),
+        "share" => json!("1%"),
+        "list of texts" => list(said.unwrap_or_else(|| text_like(table, &entry.name))),
+        kind if kind.starts_with("list of ") => list(choice.expect("one")),
+        kind if kind.starts_with('`') => json!(choice.expect("one")),
+        "IP address" => json!("127.0.0.1"),
+        _ => json!(said.unwrap_or_else(|| text_like(table, &entry.name))),
+    }
+}
+
+/// Twice the default, or what is nearest to that.
+fn number_like(entry: &OptionEntry) -> Value {
+    let twice = match entry.default.as_u64() {
+        None | Some(0) => 1000,
+        Some(number) => number * 2,
+    };
+    let twice = match entry.unit.as_deref() {
+        Some("bytes") if entry.default == 0 => 1 << 30,
+        Some("threads") => 4,
+        _ => twice,
+    };
+    json!(twice.min(entry.maximum.as_u64().unwrap_or(u64::MAX)))
+}
+
+fn duration_like(entry: &OptionEntry) -> &'static str {
+    match (&*entry.name, entry.default.as_str().unwrap_or_default()) {
+        ("write_delay", _) => "10ms",
+        ("pong_timeout", _) => "5s",
+        ("retry_max", _) => "5m",
+        ("readiness_delay" | "leeway", _) => "5s",
+        ("history_ttl", _) => "10m",
+        ("channel_position_check_delay", _) => "1m",
+        (_, "100ms" | "500ms") => "1s",
+        (_, "720h" | "0s") => "24h",
+        (_, "24h") => "72h",
+        (_, "1m") => "10s",
+        (_, "25s" | "30s") => "20s",
+        _ => "15s",
+    }
+}
+
+/// What texts could be whose documentation has nothing.
+fn text_like(table: &str, name: &str) -> &'static str {
+    match name {
+        "cert_pem" => "/etc/tautline/certificate.pem",
+        "key_pem" => "/etc/tautline/key.pem",
+        "client_ca_pem" | "server_ca_pem" | "directory_ca_pem" => "/etc/tautline/authorities.pem",
+        "domains" => "live.example.com",
+        "contact" => "ops@example.com",
+        "directory_url" => "https://acme-staging-v02.api.letsencrypt.org/directory",
+        "cache_directory" => "/var/lib/tautline/acme",
+        "directory" if table == "events" => "/var/lib/tautline/events",
+        "directory" => "/var/lib/tautline/revocations",
+        "external_account_key_id" => "kid-1",
+        "external_account_hmac_key" => {
+            "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
+        }
+        "hmac_secret_key" | "hmac_previous_secret_key" | "key" | "password" => {
+            "a text of 32 random bytes or more"
+        }
+        "password_hash" => "what `tautline password` prints",
+        "rsa_public_key" | "ecdsa_public_key" | "eddsa_public_key" => {
+            "-----BEGIN PUBLIC KEY----- ..."
+        }
+        "audience" => "live",
+        "issuer" => "https://id.example.com",
+        "audience_regex" => "^live-[a-z]+$",
+        "issuer_regex" => "^https://id[.]example[.]com/",
+        "user_id_claim" => "user_id",
+        "sha256" => "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        "channel_regex" => "^[a-z]+$",
+        "private_prefix" => "!",
+        "namespace_boundary" => "::",
+        "user_boundary" => "@",
+        "user_separator" => "|",
+        "slow_consumer_key_tag" => "symbol",
+        "name" if table == "node" => "server-1",
+        "name" if table == "http_api.keys" => "shop",
+        "name" if table == "tunnels" => "docs",
+        "name" if table == "client.proxy.connect" => "orders",
+        "name" => "chat",
+        "personal_channel_namespace" => "personal",
+        "subscribe_proxy_name" | "publish_proxy_name" | "sub_refresh_proxy_name" | "proxy_name" => {
+            "orders"
+        }
+        "namespaces" => "chat",
+        "emulated_headers" => "Authorization",
+        "trusted_proxies" | "exempt" => "10.0.0.0/8",
+        "method" => "measure",
+        "endpoint" => "http://collector.internal:4318/v1/traces",
+        "service_name" => "live",
+        other => panic!("tell the reference what `{table}.{other}` could be"),
+    }
+}
+
 /// A number such as `1,000` or `64 KiB`, and what comes behind it.
 fn number(text: &str) -> u64 {
     let end = text
@@ -360,7 +574,7 @@ fn number(text: &str) -> u64 {
         .unwrap_or(text.len());
     let number = text[..end].replace(',', "").parse::<u64>();
     let number = number.unwrap_or_else(|_| panic!("`{text}` begins with no number"));
-    let units = [(" KiB", 10), (" MiB", 20), (" GiB", 30)];
+    let units = [(" KiB", 10), (" MiB", 20), (" GiB", 30), (" TiB", 40)];
     let unit = units.iter().find(|(unit, _)| text[end..].starts_with(unit));
     number << unit.map_or(0, |(_, shift)| *shift)
 }

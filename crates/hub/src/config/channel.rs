@@ -16,10 +16,10 @@ use crate::rate::{self, Rate};
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ChannelOptions {
-    /// Longest channel name, in bytes. Default: 255.
+    /// Longest channel name, in bytes; between 1 and 4,096. Default: 255.
     pub max_length: usize,
     /// How long a channel's position (epoch and top offset) is remembered after it was last used,
-    /// where the namespace says nothing else. Default: 720 h.
+    /// where the namespace says nothing else; at most 87600h, in whole seconds. Default: 720 h.
     #[serde(deserialize_with = "duration::deserialize")]
     pub history_meta_ttl: Duration,
     /// What the names of channels begin with for which a token is needed, whatever else is allowed; empty
@@ -86,13 +86,13 @@ pub struct NamespaceOptions {
     pub join_leave_level: JoinLevel,
     /// They are told without asking.
     pub force_push_join_leave: bool,
-    /// How many publications a channel keeps.
+    /// How many publications a channel keeps, at most 1,000,000.
     pub history_size: usize,
-    /// For how long after the last publication. Whole seconds.
+    /// For how long after the last publication; at most 87600h, in whole seconds.
     #[serde(deserialize_with = "duration::deserialize")]
     pub history_ttl: Duration,
-    /// For how long the position is remembered; `0s` for `channel.history_meta_ttl`. Whole
-    /// seconds.
+    /// For how long the position is remembered; `0s` for `channel.history_meta_ttl`. At most
+    /// 87600h, in whole seconds.
     #[serde(deserialize_with = "duration::deserialize")]
     pub history_meta_ttl: Duration,
     /// All subscriptions are watched for gaps.

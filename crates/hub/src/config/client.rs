@@ -19,23 +19,25 @@ pub struct ClientOptions {
     /// No authentication is needed and every channel permission is given. For experiments behind
     /// a closed door. Default: no.
     pub insecure: bool,
-    /// Time between pings. `0s` turns pings off. Default: 25 s.
+    /// How often clients are pinged: `0s` for never, or between 1s and 8760h. Default: 25 s.
     #[serde(deserialize_with = "duration::deserialize")]
     pub ping_interval: Duration,
-    /// How long a client has to answer a ping; must be shorter than `ping_interval`. `0s` takes no
+    /// How long a client has to answer a ping; must be shorter than `ping_interval`, and at most 8760h. `0s` takes no
     /// interest in answers. Default: 8 s.
     #[serde(deserialize_with = "duration::deserialize")]
     pub pong_timeout: Duration,
-    /// How long a client has to connect successfully, once its transport is open. Default: 10 s.
+    /// How long a client has to connect successfully, once its transport is open; between 1ms and 8760h. Default:
+    /// 10 s.
     #[serde(deserialize_with = "duration::deserialize")]
     pub stale_close_delay: Duration,
-    /// How long a connection lives on after it has expired, waiting for a refresh. Default: 25 s.
+    /// How long a connection lives on after it has expired, waiting for a refresh; at most 8760h. Default:
+    /// 25 s.
     #[serde(deserialize_with = "duration::deserialize")]
     pub expired_close_delay: Duration,
-    /// The same for subscriptions. Default: 25 s.
+    /// The same for subscriptions; at most 8760h. Default: 25 s.
     #[serde(deserialize_with = "duration::deserialize")]
     pub expired_sub_close_delay: Duration,
-    /// How many channels a connection may be subscribed to. Default: 128.
+    /// How many channels a connection may be subscribed to, at most 10,000. Default: 128.
     pub channel_limit: usize,
     /// How many connections a user may have on this node, not counting anonymous ones; 0 for any number.
     /// Default: 0.
@@ -43,13 +45,14 @@ pub struct ClientOptions {
     /// How many bytes may wait to be written to a connection before it is closed as too slow. When a
     /// quarter of that waits it gets no more publications until there is room, and then what its
     /// namespaces' `slow_consumer` says; and with a quarter of it in answers to its own commands it isn't read until it has
-    /// taken all of them. Default: 1 MiB.
+    /// taken all of them. At least 1 KiB. Default: 1 MiB.
     pub queue_max_size: usize,
     /// How many bytes of commands may wait, while one before them waits for the engine, or its client doesn't take the
-    /// answers to those before, until the connection is closed. Each frame counts 64 bytes more than it has. Default: 1 MiB.
+    /// answers to those before, until the connection is closed. Each frame counts 64 bytes more than it has. At least 1 KiB.
+    /// Default: 1 MiB.
     pub command_queue_max_size: usize,
     /// How often the position of a channel that nobody publishes into is compared with the
-    /// engine's. Default: 40 s.
+    /// engine's; between 1s and 8760h. Default: 40 s.
     #[serde(deserialize_with = "duration::deserialize")]
     pub channel_position_check_delay: Duration,
     /// Whether the connect result tells the server's time. Default: no.

@@ -60,7 +60,7 @@ impl CliError {
 
 impl From<ConfigError> for CliError {
     fn from(error: ConfigError) -> Self {
-        Self::Usage(error.to_string())
+        Self::Usage(error.all())
     }
 }
 

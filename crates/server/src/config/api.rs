@@ -22,15 +22,15 @@ pub struct HttpApiOptions {
     /// Whether errors are told in the `body` of a 200, or as statuses of the `transport`. Default:
     /// `body`.
     pub error_mode: ErrorMode,
-    /// Longest body of a call, in bytes. Default: 1 MiB.
+    /// Longest body of a call, in bytes; between 1 KiB and 64 MiB. Default: 1 MiB.
     pub max_body_size: usize,
-    /// Most commands in a `batch`. Default: 1000.
+    /// Most commands in a `batch`, at least 1. Default: 1000.
     pub max_batch_commands: usize,
-    /// Most channels in a `broadcast`. Default: 10,000.
+    /// Most channels in a `broadcast`, at least 1. Default: 10,000.
     pub max_broadcast_channels: usize,
-    /// Most channels in the result of `channels`. Default: 100,000.
+    /// Most channels in the result of `channels`, at least 1. Default: 100,000.
     pub max_listed_channels: usize,
-    /// Most calls at the same time, on each worker; what is beyond gets 503. Default: 256.
+    /// Most calls at the same time, on each worker; what is beyond gets 503. At least 1. Default: 256.
     pub max_concurrent_calls: usize,
     /// Whether those who follow somebody with the method `trace` may see payloads. Default: no.
     pub trace_payloads: bool,

@@ -11,7 +11,7 @@ use super::ResponseTransforms;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WebSocketOptions {
-    /// Longest message of a client, in bytes. A longer one ends the connection with code 1009.
+    /// Longest message of a client, in bytes; between 1 KiB and 64 MiB. A longer one ends the connection with code 1009.
     /// Default: 64 KiB.
     pub message_size_limit: usize,
 }
@@ -34,7 +34,8 @@ pub struct DoorOptions {
     pub sse: bool,
     /// `/connection/poll`, long-polling. Default: yes.
     pub poll: bool,
-    /// How long a session stays that is long-polled and isn't any more. Default: 20 s.
+    /// How long a session stays that is long-polled and isn't any more; between 1s and
+    /// 5m. Default: 20 s.
     #[serde(deserialize_with = "duration::deserialize")]
     pub poll_timeout: Duration,
     /// `/connection/uni_websocket`, `/connection/uni_sse` and `/connection/uni_http_stream`.
@@ -42,7 +43,7 @@ pub struct DoorOptions {
     pub unidirectional: bool,
     /// `/ws`, `/events`, `/lines`, `/history` and `/publish`, for clients with no SDK. Default: yes.
     pub plain: bool,
-    /// Longest body of a client's request, in bytes. Default: 64 KiB.
+    /// Longest body of a client's request, in bytes; between 1 KiB and 64 MiB. Default: 64 KiB.
     pub request_size_limit: usize,
     /// How many sessions may be there at once whose messages leave in HTTP responses, on the whole
     /// node. Default: 100,000.

@@ -18,12 +18,14 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// The file has something in it that can't be used.
-    #[error("{path}:{problem}", path = path.display())]
+    #[error("{path}:{problem}{}", more(others), path = path.display())]
     Invalid {
         /// The file.
         path: PathBuf,
-        /// What and where.
+        /// What and where: the first in the file.
         problem: Problem,
+        /// What else, in the order of the file.
+        others: Vec<Problem>,
     },
     /// Something that the environment or the command line says can't be used.
     #[error("{from}: {problem}")]
@@ -36,6 +38,55 @@ pub enum ConfigError {
     /// The development server can't be set up.
     #[error("{0}")]
     Dev(String),
+}
+
+impl ConfigError {
+    /// All that is wrong, a line for each.
+    pub fn all(&self) -> String {
+        let Self::Invalid {
+            path,
+            problem,
+            others,
+        } = self
+        else {
+            return self.to_string();
+        };
+        let problems = std::iter::once(problem).chain(others);
+        let lines = problems.map(|problem| format!("{}:{problem}", path.display()));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn more(others: &[Problem]) -> String {
+    match others.len() {
+        0 => String::new(),
+        count => format!(" (and {count} more; `tautline config check` tells all)"),
+    }
+}
+
+/// All that is wrong with a file: there is something.
+pub(super) struct Problems {
+    pub(super) first: Problem,
+    pub(super) others: Vec<Problem>,
+}
+
+impl Problems {
+    pub(super) fn in_file(self, path: PathBuf) -> ConfigError {
+        ConfigError::Invalid {
+            path,
+            problem: self.first,
+            others: self.others,
+        }
+    }
+}
+
+impl From<Problem> for Problems {
+    fn from(first: Problem) -> Self {
+        Self {
+            first,
+            others: Vec::new(),
+        }
+    }
 }
 
 /// What can't be used, and where it stands: `3:1: unknown key …`.

@@ -42,7 +42,7 @@ pub struct EventsOptions {
     /// When the server is stopped, those who are there are expected back by the next start with the same `directory`,
     /// instead of being told gone. Default: no.
     pub keep_on_shutdown: bool,
-    /// Most events in a batch, at most 10,000. Default: 1,000.
+    /// Most events in a batch, between 1 and 10,000. Default: 1,000.
     pub batch_size: usize,
     /// Most bytes of the events in a batch, between 1 KiB and 64 MiB. Default: 256 KiB.
     pub batch_max_size: usize,
@@ -51,26 +51,27 @@ pub struct EventsOptions {
     pub batch_time: Duration,
     /// Directory of the queue, of this server alone. It is made if it isn't there. Needs a restart. Required where `enabled`.
     pub directory: String,
-    /// Most bytes of events that wait there, at least 4 MiB. While there is no room, what comes and goes is not told
+    /// Most bytes of events that wait there, between 4 MiB and 1 TiB. While there is no room, what comes and goes is not told
     /// of, and what is different afterwards is. Default: 256 MiB.
     pub queue_max_size: usize,
     /// How long what was written may be lost by a loss of power (the end of the process loses nothing); 0s for not at
-    /// all. Default: 1 s.
+    /// all, at most 1m. Default: 1 s.
     #[serde(deserialize_with = "duration::deserialize")]
     pub sync_interval: Duration,
-    /// How long an answer may take; at most 30s. Default: 10 s.
+    /// How long an answer may take; between 1ms and 30s. Default: 10 s.
     #[serde(deserialize_with = "duration::deserialize")]
     pub timeout: Duration,
-    /// How long after a failure the next attempt is; after each further one twice as long. Default: 500 ms.
+    /// How long after a failure the next attempt is; after each further one twice as long. Between 1ms and 1h.
+    /// Default: 500 ms.
     #[serde(deserialize_with = "duration::deserialize")]
     pub retry_min: Duration,
-    /// The longest that becomes, at most 1h. Default: 30 s.
+    /// The longest that becomes, between 1ms and 1h. Default: 30 s.
     #[serde(deserialize_with = "duration::deserialize")]
     pub retry_max: Duration,
-    /// For how long events are tried before they are dead letters, at most 365 days. Default: 24 h.
+    /// For how long events are tried before they are dead letters, at most 8760h (a year). Default: 24 h.
     #[serde(deserialize_with = "duration::deserialize")]
     pub retry_for: Duration,
-    /// Most dead letters that are kept, at most 100,000; the oldest go first. Default: 10,000.
+    /// Most dead letters that are kept, between 1 and 100,000; the oldest go first. Default: 10,000.
     pub dead_max_events: usize,
     /// Signs the batches, so that the backend can tell them from a stranger's.
     pub hmac_secret_key: Option<Secret>,

@@ -16,6 +16,7 @@ use tautline_hub::engine::memory::MemoryOptions;
 use toml::de::{DeTable, DeValue};
 
 use super::client::ConnectionOptions;
+use super::error::Problems;
 use super::place::{self, Entry};
 use super::source::Source;
 use super::{
@@ -24,7 +25,7 @@ use super::{
     ProxyOptions, RevocationOptions, RpcOptions, ShutdownOptions, TelemetryOptions, TokenOptions,
     TunnelOptions, Values, WebSocketOptions,
 };
-use super::{doubts, elsewhere, proxy, suggest, token, uni};
+use super::{doubts, elsewhere, proxy, suggest, token, uni, validate};
 use crate::http::Settings;
 use crate::http::origin::OriginPolicy;
 use crate::tls::{CHECK_INTERVALS, Tls};
@@ -43,9 +44,14 @@ pub(super) fn read(path: &Path) -> io::Result<String> {
 }
 
 /// Parses and checks.
-pub(super) fn parse(source: &Source<'_>) -> Result<Config, Problem> {
+pub(super) fn parse(source: &Source<'_>) -> Result<Config, Problems> {
     let root = source.root()?;
     let entries = place::entries(root.get_ref());
+    let mut problems = validate::problems(root.get_ref(), source).into_iter();
+    if let Some(first) = problems.next() {
+        let others = problems.collect();
+        return Err(Problems { first, others });
+    }
     let values = Values::of(root.get_ref());
     let written = written(root).map_err(|error| source.explain(&error, &entries))?;
     let config = check(written).map_err(|Unusable { option, problem }| {
@@ -495,7 +501,7 @@ fn explanation(error: &toml::de::Error, entries: &[Entry]) -> String {
         };
     }
     if let Some(explanation) = elsewhere::explain(path) {
-        return format!("unknown key `{path}`; {explanation}");
+        return format!("unknown key {path}; {explanation}");
     }
     let table = path
         .strip_suffix(unknown.name)
@@ -513,18 +519,18 @@ fn explanation(error: &toml::de::Error, entries: &[Entry]) -> String {
     let place = if table.is_empty() {
         "the file".to_owned()
     } else {
-        format!("`{table}`")
+        table.to_owned()
     };
     match suggest::nearest(unknown.name, &unknown.known) {
-        Some(near) => format!("unknown key `{path}`, did you mean `{near}`?"),
+        Some(near) => format!("unknown key {path}, did you mean `{near}`?"),
         None => format!(
-            "unknown key `{path}`; {place} may have {}",
+            "unknown key {path}; {place} may have {}",
             list(&unknown.known)
         ),
     }
 }
 
-fn list(names: &[&str]) -> String {
+pub(super) fn list(names: &[&str]) -> String {
     let mut names = names.to_vec();
     names.sort_unstable();
     let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();

@@ -65,6 +65,7 @@ mod telemetry;
 mod token;
 mod tunnel;
 mod uni;
+mod validate;
 mod values;
 mod yaml;
 
@@ -199,10 +200,7 @@ impl Config {
         };
         let text = file::read(path).map_err(failed)?;
         let source = Source::new(&text, Format::of(path), overrides);
-        file::parse(&source).map_err(|problem| ConfigError::Invalid {
-            path: path.to_owned(),
-            problem,
-        })
+        file::parse(&source).map_err(|problems| problems.in_file(path.to_owned()))
     }
 
     /// Whether events are to be told, and there is no endpoint to tell them: a program that embeds the server takes
@@ -255,9 +253,7 @@ impl Config {
     ///
     /// As [`load`](Self::load), with `configuration` for the name of the file.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
-        file::parse(&Source::toml(text)).map_err(|problem| ConfigError::Invalid {
-            path: "configuration".into(),
-            problem,
-        })
+        file::parse(&Source::toml(text))
+            .map_err(|problems| problems.in_file("configuration".into()))
     }
 }

@@ -59,11 +59,11 @@ impl Default for HealthOptions {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ShutdownOptions {
-    /// How long the whole of it may take, from SIGTERM to the process's end. Default: 30 s.
+    /// How long the whole of it may take, from SIGTERM to the process's end; at most 1h. Default: 30 s.
     #[serde(deserialize_with = "duration::deserialize")]
     pub timeout: Duration,
     /// For how long everything goes on as ever while `GET /ready` answers 503 already, so that load balancers send
-    /// nobody new. Default: 0, for none.
+    /// nobody new; at most 1h, and not longer than `timeout`. Default: 0s, for none.
     #[serde(deserialize_with = "duration::deserialize")]
     pub readiness_delay: Duration,
     /// How many clients are told in a second to come back elsewhere, at the most; the others are served

@@ -51,6 +51,21 @@ pub struct OptionEntry {
     /// What it is where nothing is said, if it is anything.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub default: Value,
+    /// What a number counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// The least that a number or a duration may be.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub minimum: Value,
+    /// The most.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub maximum: Value,
+    /// No time at all is good as well, though it is less than the least.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub or_zero: bool,
+    /// Something that it could be.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub example: Value,
     /// A reload doesn't apply it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub needs_restart: bool,
@@ -92,10 +107,15 @@ impl Reference {
             if let Some(introduction) = &table.introduction {
                 let _ = write!(text, "{introduction}\n\n");
             }
-            text.push_str("| option | type | |\n|---|---|---|\n");
+            text.push_str("| option | type | | such as |\n|---|---|---|---|\n");
             for option in &table.options {
                 let docs = option.docs.replace('|', "\\|");
-                let _ = writeln!(text, "| `{}` | {} | {docs} |", option.name, option.kind);
+                let example = match &option.example {
+                    Value::Null => String::new(),
+                    example => format!("`{example}`").replace('|', "\\|"),
+                };
+                let (name, kind) = (&option.name, option.kind_with_unit());
+                let _ = writeln!(text, "| `{name}` | {kind} | {docs} | {example} |");
             }
         }
         text
@@ -110,7 +130,7 @@ impl Reference {
             let mark = if table.repeated || is_alone { "#" } else { "" };
             let _ = write!(text, "\n{mark}{}\n", table.heading());
             for option in &table.options {
-                for line in wrap(&option.docs) {
+                for line in wrap(&option.docs_with_example()) {
                     let _ = writeln!(text, "# {line}");
                 }
                 let value = match &option.default {
@@ -165,6 +185,49 @@ impl Reference {
         self.options(table).find(|option| option.name == name)
     }
 
+    /// Whether there is a table of this name, or one in it: `Some` of whether it is a list of them.
+    pub(super) fn table(&self, name: &str) -> Option<bool> {
+        let is_in = |table: &OptionTable| {
+            let rest = table.name.strip_prefix(name);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let exact = self.tables.iter().find(|table| table.name == name);
+        match exact {
+            Some(table) => Some(table.repeated),
+            None => self.tables.iter().any(is_in).then_some(false),
+        }
+    }
+
+    /// Whether it is an option of tables that are otherwise like this one: it is known, and has no place here.
+    pub(super) fn is_of_likes(&self, table: &str, option: &str) -> bool {
+        let mut likes = self.tables.iter();
+        likes.any(|other| {
+            other.like.as_deref() == Some(table)
+                && other.options.iter().any(|known| known.name == option)
+        })
+    }
+
+    /// What may stand in a table, options and tables; in the file itself for an empty name.
+    pub(super) fn names_in(&self, name: &str) -> Vec<&str> {
+        let mut names = Vec::new();
+        for table in &self.tables {
+            if table.name == name {
+                names.extend(self.options(table).map(|option| option.name.as_str()));
+            }
+            let rest = match name {
+                "" => Some(table.name.as_str()),
+                name => table
+                    .name
+                    .strip_prefix(name)
+                    .and_then(|rest| rest.strip_prefix('.')),
+            };
+            names.extend(rest.and_then(|rest| rest.split('.').next()));
+        }
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
     /// Whether a reload leaves an option as it is.
     pub(super) fn needs_restart(&self, path: &str) -> bool {
         self.find(path).is_some_and(|option| option.needs_restart)
@@ -197,7 +260,7 @@ impl Reference {
         settings
     }
 
-    fn documented(&self) -> impl Iterator<Item = &OptionTable> {
+    pub(super) fn documented(&self) -> impl Iterator<Item = &OptionTable> {
         self.tables.iter().filter(|table| table.like.is_none())
     }
 }
@@ -231,22 +294,69 @@ impl OptionEntry {
         }
     }
 
+    /// Its type, and what it counts.
+    fn kind_with_unit(&self) -> String {
+        match &self.unit {
+            Some(unit) => format!("{} ({unit})", self.kind),
+            None => self.kind.clone(),
+        }
+    }
+
+    /// What it does, and what it could be where it isn't anything.
+    fn docs_with_example(&self) -> String {
+        if self.default.is_null() && !self.example.is_null() {
+            return format!("{} Such as {}.", self.docs, self.example);
+        }
+        self.docs.clone()
+    }
+
+    /// What an option with a list of values may be.
+    pub(super) fn choices(&self) -> Vec<&str> {
+        self.kind.split('`').skip(1).step_by(2).collect()
+    }
+
     fn schema(&self) -> Value {
-        let choices: Vec<_> = self.kind.split('`').skip(1).step_by(2).collect();
-        let text = || match choices.len() {
-            0 => json!({"type": "string"}),
+        let mut choices = self.choices();
+        if !choices.is_empty() && self.default == "" {
+            choices.push("");
+        }
+        let text = || match (choices.len(), &*self.kind) {
+            (0, "duration") => json!({"type": "string", "pattern": DURATION}),
+            (0, "rate") => json!({"type": "string", "pattern": RATE}),
+            (0, "share") => json!({"type": "string", "pattern": SHARE}),
+            (0, _) => json!({"type": "string"}),
             _ => json!({"enum": choices}),
         };
         let mut schema = match self.kind() {
             Kind::Switch => json!({"type": "boolean"}),
-            Kind::Number => json!({"type": "integer", "minimum": 0}),
+            Kind::Number => json!({"type": "integer"}),
             Kind::List => json!({"type": "array", "items": text()}),
             Kind::Structure => json!({"type": "object"}),
             Kind::Text => text(),
         };
         schema["description"] = json!(self.docs);
-        if !self.default.is_null() {
-            schema["default"] = self.default.clone();
+        // No keyword knows of durations: theirs are notes.
+        let (least, most) = match self.kind() {
+            Kind::Number => ("minimum", "maximum"),
+            _ => ("x-minimum", "x-maximum"),
+        };
+        for (keyword, value) in [
+            ("default", &self.default),
+            (least, &self.minimum),
+            (most, &self.maximum),
+        ] {
+            if !value.is_null() {
+                schema[keyword] = value.clone();
+            }
+        }
+        if self.or_zero {
+            schema["x-or-zero"] = json!(true);
+        }
+        if let Some(unit) = &self.unit {
+            schema["x-unit"] = json!(unit);
+        }
+        if !self.example.is_null() {
+            schema["examples"] = json!([self.example]);
         }
         schema
     }
@@ -289,6 +399,12 @@ fn wrap(text: &str) -> Vec<String> {
     lines
 }
 
+/// As `duration::parse` reads them.
+const DURATION: &str = "^(0|([0-9]+(ms|s|m|h))+)$";
+/// As `Rate::parse` reads them.
+const RATE: &str = "^(off|[0-9]+ */ *(ms|s|m|h|([0-9]+(ms|s|m|h))+)(, *burst +[0-9]+)?)$";
+/// As `Share` reads them.
+const SHARE: &str = "^(off|all|[0-9.]+ *%)$";
 const OPTIONS: &str = include_str!("options.json");
 /// What a reload does.
 const RELOADING: &str = include_str!("reloading.md");

@@ -105,7 +105,7 @@ pub struct ProxyOptions {
     pub name: String,
     /// URL to which the questions are posted, such as `https://app.example.com/tautline/connect`. Required.
     pub endpoint: String,
-    /// How long an answer may take, all attempts together; at most 30s. Default: 1 s.
+    /// How long an answer may take, all attempts together; between 1ms and 30s. Default: 1 s.
     #[serde(deserialize_with = "duration::deserialize")]
     pub timeout: Duration,
     /// Header fields of the request that opened the client's connection which the backend gets, such as
@@ -123,13 +123,14 @@ pub struct ProxyOptions {
     pub hmac_secret_key: Option<Secret>,
     /// The secret before the last change: questions are then signed with both.
     pub hmac_previous_secret_key: Option<Secret>,
-    /// How many questions may be under way; what is beyond gets error 111. Default: 1,000.
+    /// How many questions may be under way; what is beyond gets error 111. Between 1 and 100,000.
+    /// Default: 1,000.
     pub max_in_flight: usize,
-    /// Longest answer, in bytes. Default: 1 MiB.
+    /// Longest answer, in bytes; between 1 KiB and 64 MiB. Default: 1 MiB.
     pub max_response_size: usize,
     /// After how many failures in a row the backend is left alone for a while; 0 for never. Default: 10.
     pub breaker_failures: usize,
-    /// For how long, before one question tries whether it is back; at most 10m. Default: 2 s.
+    /// For how long, before one question tries whether it is back; between 1ms and 10m. Default: 2 s.
     #[serde(deserialize_with = "duration::deserialize")]
     pub breaker_pause: Duration,
     /// More about how it is spoken to.
@@ -175,7 +176,7 @@ pub struct ProxyHttpOptions {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StatusTransform {
-    /// The status: 100 to 599, but for 200.
+    /// The status, such as 404: between 100 and 599, but for 200.
     pub status_code: u16,
     /// An error of the command: `code` (400 to 1999 are yours), `message`, `temporary`.
     pub to_error: Option<ToError>,

@@ -28,14 +28,14 @@ pub struct OtlpOptions {
     pub headers: BTreeMap<String, String>,
     /// Certificates of the authorities that the collector's may come from. Default: those of the system.
     pub server_ca_pem: Option<String>,
-    /// How many of a hundred traces that begin here are kept. Of those that a caller has begun, the caller has
-    /// decided. Default: 10.
+    /// How many of a hundred traces that begin here are kept, at most 100. Of those that a caller has begun, the
+    /// caller has decided. Default: 10.
     pub sampling_percent: u32,
     /// What the server is called in traces. Default: `tautline`.
     pub service_name: String,
     /// Most spans that wait, between 1 and 1,000,000. Default: 4,096.
     pub queue_size: usize,
-    /// How long an answer may take; at most 30s. Default: 10 s.
+    /// How long an answer may take; between 1ms and 30s. Default: 10 s.
     #[serde(deserialize_with = "duration::deserialize")]
     pub timeout: Duration,
 }

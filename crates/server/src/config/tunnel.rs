@@ -32,12 +32,12 @@ pub struct TunnelOptions {
     pub http_headers: Vec<String>,
     /// Header fields that the server gets with each request, by their names.
     pub static_headers: BTreeMap<String, String>,
-    /// How long the server may take to open a connection; at most 60s. Default: 5 s.
+    /// How long the server may take to open a connection; between 100ms and 60s. Default: 5 s.
     #[serde(deserialize_with = "duration::deserialize")]
     pub connect_timeout: Duration,
-    /// Longest message, of either side, in bytes. Default: 1 MiB.
+    /// Longest message, of either side, in bytes; between 1 KiB and 64 MiB. Default: 1 MiB.
     pub message_size_limit: usize,
-    /// How many connections there may be at a time, on this node. Default: 10,000.
+    /// How many connections there may be at a time, on this node; at least 1. Default: 10,000.
     pub max_connections: usize,
     /// Certificates of the authorities that the server's may come from, for `wss://`: a text in PEM, or the path of a
     /// file that has one. Default: those of the system.

@@ -29,7 +29,8 @@ pub struct DisconnectTransforms {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DisconnectTransform {
-    /// Code of the error with which connecting fails, such as 109, or one of the application's backend. Required.
+    /// Code of the error with which connecting fails, such as 109, or one of the application's backend; at least 1.
+    /// Required.
     pub code: u32,
     /// The disconnect that the client is told of: `code` (3000 to 4999; with 3500 to 3999 and 4500 to 4999, clients
     /// don't come back) and `reason`. Required.
@@ -51,7 +52,7 @@ pub struct ResponseTransforms {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ResponseTransform {
-    /// Code with which connecting fails: of an error, such as 109, or of a disconnect, such as 3500. Required.
+    /// Code with which connecting fails: of an error, such as 109, or of a disconnect, such as 3500; at least 1. Required.
     pub code: u32,
     /// The response: `status_code` (200 to 599) and `body`, a text. Required.
     pub to: Option<ToResponse>,

@@ -14,7 +14,6 @@ use tautline_hub::{Hub, Now};
 use tautline_protocol::UnsubscribeCode;
 use tautline_protocol::message::Unsubscribe;
 
-use super::event::Kind;
 use super::ledger::{Ledger, Tracked};
 use super::settings::Settings;
 use super::{Events, lock};
@@ -24,8 +23,6 @@ pub(super) struct Interest {
     tracked: Tracked,
     /// Names of namespaces; `None` for all.
     namespaces: Option<HashSet<String>>,
-    /// Kinds of events that are told; others are only remembered.
-    kinds: HashSet<Kind>,
     /// By which it is known which namespace a channel belongs to.
     hub: Arc<HubConfig>,
 }
@@ -35,14 +32,8 @@ impl Interest {
         Self {
             tracked: settings.tracked(),
             namespaces: settings.namespaces.clone(),
-            kinds: settings.kinds.clone(),
             hub,
         }
-    }
-
-    /// Whether events of a kind are told.
-    pub(super) fn tells(&self, kind: Kind) -> bool {
-        self.kinds.contains(&kind)
     }
 
     /// What is entered of a channel.

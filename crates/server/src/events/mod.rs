@@ -34,6 +34,7 @@ pub(crate) mod settings;
 mod truth;
 mod writer;
 
+use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -133,6 +134,8 @@ struct Shared {
     start: Instant,
     /// What counts for workers that begin, or take over, from now on.
     interest: Mutex<Arc<Interest>>,
+    /// What is told of what is entered from now on: set before workers enter more, and looked at behind what they entered.
+    kinds: Mutex<Arc<HashSet<Kind>>>,
     keep_on_shutdown: AtomicBool,
     ledger: Mutex<Ledger>,
     /// The thread has seen all there is, and wants to be woken.
@@ -155,12 +158,14 @@ impl Events {
     ) -> Result<Self, EventsError> {
         let mut ledger = Ledger::new(settings.terms());
         let interest = Mutex::new(Arc::new(Interest::new(&settings, hub)));
+        let kinds = Mutex::new(Arc::new(settings.kinds.clone()));
         let keep_on_shutdown = AtomicBool::new(settings.keep_on_shutdown);
         let start = Instant::now();
         let writer = Writer::open(settings, node, entropy, &mut ledger)?;
         let shared = Arc::new(Shared {
             start,
             interest,
+            kinds,
             keep_on_shutdown,
             ledger: Mutex::new(ledger),
             asleep: AtomicBool::new(false),
@@ -187,6 +192,7 @@ impl Events {
     /// another [`tap`](Self::tap).
     pub(crate) fn reconfigure(&self, settings: Settings, hub: Arc<HubConfig>, node: String) {
         let shared = &self.shared;
+        *lock(&shared.kinds) = Arc::new(settings.kinds.clone());
         *lock(&shared.interest) = Arc::new(Interest::new(&settings, hub));
         shared
             .keep_on_shutdown

@@ -1,5 +1,6 @@
 //! The thread that writes events down and delivers them.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::future::Future;
 use std::io;
@@ -16,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::books::Books;
 use super::dead::{Dead, DeadEvent, DeadPage, Which};
 use super::delivery::{Decision, Delivery, Outcome};
-use super::event::Event;
+use super::event::{Event, Kind};
 use super::ledger::Ledger;
 use super::queue::Queue;
 use super::sender;
@@ -63,6 +64,8 @@ pub(super) struct Writer {
     books: Books,
     dead: Dead,
     delivery: Delivery,
+    /// What of that is told.
+    kinds: Arc<HashSet<Kind>>,
     /// Taken out of the ledger, and not written yet because the disk would not have it.
     unwritten: Vec<Event>,
     /// In the queue, and not yet in the books.
@@ -154,6 +157,7 @@ impl Writer {
             queue,
             books,
             dead,
+            kinds: Arc::default(),
             unwritten: Vec::new(),
             unbooked,
             retry_write: Duration::ZERO,
@@ -252,11 +256,13 @@ impl Writer {
                 return false;
             }
             self.unwritten = ledger.take(AT_ONCE);
+            // Behind that, so that it counts for all that a worker has entered by other options.
+            self.kinds = Arc::clone(&lock(&shared.kinds));
         }
         if self.unwritten.is_empty() && self.unbooked.is_empty() {
             return false;
         }
-        if let Err(error) = self.write_down(shared) {
+        if let Err(error) = self.write_down() {
             self.retry_write = now + RETRY_WRITE;
             self.write_failed(now, &error);
             return false;
@@ -273,13 +279,11 @@ impl Writer {
         lock(&shared.ledger).waiting() > 0
     }
 
-    fn write_down(&mut self, shared: &Shared) -> io::Result<()> {
-        // Workers may go by newer options than the thread does: what they have entered is told by those.
-        let interest = Arc::clone(&lock(&shared.interest));
+    fn write_down(&mut self) -> io::Result<()> {
         let (mut queued, mut booked) = (Vec::new(), Vec::new());
         let mut position = self.queue.next();
         for event in &mut self.unwritten {
-            let is_wanted = interest.tells(event.kind);
+            let is_wanted = self.kinds.contains(&event.kind);
             // Others are only remembered.
             event.seq = if is_wanted { position } else { 0 };
             event.id = format!("{}-{}", self.uid, event.seq);

@@ -151,7 +151,7 @@ fn keys_of_the_api_are_checked() {
         ),
         (
             key(&format!("{digest}\nscope = []")),
-            "unknown key `http_api.keys[0] (`shop`).scope`",
+            "unknown key http_api.keys[0] (`shop`).scope",
         ),
         (
             "[http_api]\nmax_batch_commands = 0".to_owned(),

@@ -1,6 +1,7 @@
 //! What a configuration file may say, and what is said of one that is wrong.
 
 mod backend;
+mod bounds;
 mod dev;
 mod doors;
 mod keys;

@@ -9,32 +9,32 @@ fn unknown_keys_are_told_with_their_place_and_the_nearest_known_one() {
     for (text, expected) in [
         (
             "[client]\nping_interval = \"25s\"\npong_timout = \"8s\"\n",
-            "3:1: unknown key `client.pong_timout`, did you mean `pong_timeout`?",
+            "3:1: unknown key client.pong_timout, did you mean `pong_timeout`?",
         ),
         (
             "[client]\nalowed_origins = []\n",
-            "2:1: unknown key `client.alowed_origins`, did you mean `allowed_origins`?",
+            "2:1: unknown key client.alowed_origins, did you mean `allowed_origins`?",
         ),
         (
             "[client.tokn]\nhmac_secret_key = \"x\"\n",
-            "1:9: unknown key `client.tokn`, did you mean `token`?",
+            "1:9: unknown key client.tokn, did you mean `token`?",
         ),
         (
             "[client.token]\n  hmac_secret = \"x\"\n",
-            "2:3: unknown key `client.token.hmac_secret`, did you mean `hmac_secret_key`?",
+            "2:3: unknown key client.token.hmac_secret, did you mean `hmac_secret_key`?",
         ),
         (
             "[[channel.namespaces]]\nname = \"chat\"\n\n[[channel.namespaces]]\nname = \"b.c\"\n\
              presense = true\n",
-            "6:1: unknown key `channel.namespaces[1] (`b.c`).presense`, did you mean `presence`?",
+            "6:1: unknown key channel.namespaces[1] (`b.c`).presense, did you mean `presence`?",
         ),
         (
             "[clients]\n",
-            "1:2: unknown key `clients`, did you mean `client`?",
+            "1:2: unknown key clients, did you mean `client`?",
         ),
         (
             "[prometheus]\nworkers = 4\n",
-            "2:1: unknown key `prometheus.workers`; `prometheus` may have `enabled`",
+            "2:1: unknown key prometheus.workers; prometheus may have `enabled`",
         ),
     ] {
         assert_eq!(problem(text), expected, "\n{text}");
@@ -42,7 +42,7 @@ fn unknown_keys_are_told_with_their_place_and_the_nearest_known_one() {
     let far = problem("zzzzzzzz = 1\n");
     assert!(
         far.starts_with(
-            "1:1: unknown key `zzzzzzzz`; the file may have `admin`, `channel`, `client`"
+            "1:1: unknown key zzzzzzzz; the file may have `admin`, `channel`, `client`"
         ),
         "{far}"
     );
@@ -54,12 +54,12 @@ fn wrong_values_are_told_with_their_place_and_what_was_expected() {
         (
             "[http_server]\nport = \"8000\"\n",
             "2:8:",
-            &["http_server.port", "string", "u16"][..],
+            &["http_server.port", "a whole number", "got a text"][..],
         ),
         (
             "[http_server]\nport = 80000\n",
             "2:8:",
-            &["http_server.port", "80000", "u16"],
+            &["http_server.port", "is 80000", "between 0 and 65535"],
         ),
         (
             "[http_server]\naddress = \"localhost\"\n",
@@ -74,14 +74,18 @@ fn wrong_values_are_told_with_their_place_and_what_was_expected() {
         (
             "[client]\nping_interval = 25\n",
             "2:17:",
-            &["client.ping_interval", "25", "duration"],
+            &["client.ping_interval", "25s", "duration", "got a number"],
         ),
         (
             "[client]\nallowed_origins = \"*\"\n",
             "2:19:",
-            &["client.allowed_origins", "sequence"],
+            &["client.allowed_origins", "a list of texts", "got a text"],
         ),
-        ("client = 1\n", "1:10:", &["client"]),
+        (
+            "client = 1\n",
+            "1:10:",
+            &["client: expected a table", "got a number"],
+        ),
         (
             "[log]\nlevel = \"inf\"\n",
             "2:9:",
@@ -144,22 +148,22 @@ fn options_that_contradict_each_other_are_told_with_their_place() {
         ),
         (
             "[http_api]\nmax_body_size = 10\n",
-            "2:1:",
+            "2:17:",
             &["http_api.max_body_size", "1024"],
         ),
         (
             "[websocket]\nmessage_size_limit = 0\n",
-            "2:1:",
+            "2:22:",
             &["websocket.message_size_limit", "1024"],
         ),
         (
             "[shutdown]\ntimeout = \"2h\"\n",
-            "2:1:",
+            "2:11:",
             &["shutdown.timeout", "1h"],
         ),
         (
             "[engine.memory]\nmax_channels = 0\n",
-            "2:1:",
+            "2:16:",
             &["engine.memory.max_channels", "1"],
         ),
     ] {
@@ -202,4 +206,84 @@ fn files_that_can_not_be_read_are_named() {
     assert!(error.starts_with("/nonexistent/tautline.toml: "), "{error}");
     let error = load(&"#".repeat(2 << 20)).err().unwrap().to_string();
     assert!(error.contains("longer than 1048576 bytes"), "{error}");
+}
+
+#[test]
+fn all_that_is_wrong_is_told_in_the_order_of_the_file() {
+    let text = "[http_server]\nport = 70000\n[client]\nping_intervall = \"20s\"\nwrite_delay = 5\n\
+                channel_limit = \"many\"\n[[channel.namespaces]]\nname = \"chat\"\npresense = true\n\
+                history_ttl = \"1d\"\n[log]\nlevel = \"loud\"\nconnections = \"some\"\n[clients]\n\
+                [grpc_api]\nenabled = true\n[limits.address]\nconnect = \"5\"\n\
+                [client.token]\nhmac_secret_key = 20260101\n[[proxies]]\nname = \"aa\"\ntls = 1\n";
+    let error = load(text).err().unwrap();
+    let all = error.all();
+    let told: Vec<_> = all
+        .lines()
+        .map(|line| line.split_once(".toml:").unwrap().1)
+        .collect();
+    let expected = [
+        "2:8: http_server.port: is 70000, must be between 0 and 65535",
+        "4:1: unknown key client.ping_intervall, did you mean `ping_interval`?",
+        "5:15: client.write_delay: expected a duration such as \"25s\", got a number",
+        "6:17: client.channel_limit: expected a whole number, got a text",
+        "9:1: unknown key channel.namespaces[0] (`chat`).presense, did you mean `presence`?",
+        "10:15: channel.namespaces[0] (`chat`).history_ttl: `1d` is not a duration; write numbers with units such as \
+         300ms, 25s, 10m, 720h or 1h30m",
+        "12:9: log.level: `loud` is not known, expected `debug`, `error`, `info`, `none`, `trace`, `warn`",
+        "13:15: log.connections: expected `off`, `all` or a percentage such as `1%` or `0.5%`, at least 0.0001%",
+        "14:2: unknown key clients, did you mean `client`?",
+    ];
+    assert_eq!(told[..expected.len()], expected);
+    let rest = &told[expected.len()..];
+    assert_eq!(rest.len(), 4, "{rest:?}");
+    assert!(rest[0].starts_with("15:2: unknown key grpc_api; there is nothing of that here"));
+    assert!(rest[1].starts_with("18:11: limits.address.connect: `5` is not a rate"));
+    assert_eq!(
+        rest[2],
+        "20:19: client.token.hmac_secret_key: expected a text in quotes, got a number"
+    );
+    assert!(
+        rest[3].starts_with("23:1: unknown key proxies[0] (`aa`).tls; "),
+        "{}",
+        rest[3]
+    );
+    // Where there is one line for it, the first is told.
+    let line = error.to_string();
+    assert!(
+        line.ends_with("between 0 and 65535 (and 12 more; `tautline config check` tells all)"),
+        "{line}"
+    );
+}
+
+#[test]
+fn what_is_no_table_is_told_to_be_none() {
+    for (text, expected) in [
+        (
+            "channel = []\n",
+            "1:11: channel: expected a table (`[channel]`), got a list",
+        ),
+        (
+            "channel.namespaces = {}\n",
+            "1:22: channel.namespaces: expected a list of tables (`[[channel.namespaces]]`), got a table",
+        ),
+        (
+            "channel.namespaces = [1]\n",
+            "1:23: channel.namespaces[0]: expected a table, got a number",
+        ),
+        (
+            "client.proxy = 1\n",
+            "1:16: client.proxy: expected a table (`[client.proxy]`), got a number",
+        ),
+        (
+            "http_server.port = 0xFFFFFFFFFFFFFFFF\n",
+            "1:20: http_server.port: is",
+        ),
+        (
+            "http_server.port = 1e3\n",
+            "1:20: http_server.port: expected a whole number, got a number with a point",
+        ),
+    ] {
+        let problem = problem(text);
+        assert!(problem.starts_with(expected), "{problem}\n{text}");
+    }
 }

@@ -85,6 +85,11 @@ impl Book {
         (visits, self.occupied.clone())
     }
 
+    /// Believes of a channel that nobody is there.
+    pub(crate) fn forget_channel(&mut self, channel: &str) {
+        self.occupied.remove(channel);
+    }
+
     pub(crate) fn count(&self, kind: &str) -> usize {
         let events = self.events.iter();
         events.filter(|event| event["type"] == kind).count()

@@ -292,6 +292,16 @@ fn kinds_and_namespaces_are_those_of_the_options() {
         &[("ann", &[]), ("bob", &["a"])],
         &["a", "room:x"],
     );
+    // That nobody is left there was of no interest when it happened; the next who comes is the first again.
+    told.receiver.book.lock().unwrap().forget_channel("room:x");
+    bob.toggle("room:x").unwrap();
+    told.knows(
+        "somebody is there",
+        &[("ann", &[]), ("bob", &["a", "room:x"])],
+        &["a", "room:x"],
+    );
+    bob.toggle("room:x").unwrap();
+    told.knows("and nobody", &[("ann", &[]), ("bob", &["a"])], &["a"]);
     assert_eq!(
         (told.count("connected"), told.count("disconnected")),
         (2, 0)

@@ -39,7 +39,7 @@ use crate::entropy::{self, Entropy};
 #[serde(default, deny_unknown_fields)]
 pub struct MemoryOptions {
     /// For how many channels something may be kept: subscribers, history, presence, positions.
-    /// Default: 1,000,000. The limit is kept to within some hundred.
+    /// At least 1. Default: 1,000,000. The limit is kept to within some hundred.
     pub max_channels: usize,
     /// How many bytes the publications in all histories may take, what they are managed with included.
     /// Beyond, publishing into a history that would grow fails. Default: 1 GiB.
