@@ -1,8 +1,8 @@
 //! A session whose messages leave in the bodies of HTTP responses.
 //!
 //! Messages wait here until whoever writes the response has room for them. Whole messages leave together, so that a reader
-//! rarely sees a part of one; those that are long leave in parts, so that what nobody reads waits here, where it can be
-//! thrown away.
+//! rarely sees a part of one: SDKs for browsers expect that. Only those which the network takes apart in any case leave in parts, so
+//! that what nobody reads waits here, where it can be thrown away.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -22,8 +22,11 @@ use super::waiters::Load;
 use crate::door::admission::AddressPermit;
 use crate::http::line::HttpLine;
 
-/// How many bytes leave together at the most.
+/// How many bytes leave together, unless a single message is longer.
 const CHUNK: usize = 16 * 1024;
+
+/// A message that is longer leaves in parts of so many bytes.
+const PART: usize = 64 * 1024;
 
 /// What waits for the client of a session, and who is to be told of it.
 ///
@@ -78,6 +81,20 @@ impl Message {
     /// Bytes that wait.
     fn left(&self) -> usize {
         self.bytes.len() - self.taken
+    }
+
+    /// Takes a part out of it. Text is cut between two characters: there are clients that read each part by itself.
+    fn part(&mut self, encoding: Encoding) -> Bytes {
+        let start = self.taken;
+        let mut end = start + PART;
+        if encoding == Encoding::Json {
+            let is_within = |byte: Option<&u8>| byte.is_some_and(|byte| byte & 0xc0 == 0x80);
+            // No character has more bytes than four.
+            let first = (0..4).find(|back| !is_within(self.bytes.get(end - back)));
+            end -= first.unwrap_or(0);
+        }
+        self.taken = end;
+        self.bytes.slice(start..end)
     }
 
     /// Bytes of memory that it holds by itself.
@@ -459,17 +476,17 @@ impl Stream {
 
     /// Takes whole messages out, as many as may leave together, or a part of a long one; `None` when there are none.
     pub(crate) fn take(&mut self) -> Option<Bytes> {
+        let encoding = self.encoding;
         let first = self.queue.front_mut()?;
-        if first.left() > CHUNK {
-            let part = first.taken..first.taken + CHUNK;
-            first.taken = part.end;
-            self.queued -= CHUNK;
-            self.written += CHUNK as u64;
+        if first.left() > PART {
+            let part = first.part(encoding);
+            self.queued -= part.len();
+            self.written += part.len() as u64;
             if first.is_shared {
-                return Some(first.bytes.slice(part));
+                return Some(part);
             }
             // By itself, as the rest is to be counted where it is.
-            let part = Bytes::copy_from_slice(&first.bytes[part]);
+            let part = Bytes::copy_from_slice(&part);
             return Some(self.count_below(part));
         }
         let (is_shared, is_whole) = (first.is_shared, first.taken == 0);
@@ -520,6 +537,21 @@ mod tests {
     }
 
     #[test]
+    fn text_is_cut_between_two_characters() {
+        for before in 0..4 {
+            let text = "x".repeat(PART - before) + &"\u{1f600}".repeat(PART);
+            let mut stream = stream(&[]);
+            stream.push(text.as_bytes(), &mut Vec::new());
+            let mut all = String::new();
+            while let Some(part) = stream.take() {
+                assert!(part.len() > PART - 4 || stream.queued() == 0);
+                all += str::from_utf8(&part).expect("whole characters");
+            }
+            assert_eq!(all, text + "\n");
+        }
+    }
+
+    #[test]
     fn what_was_taken_out_counts_until_it_is_on_its_way() {
         let mut stream = stream(&[1000, CHUNK, 500]);
         let (first, second) = (stream.take().unwrap(), stream.take().unwrap());
@@ -535,15 +567,15 @@ mod tests {
         drop((second, stream.take()));
         assert_eq!((stream.load().held, stream.load().queued), (0, 0));
         // A long one holds all of its memory until it is gone.
-        stream.push(&[b'x'; 3 * CHUNK - 1], &mut Vec::new());
+        stream.push(&[b'x'; 3 * PART - 1], &mut Vec::new());
         let part = stream.take().unwrap();
         let load = stream.load();
-        assert_eq!((part.len(), stream.queued()), (CHUNK, 2 * CHUNK));
-        assert_eq!((load.queued, load.held), (3 * CHUNK, 4 * CHUNK + OVERHEAD));
+        assert_eq!((part.len(), stream.queued()), (PART, 2 * PART));
+        assert_eq!((load.queued, load.held), (3 * PART, 4 * PART + OVERHEAD));
         drop((part, stream.take()));
-        assert_eq!(stream.load().held, 3 * CHUNK + OVERHEAD);
+        assert_eq!(stream.load().held, 3 * PART + OVERHEAD);
         let last = stream.take().unwrap();
-        assert_eq!((last.len(), stream.load().held), (CHUNK, CHUNK));
+        assert_eq!((last.len(), stream.load().held), (PART, PART));
         drop(last);
         assert_eq!(stream.load().held, 0);
         // What is others' as well takes no memory of its own.
@@ -555,24 +587,24 @@ mod tests {
 
     #[test]
     fn whole_messages_leave_together() {
-        let mut stream = stream(&[CHUNK / 2, CHUNK / 2, 1, CHUNK * 3, 10, 20]);
-        assert_eq!(stream.queued(), CHUNK * 4 + 31);
+        let sent = [CHUNK / 2, CHUNK / 2, 1, PART, 10, 20, 2 * PART + 5];
+        let mut stream = stream(&sent);
+        assert_eq!(stream.queued(), CHUNK + 3 * PART + 36);
         let (mut lengths, mut all) = (Vec::new(), Vec::new());
         while let Some(chunk) = stream.take() {
             lengths.push(chunk.len());
             all.extend_from_slice(&chunk);
         }
         let lines: Vec<_> = all.split(|byte| *byte == b'\n').map(<[u8]>::len).collect();
-        let sent = [CHUNK / 2, CHUNK / 2, 1, CHUNK * 3, 10, 20];
         assert!(
             lines
                 .into_iter()
                 .eq(sent.map(|len| len - 1).into_iter().chain([0]))
         );
-        assert_eq!(lengths, [CHUNK, 1, CHUNK, CHUNK, CHUNK, 30]);
+        assert_eq!(lengths, [CHUNK, 1, PART, 30, PART, PART, 5]);
         assert_eq!(
             (stream.queued(), stream.written()),
-            (0, CHUNK as u64 * 4 + 31)
+            (0, (CHUNK + 3 * PART + 36) as u64)
         );
         assert_eq!(stream.load().held, 0);
     }
