@@ -3,7 +3,8 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-#[path = "support/process.rs"]
+mod kinds;
+#[path = "../support/process.rs"]
 mod process;
 
 use std::io::{Read as _, Write as _};
@@ -54,19 +55,26 @@ enum Event {
     Told,
 }
 
-/// What a client has heard by the time it was told to go.
+/// What a client has heard by the time it was told to go, and how it came back.
 struct Heard {
     told: Instant,
     code: u16,
     publications: Vec<u64>,
     leaves: usize,
+    /// When it was let in elsewhere.
+    back: Instant,
+    /// Its connection there, kept open.
+    elsewhere: Option<WebSocket<TcpStream>>,
 }
 
-async fn stay(server: SocketAddr, witness: bool, all_there: Arc<Barrier>) -> Heard {
-    let stream = TcpStream::connect(server).await.unwrap();
-    let url = format!("ws://{server}/connection/websocket");
-    let connected = client(stream, &url, &ConnectOptions::default()).await;
-    let mut socket: WebSocket<TcpStream> = connected.unwrap().websocket;
+/// A client of `server` until it is told to go; then at once one of `elsewhere`, which is sooner than SDKs are.
+async fn stay(
+    server: SocketAddr,
+    elsewhere: SocketAddr,
+    witness: bool,
+    all_there: Arc<Barrier>,
+) -> Heard {
+    let mut socket = open(server).await;
     let subscribe = json!({"channel": "news", "join_leave": witness});
     let commands = format!(
         "{}\n{}",
@@ -79,6 +87,8 @@ async fn stay(server: SocketAddr, witness: bool, all_there: Arc<Barrier>) -> Hea
         code: 0,
         publications: Vec::new(),
         leaves: 0,
+        back: Instant::now(),
+        elsewhere: None,
     };
     let mut is_subscribed = false;
     while !is_subscribed {
@@ -91,18 +101,36 @@ async fn stay(server: SocketAddr, witness: bool, all_there: Arc<Barrier>) -> Hea
     }
     heard.told = Instant::now();
     heard.code = socket.closed().map_or(0, |closed| closed.code.get());
+    drop(socket);
+    let mut socket = open(elsewhere).await;
+    socket.send(&*commands).await.unwrap();
+    while !listen(&mut heard, &socket.recv().await.unwrap().unwrap()) {}
+    heard.back = Instant::now();
+    heard.elsewhere = Some(socket);
     heard
 }
 
+async fn open(server: SocketAddr) -> WebSocket<TcpStream> {
+    let stream = TcpStream::connect(server).await.unwrap();
+    let url = format!("ws://{server}/connection/websocket");
+    let connected = client(stream, &url, &ConnectOptions::default()).await;
+    connected.unwrap().websocket
+}
+
 /// All clients, from the first that comes to the last that is told to go.
-fn crowd(server: SocketAddr, tell: &Sender<Event>) -> Vec<Heard> {
+fn crowd(server: SocketAddr, elsewhere: &Server, tell: &Sender<Event>) -> Vec<Heard> {
     let runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = { runtime }.enable_all().build().unwrap();
     runtime.block_on(async {
         let all_there = Arc::new(Barrier::new(CLIENTS + 1));
         let mut clients = JoinSet::new();
         for number in 0..CLIENTS {
-            clients.spawn(stay(server, number < WITNESSES, Arc::clone(&all_there)));
+            clients.spawn(stay(
+                server,
+                elsewhere.address,
+                number < WITNESSES,
+                Arc::clone(&all_there),
+            ));
         }
         all_there.wait().await;
         tell.send(Event::AllThere).unwrap();
@@ -111,6 +139,9 @@ fn crowd(server: SocketAddr, tell: &Sender<Event>) -> Vec<Heard> {
             tell.send(Event::Told).unwrap();
             all.push(heard.unwrap());
         }
+        // All of them are there at the same time, and nobody was turned away.
+        let info = call(elsewhere.address, "info", &json!({})).unwrap();
+        assert_eq!(info["result"]["nodes"][0]["num_clients"], CLIENTS);
         all
     })
 }
@@ -147,14 +178,14 @@ fn get(server: &Server, path: &str) -> String {
 }
 
 /// The answer to a call of the API; `None` from a server that has ended.
-fn call(server: &Server, method: &str, body: &Value) -> Option<Value> {
+fn call(server: SocketAddr, method: &str, body: &Value) -> Option<Value> {
     let body = body.to_string();
-    let mut stream = TcpSocket::connect(server.address).ok()?;
+    let mut stream = TcpSocket::connect(server).ok()?;
     write!(
         stream,
         "POST /api/{method} HTTP/1.1\r\nHost: {}\r\nX-API-Key: dev\r\nConnection: close\r\n\
          Content-Length: {}\r\n\r\n{body}",
-        server.address,
+        server,
         body.len()
     )
     .ok()?;
@@ -167,12 +198,13 @@ fn call(server: &Server, method: &str, body: &Value) -> Option<Value> {
 
 /// RFC 6455, section 7.4: what is told is 3001, by which clients of the protocol come back, elsewhere.
 #[test]
-fn ten_thousand_clients_are_told_one_after_the_other() {
+fn ten_thousand_clients_are_told_one_after_the_other_and_so_they_come_back() {
     raise_descriptors();
     let mut server = Server::serve("drain", CONFIG);
+    let elsewhere = Server::serve("drain-elsewhere", CONFIG);
     let (tell, events) = mpsc::channel();
     let address = server.address;
-    let clients = std::thread::spawn(move || crowd(address, &tell));
+    let clients = std::thread::spawn(move || crowd(address, &elsewhere, &tell));
     assert_eq!(events.recv().unwrap(), Event::AllThere);
 
     assert_eq!(get(&server, "/ready"), "200");
@@ -189,8 +221,8 @@ fn ten_thousand_clients_are_told_one_after_the_other() {
     let mut publish = || {
         let data = still_there.len() + 1;
         let publish = json!({"channel": "news", "data": data});
-        let clients = call(&server, "publish", &publish).and_then(|_| {
-            let info = call(&server, "info", &json!({}))?;
+        let clients = call(address, "publish", &publish).and_then(|_| {
+            let info = call(address, "info", &json!({}))?;
             info["result"]["nodes"][0]["num_clients"].as_u64()
         });
         still_there.extend(clients);
@@ -230,7 +262,19 @@ fn ten_thousand_clients_are_told_one_after_the_other() {
             "{clients} were there behind publication {number}, and {got} got it"
         );
     }
+    // The other server is met by no more than that, either.
+    let mut back: Vec<_> = heard.iter().map(|heard| heard.back).collect();
+    back.sort();
+    for (number, back) in back.iter().enumerate() {
+        let most = back.duration_since(begin).as_secs_f64() * RATE as f64;
+        assert!(
+            (number as f64) <= most + 10.0,
+            "{number} were back when {most} could be"
+        );
+    }
     let took = heard.last().unwrap().told.duration_since(begin);
+    let came = back.last().unwrap().duration_since(begin);
+    println!("all were back within {:.2} s", came.as_secs_f64());
     println!(
         "{CLIENTS} clients were told within {:.2} s, while {} were published",
         took.as_secs_f64(),
