@@ -51,6 +51,8 @@ export class PollLine {
   #idle = IDLE;
   #frame = 0;
   #queue: Piece[] = [];
+  /** Frames that end in the request on its way. */
+  #flying = 0;
   #pumping = false;
   #closing = false;
   #said: object = {};
@@ -111,8 +113,7 @@ export class PollLine {
     }
     const { session, next, idle, stream, protocol } = answer?.head ?? {};
     if (answer?.status !== 200 || typeof session !== 'string' || typeof next !== 'number') {
-      this.#end(1006, '', false);
-      return;
+      return this.#refused(answer);
     }
     this.#session = session;
     this.#next = next;
@@ -143,10 +144,7 @@ export class PollLine {
         buffers = true;
         continue;
       }
-      if (answer.status !== 200) {
-        this.#end(1006, '', false);
-        return;
-      }
+      if (answer.status !== 200) return this.#refused(answer);
       if (begins === null) this.#deliver(answer);
       // Whole ones do: it wasn't the network that was away.
       if (buffers) this.#events.buffered();
@@ -174,13 +172,21 @@ export class PollLine {
       if (response.status !== 200) return { status: response.status, head: {}, data: NOTHING };
       const reader = this.#isOurs(response) ? response.body?.getReader() : undefined;
       if (reader === undefined) return null;
-      for (let bytes: Uint8Array = NOTHING; ; ) {
+      // What came and is no whole part: joined once there is one, as a long one comes in many pieces.
+      let pieces: Uint8Array[] = [];
+      for (let missing = 0; ; ) {
         const { done, value } = await reader.read();
         if (done || this.#over) break;
-        bytes = join([bytes, value], true);
+        pieces.push(value);
+        missing -= value.length;
+        if (missing > 0) continue;
+        let bytes = join(pieces, true);
         for (;;) {
           const part = cut(bytes);
-          if (part === null) break;
+          if (typeof part === 'number') {
+            missing = part;
+            break;
+          }
           bytes = part.rest;
           parts += 1;
           clearTimeout(timer);
@@ -189,6 +195,7 @@ export class PollLine {
           this.#deliver(part.answer);
           if (this.#over) return null;
         }
+        pieces = [bytes];
       }
     } catch {
       // What came of it counts.
@@ -242,18 +249,15 @@ export class PollLine {
       const frames = this.#queue.slice(0, count);
       const data = join(frames.map(({ data }) => data), this.#binary);
       const send = ++this.#frame;
+      this.#flying = frames.filter(({ ends }) => ends).length;
       const answer = await this.#persist(
         () => this.#request({ session: this.#session, send }, data),
         (status) => status === 204 || status === 409 || REFUSED.has(status),
       );
       if (answer === null || this.#over) break;
-      if (answer.status !== 204) {
-        // 1009: message too big (RFC 6455, section 7.4.1).
-        this.#end(answer.status === 413 ? 1009 : 1006, '', false);
-        break;
-      }
+      if (answer.status !== 204) return this.#refused(answer);
       this.#queue.splice(0, count);
-      this.#events.sent(frames.filter(({ ends }) => ends).length);
+      this.#arrived();
     }
     this.#pumping = false;
     if (this.#closing) this.#leave();
@@ -296,7 +300,10 @@ export class PollLine {
     try {
       const response = await this.#post(head, data, stop.signal);
       const bytes = new Uint8Array(await response.arrayBuffer());
-      if (response.status !== 200) return { status: response.status, head: {}, data: NOTHING };
+      if (response.status !== 200) {
+        // Whatever is in between says pages.
+        return { status: response.status, head: {}, data: type(response).startsWith('text/plain') ? bytes : NOTHING };
+      }
       const feed = bytes.indexOf(LINE_FEED);
       if (feed < 0 || !this.#isOurs(response)) return null;
       const told = parse(bytes.subarray(0, feed));
@@ -324,7 +331,7 @@ export class PollLine {
 
   /** Whatever else answers with 200 (a portal's page) was not the server. */
   #isOurs(response: Response): boolean {
-    return (response.headers.get('Content-Type') ?? '').startsWith(this.#binary ? BINARY : LINES);
+    return type(response).startsWith(this.#binary ? BINARY : LINES);
   }
 
   #leave(): void {
@@ -346,22 +353,40 @@ export class PollLine {
     request.then(({ body }) => body?.cancel()).catch(() => {});
   }
 
+  /** The server, or something in between, has none of it. */
+  #refused(answer: Answer | null): void {
+    const said = decode(answer?.data ?? NOTHING).trim();
+    // Message too big (RFC 6455, section 7.4.1): that a WebSocket is told by a Close.
+    if (answer?.status === 413) return this.#end(1009, said, true);
+    if (said !== '') console.warn(`${this.#url}: ${said}`);
+    this.#end(1006, '', false);
+  }
+
+  /** What was in the request on its way is no more. */
+  #arrived(): void {
+    this.#events.sent(this.#flying);
+    this.#flying = 0;
+  }
+
   #end(code: number, reason: string, clean: boolean): void {
     if (this.#over) return;
     this.#over = true;
+    // It has left, whether or not it has arrived.
+    this.#arrived();
     // A request to open is let through, so that the session that it begins can be closed.
     if (this.#session !== '') this.#gone.abort();
     this.#events.ended(code, reason, clean);
   }
 }
 
-/** The first part of an answer that goes on, once it is whole. */
-function cut(bytes: Uint8Array): { answer: Answer; rest: Uint8Array } | null {
+/** The first part of an answer that goes on; where it isn't whole, how many bytes are missing at least. */
+function cut(bytes: Uint8Array): { answer: Answer; rest: Uint8Array } | number {
   const feed = bytes.indexOf(LINE_FEED);
-  const head = feed < 0 ? null : parse(bytes.subarray(0, feed));
-  if (head === null) return null;
-  const end = feed + 1 + Number(head.size);
-  if (!(bytes.length >= end)) return null;
+  if (feed < 0) return 1;
+  const head = parse(bytes.subarray(0, feed));
+  const end = feed + 1 + Number(head?.size);
+  if (bytes.length < end) return end - bytes.length;
+  if (head === null || !(end > feed)) throw new Error('A part has a head with its size.');
   return { answer: { status: 200, head, data: bytes.subarray(feed + 1, end) }, rest: bytes.subarray(end) };
 }
 
@@ -405,6 +430,7 @@ function unframed(bytes: Uint8Array, at: number): { text: boolean; start: number
   return { text, start, end: start + length };
 }
 
+const type = (response: Response) => response.headers.get('Content-Type') ?? '';
 const encode = (text: string) => new TextEncoder().encode(text);
 const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
 const NOTHING = new Uint8Array();

@@ -40,25 +40,28 @@ type Target = { url: string; kind: 'plain' | PollOptions['kind']; ws?: string };
 type Payload = string | ArrayBufferLike | Blob | ArrayBufferView;
 
 export class TautlineSocket extends EventTarget implements WebSocket {
-  static readonly CONNECTING = 0 as const;
-  static readonly OPEN = 1 as const;
-  static readonly CLOSING = 2 as const;
-  static readonly CLOSED = 3 as const;
+  static get CONNECTING(): 0 {
+    return 0;
+  }
+  static get OPEN(): 1 {
+    return 1;
+  }
+  static get CLOSING(): 2 {
+    return 2;
+  }
+  static get CLOSED(): 3 {
+    return 3;
+  }
 
   /** The same class with options that differ, for a library which takes a WebSocket constructor. */
   static with(options: SocketOptions): typeof TautlineSocket {
     const base = this;
     return class extends base {
-      constructor(url: string | URL, protocols?: string | string[], more: SocketOptions = {}) {
+      constructor(url: string | URL, protocols?: string | Iterable<string>, more?: SocketOptions) {
         super(url, protocols, { ...options, ...more });
       }
     };
   }
-
-  readonly CONNECTING = 0 as const;
-  readonly OPEN = 1 as const;
-  readonly CLOSING = 2 as const;
-  readonly CLOSED = 3 as const;
 
   readonly #url: URL;
   readonly #protocols: string[];
@@ -98,9 +101,9 @@ export class TautlineSocket extends EventTarget implements WebSocket {
    * isn't of Tautline's doors (`/connection/websocket`, `/ws`, `/tunnel/…`) there is no way but a WebSocket.
    *
    * Throws a `SyntaxError` where a `WebSocket` does: for a URL of another scheme or with a fragment, and for
-   * protocols that are no tokens, or come twice.
+   * protocols that are no tokens, or come twice; a `TypeError` without a URL.
    */
-  constructor(url: string | URL, protocols: string | string[] = [], options: SocketOptions = {}) {
+  constructor(url: string | URL, protocols: string | Iterable<string> = [], options: SocketOptions = {}) {
     super();
     this.#url = parseUrl(url);
     this.#protocols = parseProtocols(protocols);
@@ -114,6 +117,23 @@ export class TautlineSocket extends EventTarget implements WebSocket {
     } else {
       this.#dialSocket(true);
     }
+  }
+
+  get CONNECTING(): 0 {
+    return 0;
+  }
+  get OPEN(): 1 {
+    return 1;
+  }
+  get CLOSING(): 2 {
+    return 2;
+  }
+  get CLOSED(): 3 {
+    return 3;
+  }
+  /** What it stands for. */
+  get [Symbol.toStringTag](): string {
+    return 'WebSocket';
   }
 
   get url(): string {
@@ -172,10 +192,11 @@ export class TautlineSocket extends EventTarget implements WebSocket {
 
   /** Throws an `InvalidStateError` while it is connecting. After the end, what is sent is dropped, as the standard says. */
   send(data: Payload): void {
+    if (arguments.length === 0) throw new TypeError('There is nothing to send.');
+    const payload = copy(data);
     if (this.#state === 0) {
       throw new DOMException('The socket is still connecting: send when it is open.', 'InvalidStateError');
     }
-    const payload = copy(data);
     const size = sizeOf(payload);
     if (this.#state !== 1) {
       this.#discarded += size;
@@ -203,17 +224,15 @@ export class TautlineSocket extends EventTarget implements WebSocket {
 
   /** Throws an `InvalidAccessError` for a code that isn't 1000 or between 3000 and 4999, a `SyntaxError` for a reason beyond 123 bytes. */
   close(code?: number, reason?: string): void {
-    if (code !== undefined) {
-      // [Clamp] unsigned short.
-      code = Math.min(Math.max(Math.round(Number(code)) || 0, 0), 65_535);
-      if (code !== 1000 && (code < 3000 || code > 4999)) {
-        throw new DOMException(
-          `The close code must be 1000, or between 3000 and 4999; it is ${code}.`,
-          'InvalidAccessError',
-        );
-      }
+    const asked = code === undefined ? code : clamp(+code);
+    const said = encode(reason === undefined ? '' : `${reason}`);
+    if (asked !== undefined && asked !== 1000 && (asked < 3000 || asked > 4999)) {
+      throw new DOMException(
+        `The close code must be 1000, or between 3000 and 4999; it is ${asked}.`,
+        'InvalidAccessError',
+      );
     }
-    if (reason !== undefined && encode(String(reason)).length > 123) {
+    if (said.length > 123) {
       throw new DOMException('The reason must not be longer than 123 bytes of UTF-8.', 'SyntaxError');
     }
     if (this.#state >= 2) return;
@@ -226,15 +245,16 @@ export class TautlineSocket extends EventTarget implements WebSocket {
     }
     this.#state = 2;
     this.#suspectSilence();
-    this.#asked = { code: code ?? 1005, reason: reason === undefined ? '' : String(reason) };
+    // A server repeats the code, and no reason.
+    this.#asked = { code: asked ?? 1005, reason: '' };
     if (this.#socket !== null) {
-      if (code === undefined) this.#socket.close();
-      else this.#socket.close(code, reason);
+      if (asked === undefined) this.#socket.close();
+      else this.#socket.close(asked, decode(said));
       // A line that carries nothing carries no Close either.
       this.#timer ??= setTimeout(() => this.#finish(1006, '', false), CLOSE_PATIENCE);
     } else {
-      const said = code === undefined ? {} : { code, reason: this.#asked.reason };
-      void (this.#turn ?? Promise.resolve()).then(() => this.#line?.close(said));
+      const close = asked === undefined ? {} : { code: asked, reason: decode(said) };
+      void (this.#turn ?? Promise.resolve()).then(() => this.#line?.close(close));
     }
   }
 
@@ -401,8 +421,7 @@ export class TautlineSocket extends EventTarget implements WebSocket {
   }
 
   #message(data: unknown): void {
-    // Also while it is closing: the standard has messages come until the end.
-    if (this.#state !== 1 && this.#state !== 2) return;
+    if (this.#state !== 1) return;
     this.dispatchEvent(new MessageEvent('message', { data, origin: this.#url.origin }));
   }
 
@@ -482,6 +501,7 @@ export class TautlineSocket extends EventTarget implements WebSocket {
 type Handler = (this: WebSocket, event: any) => unknown;
 
 function parseUrl(url: string | URL): URL {
+  if (url === undefined) throw new TypeError('There is no URL to connect to.');
   let parsed: URL;
   try {
     parsed = new URL(url, globalThis.location?.href);
@@ -502,17 +522,25 @@ function parseUrl(url: string | URL): URL {
   return parsed;
 }
 
-function parseProtocols(protocols: string | string[]): string[] {
-  const list = (Array.isArray(protocols) ? protocols : [protocols]).map(String);
+function parseProtocols(protocols: string | Iterable<string>): string[] {
+  const isList = Object(protocols) === protocols && Symbol.iterator in (protocols as object);
+  const list = Array.from(isList ? protocols : [protocols as string], (name) => `${name}`);
   for (const [i, name] of list.entries()) {
     if (!/^[!#$%&'*+\-.^_`|~\w]+$/.test(name)) {
       throw new DOMException(`The protocol '${name}' is not a token (RFC 9110, section 5.6.2).`, 'SyntaxError');
     }
-    if (list.findIndex((other) => other.toLowerCase() === name.toLowerCase()) < i) {
+    if (list.indexOf(name) < i) {
       throw new DOMException(`The protocol '${name}' comes twice.`, 'SyntaxError');
     }
   }
   return list;
+}
+
+/** An unsigned short with `[Clamp]` (Web IDL, section 3.2.4.9): of two that are as near, the even one. */
+function clamp(value: number): number {
+  const below = Math.floor(Math.min(Math.max(value || 0, 0), 65_535));
+  const rest = value - below;
+  return rest > 0.5 || (rest === 0.5 && below % 2 === 1) ? below + 1 : below;
 }
 
 /** What is sent is what it was when it was sent. */

@@ -25,11 +25,14 @@ const named = (name: string) => (error: unknown) => error instanceof DOMExceptio
 
 test('what a constructor refuses, and what it makes of URLs', () => {
   const options = { WebSocket: null, storage: null, fetch: () => new Promise<never>(() => {}) };
-  const make = (url: string, protocols?: string | string[]) => new TautlineSocket(url, protocols, options);
+  const make = (url: string, protocols?: string | Iterable<string>) => new TautlineSocket(url, protocols, options);
+  assert.throws(() => new (TautlineSocket as any)(), TypeError);
+  make('ws://host/ws', new Set(['a', 'A'])).close();
+  assert.throws(() => make('ws://host/ws', new Set(['a', 'a b'])), named('SyntaxError'));
   for (const bad of ['nowhere', 'ftp://host/', 'ws://host/#there', 'ws://host/#', 'ws://:x/']) {
     assert.throws(() => make(bad), named('SyntaxError'), bad);
   }
-  for (const bad of ['', 'a b', 'ä', 'a,b', ['a', 'a'], ['a', 'A']]) {
+  for (const bad of ['', 'a b', 'ä', 'a,b', ['a', 'a'], ['a', '']]) {
     assert.throws(() => make('ws://host/ws', bad), named('SyntaxError'), String(bad));
   }
   for (const [given, made] of [
@@ -44,6 +47,12 @@ test('what a constructor refuses, and what it makes of URLs', () => {
     assert.equal(socket.readyState, 2);
   }
   const { CONNECTING, OPEN, CLOSING, CLOSED } = TautlineSocket;
+  const constants: any[] = [TautlineSocket, TautlineSocket.prototype, make('ws://host/ws')];
+  for (const place of constants) {
+    assert.equal(place.CLOSED, 3);
+    assert.throws(() => (place.CLOSED = 7), TypeError);
+  }
+  assert.equal(String(make('ws://host/ws')), '[object WebSocket]');
   assert.deepEqual([CONNECTING, OPEN, CLOSING, CLOSED], [0, 1, 2, 3]);
   assert.deepEqual([CONNECTING, OPEN, CLOSING, CLOSED], (({ CONNECTING: a, OPEN: b, CLOSING: c, CLOSED: d }) => [a, b, c, d])(make('ws://host/ws')));
 });
@@ -59,16 +68,21 @@ for (const carrier of ['websocket', 'poll']) {
     assert.ok(JSON.parse(data.split('\n')[0]).connect.client, data);
     assert.equal(origin, new URL(ENDPOINT).origin);
     await until('all to be sent', () => socket.bufferedAmount === 0);
-    for (const code of [0, 999, 1001, 1005, 2999, 5000, NaN]) {
+    // Halves go to the even one: 998.
+    for (const code of [0, 998.5, 999, 1000.6, 1001, 1001.5, 1005, 2999, 2999.4, 5000, 4999.5, NaN]) {
       assert.throws(() => socket.close(code), named('InvalidAccessError'), String(code));
     }
     assert.throws(() => socket.close(3000, 'ä'.repeat(62)), named('SyntaxError'));
-    socket.close(4321, 'enough');
+    assert.throws(() => (socket as any).send(), TypeError);
+    assert.throws(() => socket.send(Symbol('a') as any), TypeError);
+    assert.throws(() => socket.close(1000, Symbol('a') as any), TypeError);
+    // Half of 4,320 and 4,321 is the even one; what it says besides, a server doesn't repeat.
+    socket.close(4320.5, 'enough');
     assert.equal(socket.readyState, 2);
     socket.send('12345');
     assert.ok(socket.bufferedAmount >= 5);
     const closed = await once(socket, 'close');
-    assert.deepEqual([closed.code, closed.wasClean, socket.readyState], [4321, true, 3]);
+    assert.deepEqual([closed.code, closed.reason, closed.wasClean, socket.readyState], [4320, '', true, 3]);
     socket.close();
   });
 
@@ -147,6 +161,15 @@ for (const carrier of ['websocket', 'poll']) {
     assert.equal((await once(gone, 'close')).code, 4112);
   });
 }
+
+test('what is asked for with a reason and no code is no code', async (t) => {
+  // Browsers differ here, and take `undefined` for 0 or for nothing: the standard has the latter.
+  const socket = open(t, 'poll');
+  await once(socket, 'open');
+  socket.close(undefined, 'why');
+  const { code, reason, wasClean } = await once(socket, 'close');
+  assert.deepEqual([code, reason, wasClean], [1005, '', true]);
+});
 
 test('handlers are events like others, in their place, and can be taken back', async (t) => {
   const socket = open(t, 'poll');

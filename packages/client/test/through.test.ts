@@ -1,6 +1,7 @@
 // What gets through a hostile proxy, by which rung, and that nothing is lost or doubled on the way.
 
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test, type TestContext } from 'node:test';
 import { Centrifuge } from 'centrifuge';
 import { WebSocket as NodeSocket } from 'ws';
@@ -62,6 +63,55 @@ for (const deed of ['refuse', 'strip', 'hang', 'mute'] as Deed[]) {
     }
   });
 }
+
+/** What a proxy does, by the rows of docs/client.md. */
+const answersWait = (request: string) => /"stream":true|\/connection\/(http_stream|sse)/.test(request);
+const ROWS: Record<string, (request: string) => Deed> = {
+  'nothing': () => 'pass',
+  'refuses them': (request) => (isUpgrade(request) ? 'refuse' : 'pass'),
+  'strips `Upgrade`': (request) => (isUpgrade(request) ? 'strip' : 'pass'),
+  'never answers': (request) => (isUpgrade(request) ? 'hang' : 'pass'),
+  'opens them, and carries nothing': (request) => (isUpgrade(request) ? 'mute' : 'pass'),
+  'refuses streaming and SSE too': (request) => (/\/connection\/(websocket|http_stream|sse)/.test(request) ? 'refuse' : 'pass'),
+  'does one of these, and holds answers back': (request) =>
+    isUpgrade(request) ? 'refuse' : answersWait(request) ? 'hold back' : 'pass',
+};
+
+/** What a request that carries messages is called there. */
+function rung(request: string): string | undefined {
+  const [, door] = /^\S+ \/connection\/(\w+)/.exec(request) ?? [];
+  if (door === 'poll' && !request.includes('"poll":')) return undefined;
+  if (door === 'poll') return request.includes('"stream":true') ? 'HTTP, streamed' : 'long-polling';
+  return { websocket: 'WebSocket', http_stream: 'HTTP streaming', sse: 'SSE' }[door ?? ''];
+}
+
+test('docs/client.md says what the SDK comes by', async (t) => {
+  const [, ...rows] = readFileSync('../../docs/client.md', 'utf8')
+    .split('\n')
+    .filter((line) => line.startsWith('| ') && line.split(' | ').length === 4);
+  const told = rows.map((row) => row.slice(2).split(' | ').slice(0, 3)).filter(([title]) => title! in ROWS);
+  assert.deepEqual(told.map(([title]) => title), Object.keys(ROWS));
+  for (const [title, ...names] of told) {
+    const found = [];
+    for (const alone of [true, false]) {
+      let last: string | undefined;
+      const { url } = await proxy(t, (request) => {
+        last = rung(request) ?? last;
+        return ROWS[title!]!(request);
+      });
+      const storage = store();
+      const made = alone ? client(t, url, { storage }) : createClient(Centrifuge, url, { ...FAST, timeout: 1000, socket: { ...QUICK, storage } });
+      t.after(() => made.disconnect());
+      const channel = `row-${crypto.randomUUID()}`;
+      const data = await listen(made, channel);
+      await api('publish', { channel, data: 1 });
+      await until('it', () => data.length > 0);
+      found.push(last);
+      made.disconnect();
+    }
+    assert.deepEqual(found, names, title);
+  }
+});
 
 const forbidden = () => {
   throw new DOMException('The operation is insecure.', 'SecurityError');
