@@ -10,6 +10,8 @@ import { api, isUpgrade, proxy, store, until, type Deed } from './proxy';
 
 const WebSocket = NodeSocket as unknown as NonNullable<SocketOptions['WebSocket']>;
 const QUICK = { WebSocket, openTimeout: 300, silenceTimeout: 300 };
+/** Where nothing is waited for in vain: a busy machine is no reason to take another way. */
+const PATIENT = { WebSocket, openTimeout: 60_000, silenceTimeout: 60_000 };
 const FAST = { minReconnectDelay: 5, maxReconnectDelay: 50 };
 
 /** An SDK client whose only transport is the class. */
@@ -29,7 +31,7 @@ async function listen(made: Centrifuge, channel: string) {
   subscription.on('publication', (publication) => data.push(publication.data));
   subscription.subscribe();
   made.connect();
-  await until('the subscription', () => subscription.state === 'subscribed');
+  await until('the subscription', () => subscription.state === 'subscribed', 60_000);
   return data;
 }
 
@@ -66,15 +68,18 @@ for (const deed of ['refuse', 'strip', 'hang', 'mute'] as Deed[]) {
 
 /** What a proxy does, by the rows of docs/client.md. */
 const answersWait = (request: string) => /"stream":true|\/connection\/(http_stream|sse)/.test(request);
-const ROWS: Record<string, (request: string) => Deed> = {
-  'nothing': () => 'pass',
-  'refuses them': (request) => (isUpgrade(request) ? 'refuse' : 'pass'),
-  'strips `Upgrade`': (request) => (isUpgrade(request) ? 'strip' : 'pass'),
-  'never answers': (request) => (isUpgrade(request) ? 'hang' : 'pass'),
-  'opens them, and carries nothing': (request) => (isUpgrade(request) ? 'mute' : 'pass'),
-  'refuses streaming and SSE too': (request) => (/\/connection\/(websocket|http_stream|sse)/.test(request) ? 'refuse' : 'pass'),
-  'does one of these, and holds answers back': (request) =>
-    isUpgrade(request) ? 'refuse' : answersWait(request) ? 'hold back' : 'pass',
+const upgrades = (deed: Deed) => (request: string) => (isUpgrade(request) ? deed : 'pass');
+const ROWS: Record<string, [(request: string) => Deed, SocketOptions?]> = {
+  'nothing': [() => 'pass'],
+  'refuses them': [upgrades('refuse')],
+  'strips `Upgrade`': [upgrades('strip')],
+  'never answers': [upgrades('hang'), { openTimeout: 2000 }],
+  'opens them, and carries nothing': [upgrades('mute'), { silenceTimeout: 300 }],
+  'refuses streaming and SSE too': [(request) => (/\/connection\/(websocket|http_stream|sse)/.test(request) ? 'refuse' : 'pass')],
+  'does one of these, and holds answers back': [
+    (request) => (answersWait(request) ? 'hold back' : upgrades('refuse')(request)),
+    { openTimeout: 300 },
+  ],
 };
 
 /** What a request that carries messages is called there. */
@@ -92,15 +97,16 @@ test('docs/client.md says what the SDK comes by', async (t) => {
   const told = rows.map((row) => row.slice(2).split(' | ').slice(0, 3)).filter(([title]) => title! in ROWS);
   assert.deepEqual(told.map(([title]) => title), Object.keys(ROWS));
   for (const [title, ...names] of told) {
+    const [mood, options] = ROWS[title!]!;
     const found = [];
     for (const alone of [true, false]) {
       let last: string | undefined;
       const { url } = await proxy(t, (request) => {
         last = rung(request) ?? last;
-        return ROWS[title!]!(request);
+        return mood(request);
       });
-      const storage = store();
-      const made = alone ? client(t, url, { storage }) : createClient(Centrifuge, url, { ...FAST, timeout: 1000, socket: { ...QUICK, storage } });
+      const socket = { ...PATIENT, ...options, storage: store() };
+      const made = alone ? client(t, url, socket) : createClient(Centrifuge, url, { ...FAST, socket });
       t.after(() => made.disconnect());
       const channel = `row-${crypto.randomUUID()}`;
       const data = await listen(made, channel);
@@ -139,7 +145,7 @@ for (const [what, storage] of Object.entries(STORES)) {
 test('where nothing is in the way it is a WebSocket, and nothing is remembered', async (t) => {
   const { url, seen } = await proxy(t, () => 'pass');
   const storage = store();
-  await listen(client(t, url, { storage }), 'news');
+  await listen(client(t, url, { ...PATIENT, storage }), 'news');
   assert.deepEqual([seen.length, storage.map.size], [1, 0]);
 });
 

@@ -76,11 +76,14 @@ after(() => {
   site.close();
 });
 
-/** The class behind a proxy, with sockets of Node.js, and those that were made of it. */
-async function behind(t: TestContext, mood: (request: string) => Deed) {
+/**
+ * The class behind a proxy, with sockets of Node.js, and those that were made of it. It waits for long before it takes another
+ * way, as the machine may be busy, unless something never comes.
+ */
+async function behind(t: TestContext, mood: (request: string) => Deed, openTimeout = 60_000) {
   const through = await proxy(t, mood, SERVER);
   const made: TautlineSocket[] = [];
-  const Base = TautlineSocket.with({ WebSocket, storage: store(), openTimeout: 300 });
+  const Base = TautlineSocket.with({ WebSocket, storage: store(), openTimeout });
   const Socket = class extends Base {
     constructor(url: string | URL, protocols?: string | string[], more?: SocketOptions) {
       super(url, protocols, more);
@@ -91,7 +94,7 @@ async function behind(t: TestContext, mood: (request: string) => Deed) {
   return { Socket, made, carriers, url: `${through.url.replace('http', 'ws')}/tunnel` };
 }
 
-type Way = [string, (request: string) => Deed, string];
+type Way = [string, (request: string) => Deed, string, number?];
 
 const isStream = (request: string) => /"stream":true/.test(request);
 const blocked = (deed: Deed) => (request: string) => (isUpgrade(request) ? deed : 'pass');
@@ -99,13 +102,13 @@ const WAYS: Way[] = [
   ['nothing is in the way', () => 'pass', 'websocket'],
   ['WebSockets are refused', blocked('refuse'), 'stream'],
   ['upgrades are stripped', blocked('strip'), 'stream'],
-  ['WebSockets get no answer', blocked('hang'), 'stream'],
-  ['answers are held back too', (request) => (isStream(request) ? 'hold back' : blocked('refuse')(request)), 'poll'],
+  ['WebSockets get no answer', blocked('hang'), 'stream', 2000],
+  ['answers are held back too', (request) => (isStream(request) ? 'hold back' : blocked('refuse')(request)), 'poll', 300],
 ];
 
-for (const [what, mood, carrier] of WAYS) {
+for (const [what, mood, carrier, openTimeout] of WAYS) {
   test(`y-websocket where ${what}: two documents become one`, async (t) => {
-    const { Socket, carriers, url } = await behind(t, mood);
+    const { Socket, carriers, url } = await behind(t, mood, openTimeout);
     const room = `room-${crypto.randomUUID()}`;
     const join = () => {
       const doc = new Y.Doc();
@@ -131,7 +134,7 @@ for (const [what, mood, carrier] of WAYS) {
   });
 
   test(`mqtt.js where ${what}: what is published comes to who subscribed, once and in order`, async (t) => {
-    const { Socket, made, carriers, url } = await behind(t, mood);
+    const { Socket, made, carriers, url } = await behind(t, mood, openTimeout);
     const client = mqtt.connect(`${url}/mqtt`, {
       forceNativeWebSocket: true,
       createWebsocket: (address: string, protocols: string[]) => new Socket(address, protocols),
@@ -150,7 +153,7 @@ for (const [what, mood, carrier] of WAYS) {
   });
 
   test(`graphql-ws where ${what}: a query is answered, a subscription goes on until it is over`, async (t) => {
-    const { Socket, carriers, url } = await behind(t, mood);
+    const { Socket, carriers, url } = await behind(t, mood, openTimeout);
     const client = createClient({ url: `${url}/graphql`, webSocketImpl: Socket, retryAttempts: 0, lazyCloseTimeout: 5_000 });
     t.after(() => client.dispose());
     const all = async (query: string) => {
