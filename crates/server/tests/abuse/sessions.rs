@@ -3,9 +3,11 @@
 use std::io::Write as _;
 use std::net::TcpStream;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use crate::process::wait_until;
+use crate::process::{Server, wait_until};
 use crate::stand::Stand;
 use crate::wire::Http;
 
@@ -125,91 +127,236 @@ fn floods_of_sessions() {
     assert_eq!(answer.status, 200);
 }
 
+/// What sessions are at: that of the protocol, and a tunnel to another server of ours.
+fn two_kinds(name: &str) -> (Stand, Server) {
+    let behind = Server::dev();
+    let tunnel = format!(
+        "[[tunnels]]\nname = \"to\"\nupstream = \"ws://{}/ws?channel=behind\"\n",
+        behind.address
+    );
+    let stand = Stand::new(name, "connect = \"off\"\nrequests = \"off\"", &tunnel);
+    (stand, behind)
+}
+
+/// How often somebody has come to the server behind the tunnel, and what was published there.
+fn seen_behind(behind: &Server) -> (Value, Value) {
+    let parsed = |text: String| serde_json::from_str::<Value>(&text).unwrap();
+    let info = parsed(behind.api("info", "{}"));
+    let history = parsed(behind.api("history", r#"{"channel":"behind"}"#));
+    let clients = info["result"]["nodes"][0]["num_clients"].clone();
+    (clients, history["result"]["offset"].clone())
+}
+
 /// Sessions that were named by somebody who doesn't know the node's key.
 #[test]
 fn forged_sessions() {
-    let stand = Stand::new("forged-sessions", "connect = \"off\"", "");
+    let (stand, behind) = two_kinds("forged-sessions");
     let count = stand.endures(
-        "names of sessions, made up or changed by a bit: 404",
+        "names of sessions and of tunnels' sessions, made up, put together, or changed by a bit: 404",
         0,
         |users| {
             let mut http = Http::new(stand.connect());
-            let name = begin(&mut http);
-            let mut count = 0;
+            let names = [POLL, TUNNEL].map(|path| begin(&mut http, path));
+            let other = begin(&mut http, POLL);
+            let (mut count, mut round) = (0, 0);
             while count < 1_000 || users.want_more() {
-                let mut forged = name.clone().into_bytes();
-                let place = count % forged.len();
-                forged[place] = if forged[place] == b'A' { b'B' } else { b'A' };
-                let forged = String::from_utf8(forged).unwrap();
-                assert_eq!(speak_for(&mut http, &forged, count), 404, "{forged}");
-                count += 1;
+                let (path, name) = ([POLL, TUNNEL][round % 2], &names[round % 2]);
+                let forged = match round / 2 % 3 {
+                    0 => changed(name, round),
+                    // The place of one and the code of another.
+                    1 => put_together(name, &other),
+                    // Good, but not there.
+                    _ => name.clone(),
+                };
+                for way in WAYS {
+                    if forged != *name || way.0 != path {
+                        assert_eq!(speak_for(&mut http, &forged, way), 404, "{forged} {way:?}");
+                        count += 1;
+                    }
+                }
+                round += 1;
             }
-            // It is there, and nobody has touched it.
-            let ask = json!({"session": name, "send": 1}).to_string() + "\n" + CONNECT;
-            let head = format!("POST {POLL} HTTP/1.1");
-            assert_eq!(http.ask(&head, ask.as_bytes()).status, 204);
+            // They are there, and nobody has touched them.
+            for (path, name) in [POLL, TUNNEL].into_iter().zip(&names) {
+                assert_eq!(speak_for(&mut http, name, (path, "send")), 204, "{path}");
+            }
             count
         },
     );
     stand.counts(r#"http_errors_total{status="404"}"#, count);
+    wait_until("what was sent there last has come", || {
+        (seen_behind(&behind) == (json!(1), json!(1))).then_some(())
+    });
 }
 
 /// Names that were good, and are said again when their sessions are over and others have their places.
 #[test]
 fn replayed_sessions() {
-    let stand = Stand::new("replayed-sessions", "connect = \"off\"", "");
+    let (stand, behind) = two_kinds("replayed-sessions");
+    let elsewhere = Stand::new("replayed-elsewhere", "connect = \"off\"", "");
     let count = stand.endures(
-        "names of sessions that are over, said again: 404",
+        "names of sessions and of tunnels' sessions that are over, or another node's, said again: 404",
         0,
         |users| {
             let mut http = Http::new(stand.connect());
-            let head = format!("POST {POLL} HTTP/1.1");
-            let mut count = 0;
+            let another_nodes = begin(&mut Http::new(elsewhere.connect()), POLL);
+            let (mut count, mut round) = (0, 0);
             while count < 1_000 || users.want_more() {
-                let name = begin(&mut http);
-                let close = json!({"session": name, "close": true}).to_string();
-                assert_eq!(http.ask(&head, close.as_bytes()).status, 204);
-                let other = begin(&mut http);
+                let path = [POLL, TUNNEL][round % 2];
+                let name = begin(&mut http, path);
+                assert_eq!(speak_for(&mut http, &name, (path, "close")), 204);
+                // A tunnel has to say goodbye first.
+                wait_until("it is over", || {
+                    (speak_for(&mut http, &name, (path, "close")) == 404).then_some(())
+                });
+                let other = begin(&mut http, path);
                 assert_ne!(name, other);
-                for way in 0..4 {
-                    assert_eq!(speak_for(&mut http, &name, way), 404, "{name}");
-                    count += 1;
+                for way in WAYS {
+                    for name in [&name, &another_nodes] {
+                        assert_eq!(speak_for(&mut http, name, way), 404, "{name} {way:?}");
+                        count += 1;
+                    }
                 }
-                let close = json!({"session": other, "close": true}).to_string();
-                assert_eq!(http.ask(&head, close.as_bytes()).status, 204);
+                assert_eq!(speak_for(&mut http, &other, (path, "close")), 204);
+                round += 1;
             }
             count
         },
     );
     stand.counts(r#"http_errors_total{status="404"}"#, count);
+    wait_until("nobody is behind the tunnel, and has said anything", || {
+        (seen_behind(&behind) == (json!(0), json!(0))).then_some(())
+    });
+}
+
+/// Requests that were seen on their way, and are sent again while their session goes on.
+#[test]
+fn replayed_requests() {
+    let stand = Stand::new(
+        "replayed-requests",
+        "connect = \"off\"\nrequests = \"off\"",
+        "",
+    );
+    stand.endures(
+        "polls and commands of a session, said again: 410, or nothing is done",
+        0,
+        |users| {
+            let (mut http, mut stranger) = (stand.http(), stand.http());
+            let head = format!("POST {POLL} HTTP/1.1");
+            let name = begin(&mut http, POLL);
+            let commands = format!(
+                "{CONNECT}\n{}",
+                json!({"id": 2, "subscribe": {"channel": "own"}})
+            );
+            let send = |http: &mut Http<TcpStream>, number: usize, command: &str| {
+                let body = json!({"session": name, "send": number}).to_string() + "\n" + command;
+                http.ask(&head, body.as_bytes()).status
+            };
+            let poll = |http: &mut Http<TcpStream>, number: u64| {
+                let body = json!({"session": name, "poll": number, "hold": 0}).to_string();
+                let answer = http.ask(&head, body.as_bytes());
+                (answer.status, answer.text())
+            };
+            assert_eq!(send(&mut http, 1, &commands), 204);
+            let (mut next, mut got, mut number, mut said) = (0, 0, 1, vec![0]);
+            while number < 200 || users.want_more() {
+                number += 1;
+                let publish =
+                    json!({"id": number + 1, "publish": {"channel": "own", "data": number}});
+                assert_eq!(send(&mut http, number, &publish.to_string()), 204);
+                // Whatever is sent by a number that was there, it isn't executed again.
+                let other =
+                    json!({"id": 1_000_000, "publish": {"channel": "own", "data": "replayed"}});
+                for again in [number, number - 1, 1] {
+                    assert_eq!(send(&mut stranger, again, &other.to_string()), 204);
+                }
+                assert_eq!(send(&mut stranger, number + 2, &other.to_string()), 409);
+                let (status, text) = poll(&mut http, next);
+                assert_eq!(status, 200, "{text}");
+                let mut lines = text
+                    .lines()
+                    .map(|line| serde_json::from_str::<Value>(line).unwrap());
+                let before = next;
+                next = lines.next().unwrap()["next"].as_u64().unwrap();
+                got += lines
+                    .filter(|line| line["push"]["pub"].is_object())
+                    .inspect(|line| assert!(line["push"]["pub"]["data"].is_u64(), "{line}"))
+                    .count();
+                // The next poll of its owner acknowledges that; what is older then is gone for everybody.
+                assert_eq!(poll(&mut http, next).0, 200);
+                if next != before {
+                    said.push(before);
+                }
+                for again in said.iter().rev().take(3) {
+                    assert_eq!(poll(&mut stranger, *again).0, 410, "{again} of {next}");
+                }
+            }
+            assert_eq!(got, number - 1);
+        },
+    );
 }
 
 const CONNECT: &str = r#"{"id":1,"connect":{}}"#;
 
+const TUNNEL: &str = "/tunnel/to";
+
+/// What can be asked of a session: where, and what.
+type Way = (&'static str, &'static str);
+
+const WAYS: [Way; 7] = [
+    (POLL, "poll"),
+    (POLL, "send"),
+    (POLL, "close"),
+    ("/emulation", "send"),
+    (TUNNEL, "poll"),
+    (TUNNEL, "send"),
+    (TUNNEL, "close"),
+];
+
 /// Begins a session, and gives its name.
-fn begin(http: &mut Http<TcpStream>) -> String {
-    let answer = http.ask(&format!("POST {POLL} HTTP/1.1"), b"{\"open\":1}");
+fn begin(http: &mut Http<TcpStream>, path: &str) -> String {
+    let answer = http.ask(&format!("POST {path} HTTP/1.1"), b"{\"open\":1}\n");
     let first: Value = serde_json::from_str(answer.text().trim()).unwrap();
     first["session"].as_str().unwrap().to_owned()
 }
 
+/// A name of which one character is another.
+fn changed(name: &str, count: usize) -> String {
+    let mut forged = name.to_owned().into_bytes();
+    let place = count % forged.len();
+    forged[place] = if forged[place] == b'A' { b'B' } else { b'A' };
+    String::from_utf8(forged).unwrap()
+}
+
+/// The place of one name, and the code of another.
+fn put_together(place: &str, code: &str) -> String {
+    let [place, code] = [place, code].map(|name| {
+        let (node, rest) = name.rsplit_once('.').unwrap();
+        (node, URL_SAFE_NO_PAD.decode(rest).unwrap())
+    });
+    let bytes = [&place.1[..PLACE_LEN], &code.1[PLACE_LEN..]].concat();
+    format!("{}.{}", place.0, URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// Worker, index and generation come before the code.
+const PLACE_LEN: usize = 10;
+
 /// Speaks for a session in one of the ways that there are. The status that this comes to.
-fn speak_for(http: &mut Http<TcpStream>, session: &str, way: usize) -> u16 {
-    let (path, body) = match way % 4 {
-        0 => (
-            POLL,
-            json!({"session": session, "poll": 0, "hold": 1}).to_string(),
-        ),
-        1 => (
-            POLL,
-            json!({"session": session, "send": 1}).to_string() + "\n" + CONNECT,
-        ),
-        2 => (POLL, json!({"session": session, "close": true}).to_string()),
-        _ => (
-            "/emulation",
-            json!({"session": session, "node": "", "data": CONNECT}).to_string(),
-        ),
+fn speak_for(http: &mut Http<TcpStream>, session: &str, (path, what): Way) -> u16 {
+    let data: &[u8] = match path {
+        // A message of a byte.
+        TUNNEL => &[1, 1, b'1'],
+        _ => CONNECT.as_bytes(),
     };
-    http.ask(&format!("POST {path} HTTP/1.1"), body.as_bytes())
-        .status
+    let body = match (path, what) {
+        ("/emulation", _) => json!({"session": session, "node": "", "data": CONNECT}).to_string(),
+        (_, "poll") => json!({"session": session, "poll": 0, "hold": 0}).to_string(),
+        (_, "close") => json!({"session": session, "close": true}).to_string(),
+        _ => json!({"session": session, "send": 1}).to_string() + "\n",
+    };
+    let mut body = body.into_bytes();
+    if (path, what) != ("/emulation", "send") && what == "send" {
+        body.extend_from_slice(data);
+    }
+    http.ask(&format!("POST {path} HTTP/1.1"), &body).status
 }

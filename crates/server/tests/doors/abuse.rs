@@ -1,10 +1,14 @@
 //! What strangers try, and what it costs the others: nothing.
 
+use std::io::ErrorKind;
+use std::net::TcpListener;
+
 use serde_json::json;
 
 use crate::emulation::WORKERS;
-use crate::http::{Session, get, post, send};
+use crate::http::{Session, begin, get, post, send};
 use crate::process::{Server, wait_until};
+use crate::socket::Socket;
 
 /// The doors, each with a request that would open something.
 const REQUESTS: [(&str, &str, &str); 12] = [
@@ -34,18 +38,42 @@ const REQUESTS: [(&str, &str, &str); 12] = [
     ("POST", "/publish?channel=a", "1"),
 ];
 
+/// The doors of WebSockets, each with a path that would subscribe to something.
+const SOCKETS: [&str; 3] = [
+    "/connection/websocket",
+    "/connection/uni_websocket?cf_connect=%7B%22subs%22%3A%7B%22a%22%3A%7B%7D%7D%7D",
+    "/ws?channel=a",
+];
+
 fn clients(server: &Server) -> u64 {
+    counted(server, "num_clients")
+}
+
+/// What the node says how many there are of.
+fn counted(server: &Server, what: &str) -> u64 {
     let info: serde_json::Value = serde_json::from_str(&server.api("info", "{}")).expect("JSON");
-    info["result"]["nodes"][0]["num_clients"]
-        .as_u64()
-        .expect("a number")
+    info["result"]["nodes"][0][what].as_u64().expect("a number")
 }
 
 #[test]
 fn other_sites_pages_open_nothing() {
     let config =
         format!("{WORKERS}allow_history_for_client = true\nallow_history_for_anonymous = true\n");
-    let server = Server::serve("cross-site", &config);
+    // Whom the server asks who comes.
+    let backend = TcpListener::bind("127.0.0.1:0").expect("a port");
+    backend.set_nonblocking(true).expect("it is a socket");
+    let address = backend.local_addr().expect("an address");
+    let asks = format!(
+        "[client.proxy.connect]\nenabled = true\nendpoint = \"http://{address}/connect\"\n"
+    );
+    let server = Server::serve("cross-site", &format!("{config}{asks}"));
+    for path in SOCKETS {
+        for origin in ["https://evil.example", "null"] {
+            let refused = Socket::open(&server, path, &format!("Origin: {origin}\r\n")).err();
+            assert_eq!(refused.expect("it is refused").0, 403, "{path} {origin}");
+            assert_eq!(nothing_happened(&server), (0, 0, 0), "{path} {origin}");
+        }
+    }
     for (method, path, body) in REQUESTS {
         for fields in [
             // What needs no preflight: `fetch` without CORS, a form, an image or a script.
@@ -60,15 +88,32 @@ fn other_sites_pages_open_nothing() {
             assert_eq!(answer.header("access-control-allow-origin"), None);
             assert!(answer.rest().contains("client.allowed_origins"), "{head}");
             // Refused before anything has happened, and not behind it: nobody came, and nothing was published.
-            assert_eq!((clients(&server), offset(&server)), (0, 0), "{head}");
+            assert_eq!(nothing_happened(&server), (0, 0, 0), "{head}");
         }
     }
-    // The same requests of nobody's page would have done something.
+    let asked = backend.accept().map(|_| ()).map_err(|error| error.kind());
+    assert_eq!(asked, Err(ErrorKind::WouldBlock), "the backend was asked");
+    // The same of nobody's page would have done something.
+    let poll = REQUESTS[3];
+    let head = format!("{} {} HTTP/1.1", poll.0, poll.1);
+    let _asking = begin(&server, &head, poll.2.as_bytes());
+    wait_until("the backend is asked", || backend.accept().ok());
+    let server = Server::serve("cross-site-none", &config);
     for (method, path, body) in REQUESTS {
         let head = format!("{method} {path} HTTP/1.1");
         assert_ne!(send(&server, &head, body.as_bytes()).status, 403, "{head}");
     }
     assert_eq!(offset(&server), 1);
+    let sockets = SOCKETS.map(|path| Socket::open(&server, path, "").expect("it is let in"));
+    wait_until("two of them have subscribed", || {
+        (counted(&server, "num_subs") >= 2).then_some(())
+    });
+    drop(sockets);
+}
+
+/// How many have come, and how many have subscribed, and how much was published.
+fn nothing_happened(server: &Server) -> (u64, u64, u64) {
+    (clients(server), counted(server, "num_subs"), offset(server))
 }
 
 /// What was published in the channel of the requests.

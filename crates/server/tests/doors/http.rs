@@ -26,6 +26,11 @@ pub(crate) struct Response {
 
 /// Sends a request on a connection of its own. `head` is without the blank line, `Host` and length.
 pub(crate) fn send(server: &Server, head: &str, body: &[u8]) -> Response {
+    Response::read(begin(server, head, body))
+}
+
+/// The same without an answer.
+pub(crate) fn begin(server: &Server, head: &str, body: &[u8]) -> TcpStream {
     let mut stream = server.connect();
     let (address, len) = (server.address, body.len());
     let length = if head.starts_with("GET") || head.starts_with("HEAD") {
@@ -37,7 +42,7 @@ pub(crate) fn send(server: &Server, head: &str, body: &[u8]) -> Response {
     request.extend_from_slice(body);
     // The server may refuse before it has read everything.
     let _ = stream.write_all(&request);
-    Response::read(stream)
+    stream
 }
 
 /// `POST` with a type and no more.
