@@ -1,105 +1,201 @@
-//! WebSockets over HTTP/2, as many on a connection as is asked for.
+//! Clients over HTTP/2, as many on a connection as is asked for.
 
 use std::net::SocketAddr;
-use std::sync::mpsc;
-use std::thread;
-use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::client::SendRequest;
+use http::Request;
 use tautline_websocket::conn::http2::{Http2Client, Http2Options, Http2Stream};
 use tautline_websocket::conn::{ConnectOptions, WebSocket};
 use tautline_websocket::proto::Message;
+use tokio::net::TcpStream;
 
-use crate::{COMMANDS, PUBLICATIONS, Result, times_in};
+use crate::client::{between, poll};
+use crate::heard::{Heard, find};
+use crate::ways::Door;
+use crate::{COMMANDS, Result};
 
-/// Clients that are subscribed, on a thread of their own. Dropped, they are gone.
-pub(crate) struct Crowd {
-    _keep: tokio::sync::oneshot::Sender<()>,
+/// A connection, of which clients have a handle each.
+#[derive(Clone)]
+pub(crate) enum Connection {
+    Sockets(Http2Client, SocketAddr),
+    Requests(SendRequest<Bytes>, SocketAddr),
 }
 
-impl Crowd {
-    /// Opens `count` clients, so many `to_each` connection.
-    pub(crate) fn open(address: SocketAddr, count: usize, to_each: usize) -> Result<Self> {
-        let (keep, kept) = tokio::sync::oneshot::channel();
-        let (tell, open) = mpsc::channel();
-        thread::spawn(move || {
-            run(async {
-                let all = subscribe(address, count, to_each).await;
-                let all = all.map(|all| tell.send(Ok(())).map(|()| all));
-                match all {
-                    Ok(all) => {
-                        let _ = kept.await;
-                        drop(all);
-                    }
-                    Err(error) => drop(tell.send(Err(error))),
-                }
-            });
-        });
-        open.recv()??;
-        Ok(Self { _keep: keep })
-    }
-}
-
-/// Has `count` clients hear all publications; `ready` is called when they are subscribed. Tells how long each
-/// publication took.
-pub(crate) fn listen(
-    address: SocketAddr,
-    count: usize,
-    to_each: usize,
-    start: Instant,
-    ready: impl FnOnce(),
-) -> Result<Vec<Duration>> {
-    run(async {
-        let all = subscribe(address, count, to_each).await?;
-        let (sockets, clients): (Vec<_>, Vec<_>) = all.into_iter().unzip();
-        ready();
-        let listeners = sockets.into_iter().map(|socket| hear(socket, start));
-        let listeners: Vec<_> = listeners.map(tokio::spawn).collect();
-        let mut times = Vec::new();
-        for listener in listeners {
-            times.extend(listener.await??);
+impl Connection {
+    pub(crate) async fn open(door: Door, address: SocketAddr) -> Result<Self> {
+        if door == Door::WebSocket {
+            let (options, http2) = (ConnectOptions::default(), Http2Options::default());
+            let client = Http2Client::connect(&url(address), &options, &http2).await?;
+            return Ok(Self::Sockets(client, address));
         }
-        drop(clients);
-        Ok(times)
-    })
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let (send, connection) = h2::client::Builder::new()
+            .initial_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .handshake(stream)
+            .await?;
+        // Ends when nobody has a handle any more.
+        tokio::task::spawn_local(connection);
+        Ok(Self::Requests(send, address))
+    }
+
+    /// A client that is subscribed, and waits.
+    pub(crate) async fn client(&self, door: Door) -> Result<Client> {
+        match self {
+            Self::Sockets(client, address) => Client::socket(client.clone(), *address).await,
+            Self::Requests(send, address) => {
+                let mut asks = Asker {
+                    send: send.clone().ready().await?,
+                    address: *address,
+                };
+                if door == Door::Poll {
+                    let opening = format!("{{\"open\":1}}\n{COMMANDS}");
+                    let answer = asks.whole("/connection/poll", opening).await?;
+                    let session = between(&answer, "\"session\":\"", |c| c == '"')?;
+                    let next = between(&answer, "\"next\":", |c| !c.is_ascii_digit())?;
+                    let poll = poll(&session, &next, false);
+                    let waiting = asks.begin("/connection/poll", poll).await?;
+                    return Ok(Client::Poll(asks, session, waiting));
+                }
+                let (path, body) = match door {
+                    Door::HttpStream => ("/connection/http_stream", COMMANDS),
+                    Door::Sse => ("/connection/sse", COMMANDS),
+                    _ => ("/events?channel=c", ""),
+                };
+                let response = asks.begin(path, body.to_owned()).await?.await?;
+                let mut stream = Stream::new(response)?;
+                let begins: &[u8] = match body {
+                    "" => b"id: ",
+                    _ => b"\"subscribe\":",
+                };
+                while find(&stream.received, begins).is_none() {
+                    if !stream.read().await? {
+                        return Err("an answer was cut off".into());
+                    }
+                }
+                Ok(Client::Stream(asks, stream))
+            }
+        }
+    }
 }
 
-type Client = (WebSocket<Http2Stream>, Http2Client);
+/// One that hears.
+pub(crate) enum Client {
+    Socket(Box<WebSocket<Http2Stream>>, Http2Client),
+    /// The connection is there for as long as it has a handle.
+    Stream(Asker, Stream),
+    Poll(Asker, String, h2::client::ResponseFuture),
+}
 
-async fn subscribe(address: SocketAddr, count: usize, to_each: usize) -> Result<Vec<Client>> {
-    let url = format!("ws://{address}/connection/websocket");
-    let options = ConnectOptions::default();
-    let mut all: Vec<Client> = Vec::with_capacity(count);
-    for number in 0..count {
-        let client = match all.last() {
-            Some((_, client)) if number % to_each != 0 => client.clone(),
-            _ => Http2Client::connect(&url, &options, &Http2Options::default()).await?,
-        };
-        let mut socket = client.open(&url, &options).await?.websocket;
+impl Client {
+    async fn socket(client: Http2Client, address: SocketAddr) -> Result<Self> {
+        let options = ConnectOptions::default();
+        let opened = client.open(&url(address), &options).await?;
+        let mut socket = opened.websocket;
         socket.send(COMMANDS).await?;
-        while !next(&mut socket).await?.contains("\"subscribe\":") {}
-        all.push((socket, client));
+        while !text(&mut socket).await?.contains("\"subscribe\":") {}
+        Ok(Self::Socket(Box::new(socket), client))
     }
-    Ok(all)
+
+    /// Hears what comes, for as long as it is polled.
+    pub(crate) async fn listen(self, heard: &Heard) -> Result<()> {
+        match self {
+            Self::Socket(mut socket, _client) => loop {
+                let said = text(&mut socket).await?;
+                heard.take(said.as_bytes(), 0)?;
+            },
+            Self::Stream(_asks, mut stream) => loop {
+                let from = heard.take(&stream.received, 0)?;
+                stream.received.drain(..from);
+                if !stream.read().await? {
+                    return Err("an answer was cut off".into());
+                }
+            },
+            Self::Poll(mut asks, session, mut waiting) => loop {
+                let answer = Stream::new(waiting.await?)?.whole().await?;
+                let next = between(&answer, "\"next\":", |c| !c.is_ascii_digit())?;
+                heard.take(answer.as_bytes(), 0)?;
+                let poll = poll(&session, &next, false);
+                waiting = asks.begin("/connection/poll", poll).await?;
+            },
+        }
+    }
 }
 
-async fn hear(mut socket: WebSocket<Http2Stream>, start: Instant) -> Result<Vec<Duration>> {
-    let mut times = Vec::new();
-    while times.len() < PUBLICATIONS {
-        let heard = next(&mut socket).await?;
-        times_in(&heard, start.elapsed(), &mut times)?;
-    }
-    Ok(times)
-}
-
-async fn next(socket: &mut WebSocket<Http2Stream>) -> Result<String> {
+async fn text(socket: &mut WebSocket<Http2Stream>) -> Result<String> {
     match socket.recv().await? {
         Some(Message::Text(text)) => Ok(text.to_string()),
         other => Err(format!("expected a text, got {other:?}").into()),
     }
 }
 
-fn run<T>(work: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = { runtime }.enable_all().build();
-    runtime.expect("an event loop").block_on(work)
+/// Whoever sends requests on a connection.
+pub(crate) struct Asker {
+    send: SendRequest<Bytes>,
+    address: SocketAddr,
 }
+
+impl Asker {
+    async fn begin(&mut self, path: &str, body: String) -> Result<h2::client::ResponseFuture> {
+        let url = format!("http://{}{path}", self.address);
+        let request = match body.is_empty() {
+            true => Request::get(url),
+            false => Request::post(url),
+        };
+        self.send = self.send.clone().ready().await?;
+        let is_all = body.is_empty();
+        let (response, mut sends) = self.send.send_request(request.body(())?, is_all)?;
+        if !is_all {
+            sends.send_data(body.into(), true)?;
+        }
+        Ok(response)
+    }
+
+    async fn whole(&mut self, path: &str, body: String) -> Result<String> {
+        let response = self.begin(path, body).await?.await?;
+        Stream::new(response)?.whole().await
+    }
+}
+
+/// The body of an answer.
+pub(crate) struct Stream {
+    body: RecvStream,
+    received: Vec<u8>,
+}
+
+impl Stream {
+    fn new(response: http::Response<RecvStream>) -> Result<Self> {
+        if response.status() != 200 {
+            return Err(format!("answered with {}", response.status()).into());
+        }
+        Ok(Self {
+            body: response.into_body(),
+            received: Vec::new(),
+        })
+    }
+
+    /// Whether there was more.
+    async fn read(&mut self) -> Result<bool> {
+        let Some(data) = self.body.data().await else {
+            return Ok(false);
+        };
+        let data = data?;
+        self.received.extend_from_slice(&data);
+        self.body.flow_control().release_capacity(data.len())?;
+        Ok(true)
+    }
+
+    async fn whole(mut self) -> Result<String> {
+        while self.read().await? {}
+        Ok(String::from_utf8(self.received)?)
+    }
+}
+
+fn url(address: SocketAddr) -> String {
+    format!("ws://{address}/connection/websocket")
+}
+
+const WINDOW: u32 = 1024 * 1024;

@@ -4,11 +4,15 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::Result;
 
 /// Set for the process that is the server.
 const SERVER: &str = "DOOR_COST_SERVER";
+
+/// Counts those that were started.
+static NUMBER: AtomicUsize = AtomicUsize::new(0);
 
 /// Whether this process is to be the server: by `tautline::cli::main`.
 pub(crate) fn is_server() -> bool {
@@ -25,7 +29,8 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one with this configuration, and waits until it listens.
     pub(crate) fn start(options: &str) -> Result<Self> {
-        let config = std::env::temp_dir().join(format!("door-cost-{}.toml", std::process::id()));
+        let (process, number) = (std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let config = std::env::temp_dir().join(format!("door-cost-{process}-{number}.toml"));
         std::fs::write(&config, options)?;
         let mut process = Command::new(std::env::current_exe()?)
             .args(["serve", "--config"])
