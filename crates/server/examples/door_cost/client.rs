@@ -246,6 +246,7 @@ impl Line {
     }
 
     async fn read(&mut self) -> Result<()> {
+        self.received.reserve(READ);
         if self.stream.read_buf(&mut self.received).await? == 0 {
             let got = String::from_utf8_lossy(&self.received).into_owned();
             return Err(format!("cut off after {got}").into());
@@ -253,3 +254,6 @@ impl Line {
         Ok(())
     }
 }
+
+/// How much is read at a time, at least.
+const READ: usize = 64 * 1024;
