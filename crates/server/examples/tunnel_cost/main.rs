@@ -1,13 +1,12 @@
-//! What a tunnel costs: memory while its client is idle, and how much goes through.
+//! How much goes through a tunnel. What an idle client costs, and how long messages take, `door_cost` tells.
 //!
 //! ```text
-//! cargo run --release -p tautline --example tunnel_cost [CLIENTS]
+//! cargo run --release -p tautline --example tunnel_cost
 //! ```
 //!
-//! Starts itself once more as the server, one worker; the server behind, which echoes, and the clients are this process.
-//! Memory is the growth of the server's resident set (Linux) by so many idle clients (1,000 if nothing is said), divided by
-//! their number, with the connection to the server behind that each has. Then one client sends messages for some seconds, as
-//! many at a time as there is room for, and hears their echoes; without a tunnel, too. Everything is on one machine.
+//! Starts itself once more as the server, one worker; the server behind, which echoes, and the client are this process.
+//! A client sends messages for some seconds, as many at a time as there is room for, and hears their echoes; without a
+//! tunnel, too. Everything is on one machine.
 
 #![allow(
     clippy::print_stdout,
@@ -50,13 +49,7 @@ fn main() -> ExitCode {
     if is_server() {
         return tautline::cli::main();
     }
-    let clients = std::env::args().nth(1);
-    let clients = clients.map_or(Ok(1000), |clients| clients.parse());
-    let Ok(clients) = clients else {
-        eprintln!("expected a number of clients");
-        return ExitCode::from(2);
-    };
-    match measure(clients) {
+    match measure() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -65,7 +58,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn measure(clients: usize) -> Result<()> {
+fn measure() -> Result<()> {
     let behind = echo()?;
     let start = || {
         Server::start(&format!(
@@ -73,20 +66,8 @@ fn measure(clients: usize) -> Result<()> {
              [[tunnels]]\nname = \"echo\"\nupstream = \"ws://{behind}\"\n"
         ))
     };
-    let kib = |bytes: usize| bytes as f64 / 1024.0;
-    println!("| carried by | memory per idle client |\n|---|--:|");
-    for is_polled in [false, true] {
-        let server = start()?;
-        // What the first clients make the allocator take.
-        let first = crowd(server.address, 50, is_polled)?;
-        let before = server.resident()?;
-        let others = crowd(server.address, clients, is_polled)?;
-        let memory = server.resident()?.saturating_sub(before) / clients;
-        println!("| {} | {:.1} KiB |", carrier(is_polled), kib(memory));
-        drop((first, others));
-    }
     println!(
-        "\n| carried by | length | messages a second, each way | MiB a second, each way |\n|---|--:|--:|--:|"
+        "| carried by | length | messages a second, each way | MiB a second, each way |\n|---|--:|--:|--:|"
     );
     for length in LENGTHS {
         let server = start()?;
@@ -118,48 +99,6 @@ fn carrier(is_polled: bool) -> &'static str {
     } else {
         "a WebSocket"
     }
-}
-
-/// Clients with an idle tunnel each, there for as long as what is returned.
-fn crowd(address: SocketAddr, count: usize, is_polled: bool) -> Result<Crowd> {
-    if is_polled {
-        let all = (0..count).map(|_| {
-            let mut polled = Polled::open(address)?;
-            polled.poll()?;
-            Ok(polled)
-        });
-        return Ok(Crowd {
-            _polled: all.collect::<Result<_>>()?,
-            _keep: None,
-        });
-    }
-    let (keep, kept) = tokio::sync::oneshot::channel::<()>();
-    let (tell, open) = mpsc::channel();
-    thread::spawn(move || {
-        run(async {
-            let url = format!("ws://{address}/tunnel/echo");
-            let mut all = Vec::with_capacity(count);
-            for _ in 0..count {
-                match connect(&url, &ConnectOptions::default()).await {
-                    Ok(connected) => all.push(connected.websocket),
-                    Err(error) => return drop(tell.send(Err(error))),
-                }
-            }
-            if tell.send(Ok(())).is_ok() {
-                let _ = kept.await;
-            }
-        });
-    });
-    open.recv()??;
-    Ok(Crowd {
-        _polled: Vec::new(),
-        _keep: Some(keep),
-    })
-}
-
-struct Crowd {
-    _polled: Vec<Polled>,
-    _keep: Option<tokio::sync::oneshot::Sender<()>>,
 }
 
 /// Sends for `TIME` and hears the echoes: how many, and how long it took.

@@ -43,6 +43,11 @@ pub struct DoorOptions {
     pub unidirectional: bool,
     /// `/ws`, `/events`, `/lines`, `/history` and `/publish`, for clients with no SDK. Default: yes.
     pub plain: bool,
+    /// How long caches may keep a page of `/history` that never changes: what is removed from history may be there for as
+    /// long still. Whole seconds, between 0s and 8760h; `0s` has such a page kept as briefly as one that isn't full. Default:
+    /// 1 h.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub history_max_age: Duration,
     /// Longest body of a client's request, in bytes; between 1 KiB and 64 MiB. Default: 64 KiB.
     pub request_size_limit: usize,
     /// How many sessions may be there at once whose messages leave in HTTP responses, on the whole
@@ -66,6 +71,7 @@ impl Default for DoorOptions {
             poll_timeout: Duration::from_secs(20),
             unidirectional: true,
             plain: true,
+            history_max_age: Duration::from_secs(60 * 60),
             request_size_limit: 64 * 1024,
             max_sessions: 100_000,
             uni_websocket_disconnect_push: true,

@@ -253,6 +253,11 @@ fn check(written: Written) -> Result<Config, Unusable> {
         let problem = "must be between 1s and 5m";
         return Err(Unusable::new("doors.poll_timeout", problem));
     }
+    let history_max_age = doors.history_max_age;
+    if history_max_age.subsec_nanos() > 0 || history_max_age > MAX_HISTORY_AGE {
+        let problem = format!("is {}, expected whole seconds, at most a year", duration::text(history_max_age));
+        return Err(Unusable::new("doors.history_max_age", problem));
+    }
     if engine.memory.max_channels == 0 {
         return Err(Unusable::new(
             "engine.memory.max_channels",
@@ -536,6 +541,9 @@ pub(super) fn list(names: &[&str]) -> String {
     let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
     names.join(", ")
 }
+
+/// What `Cache-Control` is ever asked to say.
+const MAX_HISTORY_AGE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// A client has to get a poll through in that time; and what it doesn't come for waits so long.
 const POLL_TIMEOUTS: RangeInclusive<Duration> =

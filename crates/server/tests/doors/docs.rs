@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
+use crate::cost::Way;
 use crate::process::Server;
 
 /// The blocks of commands of a page.
@@ -69,4 +70,32 @@ fn a_session_can_be_polled_by_hand() {
         &blocks[0],
         &[r#""session":"#, r#""connect":{"#, r#""push":"#],
     );
+}
+
+/// What `door_cost` measures is what the table has, row by row.
+#[test]
+fn the_cost_of_every_way_is_told() {
+    let path = format!("{}/../../docs/transports.md", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).expect("the page is there");
+    let (_, table) = text
+        .split_once("| way | memory per idle client |")
+        .expect("the table is there");
+    let rows = table.lines().skip(2);
+    let rows = rows.take_while(|line| line.starts_with('|'));
+    let cells = rows.map(|row| {
+        let row = row.trim_matches('|').split('|');
+        row.map(|cell| cell.trim().to_owned()).collect::<Vec<_>>()
+    });
+    let cells: Vec<_> = cells.collect();
+    let told: Vec<_> = cells.iter().map(|row| row[0].clone()).collect();
+    assert_eq!(told, Way::ALL.map(Way::name));
+    for row in cells {
+        let units = ["KiB", "ms", "ms", "", "ms", "ms"];
+        assert_eq!(row.len(), 1 + units.len(), "{row:?}");
+        for (cell, unit) in row[1..].iter().zip(units) {
+            let number = cell.strip_suffix(unit).expect("its unit").trim();
+            let number: f64 = number.replace(',', "").parse().expect("a figure");
+            assert!(number > 0.0, "{row:?}");
+        }
+    }
 }

@@ -5,6 +5,8 @@
 
 mod abuse;
 mod connection;
+#[path = "../../examples/door_cost/ways.rs"]
+mod cost;
 mod curl;
 mod cut;
 mod docs;
@@ -12,6 +14,7 @@ mod emulation;
 mod flood;
 #[cfg(target_os = "linux")]
 mod half_open;
+mod history;
 mod http;
 mod http2;
 mod ladder;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 use tautline_hub::{Frame, Transport};
@@ -42,8 +42,7 @@ const MAX_LIMIT: u32 = 1000;
 /// Longest that an answer may be waited for, in seconds: most proxies wait for a minute.
 const MAX_WAIT: u32 = 55;
 
-/// A whole page, and one that isn't.
-const KEEP: &str = "max-age=3600, immutable";
+/// How long a page may be kept that isn't whole.
 const KEEP_BRIEFLY: &str = "max-age=1";
 
 /// `GET /history`.
@@ -61,16 +60,15 @@ pub(crate) async fn history(
         let page = reading.read(&seat).await?;
         let known = request.headers().get_all(header::IF_NONE_MATCH);
         let known = known.iter().filter_map(|value| value.to_str().ok());
-        return Ok(respond::Reply::Now(reading.answer(&page, known)));
+        return Ok(respond::Reply::Now(reading.answer(&page, known)?));
     }
     // The connection isn't too old while somebody waits.
     let guard = entry.line.begin_stream();
     Ok(respond::Reply::Later(Box::pin(async move {
         let _guard = guard;
-        match reading.read(&seat).await {
-            Ok(page) => reading.answer(&page, std::iter::empty()),
-            Err(refusal) => (*refusal).map(ReplyBody::Whole),
-        }
+        let read = reading.read(&seat).await;
+        let answer = read.and_then(|page| reading.answer(&page, std::iter::empty()));
+        answer.unwrap_or_else(|refusal| (*refusal).map(ReplyBody::Whole))
     })))
 }
 
@@ -83,6 +81,8 @@ struct Reading {
     token: Option<String>,
     /// Everybody may read what is answered.
     is_public: bool,
+    /// How long caches may keep a whole page.
+    max_age: Duration,
 }
 
 /// What there is.
@@ -120,6 +120,7 @@ impl Reading {
             wait: wait.map(|wait| Duration::from_secs(wait.into())),
             token,
             is_public,
+            max_age: entry.doors.options.history_max_age,
         })
     }
 
@@ -164,13 +165,21 @@ impl Reading {
     }
 
     /// The page, or that the client has it: `known` is what it says of those it has.
-    fn answer<'k>(&self, page: &Page, mut known: impl Iterator<Item = &'k str>) -> Response {
-        let mut body = json!({
-            "publications": page.publications,
-            "next": page.next.to_string(),
-            "more": page.more,
-        })
-        .to_string();
+    ///
+    /// # Errors
+    ///
+    /// 500 where the page can't be written.
+    fn answer<'k>(
+        &self,
+        page: &Page,
+        mut known: impl Iterator<Item = &'k str>,
+    ) -> Result<Response, Refused> {
+        let told = Told {
+            publications: &page.publications,
+            next: page.next.to_string(),
+            more: page.more,
+        };
+        let mut body = serde_json::to_string(&told).map_err(|_| internal())?;
         body.push('\n');
         let tag = entity_tag(&body);
         let is_known =
@@ -182,13 +191,14 @@ impl Reading {
         } else {
             respond::json(StatusCode::OK, body).map(ReplyBody::Whole)
         };
-        let is_lasting = page.is_whole && self.since.is_some();
+        let is_lasting = page.is_whole && self.since.is_some() && !self.max_age.is_zero();
+        let keep = format!("max-age={}, immutable", self.max_age.as_secs());
         let caching = match (self.wait.is_some(), self.is_public, is_lasting) {
             // What was waited for was meant for one.
             (true, _, _) => "no-store".to_owned(),
-            (false, true, true) => format!("public, {KEEP}"),
+            (false, true, true) => format!("public, {keep}"),
             (false, true, false) => format!("public, {KEEP_BRIEFLY}"),
-            (false, false, true) => format!("private, {KEEP}"),
+            (false, false, true) => format!("private, {keep}"),
             (false, false, false) => "private, no-cache".to_owned(),
         };
         let headers = response.headers_mut();
@@ -201,7 +211,7 @@ impl Reading {
                 headers.append(name, value);
             }
         }
-        response
+        Ok(response)
     }
 
     async fn subscribe(&self, seat: &Seat) -> Result<(), Refused> {
@@ -269,6 +279,15 @@ impl Reading {
         );
         Refusal::new(UNRECOVERABLE, message)
     }
+}
+
+/// A page as it is told.
+#[derive(Serialize)]
+struct Told<'p> {
+    /// As they were published, to the byte.
+    publications: &'p [Box<RawValue>],
+    next: String,
+    more: bool,
 }
 
 #[derive(Deserialize)]
