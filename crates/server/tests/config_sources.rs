@@ -51,7 +51,7 @@ channel:
       presence: true
     - name: \"7\"
 http_api:
-  key: a-key
+  key: a-key-of-the-backend
 shutdown:
   timeout: 5s
 node:
@@ -61,7 +61,7 @@ const JSON: &str = r#"{
   "http_server": {"address": "127.0.0.1", "port": 9000},
   "client": {"token": {"hmac_secret_key": "0123456789abcdef0123456789abcdef", "leeway": "3s"}},
   "channel": {"namespaces": [{"name": "chat", "presence": true}, {"name": "77"}]},
-  "http_api": {"key": "a-key"},
+  "http_api": {"key": "a-key-of-the-backend"},
   "shutdown": {"timeout": "5s"},
   "node": null
 }"#;
@@ -146,7 +146,7 @@ fn the_environment_counts_more_than_the_file_and_the_command_line_more_than_both
     ])
     .expect("all are options");
     overrides.set("http_server.port=7002").expect("an option");
-    let text = "http_server.port = 7000\nhttp_server.address = \"127.0.0.1\"\nnode.name = \"file\"\nhttp_api.key = \"x\"\n\
+    let text = "http_server.port = 7000\nhttp_server.address = \"127.0.0.1\"\nnode.name = \"file\"\nhttp_api.key = \"a key of the backend\"\n\
                 [[channel.namespaces]]\nname = \"chat\"\npresence = 1\n";
     let config = load(&directory, "a.toml", text, &overrides);
     let config = config.unwrap_or_else(|error| panic!("{error}"));

@@ -533,9 +533,7 @@ fn text_like(table: &str, name: &str) -> &'static str {
             "a text of 32 random bytes or more"
         }
         "password_hash" => "what `tautline password` prints",
-        "rsa_public_key" | "ecdsa_public_key" | "eddsa_public_key" => {
-            "-----BEGIN PUBLIC KEY----- ..."
-        }
+        name if name.ends_with("_public_key") => "-----BEGIN PUBLIC KEY----- ...",
         "audience" => "live",
         "issuer" => "https://id.example.com",
         "audience_regex" => "^live-[a-z]+$",

@@ -2,8 +2,10 @@
 //! should go unsaid.
 
 use tautline_hub::config::ClientOptions;
+use toml::de::{DeTable, DeValue};
 
 use super::client::ConnectionOptions;
+use super::options::Reference;
 use super::{AdminOptions, HttpServerOptions, LimitOptions, PrometheusOptions};
 
 /// The tables that have to do with that.
@@ -116,3 +118,85 @@ fn is_all(network: &str) -> bool {
         .split_once('/')
         .is_some_and(|(_, prefix)| prefix.trim() == "0")
 }
+
+/// What may be guessed of what is secret, wherever it stands: each with its place, and a sentence.
+pub(super) fn secrets(root: &DeTable<'_>) -> Vec<(usize, String)> {
+    let mut doubts = Vec::new();
+    look_at("", "", root, &mut doubts);
+    doubts.sort_by_key(|(offset, _)| *offset);
+    doubts
+}
+
+/// `path` is what a table is called in texts, `name` whatever element of a list it is in.
+fn look_at(path: &str, name: &str, table: &DeTable<'_>, doubts: &mut Vec<(usize, String)>) {
+    for (key, value) in table {
+        let below = |table: &str| match table {
+            "" => key.get_ref().to_string(),
+            table => format!("{table}.{}", key.get_ref()),
+        };
+        let (path, option) = (below(path), below(name));
+        match value.get_ref() {
+            DeValue::Table(table) => look_at(&path, &option, table, doubts),
+            DeValue::Array(list) => {
+                for (index, element) in list.iter().enumerate() {
+                    if let DeValue::Table(table) = element.get_ref() {
+                        look_at(&format!("{path}[{index}]"), &option, table, doubts);
+                    }
+                }
+            }
+            DeValue::String(secret) if is_secret(&option) => {
+                if let Some(doubt) = doubt(key.get_ref(), secret) {
+                    doubts.push((key.span().start, format!("{path} {doubt}")));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether an option is a secret that somebody has made up: not a key in PEM, nor one that an authority has given.
+fn is_secret(option: &str) -> bool {
+    let name = option.rsplit_once('.').map_or(option, |(_, name)| name);
+    let entry = Reference::built_in().find(option);
+    let is_made_up =
+        !name.ends_with("_pem") && !["external_account_hmac_key", "password_hash"].contains(&name);
+    is_made_up && entry.is_some_and(|entry| entry.kind == "secret text")
+}
+
+fn doubt(name: &str, secret: &str) -> Option<&'static str> {
+    let plain: String = secret.to_lowercase().split(['-', '_', ' ']).collect();
+    if PLACEHOLDERS
+        .iter()
+        .any(|placeholder| plain.contains(placeholder))
+    {
+        return Some("is a placeholder, which others know, too; use at least 32 random bytes");
+    }
+    let is_short = match name {
+        // Passwords have a limit of their own; an API key can't be tried without anybody's knowing.
+        "password" => false,
+        "key" => secret.len() < GOOD_KEY_LEN,
+        _ => secret.len() < GOOD_SECRET_LEN,
+    };
+    is_short.then_some(match name {
+        "key" => {
+            "is short and may be guessed; use a long random text, such as `tautline key` makes"
+        }
+        _ => "is short and may be guessed; use at least 32 random bytes (RFC 7518 §3.2)",
+    })
+}
+
+/// What texts have that somebody was to replace, in lower case and without what stands between words.
+const PLACEHOLDERS: [&str; 9] = [
+    "changeme",
+    "changethis",
+    "replaceme",
+    "replacethis",
+    "placeholder",
+    "yoursecret",
+    "mysecret",
+    "randombytes",
+    "longrandom",
+];
+/// What RFC 7518 §3.2 asks of a key for HS256.
+const GOOD_SECRET_LEN: usize = 32;
+const GOOD_KEY_LEN: usize = 16;

@@ -53,6 +53,7 @@ pub(super) fn parse(source: &Source<'_>) -> Result<Config, Problems> {
         return Err(Problems { first, others });
     }
     let values = Values::of(root.get_ref());
+    let secrets = doubts::secrets(root.get_ref());
     let written = written(root).map_err(|error| source.explain(&error, &entries))?;
     let config = check(written).map_err(|Unusable { option, problem }| {
         let offset = place::offset_of(&entries, &option);
@@ -67,6 +68,13 @@ pub(super) fn parse(source: &Source<'_>) -> Result<Config, Problems> {
                 None => at.message,
             };
         }
+    }
+    for (offset, doubt) in secrets {
+        let at = source.problem(Some(offset), doubt);
+        config.warnings.push(match at.line {
+            Some(line) => format!("{} (line {line}, column {})", at.message, at.column),
+            None => at.message,
+        });
     }
     config.warnings.extend(source.warnings());
     config.values = values;
@@ -450,14 +458,6 @@ fn warnings(
          client.allow_anonymous_connect_without_token is off",
     );
     warn(
-        token
-            .hmac_secret_key
-            .as_ref()
-            .is_some_and(|key| key.expose().len() < GOOD_SECRET_LEN),
-        "client.token.hmac_secret_key is short and may be guessed; use at least 32 random bytes \
-         (RFC 7518 §3.2)",
-    );
-    warn(
         connections.insecure_skip_token_signature_verify,
         "client.insecure_skip_token_signature_verify is on: tokens are believed whoever made them, so everybody \
          can be any user, and may do whatever tokens allow",
@@ -555,5 +555,3 @@ const MAX_FILE_LEN: u64 = 1024 * 1024;
 const MIN_SIZE: usize = 1024;
 const MAX_SIZE: usize = 64 * 1024 * 1024;
 const MAX_SHUTDOWN: Duration = Duration::from_secs(3600);
-/// What RFC 7518 §3.2 asks of a key for HS256.
-const GOOD_SECRET_LEN: usize = 32;

@@ -25,10 +25,16 @@ pub struct TokenOptions {
     pub hmac_previous_secret_key_valid_until: Option<u64>,
     /// Public key of RS256, RS384, RS512, PS256, PS384 and PS512, in PEM.
     pub rsa_public_key: Option<String>,
+    /// The RSA key before the last change, so that tokens signed with it still work.
+    pub rsa_previous_public_key: Option<String>,
     /// Public key of ES256 (curve P-256), ES384 (P-384) or ES512 (P-521), in PEM.
     pub ecdsa_public_key: Option<String>,
+    /// The ECDSA key before the last change; it may be of another curve.
+    pub ecdsa_previous_public_key: Option<String>,
     /// Public key of EdDSA (Ed25519), in PEM.
     pub eddsa_public_key: Option<String>,
+    /// The EdDSA key before the last change.
+    pub eddsa_previous_public_key: Option<String>,
     /// Where an identity provider publishes its keys, as a JWK Set: a URL such as
     /// `https://id.example.com/.well-known/jwks.json`. Tokens say by `kid` which of them they were
     /// signed with. Fetched at the start, each hour, and when a token names a key that isn't known. Each
@@ -111,25 +117,57 @@ pub(super) fn verifier(
             return Err(unusable("user_id_claim", problem));
         }
     }
-    let public_keys = [
-        ("rsa_public_key", &token.rsa_public_key, "RS256"),
-        ("ecdsa_public_key", &token.ecdsa_public_key, "ES"),
-        ("eddsa_public_key", &token.eddsa_public_key, "EdDSA"),
-    ]
-    .into_iter()
-    .filter_map(|(name, pem, algorithm)| Some((name, pem.as_deref()?, algorithm)))
-    .map(|(name, pem, algorithm)| {
-        let key = PublicKey::from_pem(pem).map_err(|error| unusable(name, error.to_string()))?;
-        if key.algorithms().any(|name| name.starts_with(algorithm)) {
-            return Ok(key);
+    let pairs = [
+        (
+            ("rsa_public_key", &token.rsa_public_key),
+            ("rsa_previous_public_key", &token.rsa_previous_public_key),
+            "RS256",
+        ),
+        (
+            ("ecdsa_public_key", &token.ecdsa_public_key),
+            (
+                "ecdsa_previous_public_key",
+                &token.ecdsa_previous_public_key,
+            ),
+            "ES",
+        ),
+        (
+            ("eddsa_public_key", &token.eddsa_public_key),
+            (
+                "eddsa_previous_public_key",
+                &token.eddsa_previous_public_key,
+            ),
+            "EdDSA",
+        ),
+    ];
+    for ((name, current), (previous_name, previous), _) in pairs {
+        if current.is_none() && previous.is_some() {
+            return Err(unusable(
+                previous_name,
+                format!("needs {name}, the current one"),
+            ));
         }
-        let found: Vec<_> = key.algorithms().collect();
-        let problem = format!(
-            "is a key of {}; it belongs into another option",
-            found.join(", ")
-        );
-        Err(unusable(name, problem))
+    }
+    let public_keys = pairs.map(|(current, previous, algorithm)| {
+        [current, previous].map(|(name, pem)| (name, pem, algorithm))
     });
+    let public_keys = public_keys
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, pem, algorithm)| Some((name, pem.as_deref()?, algorithm)))
+        .map(|(name, pem, algorithm)| {
+            let key =
+                PublicKey::from_pem(pem).map_err(|error| unusable(name, error.to_string()))?;
+            if key.algorithms().any(|name| name.starts_with(algorithm)) {
+                return Ok(key);
+            }
+            let found: Vec<_> = key.algorithms().collect();
+            let problem = format!(
+                "is a key of {}; it belongs into another option",
+                found.join(", ")
+            );
+            Err(unusable(name, problem))
+        });
     let public_keys = public_keys.collect::<Result<Vec<_>, _>>()?;
     let verifier = Verifier::new(VerifierConfig {
         hmac_secret: token.hmac_secret_key.clone(),

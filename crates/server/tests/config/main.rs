@@ -87,7 +87,7 @@ fn every_table_is_read() {
 
         [client.token]
         hmac_secret_key = "{SECRET}"
-        hmac_previous_secret_key = "old"
+        hmac_previous_secret_key = "{SECRET}"
         hmac_previous_secret_key_valid_until = 1900000000
         leeway = "30s"
         audience = "chat"
@@ -108,7 +108,7 @@ fn every_table_is_read() {
         max_channels = 1000
 
         [http_api]
-        key = "k"
+        key = "a key of the backend"
         error_mode = "transport"
         max_body_size = 2048
 

@@ -7,12 +7,12 @@ const BEHIND_A_PROXY: &str = "[http_server]\naddress = \"127.0.0.1\"\n";
 #[test]
 fn doubtful_settings_are_warned_about() {
     let base = format!(
-        "{BEHIND_A_PROXY}[http_api]\nkey = \"k\"\n[client.token]\nhmac_secret_key = \"{SECRET}\"\n"
+        "{BEHIND_A_PROXY}[http_api]\nkey = \"a key of the backend\"\n[client.token]\nhmac_secret_key = \"{SECRET}\"\n"
     );
     assert_eq!(load(&base).unwrap().warnings.len(), 0);
     for (text, part) in [
         (
-            format!("{BEHIND_A_PROXY}[http_api]\nkey = \"k\"\n"),
+            format!("{BEHIND_A_PROXY}[http_api]\nkey = \"a key of the backend\"\n"),
             "nobody can connect",
         ),
         (base.replace("127.0.0.1", "0.0.0.0"), "http_server.tls"),
@@ -26,10 +26,13 @@ fn doubtful_settings_are_warned_about() {
             "client.allowed_origins",
         ),
         (
-            base.replace("key = \"k\"", "insecure = true"),
+            base.replace("key = \"a key of the backend\"", "insecure = true"),
             "http_api.insecure",
         ),
-        (base.replace("key = \"k\"", ""), "http_api.key"),
+        (
+            base.replace("key = \"a key of the backend\"", ""),
+            "http_api.key",
+        ),
     ] {
         let warnings = load(&text).unwrap().warnings;
         assert_eq!(warnings.len(), 1, "{warnings:?}\n{text}");
@@ -40,7 +43,7 @@ fn doubtful_settings_are_warned_about() {
 #[test]
 fn what_is_open_to_strangers_is_warned_of() {
     let base = format!(
-        "[http_api]\nkey = \"k\"\n[client.token]\nhmac_secret_key = \"{SECRET}\"\n[http_server]\n"
+        "[http_api]\nkey = \"a key of the backend\"\n[client.token]\nhmac_secret_key = \"{SECRET}\"\n[http_server]\n"
     );
     let inside = format!("{base}address = \"127.0.0.1\"\n");
     let public = format!("{base}tls.enabled = false\n");
@@ -102,7 +105,7 @@ fn what_is_open_to_strangers_is_warned_of() {
 
 #[test]
 fn a_warning_says_where() {
-    let text = "[http_server]\naddress = \"127.0.0.1\"\n[http_api]\nkey = \"k\"\n[client]\n  insecure = true\n";
+    let text = "[http_server]\naddress = \"127.0.0.1\"\n[http_api]\nkey = \"a key of the backend\"\n[client]\n  insecure = true\n";
     let warnings = load(text).unwrap().warnings;
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].ends_with("(line 6, column 3)"), "{warnings:?}");
@@ -119,7 +122,7 @@ fn to_believe_any_signature_is_warned_of() {
 
 #[test]
 fn a_backend_that_says_who_comes_in_is_a_way_in() {
-    let text = "http_server.address = \"127.0.0.1\"\nhttp_api.key = \"k\"\n[client.proxy.connect]\nendpoint = \"http://a/\"\n";
+    let text = "http_server.address = \"127.0.0.1\"\nhttp_api.key = \"a key of the backend\"\n[client.proxy.connect]\nendpoint = \"http://a/\"\n";
     let warnings = load(text).unwrap().warnings;
     assert!(
         warnings.iter().any(|text| text.contains("is not enabled")),
@@ -128,4 +131,45 @@ fn a_backend_that_says_who_comes_in_is_a_way_in() {
     assert_eq!(warnings.len(), 2, "nobody can connect either: {warnings:?}");
     let warnings = load(&format!("{text}enabled = true\n")).unwrap().warnings;
     assert_eq!(warnings, Vec::<String>::new());
+}
+
+#[test]
+fn secrets_that_may_be_guessed_are_warned_of_wherever_they_stand() {
+    let base = "http_server.address = \"127.0.0.1\"\nhttp_api.key = \"a key of the backend\"\n\
+                [client]\nallow_anonymous_connect_without_token = true\n";
+    assert_eq!(load(base).unwrap().warnings, Vec::<String>::new());
+    let long = SECRET;
+    for (text, expected) in [
+        (
+            format!("[client.token]\nhmac_secret_key = \"{long}\"\nhmac_previous_secret_key = \"short\"\n"),
+            &["client.token.hmac_previous_secret_key is short and may be guessed; use at least 32 random bytes (RFC 7518 §3.2) (line 7, column 1)"][..],
+        ),
+        (
+            "[client.token]\nhmac_secret_key = \"change-me change-me change-me change-me\"\n".to_owned(),
+            &["client.token.hmac_secret_key is a placeholder, which others know, too; use at least 32 random bytes (line 6, column 1)"],
+        ),
+        (
+            "[rpc.proxy]\nendpoint = \"http://a/\"\nhmac_secret_key = \"x\"\n[[proxies]]\nname = \"aa\"\nendpoint = \"http://b/\"\n\
+             hmac_secret_key = \"y\"\nhttp.static_headers = {secret = \"z\"}\n".to_owned(),
+            &["rpc.proxy.hmac_secret_key is short", "proxies[0].hmac_secret_key is short"],
+        ),
+        (
+            format!("[client.subscription_token]\nenabled = true\nhmac_secret_key = \"{long}\"\n"),
+            &[],
+        ),
+    ] {
+        let warnings = load(&format!("{base}{text}")).unwrap().warnings;
+        assert_eq!(warnings.len(), expected.len(), "{warnings:?}");
+        for (warning, expected) in warnings.iter().zip(expected) {
+            assert!(warning.starts_with(expected), "{warning}");
+        }
+    }
+    let short = load(&base.replace("a key of the backend", "dev"))
+        .unwrap()
+        .warnings;
+    assert!(
+        short[0].starts_with("http_api.key is short and may be guessed; use a long random text"),
+        "{short:?}"
+    );
+    assert!(short[0].ends_with("(line 2, column 10)"), "{short:?}");
 }

@@ -363,6 +363,17 @@ fn what_cannot_be_told_is_refused_and_all_goes_on() {
     assert_eq!(held[0].option, "events.directory");
     // Off, and on in a directory that can't be one.
     told.set("# off");
+    // It has ended well, where it was.
+    assert!(told.directory.path().join("clean").exists());
+    // As long as nothing is told there, the directory is free to be another.
+    let other = Directory::new("elsewhere");
+    let changes = reconfigure(&elsewhere).unwrap().changes;
+    assert!(
+        changes.iter().all(|change| !change.needs_restart),
+        "{changes:?}"
+    );
+    assert!(other.path().join("lock").exists());
+    told.set("# off");
     let file = told.directory.path().join("lock");
     let in_file = text.replace(
         &format!("directory = \"{}\"", told.directory.path().display()),

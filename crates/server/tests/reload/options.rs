@@ -99,6 +99,9 @@ fn literal(table: &str, option: &str, which: Which, pem: &Pem) -> Option<Option<
         };
         match option {
             "rsa_public_key" => return text(&public_key("RS256")),
+            "rsa_previous_public_key" => return text(&public_key("PS256")),
+            "ecdsa_previous_public_key" => return text(&public_key("ES384")),
+            "eddsa_previous_public_key" => return text(&public_key("EdDSA")),
             "ecdsa_public_key" => return text(&public_key("ES256")),
             "eddsa_public_key" => return text(&public_key("EdDSA")),
             "jwks_public_endpoint" => return text("http://127.0.0.1:1/keys"),

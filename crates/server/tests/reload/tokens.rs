@@ -2,6 +2,13 @@
 
 use std::process::Command;
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
+};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use crate::client::{Client, Frame};
 use crate::process::Server;
 
@@ -52,4 +59,102 @@ fn a_secret_is_changed_with_both_good_for_a_while() {
     // Who is connected stays so.
     client.send(r#"{"id":2,"rpc":{"method":"x"}}"#);
     assert!(client.text().contains(r#""id":2,"error""#));
+}
+
+/// A pair of keys: what signs, and what verifies.
+struct Pair {
+    /// As PKCS #8 has it.
+    signing: Vec<u8>,
+    algorithm: &'static str,
+    public: String,
+}
+
+fn pair(algorithm: &'static str) -> Pair {
+    let kind = match algorithm {
+        "RS256" => &rcgen::PKCS_RSA_SHA256,
+        "ES256" => &rcgen::PKCS_ECDSA_P256_SHA256,
+        _ => &rcgen::PKCS_ED25519,
+    };
+    let pair = rcgen::KeyPair::generate_for(kind).expect("a pair");
+    Pair {
+        signing: pair.serialize_der(),
+        algorithm,
+        public: pair.public_key_pem(),
+    }
+}
+
+impl Pair {
+    fn sign(&self, message: &[u8]) -> Vec<u8> {
+        let random = SystemRandom::new();
+        match self.algorithm {
+            "RS256" => {
+                let key = RsaKeyPair::from_pkcs8(&self.signing).expect("a key");
+                let mut signature = vec![0; key.public_modulus_len()];
+                key.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)
+                    .expect("a signature");
+                signature
+            }
+            "ES256" => {
+                let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &self.signing);
+                let signature = key.expect("a key").sign(&random, message);
+                signature.expect("a signature").as_ref().to_vec()
+            }
+            _ => {
+                let key = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&self.signing);
+                key.expect("a key").sign(message).as_ref().to_vec()
+            }
+        }
+    }
+
+    fn token(&self) -> String {
+        let header = format!(r#"{{"alg":"{}"}}"#, self.algorithm);
+        let [header, claims] = [&header, r#"{"sub":"7"}"#].map(|part| URL_SAFE_NO_PAD.encode(part));
+        let message = format!("{header}.{claims}");
+        let signature = URL_SAFE_NO_PAD.encode(self.sign(message.as_bytes()));
+        format!("{message}.{signature}")
+    }
+}
+
+/// Whether a client with a token of this key comes in.
+fn comes_in(server: &Server, pair: &Pair) -> bool {
+    let mut client = Client::open(server);
+    let token = pair.token();
+    client.send(&format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#));
+    match client.frame() {
+        Frame::Text(text) => text.contains(r#""client":""#),
+        other => {
+            assert_eq!(other, Frame::Close(3500, "invalid token".into()));
+            false
+        }
+    }
+}
+
+#[test]
+fn a_public_key_is_changed_with_both_good_for_a_while() {
+    for (name, algorithm) in [("rsa", "RS256"), ("ecdsa", "ES256"), ("eddsa", "EdDSA")] {
+        let (old, new, other) = (pair(algorithm), pair(algorithm), pair(algorithm));
+        let is_good = |server: &Server| [&old, &new, &other].map(|pair| comes_in(server, pair));
+        let current =
+            |pair: &Pair| format!("[client.token]\n{name}_public_key = {:?}\n", pair.public);
+        let mut server = Server::serve(&format!("public-{name}"), &current(&old));
+        assert_eq!(is_good(&server), [true, false, false], "{name}");
+        let both = format!(
+            "{}{name}_previous_public_key = {:?}\n",
+            current(&new),
+            old.public
+        );
+        server.reload(&both);
+        assert_eq!(is_good(&server), [true, true, false], "{name}");
+        server.reload(&current(&new));
+        assert_eq!(is_good(&server), [false, true, false], "{name}");
+        // One that is previous to none is a mistake.
+        let said = server.reload(&format!(
+            "[client.token]\n{name}_previous_public_key = {:?}\n",
+            old.public
+        ));
+        assert!(
+            said[0].contains(&format!("needs {name}_public_key, the current one")),
+            "{said:?}"
+        );
+    }
 }
