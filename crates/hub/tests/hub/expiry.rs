@@ -176,3 +176,27 @@ fn a_subscription_that_expires_before_it_begins() {
     world.settle();
     assert!(world.members("$room:x").is_empty());
 }
+
+#[test]
+fn patience_is_what_the_options_say() {
+    let mut setup = Setup::default();
+    setup.client.ping_interval = Duration::ZERO;
+    setup.client.expired_close_delay = Duration::from_secs(3);
+    setup.client.expired_sub_close_delay = Duration::from_secs(7);
+    let mut world = World::with(setup);
+    let client = world.connect_with(0, &token("7", Some(30)));
+    let subscriber = world.connect_as(0, "7");
+    let request = json!({"channel": "$x", "token": channel_token("7", "$x", Some(30))});
+    world.tell(subscriber, json!({"id": 2, "subscribe": request}));
+    world.seconds(32);
+    assert_eq!(world.closed(client), None);
+    world.seconds(2);
+    assert_eq!(world.closed(client), Some((3005, true)));
+    world.seconds(2);
+    assert!(world.heard(subscriber).is_empty());
+    world.seconds(2);
+    assert_eq!(
+        world.heard(subscriber)[0]["push"]["unsubscribe"]["code"],
+        2501
+    );
+}

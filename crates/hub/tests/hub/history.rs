@@ -117,3 +117,19 @@ fn what_cannot_be_read_is_said() {
     );
     assert_eq!(answer["error"]["code"], json!(107));
 }
+
+#[test]
+fn history_is_as_long_and_as_old_as_its_namespace_says() {
+    let mut setup = Setup::default();
+    setup.client.ping_interval = std::time::Duration::ZERO;
+    let room = &mut setup.channel.namespaces[0];
+    (room.history_size, room.history_ttl) = (2, std::time::Duration::from_secs(7));
+    let mut world = World::with(setup);
+    let client = subscribed(&mut world, 3);
+    let kept = |world: &mut World| offsets(&history(world, client, json!({"limit": -1})));
+    assert_eq!(kept(&mut world), [2, 3]);
+    world.seconds(6);
+    assert_eq!(kept(&mut world), [2, 3]);
+    world.seconds(2);
+    assert_eq!(kept(&mut world), [0_u64; 0]);
+}

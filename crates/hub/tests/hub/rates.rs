@@ -429,3 +429,147 @@ fn rates_of_a_namespace_can_be_tried_out() {
     assert_eq!(over.namespace[Operation::Publish.index()], 2);
     assert_eq!(over.channel[Operation::Publish.index()], 3);
 }
+
+#[test]
+fn so_it_has_for_what_is_only_read() {
+    let mut world = World::with(rated(|options| {
+        options.presence_rate_for_channel = rate("1/s");
+        options.history_rate_for_channel = rate("1/s");
+    }));
+    let (one, other) = (world.connect_as(0, "1"), world.connect_as(1, "2"));
+    for command in ["presence", "history"] {
+        let command = json!({command: {"channel": "rated:a"}});
+        assert_eq!(codes(&mut world, one, 1, &command), [0], "{command}");
+        assert_eq!(codes(&mut world, other, 1, &command), [111], "{command}");
+    }
+    world.seconds(1);
+    for command in ["presence", "history"] {
+        let command = json!({command: {"channel": "rated:a"}});
+        assert_eq!(codes(&mut world, other, 1, &command), [0], "{command}");
+    }
+}
+
+/// How often each kind of command was over the rates of a connection, and of a user, when each came twice.
+fn over_limit(setup: Setup) -> (Vec<u64>, Vec<u64>) {
+    let mut world = World::with(setup);
+    let refresh = crate::support::token("7", Some(1000));
+    for command in [
+        json!({"subscribe": {"channel": "vault:a"}}),
+        json!({"unsubscribe": {"channel": "news"}}),
+        json!({"publish": {"channel": "news", "data": 1}}),
+        json!({"presence": {"channel": "news"}}),
+        json!({"presence_stats": {"channel": "news"}}),
+        json!({"history": {"channel": "news"}}),
+        json!({"rpc": {"method": "m"}}),
+        json!({"refresh": {"token": refresh}}),
+        json!({"sub_refresh": {"channel": "news", "token": "x"}}),
+    ] {
+        // Another connection of the same user for each, as some of these end it.
+        let client = world.connect_with(0, &crate::support::token("7", Some(1000)));
+        for id in [2, 3] {
+            let mut command = command.clone();
+            command["id"] = json!(id);
+            world.send(client, &command.to_string());
+        }
+    }
+    let over = world.workers[0].hub.counters().over_limit;
+    (over.client_command.to_vec(), over.user_command.to_vec())
+}
+
+#[test]
+fn each_kind_of_command_has_the_rate_of_its_option() {
+    use tautline_hub::config::RateLimitOptions;
+    type Set = fn(&mut RateLimitOptions) -> [&mut Option<Rate>; 2];
+    let options: [(Operation, Set); 9] = [
+        (Operation::Subscribe, |all| {
+            [
+                &mut all.client_command.subscribe,
+                &mut all.user_command.subscribe,
+            ]
+        }),
+        (Operation::Unsubscribe, |all| {
+            [
+                &mut all.client_command.unsubscribe,
+                &mut all.user_command.unsubscribe,
+            ]
+        }),
+        (Operation::Publish, |all| {
+            [
+                &mut all.client_command.publish,
+                &mut all.user_command.publish,
+            ]
+        }),
+        (Operation::Presence, |all| {
+            [
+                &mut all.client_command.presence,
+                &mut all.user_command.presence,
+            ]
+        }),
+        (Operation::PresenceStats, |all| {
+            [
+                &mut all.client_command.presence_stats,
+                &mut all.user_command.presence_stats,
+            ]
+        }),
+        (Operation::History, |all| {
+            [
+                &mut all.client_command.history,
+                &mut all.user_command.history,
+            ]
+        }),
+        (Operation::Rpc, |all| {
+            [&mut all.client_command.rpc, &mut all.user_command.rpc]
+        }),
+        (Operation::Refresh, |all| {
+            [
+                &mut all.client_command.refresh,
+                &mut all.user_command.refresh,
+            ]
+        }),
+        (Operation::SubRefresh, |all| {
+            [
+                &mut all.client_command.sub_refresh,
+                &mut all.user_command.sub_refresh,
+            ]
+        }),
+    ];
+    let mut open = setup();
+    // What a connection may do at any rate, it may not do at this one.
+    open.client.channel_limit = 0;
+    open.client.rate_limit.client_command.total = None;
+    open.client.rate_limit.user_command.total = None;
+    let with = |change: &dyn Fn(&mut RateLimitOptions)| {
+        let mut setup = setup();
+        setup.client = open.client.clone();
+        change(&mut setup.client.rate_limit);
+        over_limit(setup)
+    };
+    let (client, user) = with(&|_| ());
+    assert_eq!(client.iter().chain(&user).sum::<u64>(), 0);
+    for (operation, set) in options {
+        for whose in [0, 1] {
+            let (client, user) = with(&|all| *set(all)[whose] = rate("1/1h"));
+            let (limited, other) = if whose == 0 {
+                (client, user)
+            } else {
+                (user, client)
+            };
+            assert!(limited[operation.index()] > 0, "{operation:?} {whose}");
+            let all: u64 = limited.iter().sum();
+            assert_eq!(
+                all,
+                limited[operation.index()],
+                "{operation:?} and no other"
+            );
+            assert_eq!(other.iter().sum::<u64>(), 0, "{operation:?} {whose}");
+        }
+    }
+    // All together; and none where they are off.
+    let (client, user) = with(&|all| all.user_command.total = rate("3/1h"));
+    assert!(client.iter().sum::<u64>() == 0 && user.iter().sum::<u64>() > 10);
+    let (_, user) = with(&|all| {
+        all.user_command.total = rate("3/1h");
+        all.user_command.enabled = false;
+    });
+    assert_eq!(user.iter().sum::<u64>(), 0);
+}

@@ -341,3 +341,22 @@ fn without_subscribers_nothing_is_fed_and_old_feeds_are_for_nobody() {
     world.send_only(publisher, publish);
     assert_eq!(world.workers[0].inbox.len(), 0);
 }
+
+#[test]
+fn what_is_imposed_needs_not_be_asked_for() {
+    for (positioning, recovery) in [(false, false), (true, false), (false, true)] {
+        let mut setup = Setup::default();
+        let room = &mut setup.channel.namespaces[0];
+        (room.force_positioning, room.force_recovery) = (positioning, recovery);
+        let mut world = World::with(setup);
+        let client = world.connect(0);
+        let heard = world.tell(client, json!({"id": 2, "subscribe": {"channel": "room:a"}}));
+        let result = &heard[0]["subscribe"];
+        assert_eq!(result["recoverable"] == json!(true), recovery, "{result}");
+        assert_eq!(
+            result["positioned"] == json!(true),
+            positioning || recovery,
+            "{result}"
+        );
+    }
+}

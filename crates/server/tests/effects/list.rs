@@ -3,169 +3,878 @@
 
 /// A test, as its file within `crates` and its name, and the options whose effect it shows.
 pub(super) const SHOWN: &[(&str, &[&str])] = &[
-    ("server/tests/effects/main.rs::it_listens_where_it_is_told_to", &["http_server.address", "http_server.port"]),
-    ("server/tests/limits.rs::a_trusted_proxy_tells_whose_a_request_is_and_nobody_else_does", &["http_server.trusted_proxies"]),
-    ("server/tests/limits.rs::the_proxy_protocol_comes_first_where_it_is_spoken", &["http_server.proxy_protocol"]),
-    ("server/tests/effects/main.rs::the_other_header_field_is_believed_where_it_is_chosen", &["http_server.forwarded_header"]),
-    ("server/tests/admin.rs::what_is_not_for_clients_can_have_a_listener_of_its_own", &["http_server.internal_listen"]),
-    ("server/tests/abuse/readers.rs::answers_of_which_nothing_is_taken", &["http_server.write_timeout"]),
-    ("server/tests/http2/doors.rs::it_can_be_switched_off", &["http_server.http2.enabled"]),
-    ("server/tests/http2/floods.rs::too_many_streams_are_refused", &["http_server.http2.max_concurrent_streams"]),
-    ("server/tests/tls.rs::sessions_and_plain_http_go_over_tls", &["http_server.tls.enabled", "http_server.tls.cert_pem", "http_server.tls.key_pem"]),
-    ("server/tests/tls.rs::clients_need_a_certificate_where_that_is_asked_for", &["http_server.tls.client_ca_pem"]),
-    ("server/tests/tls.rs::new_certificates_are_taken_over_and_no_connection_is_lost", &["http_server.tls.check_interval"]),
-    ("server/tests/tls.rs::the_name_that_is_asked_for_decides_on_the_certificate", &["http_server.tls.certificates.cert_pem", "http_server.tls.certificates.key_pem"]),
-    ("server/tests/pebble/main.rs::each_name_gets_a_certificate_that_outlives_the_server_and_the_authority", &["http_server.tls.acme.enabled", "http_server.tls.acme.domains", "http_server.tls.acme.terms_of_service_agreed", "http_server.tls.acme.directory_url", "http_server.tls.acme.directory_ca_pem", "http_server.tls.acme.cache_directory"]),
-    ("server/tests/pebble/main.rs::an_authority_that_has_forgotten_the_account_gets_a_new_one", &["http_server.tls.acme.contact"]),
-    ("server/tests/pebble/main.rs::an_authority_that_knows_its_subscribers_is_told_who_asks", &["http_server.tls.acme.profile", "http_server.tls.acme.external_account_key_id", "http_server.tls.acme.external_account_hmac_key"]),
-    ("hub/tests/hub/subscribe.rs::limits_of_numbers_can_be_tried_out", &["limits.dry_run"]),
-    ("server/tests/limits.rs::a_dry_run_counts_and_this_machine_is_exempt", &["limits.exempt", "limits.exempt_loopback", "limits.address.dry_run"]),
-    ("server/src/door/admission/tests.rs::the_backend_is_not_shut_out_by_a_part_of_it_with_a_wrong_key", &["limits.max_addresses"]),
-    ("server/tests/limits.rs::connections_of_an_address_have_a_limit", &["limits.address.connections"]),
-    ("server/tests/abuse/connecting.rs::heads_that_never_end", &["limits.address.handshakes"]),
-    ("server/tests/http2/places.rs::streams_that_are_clients_count_for_their_address", &["limits.address.connect"]),
-    ("server/tests/abuse/requests.rs::forged_forwarding_headers", &["limits.address.requests"]),
-    ("server/tests/limits.rs::who_guesses_api_keys_is_not_listened_to_for_a_while", &["limits.address.failed_authentications"]),
-    ("server/tests/effects/main.rs::without_a_ceiling_there_is_memory_for_all", &["limits.memory.enabled"]),
-    ("server/tests/limits.rs::without_memory_nobody_new_is_let_in", &["limits.memory.dry_run", "limits.memory.max_bytes", "limits.memory.check_interval"]),
-    ("server/tests/abuse/readers.rs::replies_that_nobody_reads", &["limits.memory.max_queued_bytes"]),
-    ("server/tests/node/revoked.rs::what_is_revoked_stays_revoked_after_a_kill", &["revocation.directory"]),
-    ("server/tests/node/revoked.rs::no_more_may_be_known_than_the_options_say_and_a_reload_changes_that", &["revocation.max_entries"]),
-    ("server/tests/events/reload.rs::debounce_and_the_names_of_the_node_are_those_of_the_options", &["node.name", "events.debounce"]),
-    ("server/tests/effects/main.rs::there_are_as_many_threads_as_were_asked_for", &["node.workers"]),
-    ("server/tests/node/upgrade.rs::pages_of_other_sites_are_refused", &["client.allowed_origins"]),
-    ("server/tests/doors/uni.rs::a_proxy_in_front_says_who_it_is", &["client.user_id_http_header"]),
-    ("server/tests/effects/main.rs::signatures_need_not_be_right_where_that_is_said", &["client.insecure_skip_token_signature_verify"]),
-    ("server/tests/doors/uni.rs::a_node_takes_so_many_connections", &["client.connection_limit"]),
-    ("server/tests/doors/uni.rs::a_node_takes_new_connections_at_a_rate", &["client.connection_rate_limit"]),
-    ("server/tests/node/delivery.rs::what_others_publish_may_wait_and_comes_all_the_same", &["client.write_delay"]),
-    ("hub/tests/hub/connect.rs::anonymous_clients_need_a_permission", &["client.allow_anonymous_connect_without_token"]),
-    ("hub/tests/hub/connect.rs::anonymous_tokens_can_be_forbidden", &["client.disallow_anonymous_connection_tokens"]),
-    ("hub/tests/hub/connect.rs::insecure_mode_lets_everybody_in_for_ever", &["client.insecure"]),
-    ("hub/tests/hub/heartbeat.rs::pings_and_pongs_can_be_turned_off", &["client.ping_interval", "client.pong_timeout"]),
-    ("server/tests/doors/abuse.rs::who_never_connects_is_sent_away", &["client.stale_close_delay"]),
-    ("hub/tests/hub/expiry.rs::patience_is_what_the_options_say", &["client.expired_close_delay", "client.expired_sub_close_delay"]),
-    ("hub/tests/hub/control.rs::one_channel_too_many_ends_the_connection", &["client.channel_limit"]),
-    ("hub/tests/hub/seats.rs::a_user_has_as_many_connections_as_it_may_on_all_workers_together", &["client.user_connection_limit"]),
-    ("hub/tests/hub/presence.rs::what_clients_attach_is_bounded_too", &["client.queue_max_size"]),
-    ("hub/tests/hub/later.rs::what_waits_is_bounded", &["client.command_queue_max_size"]),
-    ("hub/tests/hub/recovery.rs::a_new_epoch_ends_positioned_subscriptions", &["client.channel_position_check_delay", "channel.history_meta_ttl", "channel.without_namespace.history_meta_ttl"]),
-    ("hub/tests/hub/connect.rs::the_servers_time_is_told_where_configured", &["client.connect_include_server_time"]),
-    ("hub/tests/hub/presence.rs::a_client_gets_all_or_is_told_that_they_are_too_many", &["client.presence_max_clients"]),
-    ("hub/tests/hub/history.rs::there_is_a_largest_page", &["client.history_max_publication_limit"]),
-    ("hub/tests/hub/recovery.rs::more_than_fits_into_the_reply_follows_it", &["client.recovery_max_publication_limit"]),
-    ("server/tests/reload/tokens.rs::a_secret_is_changed_with_both_good_for_a_while", &["client.token.hmac_secret_key", "client.token.hmac_previous_secret_key", "client.token.hmac_previous_secret_key_valid_until"]),
-    ("server/tests/reload/tokens.rs::a_public_key_is_changed_with_both_good_for_a_while", &["client.token.rsa_public_key", "client.token.rsa_previous_public_key", "client.token.ecdsa_public_key", "client.token.ecdsa_previous_public_key", "client.token.eddsa_public_key", "client.token.eddsa_previous_public_key"]),
-    ("server/tests/node/tokens.rs::tokens_are_verified_with_the_keys_of_an_identity_provider", &["client.token.jwks_public_endpoint"]),
-    ("server/tests/effects/main.rs::tokens_have_to_say_what_the_options_ask_for", &["client.token.leeway", "client.token.audience", "client.token.audience_regex", "client.token.issuer", "client.token.issuer_regex", "client.token.user_id_claim"]),
-    ("server/tests/effects/main.rs::subscription_tokens_go_by_a_table_of_their_own", &["client.subscription_token.enabled", "client.subscription_token.hmac_secret_key", "client.subscription_token.hmac_previous_secret_key", "client.subscription_token.hmac_previous_secret_key_valid_until", "client.subscription_token.rsa_public_key", "client.subscription_token.rsa_previous_public_key", "client.subscription_token.ecdsa_public_key", "client.subscription_token.ecdsa_previous_public_key", "client.subscription_token.eddsa_public_key", "client.subscription_token.eddsa_previous_public_key", "client.subscription_token.jwks_public_endpoint", "client.subscription_token.leeway", "client.subscription_token.audience", "client.subscription_token.audience_regex", "client.subscription_token.issuer", "client.subscription_token.issuer_regex", "client.subscription_token.user_id_claim"]),
-    ("hub/tests/hub/server_side.rs::users_have_a_channel_of_their_own", &["client.subscribe_to_user_personal_channel.enabled", "client.subscribe_to_user_personal_channel.personal_channel_namespace"]),
-    ("hub/tests/hub/seats.rs::where_one_is_enough_the_newest_stays", &["client.subscribe_to_user_personal_channel.single_connection"]),
-    ("server/tests/doors/uni.rs::an_error_may_end_a_connection_in_another_way", &["client.connect_code_to_unidirectional_disconnect.enabled", "client.connect_code_to_unidirectional_disconnect.transforms.code", "client.connect_code_to_unidirectional_disconnect.transforms.to", "doors.uni_websocket_disconnect_push"]),
-    ("hub/tests/hub/reconfigured.rs::rates_are_those_of_the_options", &["client.rate_limit.client_command.enabled", "client.rate_limit.client_error.enabled"]),
-    ("hub/tests/hub/rates.rs::a_dry_run_counts_and_refuses_nothing", &["client.rate_limit.client_command.dry_run", "client.rate_limit.user_command.dry_run", "client.rate_limit.client_error.dry_run"]),
-    ("hub/tests/hub/rates.rs::all_commands_together_have_a_rate_and_refused_ones_do_not_count", &["client.rate_limit.client_command.total"]),
-    ("hub/tests/hub/rates.rs::each_kind_of_command_has_the_rate_of_its_option", &["client.rate_limit.client_command.subscribe", "client.rate_limit.client_command.unsubscribe", "client.rate_limit.client_command.publish", "client.rate_limit.client_command.presence", "client.rate_limit.client_command.presence_stats", "client.rate_limit.client_command.history", "client.rate_limit.client_command.rpc", "client.rate_limit.client_command.send", "client.rate_limit.client_command.refresh", "client.rate_limit.client_command.sub_refresh", "client.rate_limit.user_command.enabled", "client.rate_limit.user_command.total", "client.rate_limit.user_command.subscribe", "client.rate_limit.user_command.unsubscribe", "client.rate_limit.user_command.publish", "client.rate_limit.user_command.presence", "client.rate_limit.user_command.presence_stats", "client.rate_limit.user_command.history", "client.rate_limit.user_command.rpc", "client.rate_limit.user_command.send", "client.rate_limit.user_command.refresh", "client.rate_limit.user_command.sub_refresh"]),
-    ("hub/tests/hub/rates.rs::a_users_connections_share_a_rate_whatever_their_worker", &["client.rate_limit.user_command.connect"]),
-    ("hub/tests/hub/rates.rs::who_causes_too_many_errors_is_sent_away_for_good", &["client.rate_limit.client_error.total"]),
-    ("hub/tests/hub/trace.rs::each_rule_is_told_by_its_name", &["channel.max_length"]),
-    ("hub/src/hub/channel_name.rs::the_characters_that_mean_something_can_be_others", &["channel.private_prefix", "channel.namespace_boundary", "channel.user_boundary", "channel.user_separator", "rpc.namespace_boundary"]),
-    ("hub/tests/hub/publish.rs::what_all_namespaces_want_is_said_once", &["channel.publication_data_format"]),
-    ("hub/tests/hub/capabilities.rs::channels_named_like_paths_are_for_those_who_stand_in_them", &["channel.patterns", "channel.namespaces.pattern"]),
-    ("server/tests/reload/outcome.rs::a_hangup_applies_what_has_changed_and_tells_it", &["channel.without_namespace.channel_regex", "channel.without_namespace.presence"]),
-    ("hub/tests/hub/presence.rs::joins_are_told_to_those_who_ask_and_may", &["channel.without_namespace.join_leave", "channel.without_namespace.force_push_join_leave"]),
-    ("hub/tests/hub/presence.rs::where_joins_are_those_of_users_more_tabs_are_no_news", &["channel.without_namespace.join_leave_level"]),
-    ("hub/tests/hub/history.rs::history_is_as_long_and_as_old_as_its_namespace_says", &["channel.without_namespace.history_size", "channel.without_namespace.history_ttl"]),
-    ("hub/tests/hub/subscribe.rs::what_is_imposed_needs_not_be_asked_for", &["channel.without_namespace.force_positioning", "channel.without_namespace.force_recovery"]),
-    ("hub/tests/hub/subscribe.rs::extras_are_honoured_where_allowed_and_ignored_otherwise", &["channel.without_namespace.allow_positioning", "channel.without_namespace.allow_recovery"]),
-    ("hub/tests/hub/facts.rs::a_cache_that_has_nothing_is_told_of", &["channel.without_namespace.force_recovery_mode"]),
-    ("hub/src/hub/permission.rs::roles_add_up_and_anonymous_users_need_a_further_permission", &["channel.without_namespace.allow_subscribe_for_client", "channel.without_namespace.allow_subscribe_for_anonymous", "channel.without_namespace.allow_publish_for_client", "channel.without_namespace.allow_publish_for_subscriber", "channel.without_namespace.allow_publish_for_anonymous", "channel.without_namespace.allow_presence_for_client", "channel.without_namespace.allow_presence_for_subscriber", "channel.without_namespace.allow_presence_for_anonymous", "channel.without_namespace.allow_history_for_client", "channel.without_namespace.allow_history_for_subscriber", "channel.without_namespace.allow_history_for_anonymous"]),
-    ("hub/src/hub/channel_name.rs::paths_are_in_the_namespace_whose_pattern_they_match", &["channel.without_namespace.allow_user_limited_channels"]),
-    ("hub/tests/hub/publish.rs::a_namespace_may_want_objects", &["channel.without_namespace.publication_data_format", "channel.namespaces.name"]),
-    ("hub/tests/hub/reconfigured.rs::imposed_filters_are_those_of_the_options", &["channel.without_namespace.server_tags_filter", "channel.without_namespace.allow_tags_filter"]),
-    ("hub/tests/hub/classes.rs::the_publisher_may_ask_for_a_patch_where_the_namespace_does_not", &["channel.without_namespace.delta_publish"]),
-    ("server/tests/node/delivery.rs::a_few_slow_readers_among_many_fast_ones", &["channel.without_namespace.slow_consumer"]),
-    ("hub/tests/hub/rates.rs::who_comes_back_subscribes_to_everything_at_once", &["channel.without_namespace.subscribe_rate_for_client"]),
-    ("hub/tests/hub/rates.rs::a_namespace_has_rates_for_each_connection", &["channel.without_namespace.publish_rate_for_client", "channel.without_namespace.presence_rate_for_client", "channel.without_namespace.history_rate_for_client"]),
-    ("hub/tests/hub/rates.rs::a_channel_has_rates_for_all_together_whatever_their_worker", &["channel.without_namespace.subscribe_rate_for_channel", "channel.without_namespace.publish_rate_for_channel"]),
-    ("hub/tests/hub/rates.rs::so_it_has_for_what_is_only_read", &["channel.without_namespace.presence_rate_for_channel", "channel.without_namespace.history_rate_for_channel"]),
-    ("hub/tests/hub/rates.rs::rates_of_a_namespace_can_be_tried_out", &["channel.without_namespace.rates_dry_run"]),
-    ("server/tests/proxy/calls.rs::the_backend_says_who_subscribes", &["channel.without_namespace.subscribe_proxy_enabled", "channel.without_namespace.subscribe_proxy_name"]),
-    ("server/tests/proxy/calls.rs::the_backend_says_what_is_published", &["channel.without_namespace.publish_proxy_enabled", "channel.without_namespace.publish_proxy_name"]),
-    ("server/tests/proxy/prolong.rs::so_does_a_subscription", &["channel.without_namespace.sub_refresh_proxy_enabled", "channel.without_namespace.sub_refresh_proxy_name"]),
-    ("hub/src/engine/memory/tests.rs::what_expires_makes_room", &["engine.memory.max_channels"]),
-    ("hub/src/engine/memory/tests.rs::publications_are_bounded_by_bytes", &["engine.memory.max_bytes"]),
-    ("server/tests/reload/effects.rs::keys_of_the_api_are_changed_with_both_good_for_a_while", &["http_api.key", "http_api.keys.sha256"]),
-    ("server/tests/effects/main.rs::calls_go_by_the_options", &["http_api.insecure", "http_api.error_mode", "http_api.max_body_size"]),
-    ("server/tests/http_api.rs::what_a_call_may_ask_for_is_limited", &["http_api.max_batch_commands", "http_api.max_broadcast_channels", "http_api.max_listed_channels"]),
-    ("server/tests/http_api.rs::calls_at_a_time_are_limited", &["http_api.max_concurrent_calls"]),
-    ("server/tests/trace.rs::payloads_are_for_servers_that_allow_it", &["http_api.trace_payloads"]),
-    ("server/tests/limits.rs::calls_of_the_api_are_in_the_audit_log", &["http_api.audit_log", "http_api.keys.name"]),
-    ("server/tests/http_api.rs::a_key_with_a_scope_is_good_for_that", &["http_api.keys.methods", "http_api.keys.channels"]),
-    ("server/tests/proxy/calls.rs::the_backend_says_who_comes_in", &["client.proxy.connect.enabled", "client.proxy.connect.endpoint"]),
-    ("server/tests/proxy/calls.rs::the_backend_answers_calls", &["client.proxy.connect.name", "rpc.without_namespace.name", "rpc.without_namespace.proxy_enabled", "rpc.without_namespace.proxy_name"]),
-    ("server/tests/proxy/trouble.rs::who_answers_too_late_has_not_answered", &["client.proxy.connect.timeout"]),
-    ("server/tests/proxy/trust.rs::only_listed_header_fields_are_passed_on", &["client.proxy.connect.http_headers", "client.proxy.connect.emulated_headers", "client.proxy.connect.http.static_headers"]),
-    ("server/tests/proxy/trust.rs::payloads_may_go_as_base64", &["client.proxy.connect.binary_encoding"]),
-    ("server/tests/proxy/prolong.rs::a_connection_lives_as_long_as_the_backend_says", &["client.proxy.connect.include_connection_meta"]),
-    ("server/tests/proxy/trust.rs::questions_are_signed_with_the_key_and_the_one_before_it", &["client.proxy.connect.hmac_secret_key", "client.proxy.connect.hmac_previous_secret_key"]),
-    ("server/tests/proxy/trouble.rs::no_more_are_asked_than_may_be", &["client.proxy.connect.max_in_flight"]),
-    ("server/tests/proxy/trouble.rs::statuses_mean_what_the_operator_says", &["client.proxy.connect.max_response_size", "client.proxy.connect.http.status_to_code_transforms.status_code", "client.proxy.connect.http.status_to_code_transforms.to_error", "client.proxy.connect.http.status_to_code_transforms.to_disconnect"]),
-    ("server/tests/proxy/trouble.rs::a_backend_that_fails_again_and_again_is_left_alone", &["client.proxy.connect.breaker_failures", "client.proxy.connect.breaker_pause"]),
-    ("server/tests/proxy/secure.rs::http2_is_spoken_where_the_backend_offers_it", &["client.proxy.connect.http.tls.server_ca_pem"]),
-    ("server/tests/proxy/calls.rs::the_servers_own_method_goes_before_the_backend", &["rpc.ping.enabled", "rpc.ping.method"]),
-    ("server/tests/events/reload.rs::who_is_there_is_told_when_events_are_switched_on_and_again_what_has_changed_meanwhile", &["events.enabled"]),
-    ("server/tests/events/reload.rs::a_key_is_changed_and_the_endpoint_moved_under_load_and_nothing_is_lost", &["events.endpoint", "events.hmac_secret_key", "events.hmac_previous_secret_key"]),
-    ("server/tests/events/reload.rs::kinds_and_namespaces_are_those_of_the_options", &["events.kinds", "events.namespaces"]),
-    ("server/tests/events/main.rs::users_who_come_back_after_a_restart_were_never_away", &["events.restart_debounce", "events.keep_on_shutdown", "events.directory"]),
-    ("server/tests/events/options.rs::batches_are_as_large_as_the_options_say_and_wait_as_long", &["events.batch_size", "events.batch_time"]),
-    ("server/tests/events/options.rs::batches_have_a_length_in_bytes", &["events.batch_max_size"]),
-    ("server/src/events/queue.rs::what_is_delivered_goes_and_leaves_room", &["events.queue_max_size"]),
-    ("server/tests/events/reload.rs::what_the_old_place_says_after_the_move_counts_only_if_it_is_good", &["events.timeout"]),
-    ("server/tests/events/reload.rs::somebody_else_is_not_made_to_wait_for_what_another_has_failed_to_do", &["events.retry_min", "events.retry_max"]),
-    ("server/tests/events/options.rs::what_is_given_up_is_kept_in_part", &["events.retry_for", "events.dead_max_events"]),
-    ("server/tests/events/options.rs::header_fields_go_with_each_batch", &["events.http.static_headers"]),
-    ("server/tests/doors/tunnel/carried.rs::what_the_server_behind_is_told_of_the_client", &["tunnels.name", "tunnels.upstream", "tunnels.http_headers", "tunnels.static_headers"]),
-    ("server/tests/doors/tunnel/refused.rs::what_the_server_behind_refuses_is_told_and_that_it_is_away", &["tunnels.connect_timeout"]),
-    ("server/tests/doors/tunnel/carried.rs::what_is_no_message_ends_the_session_with_the_code_for_it", &["tunnels.message_size_limit"]),
-    ("server/tests/doors/tunnel/refused.rs::there_are_as_many_as_may_be_and_a_place_is_free_again", &["tunnels.max_connections"]),
-    ("server/tests/doors/tunnel/refused.rs::a_server_behind_tls_is_believed_by_its_authority_alone", &["tunnels.server_ca_pem"]),
-    ("server/tests/reload/effects.rs::doors_are_shut_and_messages_are_as_long_as_they_may_be", &["websocket.message_size_limit", "doors.plain"]),
-    ("server/tests/effects/main.rs::doors_are_shut_one_by_one", &["doors.http_stream", "doors.sse", "doors.poll", "doors.unidirectional"]),
-    ("server/tests/doors/poll.rs::a_session_without_polls_ends", &["doors.poll_timeout"]),
-    ("server/tests/effects/main.rs::requests_are_as_long_as_they_may_be", &["doors.request_size_limit"]),
-    ("server/tests/doors/abuse.rs::sessions_have_a_limit", &["doors.max_sessions"]),
-    ("server/tests/doors/uni.rs::who_may_not_connect_may_be_told_by_a_status", &["doors.connect_code_to_http_response.enabled", "doors.connect_code_to_http_response.transforms.code", "doors.connect_code_to_http_response.transforms.to"]),
-    ("server/tests/admin.rs::the_page_shows_what_there_is_to_who_is_logged_in_and_to_nobody_else", &["admin.enabled", "admin.password"]),
-    ("server/tests/admin.rs::the_configuration_can_have_a_hash_in_the_place_of_the_password", &["admin.password_hash"]),
-    ("server/tests/reload/effects.rs::a_connection_that_has_carried_requests_goes_by_the_new_options_too", &["health.enabled", "prometheus.enabled"]),
-    ("server/tests/telemetry.rs::a_reload_has_traces_go_elsewhere_and_those_that_wait_go_where_they_were_to", &["telemetry.otlp.enabled", "telemetry.otlp.endpoint", "telemetry.otlp.headers", "telemetry.otlp.sampling_percent"]),
-    ("server/tests/effects/main.rs::traces_are_of_the_service_that_was_named", &["telemetry.otlp.service_name"]),
-    ("server/tests/telemetry.rs::nobody_waits_for_a_collector_that_does_not_answer", &["telemetry.otlp.queue_size", "telemetry.otlp.timeout", "shutdown.timeout"]),
-    ("server/tests/effects/main.rs::all_goes_on_for_a_while_when_nobody_new_is_wanted", &["shutdown.readiness_delay"]),
-    ("server/tests/drain.rs::ten_thousand_clients_are_told_one_after_the_other", &["shutdown.reconnect_rate"]),
-    ("server/tests/reload/effects.rs::less_is_logged_when_the_options_say_so", &["log.level"]),
-    ("server/tests/reload/effects.rs::lines_are_written_for_people_or_for_programs_as_the_options_say", &["log.format"]),
-    ("server/tests/connection_log.rs::who_comes_and_who_goes_is_logged_with_the_same_id", &["log.connections"]),
+    (
+        "server/tests/effects/main.rs::it_listens_where_it_is_told_to",
+        &["http_server.address", "http_server.port"],
+    ),
+    (
+        "server/tests/limits.rs::a_trusted_proxy_tells_whose_a_request_is_and_nobody_else_does",
+        &["http_server.trusted_proxies"],
+    ),
+    (
+        "server/tests/limits.rs::the_proxy_protocol_comes_first_where_it_is_spoken",
+        &["http_server.proxy_protocol"],
+    ),
+    (
+        "server/tests/effects/main.rs::the_other_header_field_is_believed_where_it_is_chosen",
+        &["http_server.forwarded_header"],
+    ),
+    (
+        "server/tests/admin.rs::what_is_not_for_clients_can_have_a_listener_of_its_own",
+        &["http_server.internal_listen"],
+    ),
+    (
+        "server/tests/abuse/readers.rs::answers_of_which_nothing_is_taken",
+        &["http_server.write_timeout"],
+    ),
+    (
+        "server/tests/http2/doors.rs::it_can_be_switched_off",
+        &["http_server.http2.enabled"],
+    ),
+    (
+        "server/tests/http2/floods.rs::too_many_streams_are_refused",
+        &["http_server.http2.max_concurrent_streams"],
+    ),
+    (
+        "server/tests/tls.rs::sessions_and_plain_http_go_over_tls",
+        &[
+            "http_server.tls.enabled",
+            "http_server.tls.cert_pem",
+            "http_server.tls.key_pem",
+        ],
+    ),
+    (
+        "server/tests/tls.rs::clients_need_a_certificate_where_that_is_asked_for",
+        &["http_server.tls.client_ca_pem"],
+    ),
+    (
+        "server/tests/tls.rs::new_certificates_are_taken_over_and_no_connection_is_lost",
+        &["http_server.tls.check_interval"],
+    ),
+    (
+        "server/tests/tls.rs::the_name_that_is_asked_for_decides_on_the_certificate",
+        &[
+            "http_server.tls.certificates.cert_pem",
+            "http_server.tls.certificates.key_pem",
+        ],
+    ),
+    (
+        "server/tests/pebble/main.rs::each_name_gets_a_certificate_that_outlives_the_server_and_the_authority",
+        &[
+            "http_server.tls.acme.enabled",
+            "http_server.tls.acme.domains",
+            "http_server.tls.acme.terms_of_service_agreed",
+            "http_server.tls.acme.directory_url",
+            "http_server.tls.acme.directory_ca_pem",
+            "http_server.tls.acme.cache_directory",
+        ],
+    ),
+    (
+        "server/tests/pebble/main.rs::an_authority_that_has_forgotten_the_account_gets_a_new_one",
+        &["http_server.tls.acme.contact"],
+    ),
+    (
+        "server/tests/pebble/main.rs::an_authority_that_knows_its_subscribers_is_told_who_asks",
+        &[
+            "http_server.tls.acme.profile",
+            "http_server.tls.acme.external_account_key_id",
+            "http_server.tls.acme.external_account_hmac_key",
+        ],
+    ),
+    (
+        "hub/tests/hub/subscribe.rs::limits_of_numbers_can_be_tried_out",
+        &["limits.dry_run"],
+    ),
+    (
+        "server/tests/limits.rs::a_dry_run_counts_and_this_machine_is_exempt",
+        &[
+            "limits.exempt",
+            "limits.exempt_loopback",
+            "limits.address.dry_run",
+        ],
+    ),
+    (
+        "server/src/door/admission/tests.rs::the_backend_is_not_shut_out_by_a_part_of_it_with_a_wrong_key",
+        &["limits.max_addresses"],
+    ),
+    (
+        "server/tests/limits.rs::connections_of_an_address_have_a_limit",
+        &["limits.address.connections"],
+    ),
+    (
+        "server/tests/abuse/connecting.rs::heads_that_never_end",
+        &["limits.address.handshakes"],
+    ),
+    (
+        "server/tests/http2/places.rs::streams_that_are_clients_count_for_their_address",
+        &["limits.address.connect"],
+    ),
+    (
+        "server/tests/abuse/requests.rs::forged_forwarding_headers",
+        &["limits.address.requests"],
+    ),
+    (
+        "server/tests/limits.rs::who_guesses_api_keys_is_not_listened_to_for_a_while",
+        &["limits.address.failed_authentications"],
+    ),
+    (
+        "server/tests/effects/main.rs::without_a_ceiling_there_is_memory_for_all",
+        &["limits.memory.enabled"],
+    ),
+    (
+        "server/tests/limits.rs::without_memory_nobody_new_is_let_in",
+        &[
+            "limits.memory.dry_run",
+            "limits.memory.max_bytes",
+            "limits.memory.check_interval",
+        ],
+    ),
+    (
+        "server/tests/abuse/readers.rs::what_all_queues_may_hold_can_be_tried_out",
+        &["limits.memory.max_queued_bytes"],
+    ),
+    (
+        "server/tests/node/revoked.rs::what_is_revoked_stays_revoked_after_a_kill",
+        &["revocation.directory"],
+    ),
+    (
+        "server/tests/node/revoked.rs::no_more_may_be_known_than_the_options_say_and_a_reload_changes_that",
+        &["revocation.max_entries"],
+    ),
+    (
+        "server/tests/events/reload.rs::debounce_and_the_names_of_the_node_are_those_of_the_options",
+        &["node.name", "events.debounce"],
+    ),
+    (
+        "server/tests/effects/main.rs::there_are_as_many_threads_as_were_asked_for",
+        &["node.workers"],
+    ),
+    (
+        "server/tests/node/upgrade.rs::pages_of_other_sites_are_refused",
+        &["client.allowed_origins"],
+    ),
+    (
+        "server/tests/doors/uni.rs::a_proxy_in_front_says_who_it_is",
+        &["client.user_id_http_header"],
+    ),
+    (
+        "server/tests/effects/main.rs::signatures_need_not_be_right_where_that_is_said",
+        &["client.insecure_skip_token_signature_verify"],
+    ),
+    (
+        "server/tests/doors/uni.rs::a_node_takes_so_many_connections",
+        &["client.connection_limit"],
+    ),
+    (
+        "server/tests/doors/uni.rs::a_node_takes_new_connections_at_a_rate",
+        &["client.connection_rate_limit"],
+    ),
+    (
+        "server/tests/node/delivery.rs::what_others_publish_may_wait_and_comes_all_the_same",
+        &["client.write_delay"],
+    ),
+    (
+        "hub/tests/hub/connect.rs::an_anonymous_client_gets_in_where_that_is_allowed",
+        &["client.allow_anonymous_connect_without_token"],
+    ),
+    (
+        "hub/tests/hub/connect.rs::anonymous_tokens_can_be_forbidden",
+        &["client.disallow_anonymous_connection_tokens"],
+    ),
+    (
+        "hub/tests/hub/connect.rs::insecure_mode_lets_everybody_in_for_ever",
+        &["client.insecure"],
+    ),
+    (
+        "hub/tests/hub/heartbeat.rs::pings_and_pongs_can_be_turned_off",
+        &["client.ping_interval", "client.pong_timeout"],
+    ),
+    (
+        "server/tests/doors/abuse.rs::who_never_connects_is_sent_away",
+        &["client.stale_close_delay"],
+    ),
+    (
+        "hub/tests/hub/expiry.rs::patience_is_what_the_options_say",
+        &[
+            "client.expired_close_delay",
+            "client.expired_sub_close_delay",
+        ],
+    ),
+    (
+        "hub/tests/hub/control.rs::one_channel_too_many_ends_the_connection",
+        &["client.channel_limit"],
+    ),
+    (
+        "hub/tests/hub/seats.rs::a_user_has_as_many_connections_as_it_may_on_all_workers_together",
+        &["client.user_connection_limit"],
+    ),
+    (
+        "hub/tests/hub/presence.rs::what_clients_attach_is_bounded_too",
+        &["client.queue_max_size"],
+    ),
+    (
+        "hub/tests/hub/later.rs::what_waits_is_bounded",
+        &["client.command_queue_max_size"],
+    ),
+    (
+        "hub/tests/hub/recovery.rs::a_new_epoch_ends_positioned_subscriptions",
+        &[
+            "client.channel_position_check_delay",
+            "channel.history_meta_ttl",
+            "channel.without_namespace.history_meta_ttl",
+        ],
+    ),
+    (
+        "hub/tests/hub/connect.rs::the_servers_time_is_told_where_configured",
+        &["client.connect_include_server_time"],
+    ),
+    (
+        "hub/tests/hub/presence.rs::a_client_gets_all_or_is_told_that_they_are_too_many",
+        &["client.presence_max_clients"],
+    ),
+    (
+        "hub/tests/hub/history.rs::there_is_a_largest_page",
+        &["client.history_max_publication_limit"],
+    ),
+    (
+        "hub/tests/hub/recovery.rs::more_than_fits_into_the_reply_follows_it",
+        &["client.recovery_max_publication_limit"],
+    ),
+    (
+        "server/tests/reload/tokens.rs::a_secret_is_changed_with_both_good_for_a_while",
+        &[
+            "client.token.hmac_secret_key",
+            "client.token.hmac_previous_secret_key",
+            "client.token.hmac_previous_secret_key_valid_until",
+        ],
+    ),
+    (
+        "server/tests/reload/tokens.rs::a_public_key_is_changed_with_both_good_for_a_while",
+        &[
+            "client.token.rsa_public_key",
+            "client.token.rsa_previous_public_key",
+            "client.token.ecdsa_public_key",
+            "client.token.ecdsa_previous_public_key",
+            "client.token.eddsa_public_key",
+            "client.token.eddsa_previous_public_key",
+        ],
+    ),
+    (
+        "server/tests/node/tokens.rs::tokens_are_verified_with_the_keys_of_an_identity_provider",
+        &["client.token.jwks_public_endpoint"],
+    ),
+    (
+        "server/tests/effects/main.rs::tokens_have_to_say_what_the_options_ask_for",
+        &[
+            "client.token.leeway",
+            "client.token.audience",
+            "client.token.audience_regex",
+            "client.token.issuer",
+            "client.token.issuer_regex",
+            "client.token.user_id_claim",
+        ],
+    ),
+    (
+        "server/tests/effects/main.rs::subscription_tokens_go_by_a_table_of_their_own",
+        &[
+            "client.subscription_token.enabled",
+            "client.subscription_token.hmac_secret_key",
+            "client.subscription_token.audience",
+        ],
+    ),
+    (
+        "hub/tests/hub/server_side.rs::a_token_brings_its_channels_and_a_user_its_own",
+        &[
+            "client.subscribe_to_user_personal_channel.enabled",
+            "client.subscribe_to_user_personal_channel.personal_channel_namespace",
+        ],
+    ),
+    (
+        "hub/tests/hub/seats.rs::where_one_is_enough_the_newest_stays",
+        &["client.subscribe_to_user_personal_channel.single_connection"],
+    ),
+    (
+        "server/tests/doors/uni.rs::an_error_may_end_a_connection_in_another_way",
+        &[
+            "client.connect_code_to_unidirectional_disconnect.enabled",
+            "client.connect_code_to_unidirectional_disconnect.transforms.code",
+            "client.connect_code_to_unidirectional_disconnect.transforms.to",
+            "doors.uni_websocket_disconnect_push",
+        ],
+    ),
+    (
+        "hub/tests/hub/reconfigured.rs::rates_are_those_of_the_options",
+        &[
+            "client.rate_limit.client_command.enabled",
+            "client.rate_limit.client_error.enabled",
+        ],
+    ),
+    (
+        "hub/tests/hub/rates.rs::a_dry_run_counts_and_refuses_nothing",
+        &[
+            "client.rate_limit.client_command.dry_run",
+            "client.rate_limit.user_command.dry_run",
+            "client.rate_limit.client_error.dry_run",
+        ],
+    ),
+    (
+        "hub/tests/hub/rates.rs::all_commands_together_have_a_rate_and_refused_ones_do_not_count",
+        &["client.rate_limit.client_command.total"],
+    ),
+    (
+        "hub/tests/hub/rates.rs::each_kind_of_command_has_the_rate_of_its_option",
+        &[
+            "client.rate_limit.client_command.subscribe",
+            "client.rate_limit.client_command.unsubscribe",
+            "client.rate_limit.client_command.publish",
+            "client.rate_limit.client_command.presence",
+            "client.rate_limit.client_command.presence_stats",
+            "client.rate_limit.client_command.history",
+            "client.rate_limit.client_command.rpc",
+            "client.rate_limit.client_command.refresh",
+            "client.rate_limit.client_command.sub_refresh",
+            "client.rate_limit.user_command.enabled",
+            "client.rate_limit.user_command.total",
+            "client.rate_limit.user_command.subscribe",
+            "client.rate_limit.user_command.unsubscribe",
+            "client.rate_limit.user_command.publish",
+            "client.rate_limit.user_command.presence",
+            "client.rate_limit.user_command.presence_stats",
+            "client.rate_limit.user_command.history",
+            "client.rate_limit.user_command.rpc",
+            "client.rate_limit.user_command.refresh",
+            "client.rate_limit.user_command.sub_refresh",
+        ],
+    ),
+    (
+        "hub/tests/hub/application/channels.rs::messages_have_a_rate_of_a_connection_and_one_of_a_user",
+        &[
+            "client.rate_limit.client_command.send",
+            "client.rate_limit.user_command.send",
+        ],
+    ),
+    (
+        "hub/tests/hub/rates.rs::a_users_connections_share_a_rate_whatever_their_worker",
+        &["client.rate_limit.user_command.connect"],
+    ),
+    (
+        "hub/tests/hub/rates.rs::who_causes_too_many_errors_is_sent_away_for_good",
+        &["client.rate_limit.client_error.total"],
+    ),
+    (
+        "hub/tests/hub/trace.rs::each_rule_is_told_by_its_name",
+        &["channel.max_length"],
+    ),
+    (
+        "hub/src/hub/channel_name.rs::the_characters_that_mean_something_can_be_others",
+        &[
+            "channel.private_prefix",
+            "channel.namespace_boundary",
+            "channel.user_boundary",
+            "channel.user_separator",
+            "rpc.namespace_boundary",
+        ],
+    ),
+    (
+        "hub/tests/hub/publish.rs::what_all_namespaces_want_is_said_once",
+        &["channel.publication_data_format"],
+    ),
+    (
+        "hub/tests/hub/capabilities.rs::channels_named_like_paths_are_for_those_who_stand_in_them",
+        &["channel.patterns", "channel.namespaces.pattern"],
+    ),
+    (
+        "server/tests/reload/outcome.rs::a_hangup_applies_what_has_changed_and_tells_it",
+        &[
+            "channel.without_namespace.channel_regex",
+            "channel.without_namespace.presence",
+        ],
+    ),
+    (
+        "hub/tests/hub/presence.rs::joins_are_told_to_those_who_ask_and_may",
+        &[
+            "channel.without_namespace.join_leave",
+            "channel.without_namespace.force_push_join_leave",
+        ],
+    ),
+    (
+        "hub/tests/hub/presence.rs::where_joins_are_those_of_users_more_tabs_are_no_news",
+        &["channel.without_namespace.join_leave_level"],
+    ),
+    (
+        "hub/tests/hub/history.rs::history_is_as_long_and_as_old_as_its_namespace_says",
+        &[
+            "channel.without_namespace.history_size",
+            "channel.without_namespace.history_ttl",
+        ],
+    ),
+    (
+        "hub/tests/hub/subscribe.rs::what_is_imposed_needs_not_be_asked_for",
+        &[
+            "channel.without_namespace.force_positioning",
+            "channel.without_namespace.force_recovery",
+        ],
+    ),
+    (
+        "hub/tests/hub/subscribe.rs::extras_are_honoured_where_allowed_and_ignored_otherwise",
+        &[
+            "channel.without_namespace.allow_positioning",
+            "channel.without_namespace.allow_recovery",
+        ],
+    ),
+    (
+        "hub/tests/hub/facts.rs::a_cache_that_has_nothing_is_told_of",
+        &["channel.without_namespace.force_recovery_mode"],
+    ),
+    (
+        "hub/tests/hub/classes.rs::a_cache_may_be_recovered_without_asking",
+        &["channel.without_namespace.auto_cache_recover"],
+    ),
+    (
+        "hub/src/hub/permission.rs::roles_add_up_and_anonymous_users_need_a_further_permission",
+        &[
+            "channel.without_namespace.allow_subscribe_for_client",
+            "channel.without_namespace.allow_subscribe_for_anonymous",
+            "channel.without_namespace.allow_publish_for_client",
+            "channel.without_namespace.allow_publish_for_subscriber",
+            "channel.without_namespace.allow_publish_for_anonymous",
+            "channel.without_namespace.allow_presence_for_client",
+            "channel.without_namespace.allow_presence_for_subscriber",
+            "channel.without_namespace.allow_presence_for_anonymous",
+            "channel.without_namespace.allow_history_for_client",
+            "channel.without_namespace.allow_history_for_subscriber",
+            "channel.without_namespace.allow_history_for_anonymous",
+        ],
+    ),
+    (
+        "hub/src/hub/channel_name.rs::paths_are_in_the_namespace_whose_pattern_they_match",
+        &["channel.without_namespace.allow_user_limited_channels"],
+    ),
+    (
+        "hub/tests/hub/publish.rs::a_namespace_may_want_objects",
+        &[
+            "channel.without_namespace.publication_data_format",
+            "channel.namespaces.name",
+        ],
+    ),
+    (
+        "hub/tests/hub/reconfigured.rs::imposed_filters_are_those_of_the_options",
+        &[
+            "channel.without_namespace.server_tags_filter",
+            "channel.without_namespace.allow_tags_filter",
+        ],
+    ),
+    (
+        "hub/tests/hub/except.rs::a_publisher_does_not_get_its_own_and_all_others_do",
+        &["channel.without_namespace.exclude_publisher"],
+    ),
+    (
+        "hub/tests/hub/classes.rs::patches_are_not_for_those_who_may_not_have_them",
+        &["channel.without_namespace.allowed_delta_types"],
+    ),
+    (
+        "hub/tests/hub/classes.rs::the_publisher_may_ask_for_a_patch_where_the_namespace_does_not",
+        &["channel.without_namespace.delta_publish"],
+    ),
+    (
+        "server/tests/node/delivery.rs::a_few_slow_readers_among_many_fast_ones",
+        &["channel.without_namespace.slow_consumer"],
+    ),
+    (
+        "hub/tests/hub/cursor.rs::the_latest_is_what_a_slow_reader_gets",
+        &["channel.without_namespace.slow_consumer_key_tag"],
+    ),
+    (
+        "hub/tests/hub/rates.rs::who_comes_back_subscribes_to_everything_at_once",
+        &["channel.without_namespace.subscribe_rate_for_client"],
+    ),
+    (
+        "hub/tests/hub/rates.rs::a_namespace_has_rates_for_each_connection",
+        &[
+            "channel.without_namespace.publish_rate_for_client",
+            "channel.without_namespace.presence_rate_for_client",
+            "channel.without_namespace.history_rate_for_client",
+        ],
+    ),
+    (
+        "hub/tests/hub/rates.rs::a_channel_has_rates_for_all_together_whatever_their_worker",
+        &[
+            "channel.without_namespace.subscribe_rate_for_channel",
+            "channel.without_namespace.publish_rate_for_channel",
+        ],
+    ),
+    (
+        "hub/tests/hub/rates.rs::so_it_has_for_what_is_only_read",
+        &[
+            "channel.without_namespace.presence_rate_for_channel",
+            "channel.without_namespace.history_rate_for_channel",
+        ],
+    ),
+    (
+        "hub/tests/hub/rates.rs::rates_of_a_namespace_can_be_tried_out",
+        &["channel.without_namespace.rates_dry_run"],
+    ),
+    (
+        "server/tests/proxy/calls.rs::the_backend_says_who_subscribes",
+        &[
+            "channel.without_namespace.subscribe_proxy_enabled",
+            "channel.without_namespace.subscribe_proxy_name",
+        ],
+    ),
+    (
+        "server/tests/proxy/calls.rs::the_backend_says_what_is_published",
+        &[
+            "channel.without_namespace.publish_proxy_enabled",
+            "channel.without_namespace.publish_proxy_name",
+        ],
+    ),
+    (
+        "server/tests/proxy/prolong.rs::so_does_a_subscription",
+        &[
+            "channel.without_namespace.sub_refresh_proxy_enabled",
+            "channel.without_namespace.sub_refresh_proxy_name",
+        ],
+    ),
+    (
+        "hub/src/engine/memory/tests.rs::what_expires_makes_room",
+        &["engine.memory.max_channels"],
+    ),
+    (
+        "hub/src/engine/memory/tests.rs::publications_are_bounded_by_bytes",
+        &["engine.memory.max_bytes"],
+    ),
+    (
+        "server/tests/reload/effects.rs::keys_of_the_api_are_changed_with_both_good_for_a_while",
+        &["http_api.key", "http_api.keys.sha256"],
+    ),
+    (
+        "server/tests/effects/main.rs::calls_go_by_the_options",
+        &[
+            "http_api.insecure",
+            "http_api.error_mode",
+            "http_api.max_body_size",
+        ],
+    ),
+    (
+        "server/tests/http_api.rs::what_a_call_may_ask_for_is_limited",
+        &[
+            "http_api.max_batch_commands",
+            "http_api.max_broadcast_channels",
+            "http_api.max_listed_channels",
+        ],
+    ),
+    (
+        "server/tests/http_api.rs::calls_at_a_time_are_limited",
+        &["http_api.max_concurrent_calls"],
+    ),
+    (
+        "server/tests/trace.rs::payloads_are_for_servers_that_allow_it",
+        &["http_api.trace_payloads"],
+    ),
+    (
+        "server/tests/limits.rs::calls_of_the_api_are_in_the_audit_log",
+        &["http_api.audit_log", "http_api.keys.name"],
+    ),
+    (
+        "server/tests/http_api.rs::a_key_with_a_scope_is_good_for_that",
+        &["http_api.keys.methods", "http_api.keys.channels"],
+    ),
+    (
+        "server/tests/proxy/calls.rs::the_backend_says_who_comes_in",
+        &[
+            "client.proxy.connect.enabled",
+            "client.proxy.connect.endpoint",
+        ],
+    ),
+    (
+        "server/tests/proxy/calls.rs::the_backend_answers_calls",
+        &[
+            "client.proxy.connect.name",
+            "rpc.without_namespace.name",
+            "rpc.without_namespace.proxy_enabled",
+            "rpc.without_namespace.proxy_name",
+        ],
+    ),
+    (
+        "server/tests/proxy/trouble.rs::who_answers_too_late_has_not_answered",
+        &["client.proxy.connect.timeout"],
+    ),
+    (
+        "server/tests/proxy/trust.rs::only_listed_header_fields_are_passed_on",
+        &[
+            "client.proxy.connect.http_headers",
+            "client.proxy.connect.emulated_headers",
+            "client.proxy.connect.http.static_headers",
+        ],
+    ),
+    (
+        "server/tests/proxy/trust.rs::payloads_may_go_as_base64",
+        &["client.proxy.connect.binary_encoding"],
+    ),
+    (
+        "server/tests/proxy/prolong.rs::a_connection_lives_as_long_as_the_backend_says",
+        &["client.proxy.connect.include_connection_meta"],
+    ),
+    (
+        "server/tests/proxy/trust.rs::questions_are_signed_with_the_key_and_the_one_before_it",
+        &[
+            "client.proxy.connect.hmac_secret_key",
+            "client.proxy.connect.hmac_previous_secret_key",
+        ],
+    ),
+    (
+        "server/tests/proxy/trouble.rs::no_more_are_asked_than_may_be",
+        &["client.proxy.connect.max_in_flight"],
+    ),
+    (
+        "server/tests/proxy/trouble.rs::statuses_mean_what_the_operator_says",
+        &[
+            "client.proxy.connect.max_response_size",
+            "client.proxy.connect.http.status_to_code_transforms.status_code",
+            "client.proxy.connect.http.status_to_code_transforms.to_error",
+            "client.proxy.connect.http.status_to_code_transforms.to_disconnect",
+        ],
+    ),
+    (
+        "server/tests/proxy/trouble.rs::a_backend_that_fails_again_and_again_is_left_alone",
+        &[
+            "client.proxy.connect.breaker_failures",
+            "client.proxy.connect.breaker_pause",
+        ],
+    ),
+    (
+        "server/tests/proxy/secure.rs::http2_is_spoken_where_the_backend_offers_it",
+        &["client.proxy.connect.http.tls.server_ca_pem"],
+    ),
+    (
+        "server/tests/proxy/calls.rs::the_servers_own_method_goes_before_the_backend",
+        &["rpc.ping.enabled", "rpc.ping.method"],
+    ),
+    (
+        "server/tests/events/reload.rs::who_is_there_is_told_when_events_are_switched_on_and_again_what_has_changed_meanwhile",
+        &["events.enabled"],
+    ),
+    (
+        "server/tests/events/reload.rs::a_key_is_changed_and_the_endpoint_moved_under_load_and_nothing_is_lost",
+        &[
+            "events.endpoint",
+            "events.hmac_secret_key",
+            "events.hmac_previous_secret_key",
+        ],
+    ),
+    (
+        "server/tests/events/reload.rs::kinds_and_namespaces_are_those_of_the_options",
+        &["events.kinds", "events.namespaces"],
+    ),
+    (
+        "server/tests/events/main.rs::users_who_come_back_after_a_restart_were_never_away",
+        &[
+            "events.restart_debounce",
+            "events.keep_on_shutdown",
+            "events.directory",
+        ],
+    ),
+    (
+        "server/tests/events/options.rs::batches_are_as_large_as_the_options_say_and_wait_as_long",
+        &["events.batch_size", "events.batch_time"],
+    ),
+    (
+        "server/tests/events/options.rs::batches_have_a_length_in_bytes",
+        &["events.batch_max_size"],
+    ),
+    (
+        "server/src/events/queue.rs::what_is_delivered_goes_and_leaves_room",
+        &["events.queue_max_size"],
+    ),
+    (
+        "server/tests/events/reload.rs::what_the_old_place_says_after_the_move_counts_only_if_it_is_good",
+        &["events.timeout"],
+    ),
+    (
+        "server/tests/events/reload.rs::somebody_else_is_not_made_to_wait_for_what_another_has_failed_to_do",
+        &["events.retry_min", "events.retry_max"],
+    ),
+    (
+        "server/tests/events/options.rs::what_is_given_up_is_kept_in_part",
+        &["events.retry_for", "events.dead_max_events"],
+    ),
+    (
+        "server/tests/events/options.rs::header_fields_go_with_each_batch",
+        &["events.http.static_headers"],
+    ),
+    (
+        "server/tests/doors/tunnel/carried.rs::what_the_server_behind_is_told_of_the_client",
+        &[
+            "tunnels.name",
+            "tunnels.upstream",
+            "tunnels.http_headers",
+            "tunnels.static_headers",
+        ],
+    ),
+    (
+        "server/tests/doors/tunnel/refused.rs::what_the_server_behind_refuses_is_told_and_that_it_is_away",
+        &["tunnels.connect_timeout"],
+    ),
+    (
+        "server/tests/doors/tunnel/carried.rs::what_is_no_message_ends_the_session_with_the_code_for_it",
+        &["tunnels.message_size_limit"],
+    ),
+    (
+        "server/tests/doors/tunnel/refused.rs::there_are_as_many_as_may_be_and_a_place_is_free_again",
+        &["tunnels.max_connections"],
+    ),
+    (
+        "server/tests/doors/tunnel/refused.rs::a_server_behind_tls_is_believed_by_its_authority_alone",
+        &["tunnels.server_ca_pem"],
+    ),
+    (
+        "server/tests/reload/effects.rs::doors_are_shut_and_messages_are_as_long_as_they_may_be",
+        &["websocket.message_size_limit", "doors.plain"],
+    ),
+    (
+        "server/tests/effects/main.rs::doors_are_shut_one_by_one",
+        &[
+            "doors.http_stream",
+            "doors.sse",
+            "doors.poll",
+            "doors.unidirectional",
+        ],
+    ),
+    (
+        "server/tests/doors/poll.rs::a_session_without_polls_ends",
+        &["doors.poll_timeout"],
+    ),
+    (
+        "server/tests/effects/main.rs::requests_are_as_long_as_they_may_be",
+        &["doors.request_size_limit"],
+    ),
+    (
+        "server/tests/doors/abuse.rs::sessions_have_a_limit",
+        &["doors.max_sessions"],
+    ),
+    (
+        "server/tests/doors/uni.rs::who_may_not_connect_may_be_told_by_a_status",
+        &[
+            "doors.connect_code_to_http_response.enabled",
+            "doors.connect_code_to_http_response.transforms.code",
+            "doors.connect_code_to_http_response.transforms.to",
+        ],
+    ),
+    (
+        "server/tests/admin.rs::the_page_shows_what_there_is_to_who_is_logged_in_and_to_nobody_else",
+        &["admin.enabled", "admin.password"],
+    ),
+    (
+        "server/tests/admin.rs::the_configuration_can_have_a_hash_in_the_place_of_the_password",
+        &["admin.password_hash"],
+    ),
+    (
+        "server/tests/reload/effects.rs::a_connection_that_has_carried_requests_goes_by_the_new_options_too",
+        &["health.enabled", "prometheus.enabled"],
+    ),
+    (
+        "server/tests/telemetry.rs::a_reload_has_traces_go_elsewhere_and_those_that_wait_go_where_they_were_to",
+        &[
+            "telemetry.otlp.enabled",
+            "telemetry.otlp.endpoint",
+            "telemetry.otlp.headers",
+            "telemetry.otlp.sampling_percent",
+        ],
+    ),
+    (
+        "server/tests/effects/main.rs::traces_are_of_the_service_that_was_named",
+        &["telemetry.otlp.service_name"],
+    ),
+    (
+        "server/tests/telemetry.rs::nobody_waits_for_a_collector_that_does_not_answer",
+        &[
+            "telemetry.otlp.queue_size",
+            "telemetry.otlp.timeout",
+            "shutdown.timeout",
+        ],
+    ),
+    (
+        "server/tests/effects/main.rs::all_goes_on_for_a_while_when_nobody_new_is_wanted",
+        &["shutdown.readiness_delay"],
+    ),
+    (
+        "server/tests/drain.rs::ten_thousand_clients_are_told_one_after_the_other",
+        &["shutdown.reconnect_rate"],
+    ),
+    (
+        "server/tests/reload/effects.rs::less_is_logged_when_the_options_say_so",
+        &["log.level"],
+    ),
+    (
+        "server/tests/reload/effects.rs::lines_are_written_for_people_or_for_programs_as_the_options_say",
+        &["log.format"],
+    ),
+    (
+        "server/tests/connection_log.rs::who_comes_and_who_goes_is_logged_with_the_same_id",
+        &["log.connections"],
+    ),
 ];
 
 /// Tables that have the options of another: the test that shows that they are asked, too. How, the other table's show.
 pub(super) const ALIKE: &[(&str, &str)] = &[
-    ("client.proxy.refresh", "server/tests/proxy/prolong.rs::a_connection_lives_as_long_as_the_backend_says"),
-    ("channel.proxy.subscribe", "server/tests/proxy/calls.rs::the_backend_says_who_subscribes"),
-    ("channel.proxy.publish", "server/tests/proxy/calls.rs::the_backend_says_what_is_published"),
-    ("channel.proxy.sub_refresh", "server/tests/proxy/prolong.rs::so_does_a_subscription"),
-    ("rpc.proxy", "server/tests/proxy/calls.rs::the_backend_answers_calls"),
-    ("proxies", "server/tests/proxy/calls.rs::the_backend_answers_calls"),
-    ("rpc.namespaces", "server/tests/proxy/calls.rs::the_backend_answers_calls"),
+    (
+        "client.subscription_token",
+        "server/tests/effects/main.rs::subscription_tokens_go_by_a_table_of_their_own",
+    ),
+    (
+        "client.proxy.refresh",
+        "server/tests/proxy/prolong.rs::a_connection_lives_as_long_as_the_backend_says",
+    ),
+    (
+        "channel.proxy.subscribe",
+        "server/tests/proxy/calls.rs::the_backend_says_who_subscribes",
+    ),
+    (
+        "channel.proxy.publish",
+        "server/tests/proxy/calls.rs::the_backend_says_what_is_published",
+    ),
+    (
+        "channel.proxy.sub_refresh",
+        "server/tests/proxy/prolong.rs::so_does_a_subscription",
+    ),
+    (
+        "rpc.proxy",
+        "server/tests/proxy/calls.rs::the_backend_answers_calls",
+    ),
+    (
+        "proxies",
+        "server/tests/proxy/calls.rs::the_backend_answers_calls",
+    ),
+    (
+        "rpc.namespaces",
+        "server/tests/proxy/calls.rs::the_backend_answers_calls",
+    ),
 ];
 
 /// Options and tables whose effect no test shows, and why.
 pub(super) const NOT_SHOWN: &[(&str, &str)] = &[
-    ("events.sync_interval", "what is lost with the power is lost by the machine: no test can take that away from a process"),
-    ("client.proxy.connect.http.tls.cert_pem", "needs a backend with TLS that asks for a certificate, which no test has yet"),
-    ("client.proxy.connect.http.tls.key_pem", "needs a backend with TLS that asks for a certificate, which no test has yet"),
-    ("telemetry.otlp.server_ca_pem", "needs a collector with TLS; the questions to a backend show the same code (proxy/secure.rs)"),
-    ("doors.uni_websocket_join_messages", "what joins messages is tested beneath the socket (server/src/door/uni.rs), and over one no test sees when two leave together"),
-    ("events.http.tls", "needs a receiver of events with TLS; the questions to a backend show the same code (proxy/secure.rs)"),
+    (
+        "events.sync_interval",
+        "what is lost with the power is lost by the machine: no test can take that away from a process",
+    ),
+    (
+        "client.proxy.connect.http.tls.cert_pem",
+        "needs a backend with TLS that asks for a certificate, which no test has yet",
+    ),
+    (
+        "client.proxy.connect.http.tls.key_pem",
+        "needs a backend with TLS that asks for a certificate, which no test has yet",
+    ),
+    (
+        "telemetry.otlp.server_ca_pem",
+        "needs a collector with TLS; the questions to a backend show the same code (proxy/secure.rs)",
+    ),
+    (
+        "doors.uni_websocket_join_messages",
+        "what joins messages is tested beneath the socket (server/src/door/uni.rs), and over one no test sees when two leave together",
+    ),
+    (
+        "events.http.tls",
+        "needs a receiver of events with TLS; the questions to a backend show the same code (proxy/secure.rs)",
+    ),
 ];

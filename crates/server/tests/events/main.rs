@@ -9,6 +9,7 @@ mod directory;
 #[cfg(target_os = "linux")]
 mod full;
 mod handler;
+mod options;
 #[path = "../support/process.rs"]
 mod process;
 mod receiver;

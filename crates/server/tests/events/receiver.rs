@@ -106,6 +106,8 @@ pub(crate) struct Receiver {
     /// Whom it believes; others are answered with 401, and counted.
     pub(crate) secret: Arc<Mutex<String>>,
     pub(crate) mistrusted: Arc<AtomicU64>,
+    /// What came, whatever became of it: the head, and how many events and bytes.
+    pub(crate) batches: Arc<Mutex<Vec<(String, usize, usize)>>>,
     /// The names of those who told it anything.
     pub(crate) nodes: Arc<Mutex<BTreeSet<String>>>,
     /// A request with this in it is refused, if it isn't empty.
@@ -127,6 +129,7 @@ impl Receiver {
             secret: Arc::new(Mutex::new(SECRET.into())),
             mistrusted: Arc::default(),
             nodes: Arc::default(),
+            batches: Arc::default(),
             refused: Arc::default(),
         };
         let its = receiver.clone();
@@ -157,7 +160,11 @@ fn serve(mut stream: TcpStream, receiver: &Receiver, mut random: Random) {
             }
             continue;
         }
+        let body_len = body.len();
         let body: Value = serde_json::from_slice(&body).expect("a batch is JSON");
+        let count = body["events"].as_array().expect("a list of events").len();
+        let batch = (head.clone(), count, body_len);
+        receiver.batches.lock().unwrap().push(batch);
         let node = body["node"].as_str().expect("a name").to_owned();
         receiver.nodes.lock().unwrap().insert(node);
         let refused = refused.lock().unwrap().clone();

@@ -100,15 +100,15 @@ fn a_key_is_changed_and_the_endpoint_moved_under_load_and_nothing_is_lost() {
 }
 
 /// A node with these options of events, and what it takes to give it others.
-struct Told {
-    node: Node,
-    runtime: Runtime,
-    receiver: Receiver,
+pub(crate) struct Told {
+    pub(crate) node: Node,
+    pub(crate) runtime: Runtime,
+    pub(crate) receiver: Receiver,
     directory: Directory,
 }
 
 impl Told {
-    fn start(seed: u64, name: &str, events: &str) -> Self {
+    pub(crate) fn start(seed: u64, name: &str, events: &str) -> Self {
         let (receiver, directory) = (Receiver::start(seed), Directory::new(name));
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let first = Self::config(&receiver, &directory, events);
@@ -131,8 +131,18 @@ impl Told {
         format!("http_server.address = \"127.0.0.1\"\nhttp_server.port = 0\n{text}")
     }
 
-    fn set(&self, events: &str) -> Vec<Change> {
+    pub(crate) fn set(&self, events: &str) -> Vec<Change> {
         self.try_to_set(events).unwrap()
+    }
+
+    /// The same with events that wait that long for others.
+    pub(crate) fn waiting(self, time: &str, events: &str) -> Self {
+        let text = Self::config(&self.receiver, &self.directory, events);
+        let text = text.replace("batch_time = \"10ms\"", &format!("batch_time = \"{time}\""));
+        let config = Config::from_toml(&text).unwrap();
+        let reconfigured = self.node.handle().reconfigure(config);
+        self.runtime.block_on(reconfigured).unwrap();
+        self
     }
 
     fn try_to_set(&self, events: &str) -> Result<Vec<Change>, ReloadError> {
@@ -149,7 +159,7 @@ impl Told {
         Ok(reloaded.changes)
     }
 
-    fn client(&self, user: &str, channels: &[&str]) -> Client {
+    pub(crate) fn client(&self, user: &str, channels: &[&str]) -> Client {
         let stream = TcpStream::connect(self.node.address().unwrap()).unwrap();
         let mut client = Client::connect(stream, user).unwrap();
         for channel in channels {
@@ -166,7 +176,7 @@ impl Told {
         wait_for(&self.receiver, what, &(users.collect(), of(occupied)));
     }
 
-    fn count(&self, kind: &str) -> usize {
+    pub(crate) fn count(&self, kind: &str) -> usize {
         self.receiver.book.lock().unwrap().count(kind)
     }
 

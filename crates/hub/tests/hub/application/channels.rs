@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 use tautline_auth::Overrides;
 use tautline_hub::ApiPublish;
 use tautline_hub::application::{
-    Answer, Interests, PublishInstead, PublishReply, Question, RefreshBy, RefreshReply,
-    SubscribeReply,
+    Answer, ApplicationOptions, Interests, PublishInstead, PublishReply, Question, RefreshBy,
+    RefreshReply, SubscribeReply,
 };
+use tautline_hub::rate::Rate;
 use tautline_protocol::{Disconnect, ErrorCode};
 
-use super::{Scripted, answer, temporary, world};
+use super::{Scripted, answer, quiet, temporary, world, world_with};
 use crate::support::{START, World, channel_token, sign_claims};
 
 #[test]
@@ -272,4 +273,30 @@ fn without_an_application_calls_and_messages_are_not_available() {
     assert_eq!(heard[0]["error"]["code"], json!(108));
     world.send(client, r#"{"send":{"data":1}}"#);
     assert_eq!(world.closed(client).unwrap().0, 3508);
+}
+
+#[test]
+fn messages_have_a_rate_of_a_connection_and_one_of_a_user() {
+    let once = Rate::parse("1/1h").ok();
+    for of_user in [false, true] {
+        let application = Scripted::about(Interests::MESSAGE);
+        let application = application.at_once(|_| Some(Answer::Message(Ok(()))));
+        let mut setup = quiet();
+        let rates = &mut setup.client.rate_limit;
+        if of_user {
+            rates.user_command.send = once;
+        } else {
+            rates.client_command.send = once;
+        }
+        let mut world = world_with(&application, setup, ApplicationOptions::default());
+        let (client, other) = (world.connect_as(0, "7"), world.connect_as(0, "7"));
+        let message = r#"{"send":{"data":1}}"#;
+        world.send(client, message);
+        assert_eq!(world.closed(client), None);
+        // Another connection has a rate of its own, where it isn't the user's.
+        world.send(other, message);
+        assert_eq!(world.closed(other).is_some(), of_user);
+        world.send(client, message);
+        assert_eq!(world.closed(client).map(|(code, _)| code), Some(3013));
+    }
 }
