@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use crate::process::wait_until;
 use crate::stand::Stand;
 use crate::wire::{Http, read_to_end};
 
@@ -236,6 +237,52 @@ fn memory_has_a_ceiling() {
             drop(halves);
         },
     );
+}
+
+/// Nothing is set but a small ceiling: what an operator has who sets nothing, on a small machine. A stranger takes all that
+/// the limits by address let him have.
+#[test]
+fn the_defaults_hold_a_small_machine() {
+    const CEILING: u64 = 64 * 1024 * 1024;
+    // Memory is measured twice a second, and meanwhile as many come as may.
+    const MEANWHILE: u64 = 500 / 2 * 160 * 1024;
+    let memory = format!("[limits.memory]\nmax_bytes = {CEILING}\n");
+    let stand = Stand::new("defaults", "", &memory);
+    let refused = |limit: &str| {
+        let name = format!("limits_refused_total{{limit=\"{limit}\",mode=\"enforced\"}}");
+        stand.number(&name)
+    };
+    stand.endures(
+        "the default limits and a ceiling of 64 MiB; 500 connections a second that hold 60 KB each: 429, then 503",
+        (CEILING + MEANWHILE).saturating_sub(stand.memory("VmRSS:")),
+        |users| {
+            // All at once that an address may have.
+            while refused("connect") == 0 {
+                for _ in 0..100 {
+                    drop(stand.connect());
+                }
+            }
+            let mut halves = Vec::new();
+            while refused("memory") < 100 || users.want_more() {
+                for _ in 0..10 {
+                    let mut half = stand.connect();
+                    let head = "POST /publish?channel=a HTTP/1.1\r\nHost: a\r\nContent-Length: 65000\r\n\r\n";
+                    let is_in = half.write_all(head.as_bytes()).is_ok()
+                        && half.write_all(&[b' '; 60_000]).is_ok();
+                    if is_in && halves.len() < 8_000 {
+                        halves.push(half);
+                    }
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            drop(halves);
+        },
+    );
+    // Who comes then is let in, although the system counts all that to the server still.
+    wait_until("it serves again", || {
+        let answer = stand.http().ask("GET /health HTTP/1.1", b"");
+        (answer.status == 200).then_some(())
+    });
 }
 
 /// A body that never comes whole holds what came, and no more.

@@ -2,26 +2,66 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// What was seen last.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryGauge {
     ceiling: AtomicU64,
     is_over: AtomicBool,
+    /// The most that was seen since the ceiling was reached.
+    peak: Mutex<Option<Load>>,
+}
+
+/// Memory, in bytes, and those who are there: connections and sessions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    pub(crate) used: u64,
+    pub(crate) present: usize,
 }
 
 impl MemoryGauge {
-    /// Takes a measurement, in bytes. Whoever is above the ceiling stays there until a twentieth of it is free
-    /// again, so that the door doesn't open and shut with each connection. Returns whether that has changed.
-    pub(crate) fn observe(&self, used: u64, ceiling: u64) -> bool {
+    /// Takes a measurement. Whoever is above the ceiling stays there until a twentieth of it is free
+    /// again, so that the door doesn't open and shut with each connection.
+    ///
+    /// What is freed isn't always given back to the system, and would keep the door shut for ever. So it opens as well when only
+    /// half of those are there whose memory that was, and stays open until nearly as many have come again, or memory
+    /// grows. It never does so far above the ceiling.
+    ///
+    /// Returns whether the door has opened or shut.
+    pub(crate) fn observe(&self, load: Load, ceiling: u64) -> bool {
         self.ceiling.store(ceiling, Ordering::Relaxed);
         let was_over = self.is_over();
-        let is_over = used
-            > if was_over {
+        let mut peak = self.peak.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_high = load.used
+            > if peak.is_some() {
                 ceiling - ceiling / 20
             } else {
                 ceiling
             };
+        let is_over = match &mut *peak {
+            _ if !is_high => {
+                *peak = None;
+                false
+            }
+            Some(peak) => {
+                let share = if was_over { 50 } else { 90 };
+                let are_few =
+                    load.present < peak.present / 100 * share + peak.present % 100 * share / 100;
+                let is_known = load.used <= peak.used + if was_over { 0 } else { peak.used / 50 };
+                let most = (ceiling / 5 * 6).max(ceiling + AT_ONCE);
+                let is_over = !(are_few && is_known && load.used <= most);
+                if is_over {
+                    peak.used = peak.used.max(load.used);
+                    peak.present = peak.present.max(load.present);
+                }
+                is_over
+            }
+            none => {
+                *none = Some(load);
+                true
+            }
+        };
         self.is_over.store(is_over, Ordering::Relaxed);
         was_over != is_over
     }
@@ -35,6 +75,10 @@ impl MemoryGauge {
         self.ceiling.load(Ordering::Relaxed)
     }
 }
+
+/// Somewhat more than what comes between two measurements, as fast as one address may: so far above its ceiling a small
+/// server gets by itself.
+const AT_ONCE: u64 = 48 * 1024 * 1024;
 
 /// How much of the machine's memory the process has, in bytes (`VmRSS`), where the system tells.
 pub(crate) fn resident() -> Option<u64> {
@@ -92,8 +136,49 @@ mod tests {
             (950, true, false),
             (1000, false, false),
         ] {
-            assert_eq!(gauge.observe(used, 1000), changes, "{used}");
+            let load = Load { used, present: 100 };
+            assert_eq!(gauge.observe(load, 1000), changes, "{used}");
             assert_eq!(gauge.is_over(), is_over, "{used}");
+        }
+    }
+
+    #[test]
+    fn memory_that_is_not_given_back_is_used_again() {
+        const MIB: u64 = 1024 * 1024;
+        let gauge = MemoryGauge::default();
+        for (used, present, is_over) in [
+            (1001, 300, true),
+            (1100, 400, true),
+            // Half of them, and not more memory.
+            (1100, 200, true),
+            (1101, 199, true),
+            (1101, 199, false),
+            // They come again, and find room in what there is.
+            (1101, 359, false),
+            (1123, 300, false),
+            // Nearly as many as there were, or more memory.
+            (1123, 360, true),
+            (1123, 210, true),
+            (1123, 100, false),
+            (1150, 100, true),
+            // Too far above the ceiling.
+            (1201, 500, true),
+            (1201, 1, true),
+            (1200, 1, false),
+            // Given back at last: all is as it was.
+            (950, 1, false),
+            (1000, 1000, false),
+            (1001, 1, true),
+        ] {
+            let (load, ceiling) = (
+                Load {
+                    used: used * MIB,
+                    present,
+                },
+                1000 * MIB,
+            );
+            gauge.observe(load, ceiling);
+            assert_eq!(gauge.is_over(), is_over, "{used} {present}");
         }
     }
 

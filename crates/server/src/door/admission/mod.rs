@@ -53,6 +53,8 @@ pub(crate) struct Admission {
     /// Sessions whose messages leave in the bodies of HTTP responses.
     http_sessions: Arc<Count>,
     addresses: Table,
+    /// Connections and sessions that count for their addresses.
+    present: Arc<Count>,
     memory: MemoryGauge,
     refusals: Refusals,
     unknown_proxies: UnknownProxies,
@@ -70,6 +72,7 @@ impl Admission {
             new_clients: SharedBucket::default(),
             http_sessions: Arc::default(),
             addresses: Table::new(),
+            present: Arc::default(),
             memory: MemoryGauge::default(),
             refusals: Refusals::default(),
             unknown_proxies: UnknownProxies::default(),
@@ -228,7 +231,11 @@ impl Admission {
             let rules = self.rules();
             if let Some(used) = memory::resident() {
                 let ceiling = rules.memory.ceiling.unwrap_or(0);
-                let is_changed = self.memory.observe(used, ceiling);
+                let load = memory::Load {
+                    used,
+                    present: self.present.get(),
+                };
+                let is_changed = self.memory.observe(load, ceiling);
                 if is_changed && rules.memory.ceiling.is_some() {
                     if self.memory.is_over() {
                         tracing::warn!(used, ceiling, "there is no memory left for new clients");

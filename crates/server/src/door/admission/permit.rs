@@ -20,7 +20,12 @@ impl Count {
             .map(|_| Permit(Arc::clone(self)))
     }
 
-    #[cfg(test)]
+    /// One more.
+    fn add(self: &Arc<Self>) -> Permit {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Permit(Arc::clone(self))
+    }
+
     pub(super) fn get(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
@@ -55,6 +60,7 @@ struct Held {
     admission: Arc<Admission>,
     key: Key,
     is_handshake: bool,
+    _present: Permit,
 }
 
 impl AddressPermit {
@@ -64,6 +70,7 @@ impl AddressPermit {
             admission: Arc::clone(admission),
             key,
             is_handshake,
+            _present: admission.present.add(),
         }))
     }
 

@@ -278,13 +278,25 @@ fn without_memory_nobody_new_comes_in() {
     }));
     let enter = |text| admission.enter(NOW, ip(text), false);
     let before = enter("192.0.2.1").unwrap();
-    admission.memory.observe(1001, 1000);
+    admission.memory.observe(
+        memory::Load {
+            used: 1001,
+            present: 0,
+        },
+        1000,
+    );
     let refused = enter("192.0.2.1").err().unwrap();
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
     // Whoever looks after the server gets in, and clients of a proxy on this machine don't.
     assert!(admission.enter(NOW, ip("127.0.0.1"), true).is_ok());
     assert!(enter("127.0.0.1").is_err());
-    admission.memory.observe(900, 1000);
+    admission.memory.observe(
+        memory::Load {
+            used: 900,
+            present: 0,
+        },
+        1000,
+    );
     assert!(enter("192.0.2.1").is_ok());
     drop(before);
 }
