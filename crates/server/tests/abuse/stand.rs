@@ -10,7 +10,7 @@ use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::directory::Directory;
-use crate::honest::{Times, Users};
+use crate::honest::{ENOUGH, Times, Users};
 use crate::process::{Server, wait_until};
 use crate::wire::{From, Http, Wire, connect};
 
@@ -109,13 +109,15 @@ impl Stand {
         let before = self.memory("VmRSS:");
         users.abuse_begins();
         let result = abuse(&users);
-        let grown = self.memory("VmHWM:").saturating_sub(before);
+        let peak = self.memory("VmHWM:");
+        let grown = peak.saturating_sub(before);
         let [socket, poll] = users.end();
         let mib = |bytes: u64| bytes as f64 / 1024.0 / 1024.0;
         println!(
-            "| {what} | {:.1} of {:.1} MiB | {} | {} |",
-            mib(grown),
-            mib(bound + SLACK),
+            "| {what} | {:.1} | {:.1} | {:.1} | {} | {} |",
+            mib(before),
+            mib(peak),
+            mib(before + bound + SLACK),
             told(socket),
             told(poll)
         );
@@ -187,14 +189,19 @@ impl Stand {
     }
 }
 
-/// The median and the longest of a hundred, before and during, in milliseconds.
+/// The median and the 99th percentile, before and during, in milliseconds; of too few only the median, and how many they
+/// are.
 fn told(times: Times) -> String {
     let [before, during] = times.map(|mut times| {
         times.sort_unstable();
+        let count = times.len();
         let at = |part: usize| {
-            let time = times.get(times.len().saturating_sub(1) * part / 100);
+            let time = times.get(count.saturating_sub(1) * part / 100);
             time.map_or(0.0, |time| Duration::as_secs_f64(time) * 1e3)
         };
+        if count < ENOUGH {
+            return format!("{:.2} (of {count})", at(50));
+        }
         format!("{:.2} / {:.2}", at(50), at(99))
     });
     format!("{before} | {during}")
