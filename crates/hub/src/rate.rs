@@ -18,6 +18,7 @@
 //! # Ok::<(), tautline_hub::rate::RateError>(())
 //! ```
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -138,6 +139,26 @@ impl Rate {
     }
 }
 
+/// As people write it, such as `100/s` or `4/s, burst 20`; by the hour where a second is too short for one.
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(1, "s"), (60, "m"), (3600, "h")];
+        let count = |seconds: u64| (seconds * NANOS_PER_SECOND + self.cost / 2) / self.cost.max(1);
+        let (seconds, unit) = units
+            .into_iter()
+            .find(|(seconds, _)| count(*seconds) > 0)
+            .unwrap_or((3600, "h"));
+        let count = count(seconds).max(1);
+        write!(f, "{count}/{unit}")?;
+        if u64::from(self.burst) != count {
+            write!(f, ", burst {}", self.burst)?;
+        }
+        Ok(())
+    }
+}
+
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
 /// For serde's `deserialize_with`: a text as in [`Rate::parse`], or `off` for no limit.
 ///
 /// # Errors
@@ -152,7 +173,7 @@ where
     impl Visitor<'_> for RateVisitor {
         type Value = Option<Rate>;
 
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("a rate such as \"100/s\", or \"off\"")
         }
 

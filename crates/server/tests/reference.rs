@@ -74,6 +74,7 @@ const TABLES: &[Table] = &[
     ),
     table("client.rate_limit.user_command", RATES, "UserCommandRates"),
     table("client.rate_limit.client_error", RATES, "ErrorRate"),
+    table("client.rate_limit.client_input", RATES, "InputRate"),
     table("channel", CHANNEL, "ChannelOptions"),
     table("channel.without_namespace", CHANNEL, "NamespaceOptions"),
     table("engine.memory", MEMORY, "MemoryOptions"),
@@ -302,6 +303,10 @@ fn introduction(table: &str) -> Option<&'static str> {
         "client.rate_limit.client_error" => {
             "How many errors a connection may cause. Every command that is answered with an error counts, but for \
              those that are the server's fault (100)."
+        }
+        "client.rate_limit.client_input" => {
+            "How many bytes each connection may send: over a WebSocket as they come, framing included, and in the commands of \
+             requests beside a connection. Beyond it the connection is ended with code 3013, after which clients come back."
         }
         "client.proxy.connect" => {
             "The application's backend says who clients are that come without a token ([A backend that decides](proxy.md)). The \

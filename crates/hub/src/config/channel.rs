@@ -160,6 +160,10 @@ pub struct NamespaceOptions {
     /// For `slow_consumer = "latest"`: the tag by whose values publications replace each other; empty
     /// if each replaces all before it.
     pub slow_consumer_key_tag: String,
+    /// How many subscriptions clients may have to each channel of the namespace on this node, in the sense of those that they
+    /// make themselves: what the server makes, by a token or the API, is neither limited nor counted, and neither is what was
+    /// there before there was a limit. Beyond, error 106. 0 for any number. Default: 0.
+    pub max_subscribers: usize,
     /// How often each connection may subscribe to channels of the namespace; beyond, the command is answered
     /// with error 111. Like the seven behind it, it goes beside `client.rate_limit`. As many subscriptions as
     /// `client.channel_limit` allows may always be made at once. Default: `off`.

@@ -186,6 +186,7 @@ impl ClientOptions {
                 format!("must be at least {MIN_QUEUE} bytes"),
             );
         }
+        self.rate_limit.client_input.check()?;
         let personal = &self.subscribe_to_user_personal_channel;
         if personal.single_connection && !personal.enabled {
             let option = "subscribe_to_user_personal_channel.single_connection";

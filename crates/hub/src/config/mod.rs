@@ -25,11 +25,13 @@ pub use channel::{
 pub use channel_pattern::{ChannelPattern, ChannelPatternError};
 pub(crate) use client::MAX_CHANNELS;
 pub use client::{ClientOptions, PersonalChannelOptions};
-pub use rate_limit::{ClientCommandRates, ErrorRate, RateLimitOptions, UserCommandRates};
+pub use rate_limit::{
+    ClientCommandRates, ErrorRate, InputRate, RateLimitOptions, UserCommandRates,
+};
 
 pub use tags_filter::{TagsFilterError, TagsFilterTemplate};
 
-use crate::hub::{ChannelName, Limits, Operation, SeatRules, Seats};
+use crate::hub::{ChannelName, Limits, Operation, Rooms, SeatRules, Seats};
 
 /// What all hubs of a process go by. Checked, and never changed: a hub takes
 /// [another](crate::Hub::reconfigure) in its place.
@@ -43,6 +45,8 @@ pub struct HubConfig {
     pub(crate) ping_method: Option<Box<str>>,
     /// How often clients may do what; and how often users did, whatever hub they are with.
     pub(crate) limits: Limits,
+    /// The subscribers of channels with a limit of them, whatever hub they are with.
+    pub(crate) rooms: Arc<Rooms>,
     /// The connections of users, whatever hub they are with.
     pub(crate) seats: Arc<Seats>,
     /// How many there may be.
@@ -105,6 +109,7 @@ impl HubConfig {
             limits: Limits::new(&client, &channel),
             ping_method: None,
             seats: Arc::default(),
+            rooms: Arc::default(),
             revocations: Arc::default(),
             seat_rules: SeatRules::new(&client),
             dry_run: false,
@@ -146,8 +151,8 @@ impl HubConfig {
         }
     }
 
-    /// Whether whoever has too many connections (`client.user_connection_limit`) or subscriptions (`client.channel_limit`)
-    /// is only counted, and let have more.
+    /// Whether whoever has too many connections (`client.user_connection_limit`) or subscriptions (`client.channel_limit`), or
+    /// what has too many subscribers (`max_subscribers` of a namespace), is only counted, and let have more.
     #[must_use]
     pub fn with_dry_run(self, dry_run: bool) -> Self {
         Self { dry_run, ..self }
@@ -157,6 +162,7 @@ impl HubConfig {
     /// this one, before the first hub takes it. Users begin with full buckets where rates are others.
     pub fn inherit(&mut self, before: &Self) {
         self.seats = before.seats.clone();
+        self.rooms = before.rooms.clone();
         self.revocations = before.revocations.clone();
         if self.has_rates_of(before) {
             self.limits.inherit(&before.limits);

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::ConfigError;
 use crate::rate::{self, Rate};
 
 /// Limits of what connections and users do, as rates.
@@ -14,6 +15,8 @@ pub struct RateLimitOptions {
     pub user_command: UserCommandRates,
     /// How many errors a connection may cause.
     pub client_error: ErrorRate,
+    /// How many bytes a connection may send.
+    pub client_input: InputRate,
 }
 
 /// What each connection may do. A command beyond its rate is answered with error 111 and does
@@ -75,7 +78,7 @@ pub struct UserCommandRates {
     /// All commands together. Default: `20000/s`.
     #[serde(deserialize_with = "rate::deserialize")]
     pub total: Option<Rate>,
-    /// New connections. Default: `off`.
+    /// New connections. Default: `500/s, burst 20000`.
     #[serde(deserialize_with = "rate::deserialize")]
     pub connect: Option<Rate>,
     /// Default: `off`.
@@ -125,6 +128,51 @@ pub struct ErrorRate {
     pub total: Option<Rate>,
 }
 
+/// How many bytes each connection may send: over a WebSocket as they come, framing included, and in the commands of requests
+/// beside a connection. Beyond it the connection is ended with code 3013, after which clients come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct InputRate {
+    /// Whether this limit is there. Default: yes.
+    pub enabled: bool,
+    /// Count what is beyond it, and let it happen. Default: no.
+    pub dry_run: bool,
+    /// How many bytes a second, in the long run; at least 1,024. Default: 16 MiB.
+    pub bytes_per_second: u64,
+    /// How many at once, at least 262,144, which is what is read at a time. Default: 64 MiB.
+    pub burst: u64,
+}
+
+impl Default for InputRate {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            dry_run: false,
+            bytes_per_second: 16 * 1024 * 1024,
+            burst: 64 * 1024 * 1024,
+        }
+    }
+}
+
+impl InputRate {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let table = "client.rate_limit.client_input";
+        for (option, value, least) in [
+            ("bytes_per_second", self.bytes_per_second, 1024),
+            ("burst", self.burst, 256 * 1024),
+        ] {
+            if !(least..=MOST_BYTES).contains(&value) {
+                let problem = format!("must be between {least} and {MOST_BYTES} bytes");
+                return Err(ConfigError::new(format!("{table}.{option}"), problem));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A TiB.
+const MOST_BYTES: u64 = 1 << 40;
+
 impl Default for ClientCommandRates {
     fn default() -> Self {
         let per_second = |count| Some(Rate::per_second(count));
@@ -152,7 +200,7 @@ impl Default for UserCommandRates {
             enabled: true,
             dry_run: false,
             total: Some(Rate::per_second(20_000)),
-            connect: None,
+            connect: Some(Rate::per_second(500).at_once(20_000)),
             subscribe: None,
             unsubscribe: None,
             publish: None,

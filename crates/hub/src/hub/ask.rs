@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use tautline_protocol::filter::RawFilter;
-use tautline_protocol::message::{ConnectRequest, Payload, SubscribeRequest};
+use tautline_protocol::message::{ConnectRequest, Error, Payload, SubscribeRequest};
 use tautline_protocol::{Encoding, ErrorCode, Push, Reply, Request, json};
 
+use super::channel_name::explained;
 use super::channels::ChannelKey;
 use super::connect::Identity;
 use super::dispatch::{Progress, Refusal};
@@ -168,6 +169,15 @@ impl Asking {
         self.asked.len() >= self.options.max_in_flight
     }
 
+    /// What is told where it is.
+    fn full(&self) -> Error {
+        let most = self.options.max_in_flight;
+        let why = format_args!(
+            "{most} questions are under way here, which is all that there may be; try again later"
+        );
+        explained(ErrorCode::TooManyRequests, why)
+    }
+
     /// Whether a session that makes a call goes on with its next command meanwhile.
     pub(super) fn may_go_on_beside_a_call(&self, id: SessionId) -> bool {
         let calls = self.by_session.get(&id).map_or(0, |under| under.calls);
@@ -297,7 +307,7 @@ impl Hub {
             Question::Connected | Question::Unsubscribed(_) | Question::Disconnected(_)
         );
         if asking.is_full() && !is_told {
-            return Err(ErrorCode::TooManyRequests.into());
+            return Err(asking.full().into());
         }
         let started = asking.application.ask(ticket, client, question);
         if let Started::Later = started {
@@ -394,7 +404,7 @@ impl Hub {
     /// what it is told.
     pub(super) fn check_capacity(&self) -> Result<(), Refusal> {
         match &self.asking {
-            Some(asking) if asking.is_full() => Err(ErrorCode::TooManyRequests.into()),
+            Some(asking) if asking.is_full() => Err(asking.full().into()),
             _ => Ok(()),
         }
     }

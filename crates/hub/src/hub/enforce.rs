@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use tautline_protocol::filter::{Filter, FilterLimits, RawFilter};
-use tautline_protocol::message::{HistoryResult, Publication};
+use tautline_protocol::message::{Error, HistoryResult, Publication};
 use tautline_protocol::{ErrorCode, Response};
 
 use super::channel_name::ChannelName;
@@ -51,7 +51,7 @@ impl Hub {
         user: &str,
         granted: Option<Filter>,
         own: Option<Filter>,
-    ) -> Result<(Option<Filters>, Option<Filter>), ErrorCode> {
+    ) -> Result<(Option<Filters>, Option<Filter>), Error> {
         let imposed = all(name.imposed_filter(user)?, granted.clone());
         let filters = imposed.map(|imposed| Filters {
             imposed,

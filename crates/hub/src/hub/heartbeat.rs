@@ -82,6 +82,7 @@ impl Hub {
         let connected = match &mut session.state {
             State::Opened { stale_at, .. } | State::Refused { stale_at } => {
                 if is_due(Some(*stale_at)) {
+                    self.counters.over_limit.unauthenticated += 1;
                     self.end(now, id, &Disconnect::STALE, out);
                 }
                 self.arm(id);

@@ -8,9 +8,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tautline_protocol::message::Error;
 use tautline_protocol::{Disconnect, ErrorCode};
 
-use super::channel_name::ChannelName;
+use super::channel_name::{ChannelName, explained};
 use super::dispatch::Refusal;
 use super::operation::{CHANNEL_OPERATIONS, Operation};
 use super::sessions::{Conduct, Connected};
@@ -18,8 +19,10 @@ use super::shared_buckets::SharedBuckets;
 use super::{Hub, SessionId};
 use crate::Now;
 use crate::config::{
-    ChannelOptions, ClientCommandRates, ClientOptions, NamespaceOptions, UserCommandRates,
+    ChannelOptions, ClientCommandRates, ClientOptions, InputRate, NamespaceOptions,
+    UserCommandRates,
 };
+use crate::outbox::Outbox;
 use crate::rate::{Bucket, Rate, SharedBucket};
 
 /// The rates of one table of options.
@@ -40,6 +43,7 @@ pub(crate) struct Limits {
     user: Rates,
     error: Option<Rate>,
     error_dry_run: bool,
+    input: Option<InputRate>,
     /// They outlive a configuration with the same rates.
     users: Arc<SharedBuckets>,
     /// Whether any namespace has rates of its own.
@@ -61,6 +65,7 @@ impl Limits {
             user: Rates::of_users(&rates.user_command, room),
             error: error.filter(|_| rates.client_error.enabled),
             error_dry_run: rates.client_error.dry_run,
+            input: Some(rates.client_input).filter(|rate| rate.enabled),
             users: Arc::new(SharedBuckets::new(usize::MAX)),
             has_channel_rates: channel.all().any(NamespaceOptions::has_rates),
             channels: Arc::new(SharedBuckets::new(MAX_RATED_CHANNELS)),
@@ -162,23 +167,18 @@ impl Rates {
     ///
     /// # Errors
     ///
-    /// What was missing: the name of the option.
+    /// What was missing: the name of the option, and its rate.
     fn take(
         &self,
         operation: Operation,
         mut take: impl FnMut(usize, &Rate) -> Result<(), Duration>,
-    ) -> Result<(), &'static str> {
-        let mut has = |limit: Option<(Rate, usize)>| {
-            limit.is_none_or(|(rate, place)| take(place, &rate).is_ok())
+    ) -> Result<(), (&'static str, Rate)> {
+        let mut take = |name, limit: Option<(Rate, usize)>| match limit {
+            Some((rate, place)) => take(place, &rate).map_err(|_| (name, rate)),
+            None => Ok(()),
         };
-        if !has(self.of[operation.index()]) {
-            return Err(operation.name());
-        }
-        if has(self.total) {
-            Ok(())
-        } else {
-            Err("total")
-        }
+        take(operation.name(), self.of[operation.index()])?;
+        take("total", self.total)
     }
 }
 
@@ -186,13 +186,13 @@ impl Rates {
 #[derive(Clone, Copy, Debug)]
 enum Over {
     /// The rates of connections: the option's name.
-    Client(&'static str),
+    Client(&'static str, Rate),
     /// Those of users.
-    User(&'static str),
+    User(&'static str, Rate),
     /// Those of a namespace, for each of its clients.
-    InNamespace(Operation),
+    InNamespace(Operation, Rate),
     /// Those of a namespace, for all of a channel.
-    InChannel(Operation),
+    InChannel(Operation, Rate),
 }
 
 impl fmt::Display for Over {
@@ -203,17 +203,25 @@ impl fmt::Display for Over {
             Operation::PresenceStats => Operation::Presence.name(),
             other => other.name(),
         };
-        match self {
-            Self::Client(option) => write!(f, "client.rate_limit.client_command.{option}")?,
-            Self::User(option) => write!(f, "client.rate_limit.user_command.{option}")?,
-            Self::InNamespace(operation) => {
+        let rate = match self {
+            Self::Client(option, rate) => {
+                write!(f, "client.rate_limit.client_command.{option}")?;
+                rate
+            }
+            Self::User(option, rate) => {
+                write!(f, "client.rate_limit.user_command.{option}")?;
+                rate
+            }
+            Self::InNamespace(operation, rate) => {
                 write!(f, "the namespace's {}_rate_for_client", kind(operation))?;
+                rate
             }
-            Self::InChannel(operation) => {
+            Self::InChannel(operation, rate) => {
                 write!(f, "the namespace's {}_rate_for_channel", kind(operation))?;
+                rate
             }
-        }
-        f.write_str(" allows")
+        };
+        write!(f, " allows ({rate}); try again later")
     }
 }
 
@@ -222,6 +230,7 @@ impl fmt::Display for Over {
 pub(crate) struct SessionBuckets {
     own: Box<[Bucket]>,
     errors: Bucket,
+    input: InputBucket,
     user: Option<Arc<[SharedBucket]>>,
     /// By name of the namespace: of those with rates of their own in which it did something.
     namespaces: Vec<(Box<str>, [Bucket; CHANNEL_OPERATIONS])>,
@@ -242,6 +251,7 @@ impl SessionBuckets {
                 .take(limits.client.buckets)
                 .collect(),
             errors: Bucket::default(),
+            input: InputBucket::default(),
             user: limits.of_user(now, user),
             namespaces: Vec::new(),
         }
@@ -251,7 +261,7 @@ impl SessionBuckets {
     fn are_full(&self, now: Duration) -> bool {
         let namespaces = self.namespaces.iter().flat_map(|(_, buckets)| buckets);
         let mut all = self.own.iter().chain(namespaces).chain([&self.errors]);
-        all.all(|bucket| bucket.is_full(now))
+        all.all(|bucket| bucket.is_full(now)) && self.input.is_full(now)
     }
 
     fn in_namespace(&mut self, name: &str) -> &mut [Bucket; CHANNEL_OPERATIONS] {
@@ -307,14 +317,26 @@ impl Hub {
         };
         let is_tried = (limits.client.dry_run, limits.user.dry_run);
         let counts = &mut self.counters.over_limit;
-        if let Err(option) = by_client {
+        if let Err((option, rate)) = by_client {
             counts.client_command[operation.index()] += 1;
-            self.over_limit(now, id, operation, (Over::Client(option), is_tried.0), None)?;
+            self.over_limit(
+                now,
+                id,
+                operation,
+                (Over::Client(option, rate), is_tried.0),
+                None,
+            )?;
         }
-        if let Err(option) = by_user {
+        if let Err((option, rate)) = by_user {
             let counts = &mut self.counters.over_limit;
             counts.user_command[operation.index()] += 1;
-            self.over_limit(now, id, operation, (Over::User(option), is_tried.1), None)?;
+            self.over_limit(
+                now,
+                id,
+                operation,
+                (Over::User(option, rate), is_tried.1),
+                None,
+            )?;
         }
         Ok(())
     }
@@ -352,7 +374,7 @@ impl Hub {
             let bucket = &mut buckets.in_namespace(&options.name)[place];
             if bucket.take(now, &rate).is_err() {
                 self.counters.over_limit.namespace[operation.index()] += 1;
-                let over = (Over::InNamespace(operation), options.rates_dry_run);
+                let over = (Over::InNamespace(operation, rate), options.rates_dry_run);
                 self.over_limit(now, id, operation, over, Some(channel))?;
             }
         }
@@ -362,7 +384,7 @@ impl Hub {
             let bucket = buckets.as_deref().and_then(|buckets| buckets.get(place));
             if bucket.is_none_or(|bucket| bucket.take(now, &rate).is_err()) {
                 self.counters.over_limit.channel[operation.index()] += 1;
-                let over = (Over::InChannel(operation), options.rates_dry_run);
+                let over = (Over::InChannel(operation, rate), options.rates_dry_run);
                 self.over_limit(now, id, operation, over, Some(&channel))?;
             }
         }
@@ -375,7 +397,7 @@ impl Hub {
         now: Now,
         id: SessionId,
         user: &Arc<str>,
-    ) -> Result<(), ErrorCode> {
+    ) -> Result<(), Error> {
         let limits = &self.config.limits;
         if limits.user.of[Operation::Connect.index()].is_none() {
             return Ok(());
@@ -385,15 +407,17 @@ impl Hub {
         let taken = buckets.map_or(Ok(()), |buckets| {
             take_of_user(&limits.user, &buckets, operation, now.monotonic)
         });
-        let (Err(option), dry_run) = (taken, limits.user.dry_run) else {
+        let (Err((option, rate)), dry_run) = (taken, limits.user.dry_run) else {
             return Ok(());
         };
         self.counters.over_limit.user_command[operation.index()] += 1;
         if dry_run {
-            self.observe_over_limit(id, None, &Over::User(option));
+            self.observe_over_limit(id, None, &Over::User(option, rate));
             Ok(())
         } else {
-            Err(self.because_of(Over::User(option), ErrorCode::TooManyRequests))
+            let over = Over::User(option, rate);
+            let error = explained(ErrorCode::TooManyRequests, over);
+            Err(self.because_of(over, error))
         }
     }
 
@@ -418,8 +442,46 @@ impl Hub {
             }
             // There is no answer to refuse it with.
             Operation::Send => Err(self.because_of(over, Disconnect::TOO_MANY_REQUESTS.into())),
-            _ => Err(self.because_of(over, ErrorCode::TooManyRequests.into())),
+            _ => {
+                let error = explained(ErrorCode::TooManyRequests, over);
+                Err(self.because_of(over, error.into()))
+            }
         }
+    }
+
+    /// A connection, or a request beside it, has brought so many bytes. Whether the session goes on: one that sends more
+    /// than [`client_input`](crate::config::RateLimitOptions::client_input) allows is ended with code 3013. A few bytes
+    /// don't count, and nothing does before the session is connected.
+    pub fn charge_input<O: Outbox>(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        bytes: usize,
+        out: &mut O,
+    ) -> bool {
+        let limits = &self.config.limits;
+        let Some(rate) = limits.input.filter(|_| bytes >= WORTH_COUNTING) else {
+            return true;
+        };
+        let Some(connected) = self.sessions.connected_mut(id) else {
+            return true;
+        };
+        let buckets = SessionBuckets::of(connected, now.monotonic, limits);
+        if buckets.input.take(now.monotonic, &rate, bytes) {
+            return true;
+        }
+        self.counters.over_limit.input[usize::from(rate.dry_run)] += 1;
+        let why = format_args!(
+            "more than client.rate_limit.client_input allows ({} bytes a second, {} at once)",
+            rate.bytes_per_second, rate.burst
+        );
+        if rate.dry_run {
+            self.observe_over_limit(id, None, &why);
+            return true;
+        }
+        self.because_of(why, ());
+        self.end(now, id, &Disconnect::TOO_MANY_REQUESTS, out);
+        false
     }
 
     /// The rates are others: what sessions have taken so far says nothing any more.
@@ -453,18 +515,54 @@ impl Hub {
     }
 }
 
+/// What a session may send, as a bucket of bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct InputBucket {
+    /// When it is full again, in nanoseconds on the monotonic clock.
+    full_at: u64,
+}
+
+impl InputBucket {
+    /// Takes so many; `false`, and nothing was taken, if there are not as many.
+    fn take(&mut self, now: Duration, rate: &InputRate, bytes: usize) -> bool {
+        let time = |bytes: u64| {
+            let nanos =
+                u128::from(bytes) * 1_000_000_000 / u128::from(rate.bytes_per_second.max(1));
+            u64::try_from(nanos).unwrap_or(u64::MAX)
+        };
+        let now = nanos(now);
+        let next = self.full_at.max(now).saturating_add(time(bytes as u64));
+        let has_them = next <= now.saturating_add(time(rate.burst));
+        if has_them {
+            self.full_at = next;
+        }
+        has_them
+    }
+
+    fn is_full(&self, now: Duration) -> bool {
+        self.full_at <= nanos(now)
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 fn take_of_user(
     rates: &Rates,
     buckets: &[SharedBucket],
     operation: Operation,
     now: Duration,
-) -> Result<(), &'static str> {
+) -> Result<(), (&'static str, Rate)> {
     rates.take(operation, |place, rate| {
         buckets
             .get(place)
             .map_or(Ok(()), |bucket| bucket.take(now, rate))
     })
 }
+
+/// Fewer bytes in one read are not what a flood is made of: whoever sends fast is read a lot at a time.
+const WORTH_COUNTING: usize = 256;
 
 /// In how many channels, at the most, something was done so lately that the rates of their namespaces
 /// remember it.
@@ -478,7 +576,7 @@ mod tests {
     fn what_is_off_costs_nothing() {
         let mut options = ClientOptions::default();
         options.rate_limit.client_command.enabled = false;
-        options.rate_limit.user_command.total = None;
+        options.rate_limit.user_command.enabled = false;
         options.rate_limit.client_error.enabled = false;
         let limits = Limits::new(&options, &ChannelOptions::default());
         assert_eq!((limits.client.buckets, limits.user.buckets), (0, 0));

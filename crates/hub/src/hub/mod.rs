@@ -54,6 +54,7 @@ mod reconfigure;
 mod recovery;
 mod refresh;
 mod revoked;
+mod rooms;
 mod run;
 mod seats;
 mod sessions;
@@ -90,6 +91,7 @@ pub(crate) use self::liveness::Pace;
 pub use self::operation::{Operation, OverLimit};
 pub use self::presence::{ApiPresence, PresenceList};
 pub use self::revoked::Ended;
+pub(crate) use self::rooms::Rooms;
 pub(crate) use self::seats::{SeatRules, Seats};
 pub use self::sessions::{Pings, Transport};
 pub use self::tokens::{RefusedTokens, TokenRefusal};
@@ -173,6 +175,7 @@ pub struct Hub {
     refused_tokens: RefusalCounter,
     /// Subscriptions that were one too many for their connection: refused, and made all the same.
     over_subscriptions: Cell<[u64; 2]>,
+    over_subscribers: Cell<[u64; 2]>,
     /// How many sessions were ended from this side, by code.
     disconnects: BTreeMap<u32, u64>,
     /// Kept for its capacity: the message being encoded.
@@ -263,6 +266,7 @@ impl Hub {
             counters: HubCounters::default(),
             refused_tokens: RefusalCounter::default(),
             over_subscriptions: Cell::default(),
+            over_subscribers: Cell::default(),
             disconnects: BTreeMap::new(),
             scratch: Vec::new(),
             patches: Patches::default(),
@@ -371,6 +375,7 @@ impl Hub {
             refused_tokens: self.refused_tokens.get(),
             over_limit: OverLimit {
                 subscriptions: self.over_subscriptions.get(),
+                subscribers: self.over_subscribers.get(),
                 ..self.counters.over_limit
             },
             ..self.counters

@@ -120,6 +120,14 @@ pub struct OverLimit {
     pub subscriptions: [u64; 2],
     /// Names of channels that are too long.
     pub channel_names: u64,
+    /// Connections that sent too many bytes, and those of them that were let go on.
+    pub input: [u64; 2],
+    /// Subscriptions beyond what a channel may have, and those of them that were made all the same.
+    pub subscribers: [u64; 2],
+    /// Connections that did not connect in time.
+    pub unauthenticated: u64,
+    /// Calls beyond those that may be under way beside other commands: the next command waits for them.
+    pub calls: u64,
 }
 
 /// How many kinds of operations namespaces limit.

@@ -197,6 +197,7 @@ impl Hub {
         let asking = self.asking.as_ref();
         let may_go_on = asking.is_some_and(|asking| asking.may_go_on_beside_a_call(id));
         if !may_go_on {
+            self.counters.over_limit.calls += 1;
             let command = AskedCommand::Rpc { command: number };
             return self.ask_for_command(now, id, client, question, command, out);
         }

@@ -7,8 +7,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use tautline_protocol::message::Unsubscribe;
-use tautline_protocol::{ErrorCode, UnsubscribeCode};
+use tautline_protocol::UnsubscribeCode;
+use tautline_protocol::message::{Error, Unsubscribe};
 
 use super::channel_name::ChannelName;
 use super::channels::{ChannelKey, Role};
@@ -145,7 +145,7 @@ impl Hub {
         id: SessionId,
         index: u32,
         name: &ChannelName<'_, '_>,
-    ) -> Result<(), ErrorCode> {
+    ) -> Result<(), Error> {
         let Some(connected) = self.sessions.connected(id) else {
             return Ok(());
         };

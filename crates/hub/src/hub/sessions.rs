@@ -14,6 +14,7 @@ use super::enforce::Filters;
 use super::frame::{Frame, KeptFrame};
 use super::limit::SessionBuckets;
 use super::liveness::Heartbeat;
+use super::rooms::Room;
 use super::seats::Seat;
 use super::slab::Slab;
 use super::users::Peers;
@@ -214,6 +215,8 @@ pub(crate) struct SubscriptionExtra {
     pub(crate) allow: Allowed,
     /// Where something is imposed on the subscriber.
     pub(crate) filters: Option<Filters>,
+    /// Its room in the channel, where that is limited.
+    pub(crate) _room: Option<Arc<Room>>,
 }
 
 /// Frames of commands that wait for one before them.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tautline_auth::{Allowed, Capabilities, Overrides, SubscriptionOptions, TokenError, TokenMark};
 use tautline_protocol::filter::{Filter, FilterLimits};
-use tautline_protocol::message::{ClientInfo, SubscribeRequest};
+use tautline_protocol::message::{ClientInfo, Error, SubscribeRequest};
 use tautline_protocol::{Disconnect, ErrorCode};
 
 use super::channel_name::{ChannelName, explained};
@@ -15,6 +15,7 @@ use super::enforce::{self, Filters};
 use super::operation::Operation;
 use super::permission::Permissions;
 use super::revoked::REVOKED;
+use super::rooms::Room;
 use super::tokens::TokenKind;
 use super::waiting::{Waiting, Wants};
 use super::{Hub, SessionId};
@@ -67,6 +68,8 @@ pub(super) struct Plan {
     pub(super) takes_patches: bool,
     /// What is published need not be JSON.
     pub(super) takes_bytes: bool,
+    /// Its room in the channel, where that is limited.
+    pub(super) room: Option<Arc<Room>>,
 }
 
 impl Plan {
@@ -162,8 +165,12 @@ impl Hub {
             over[usize::from(goes_on)] += 1;
             self.over_subscriptions.set(over);
             if !goes_on {
-                let why = "it has as many subscriptions as client.channel_limit allows";
-                return Err(self.because(why, ErrorCode::LimitExceeded.into()));
+                let most = self.config.client.channel_limit;
+                let why = format_args!(
+                    "the connection has {count} subscriptions, and may have {most} (client.channel_limit); unsubscribe \
+                     from one first"
+                );
+                return Err(explained(ErrorCode::LimitExceeded, why).into());
             }
         }
         let name = ChannelName::parse(&self.config, &request.channel)?;
@@ -175,7 +182,32 @@ impl Hub {
                 self.grant_subscription(now, info, capabilities, &name, token)?
             }
         };
-        self.plan(request, &name, &connected.info, capabilities, grant, false)
+        let room = self.take_room(&name)?;
+        let plan = self.plan(request, &name, &connected.info, capabilities, grant, false)?;
+        Ok(Plan { room, ..plan })
+    }
+
+    /// Room in a channel for one more subscriber, where its namespace says how many there may be.
+    fn take_room(&self, name: &ChannelName<'_, '_>) -> Result<Option<Arc<Room>>, Error> {
+        let most = name.options.max_subscribers;
+        if most == 0 {
+            return Ok(None);
+        }
+        let dry_run = self.config.dry_run;
+        let (room, is_over) = self.config.rooms.take(name.full, most, dry_run);
+        if is_over {
+            let mut over = self.over_subscribers.get();
+            over[usize::from(dry_run)] += 1;
+            self.over_subscribers.set(over);
+        }
+        if room.is_none() {
+            let why = format_args!(
+                "the channel has {most} subscribers on this node, as many as its namespace lets it have \
+                 (max_subscribers); try again when one has left"
+            );
+            return Err(explained(ErrorCode::LimitExceeded, why));
+        }
+        Ok(room)
     }
 
     /// What a request that is allowed comes to.
@@ -233,6 +265,7 @@ impl Hub {
             server_side,
             filter,
             filters,
+            room: None,
             takes_bytes: name.options.publication_data_format == DataFormat::Binary,
             takes_patches: request.delta == "fossil"
                 && name
@@ -243,12 +276,13 @@ impl Hub {
     }
 
     /// Whether a channel has room for (another) subscriber with this filter.
-    pub(super) fn check_room_for(&self, filter: &Filter, channel: &str) -> Result<(), ErrorCode> {
+    pub(super) fn check_room_for(&self, filter: &Filter, channel: &str) -> Result<(), Error> {
         let index = self.channels.find(channel);
         let channel = index.and_then(|index| self.channels.get(index));
         let classes = channel.and_then(|channel| channel.classes.as_deref());
         if classes.is_some_and(|classes| classes.is_full(filter)) {
-            return Err(ErrorCode::LimitExceeded);
+            let why = "the channel has as many different filters as there is room for; use one that others have, or none";
+            return Err(explained(ErrorCode::LimitExceeded, why));
         }
         Ok(())
     }

@@ -91,7 +91,9 @@ impl Hub {
         });
         let allow = plan.grant.options.allow;
         let (filters, mark) = (plan.filters.clone(), plan.grant.mark);
-        let has_extra = expires_at.is_some()
+        let room = plan.room.clone();
+        let has_extra = room.is_some()
+            || expires_at.is_some()
             || chan_info.is_some()
             || filters.is_some()
             || !mark.is_none()
@@ -104,6 +106,7 @@ impl Hub {
                 allow,
                 filters,
                 mark,
+                _room: room,
             })
         });
         let Some(session) = self.sessions.get_mut(id) else {

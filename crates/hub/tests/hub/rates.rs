@@ -8,7 +8,7 @@ use tautline_hub::config::NamespaceOptions;
 use tautline_hub::engine::testkit::DelayOptions;
 use tautline_hub::rate::Rate;
 
-use crate::support::{Client, Setup, World};
+use crate::support::{Client, Setup, Worker, World};
 
 fn setup() -> Setup {
     let mut setup = Setup::default();
@@ -72,7 +72,8 @@ fn an_error_for_too_many_requests_is_temporary() {
         client,
         json!({"id": 3, "publish": {"channel": "news", "data": 1}}),
     );
-    let error = json!({"code": 111, "message": "too many requests", "temporary": true});
+    let text = "too many requests: more often than client.rate_limit.client_command.publish allows (1/s); try again later";
+    let error = json!({"code": 111, "message": text, "temporary": true});
     assert_eq!(heard, [json!({"id": 3, "error": error})]);
 }
 
@@ -572,4 +573,105 @@ fn each_kind_of_command_has_the_rate_of_its_option() {
         all.user_command.enabled = false;
     });
     assert_eq!(user.iter().sum::<u64>(), 0);
+}
+
+#[test]
+fn who_sends_too_many_bytes_is_ended() {
+    let mut setup = setup();
+    let input = &mut setup.client.rate_limit.client_input;
+    (input.bytes_per_second, input.burst) = (100_000, 300_000);
+    for dry_run in [false, true] {
+        setup.client.rate_limit.client_input.dry_run = dry_run;
+        let mut world = World::with(Setup {
+            client: setup.client.clone(),
+            ..Setup::default()
+        });
+        let stranger = world.open(0);
+        let client = world.connect(0);
+        let send = |world: &mut World, client: Client, bytes| {
+            let Worker { hub, out, .. } = &mut world.workers[0];
+            hub.charge_input(world.now, client.id, bytes, out)
+        };
+        assert!(send(&mut world, stranger, 1_000_000), "nobody yet");
+        for _ in 0..10_000 {
+            assert!(send(&mut world, client, 100), "as good as nothing");
+        }
+        for _ in 0..3 {
+            assert!(send(&mut world, client, 100_000));
+        }
+        world.pass(Duration::from_millis(990));
+        assert_eq!(send(&mut world, client, 100_000), dry_run);
+        let over = |world: &World| world.workers[0].hub.counters().over_limit.input;
+        assert_eq!(over(&world), [u64::from(!dry_run), u64::from(dry_run)]);
+        if dry_run {
+            assert_eq!(world.closed(client), None);
+            world.pass(Duration::from_millis(10));
+            assert!(send(&mut world, client, 100_000));
+            assert_eq!(over(&world), [0, 1]);
+        } else {
+            assert_eq!(world.closed(client).map(|(code, _)| code), Some(3013));
+        }
+    }
+}
+
+#[test]
+fn a_channel_has_so_many_subscribers_of_all_workers() {
+    for dry_run in [false, true] {
+        let mut setup = Setup {
+            dry_run,
+            ..Setup::default()
+        };
+        setup.channel.without_namespace.max_subscribers = 2;
+        let mut world = World::with(setup);
+        let subscribe = |world: &mut World, client: Client, channel: &str| {
+            let heard = world.tell(client, json!({"id": 2, "subscribe": {"channel": channel}}));
+            heard.into_iter().find(|reply| reply["id"] == 2).unwrap()["error"].clone()
+        };
+        let clients = [0, 1, 0, 1].map(|worker| world.connect(worker));
+        for client in &clients[..2] {
+            assert_eq!(subscribe(&mut world, *client, "news"), Value::Null);
+        }
+        let error = subscribe(&mut world, clients[2], "news");
+        let over = world.workers[0].hub.counters().over_limit.subscribers;
+        if dry_run {
+            assert_eq!((error, over), (Value::Null, [0, 1]));
+            continue;
+        }
+        assert_eq!(over, [1, 0]);
+        assert_eq!(error["code"], 106);
+        let text = error["message"].as_str().unwrap();
+        assert!(
+            text.starts_with("limit exceeded: the channel has 2 subscribers"),
+            "{text}"
+        );
+        assert_eq!(subscribe(&mut world, clients[2], "other"), Value::Null);
+        assert_eq!(
+            subscribe(&mut world, clients[2], "room:a"),
+            Value::Null,
+            "no limit"
+        );
+        // One leaves, and one goes.
+        world.tell(
+            clients[0],
+            json!({"id": 3, "unsubscribe": {"channel": "news"}}),
+        );
+        assert_eq!(subscribe(&mut world, clients[3], "news"), Value::Null);
+        assert_eq!(subscribe(&mut world, clients[0], "news")["code"], 106);
+        world.drop_connection(clients[1]);
+        assert_eq!(subscribe(&mut world, clients[0], "news"), Value::Null);
+    }
+}
+
+#[test]
+fn rates_are_written_as_people_write_them() {
+    for (text, expected) in [
+        ("100/s", "100/s"),
+        ("20/5s", "4/s, burst 20"),
+        ("100/s, burst 500", "100/s, burst 500"),
+        ("3/m", "3/m"),
+        ("1/h", "1/h"),
+        ("1000000/1ms", "1000000000/s, burst 1000000"),
+    ] {
+        assert_eq!(rate(text).unwrap().to_string(), expected, "{text}");
+    }
 }

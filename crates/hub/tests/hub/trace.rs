@@ -232,27 +232,27 @@ fn each_rule_is_told_by_its_name() {
         (
             publish("mine:a"),
             2,
-            "ann|mine:a|! error 111: too many requests (more often than the namespace's publish_rate_for_client allows)",
+            "ann|mine:a|! error 111: too many requests: more often than the namespace's publish_rate_for_client allows (1/h); try again later (more often than the namespace's publish_rate_for_client allows (1/h); try again later)",
         ),
         (
             publish("all:a"),
             2,
-            "ann|all:a|! error 111: too many requests (more often than the namespace's publish_rate_for_channel allows)",
+            "ann|all:a|! error 111: too many requests: more often than the namespace's publish_rate_for_channel allows (1/h); try again later (more often than the namespace's publish_rate_for_channel allows (1/h); try again later)",
         ),
         (
             publish("tried:a"),
             2,
-            "ann|tried:a|~ more often than the namespace's publish_rate_for_channel allows",
+            "ann|tried:a|~ more often than the namespace's publish_rate_for_channel allows (1/h); try again later",
         ),
         (
             json!({"id": 2, "presence_stats": {"channel": "mine:a"}}),
             2,
-            "ann|mine:a|! error 111: too many requests (more often than client.rate_limit.client_command.presence_stats allows)",
+            "ann|mine:a|! error 111: too many requests: more often than client.rate_limit.client_command.presence_stats allows (1/h); try again later (more often than client.rate_limit.client_command.presence_stats allows (1/h); try again later)",
         ),
         (
             json!({"id": 2, "history": {"channel": "mine:a"}}),
             2,
-            "ann|mine:a|! error 111: too many requests (more often than client.rate_limit.user_command.history allows)",
+            "ann|mine:a|! error 111: too many requests: more often than client.rate_limit.user_command.history allows (1/h); try again later (more often than client.rate_limit.user_command.history allows (1/h); try again later)",
         ),
         (
             publish("nope:a"),
@@ -342,7 +342,9 @@ fn limits_that_are_tried_out_are_told() {
     let ann = world.connect_as(0, "ann");
     assert_eq!(
         take(&told),
-        ["||~ more often than client.rate_limit.user_command.connect allows"]
+        [
+            "||~ more often than client.rate_limit.user_command.connect allows (1/h); try again later"
+        ]
     );
     for id in 2..6 {
         world.tell(
@@ -350,6 +352,6 @@ fn limits_that_are_tried_out_are_told() {
             json!({"id": id, "publish": {"channel": "room:a", "data": 1}}),
         );
     }
-    let over = "ann||~ more often than client.rate_limit.client_command.total allows";
+    let over = "ann||~ more often than client.rate_limit.client_command.total allows (1/h, burst 2); try again later";
     assert_eq!(take(&told).last().map(String::as_str), Some(over));
 }

@@ -263,7 +263,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
     }
     let history_max_age = doors.history_max_age;
     if history_max_age.subsec_nanos() > 0 || history_max_age > MAX_HISTORY_AGE {
-        let problem = format!("is {}, expected whole seconds, at most a year", duration::text(history_max_age));
+        let problem = format!("is {history_max_age:?}, expected whole seconds, at most a year");
         return Err(Unusable::new("doors.history_max_age", problem));
     }
     if engine.memory.max_channels == 0 {

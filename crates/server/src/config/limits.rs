@@ -21,8 +21,8 @@ use crate::worker::queues::QueueRules;
 #[serde(default, deny_unknown_fields)]
 pub struct LimitOptions {
     /// Count what is beyond the limits of numbers that stand elsewhere, and let it happen: `client.connection_limit`,
-    /// `client.connection_rate_limit`, `client.user_connection_limit`, `client.channel_limit` (up to 10,000) and
-    /// `doors.max_sessions`. Default: no.
+    /// `client.connection_rate_limit`, `client.user_connection_limit`, `client.channel_limit` (up to 10,000),
+    /// `doors.max_sessions` and `max_subscribers` of namespaces. Default: no.
     pub dry_run: bool,
     /// Addresses that none of these limits are for: networks such as `10.0.0.0/8`. Default: none.
     pub exempt: Vec<String>,

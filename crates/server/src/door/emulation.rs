@@ -98,7 +98,7 @@ async fn hand_over(
             let stream = stream.borrow();
             stream.takes_commands() && stream.encoding() == encoding
         });
-        if is_there {
+        if is_there && hub.charge_input(now, place.id, data.len(), connections) {
             match frame(encoding, &data) {
                 Ok(frame) => hub.receive(now, place.id, frame, connections),
                 Err(_) => hub.disconnect(now, place.id, Disconnect::BAD_REQUEST, connections),

@@ -236,6 +236,10 @@ impl<'a> Session<'a> {
         let encoding = link.borrow().encoding;
         tell_time(engine);
         worker.turn(|now, state| {
+            let (hub, connections) = (&mut state.hub, &mut state.connections);
+            if !hub.charge_input(now, *id, input.len(), connections) {
+                return;
+            }
             let mut events = engine.receive(input);
             loop {
                 let event = events.next(&mut link.borrow_mut().queue);

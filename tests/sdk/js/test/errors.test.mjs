@@ -91,7 +91,9 @@ test('the channel after the last allowed one is 106', async (t) => {
   const channel = freshChannel();
   const subscribe = (n) => JSON.stringify({ id: n + 2, subscribe: { channel: `${channel}-${n}` } });
   connection.send(Array.from({ length: 129 }, (_, n) => subscribe(n)).join('\n'));
-  assert.deepEqual((await connection.reply(130)).error, { code: 106, message: 'limit exceeded' });
+  const { code, message } = (await connection.reply(130)).error;
+  assert.equal(code, 106);
+  assert.match(message, /^limit exceeded: .*128 \(client\.channel_limit\)/);
   assert.ok((await connection.reply(129)).subscribe);
 });
 

@@ -195,6 +195,7 @@ async fn send(
             let State {
                 hub, connections, ..
             } = state;
+            let may = hub.charge_input(now, place.id, data.len(), connections);
             let heard = pad.borrow_mut().hear(&data);
             let frames = match &heard {
                 Some(commands) => commands.iter().map(said).collect(),
@@ -202,7 +203,8 @@ async fn send(
             };
             for frame in frames {
                 match frame {
-                    Ok(frame) => hub.receive(now, place.id, frame, connections),
+                    Ok(frame) if may => hub.receive(now, place.id, frame, connections),
+                    Ok(_) => {}
                     Err(end) => hub.disconnect(now, place.id, end, connections),
                 }
             }

@@ -133,9 +133,13 @@ impl Snapshot {
         let (to, from) = (&mut sum.over_limit, &hub.over_limit);
         to.client_error += from.client_error;
         to.channel_names += from.channel_names;
+        to.unauthenticated += from.unauthenticated;
+        to.calls += from.calls;
         for mode in 0..2 {
             to.user_connections[mode] += from.user_connections[mode];
             to.subscriptions[mode] += from.subscriptions[mode];
+            to.subscribers[mode] += from.subscribers[mode];
+            to.input[mode] += from.input[mode];
         }
         for index in 0..Operation::COUNT {
             to.client_command[index] += from.client_command[index];

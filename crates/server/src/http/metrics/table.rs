@@ -323,7 +323,9 @@ pub const METRICS: &[Metric] = &[
                looked at because too many were wrong. Of the node: `memory`; `node_connections` and `node_connect` for \
                clients, `http_sessions`; `queues` for connections that were closed because what waits for all takes too much \
                memory, `stalled` for those that had stopped reading when the process had too much. Of a user or a \
-               connection: `user_connections`, `subscriptions`, `channel_name` for names that are too long.",
+               connection: `user_connections`, `subscriptions`, `channel_name` for names that are too long, `input` for bytes, \
+               `unauthenticated` for those that did not connect in time, `rpc` for calls that other commands had to wait for. \
+               Of a channel: `subscribers`.",
         write: |all, out| {
             for (limit, mode, count) in &all.refusals {
                 out.labelled(&[limit, mode], *count);
@@ -333,6 +335,10 @@ pub const METRICS: &[Metric] = &[
                 ("user_connections", over.user_connections),
                 ("subscriptions", over.subscriptions),
                 ("channel_name", [over.channel_names, 0]),
+                ("subscribers", over.subscribers),
+                ("input", over.input),
+                ("unauthenticated", [over.unauthenticated, 0]),
+                ("rpc", [over.calls, 0]),
             ];
             for (limit, [enforced, dry_run]) in of_hub {
                 out.labelled(&[limit, "enforced"], enforced);
