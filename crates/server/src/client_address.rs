@@ -5,10 +5,12 @@
 //! it was written by proxies that are trusted: it is read from its end, which the nearest proxy has written, to
 //! the first address that is none of theirs.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use http::HeaderMap;
 use serde::Deserialize;
 
+use crate::http::fields::fields;
 use crate::network::Networks;
 
 /// The field in which proxies tell the addresses that a request came by.
@@ -41,7 +43,58 @@ pub struct Trust {
     pub header: ForwardedHeader,
 }
 
+/// How it is known whom a request is from: what `tautline doctor` asks for, who can't see it from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Seen {
+    /// By its connection: no proxy has said anything.
+    Direct,
+    /// By what a trusted proxy has said.
+    Believed,
+    /// A proxy has said it that isn't trusted.
+    NotTrusted,
+    /// A trusted proxy hasn't said it.
+    NotTold,
+    /// By what the client itself has written, which no proxy should have left to be the last word.
+    Forged,
+}
+
+impl Seen {
+    /// For the doctor.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Believed => "believed",
+            Self::NotTrusted => "not-trusted",
+            Self::NotTold => "not-told",
+            Self::Forged => "forged",
+        }
+    }
+}
+
+/// What the doctor writes where a proxy would: an address that nobody has (RFC 5737).
+pub(crate) const FORGED: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 113));
+
 impl Trust {
+    /// How it is known whom a request is from.
+    pub(crate) fn seen(&self, connection: IpAddr, headers: &HeaderMap) -> Seen {
+        let is_told = ["x-forwarded-for", "forwarded"].map(|name| headers.contains_key(name));
+        if !self.proxies.contains(connection.to_canonical()) {
+            return match is_told {
+                [false, false] => Seen::Direct,
+                _ => Seen::NotTrusted,
+            };
+        }
+        if self.client(connection, fields(headers)) == FORGED {
+            return Seen::Forged;
+        }
+        if headers.contains_key(self.header.name()) {
+            Seen::Believed
+        } else {
+            Seen::NotTold
+        }
+    }
+
     /// Where a request came from, over a connection from `connection`. `fields` are those of its header.
     pub fn client<'a>(
         &self,
@@ -245,6 +298,58 @@ mod tests {
         ] {
             let found = client(ForwardedHeader::Forwarded, "10.0.0.1", fields);
             assert_eq!(found, expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn the_doctor_is_told_how_it_is_known() {
+        let trust = Trust {
+            proxies: Networks::parse(&PROXIES).unwrap(),
+            header: ForwardedHeader::XForwardedFor,
+        };
+        for (from, name, value, expected) in [
+            ("192.0.2.1", "", "", Seen::Direct),
+            (
+                "192.0.2.1",
+                "x-forwarded-for",
+                "198.51.100.9",
+                Seen::NotTrusted,
+            ),
+            (
+                "192.0.2.1",
+                "forwarded",
+                "for=198.51.100.9",
+                Seen::NotTrusted,
+            ),
+            ("10.0.0.1", "", "", Seen::NotTold),
+            // It says so by what isn't read.
+            ("10.0.0.1", "forwarded", "for=198.51.100.9", Seen::NotTold),
+            (
+                "10.0.0.1",
+                "x-forwarded-for",
+                "198.51.100.9",
+                Seen::Believed,
+            ),
+            (
+                "10.0.0.1",
+                "x-forwarded-for",
+                "192.0.2.113, 198.51.100.9",
+                Seen::Believed,
+            ),
+            ("10.0.0.1", "x-forwarded-for", "192.0.2.113", Seen::Forged),
+            (
+                "10.0.0.1",
+                "x-forwarded-for",
+                "192.0.2.113, 10.0.0.2",
+                Seen::Forged,
+            ),
+        ] {
+            let mut headers = HeaderMap::new();
+            if !name.is_empty() {
+                headers.insert(name, value.parse().unwrap());
+            }
+            let seen = trust.seen(from.parse().unwrap(), &headers);
+            assert_eq!(seen, expected, "{value:?} from {from}");
         }
     }
 

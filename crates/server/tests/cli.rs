@@ -73,6 +73,7 @@ fn help_reads_as_it_was_written() {
         ("help-disconnect.txt", &["disconnect", "--help"]),
         ("help-unsubscribe.txt", &["unsubscribe", "--help"]),
         ("help-subscribe-user.txt", &["subscribe-user", "--help"]),
+        ("help-health.txt", &["health", "--help"]),
         ("help-refresh.txt", &["refresh", "--help"]),
         ("help-events.txt", &["events", "--help"]),
         ("help-events-list.txt", &["events", "list", "--help"]),

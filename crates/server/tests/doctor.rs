@@ -203,6 +203,7 @@ fn a_clear_way_is_told_as_one() {
         "other sites",
         "streaming",
         "idle line",
+        "client addresses",
     ] {
         assert_eq!(finding(&findings, subject)["grade"], "ok", "{findings:?}");
     }
@@ -516,6 +517,10 @@ fn tls_is_looked_at_as_a_browser_would() {
     assert_eq!(told(&findings, "HTTP/2", "ok").0, "offered");
     assert_eq!(told(&findings, "health", "ok").0, "the server answers");
     told(&findings, "WebSocket", "ok");
+    assert_eq!(
+        told(&findings, "WebSocket over HTTP/2", "ok").0,
+        "comes through"
+    );
     // Whoever doesn't know the authority can't get in.
     let (status, findings) = doctor(&["--url", &address]);
     let (text, _) = told(&findings, "TLS", "fail");
@@ -532,6 +537,104 @@ fn tls_is_looked_at_as_a_browser_would() {
     let address = format!("https://{}", server.address);
     let (_, findings) = doctor_trusting(Some(&roots), &["--url", &address]);
     assert!(told(&findings, "HTTP/2", "ok").0.starts_with("not offered"));
+    let over_http2 = |one: &Value| one["subject"] == "WebSocket over HTTP/2";
+    assert!(!findings.iter().any(over_http2), "{findings:?}");
+}
+
+/// Passes requests on, with these lines in the place of what the client says of addresses.
+fn pass_saying(mut client: TcpStream, mut server: TcpStream, own: &str, keeps: bool) {
+    let head = head(&mut client);
+    let is_told = |line: &&str| {
+        let line = line.to_ascii_lowercase();
+        line.starts_with("x-forwarded-for:") || line.starts_with("forwarded:")
+    };
+    let has_told = head.lines().any(|line| is_told(&line));
+    let mut lines: Vec<&str> = head.split_inclusive("\r\n").collect();
+    lines.pop();
+    if !keeps {
+        lines.retain(|line| !is_told(line));
+    }
+    if !(keeps && has_told) {
+        lines.push(own);
+    }
+    lines.push("\r\n");
+    server.write_all(lines.concat().as_bytes()).unwrap();
+    pass(client, server);
+}
+
+const OWN: &str = "X-Forwarded-For: 198.51.100.9\r\n";
+
+#[test]
+fn whether_the_server_can_tell_clients_apart_is_told() {
+    // None in between.
+    let server = Server::dev();
+    let (_, findings) = doctor(&["--url", &url(server.address)]);
+    let (text, _) = told(&findings, "client addresses", "ok");
+    assert!(text.contains("sees no proxy"), "{text}");
+    // One whom the server doesn't know.
+    let front = in_front(server.address, |client, server| {
+        pass_saying(client, server, OWN, false);
+    });
+    let (status, findings) = doctor(&["--url", &url(front)]);
+    let (text, remedy) = told(&findings, "client addresses", "warn");
+    assert!(text.contains("doesn't trust the proxy"), "{text}");
+    assert!(
+        remedy.starts_with("http_server.trusted_proxies = "),
+        "{remedy}"
+    );
+    assert_eq!(status, Some(0));
+
+    let trusting = "trusted_proxies = [\"127.0.0.1\"]\n";
+    let server = Server::serve("doctor-trusting", trusting);
+    let front = in_front(server.address, |client, server| {
+        pass_saying(client, server, OWN, false);
+    });
+    let (_, findings) = doctor(&["--url", &url(front)]);
+    let (text, _) = told(&findings, "client addresses", "ok");
+    assert_eq!(text, "told by a proxy that is trusted");
+    // One that leaves it to its clients what they say.
+    let front = in_front(server.address, |client, server| {
+        pass_saying(client, server, OWN, true);
+    });
+    let (status, findings) = doctor(&["--url", &url(front)]);
+    let (text, remedy) = told(&findings, "client addresses", "fail");
+    assert!(
+        text.contains("anybody can pass for whom he likes"),
+        "{text}"
+    );
+    assert!(remedy.contains("$proxy_add_x_forwarded_for"), "{remedy}");
+    assert_eq!(status, Some(1));
+    // One that says nothing: the way leads by an address that is trusted.
+    let address = format!("http://0.0.0.0:{}", server.address.port());
+    let (_, findings) = doctor(&["--url", &address]);
+    let (text, remedy) = told(&findings, "client addresses", "warn");
+    assert!(text.contains("is trusted, and doesn't tell them"), "{text}");
+    assert!(remedy.contains("option forwardfor"), "{remedy}");
+}
+
+/// Who asks is told how an address is known, and neither which it is, nor anything without asking.
+#[test]
+fn how_a_client_is_known_is_told_to_those_alone_who_ask() {
+    let server = Server::dev();
+    assert!(
+        !server
+            .get("/health")
+            .to_lowercase()
+            .contains("tautline-doctor")
+    );
+    let mut stream = server.connect();
+    write!(
+        stream,
+        "GET /health HTTP/1.1\r\nHost: {}\r\nTautline-Doctor: 1\r\nConnection: close\r\n\r\n",
+        server.address
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(
+        answer.contains("\r\ntautline-doctor: direct\r\n"),
+        "{answer}"
+    );
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //! of calls that make something of each other's results. Nothing that is sent may end in a 5xx, and
 //! what comes back has to be what the description says.
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::process::Command;
 use std::time::Duration;
 
@@ -23,31 +25,79 @@ pub(crate) fn run(context: &Context, tools: &Tools, report: &mut Report) -> Resu
     let programs = python::environment(context, tools.python()?, "python-openapi", &requirements)?;
     let server = Server::start(context, "openapi")?;
 
-    let mut command = Command::new(programs.join("schemathesis"));
-    command
-        // Where it leaves what it has found, to be repeated.
-        .current_dir(context.scratch("schemathesis")?)
-        .arg("--config-file")
-        .arg(folder.join("schemathesis.toml"))
-        .arg("run")
-        .arg(format!("{}/api/openapi.json", server.url()))
-        .args(["--header", "X-API-Key: dev"])
-        // With errors as statuses, a refusal is seen to be one.
-        .args(["--header", "X-Centrifugo-Error-Mode: transport"])
-        .args(["--checks", "all", "--max-examples", "50"])
-        // The same calls each time.
-        .args(["--seed", "1", "--no-color"])
-        // Whatever proxy the environment names is not meant for loopback.
-        .env("NO_PROXY", "127.0.0.1");
-    add(
-        context,
-        report,
-        "the API is what its description says",
-        Runner::Check,
-        &mut command,
-        LIMIT,
-    )?;
+    for round in rounds() {
+        let mut command = Command::new(programs.join("schemathesis"));
+        command
+            // Where it leaves what it has found, to be repeated.
+            .current_dir(context.scratch("schemathesis")?)
+            .arg("--config-file")
+            .arg(folder.join("schemathesis.toml"))
+            .arg("run")
+            .arg(format!("{}/api/openapi.json", server.url()))
+            .args(["--header", "X-API-Key: dev", "--no-color"])
+            .args(["--checks", round.checks])
+            .args(["--max-examples", round.examples])
+            .args(["--seed", &round.seed.to_string()])
+            // Whatever proxy the environment names is not meant for loopback.
+            .env("NO_PROXY", "127.0.0.1");
+        if round.has_statuses {
+            command.args(["--header", "X-Centrifugo-Error-Mode: transport"]);
+        }
+        add(
+            context,
+            report,
+            &round.what,
+            Runner::Check,
+            &mut command,
+            LIMIT,
+        )?;
+    }
 
     report.check("SIGTERM ends the server", server.stop());
     Ok(())
 }
+
+/// One time that all of it is called.
+struct Round {
+    what: String,
+    seed: u32,
+    checks: &'static str,
+    examples: &'static str,
+    /// Whether errors come as statuses, by which a refusal is seen to be one.
+    has_statuses: bool,
+}
+
+/// The same calls each time; others each time, which `SCHEMATHESIS_SEED` repeats; and both ways in which errors are told.
+fn rounds() -> [Round; 3] {
+    let told = std::env::var(SEED).ok().and_then(|seed| seed.parse().ok());
+    let seed = told.unwrap_or_else(|| {
+        // Seeded by the system, each time anew.
+        let random = RandomState::new().build_hasher().finish();
+        (random >> 33) as u32
+    });
+    let other = |what: &str, has_statuses| Round {
+        what: format!("{what} ({SEED}={seed} for the same again)"),
+        seed,
+        checks: WHATEVER_IS_SENT,
+        examples: "25",
+        has_statuses,
+    };
+    [
+        Round {
+            what: "the API is what its description says".to_owned(),
+            seed: 1,
+            checks: "all",
+            examples: "50",
+            has_statuses: true,
+        },
+        other("so it is with other calls", true),
+        other("and with errors in the body", false),
+    ]
+}
+
+const SEED: &str = "SCHEMATHESIS_SEED";
+
+/// What has to hold for every call; whether one should have been refused is a matter of opinion in some cases, and
+/// of statuses.
+const WHATEVER_IS_SENT: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
+                                response_headers_conformance,response_schema_conformance";

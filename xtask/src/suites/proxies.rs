@@ -26,6 +26,14 @@ pub(crate) fn run(context: &Context, tools: &Tools, report: &mut Report) -> Resu
     let upstream = free_address()?;
     let file = "tests/proxies/tunnels.toml";
     let tunnels = Server::configured_with(context, "proxies-tunnels", file, Some(upstream))?;
+    let configured = |name: &str| {
+        Server::configured(
+            context,
+            &format!("proxies-{name}"),
+            &format!("tests/proxies/{name}.toml"),
+        )
+    };
+    let (addresses, announced) = (configured("addresses")?, configured("addresses-announced")?);
     let mut command = node.command("npm", &folder);
     command
         .arg("test")
@@ -38,12 +46,19 @@ pub(crate) fn run(context: &Context, tools: &Tools, report: &mut Report) -> Resu
         .env("NODE_EXTRA_CA_CERTS", &certificate.chain);
     command
         .env("TAUTLINE_TUNNELS", tunnels.url())
-        .env("TAUTLINE_UPSTREAM", upstream.to_string());
+        .env("TAUTLINE_UPSTREAM", upstream.to_string())
+        .env("TAUTLINE_ADDRESSES", addresses.url())
+        .env("TAUTLINE_ANNOUNCED", announced.url());
     server.tell(&mut command);
     let what = "behind nginx, HAProxy, Caddy and a hostile proxy";
     add(context, report, what, Runner::Node, &mut command, LIMIT)?;
     report.check("SIGTERM ends the server", server.stop());
     report.check("SIGTERM ends the server with a tunnel", tunnels.stop());
+    report.check("SIGTERM ends the server with limits", addresses.stop());
+    report.check(
+        "SIGTERM ends the server with the PROXY protocol",
+        announced.stop(),
+    );
     Ok(())
 }
 

@@ -41,7 +41,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, StatusCode, Version};
 use tautline_auth::Signer;
 
@@ -261,7 +261,18 @@ impl<N: Node> Service<N> {
                 let method = request.method().clone();
                 metrics::respond(&method, &self.node.snapshot().await)
             }
-            ("/health", _) if settings.health => state(request.method(), true),
+            ("/health", _) if settings.health => {
+                let response = state(request.method(), true);
+                let seen = request.headers().contains_key(DOCTOR);
+                let seen = seen.then(|| self.node.seen(line, request.headers()));
+                match seen.flatten() {
+                    Some(seen) => {
+                        let seen = HeaderValue::from_static(seen.word());
+                        respond::with_header(response, DOCTOR, seen)
+                    }
+                    None => response,
+                }
+            }
             ("/ready", _) if settings.health => state(request.method(), self.node.is_ready()),
             (dev_head::PATH, Some(_)) => dev_head::respond(&request),
             (dev_token::PATH, Some(signer)) => dev_token::respond(request, signer).await,
@@ -273,6 +284,10 @@ impl<N: Node> Service<N> {
         }
     }
 }
+
+/// Whoever sends it with a request for `/health` is told, in it, how the server knows whom the request is from: not
+/// who that is, which is a proxy's business.
+pub(crate) const DOCTOR: HeaderName = HeaderName::from_static("tautline-doctor");
 
 /// The answer to a request that is refused whatever its path.
 fn refusal(settings: &Settings, request: &Request<RequestBody>) -> Option<Response> {

@@ -22,6 +22,7 @@ use super::counters::HttpCounters;
 use super::line::HttpLine;
 use super::metrics::{CallCounters, Snapshot};
 use super::respond::{Reply, ReplyBody, Response};
+use crate::client_address::Seen;
 use crate::http::RequestBody;
 use crate::telemetry::Delivery;
 
@@ -171,6 +172,12 @@ pub trait Node: 'static {
 
     /// Who is logged in.
     fn admin_sessions(&self) -> Option<Arc<Sessions>> {
+        None
+    }
+
+    /// How it is known whom a request is from; `None` where its connection has no address.
+    fn seen(&self, line: &HttpLine, headers: &HeaderMap) -> Option<Seen> {
+        let _ = (line, headers);
         None
     }
 

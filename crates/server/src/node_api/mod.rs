@@ -34,6 +34,7 @@ pub(crate) use self::identity::NodeIdentity;
 pub(crate) use self::numbers::{gather, info};
 use self::publishing::{api_publish, probe};
 pub(crate) use self::recent::Recent;
+use crate::client_address::Seen;
 use crate::door::admission::OverLimit;
 use crate::drain::Stage;
 use crate::embed::NodeHandle;
@@ -354,6 +355,11 @@ impl Node for WorkerNode {
         let from = line.from()?.ip();
         let admission = &self.shared.admission;
         Some(admission.client_address(from, fields(headers)))
+    }
+
+    fn seen(&self, line: &HttpLine, headers: &HeaderMap) -> Option<Seen> {
+        let from = line.from()?.ip();
+        Some(self.shared.admission.rules().trust.seen(from, headers))
     }
 
     fn refuse_key(&self, address: Option<IpAddr>) -> Option<respond::Response> {

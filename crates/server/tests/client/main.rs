@@ -347,6 +347,30 @@ fn failures_are_told_in_words() {
     }
 }
 
+#[test]
+fn the_exit_status_tells_whether_a_server_is_up() {
+    let mut server = Server::dev();
+    assert_eq!(result(&server, &["health"]), json!({}));
+    assert_eq!(result(&server, &["health", "--ready"]), json!({}));
+    // Somebody who takes his time keeps it from ending.
+    let _watching = server.connect();
+    let mut silent = server.connect();
+    std::io::Write::write_all(&mut silent, b"GET /").expect("it listens");
+    server.signal("-TERM");
+    let told = wait_until("it is on its way out", || {
+        let output = run(&server, &["health", "--ready"]);
+        (output.status.code() == Some(1)).then_some(output.stderr)
+    });
+    let told = String::from_utf8_lossy(&told);
+    let is_it = told.contains("503 Service Unavailable") || told.contains("can't reach a server");
+    assert!(is_it, "{told}");
+    drop(silent);
+    assert!(server.wait().success());
+    let (status, told) = complaint(&server, &["health"]);
+    assert_eq!(status, Some(1));
+    assert!(told.contains("can't reach a server"), "{told}");
+}
+
 /// A `tautline trace`, ended when dropped. Its lines.
 fn follow(server: &Server, arguments: &[&str]) -> Watcher {
     Watcher::start(tautline(server, &[&["trace"], arguments].concat()))

@@ -19,6 +19,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) struct Server {
     pub(crate) process: Child,
     pub(crate) address: SocketAddr,
+    /// Where it listens for those who are no clients, if that is apart.
+    pub(crate) internal: Option<SocketAddr>,
     output: Output,
     config: Option<PathBuf>,
 }
@@ -34,10 +36,11 @@ impl Server {
             .spawn()
             .expect("the server starts");
         let mut output = Output::of(process.stdout.take().expect("stdout is piped"));
-        let address = find_address(&mut output, "ws://");
+        let (address, internal) = find_address(&mut output, "ws://");
         Self {
             process,
             address,
+            internal,
             output,
             config: None,
         }
@@ -58,7 +61,8 @@ impl Server {
         Self::serve_file_by(&[], name, text)
     }
 
-    fn serve_file_by(starter: &[&str], name: &str, text: &str) -> Self {
+    /// The same, started by another program: its name and its arguments.
+    pub(crate) fn serve_file_by(starter: &[&str], name: &str, text: &str) -> Self {
         let path =
             std::env::temp_dir().join(format!("tautline-{name}-{}.toml", std::process::id()));
         std::fs::write(&path, text).expect("a temporary file");
@@ -74,10 +78,11 @@ impl Server {
             .spawn()
             .expect("the server starts");
         let mut output = Output::of(process.stderr.take().expect("stderr is piped"));
-        let address = find_address(&mut output, "listening");
+        let (address, internal) = find_address(&mut output, "listening");
         Self {
             process,
             address,
+            internal,
             output,
             config: Some(path),
         }
@@ -321,20 +326,27 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Reads lines until one has `mark`, and takes the address from it.
-fn find_address(output: &mut Output, mark: &str) -> SocketAddr {
+/// Reads lines until one has `mark`, and takes the address from it, and before that the one of the internal listener, if
+/// there is one.
+fn find_address(output: &mut Output, mark: &str) -> (SocketAddr, Option<SocketAddr>) {
     let wait = Wait::new(format!("a line with {mark}, which says that it is up"));
-    loop {
-        let line = output.line(&wait);
-        if !line.contains(mark) {
-            continue;
-        }
+    let address = |line: &str| {
         let from = line.find("127.0.0.1:").expect("the line names the address");
         let text: String = line[from..]
             .chars()
             .take_while(|c| c.is_ascii_digit() || matches!(c, '.' | ':'))
             .collect();
-        return text.trim_end_matches(':').parse().expect("an address");
+        text.trim_end_matches(':').parse().expect("an address")
+    };
+    let mut internal = None;
+    loop {
+        let line = output.line(&wait);
+        if line.contains("have a listener of their own") {
+            internal = Some(address(&line));
+        }
+        if line.contains(mark) {
+            return (address(&line), internal);
+        }
     }
 }
 

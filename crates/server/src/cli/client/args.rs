@@ -140,6 +140,18 @@ pub(in crate::cli) enum ClientCommand {
     #[command(after_help = REVOKE_AFTER_HELP)]
     Revoke(RevokeArgs),
 
+    /// Tell whether a server is up, by the exit status
+    ///
+    /// For the health checks of containers, whose images have no shell and no curl.
+    #[command(after_help = HEALTH_AFTER_HELP)]
+    Health {
+        /// Whether it takes new clients, too: one that is on its way out doesn't
+        #[arg(long)]
+        ready: bool,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+
     /// Tell what the server carries
     Info {
         /// Also its workers, and where its memory is
@@ -149,6 +161,13 @@ pub(in crate::cli) enum ClientCommand {
         api: ApiArgs,
     },
 }
+
+const HEALTH_AFTER_HELP: &str = "\
+Examples:
+  tautline health --url http://127.0.0.1:9000
+  tautline health --ready && echo 'it takes clients'
+
+Exit status: 0 if it is, 1 if it isn't or can't be reached within 5 seconds.";
 
 const LAB_ABOUT: &str = "\
 Compare polling, long-polling, streaming, SSE and WebSocket, side by side

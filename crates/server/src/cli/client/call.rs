@@ -124,6 +124,27 @@ pub(super) async fn call(
     read(method, status, &body)
 }
 
+/// What a path of a server is answered with.
+///
+/// # Errors
+///
+/// In words for the person at the terminal: nothing came.
+pub(super) async fn get(url: &str, path: &str) -> Result<(StatusCode, Bytes), CliError> {
+    let server = Server::new(url)?;
+    let request = Request::get(server.path(path))
+        .header(header::HOST, server.authority())
+        .body(Full::new(Bytes::new()))
+        .map_err(|error| CliError::Usage(error.to_string()))?;
+    let exchange = tokio::time::timeout(CHECK_PATIENCE, exchange(&server, request, NOT_STREAMED));
+    match exchange.await {
+        Ok(answer) => answer.map_err(|error| server.unreachable(&error)),
+        Err(_elapsed) => {
+            let seconds = CHECK_PATIENCE.as_secs();
+            Err(server.unreachable(&format!("no answer within {seconds} s")))
+        }
+    }
+}
+
 /// Calls a method whose answer goes on, and hands each of its lines to `take`, until the answer ends.
 ///
 /// # Errors
@@ -334,6 +355,9 @@ const NOT_STREAMED: Option<Nobody> = None;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long an answer to a health check may take.
+const CHECK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Longest answer, in bytes.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;

@@ -14,10 +14,11 @@ pub(super) mod show;
 mod subscribe;
 mod trace;
 
+use http::StatusCode;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use self::args::{ApiArgs, ClientCommand, HistoryArgs, RevokeArgs};
+use self::args::{ApiArgs, ClientCommand, HistoryArgs, RevokeArgs, ServerArgs};
 use self::call::call;
 use self::show::{Channels, History, Info, Presence, Reader, Reloaded, Report, Revoked, Stats};
 use super::error::CliError;
@@ -50,6 +51,7 @@ pub(super) fn run(command: &ClientCommand) -> Result<(), CliError> {
             ClientCommand::Refresh(args) => manage::refresh(args).await,
             ClientCommand::Events { command } => events::run(command).await,
             ClientCommand::Revoke(args) => revoke(args).await,
+            ClientCommand::Health { ready, server } => health(*ready, server).await,
             ClientCommand::Info { debug: false, api } => {
                 let result = call(api, "info", &json!({})).await?;
                 show::result::<Info>(Reader::of(&api.server), &result)
@@ -75,6 +77,23 @@ pub(super) fn reload(api: &ApiArgs) -> Result<(), CliError> {
     match show::result::<Reloaded>(Reader::of(&api.server), &result) {
         Err(CliError::NobodyReads) => Ok(()),
         outcome => outcome,
+    }
+}
+
+async fn health(ready: bool, args: &ServerArgs) -> Result<(), CliError> {
+    let path = if ready { "/ready" } else { "/health" };
+    let (status, body) = call::get(&args.url, path).await?;
+    if status != StatusCode::OK {
+        let body = String::from_utf8_lossy(&body);
+        let told = show::clean(body.trim());
+        return Err(CliError::Failure(format!(
+            "{path} is answered with {status}: {told}"
+        )));
+    }
+    match (Reader::of(args), ready) {
+        (Reader::Program, _) => show::print("{}\n"),
+        (Reader::Person, true) => show::print("the server is up, and takes clients\n"),
+        (Reader::Person, false) => show::print("the server is up\n"),
     }
 }
 

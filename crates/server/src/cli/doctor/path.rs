@@ -22,8 +22,9 @@ use crate::cli::error::CliError;
 pub(super) async fn look(url: &str, visit: &Visit<'_>) -> Result<Vec<Finding>, CliError> {
     let server = Server::new(url)?;
     let mut findings = Vec::new();
+    let mut has_http2 = false;
     if server.is_https() {
-        findings.extend(tls(&server).await);
+        has_http2 = tls(&server, &mut findings).await;
     }
     match way::ask(&server, Method::GET, "/health", "", SHORT).await {
         Err(error) => {
@@ -39,7 +40,11 @@ pub(super) async fn look(url: &str, visit: &Visit<'_>) -> Result<Vec<Finding>, C
             push(&mut findings, clock(&answer.headers, SystemTime::now()));
         }
     }
+    push(&mut findings, addresses(&server).await);
     let comes_through = websocket(&server, &mut findings).await;
+    if comes_through && has_http2 {
+        findings.push(websocket_over_http2(&server).await);
+    }
     push(&mut findings, other_sites(&server).await);
     findings.push(streaming(&server, visit).await);
     push(
@@ -60,13 +65,16 @@ pub(super) async fn look(url: &str, visit: &Visit<'_>) -> Result<Vec<Finding>, C
     Ok(findings)
 }
 
-async fn tls(server: &Server) -> Vec<Finding> {
+/// Looks at TLS, and whether HTTP/2 is offered in it.
+async fn tls(server: &Server, findings: &mut Vec<Finding>) -> bool {
     let stream = match way::shake_hands(server).await {
         Ok(stream) => stream,
-        Err(error) => return vec![Finding::bad("TLS", error.to_string())],
+        Err(error) => {
+            findings.push(Finding::bad("TLS", error.to_string()));
+            return false;
+        }
     };
     let (_, session) = stream.get_ref();
-    let mut findings = Vec::new();
     if let Some(leaf) = session.peer_certificates().and_then(|all| all.first()) {
         let now = SystemTime::now();
         let whose = server.host();
@@ -79,14 +87,15 @@ async fn tls(server: &Server) -> Vec<Finding> {
             now,
         ));
     }
-    findings.push(match session.alpn_protocol() {
-        Some(b"h2") => Finding::good("HTTP/2", "offered"),
-        _ => Finding::good(
-            "HTTP/2",
-            "not offered: it works without, but of the streams of HTTP a browser has six at a time",
-        ),
-    });
-    findings
+    let has_http2 = session.alpn_protocol() == Some(b"h2");
+    let text = match has_http2 {
+        true => "offered",
+        false => {
+            "not offered: it works without, but of the streams of HTTP a browser has six at a time"
+        }
+    };
+    findings.push(Finding::good("HTTP/2", text));
+    has_http2
 }
 
 fn health(status: StatusCode) -> Finding {
@@ -133,6 +142,67 @@ async fn websocket(server: &Server, findings: &mut Vec<Finding>) -> bool {
     };
     findings.push(finding);
     false
+}
+
+/// Whether they do over HTTP/2 (RFC 8441) as well, which browsers try first where it is offered.
+async fn websocket_over_http2(server: &Server) -> Finding {
+    let name = "WebSocket over HTTP/2";
+    match way::open_over_http2(server, &own_origin(server)).await {
+        Ok(()) => Finding::good(name, "comes through"),
+        Err(ConnectError::NoHttp2 | ConnectError::NoExtendedConnect) => Finding::good(
+            name,
+            "not offered: browsers open them by HTTP/1.1, each in a connection of its own",
+        ),
+        Err(ConnectError::Refused(rejection)) => {
+            let status = rejection.head.status();
+            let text =
+                format!("offered, and answered with {status}: browsers don't try HTTP/1.1 then");
+            Finding::bad(name, text).remedy(NO_EXTENDED_CONNECT)
+        }
+        Err(error) => {
+            let text = format!("offered, and fails: {error}. Browsers don't try HTTP/1.1 then");
+            Finding::bad(name, text).remedy(NO_EXTENDED_CONNECT)
+        }
+    }
+}
+
+/// Whether the server can tell clients apart, and nobody can pass for another.
+async fn addresses(server: &Server) -> Option<Finding> {
+    let name = "client addresses";
+    Some(match &*way::seen(server, false).await? {
+        "direct" => Finding::good(
+            name,
+            "those of their connections: the server sees no proxy of HTTP in between (one of TCP has to say them by \
+             the PROXY protocol, http_server.proxy_protocol)",
+        ),
+        "believed" if way::seen(server, true).await.as_deref() == Some("forged") => Finding::bad(
+            name,
+            "anybody can pass for whom he likes: what a client writes into X-Forwarded-For is believed",
+        )
+        .remedy(
+            "nginx: proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n\
+             or leave out of http_server.trusted_proxies what is no proxy of yours",
+        ),
+        "believed" => Finding::good(name, "told by a proxy that is trusted"),
+        "not-trusted" => Finding::doubtful(
+            name,
+            "the server doesn't trust the proxy that tells them: all its clients together have the limits of one \
+             address, or none. The server's log names it",
+        )
+        .remedy("http_server.trusted_proxies = [\"the address of the proxy\"]"),
+        // From there, it may be the doctor who has the address of a proxy.
+        "not-told" if server.is_loopback() => return None,
+        "not-told" => Finding::doubtful(
+            name,
+            "the proxy in between is trusted, and doesn't tell them: all its clients together have the limits of \
+             one address",
+        )
+        .remedy(
+            "nginx: proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; HAProxy: option forwardfor;\n\
+             or http_server.forwarded_header = \"forwarded\" for one that sends Forwarded (RFC 7239)",
+        ),
+        _ => return None,
+    })
 }
 
 fn refused(status: u16, server: &Server) -> Finding {
@@ -304,6 +374,9 @@ fn connect_command(visit: &Visit<'_>) -> String {
 const UPGRADE: &str = "nginx: proxy_http_version 1.1;\n       proxy_set_header Upgrade $http_upgrade;\n       \
                        proxy_set_header Connection $connection_upgrade;   # deploy/nginx has the whole\n\
                        Apache: ProxyPass /connection/ http://127.0.0.1:8000/connection/ upgrade=websocket";
+
+const NO_EXTENDED_CONNECT: &str = "HAProxy: h2-workaround-bogus-websocket-clients in `global`\n\
+                                   nginx, Caddy: serve the clients' host without HTTP/2, or update";
 
 const NOT_LET_IN: &str =
     "clients without a token aren't let in, so nothing was to be seen: use --token";

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
+use tautline_websocket::conn::http2::{Http2Client, Http2Options};
 use tautline_websocket::conn::{
     ClientStream, ConnectError, ConnectOptions, WebSocket, connect, tls_config,
 };
@@ -18,6 +19,8 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::cli::client::call::Server;
+use crate::client_address::FORGED;
+use crate::http::DOCTOR;
 
 /// How to go.
 pub(super) struct Visit<'a> {
@@ -53,11 +56,26 @@ pub(super) async fn ask(
     body: &str,
     time: Duration,
 ) -> io::Result<Answer> {
-    let request = Request::builder()
+    ask_with(server, method, path, &[], body, time).await
+}
+
+async fn ask_with(
+    server: &Server,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+    time: Duration,
+) -> io::Result<Answer> {
+    let mut request = Request::builder()
         .method(method)
         .uri(server.path(path))
         .header(header::HOST, server.authority())
-        .header(header::CONTENT_TYPE, "text/plain")
+        .header(header::CONTENT_TYPE, "text/plain");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request
         .body(Full::new(Bytes::from(body.to_owned())))
         .map_err(io::Error::other)?;
     if server.is_https() {
@@ -67,17 +85,42 @@ pub(super) async fn ask(
     ask_over(open_tcp(server).await?, request, time).await
 }
 
+/// How the server knows whom a request is from; `None` if it doesn't say. With `forged`, the client writes itself what
+/// a proxy would.
+pub(super) async fn seen(server: &Server, forged: bool) -> Option<String> {
+    let address = FORGED.to_string();
+    let forwarded = format!("for={address}");
+    let more = [("x-forwarded-for", &*address), ("forwarded", &*forwarded)];
+    let doctor = DOCTOR;
+    let mut headers = vec![(doctor.as_str(), "1")];
+    headers.extend(more.into_iter().filter(|_| forged));
+    let answer = ask_with(server, Method::GET, "/health", &headers, "", PATIENCE).await;
+    let answer = answer.ok()?;
+    let seen = answer.headers.get(DOCTOR)?.to_str().ok()?;
+    Some(seen.to_owned())
+}
+
+/// Opens a WebSocket over HTTP/2 (RFC 8441).
+pub(super) async fn open_over_http2(server: &Server, origin: &str) -> Result<(), ConnectError> {
+    let (url, options) = (server.websocket_url(), options(origin));
+    let client = Http2Client::connect(&url, &options, &Http2Options::default()).await?;
+    client.open(&url, &options).await.map(drop)
+}
+
 /// Opens a WebSocket as a page of that origin would.
 pub(super) async fn open(
     server: &Server,
     origin: &str,
 ) -> Result<WebSocket<ClientStream>, ConnectError> {
-    let options = ConnectOptions {
+    let connected = connect(&server.websocket_url(), &options(origin)).await?;
+    Ok(connected.websocket)
+}
+
+fn options(origin: &str) -> ConnectOptions {
+    ConnectOptions {
         headers: vec![("Origin".to_owned(), origin.to_owned())],
         ..ConnectOptions::default()
-    };
-    let connected = connect(&server.websocket_url(), &options).await?;
-    Ok(connected.websocket)
+    }
 }
 
 async fn open_tcp(server: &Server) -> io::Result<TcpStream> {

@@ -1,0 +1,399 @@
+//! What the manifests in `deploy/` claim, against a server that is started with what they say: read as YAML, so that
+//! what is compared is what Kubernetes and compose would see.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+#[path = "support/directory.rs"]
+mod directory;
+#[path = "support/process.rs"]
+mod process;
+
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use saphyr_parser::{Event, Parser, ScalarStyle};
+use serde_json::{Map, Value, json};
+
+use self::directory::Directory;
+use self::process::{Server, wait_until};
+
+fn deploy(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../deploy")
+        .join(path)
+}
+
+fn read(path: &str) -> String {
+    let path = deploy(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The documents of a file of YAML.
+fn documents(text: &str) -> Vec<Value> {
+    enum Open {
+        List(Vec<Value>),
+        Map(Map<String, Value>, Option<String>),
+    }
+    let (mut open, mut all): (Vec<Open>, Vec<Value>) = Default::default();
+    let mut put = |open: &mut Vec<Open>, value: Value| match open.last_mut() {
+        None => all.push(value),
+        Some(Open::List(list)) => list.push(value),
+        Some(Open::Map(map, key)) => match key.take() {
+            None => *key = Some(value.as_str().expect("a name").to_owned()),
+            Some(key) => assert!(map.insert(key, value).is_none(), "a name is there twice"),
+        },
+    };
+    for event in Parser::new_from_str(text) {
+        match event.unwrap().0 {
+            Event::Scalar(text, ScalarStyle::Plain, ..) => {
+                let is_name = matches!(open.last(), Some(Open::Map(_, None)));
+                let value = match &*text {
+                    "" | "~" | "null" if !is_name => Value::Null,
+                    "true" | "false" if !is_name => json!(&*text == "true"),
+                    _ if is_name => json!(text),
+                    _ => text
+                        .parse::<u64>()
+                        .map_or_else(|_| json!(text), |number| json!(number)),
+                };
+                put(&mut open, value);
+            }
+            Event::Scalar(text, ..) => put(&mut open, json!(text)),
+            Event::SequenceStart(..) => open.push(Open::List(Vec::new())),
+            Event::MappingStart(..) => open.push(Open::Map(Map::new(), None)),
+            Event::SequenceEnd | Event::MappingEnd => {
+                let value = match open.pop().unwrap() {
+                    Open::List(list) => Value::Array(list),
+                    Open::Map(map, _) => Value::Object(map),
+                };
+                put(&mut open, value);
+            }
+            Event::Alias(_) => panic!("no aliases here"),
+            _ => {}
+        }
+    }
+    all
+}
+
+fn list(value: &Value) -> &[Value] {
+    value
+        .as_array()
+        .unwrap_or_else(|| panic!("no list: {value}"))
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("no text: {value}"))
+}
+
+/// The element of a list with that name.
+#[track_caller]
+fn named<'v>(all: &'v Value, name: &Value) -> &'v Value {
+    let found = list(all).iter().find(|one| one["name"] == *name);
+    found.unwrap_or_else(|| panic!("nothing is called {name} in {all}"))
+}
+
+/// A server with a configuration that listens on all interfaces, on this machine alone, and where its internal listener
+/// is. Variables that name files of secrets have files of the test's own.
+fn start(
+    name: &str,
+    config: &str,
+    variables: &[(String, String)],
+    directory: &Directory,
+) -> (Server, SocketAddr) {
+    let mut here = config.to_owned();
+    for (from, to) in [
+        ("address = \"0.0.0.0\"", "address = \"127.0.0.1\""),
+        ("port = 8000", "port = 0"),
+        ("\"0.0.0.0:9000\"", "\"127.0.0.1:0\""),
+    ] {
+        assert!(here.contains(from), "{name}: {from}");
+        here = here.replace(from, to);
+    }
+    let mut starter = vec!["env".to_owned()];
+    for (variable, value) in variables {
+        let value = if variable.ends_with("_FILE") {
+            let file = value.rsplit('/').next().unwrap();
+            let secret = "a secret of thirty-two bytes or more\n";
+            directory.file(file, secret).display().to_string()
+        } else {
+            value.clone()
+        };
+        starter.push(format!("{variable}={value}"));
+    }
+    let starter: Vec<_> = starter.iter().map(String::as_str).collect();
+    let server = Server::serve_file_by(&starter, name, &here);
+    let internal = server.internal.unwrap();
+    (server, internal)
+}
+
+/// The status of a request for a path.
+fn status(address: SocketAddr, method: &str, path: &str) -> u16 {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(process::DEADLINE)).unwrap();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    // Of an answer that goes on, the beginning.
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).unwrap();
+    std::str::from_utf8(&answer[9..]).unwrap().parse().unwrap()
+}
+
+#[test]
+fn what_kubernetes_is_told_is_what_the_server_does() {
+    let all = documents(&read("kubernetes/tautline.yaml"));
+    let kind = |kind: &str| {
+        let mut found = all.iter().filter(|one| one["kind"] == kind);
+        let one = found.next().unwrap_or_else(|| panic!("no {kind}"));
+        assert!(found.next().is_none(), "two of {kind}");
+        one
+    };
+    let (deployment, service) = (kind("Deployment"), kind("Service"));
+    let (config_map, ingress) = (kind("ConfigMap"), kind("Ingress"));
+    let template = &deployment["spec"]["template"];
+    let pod = &template["spec"];
+    let container = &list(&pod["containers"])[0];
+
+    // Each finds what it is for.
+    let labels = template["metadata"]["labels"].as_object().unwrap();
+    for selector in [
+        &deployment["spec"]["selector"]["matchLabels"],
+        &service["spec"]["selector"],
+        &kind("PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+    ] {
+        let selector = selector.as_object().unwrap();
+        assert!(!selector.is_empty());
+        for (label, value) in selector {
+            assert_eq!(labels.get(label), Some(value), "{label}");
+        }
+    }
+    for mount in list(&container["volumeMounts"]) {
+        named(&pod["volumes"], &mount["name"]);
+        assert_eq!(mount["readOnly"], true);
+    }
+    let volume = named(&pod["volumes"], &json!("configuration"));
+    assert_eq!(volume["configMap"]["name"], config_map["metadata"]["name"]);
+    for port in list(&service["spec"]["ports"]) {
+        named(&container["ports"], &port["targetPort"]);
+    }
+    let mut doors = BTreeSet::new();
+    for rule in list(&ingress["spec"]["rules"]) {
+        for path in list(&rule["http"]["paths"]) {
+            let backend = &path["backend"]["service"];
+            assert_eq!(backend["name"], service["metadata"]["name"]);
+            let port = named(&service["spec"]["ports"], &backend["port"]["name"]);
+            assert_eq!(port["targetPort"], "http");
+            doors.insert(text(&path["path"]));
+        }
+    }
+
+    // Its ports are those of the configuration.
+    let config = text(&config_map["data"]["tautline.toml"]);
+    let port = |name: &str| named(&container["ports"], &json!(name))["containerPort"].clone();
+    assert!(config.contains(&format!("port = {}\n", port("http"))));
+    assert!(config.contains(&format!(
+        "internal_listen = \"0.0.0.0:{}\"\n",
+        port("internal")
+    )));
+    let scraped = &template["metadata"]["annotations"]["prometheus.io/port"];
+    assert_eq!(text(scraped), port("internal").to_string());
+
+    let variables = list(&container["env"]).iter();
+    let variables = variables.map(|one| {
+        (
+            text(&one["name"]).to_owned(),
+            text(&one["value"]).to_owned(),
+        )
+    });
+    let directory = Directory::new("kubernetes");
+    let (server, internal) = start(
+        "kubernetes",
+        config,
+        &variables.collect::<Vec<_>>(),
+        &directory,
+    );
+    for probe in ["readinessProbe", "livenessProbe"] {
+        let asked = &container[probe]["httpGet"];
+        assert_eq!(asked["port"], "internal", "{probe}");
+        assert_eq!(
+            status(internal, "GET", text(&asked["path"])),
+            200,
+            "{probe}"
+        );
+    }
+    assert_eq!(status(internal, "GET", "/metrics"), 200);
+    for door in doors {
+        let path = if door == "/connection" {
+            "/connection/websocket"
+        } else {
+            door
+        };
+        let found = status(server.address, "GET", path);
+        assert!(found != 404, "{path} is none: {found}");
+    }
+    for (method, path) in [("POST", "/api/info"), ("GET", "/metrics")] {
+        assert_eq!(status(server.address, method, path), 404, "{path}");
+    }
+    // Readiness goes first, and for longer than it takes to be noticed; nothing else goes with it.
+    server.signal("-TERM");
+    wait_until("it isn't ready", || {
+        (status(internal, "GET", "/ready") == 503).then_some(())
+    });
+    assert_eq!(status(internal, "GET", "/health"), 200);
+    let probe = &container["readinessProbe"];
+    let noticed =
+        probe["periodSeconds"].as_u64().unwrap() * probe["failureThreshold"].as_u64().unwrap();
+    let (_, delay) = config.split_once("readiness_delay = \"").unwrap();
+    let delay: u64 = delay.split_once("s\"").unwrap().0.parse().unwrap();
+    assert!(
+        noticed < delay,
+        "{delay} s are too short for what is noticed after {noticed} s"
+    );
+}
+
+/// A command of a list, with the binary that was built in its place, and its port somewhere else.
+fn run_in_place(words: &[&str], internal: SocketAddr) -> Output {
+    assert_eq!(words[0], "/usr/bin/tautline");
+    let words = words[1..]
+        .iter()
+        .map(|word| word.replace("127.0.0.1:9000", &internal.to_string()));
+    Command::new(env!("CARGO_BIN_EXE_tautline"))
+        .args(words)
+        .env_remove("TAUTLINE_URL")
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn what_compose_is_told_is_what_the_server_does() {
+    let compose = &documents(&read("docker/compose.yaml"))[0];
+    let service = &compose["services"]["tautline"];
+    for secret in list(&service["secrets"]) {
+        assert!(
+            compose["secrets"][text(secret)]["file"].is_string(),
+            "{secret}"
+        );
+    }
+    for network in list(&service["networks"]) {
+        assert!(compose["networks"][text(network)].is_object(), "{network}");
+    }
+    let environment = service["environment"].as_object().unwrap();
+    let trusted = text(&environment["TAUTLINE_HTTP_SERVER_TRUSTED_PROXIES"]);
+    let subnet = &compose["networks"]["front"]["ipam"]["config"][0]["subnet"];
+    assert_eq!(
+        serde_json::from_str::<Value>(trusted).unwrap(),
+        json!([subnet])
+    );
+    let config = read("docker/tautline.toml");
+    for port in list(&service["ports"]) {
+        let inside = text(port).rsplit(':').next().unwrap();
+        let listens = [format!("port = {inside}\n"), format!(":{inside}\"\n")];
+        assert!(listens.iter().any(|line| config.contains(line)), "{port}");
+    }
+
+    // The check says what is, in words and by its status; the image has the same.
+    let test: Vec<&str> = list(&service["healthcheck"]["test"])
+        .iter()
+        .map(text)
+        .collect();
+    let (kind, check) = test.split_first().unwrap();
+    assert_eq!(*kind, "CMD", "the image has no shell");
+    let dockerfile = read("docker/Dockerfile").replace("\\\n", "");
+    let (_, of_image) = dockerfile.split_once("\nHEALTHCHECK ").unwrap();
+    let (_, of_image) = of_image
+        .lines()
+        .next()
+        .unwrap()
+        .split_once(" CMD ")
+        .unwrap();
+    assert_eq!(serde_json::from_str::<Vec<&str>>(of_image).unwrap(), check);
+
+    let variables = environment.iter();
+    let variables = variables.map(|(name, value)| (name.clone(), text(value).to_owned()));
+    let directory = Directory::new("compose");
+    let (server, internal) = start(
+        "compose",
+        &config,
+        &variables.collect::<Vec<_>>(),
+        &directory,
+    );
+    let output = run_in_place(check, internal);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(status(internal, "GET", "/metrics"), 200);
+    assert_eq!(status(server.address, "POST", "/api/info"), 404);
+    drop(server);
+    let output = run_in_place(check, internal);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+}
+
+/// What a template names of the values, there is.
+#[test]
+fn the_chart_names_values_that_there_are() {
+    let values = &documents(&read("helm/tautline/values.yaml"))[0];
+    let mut count = 0;
+    for entry in std::fs::read_dir(deploy("helm/tautline/templates")).unwrap() {
+        let path = entry.unwrap().path();
+        let template = std::fs::read_to_string(&path).unwrap();
+        for rest in template.split(".Values.").skip(1) {
+            let is_name = |char: char| char.is_ascii_alphanumeric() || matches!(char, '_' | '.');
+            let name = rest.split(|char| !is_name(char)).next().unwrap();
+            let mut value = values;
+            for part in name.trim_end_matches('.').split('.') {
+                let inner = value.get(part);
+                value = inner.unwrap_or_else(|| panic!("{}: no {name}", path.display()));
+            }
+            count += 1;
+        }
+        assert_eq!(
+            template.matches("{{").count(),
+            template.matches("}}").count(),
+            "{}",
+            path.display()
+        );
+    }
+    assert!(count > 20, "{count}");
+    let chart = &documents(&read("helm/tautline/Chart.yaml"))[0];
+    assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
+}
+
+/// Where there is a systemd that can be asked. Its unit names a binary, which is somewhere else here.
+#[test]
+fn systemd_finds_nothing_wrong_with_the_units() {
+    let directory = Directory::new("units");
+    let unit = read("systemd/tautline.service");
+    let own = format!("ExecStart={} serve", env!("CARGO_BIN_EXE_tautline"));
+    assert!(unit.contains("\nExecStart=/usr/bin/tautline serve"));
+    let unit = unit.replace("ExecStart=/usr/bin/tautline serve", &own);
+    let service = directory.file("tautline.service", &unit);
+    let socket = directory.file("tautline.socket", &read("systemd/tautline.socket"));
+    let analyze = |arguments: &[&str]| {
+        let mut command = Command::new("systemd-analyze");
+        command.args(arguments).current_dir(directory.path());
+        match command.output() {
+            Ok(output) => Some(output),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                println!("not looked at: there is no systemd-analyze");
+                None
+            }
+            Err(error) => panic!("systemd-analyze: {error}"),
+        }
+    };
+    let (service, socket) = (service.to_str().unwrap(), socket.to_str().unwrap());
+    let Some(verified) = analyze(&["verify", "--man=no", service, socket]) else {
+        return;
+    };
+    let told = String::from_utf8_lossy(&verified.stderr);
+    assert!(
+        verified.status.success() && !told.contains("tautline."),
+        "{told}"
+    );
+    // 10 is no protection at all; in tenths.
+    let exposure = analyze(&["security", "--offline=true", "--threshold=20", service]).unwrap();
+    let told = String::from_utf8_lossy(&exposure.stdout);
+    assert!(exposure.status.success(), "{told}");
+}
