@@ -431,7 +431,7 @@ fn unit(name: &str, kind: &str, docs: &str) -> Option<&'static str> {
         "channel_limit" | "max_channels" | "max_broadcast_channels" | "max_listed_channels" => {
             "channels"
         }
-        "presence_max_clients" => "clients",
+        "presence_max_clients" | "max_subscribers" => "clients",
         "history_size" | "history_max_publication_limit" | "recovery_max_publication_limit" => {
             "publications"
         }

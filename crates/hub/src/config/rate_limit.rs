@@ -137,9 +137,9 @@ pub struct InputRate {
     pub enabled: bool,
     /// Count what is beyond it, and let it happen. Default: no.
     pub dry_run: bool,
-    /// How many bytes a second, in the long run; at least 1,024. Default: 16 MiB.
+    /// How many bytes in a second, in the long run; between 1 KiB and 1 TiB. Default: 16 MiB.
     pub bytes_per_second: u64,
-    /// How many at once, at least 262,144, which is what is read at a time. Default: 64 MiB.
+    /// How many bytes at once; between 256 KiB, which is what is read at a time, and 1 TiB. Default: 64 MiB.
     pub burst: u64,
 }
 

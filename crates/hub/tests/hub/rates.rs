@@ -539,6 +539,8 @@ fn each_kind_of_command_has_the_rate_of_its_option() {
     open.client.channel_limit = 0;
     open.client.rate_limit.client_command.total = None;
     open.client.rate_limit.user_command.total = None;
+    // Connects count in the total, too, where they have a rate.
+    open.client.rate_limit.user_command.connect = None;
     let with = |change: &dyn Fn(&mut RateLimitOptions)| {
         let mut setup = setup();
         setup.client = open.client.clone();
@@ -612,6 +614,14 @@ fn who_sends_too_many_bytes_is_ended() {
             assert_eq!(world.closed(client).map(|(code, _)| code), Some(3013));
         }
     }
+    setup.client.rate_limit.client_input.enabled = false;
+    let mut world = World::with(setup);
+    let client = world.connect(0);
+    for _ in 0..10 {
+        let Worker { hub, out, .. } = &mut world.workers[0];
+        assert!(hub.charge_input(world.now, client.id, 1_000_000, out));
+    }
+    assert_eq!(world.workers[0].hub.counters().over_limit.input, [0, 0]);
 }
 
 #[test]

@@ -362,6 +362,23 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         &["client.rate_limit.client_error.total"],
     ),
     (
+        "hub/tests/hub/rates.rs::who_sends_too_many_bytes_is_ended",
+        &[
+            "client.rate_limit.client_input.enabled",
+            "client.rate_limit.client_input.dry_run",
+            "client.rate_limit.client_input.bytes_per_second",
+            "client.rate_limit.client_input.burst",
+        ],
+    ),
+    (
+        "hub/tests/hub/rates.rs::a_channel_has_so_many_subscribers_of_all_workers",
+        &["channel.without_namespace.max_subscribers"],
+    ),
+    (
+        "server/tests/doors/history.rs::how_long_caches_keep_a_page_is_an_option",
+        &["doors.history_max_age"],
+    ),
+    (
         "hub/tests/hub/trace.rs::each_rule_is_told_by_its_name",
         &["channel.max_length"],
     ),
@@ -798,7 +815,7 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         &["shutdown.readiness_delay"],
     ),
     (
-        "server/tests/drain.rs::ten_thousand_clients_are_told_one_after_the_other",
+        "server/tests/drain/main.rs::ten_thousand_clients_are_told_one_after_the_other_and_so_they_come_back",
         &["shutdown.reconnect_rate"],
     ),
     (
