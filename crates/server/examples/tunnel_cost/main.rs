@@ -14,6 +14,7 @@
 )]
 
 #[path = "../door_cost/server.rs"]
+#[allow(dead_code, reason = "its memory is what `door_cost` asks for")]
 mod server;
 
 mod polled;
@@ -21,7 +22,6 @@ mod polled;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
