@@ -174,8 +174,9 @@ fn replies_that_nobody_reads<T>(name: &str, what: &str, open: impl Fn(&Stand, us
     let ceiling = format!("[limits.memory]\nmax_bytes = {CEILING}\n");
     let stand = Stand::new(&format!("replies-{name}"), "", &ceiling);
     keep_much(&stand);
-    // The handshake's buffers, the session, the hub's tables.
-    let connections = ALL as u64 * 16 * 1024;
+    // The handshake's buffers, the session, the hub's tables; and a part of what is on its way when a session is let go, until
+    // its task has its turn.
+    let connections = ALL as u64 * 32 * 1024;
     stand.endures(
         &format!(
             "400 {what} that ask for 800 KB of history each and read nothing: not listened to, and 3008 for the longest \
