@@ -83,6 +83,7 @@
 
 pub mod application;
 pub mod config;
+mod durations;
 pub mod engine;
 mod entropy;
 mod hub;
@@ -92,7 +93,11 @@ mod time;
 pub mod trace;
 pub mod witness;
 
+pub use durations::{Durations, FineHistogram, Histogram};
 pub use hub::{Census, Operation, OverLimit, RefusedTokens, TokenRefusal};
+pub use hub::{
+    ClientCounters, ClientName, FrameType, Messages, Suppressed, Traffic, TransportCounters,
+};
 
 pub use config::HubConfig;
 pub use entropy::Entropy;

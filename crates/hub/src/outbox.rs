@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use tautline_protocol::{Disconnect, Encoding};
 
+use crate::hub::FrameType;
+
 /// Names a session of one hub. An index that is used again gets another generation, so a stale id
 /// finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,6 +38,11 @@ pub struct SessionAddress {
 pub trait Outbox {
     /// A message made ready for many receivers, framing included. Cheap to use again and again.
     type Prepared;
+
+    /// What the message is that is prepared or sent next, and how many of its kind it has: for who counts them.
+    fn saying(&mut self, what: FrameType, count: usize) {
+        let _ = (what, count);
+    }
 
     /// Makes a message in this encoding ready for many receivers. Called once for a publication (or
     /// some that came together) and encoding, however many subscribers there are.

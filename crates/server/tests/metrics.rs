@@ -10,7 +10,7 @@ use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use tautline::config::Reference;
-use tautline::http::metrics::{METRICS, METRICS_PREFIX, Metric};
+use tautline::http::metrics::{METRICS_PREFIX, Metric, metrics};
 
 use self::process::Server;
 
@@ -42,7 +42,7 @@ fn what_happens_is_counted() {
     let before = get(&server, "/metrics");
     assert!(before.starts_with("HTTP/1.1 200 "), "{before}");
     assert!(before.contains("text/plain; version=0.0.4"), "{before}");
-    for metric in METRICS {
+    for metric in metrics() {
         let (name, kind) = (metric.full_name(), metric.kind);
         assert!(
             before.contains(&format!("# TYPE {name} {kind}\n")),
@@ -94,13 +94,14 @@ fn strangers_see_nothing_unless_they_may() {
 fn chapter() -> String {
     let mut text = format!(
         "# Metrics\n\n\
-         <!-- Made from the code: change `METRICS` in crates/server/src/http/metrics/table.rs, then run\n\
+         <!-- Made from the code: change `METRICS` in crates/server/src/http/metrics/table/, then run\n\
          UPDATE_REFERENCE=1 cargo test -p tautline --test metrics -->\n\n\
          With `prometheus.enabled = true` (and in `tautline dev`) the server answers `GET /metrics` in the text format of \
          Prometheus. Workers count for themselves, and are asked when somebody reads; nothing but what tunnels carry is counted with atomics. The \
          numbers are told to everybody who reaches the server, so keep strangers from that path in your proxy.\n\n\
          All names but those of the process begin with `{METRICS_PREFIX}`; what is behind that is what Centrifugo calls it, where it has the same. \
-         Histograms have the bounds 0.1 ms to 10 s.\n\n\
+         Histograms have the bounds 0.1 ms to 10 s. What clients send makes no new time series: labels are what the code knows, and of codes (which \
+         applications and operators may choose) at most 1,000 are told apart.\n\n\
          | name | type | labels | |\n|---|---|---|---|\n"
     );
     for Metric {
@@ -109,7 +110,7 @@ fn chapter() -> String {
         labels,
         help,
         ..
-    } in METRICS
+    } in metrics()
     {
         let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
         let _ = writeln!(
@@ -158,7 +159,7 @@ fn what_the_book_says_of_limits_is_there() {
         }
         for name in quoted(metric) {
             let (name, labels) = name.split_once('{').unwrap_or((name, ""));
-            let metric = METRICS.iter().find(|metric| metric.name == name);
+            let metric = metrics().find(|metric| metric.name == name);
             let metric = metric.unwrap_or_else(|| panic!("{name}: {row}"));
             let label = labels.split('=').next().unwrap_or_default();
             assert!(label.is_empty() || metric.labels.contains(&label), "{row}");

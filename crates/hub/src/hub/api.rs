@@ -96,7 +96,10 @@ impl Hub {
         };
         let ticket = self.ticket();
         match self.engine.publish(now, ticket, publish) {
-            Started::Done(result) => done(publish_outcome(result)),
+            Started::Done(result) => {
+                self.tally.published(&result);
+                done(publish_outcome(result));
+            }
             Started::Later => self.wait_for_api(ticket, Pending::ApiPublish(Box::new(done))),
         }
     }
@@ -197,6 +200,7 @@ impl Hub {
         self.pending_api = self.pending_api.saturating_sub(1);
         match (pending, outcome) {
             (Pending::ApiPublish(done), Outcome::Published(result)) => {
+                self.tally.published(&result);
                 done(publish_outcome(result));
             }
             (Pending::ApiHistoryRemove(done), Outcome::Changed(result)) => {

@@ -14,6 +14,7 @@ use tautline_protocol::message::{Payload, Publication};
 use tautline_protocol::{Encoding, Push, Reply};
 
 use super::channels::{Role, Subscriber};
+use super::frame_type::FrameType;
 use super::run::Run;
 use crate::engine::Channel as Name;
 use crate::outbox::Outbox;
@@ -283,8 +284,11 @@ impl<'a, O: Outbox> Assortment<'a, O> {
         let Self {
             groups, scratch, ..
         } = self;
-        groups[group].ready[encoding.index()][place]
-            .get_or_insert_with(|| out.prepare(encoding, scratch))
+        let passes = groups[group].passes;
+        groups[group].ready[encoding.index()][place].get_or_insert_with(|| {
+            out.saying(FrameType::PushPublication, passes.count_ones() as usize);
+            out.prepare(encoding, scratch)
+        })
     }
 
     fn group(&self, subscriber: &Subscriber) -> usize {

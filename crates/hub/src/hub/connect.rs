@@ -232,6 +232,9 @@ impl Hub {
             &Reply::Answer(command, Ok(Response::Connect(result))),
             out,
         );
+        if let Some(session) = self.sessions.get_mut(id) {
+            self.tally.connected(&mut session.counted);
+        }
         self.note_connected(now, id);
         for (index, wants, ended) in begun {
             self.announce(now, id, index, wants);

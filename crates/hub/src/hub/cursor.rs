@@ -20,6 +20,7 @@ use tautline_protocol::{Push, Reply, UnsubscribeCode};
 use super::channel_name::ChannelName;
 use super::channels::{ChannelKey, Role, Subscriber};
 use super::except::is_for;
+use super::frame_type::FrameType;
 use super::held::{Held, slow_consumer};
 use super::operation::OverLimit;
 use super::patches::Sequence;
@@ -478,6 +479,7 @@ impl Hub {
             self.scratch.clear();
             let encoding = session.transport.encoding;
             encoding.encode_reply(reply, &mut self.scratch);
+            out.saying(FrameType::of_reply(reply), 1);
             out.send(id, &self.scratch);
         }
     }

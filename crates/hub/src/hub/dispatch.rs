@@ -4,12 +4,15 @@
 //! that come in meanwhile, wait in a bounded backlog, and are executed when the outcome is there. So does a client that
 //! doesn't take the answers to its commands: those behind them wait until it has taken them all.
 
+use std::time::Duration;
+
 use tautline_protocol::message::Error;
 use tautline_protocol::{Command, Disconnect, ErrorCode, Reply, Request, Response};
 
 use super::channels::FeedState;
 use super::cursor::park_mark;
 use super::frame::{Commands, Frame};
+use super::frame_type::FrameType;
 use super::observe::channel_of;
 use super::operation::Operation;
 use super::sessions::State;
@@ -108,6 +111,7 @@ impl Hub {
     /// Executes commands until one has to wait. What is left then goes to the front of the backlog.
     fn run<O: Outbox>(&mut self, now: Now, id: SessionId, frame: Frame<'_>, out: &mut O) {
         let mut commands = Commands::new(frame);
+        let mut left = frame.bytes().len();
         loop {
             let Some(session) = self.sessions.get_mut(id) else {
                 return;
@@ -130,10 +134,15 @@ impl Hub {
                     return;
                 }
             }
-            let command = match commands.next() {
+            let counted = session.counted;
+            let command = commands.next();
+            let rest = commands.rest().map_or(0, |rest| rest.bytes().len());
+            let bytes = std::mem::replace(&mut left, rest) - rest;
+            let command = match command {
                 None => return,
                 Some(Ok(command)) => command,
                 Some(Err(error)) => {
+                    self.tally.received(counted, FrameType::Other, bytes);
                     tracing::debug!(session = id.index, %error, "a command can't be read");
                     if self.is_traced() {
                         let told = error.to_string();
@@ -143,6 +152,8 @@ impl Hub {
                     return;
                 }
             };
+            let what = FrameType::of_command(command.request.as_ref());
+            self.tally.received(counted, what, bytes);
             match self.execute(now, id, command, out) {
                 Flow::Next => {}
                 Flow::Stop => return,
@@ -179,10 +190,19 @@ impl Hub {
             self.counters.over_limit.channel_names += 1;
         }
         let operation = request.as_ref().and_then(Operation::of);
+        let what = match &request {
+            Some(Request::Connect(request)) => {
+                if !is_connected && let Some(session) = self.sessions.get_mut(id) {
+                    session.counted.name(&request.name);
+                }
+                Some(Operation::Connect)
+            }
+            _ => operation,
+        };
         if let Some(operation) = operation.filter(|_| is_connected)
             && let Err(refusal) = self.charge(now, id, operation)
         {
-            return self.finish(now, id, number, Err(refusal), out);
+            return self.finish_at_once(now, id, (number, what), Err(refusal), out);
         }
         // Whether somebody is let in is decided by what a token says, or by what the application does.
         let attempt = request.as_ref().filter(|request| {
@@ -196,7 +216,7 @@ impl Hub {
             let why = "too many attempts from there let nobody in (limits.address.failed_authentications), and this one \
                        isn't known to be good";
             let refusal = self.because(why, ErrorCode::TooManyRequests.into());
-            return self.finish(now, id, number, Err(refusal), out);
+            return self.finish_at_once(now, id, (number, what), Err(refusal), out);
         }
         let failures = self.refused_tokens.failures();
         let result = match request {
@@ -209,7 +229,7 @@ impl Hub {
                 Err(self.because(why, Disconnect::BAD_REQUEST.into()))
             }
             Some(Request::Send(request)) => self.message(now, id, &request, out),
-            _ if number == 0 => self.pong(id, out),
+            _ if number == 0 => self.pong(now, id, out),
             Some(Request::Subscribe(request)) => self.subscribe(now, id, number, &request, out),
             Some(Request::Unsubscribe(request)) => self.unsubscribe(now, id, number, &request),
             Some(Request::Publish(request)) => self.publish(now, id, number, &request, out),
@@ -228,7 +248,39 @@ impl Hub {
         if self.refused_tokens.failures() != failures {
             out.note_failed_authentication(id, self.user_of(id));
         }
-        self.finish(now, id, number, result, out)
+        self.finish_at_once(now, id, (number, what), result, out)
+    }
+
+    /// A command was executed: it is answered, or will be.
+    fn finish_at_once<O: Outbox>(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        (number, what): (u32, Option<Operation>),
+        result: Result<Progress, Refusal>,
+        out: &mut O,
+    ) -> Flow {
+        if let Some(what) = what {
+            let waits = match &result {
+                Ok(Progress::Wait) => true,
+                // A call for which its session doesn't wait.
+                Ok(Progress::Done) => what == Operation::Rpc,
+                _ => false,
+            };
+            if !waits {
+                self.tally.finished(what, Duration::ZERO);
+                self.count_error(what, &result);
+            } else if self.sessions.get(id).is_some() {
+                self.tally.wait(id, number, what, now.monotonic);
+            }
+        }
+        self.conclude(now, id, number, result, out)
+    }
+
+    fn count_error(&mut self, what: Operation, result: &Result<Progress, Refusal>) {
+        if let Err(Refusal::Error(error)) = result {
+            self.tally.failed(what, error);
+        }
     }
 
     /// Who a session is, if that is known.
@@ -237,8 +289,25 @@ impl Hub {
         Some(&*connected.info.user).filter(|user| !user.is_empty())
     }
 
-    /// Answers a command, if it is to be answered now.
+    /// Goes on with a command that has waited.
     pub(super) fn finish<O: Outbox>(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        number: u32,
+        result: Result<Progress, Refusal>,
+        out: &mut O,
+    ) -> Flow {
+        if !matches!(result, Ok(Progress::Wait))
+            && let Some(what) = self.tally.finish_waiting(id, number, now.monotonic)
+        {
+            self.count_error(what, &result);
+        }
+        self.conclude(now, id, number, result, out)
+    }
+
+    /// Answers a command, if it is to be answered now.
+    fn conclude<O: Outbox>(
         &mut self,
         now: Now,
         id: SessionId,
@@ -352,7 +421,7 @@ impl Hub {
                 (command, Ok(Progress::Answer(Response::Unsubscribe)))
             }
             (Waiting::Publish { command }, Outcome::Published(result)) => {
-                (command, Self::finish_publish(result))
+                (command, self.finish_publish(result))
             }
             (Waiting::Presence { command }, Outcome::Presence(result)) => {
                 (command, self.finish_presence(result))

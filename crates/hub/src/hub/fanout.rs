@@ -13,6 +13,7 @@ use tautline_protocol::{Encoding, Push, Reply, UnsubscribeCode};
 use super::channels::{Channel, Role, Subscriber};
 use super::class::Assortment;
 use super::cursor::park_mark;
+use super::frame_type::FrameType;
 use super::run::Run;
 use super::sessions::Sessions;
 use super::{Hub, SessionId};
@@ -62,6 +63,7 @@ impl Hub {
                         self.follow(index, &publication);
                         run.push(publication);
                     }
+                    self.tally.delivered().publications += run.publications().len() as u64;
                     self.end_unfit(now, index, &run, out);
                     self.fan_out_publications(index, &run, out);
                     run.clear();
@@ -80,6 +82,7 @@ impl Hub {
                     let Some(index) = self.fed_channel(&channel, feed) else {
                         continue;
                     };
+                    self.tally.delivered().joins += 1;
                     self.deliver_presence(index, None, Push::Join(channel, info), out);
                 }
                 Delivery::Leave {
@@ -90,6 +93,7 @@ impl Hub {
                     let Some(index) = self.fed_channel(&channel, feed) else {
                         continue;
                     };
+                    self.tally.delivered().leaves += 1;
                     // A session that left and came back must not hear of its own leaving.
                     let leaver = self.clients.get(&info.client).copied();
                     self.deliver_presence(index, leaver, Push::Leave(channel, info), out);
@@ -233,6 +237,7 @@ impl Hub {
                 encoding.append_reply(&Reply::Push(push), message);
             }
         };
+        out.saying(FrameType::PushPublication, run.publications().len());
         self.fan_out(index, encode, out, Kind::Publication, wants);
     }
 
@@ -421,6 +426,7 @@ impl Hub {
         if self.is_traced() {
             self.observe_event(index, &reply, out, wants);
         }
+        out.saying(FrameType::of_reply(&reply), 1);
         self.fan_out(index, encode, out, Kind::Event, |subscriber, _| {
             wants(subscriber)
         });

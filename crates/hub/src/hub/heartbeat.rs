@@ -153,19 +153,30 @@ impl Hub {
             let heartbeat = &mut connected.heartbeat;
             let timeout = self.paces.get(heartbeat.pace()).timeout;
             heartbeat.pinged(now.monotonic, timeout, flow(id, out), waited);
+            self.tally.pinged(id, now.monotonic);
         }
     }
 
     /// Each ping that the client may have allows one pong. What needs no answer, or another one, must not be
     /// answered.
-    pub(super) fn pong<O: Outbox>(&mut self, id: SessionId, out: &O) -> Result<Progress, Refusal> {
+    pub(super) fn pong<O: Outbox>(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        out: &O,
+    ) -> Result<Progress, Refusal> {
         let pongs = self.sessions.get_mut(id).filter(|session| {
             let pings = session.transport.pings;
             pings == Pings::Protocol
         });
+        let counted = pongs.as_ref().map(|session| session.counted);
         let connected = pongs.and_then(|session| session.connected_mut());
-        match connected.map(|connected| connected.heartbeat.answered(out.told(id))) {
-            Some(true) => Ok(Progress::Done),
+        let answered = connected.map(|connected| connected.heartbeat.answered(out.told(id)));
+        match (answered, counted) {
+            (Some(true), Some(counted)) => {
+                self.tally.answered(id, counted, now.monotonic);
+                Ok(Progress::Done)
+            }
             _ => Err(self.because(
                 "it answers a ping that was not sent",
                 Disconnect::BAD_REQUEST.into(),
@@ -175,12 +186,15 @@ impl Hub {
 
     /// A session's connection has answered a ping of the transport's own ([`Outbox::ping`]). One that nobody
     /// asked for does no harm (RFC 6455, section 5.5.3), nor does one of an unknown session.
-    pub fn pong_came<O: Outbox>(&mut self, id: SessionId, out: &O) {
+    pub fn pong_came<O: Outbox>(&mut self, now: Now, id: SessionId, out: &O) {
         if let Some(session) = self.sessions.get_mut(id)
             && session.transport.pings.are_the_transports()
-            && let Some(connected) = session.connected_mut()
         {
-            connected.heartbeat.answered(out.told(id));
+            let counted = session.counted;
+            let connected = session.connected_mut();
+            if connected.is_some_and(|connected| connected.heartbeat.answered(out.told(id))) {
+                self.tally.answered(id, counted, now.monotonic);
+            }
         }
     }
 

@@ -13,7 +13,7 @@
 //!   behind it, `held`: those who skip; `recovery`, `tail`: where the two meet;
 //! - `heartbeat`: everything that happens because time passes; `liveness`: pings and their answers;
 //!   `wheel`: the timers of all that;
-//! - `facts`: what the witness is told;
+//! - `facts`: what the witness is told; `tally`: what is counted of clients, `frame_type`: by which kind of message;
 //! - `tokens`: who may come in by which; `revoked`: by which nobody may any more;
 //! - `api`: what operators ask for; `control`: what they do to connections; `drain`: how it all ends;
 //! - `observe`: telling those who follow somebody;
@@ -38,6 +38,7 @@ mod except;
 mod facts;
 mod fanout;
 mod frame;
+mod frame_type;
 mod heartbeat;
 mod held;
 mod limit;
@@ -63,6 +64,7 @@ mod slab;
 mod subscribe;
 mod subscribing;
 mod tail;
+mod tally;
 mod tokens;
 mod unfit;
 mod unsubscribe;
@@ -86,6 +88,7 @@ pub use self::control::{ApiRefresh, ApiSubscribe, Target};
 pub use self::cursor::HubCounters;
 use self::cursor::park_mark;
 pub use self::frame::Frame;
+pub use self::frame_type::{FrameType, Traffic};
 pub(crate) use self::limit::Limits;
 pub(crate) use self::liveness::Pace;
 pub use self::operation::{Operation, OverLimit};
@@ -94,6 +97,7 @@ pub use self::revoked::Ended;
 pub(crate) use self::rooms::Rooms;
 pub(crate) use self::seats::{SeatRules, Seats};
 pub use self::sessions::{Pings, Transport};
+pub use self::tally::{ClientCounters, ClientName, Messages, Suppressed, TransportCounters};
 pub use self::tokens::{RefusedTokens, TokenRefusal};
 pub use crate::outbox::SessionId;
 
@@ -106,6 +110,7 @@ use self::observe::Traces;
 use self::patches::Patches;
 use self::run::Run;
 use self::sessions::{Connected, Session, Sessions, State};
+use self::tally::Tally;
 use self::tokens::RefusalCounter;
 use self::users::Users;
 use self::waiting::Pending;
@@ -172,6 +177,7 @@ pub struct Hub {
     /// Kept for its capacity: publications that are fanned out together.
     run: Run,
     counters: HubCounters,
+    tally: Tally,
     refused_tokens: RefusalCounter,
     /// Subscriptions that were one too many for their connection: refused, and made all the same.
     over_subscriptions: Cell<[u64; 2]>,
@@ -264,6 +270,7 @@ impl Hub {
             full: Vec::new(),
             run: Run::default(),
             counters: HubCounters::default(),
+            tally: Tally::default(),
             refused_tokens: RefusalCounter::default(),
             over_subscriptions: Cell::default(),
             over_subscribers: Cell::default(),
@@ -296,6 +303,7 @@ impl Hub {
     ) -> SessionId {
         let stale_at = now.monotonic + self.config.client.stale_close_delay;
         let id = self.sessions.insert(Session {
+            counted: self.tally.open(transport.name),
             transport,
             state: State::Opened { stale_at, user },
             waiting: None,
@@ -400,6 +408,7 @@ impl Hub {
         };
         // There are some two thousand codes at the most.
         *self.disconnects.entry(disconnect.code).or_insert(0) += 1;
+        self.tally.closed(session.counted, disconnect.code);
         tracing::debug!(
             session = id.index,
             transport = session.transport.name,
@@ -424,6 +433,7 @@ impl Hub {
         self.note_disconnected(now, id, disconnect);
         self.say_goodbye(now, id, disconnect);
         let session = self.sessions.remove(id)?;
+        self.tally.left(id, session.counted);
         if self.is_traced() {
             self.observe_end(&session, disconnect);
         }
@@ -470,6 +480,7 @@ impl Hub {
             .transport
             .encoding
             .encode_reply(reply, &mut self.scratch);
+        out.saying(FrameType::of_reply(reply), 1);
         let queued = out.send(id, &self.scratch);
         if let Reply::Answer(..) = reply {
             let mark = park_mark(&self.config);

@@ -3,7 +3,7 @@
 use tautline_protocol::Request;
 
 /// What is counted and limited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Operation {
     /// A new connection of a user.
     Connect,

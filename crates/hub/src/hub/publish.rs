@@ -96,7 +96,7 @@ impl Hub {
     ) -> Result<Progress, Refusal> {
         let ticket = self.ticket();
         match self.engine.publish(now, ticket, publish) {
-            Started::Done(result) => Self::finish_publish(result),
+            Started::Done(result) => self.finish_publish(result),
             Started::Later => {
                 self.wait(id, ticket, Waiting::Publish { command: number });
                 Ok(Progress::Wait)
@@ -105,8 +105,10 @@ impl Hub {
     }
 
     pub(super) fn finish_publish(
+        &mut self,
         result: Result<Published, EngineError>,
     ) -> Result<Progress, Refusal> {
+        self.tally.published(&result);
         result?;
         Ok(Progress::Answer(Response::Publish))
     }

@@ -17,6 +17,7 @@ use super::liveness::Heartbeat;
 use super::rooms::Room;
 use super::seats::Seat;
 use super::slab::Slab;
+use super::tally::Counted;
 use super::users::Peers;
 use super::waiting::Waiting;
 use super::wheel::{Deadline, Tick};
@@ -101,6 +102,7 @@ impl Transport {
 /// One connection.
 pub(crate) struct Session {
     pub(crate) transport: Transport,
+    pub(crate) counted: Counted,
     pub(crate) state: State,
     /// The command that waits for the engine or the application, if one does.
     pub(crate) waiting: Option<Box<Waiting>>,

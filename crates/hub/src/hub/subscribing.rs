@@ -286,6 +286,7 @@ impl Hub {
     /// once it is subscribed.
     pub(super) fn announce(&mut self, now: Now, id: SessionId, index: u32, wants: Wants) {
         self.note_subscribed(now, id, index);
+        self.tally.subscribed();
         if wants.announce
             && let Some(channel) = self.channels.get(index)
             && let Some(connected) = self.sessions.connected_mut(id)
@@ -295,6 +296,7 @@ impl Hub {
                 let (name, level) = (&channel.name, join_level(&self.config, &channel.name));
                 subscription.announced = Some(level);
                 self.engine.join(now, self.worker, name, &info, level);
+                self.tally.sent().joins += 1;
             }
         }
     }
@@ -325,6 +327,10 @@ impl Hub {
         let (mut from, mut is_at_head) = (0, true);
         if let Some(page) = subscribing.page.take() {
             let begun = self.begin_at(now, id, &subscribing, page, out);
+            if subscribing.was_recovering {
+                self.tally
+                    .recovered(begun.recovered, !begun.publications.is_empty());
+            }
             if subscribing.since.is_some() && !begun.recovered && subscribing.reject_unrecovered {
                 return Err(ErrorCode::UnrecoverablePosition.into());
             }

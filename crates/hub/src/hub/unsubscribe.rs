@@ -100,6 +100,7 @@ impl Hub {
             return;
         };
         self.end_subscription(now, id, channel, unsubscribe.code);
+        self.tally.unsubscribed(unsubscribe.code);
         let push = Push::Unsubscribe(name, unsubscribe);
         self.send(id, &Reply::Push(push), out);
     }
@@ -129,7 +130,7 @@ impl Hub {
     /// Tells the engine that a subscription has ended. What it does about it takes effect in this
     /// order, whoever lives to see the outcome.
     fn tell_ended(
-        &self,
+        &mut self,
         now: Now,
         ticket: Ticket,
         ended: &Ended,
@@ -143,6 +144,7 @@ impl Hub {
         if let Some(level) = ended.announced {
             self.engine
                 .leave(now, self.worker, &ended.channel, &ended.info, level);
+            self.tally.sent().leaves += 1;
         }
         removed
     }

@@ -123,10 +123,12 @@ mod tests {
     use super::super::Transport;
     use super::super::liveness::Heartbeat;
     use super::super::sessions::{Connected, Session, State};
+    use super::super::tally::Tally;
     use super::*;
 
     fn session(user: &Arc<str>) -> Session {
         Session {
+            counted: Tally::default().open("websocket"),
             transport: Transport::new("websocket", Encoding::Json),
             state: State::Connected(Connected {
                 info: Arc::new(ClientInfo {

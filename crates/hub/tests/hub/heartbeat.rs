@@ -134,8 +134,9 @@ fn connect_through(world: &mut World, pings: Pings) -> (Client, Value) {
 }
 
 fn transport_pong(world: &mut World, client: Client) {
+    let now = world.now;
     let worker = &mut world.workers[0];
-    worker.hub.pong_came(client.id, &worker.out);
+    worker.hub.pong_came(now, client.id, &worker.out);
 }
 
 /// Lets half a minute pass at most, until one more ping of the transport's has come.

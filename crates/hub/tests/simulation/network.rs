@@ -295,7 +295,7 @@ impl Node {
     pub(crate) fn pong(&mut self, link: &Link) {
         let Worker { hub, net, .. } = &mut self.workers[link.worker];
         if net.fault != Some(Fault::LosePongs) {
-            hub.pong_came(link.id, net);
+            hub.pong_came(self.now, link.id, net);
         }
     }
 
@@ -388,7 +388,7 @@ impl Node {
                         wire.bytes = 0;
                         wire.queue.clear();
                     }
-                    hub.pong_came(*id, net);
+                    hub.pong_came(self.now, *id, net);
                 }
             }
             hub.on_deadline(self.now, net);

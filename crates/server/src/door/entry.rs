@@ -248,7 +248,9 @@ impl Entry<'_> {
                 stream.set_address(address, commands == Commands::Beside);
             }
             let stream = Rc::new(RefCell::new(stream));
-            state.connections.insert_stream(id, Rc::clone(&stream));
+            state
+                .connections
+                .insert_stream(id, Rc::clone(&stream), transport.name);
             if let Some(frame) = frame.into() {
                 state.hub.receive(now, id, frame, &mut state.connections);
             }

@@ -142,7 +142,8 @@ impl<'a> Session<'a> {
         }
         let id = worker.turn(|now, state| {
             let id = state.open(now, transport, request, user, address);
-            state.connections.insert(id, Rc::clone(&link));
+            let transport = transport.name;
+            state.connections.insert(id, Rc::clone(&link), transport);
             state.connections.mark_dirty(id);
             if let Some(commands) = &opening {
                 let frame = Frame::Json(commands);
@@ -249,7 +250,7 @@ impl<'a> Session<'a> {
                     // The engine has answered.
                     Some(Event::Ping(_)) => continue,
                     Some(Event::Pong(_)) => {
-                        state.hub.pong_came(*id, &state.connections);
+                        state.hub.pong_came(now, *id, &state.connections);
                         continue;
                     }
                     Some(Event::Failed(fault)) => {

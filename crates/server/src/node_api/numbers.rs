@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use tautline_hub::Hub;
+use tautline_hub::{ClientCounters, FineHistogram, FrameType, Hub, Traffic};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -40,9 +40,18 @@ impl WorkerNode {
             let calls = (calls.clone(), http.clone(), http2.clone());
             let calls = (calls, state.deliveries.clone());
             let queues = state.connections.queues();
-            (Load::of(hub), hub.counters(), disconnects, calls, queues)
+            let said = Said::of(state);
+            (
+                Load::of(hub),
+                hub.counters(),
+                disconnects,
+                calls,
+                queues,
+                said,
+            )
         });
-        for (part, counters, disconnects, (calls, deliveries), queues) in parts.await {
+        for (part, counters, disconnects, (calls, deliveries), queues, said) in parts.await {
+            said.add_to(&mut snapshot);
             snapshot.queues.waiting += queues.waiting;
             snapshot.queues.bytes += queues.bytes;
             let (calls, http, http2) = calls;
@@ -67,6 +76,8 @@ impl WorkerNode {
             snapshot.certificates = tls.expiries();
             snapshot.orders = tls.orders();
         }
+        let engine = &self.shared.engine;
+        snapshot.kept = (engine.channels() as u64, engine.bytes() as u64);
         snapshot.revocations = self.shared.revocations.count();
         let admission = &self.shared.admission;
         snapshot.turned_away = admission.node_refusals();
@@ -177,6 +188,48 @@ fn worker_report(state: &State) -> WorkerReport {
         channels: stats.channels as u64,
         subscriptions: stats.subscriptions as u64,
         queues: state.connections.queues(),
+    }
+}
+
+/// What was said on a worker, and what it has beside sessions.
+struct Said {
+    counters: ClientCounters,
+    spoken: Vec<(&'static str, FrameType, Traffic)>,
+    coming: u64,
+    tasks: u64,
+    traces: usize,
+    polled: (usize, usize),
+    broadcasts: FineHistogram,
+}
+
+impl Said {
+    /// On the worker's thread.
+    fn of(state: &State) -> Self {
+        let hub = &state.hub;
+        Self {
+            counters: hub.client_counters(),
+            spoken: state.connections.spoken().all().collect(),
+            coming: (hub.session_count() - hub.stats().clients) as u64,
+            tasks: Handle::current().metrics().num_alive_tasks() as u64,
+            traces: state.traces.len(),
+            polled: (state.pads.len(), state.tunnels.len()),
+            broadcasts: state.broadcasts,
+        }
+    }
+
+    fn add_to(self, snapshot: &mut Snapshot) {
+        snapshot.said.add(&self.counters);
+        for (transport, what, traffic) in self.spoken {
+            let sum = snapshot.spoken.entry((transport, what.name()));
+            sum.or_default().merge(traffic);
+        }
+        snapshot.coming += self.coming;
+        snapshot.tasks += self.tasks;
+        // Each worker has all of them.
+        snapshot.traces = snapshot.traces.max(self.traces as u64);
+        snapshot.polled.0 += self.polled.0 as u64;
+        snapshot.polled.1 += self.polled.1 as u64;
+        snapshot.broadcasts.merge(&self.broadcasts);
     }
 }
 

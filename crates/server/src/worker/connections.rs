@@ -8,13 +8,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tautline_hub::{Outbox, SessionAddress, SessionId};
+use tautline_hub::{FrameType, Outbox, SessionAddress, SessionId};
 use tautline_protocol::{Disconnect, Encoding};
 use tautline_websocket::proto::frame;
 use tokio::task::coop::unconstrained;
 
 use super::connection_log::ConnectionLog;
 use super::link::{Ending, Link};
+use super::spoken::{Said, Spoken};
 use super::stream::Stream;
 use super::voice::{Framing, Prepared, Speech, Voice};
 use super::waiters::{Leaving, Load, Waiters};
@@ -47,6 +48,8 @@ pub(crate) struct Connections {
     waiters: Waiters,
     /// Sessions that their voices want ended.
     over: Vec<(SessionId, Disconnect)>,
+    /// What was said to them.
+    spoken: Spoken,
     /// Tells of those that were chosen.
     log: Rc<RefCell<ConnectionLog>>,
     /// Kept for its capacity: where messages are put together.
@@ -60,12 +63,24 @@ impl Connections {
     }
 
     /// Makes `link` the connection of session `id`.
-    pub(crate) fn insert(&mut self, id: SessionId, link: Rc<RefCell<Link>>) {
+    pub(crate) fn insert(
+        &mut self,
+        id: SessionId,
+        link: Rc<RefCell<Link>>,
+        transport: &'static str,
+    ) {
+        link.borrow_mut().transport = self.spoken.transport(transport);
         self.put(id, Line::Socket(link));
     }
 
     /// Makes `stream` what carries the messages of session `id`.
-    pub(crate) fn insert_stream(&mut self, id: SessionId, stream: Rc<RefCell<Stream>>) {
+    pub(crate) fn insert_stream(
+        &mut self,
+        id: SessionId,
+        stream: Rc<RefCell<Stream>>,
+        transport: &'static str,
+    ) {
+        stream.borrow_mut().transport = self.spoken.transport(transport);
         self.put(id, Line::Stream(stream));
     }
 
@@ -75,6 +90,11 @@ impl Connections {
             Line::Stream(stream) => Some(stream),
             Line::Socket(_) => None,
         }
+    }
+
+    /// What was said to clients, by transport.
+    pub(crate) fn spoken(&self) -> &Spoken {
+        &self.spoken
     }
 
     /// What waited to be written to all of them, when that was last looked at.
@@ -170,7 +190,7 @@ impl Connections {
 
     /// Has the connection of session `id` flushed at the end of the turn.
     pub(crate) fn mark_dirty(&mut self, id: SessionId) {
-        self.with(id, |_, _| None, |_, _| None);
+        self.with(id, Said::NOTHING, |_, _| None, |_, _| None);
     }
 
     /// Says whether what is queued from now on waits for more.
@@ -271,10 +291,12 @@ impl Connections {
         dirty.clear();
     }
 
-    /// Lets `put` add to a socket's queue, or to a stream's, and returns how much waits there.
+    /// Lets `put` add to a socket's queue, or to a stream's, which counts as `said`, and returns how much waits
+    /// there.
     fn with(
         &mut self,
         id: SessionId,
+        said: Said,
         put_socket: impl FnOnce(&mut Link, &mut Vec<u8>) -> Option<Disconnect>,
         put_stream: impl FnOnce(&mut Stream, &mut Vec<u8>) -> Option<Disconnect>,
     ) -> usize {
@@ -285,6 +307,7 @@ impl Connections {
                     self.dirty.push(id);
                 }
                 let over = put_socket(&mut link, &mut self.scratch);
+                self.spoken.count(link.transport, said);
                 (link.queue.len(), !link.tell_drained, over)
             }
             Some(Line::Stream(stream)) => {
@@ -293,6 +316,7 @@ impl Connections {
                     self.dirty.push(id);
                 }
                 let over = put_stream(&mut stream, &mut self.scratch);
+                self.spoken.count(stream.transport, said);
                 (stream.queued(), !stream.tells_drained(), over)
             }
             None => return 0,
@@ -386,15 +410,20 @@ fn speak(
 impl Outbox for Connections {
     type Prepared = Prepared;
 
+    fn saying(&mut self, what: FrameType, count: usize) {
+        self.spoken.next(what, count);
+    }
+
     fn prepare(&mut self, encoding: Encoding, message: &[u8]) -> Prepared {
         self.scratch.clear();
         frame::write_unmasked(op_code(encoding), message, &mut self.scratch);
-        Prepared::new(&self.scratch, message.len())
+        Prepared::new(&self.scratch, message.len(), self.spoken.said(message))
     }
 
     fn send_prepared(&mut self, to: SessionId, message: &Prepared) -> usize {
         self.with(
             to,
+            message.said(),
             |link, scratch| {
                 if link.voice.is_some() {
                     return speak(link, scratch, |voice, speech| {
@@ -413,8 +442,10 @@ impl Outbox for Connections {
     }
 
     fn send(&mut self, to: SessionId, message: &[u8]) -> usize {
+        let said = self.spoken.said(message);
         self.with(
             to,
+            said,
             |link, scratch| {
                 if link.voice.is_some() {
                     return speak(link, scratch, |voice, speech| {
@@ -429,8 +460,11 @@ impl Outbox for Connections {
     }
 
     fn ping(&mut self, to: SessionId) -> usize {
+        self.spoken.next(FrameType::ServerPing, 1);
+        let said = self.spoken.said(&[]);
         self.with(
             to,
+            said,
             |link, _| {
                 frame::write_unmasked(frame::OpCode::Ping, b"", &mut link.queue);
                 None
@@ -468,6 +502,7 @@ impl Outbox for Connections {
         // Flushing finds out, at the end of the turn or when there is room for more.
         self.with(
             to,
+            Said::NOTHING,
             |link, _| {
                 link.tell_drained = true;
                 None
@@ -584,7 +619,7 @@ mod tests {
             index: 3,
             generation: 0,
         };
-        connections.insert(id, Link::new(Io::Plain(server), Encoding::Json));
+        connections.insert(id, Link::new(Io::Plain(server), Encoding::Json), "test");
         connections.set_delays(true);
 
         assert_eq!(connections.send(id, b"one"), 5);
@@ -638,7 +673,7 @@ mod tests {
                 index,
                 generation: 1,
             };
-            connections.insert(id, Link::new(Io::Plain(server), Encoding::Json));
+            connections.insert(id, Link::new(Io::Plain(server), Encoding::Json), "test");
             peers.push((id, peer.expect("connected")));
         }
         let stranger = SessionId {
@@ -684,7 +719,7 @@ mod tests {
             index: 0,
             generation: 0,
         };
-        connections.insert(id, Rc::clone(&link));
+        connections.insert(id, Rc::clone(&link), "test");
         let long = vec![b'x'; 1 << 20];
         let mut sent = 0;
         while connections.queued(id) == 0 {

@@ -33,6 +33,8 @@ pub(crate) struct Link {
     pub(super) tell_drained: bool,
     /// How messages are written, which also says in what kind of frames.
     pub(crate) encoding: Encoding,
+    /// Its transport's place among what was said.
+    pub(super) transport: u8,
     /// How many bytes were written so far.
     pub(super) written: u64,
     /// Puts what the hub says into the client's own words; `None` where these are the protocol's.
@@ -62,6 +64,7 @@ impl Link {
             dirty: false,
             tell_drained: false,
             encoding,
+            transport: 0,
             written: 0,
             voice: None,
             io,

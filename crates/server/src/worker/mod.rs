@@ -15,6 +15,7 @@ pub(crate) mod listener;
 pub(crate) mod live;
 pub(crate) mod mailbox;
 pub(crate) mod queues;
+pub(crate) mod spoken;
 pub(crate) mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -109,6 +110,8 @@ pub(crate) struct State {
     pub(crate) http2: Http2Counters,
     /// How long publications took from the mailbox to their subscribers' sockets.
     pub(crate) deliveries: FineHistogram,
+    /// How long it took to hand what came with some of them to all subscribers.
+    pub(crate) broadcasts: FineHistogram,
     /// When the first of those came that is timed and not written yet, if one is.
     timed: Option<Instant>,
     /// Where it is entered who comes and goes, if the application's backend is told.
@@ -189,6 +192,7 @@ impl Worker {
             http: HttpCounters::default(),
             http2: Http2Counters::default(),
             deliveries: FineHistogram::default(),
+            broadcasts: FineHistogram::default(),
             timed: None,
             tap: None,
             traces: HashMap::new(),
@@ -394,9 +398,13 @@ impl Worker {
             let any = self.mailbox.drain(&mut batch);
             if any {
                 let _wakes = Wakes::later();
+                let began = batch.timed.map(|_| Instant::now());
                 state
                     .hub
                     .deliver(now, &mut batch.deliveries, &mut state.connections);
+                if let Some(began) = began {
+                    state.broadcasts.add(began.elapsed());
+                }
                 for call in batch.calls.drain(..) {
                     call(now, state);
                 }

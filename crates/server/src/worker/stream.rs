@@ -35,6 +35,8 @@ const PART: usize = 64 * 1024;
 pub(crate) struct Stream {
     encoding: Encoding,
     framing: Framing,
+    /// Its transport's place among what was said.
+    pub(super) transport: u8,
     voice: Option<Box<dyn Voice>>,
     address: Option<SessionAddress>,
     takes_commands: bool,
@@ -149,6 +151,7 @@ impl Stream {
         Self {
             encoding,
             framing,
+            transport: 0,
             voice: None,
             address: None,
             takes_commands: false,
@@ -527,6 +530,7 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::worker::spoken::Said;
 
     fn stream(messages: &[usize]) -> Stream {
         let mut stream = Stream::new(Encoding::Json, Framing::Lines);
@@ -579,7 +583,7 @@ mod tests {
         drop(last);
         assert_eq!(stream.load().held, 0);
         // What is others' as well takes no memory of its own.
-        let shared = Prepared::new(b"\x81\x01x", 1);
+        let shared = Prepared::new(b"\x81\x01x", 1, Said::NOTHING);
         stream.push_prepared(&shared, &mut Vec::new());
         let taken = stream.take().unwrap();
         assert_eq!((taken.len(), stream.load().held), (2, 0));

@@ -105,8 +105,9 @@ impl Peer {
     pub(crate) fn directly(worker: &Worker) -> (Self, SessionId) {
         let (peer, opened) = Self::new();
         let id = worker.turn(|now, state| {
-            let id = state.open(now, opened.manner.transport, None, None, None);
-            state.connections.insert(id, opened.link);
+            let transport = opened.manner.transport;
+            let id = state.open(now, transport, None, None, None);
+            state.connections.insert(id, opened.link, transport.name);
             id
         });
         (peer, id)

@@ -146,7 +146,7 @@ async fn commands_that_wait_count() {
     let (_peer, opened) = Peer::with_room(ROOM);
     let id = worker.turn(|now, state| {
         let id = state.open(now, opened.manner.transport, None, None, None);
-        state.connections.insert(id, opened.link);
+        state.connections.insert(id, opened.link, "test");
         id
     });
     command(&worker, id, r#"{"id":1,"connect":{}}"#);

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use tautline_protocol::Disconnect;
 use tautline_websocket::proto::frame;
 
+use super::spoken::Said;
+
 /// How messages are set apart from each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
@@ -109,19 +111,27 @@ pub(crate) struct Prepared {
     frame: Bytes,
     /// Where the message begins in it.
     start: usize,
+    said: Said,
     line: OnceCell<Bytes>,
     event: OnceCell<Bytes>,
 }
 
 impl Prepared {
     /// Takes a WebSocket frame whose last `len` bytes are the message.
-    pub(crate) fn new(frame: &[u8], len: usize) -> Self {
+    pub(crate) fn new(frame: &[u8], len: usize, said: Said) -> Self {
         Self {
             frame: Bytes::copy_from_slice(frame),
             start: frame.len() - len,
+            said,
             line: OnceCell::new(),
             event: OnceCell::new(),
         }
+    }
+
+    /// What it counts as.
+    #[inline]
+    pub(crate) fn said(&self) -> Said {
+        self.said
     }
 
     /// The message in a WebSocket frame.
@@ -160,7 +170,7 @@ mod tests {
 
     #[test]
     fn framings_set_messages_apart() {
-        let prepared = Prepared::new(b"\x81\x02{}", 2);
+        let prepared = Prepared::new(b"\x81\x02{}", 2, Said::NOTHING);
         for (framing, expected) in [
             (Framing::Text, &b"\x81\x02{}"[..]),
             (Framing::Lines, b"{}\n"),
@@ -177,7 +187,7 @@ mod tests {
 
     #[test]
     fn messages_that_come_together_are_set_apart_too() {
-        let prepared = Prepared::new(b"\x81\x05{}\n{}", 5);
+        let prepared = Prepared::new(b"\x81\x05{}\n{}", 5, Said::NOTHING);
         for (framing, expected) in [
             (Framing::Text, &b"\x81\x05{}\n{}"[..]),
             (Framing::Lines, b"{}\n{}\n"),

@@ -86,6 +86,11 @@ impl Pads {
         self.pads.get(&id).cloned()
     }
 
+    /// How many sessions there are.
+    pub(crate) fn len(&self) -> usize {
+        self.pads.len()
+    }
+
     /// An id for a session that isn't the hub's.
     fn fresh(&mut self) -> SessionId {
         self.named += 1;

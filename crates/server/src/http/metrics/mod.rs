@@ -2,9 +2,8 @@
 //!
 //! Every worker counts for itself, without atomics; the counts are added up when somebody asks. Names
 //! and labels are those of Centrifugo, behind a prefix of our own, so that dashboards need a search and
-//! replace. [`METRICS`] is what there is, and what the chapter about metrics is made from.
+//! replace. [`metrics`] is what there is, and what the chapter about metrics is made from.
 
-mod durations;
 mod numbers;
 mod table;
 
@@ -13,13 +12,14 @@ use std::fmt::Write as _;
 
 use http::{HeaderValue, Method, StatusCode};
 
-use self::durations::Durations;
-pub(crate) use self::durations::{FineHistogram, Histogram};
+use tautline_hub::Durations;
+pub(crate) use tautline_hub::{FineHistogram, Histogram};
+
 pub(crate) use self::numbers::AcmeNumbers;
 pub use self::numbers::{
     CallCounters, Http2Counters, ProxyNumbers, QueueNumbers, ReloadNumbers, Snapshot,
 };
-pub use self::table::METRICS;
+pub use self::table::metrics;
 use super::respond::{self, Response};
 
 /// Where they are.
@@ -79,11 +79,12 @@ impl Samples<'_> {
         let mut total = 0;
         let bounds = Durations::<FINE>::BOUNDS.iter().map(ToString::to_string);
         let bounds = bounds.chain(["+Inf".to_owned()]);
-        for (count, bound) in histogram.counts.iter().zip(bounds) {
+        for (count, bound) in histogram.counts().iter().zip(bounds) {
             total += count;
             self.line("_bucket", values, &[("le", &bound)], total);
         }
-        self.line("_sum", values, &[], histogram.sum.as_secs_f64());
+        let (_, sum) = histogram.total();
+        self.line("_sum", values, &[], sum.as_secs_f64());
         self.line("_count", values, &[], total);
     }
 
@@ -115,7 +116,7 @@ impl Samples<'_> {
 /// The page, in the text format of Prometheus.
 pub(crate) fn page(snapshot: &Snapshot) -> String {
     let mut out = String::new();
-    for metric in METRICS {
+    for metric in metrics() {
         let Metric { kind, help, .. } = metric;
         let name = metric.full_name();
         let _ = writeln!(out, "# HELP {name} {help}");
@@ -132,9 +133,8 @@ pub(crate) fn page(snapshot: &Snapshot) -> String {
 /// What was counted so far, over all labels: counters by their names without the prefix, and of each histogram
 /// how many there were (`_count`). Those of the process, which aren't whole numbers, are left out.
 pub(crate) fn totals(snapshot: &Snapshot) -> BTreeMap<String, u64> {
-    let metrics = METRICS
-        .iter()
-        .filter(|metric| metric.kind != "gauge" && !metric.name.starts_with("process_"));
+    let metrics =
+        metrics().filter(|metric| metric.kind != "gauge" && !metric.name.starts_with("process_"));
     let total = |metric: &Metric| {
         let mut out = String::new();
         let mut samples = Samples {
@@ -219,7 +219,7 @@ mod tests {
     fn names_follow_the_conventions() {
         for Metric {
             name, kind, help, ..
-        } in METRICS
+        } in metrics()
         {
             let is_fine = |char: char| matches!(char, 'a'..='z' | '0'..='9' | '_');
             assert!(

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::StatusCode;
-use tautline_hub::{HubCounters, Operation, TokenRefusal};
+use tautline_hub::{
+    ClientCounters, FineHistogram, Histogram, HubCounters, Operation, TokenRefusal, Traffic,
+};
 
-use super::durations::{FineHistogram, Histogram};
 use crate::door::tunnel::TunnelNumbers;
 use crate::events::EventNumbers;
 use crate::http::counters::HttpCounters;
@@ -33,6 +34,22 @@ pub struct Snapshot {
     pub draining: bool,
     /// Of all hubs.
     pub hub: HubCounters,
+    /// Of all hubs, of what clients say and do.
+    pub said: ClientCounters,
+    /// What was said to clients: to a transport, and what.
+    pub spoken: BTreeMap<(&'static str, &'static str), Traffic>,
+    /// Connections that are not in yet.
+    pub coming: u64,
+    /// Tasks of all workers.
+    pub tasks: u64,
+    /// Those who follow somebody.
+    pub traces: u64,
+    /// Channels of which something is kept, and how many bytes that is.
+    pub kept: (u64, u64),
+    /// Sessions of the doors of plain HTTP that are polled, and those of tunnels.
+    pub polled: (u64, u64),
+    /// How long workers took for what they got at once.
+    pub(crate) broadcasts: FineHistogram,
     /// Connections ended, by code.
     pub disconnects: BTreeMap<u32, u64>,
     /// Connections that were not taken, by what was full.

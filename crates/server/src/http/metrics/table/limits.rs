@@ -1,0 +1,100 @@
+//! Metrics of limits, and what waits.
+
+use super::super::Metric;
+
+pub(super) const METRICS: &[Metric] = &[
+    Metric {
+        name: "http_num_sessions",
+        kind: "gauge",
+        labels: &["kind"],
+        help: "Sessions that live between requests: `polled` for clients of the long-polling doors, `tunnel` for those that \
+               are carried to a server behind. What may be of them and of streams together is `doors.max_sessions`.",
+        write: |all, out| {
+            out.labelled(&["polled"], all.polled.0);
+            out.labelled(&["tunnel"], all.polled.1);
+        },
+    },
+    Metric {
+        name: "limits_refused_total",
+        kind: "counter",
+        labels: &["limit", "mode"],
+        help: "What met a limit, by limit and mode (`enforced`; with `dry_run` it was let happen). By address: \
+               `connections`, `handshakes`, `connect`, `requests`, and `authentication` for keys and tokens that were not \
+               looked at because too many were wrong. Of the node: `memory`; `node_connections` and `node_connect` for \
+               clients, `http_sessions`; `queues` for connections that were closed because what waits for all takes too much \
+               memory, `stalled` for those that had stopped reading when the process had too much. Of a user or a \
+               connection: `user_connections`, `subscriptions`, `channel_name` for names that are too long, `input` for bytes, \
+               `unauthenticated` for those that did not connect in time, `rpc` for calls that other commands had to wait for. \
+               Of a channel: `subscribers`.",
+        write: |all, out| {
+            for (limit, mode, count) in &all.refusals {
+                out.labelled(&[limit, mode], *count);
+            }
+            let over = &all.hub.over_limit;
+            let of_hub = [
+                ("user_connections", over.user_connections),
+                ("subscriptions", over.subscriptions),
+                ("channel_name", [over.channel_names, 0]),
+                ("subscribers", over.subscribers),
+                ("input", over.input),
+                ("unauthenticated", [over.unauthenticated, 0]),
+                ("rpc", [over.calls, 0]),
+            ];
+            for (limit, [enforced, dry_run]) in of_hub {
+                out.labelled(&[limit, "enforced"], enforced);
+                out.labelled(&[limit, "dry_run"], dry_run);
+            }
+        },
+    },
+    Metric {
+        name: "limits_num_addresses",
+        kind: "gauge",
+        labels: &[],
+        help: "Addresses of clients that are remembered.",
+        write: |all, out| out.number(all.addresses),
+    },
+    Metric {
+        name: "limits_unknown_proxy_requests_total",
+        kind: "counter",
+        labels: &[],
+        help: "Requests with `X-Forwarded-For` or `Forwarded` from an address of this machine or of a private network that \
+               is not in `http_server.trusted_proxies`: the limits by address don't tell its clients apart.",
+        write: |all, out| out.number(all.unknown_proxy_requests),
+    },
+    Metric {
+        name: "node_memory_ceiling_bytes",
+        kind: "gauge",
+        labels: &[],
+        help: "How much `process_resident_memory_bytes` may be before new clients are refused; 0 for no ceiling.",
+        write: |all, out| out.number(all.memory_ceiling),
+    },
+    Metric {
+        name: "client_num_waiting",
+        kind: "gauge",
+        labels: &[],
+        help: "Connections that have yet to take something of what was sent to them.",
+        write: |all, out| out.number(all.queues.waiting),
+    },
+    Metric {
+        name: "client_queued_bytes",
+        kind: "gauge",
+        labels: &[],
+        help: "Bytes that wait to be written to all of them. What waits for many counts for each.",
+        write: |all, out| out.number(all.queues.bytes),
+    },
+    Metric {
+        name: "client_queues_memory_bytes",
+        kind: "gauge",
+        labels: &[],
+        help: "Memory that this takes, in bytes, without what many have in common; with answers to requests, and with the \
+               commands of those who don't take what came of them.",
+        write: |all, out| out.number(all.queues.held),
+    },
+    Metric {
+        name: "client_queues_ceiling_bytes",
+        kind: "gauge",
+        labels: &[],
+        help: "How much `client_queues_memory_bytes` may be before the longest queues are dropped; 0 for any number.",
+        write: |all, out| out.number(all.queues.ceiling),
+    },
+];
