@@ -38,7 +38,7 @@ impl WorkerNode {
             } = state;
             let disconnects = hub.disconnects().clone();
             let calls = (calls.clone(), http.clone(), http2.clone());
-            let calls = (calls, state.deliveries.clone());
+            let calls = (calls, state.deliveries);
             let queues = state.connections.queues();
             let said = Said::of(state);
             (
