@@ -32,7 +32,7 @@ fn metrics_in(text: &str) -> BTreeSet<String> {
         .map(|name| {
             let cut = ["_bucket", "_count", "_sum"];
             let cut = cut.iter().find_map(|end| name.strip_suffix(end));
-            cut.filter(|cut| cut.ends_with("_histogram"))
+            cut.filter(|cut| cut.ends_with("_histogram") || cut.ends_with("_seconds"))
                 .unwrap_or(name)
                 .to_owned()
         })
