@@ -35,6 +35,8 @@ impl Connection {
         let (send, connection) = h2::client::Builder::new()
             .initial_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)
+            // Short publications come in frames of their own, which is no attack.
+            .data_frame_budget(BUDGET)
             .handshake(stream)
             .await?;
         // Ends when nobody has a handle any more.
@@ -199,3 +201,5 @@ fn url(address: SocketAddr) -> String {
 }
 
 const WINDOW: u32 = 1024 * 1024;
+
+const BUDGET: usize = 64 * 1024 * 1024;
