@@ -10,13 +10,16 @@ const encode = (text: string) => new TextEncoder().encode(text);
 /** Answers polls with these pieces, one poll after the other; then with nothing any more. */
 function open(t: TestContext, answers: Uint8Array[][]) {
   const asked: Record<string, unknown>[] = [];
-  const fetch = async (_: unknown, { body }: { body: Uint8Array }) => {
+  const fetch = async (_: unknown, { body, signal }: { body: Uint8Array; signal?: AbortSignal }) => {
+    // Given up, it fails, as the browser's does.
+    const given = new Promise<never>((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason)));
+    given.catch(() => {});
     const head = JSON.parse(new TextDecoder().decode(body).split('\n')[0]!);
     if (head.open) return new Response('{"session":"a.b","next":0,"idle":20,"stream":true}\n', { headers: BINARY });
     if (head.poll === undefined) return new Response(null, { status: 204 });
     asked.push(head);
     const pieces = answers.shift();
-    if (pieces === undefined) return new Promise<never>(() => {});
+    if (pieces === undefined) return given;
     const ends = answers.length > 0;
     return new Response(
       new ReadableStream({
@@ -24,7 +27,7 @@ function open(t: TestContext, answers: Uint8Array[][]) {
           const piece = pieces.shift();
           if (piece !== undefined) controller.enqueue(piece);
           else if (ends) controller.close();
-          else return new Promise(() => {});
+          else return given;
         },
       }),
       { headers: BINARY },
