@@ -137,7 +137,7 @@ impl Hub {
             let counted = session.counted;
             let command = commands.next();
             let rest = commands.rest().map_or(0, |rest| rest.bytes().len());
-            let bytes = std::mem::replace(&mut left, rest) - rest;
+            let bytes = std::mem::replace(&mut left, rest).saturating_sub(rest);
             let command = match command {
                 None => return,
                 Some(Ok(command)) => command,

@@ -358,13 +358,19 @@ fn doors_are_shut_one_by_one() {
         ("sse", "GET /connection/sse?cf_connect=%7B%7D HTTP/1.1"),
         ("poll", "POST /connection/poll HTTP/1.1"),
         ("unidirectional", "GET /connection/uni_sse HTTP/1.1"),
+        (
+            "unidirectional",
+            "POST /connection/uni_http_stream HTTP/1.1",
+        ),
+        ("unidirectional", "GET /connection/uni_websocket HTTP/1.1"),
+        ("plain", "GET /ws?channel=a HTTP/1.1"),
+        ("plain", "GET /lines?channel=a HTTP/1.1"),
     ];
     let open = |server: &Server| doors.map(|(_, head)| begun(server, head, "{}") != "404");
-    assert_eq!(open(&server), [true; 4]);
-    for (index, (option, _)) in doors.iter().enumerate() {
+    assert_eq!(open(&server), [true; 8]);
+    for option in ["http_stream", "sse", "poll", "unidirectional", "plain"] {
         server.reload(&format!("{ANYBODY}[doors]\n{option} = false\n"));
-        let mut expected = [true; 4];
-        expected[index] = false;
+        let expected = doors.map(|(other, _)| other != option);
         assert_eq!(open(&server), expected, "{option}");
     }
 }
