@@ -116,6 +116,14 @@ fn what_a_websocket_says_and_is_told_is_counted() {
                 ),
             ],
         );
+        // Those that leave together in one message count each.
+        let together = json!({"publish": {"channel": "lobby", "data": 3}});
+        let batch = json!({"commands": vec![together; 20]});
+        server.api("batch", &batch.to_string());
+        for _ in 0..20 {
+            peer.push("pub").await;
+        }
+        expect(&server, &[(&of(SENT, "push_publication"), 22.0)]);
         // Sent away, and back.
         server.api("unsubscribe", r#"{"user":"","channel":"lobby"}"#);
         peer.push("unsubscribe").await;

@@ -70,6 +70,27 @@ fn who_does_not_answer_is_gone() {
 }
 
 #[test]
+fn how_long_a_pong_took_is_counted() {
+    let mut world = World::new();
+    let client = world.connect(0);
+    let pongs = |world: &World| {
+        let counters = world.workers[0].hub.client_counters();
+        let mut all = counters.transports.values();
+        all.next().unwrap().pongs.total()
+    };
+    while world.heard(client) != [json!({})] {
+        assert_eq!(pongs(&world).0, 0);
+        world.pass(Duration::from_millis(100));
+    }
+    world.pass(Duration::from_millis(300));
+    world.send(client, "{}");
+    assert_eq!(pongs(&world), (1, Duration::from_millis(300)));
+    // What answers no ping isn't one.
+    world.send(client, "{}");
+    assert_eq!(pongs(&world).0, 1);
+}
+
+#[test]
 fn each_ping_allows_one_pong() {
     let mut world = World::new();
     let client = world.connect(0);
@@ -246,6 +267,8 @@ fn who_does_not_connect_is_gone_too() {
     assert_eq!(world.closed(client), None);
     world.pass(Duration::from_millis(200));
     assert_eq!(world.closed(client), Some((3502, true)));
+    let over = world.workers[0].hub.counters().over_limit;
+    assert_eq!(over.unauthenticated, 1);
     let client = world.open(0);
     world.seconds(9);
     world.send(client, r#"{"id":1,"connect":{}}"#);
