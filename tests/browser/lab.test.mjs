@@ -83,6 +83,28 @@ test('each way gets each message, and the figures fit together', async (t) => {
   await page.getByRole('button', { name: 'Start again' }).waitFor();
 });
 
+test('what the server spends on each way is measured one after the other', async (t) => {
+  const page = await open(t);
+  await set(page, 'poll', 200);
+  await page.getByRole('button', { name: 'Measure CPU' }).click();
+  await page.getByText('Measured: 200 messages each.').waitFor();
+  for (const way of WAYS) {
+    const { cpu, p50 } = await lane(page, way);
+    assert.match(cpu, /^(\d+|< 1) µs$/, way);
+    assert.equal(p50, '–', 'it is no run of the feed');
+  }
+  // Which leaves it as it is, and can be stopped in its turn.
+  await page.getByRole('button', { name: 'Start again' }).click();
+  await eventually('it runs', () => published(page), (count) => count > 0);
+  assert.ok(await page.getByRole('button', { name: 'Measure CPU' }).isDisabled());
+  await page.getByRole('button', { name: 'Stop' }).click();
+  await page.getByRole('button', { name: 'Measure CPU' }).click();
+  await page.getByText('Measuring what publishing costs').waitFor();
+  await page.getByRole('button', { name: 'Stop' }).click();
+  await page.getByText('Stopped.').waitFor();
+  assert.deepEqual(page.complaints, []);
+});
+
 test('what goes wrong is told', async (t) => {
   const page = await open(t);
   await page.route('**/lines?*', (route) => route.fulfill({ status: 403, body: 'not here' }));

@@ -1,13 +1,14 @@
 // The page: publishes a feed, follows it in five ways at once, and shows what each takes.
 
 import './lab.css';
-import { Tally, place, size, time } from './stats';
+import { Tally, place, size, time, work } from './stats';
 import { WAYS, type Message, type Way } from './ways';
 
 const find = <E extends HTMLElement>(id: string): E => document.getElementById(id) as E;
 const rate = find<HTMLInputElement>('rate');
 const poll = find<HTMLInputElement>('poll');
 const button = find<HTMLButtonElement>('run');
+const cpu = find<HTMLButtonElement>('cpu');
 const status = find('status');
 const trouble = find('trouble');
 
@@ -70,6 +71,11 @@ class Lane {
     this.#say('each', size(tally.bytesPerMessage));
   }
 
+  /** What a message costs the server, in microseconds. */
+  cost(us: number | null): void {
+    this.#say('cpu', us === null ? '–' : work(us));
+  }
+
   #say(key: string, text: string): void {
     const value = this.#figures.get(key);
     if (value !== undefined) value.textContent = text;
@@ -89,6 +95,7 @@ const FIGURES: [string, string][] = [
   ['sent', 'sent'],
   ['received', 'received'],
   ['each', 'per message'],
+  ['cpu', 'server CPU'],
 ];
 const KNOTS = 60;
 
@@ -159,6 +166,82 @@ async function run(ended: AbortController): Promise<void> {
   }
 }
 
+/** What each way costs the server, one after the other. */
+async function measure(ended: AbortController): Promise<void> {
+  const { signal } = ended;
+  trouble.hidden = true;
+  for (const { lane } of lanes) lane.cost(null);
+  status.textContent = 'Measuring what publishing costs …';
+  const publishing = await spent(null, signal);
+  for (const { way, lane } of lanes) {
+    status.textContent = `Measuring ${way.title} …`;
+    lane.cost((await spent(way, signal)) - publishing);
+  }
+  status.textContent = `Measured: ${COUNT} messages each.`;
+}
+
+/** Microseconds of the server's for a message, with one listener by this way, or none. */
+async function spent(way: Way | null, signal: AbortSignal): Promise<number> {
+  const channel = `lab-${crypto.randomUUID()}`;
+  const over = new AbortController();
+  const stop = () => over.abort();
+  signal.addEventListener('abort', stop);
+  let heard = 0;
+  let ready = () => {};
+  let all = () => {};
+  const begun = new Promise<void>((resolve) => (ready = resolve));
+  const done = new Promise<void>((resolve) => (all = resolve));
+  const follow = way?.follow(
+    {
+      channel,
+      get poll() {
+        return Number(poll.value);
+      },
+      signal: over.signal,
+      requestHead: () => 0,
+      ready,
+      heard: () => {
+        heard += 1;
+        if (heard === COUNT) all();
+      },
+    },
+    new Tally(),
+  );
+  const failed = new Promise<never>((_, reject) => {
+    follow?.catch((error: unknown) => reject(over.signal.aborted ? new DOMException('', 'AbortError') : error));
+    over.signal.addEventListener('abort', () => reject(new DOMException('', 'AbortError')));
+  });
+  // It is asked for where there is something to wait for.
+  failed.catch(() => {});
+  try {
+    if (way !== null) await Promise.race([begun, failed]);
+    const before = await used(signal);
+    for (let n = 0; n < COUNT; n += 1) {
+      const next = performance.now() + PACE;
+      const response = await fetch(`/publish?channel=${channel}`, { method: 'POST', body: `${n}`, signal });
+      if (!response.ok) throw new Error(`publishing: ${response.status} ${await response.text()}`);
+      await new Promise((resolve) => setTimeout(resolve, next - performance.now()));
+    }
+    if (way !== null) await Promise.race([done, failed]);
+    return ((await used(signal)) - before) / COUNT;
+  } finally {
+    signal.removeEventListener('abort', stop);
+    over.abort();
+  }
+}
+
+/** Microseconds of a processor that the server has used. */
+async function used(signal: AbortSignal): Promise<number> {
+  const response = await fetch('/dev/cpu', { signal, cache: 'no-store' });
+  const { microseconds } = (await response.json()) as { microseconds: number | null };
+  if (microseconds === null) throw new Error('The server’s system doesn’t tell what CPU time it uses.');
+  return microseconds;
+}
+
+/** So many messages, and milliseconds between two of them. */
+const COUNT = 200;
+const PACE = 10;
+
 /** Bytes of this browser's requests, without their path: the server counts one. */
 async function requestHead(signal: AbortSignal): Promise<number> {
   const path = '/dev/head';
@@ -195,10 +278,18 @@ find('controls').addEventListener('submit', (event) => {
     stop.abort();
     return;
   }
+  begin(run);
+});
+
+cpu.addEventListener('click', () => begin(measure));
+
+/** Begins something that goes on until it has ended, or the button is pressed. */
+function begin(work: (ended: AbortController) => Promise<void>): void {
   const mine = (stop = new AbortController());
   button.textContent = 'Stop';
+  cpu.disabled = true;
   document.body.classList.add('runs');
-  alone(() => run(mine))
+  alone(() => work(mine))
     .catch((error: unknown) => {
       if (!mine.signal.aborted) fail(mine, error instanceof Error ? error.message : String(error));
     })
@@ -206,10 +297,11 @@ find('controls').addEventListener('submit', (event) => {
       mine.abort();
       stop = null;
       button.textContent = 'Start again';
+      cpu.disabled = false;
       document.body.classList.remove('runs');
-      if (status.textContent?.includes('tied')) status.textContent = 'Stopped.';
+      if (status.textContent?.endsWith('…')) status.textContent = 'Stopped.';
     });
-});
+}
 
 const told = (input: HTMLInputElement, text: () => string) => {
   const output = input.nextElementSibling;

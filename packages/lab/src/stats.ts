@@ -44,6 +44,11 @@ export function time(ms: number | undefined): string {
   return `${(ms / 1000).toFixed(2)} s`;
 }
 
+/** Time of a processor, which is microseconds: less than nothing is the noise of what it is the difference of. */
+export function work(us: number): string {
+  return us < 1 ? '< 1 µs' : `${Math.round(us)} µs`;
+}
+
 export function size(bytes: number | undefined): string {
   if (bytes === undefined) return '–';
   if (bytes < 1000) return `${bytes} B`;

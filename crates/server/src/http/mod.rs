@@ -10,7 +10,7 @@
 //! | `/connection/http_stream`, `/connection/sse`, `/connection/poll`, `/emulation` … | the doors that are made of plain HTTP: what `Node::enter` answers |
 //! | `/connection/websocket` | an upgrade that comes behind other requests (the door handles those that come first); 426 for a plain request |
 //! | `GET /`, `/assets/…` | the chat page, in development only |
-//! | `GET /lab`, `/lab/assets/…`, `/dev/head` | the page that compares the ways to listen, in development only |
+//! | `GET /lab`, `/lab/assets/…`, `/dev/head`, `/dev/cpu` | the page that compares the ways to listen, in development only |
 //! | `POST /dev/token` | a token for anybody, in development only |
 //!
 //! [`serve_connection`] runs one connection of HTTP/1; over HTTP/2 each request is answered by itself
@@ -22,6 +22,7 @@ pub mod api;
 mod assets;
 pub(crate) mod body;
 pub mod counters;
+mod dev_cpu;
 mod dev_head;
 mod dev_token;
 pub(crate) mod fields;
@@ -275,6 +276,7 @@ impl<N: Node> Service<N> {
             }
             ("/ready", _) if settings.health => state(request.method(), self.node.is_ready()),
             (dev_head::PATH, Some(_)) => dev_head::respond(&request),
+            (dev_cpu::PATH, Some(_)) => dev_cpu::respond(request.method()),
             (dev_token::PATH, Some(signer)) => dev_token::respond(request, signer).await,
             (path, Some(_)) => match assets::find(path) {
                 Some(asset) => asset.respond(request.method(), request.headers()),
