@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::emulation::WORKERS;
 use crate::http::{Response, post, send};
 use crate::plain_tokens::{guarded, token};
-use crate::process::Server;
+use crate::process::{Server, Wait};
 
 const PATH: &str = "/connection/poll";
 
@@ -46,8 +46,10 @@ impl<'s> Page<'s> {
 
     /// Polls until so much was said in all, or the session is over.
     fn hear(&mut self, count: usize) -> &[String] {
+        let wait = Wait::new("what the page waits for");
         while self.said.len() < count && self.end.is_none() {
-            let head = json!({"session": self.session, "poll": self.next});
+            wait.go_on();
+            let head = json!({"session": self.session, "poll": self.next, "hold": 1});
             let body = ask(self.server, "", &head, "").rest();
             let (head, messages) = body.split_once('\n').expect("a head");
             let head: Value = serde_json::from_str(head).expect("a head");
