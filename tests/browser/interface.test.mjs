@@ -1,17 +1,14 @@
 // The class against the browser's own WebSocket: one script, whatever carries it, and the same to be seen of it.
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import http from 'node:http';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { after, before, test } from 'node:test';
 import { WebSocketServer } from 'ws';
 
 import { front } from './front.mjs';
 import { launch, server } from './harness.mjs';
+import { serve } from './program.mjs';
 
 const SCRIPT = `'use strict';\n${readFileSync(new URL('interface.mjs', import.meta.url), 'utf8').replaceAll('export ', '')}`;
 
@@ -25,36 +22,19 @@ const CARRIERS = {
 
 /** What the server behind the tunnel was told, by everybody. */
 const told = [];
-let folder, child, upstream, tunnels, browser;
+let upstream, tunnels, browser;
 before(async () => {
-  const program = process.env.TAUTLINE_PROGRAM;
-  assert.ok(program, 'TAUTLINE_PROGRAM is not set; `cargo xtask test browser` does that');
   upstream = await echo();
-  folder = mkdtempSync(join(tmpdir(), 'tautline-interface-'));
-  const file = join(folder, 'config.toml');
-  writeFileSync(
-    file,
-    `[http_server]\naddress = "127.0.0.1"\nport = 0\n
-[client]\nallow_anonymous_connect_without_token = true\n
-[[tunnels]]\nname = "echo"\nupstream = "ws://127.0.0.1:${upstream.port}"\n`,
+  tunnels = await serve(
+    '[client]\nallow_anonymous_connect_without_token = true\n' +
+      `[[tunnels]]\nname = "echo"\nupstream = "ws://127.0.0.1:${upstream.port}"\n`,
   );
-  child = spawn(program, ['serve', '--config', file], { stdio: ['ignore', 'ignore', 'pipe'] });
-  for await (const line of createInterface({ input: child.stderr })) {
-    const found = /127\.0\.0\.1:\d+/.exec(line);
-    if (found && line.includes('listening')) {
-      tunnels = `http://${found[0]}`;
-      break;
-    }
-  }
-  assert.ok(tunnels, 'the server says where it listens');
-  child.stderr.resume();
   browser = await launch();
 });
 after(async () => {
   await browser?.close();
-  child?.kill();
+  tunnels?.stop();
   upstream?.close();
-  rmSync(folder, { recursive: true, force: true });
 });
 
 /** A server that says what it is told, and after a `!` does that. It takes the subprotocol `echo`, and nobody at `/refused`. */
@@ -108,7 +88,7 @@ async function run(t, what, target, options) {
 
 for (const [what, title] of [['use', 'through a tunnel'], ['talk', "at the server's own door"]]) {
   test(`the class does what the browser's does, ${title}`, async (t) => {
-    const target = what === 'use' ? tunnels : server;
+    const target = what === 'use' ? tunnels.url : server;
     const native = await run(t, what, target);
     if (process.env.SHOW_LOG) console.log(native.log.join('\n'));
     assert.ok(native.log.length > 10, native.log.join('\n'));

@@ -4,50 +4,28 @@
 //   TAUTLINE_PROGRAM   the server's program; it is started once more here, with a tunnel to the server under test
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { after, before, test } from 'node:test';
 
 import { front } from './front.mjs';
 import { eventually, freshRoom, launch, publish, server } from './harness.mjs';
+import { serve } from './program.mjs';
 
 const upTo = (count) => Array.from({ length: count }, (_, n) => n + 1);
 
-let folder, child, tunnels, browser;
+let tunnels, browser;
 before(async () => {
-  const program = process.env.TAUTLINE_PROGRAM;
-  assert.ok(program, 'TAUTLINE_PROGRAM is not set; `cargo xtask test browser` does that');
-  folder = mkdtempSync(join(tmpdir(), 'tautline-tunnel-'));
-  const file = join(folder, 'config.toml');
-  writeFileSync(
-    file,
-    `[http_server]\naddress = "127.0.0.1"\nport = 0\n
-[[tunnels]]\nname = "sdk"\nupstream = "${server.replace(/^http/, 'ws').replace(/\/$/, '')}/connection/websocket"\n`,
-  );
-  child = spawn(program, ['serve', '--config', file], { stdio: ['ignore', 'ignore', 'pipe'] });
-  for await (const line of createInterface({ input: child.stderr })) {
-    const found = /127\.0\.0\.1:\d+/.exec(line);
-    if (found && line.includes('listening')) {
-      tunnels = `http://${found[0]}`;
-      break;
-    }
-  }
-  assert.ok(tunnels, 'the server says where it listens');
-  child.stderr.resume();
+  const upstream = `${server.replace(/^http/, 'ws').replace(/\/$/, '')}/connection/websocket`;
+  tunnels = await serve(`[[tunnels]]\nname = "sdk"\nupstream = "${upstream}"\n`);
   browser = await launch();
 });
 after(async () => {
   await browser?.close();
-  child?.kill();
-  rmSync(folder, { recursive: true, force: true });
+  tunnels?.stop();
 });
 
 for (const upgrades of ['pass', 'refuse', 'strip']) {
   test(`through a network that will ${upgrades} WebSockets, text and binary alike`, async (t) => {
-    const site = await front(t, { upgrades, target: tunnels });
+    const site = await front(t, { upgrades, target: tunnels.url });
     for (const path of ['/tab', '/tab.protobuf']) {
       const context = await browser.newContext();
       t.after(() => context.close());
@@ -92,7 +70,7 @@ for (const upgrades of ['pass', 'refuse', 'strip']) {
 }
 
 test('a page of another site gets nothing, and the server behind hears nothing', async (t) => {
-  const site = await front(t, { target: tunnels });
+  const site = await front(t, { target: tunnels.url });
   const context = await browser.newContext();
   t.after(() => context.close());
   const page = await context.newPage();
@@ -102,6 +80,6 @@ test('a page of another site gets nothing, and the server behind hears nothing',
   const code = await page.evaluate((address) => {
     const socket = new tautline.TautlineSocket(`${address.replace('http', 'ws')}/tunnel/sdk`);
     return new Promise((resolve) => (socket.onclose = ({ code }) => resolve(code)));
-  }, tunnels);
+  }, tunnels.url);
   assert.equal(code, 1006);
 });

@@ -227,8 +227,7 @@ impl Tally {
     /// A session was ended from this side.
     pub(super) fn closed(&mut self, counted: Counted, code: u32) {
         if let Some(counters) = self.of(counted) {
-            // There are some two thousand codes at the most.
-            *counters.closes.entry(code).or_insert(0) += 1;
+            count_code(&mut counters.closes, code);
         }
     }
 
@@ -426,10 +425,13 @@ mod tests {
     #[test]
     fn codes_that_are_told_apart_have_a_bound() {
         let mut tally = Tally::default();
+        let counted = tally.open("one");
         for code in 0..2 * MAX_CODES as u32 {
             tally.unsubscribed(code);
             tally.unsubscribed(7);
+            tally.closed(counted, code);
         }
+        assert_eq!(tally.transports[0].1.closes.len(), MAX_CODES);
         let counts = &tally.counters.unsubscribed;
         assert_eq!(counts.len(), MAX_CODES);
         assert_eq!(counts[&7], 2 * MAX_CODES as u64 + 1);

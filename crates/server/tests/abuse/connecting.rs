@@ -273,6 +273,7 @@ fn the_defaults_hold_a_small_machine() {
                         halves.push(half);
                     }
                 }
+                // The pace of the flood.
                 std::thread::sleep(Duration::from_millis(10));
             }
             drop(halves);

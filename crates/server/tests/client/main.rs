@@ -230,15 +230,21 @@ fn a_watcher_comes_back_and_has_missed_nothing() {
     assert_eq!(watcher.finish(), (Some(0), String::new()));
 }
 
+/// The one client that is in a channel.
+fn only_client(server: &Server, channel: &str) -> String {
+    let presence = result(server, &["presence", channel]);
+    let all = presence["presence"].as_object();
+    let mut clients = all.expect("a list").keys();
+    let client = clients.next().expect("one");
+    assert_eq!(clients.next(), None);
+    client.clone()
+}
+
 #[test]
 fn the_end_of_a_watcher_is_told() {
     let server = Server::dev();
     let watcher = Watcher::new(&server, "lobby", &[]);
-    let presence = result(&server, &["presence", "lobby"]);
-    let (client, _) = presence["presence"]
-        .as_object()
-        .and_then(|all| all.iter().next())
-        .expect("one");
+    let client = &only_client(&server, "lobby");
     assert_eq!(
         result(&server, &["disconnect", "--client", client]),
         json!({})
@@ -264,11 +270,7 @@ fn the_end_of_a_watcher_is_told() {
 fn tokens_are_revoked_from_the_command_line() {
     let server = Server::dev();
     let watcher = Watcher::new(&server, "lobby", &[]);
-    let presence = result(&server, &["presence", "lobby"]);
-    let (client, _) = presence["presence"]
-        .as_object()
-        .and_then(|all| all.iter().next())
-        .expect("one");
+    let client = &only_client(&server, "lobby");
     let ended = |connections: u64| json!({"connections": connections, "subscriptions": 0, "persisted": false});
     let revoke = |what: &[&str]| result(&server, &[&["revoke"], what].concat());
     assert_eq!(
