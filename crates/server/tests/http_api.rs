@@ -25,7 +25,7 @@ fn publish_hands_over_everything_and_answers_with_the_position() {
         assert_eq!(published[0].channel, "chat:7");
         assert_eq!(published[0].data, r#"{"a" : 1.50, "é":"\u00e9"}"#);
         assert_eq!(published[0].tags["lang"], "en");
-        assert_eq!(published[0].idempotency_key, "m-118");
+        assert_eq!(published[0].idempotency_key.as_deref(), Some("m-118"));
         assert_eq!(published[0].version, 17);
         assert_eq!(published[0].version_epoch, "2026-08");
         assert!(published[0].delta);

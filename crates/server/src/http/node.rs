@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body_util::Full;
-use tautline_hub::{ApiRefresh, ApiSubscribe, PresenceList, Target};
+use tautline_hub::{ApiPublish, ApiRefresh, ApiSubscribe, PresenceList, Target};
 use tautline_protocol::ErrorCode;
 use tautline_protocol::message::{
     Disconnect, Error, HistoryResult, Payload, PresenceStatsResult, StreamPosition, Unsubscribe,
@@ -47,13 +47,13 @@ pub trait Node: 'static {
     /// `None` if the channel keeps no history or `skip_history` was asked for.
     fn publish(
         &self,
-        request: Publish,
+        request: ApiPublish,
     ) -> impl Future<Output = Result<Option<StreamPosition>, Error>>;
 
     /// The same, where somebody wants to know when it was written.
     fn publish_followed(
         &self,
-        request: Publish,
+        request: ApiPublish,
         delivery: Delivery,
     ) -> impl Future<Output = Result<Option<StreamPosition>, Error>> {
         drop(delivery);
@@ -250,29 +250,6 @@ pub trait Node: 'static {
         let _ = line;
         std::future::ready(Err(request))
     }
-}
-
-/// A publication by the application's backend.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Publish {
-    /// The channel, never empty.
-    pub channel: String,
-    /// The bytes that were sent: one JSON value, unless they came as base64. The node checks.
-    pub data: Bytes,
-    /// Labels for filters.
-    pub tags: BTreeMap<String, String>,
-    /// The same key in the same channel within some minutes is published once; empty for none.
-    pub idempotency_key: String,
-    /// Deliver, but don't store.
-    pub skip_history: bool,
-    /// Send it as a patch to those who take them.
-    pub delta: bool,
-    /// Publish only if the channel's version is less; 0 for none.
-    pub version: u64,
-    /// What the version counts in; empty for whatever the channel's does.
-    pub version_epoch: String,
-    /// Id of the only connection that doesn't get it; empty for none.
-    pub exclude_client: String,
 }
 
 /// Which of those in a channel.

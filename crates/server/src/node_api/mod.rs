@@ -22,7 +22,8 @@ use http::{HeaderMap, Request, Response};
 use http_body_util::Full;
 use hyper::body::Body as _;
 use tautline_hub::{
-    ApiHistory, ApiPresence, ApiRefresh, ApiSubscribe, Now, PresenceList, PublishOutcome, Target,
+    ApiHistory, ApiPresence, ApiPublish, ApiRefresh, ApiSubscribe, Now, PresenceList,
+    PublishOutcome, Target,
 };
 use tautline_protocol::ErrorCode;
 use tautline_protocol::message::{
@@ -32,7 +33,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use self::identity::NodeIdentity;
 pub(crate) use self::numbers::{gather, info};
-use self::publishing::{api_publish, probe};
+use self::publishing::probe;
 pub(crate) use self::recent::Recent;
 use crate::client_address::Seen;
 use crate::door::admission::OverLimit;
@@ -46,7 +47,7 @@ use crate::http::counters::HttpCounters;
 use crate::http::fields::fields;
 use crate::http::line::HttpLine;
 use crate::http::metrics::{CallCounters, Snapshot};
-use crate::http::node::{History, Node, NodeInfo, Presence, Publish};
+use crate::http::node::{History, Node, NodeInfo, Presence};
 use crate::http::respond::{self, Reply, ReplyBody};
 use crate::http::{RequestBody, Settings};
 use crate::reload::{self, ReloadError, Reloaded};
@@ -150,8 +151,7 @@ impl Node for WorkerNode {
         }
     }
 
-    async fn publish(&self, request: Publish) -> Result<Option<StreamPosition>, Error> {
-        let request = api_publish(request);
+    async fn publish(&self, request: ApiPublish) -> Result<Option<StreamPosition>, Error> {
         let outcome = self
             .ask(|now, state, done| state.hub.api_publish(now, request, done))
             .await?;
@@ -160,10 +160,10 @@ impl Node for WorkerNode {
 
     async fn publish_followed(
         &self,
-        request: Publish,
+        request: ApiPublish,
         delivery: Delivery,
     ) -> Result<Option<StreamPosition>, Error> {
-        let (request, shared) = (api_publish(request), Arc::clone(&self.shared));
+        let shared = Arc::clone(&self.shared);
         let outcome = self
             .ask(|now, state, done| {
                 let done = move |result: Result<PublishOutcome, Error>| {

@@ -1,7 +1,7 @@
 //! A command: a method with its parameters, read and checked.
 
 use bytes::Bytes;
-use tautline_hub::{ApiRefresh, ApiSubscribe, Target};
+use tautline_hub::{ApiPublish, ApiRefresh, ApiSubscribe, Target};
 use tautline_protocol::message::{Disconnect, Unsubscribe};
 
 use super::ApiLimits;
@@ -13,7 +13,7 @@ use super::params;
 use super::revoke;
 use crate::events::Which;
 use crate::glob::Glob;
-use crate::http::node::{History, Presence, Publish};
+use crate::http::node::{History, Presence};
 use crate::revocations::Revoke;
 
 /// What is to be done. A batch is several of these.
@@ -22,7 +22,7 @@ pub(super) enum Command {
     Broadcast {
         channels: Vec<String>,
         /// For a channel that is still to be filled in.
-        publish: Publish,
+        publish: ApiPublish,
     },
     Channels {
         pattern: Option<Glob>,
@@ -47,7 +47,7 @@ pub(super) enum Command {
         is_page: bool,
     },
     PresenceStats(String),
-    Publish(Publish),
+    Publish(ApiPublish),
     Refresh {
         target: Target,
         request: ApiRefresh,
@@ -138,7 +138,7 @@ impl Command {
     pub(super) fn channel(&self) -> Option<&str> {
         match self {
             Self::History(History { channel, .. })
-            | Self::Publish(Publish { channel, .. })
+            | Self::Publish(ApiPublish { channel, .. })
             | Self::HistoryRemove(channel)
             | Self::PresenceStats(channel)
             | Self::Unsubscribe { channel, .. } => Some(channel),

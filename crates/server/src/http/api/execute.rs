@@ -10,6 +10,7 @@ use std::time::Instant;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
+use tautline_hub::ApiPublish;
 use tautline_protocol::ErrorCode;
 use tautline_protocol::json::{encode_history, encode_result};
 use tautline_protocol::message::{
@@ -26,7 +27,7 @@ use super::key::ApiKey;
 use super::method::Method;
 use super::presence;
 use crate::config::Change;
-use crate::http::node::{Node, NodeInfo, Publish};
+use crate::http::node::{Node, NodeInfo};
 use crate::reload::{ReloadError, Reloaded};
 use crate::revocations::Revoked;
 use crate::telemetry::Followed;
@@ -56,7 +57,7 @@ impl Caller<'_> {
     /// Publishes, and follows it if that is wanted.
     async fn publish<N: Node>(
         &self,
-        request: Publish,
+        request: ApiPublish,
         node: &N,
     ) -> Result<Option<StreamPosition>, Error> {
         if let Some((followed, left)) = &self.followed
@@ -193,7 +194,7 @@ async fn execute_uncounted<N: Node>(
 /// their channel: the call as a whole succeeds.
 async fn broadcast<N: Node>(
     channels: Vec<String>,
-    publish: &Publish,
+    publish: &ApiPublish,
     caller: &Caller<'_>,
     node: &N,
 ) -> Vec<u8> {
@@ -204,7 +205,7 @@ async fn broadcast<N: Node>(
             let text = refusal.to_string();
             return Err(explained(ErrorCode::PermissionDenied, text));
         }
-        let publish = Publish {
+        let publish = ApiPublish {
             channel,
             ..publish.clone()
         };

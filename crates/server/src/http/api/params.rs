@@ -14,19 +14,20 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+use tautline_hub::ApiPublish;
 use tautline_protocol::ErrorCode;
 use tautline_protocol::message::StreamPosition;
 
 use super::ApiLimits;
 use super::command::Command;
 use super::error::{Failure, explained};
-use crate::http::node::{History, Presence, Publish};
+use crate::http::node::{History, Presence};
 
 /// `publish`.
-pub(super) fn publish(body: &[u8]) -> Result<Publish, Failure> {
+pub(super) fn publish(body: &[u8]) -> Result<ApiPublish, Failure> {
     let mut params: PublishParams<'_> = parse(body)?;
     let channel = required(params.channel.take())?;
-    Ok(Publish {
+    Ok(ApiPublish {
         channel,
         ..params.into_publish()?
     })
@@ -209,7 +210,7 @@ impl Since {
 
 impl PublishParams<'_> {
     /// The publication, for a channel that is still to be filled in.
-    fn into_publish(self) -> Result<Publish, Failure> {
+    fn into_publish(self) -> Result<ApiPublish, Failure> {
         let had_base64 = self.b64data.is_some();
         let data = match (self.b64data.filter(|text| !text.is_empty()), self.data) {
             (Some(base64), _) => {
@@ -224,11 +225,11 @@ impl PublishParams<'_> {
             (None, None) if had_base64 => Bytes::new(),
             (None, None) => return Err(bad("expected `data`, or `b64data`")),
         };
-        Ok(Publish {
+        Ok(ApiPublish {
             channel: String::new(),
             data,
             tags: self.tags.unwrap_or_default(),
-            idempotency_key: self.idempotency_key.unwrap_or_default(),
+            idempotency_key: self.idempotency_key,
             skip_history: self.skip_history.unwrap_or_default(),
             delta: self.delta.unwrap_or_default(),
             version: self.version.unwrap_or_default(),
@@ -474,7 +475,7 @@ mod tests {
         let publish = publish(body).map_err(code).unwrap();
         assert_eq!(publish.channel, "c");
         assert_eq!(publish.tags["lang"], "en");
-        assert_eq!(publish.idempotency_key, "k");
+        assert_eq!(publish.idempotency_key.as_deref(), Some("k"));
         assert_eq!(publish.exclude_client, "c1");
         assert!(publish.skip_history && publish.delta);
         assert_eq!((publish.version, &*publish.version_epoch), (3, "e"));
