@@ -122,6 +122,8 @@ pub(crate) struct EventNumbers {
     pub(crate) dropped: u64,
     /// Attempts to write that came to nothing.
     pub(crate) write_failures: u64,
+    /// Times that what was written was synced.
+    pub(crate) syncs: u64,
     /// Nothing can be written at the moment.
     pub(crate) blocked: bool,
     /// Age of the oldest that is to be delivered.

@@ -326,8 +326,11 @@ impl Writer {
 
     fn sync(&mut self) {
         self.sync_at = None;
-        if let Err(error) = self.queue.sync().and_then(|()| self.books.sync()) {
-            tracing::error!(%error, "events may not survive a loss of power: they can't be synced");
+        match self.queue.sync().and_then(|()| self.books.sync()) {
+            Ok(()) => self.numbers.syncs += 1,
+            Err(error) => {
+                tracing::error!(%error, "events may not survive a loss of power: they can't be synced");
+            }
         }
     }
 
@@ -511,6 +514,8 @@ impl Writer {
         self.delivery.set_patience(settings.patience);
         self.queue.set_limit(settings.max_bytes);
         self.dead.set_most(settings.dead_most);
+        // What waits for its turn waits no longer than what comes from now on.
+        self.sync_at = (self.sync_at).map(|at| at.min(now + settings.sync_interval));
         self.node = node;
         let directory = self.settings.directory.clone();
         self.settings = Arc::new(Settings {

@@ -336,3 +336,39 @@ fn a_node_takes_new_connections_at_a_rate() {
     let statuses: Vec<_> = opened.iter().map(|answer| answer.status).collect();
     assert_eq!(statuses, [200, 200, 503, 503]);
 }
+
+/// One turn of one worker takes all that is in a message, so that what it publishes leaves together.
+#[test]
+fn what_leaves_together_is_one_message_where_the_options_say_so() {
+    let config = WORKERS.replace("workers = 3", "workers = 1");
+    let mut server = Server::serve("uni-joined", &config);
+    let together = |server: &Server| {
+        let mut socket = Socket::open(server, "/connection/uni_websocket", "").expect("it opens");
+        socket.send(r#"{"subs":{"uni":{}}}"#);
+        assert!(socket.json()["connect"].is_object());
+        let mut publisher = Socket::open(server, "/connection/websocket", "").expect("it opens");
+        let publish =
+            |id| json!({"id": id, "publish": {"channel": "uni", "data": id - 1}}).to_string();
+        let connect = r#"{"id":1,"connect":{}}"#.to_owned();
+        let commands: Vec<_> = [connect].into_iter().chain((2..=4).map(publish)).collect();
+        publisher.send(&commands.join("\n"));
+        let (mut messages, mut data) = (Vec::new(), Vec::new());
+        while data.len() < 3 {
+            let message = socket.text();
+            let lines = message.lines().map(|line| {
+                let push: serde_json::Value = serde_json::from_str(line).expect("a push");
+                push["pub"]["data"].as_u64().expect("a number")
+            });
+            let before = data.len();
+            data.extend(lines);
+            messages.push(data.len() - before);
+        }
+        assert_eq!(data, [1, 2, 3]);
+        messages
+    };
+    assert_eq!(together(&server), [1, 1, 1]);
+    server.reload(&format!(
+        "{config}[doors]\nuni_websocket_join_messages = true\n"
+    ));
+    assert_eq!(together(&server), [3]);
+}

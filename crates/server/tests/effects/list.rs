@@ -664,6 +664,13 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         &["client.proxy.connect.http.tls.server_ca_pem"],
     ),
     (
+        "server/tests/proxy/secure.rs::a_backend_that_asks_for_a_certificate_is_shown_the_one_of_the_options",
+        &[
+            "client.proxy.connect.http.tls.cert_pem",
+            "client.proxy.connect.http.tls.key_pem",
+        ],
+    ),
+    (
         "server/tests/proxy/calls.rs::the_servers_own_method_goes_before_the_backend",
         &["rpc.ping.enabled", "rpc.ping.method"],
     ),
@@ -714,6 +721,10 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
     (
         "server/tests/events/options.rs::what_is_given_up_is_kept_in_part",
         &["events.retry_for", "events.dead_max_events"],
+    ),
+    (
+        "server/tests/events/options.rs::what_was_written_is_synced_as_soon_as_the_options_say",
+        &["events.sync_interval"],
     ),
     (
         "server/tests/events/options.rs::header_fields_go_with_each_batch",
@@ -778,6 +789,10 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "server/tests/doors/uni.rs::what_leaves_together_is_one_message_where_the_options_say_so",
+        &["doors.uni_websocket_join_messages"],
+    ),
+    (
         "server/tests/admin.rs::the_page_shows_what_there_is_to_who_is_logged_in_and_to_nobody_else",
         &["admin.enabled", "admin.password"],
     ),
@@ -801,6 +816,10 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
     (
         "server/tests/effects/main.rs::traces_are_of_the_service_that_was_named",
         &["telemetry.otlp.service_name"],
+    ),
+    (
+        "server/tests/proxy/secure.rs::traces_go_to_the_collector_that_the_options_trust_and_to_no_other",
+        &["telemetry.otlp.server_ca_pem"],
     ),
     (
         "server/tests/telemetry.rs::nobody_waits_for_a_collector_that_does_not_answer",
@@ -863,35 +882,11 @@ pub(super) const ALIKE: &[(&str, &str)] = &[
         "server/tests/proxy/calls.rs::the_backend_answers_calls",
     ),
     (
+        "events.http.tls",
+        "server/tests/proxy/secure.rs::events_are_told_to_whom_the_options_trust_and_with_the_certificate_of_the_options",
+    ),
+    (
         "rpc.namespaces",
         "server/tests/proxy/calls.rs::the_backend_answers_calls",
-    ),
-];
-
-/// Options and tables whose effect no test shows, and why.
-pub(super) const NOT_SHOWN: &[(&str, &str)] = &[
-    (
-        "events.sync_interval",
-        "what is lost with the power is lost by the machine: no test can take that away from a process",
-    ),
-    (
-        "client.proxy.connect.http.tls.cert_pem",
-        "needs a backend with TLS that asks for a certificate, which no test has yet",
-    ),
-    (
-        "client.proxy.connect.http.tls.key_pem",
-        "needs a backend with TLS that asks for a certificate, which no test has yet",
-    ),
-    (
-        "telemetry.otlp.server_ca_pem",
-        "needs a collector with TLS; the questions to a backend show the same code (proxy/secure.rs)",
-    ),
-    (
-        "doors.uni_websocket_join_messages",
-        "what joins messages is tested beneath the socket (server/src/door/uni.rs), and over one no test sees when two leave together",
-    ),
-    (
-        "events.http.tls",
-        "needs a receiver of events with TLS; the questions to a backend show the same code (proxy/secure.rs)",
     ),
 ];

@@ -93,3 +93,25 @@ fn header_fields_go_with_each_batch() {
     let batches = told.receiver.batches.lock().unwrap();
     assert!(batches[0].0.contains("x-tenant: seven"), "{batches:?}");
 }
+
+#[test]
+fn what_was_written_is_synced_as_soon_as_the_options_say() {
+    // Not in the time of a test.
+    let told = Told::start(45, "synced", "sync_interval = \"1m\"\n");
+    let syncs = || told.metric("tautline_events_syncs_total");
+    let mut clients = Vec::new();
+    for number in 1..=3 {
+        clients.push(told.client(&format!("late-{number}"), &[]));
+        wait_for_count(&told, number);
+    }
+    assert_eq!(syncs(), 0);
+    // With a word of it, also what was written before is safe; and from then on, what anybody is told is.
+    told.set("sync_interval = \"0s\"\n");
+    wait_until("it is synced", || (syncs() > 0).then_some(()));
+    for number in 4..=6 {
+        let before = syncs();
+        clients.push(told.client(&format!("safe-{number}"), &[]));
+        wait_for_count(&told, number);
+        assert!(syncs() > before, "{number} was told before it was safe");
+    }
+}

@@ -180,6 +180,19 @@ impl Told {
         self.receiver.book.lock().unwrap().count(kind)
     }
 
+    /// What a counter on the page of metrics says.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let mut stream = TcpStream::connect(self.node.address().unwrap()).unwrap();
+        let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        let line = format!("{name} ");
+        let found = page.lines().find_map(|one| one.strip_prefix(&line));
+        let number = found.unwrap_or_else(|| panic!("no {name}: {page}"));
+        number.parse().unwrap()
+    }
+
     fn wait_for_clients(&self, count: u64) {
         wait_until("so many are there", || {
             let info = self.runtime.block_on(self.node.handle().info());
@@ -468,18 +481,8 @@ fn somebody_else_is_not_made_to_wait_for_what_another_has_failed_to_do() {
     came.recv().unwrap();
     answer.send("500 Internal Server Error").unwrap();
     // That has failed when the next attempt is half an hour away at least.
-    let page = || {
-        let mut stream = TcpStream::connect(told.node.address().unwrap()).unwrap();
-        let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut page = String::new();
-        stream.read_to_string(&mut page).unwrap();
-        page
-    };
     wait_until("it has failed", || {
-        page()
-            .contains("\ntautline_events_failed_attempts_total 1\n")
-            .then_some(())
+        (told.metric("tautline_events_failed_attempts_total") == 1).then_some(())
     });
     let _bob = told.client("bob", &[]);
     set(&told.receiver.url);

@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 
 /// A question as it came.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct Asked {
     pub(crate) headers: HeaderMap,
     pub(crate) text: Bytes,
     pub(crate) body: Value,
+    /// What the one who asks has shown for a certificate.
+    pub(crate) certificate: Option<CertificateDer<'static>>,
 }
 
 /// What the backend does about it.
@@ -50,6 +53,7 @@ impl Drop for TellDrop {
 pub(crate) struct Backend {
     pub(crate) url: String,
     asked: mpsc::UnboundedReceiver<Asked>,
+    parted: mpsc::UnboundedReceiver<()>,
 }
 
 impl Backend {
@@ -69,29 +73,44 @@ impl Backend {
             Some(_) => format!("https://localhost:{port}"),
         };
         let (tell, asked) = mpsc::unbounded_channel();
+        let (tell_parted, parted) = mpsc::unbounded_channel();
         let answer = Arc::new(answer);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (tell, answer, tls) = (tell.clone(), Arc::clone(&answer), tls.clone());
+                let tell_parted = tell_parted.clone();
                 tokio::spawn(async move {
                     match tls {
-                        None => serve(stream, tell, answer).await,
-                        Some(tls) => {
-                            // One that doesn't trust the certificate leaves.
-                            if let Ok(stream) = tls.accept(stream).await {
-                                serve(stream, tell, answer).await;
+                        None => serve(stream, None, tell, answer).await,
+                        Some(tls) => match tls.accept(stream).await {
+                            Ok(stream) => {
+                                let shown = stream.get_ref().1.peer_certificates();
+                                let shown = shown.and_then(|chain| chain.first());
+                                let shown = shown.map(|one| one.clone().into_owned());
+                                serve(stream, shown, tell, answer).await;
                             }
-                        }
+                            Err(_) => drop(tell_parted.send(())),
+                        },
                     }
                 });
             }
         });
-        Self { url, asked }
+        Self { url, asked, parted }
+    }
+
+    /// Waits until somebody has left because one didn't trust the other's certificate.
+    pub(crate) async fn parted(&mut self) {
+        self.parted.recv().await.unwrap();
     }
 
     /// The next question.
     pub(crate) async fn next(&mut self) -> Asked {
         self.asked.recv().await.unwrap()
+    }
+
+    /// Whether somebody has left so that wasn't heard of yet.
+    pub(crate) fn has_parted(&mut self) -> bool {
+        self.parted.try_recv().is_ok()
     }
 
     /// Nobody has asked anything that wasn't heard yet.
@@ -102,13 +121,18 @@ impl Backend {
     }
 }
 
-async fn serve<S, A>(stream: S, tell: mpsc::UnboundedSender<Asked>, answer: Arc<A>)
-where
+async fn serve<S, A>(
+    stream: S,
+    certificate: Option<CertificateDer<'static>>,
+    tell: mpsc::UnboundedSender<Asked>,
+    answer: Arc<A>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: Fn(&Asked) -> Say + Send + Sync + 'static,
 {
     let service = service_fn(move |request: http::Request<Incoming>| {
         let (tell, answer) = (tell.clone(), Arc::clone(&answer));
+        let certificate = certificate.clone();
         async move {
             assert_eq!(request.method(), "POST");
             let (parts, body) = request.into_parts();
@@ -119,6 +143,7 @@ where
                 headers: parts.headers,
                 body: serde_json::from_slice(&text).expect("the question is JSON"),
                 text,
+                certificate,
             };
             let said = answer(&asked);
             let _ = tell.send(asked);

@@ -193,6 +193,18 @@ pub(super) const METRICS: &[Metric] = &[
         },
     },
     Metric {
+        name: "events_syncs_total",
+        kind: "counter",
+        labels: &[],
+        help: "Times that events which were written down were made safe from a loss of power, at most `events.sync_interval` \
+               after they were written.",
+        write: |all, out| {
+            if let Some(events) = &all.events {
+                out.number(events.syncs);
+            }
+        },
+    },
+    Metric {
         name: "events_blocked",
         kind: "gauge",
         labels: &[],
