@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::config::ShutdownOptions;
 use crate::embed::NodeHandle;
@@ -20,8 +20,8 @@ use crate::embed::NodeHandle;
 /// this.
 const GOODBYES: Duration = Duration::from_secs(5);
 
-/// How much later than planned the last client may be told: the hubs look from time to time.
-const SLACK: Duration = Duration::from_millis(100);
+/// How often it is looked whether the hubs are done, which don't go faster for having been late.
+const GLANCE: Duration = Duration::from_millis(50);
 
 /// How far a node is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub(crate) async fn run(
         stage.send_replace(Stage::Unready);
         sleep_until((Instant::now() + options.readiness_delay).min(deadline)).await;
     }
-    let clients = node.sessions().await;
+    let clients = node.clients().await;
     let left = deadline.saturating_duration_since(Instant::now());
     let plan = Plan::new(clients, options.reconnect_rate, left);
     if let Some(rate) = plan.faster {
@@ -77,9 +77,17 @@ pub(crate) async fn run(
     } else {
         tracing::info!(clients, over = ?plan.over, "clients are told to come back elsewhere");
     }
+    let begun = Instant::now();
     stage.send_replace(Stage::Draining(plan.over));
     if !plan.over.is_zero() {
-        sleep_until((Instant::now() + plan.over + SLACK).min(deadline)).await;
+        sleep_until((begun + plan.over).min(deadline)).await;
+        let left = undrained(node, (begun + plan.most).min(deadline)).await;
+        if left > 0 {
+            tracing::warn!(
+                left,
+                "there is no time left: the last clients are told at once to come back elsewhere. Raise shutdown.timeout"
+            );
+        }
     }
     stage.send_replace(Stage::Ending);
     // Until the last worker has dropped its end of the channel.
@@ -89,11 +97,30 @@ pub(crate) async fn run(
     }
 }
 
+/// Waits until all hubs are done, or until then. How many clients are left.
+async fn undrained(node: &NodeHandle, until: Instant) -> usize {
+    let mut left = 0;
+    let done = async {
+        loop {
+            left = node.undrained().await;
+            if left == 0 {
+                return;
+            }
+            sleep(GLANCE).await;
+        }
+    };
+    // Who has no time left isn't waited for.
+    let _ = timeout_at(until, done).await;
+    left
+}
+
 /// When so many clients are told.
 #[derive(Debug, PartialEq, Eq)]
 struct Plan {
     /// All of them, over this time.
     over: Duration,
+    /// What it may take, if workers are late.
+    most: Duration,
     /// Which it should be.
     wanted: Duration,
     /// That many a second, where there is no time for the rate that was set.
@@ -103,7 +130,10 @@ struct Plan {
 impl Plan {
     /// `rate` a second, of which 0 is no limit, in the time that is `left`.
     fn new(clients: usize, rate: u32, left: Duration) -> Self {
-        let most = left.saturating_sub(GOODBYES.min(left / 2));
+        let goodbyes = GOODBYES.min(left / 2);
+        let most = left.saturating_sub(goodbyes);
+        // Workers that are late take of the time for goodbyes, a little.
+        let until = most + goodbyes / 5;
         let wanted = match rate {
             0 => Duration::ZERO,
             rate => Duration::from_secs(clients as u64) / rate,
@@ -111,6 +141,7 @@ impl Plan {
         if wanted <= most {
             return Self {
                 over: wanted,
+                most: until,
                 wanted,
                 faster: None,
             };
@@ -118,6 +149,7 @@ impl Plan {
         let in_a_second = clients as u128 * 1000 / most.as_millis().max(1);
         Self {
             over: most,
+            most: until,
             wanted,
             faster: Some(u64::try_from(in_a_second).unwrap_or(u64::MAX)),
         }

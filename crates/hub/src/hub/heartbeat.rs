@@ -38,11 +38,14 @@ impl Hub {
                     self.set_timer(now.monotonic + MAINTENANCE, Timer::Maintain);
                 }
                 Timer::Questions => self.on_questions_due(now, out),
-                Timer::Drain => self.on_drain_timer(now, out),
             }
             self.settle(now, out);
         }
         self.fired = fired;
+        if self.is_draining() {
+            self.tell_due(now, out);
+            self.settle(now, out);
+        }
     }
 
     /// Sees to it that a timer fires no later than the session's next deadline.

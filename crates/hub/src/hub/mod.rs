@@ -227,8 +227,6 @@ enum Timer {
     Maintain,
     /// Patience with the application has come to an end.
     Questions,
-    /// Some are told to come back elsewhere.
-    Drain,
 }
 
 impl Hub {
@@ -397,7 +395,8 @@ impl Hub {
 
     /// When [`on_deadline`](Self::on_deadline) should be called next, on the monotonic clock.
     pub fn next_deadline(&self) -> Option<Duration> {
-        self.wheel.next()
+        let of_drain = self.draining.as_ref().and_then(|drain| drain.next());
+        [self.wheel.next(), of_drain].into_iter().flatten().min()
     }
 
     /// Ends a session from this side.

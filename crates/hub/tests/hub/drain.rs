@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tautline_hub::config::ClientOptions;
+use tautline_hub::engine::testkit::Seeded;
 use tautline_protocol::Disconnect;
 
 use crate::support::{Client, Setup, World};
@@ -76,6 +77,72 @@ fn clients_are_told_in_an_even_row() {
     assert!(world.workers[0].hub.is_draining());
     let counted = world.workers[0].hub.disconnects();
     assert_eq!(counted.get(&Disconnect::SHUTDOWN.code), Some(&1001));
+}
+
+/// The hub is called at odd times, and sometimes late. What was missed meanwhile is not made up for: whoever takes the clients
+/// in would meet all of them at once.
+#[test]
+fn in_no_time_are_more_told_than_were_to_be() {
+    const CLIENTS: usize = 10_000;
+    const RATE: usize = 2_000;
+    /// What of a delay may be made up for, and the time between two calls.
+    const GRAIN: Duration = Duration::from_millis(50);
+    for seed in 0..4 {
+        let mut random = Seeded::new(seed);
+        let mut world = world();
+        for _ in 0..CLIENTS {
+            world.connect(0);
+        }
+        let begun = world.now.monotonic;
+        drain(&mut world, 0, Duration::from_secs((CLIENTS / RATE) as u64));
+        let (mut calls, mut stalled) = (vec![(begun, 0)], Duration::ZERO);
+        while told(&world) < CLIENTS {
+            let (step, is_late) = match random.below(100) {
+                0 => (500 + random.below(1500) as u64, true),
+                _ => (1 + random.below(30) as u64, false),
+            };
+            let step = Duration::from_millis(step);
+            stalled += if is_late { step } else { Duration::ZERO };
+            world.now.monotonic += step;
+            let worker = &mut world.workers[0];
+            worker.hub.on_deadline(world.now, &mut worker.out);
+            calls.push((world.now.monotonic, told(&world)));
+        }
+        for (number, (from, _)) in calls.iter().enumerate().skip(1) {
+            let before = calls[number - 1].1;
+            for (until, now) in &calls[number..] {
+                let most = (*until - *from + GRAIN).as_millis() as usize * RATE / 1000 + 1;
+                let found = now - before;
+                assert!(
+                    found <= most,
+                    "{found} between {from:?} and {until:?}, seed {seed}"
+                );
+            }
+        }
+        // And it isn't slower than it has to be.
+        let took = world.now.monotonic - begun;
+        let most = Duration::from_secs((CLIENTS / RATE) as u64) + stalled + 2 * GRAIN;
+        assert!(took <= most, "{took:?}, of which {stalled:?} nobody called");
+        assert_eq!(world.workers[0].hub.undrained(), 0);
+    }
+}
+
+/// So many a second that are fewer than the hub looks.
+#[test]
+fn few_are_told_one_by_one() {
+    let mut world = world();
+    for _ in 0..8 {
+        world.connect(0);
+    }
+    assert_eq!(world.workers[0].hub.undrained(), 8);
+    drain(&mut world, 0, Duration::from_secs(2));
+    for number in 0..8 {
+        assert_eq!(told(&world), number);
+        world.pass(Duration::from_millis(249));
+        assert_eq!(told(&world), number, "before its time");
+        world.pass(Duration::from_millis(1));
+    }
+    assert_eq!((told(&world), world.workers[0].hub.undrained()), (8, 0));
 }
 
 #[test]

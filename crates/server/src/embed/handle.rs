@@ -313,6 +313,25 @@ impl NodeHandle {
         }
     }
 
+    /// How many clients are to be told to come back elsewhere: those with a session, and those of tunnels.
+    pub(crate) fn clients(&self) -> impl Future<Output = usize> + Send + use<> {
+        let (sessions, config) = (self.sessions(), self.config());
+        async move {
+            let tunnels = config.tunnels.numbers();
+            let tunnels: u64 = tunnels.iter().map(|tunnel| tunnel.open).sum();
+            sessions.await + usize::try_from(tunnels).unwrap_or(usize::MAX)
+        }
+    }
+
+    /// How many sessions are still to be told that they are to come back elsewhere.
+    pub(crate) fn undrained(&self) -> impl Future<Output = usize> + Send + use<> {
+        let shared = Arc::clone(&self.shared);
+        async move {
+            let counts = node_api::gather(&shared, |state| state.hub.undrained());
+            counts.await.into_iter().sum()
+        }
+    }
+
     /// How far the node is on its way out.
     pub(crate) fn stage(&self) -> watch::Receiver<Stage> {
         self.shared.stage.clone()

@@ -174,6 +174,11 @@ async fn each_kind_of_client_hears_of_the_end_in_its_own_way() {
     let tunnelled = tokio::spawn(code(tunnelled));
 
     server.signal("-TERM");
+    let said = server.read_until("come back elsewhere");
+    assert!(
+        said[said.len() - 1].contains("clients=10"),
+        "eight with a session, and two of a tunnel: {said:?}"
+    );
     let told = |answer: JoinHandle<String>| answer.join().unwrap();
     let poll = told(poll);
     let head: Value = serde_json::from_str(body(&poll).lines().next().unwrap()).unwrap();

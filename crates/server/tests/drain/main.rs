@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod kinds;
+mod pace;
 #[path = "../support/process.rs"]
 mod process;
 
@@ -36,6 +37,9 @@ const CONFIG: &str = r#"
 allow_anonymous_connect_without_token = true
 [http_api]
 key = "dev"
+[log]
+format = "json"
+connections = "all"
 [shutdown]
 timeout = "60s"
 reconnect_rate = 2000
@@ -211,6 +215,7 @@ fn ten_thousand_clients_are_told_one_after_the_other_and_so_they_come_back() {
 
     let begin = Instant::now();
     server.signal("-TERM");
+    let said = server.read_on();
     wait_until("the server says that it isn't ready", || {
         (get(&server, "/ready") == "503").then_some(())
     });
@@ -238,6 +243,7 @@ fn ten_thousand_clients_are_told_one_after_the_other_and_so_they_come_back() {
     }
     let mut heard = clients.join().unwrap();
     assert!(server.wait().success());
+    pace::never_above(RATE, CLIENTS, &said.join().unwrap());
 
     heard.sort_by_key(|heard| heard.told);
     for (number, heard) in heard.iter().enumerate() {

@@ -230,6 +230,14 @@ impl Server {
         while !self.output.line(&wait).contains(mark) {}
     }
 
+    /// Reads on, for as long as the server says something, while the test does something else. The lines are there when it
+    /// has ended.
+    pub(crate) fn read_on(&mut self) -> JoinHandle<Vec<String>> {
+        let nothing = Output::of(std::io::empty());
+        let mut output = std::mem::replace(&mut self.output, nothing);
+        std::thread::spawn(move || std::iter::from_fn(|| output.next()).collect())
+    }
+
     pub(crate) fn wait(&mut self) -> ExitStatus {
         wait_until("the server ends", || {
             self.process.try_wait().expect("it can be waited for")
