@@ -26,6 +26,7 @@ mod heartbeat;
 mod history;
 mod history_remove;
 mod later;
+mod permissions;
 mod presence;
 mod protobuf;
 mod publish;

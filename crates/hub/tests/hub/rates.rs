@@ -180,6 +180,18 @@ fn who_causes_too_many_errors_is_sent_away_for_good() {
 }
 
 #[test]
+fn errors_end_nobody_where_they_are_not_counted() {
+    let mut setup = setup();
+    setup.client.rate_limit.client_error.total = rate("3/s");
+    setup.client.rate_limit.client_error.enabled = false;
+    let mut world = World::with(setup);
+    let client = world.connect(0);
+    let denied = json!({"publish": {"channel": "vault:a", "data": 1}});
+    assert_eq!(codes(&mut world, client, 20, &denied), [103; 20]);
+    assert_eq!(world.closed(client), None);
+}
+
+#[test]
 fn leaving_is_never_refused_and_still_counts() {
     let mut setup = setup();
     setup.client.channel_limit = 1;

@@ -321,8 +321,18 @@ fn what_comes_twice_is_delivered_once() {
 
 #[test]
 fn a_new_epoch_ends_positioned_subscriptions() {
+    new_epoch(|setup| setup.channel.namespaces[0].history_meta_ttl = Duration::from_secs(100));
+}
+
+#[test]
+fn positions_are_remembered_as_long_as_all_channels_have_it_where_a_namespace_says_nothing() {
+    new_epoch(|setup| setup.channel.history_meta_ttl = Duration::from_secs(100));
+}
+
+/// Positions are forgotten after 100 s.
+fn new_epoch(forgetting: fn(&mut Setup)) {
     let mut setup = Setup::default();
-    setup.channel.namespaces[0].history_meta_ttl = Duration::from_secs(100);
+    forgetting(&mut setup);
     // No check of the position comes in between, which would keep the stream alive.
     setup.client.channel_position_check_delay = Duration::from_secs(1000);
     let mut world = World::with(setup);

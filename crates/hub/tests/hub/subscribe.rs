@@ -84,6 +84,19 @@ fn channels_are_limited() {
 }
 
 #[test]
+fn names_of_channels_are_as_long_as_the_options_say() {
+    let mut setup = Setup::default();
+    setup.channel.max_length = 10;
+    let mut world = World::with(setup);
+    let client = world.connect_as(0, "42");
+    for (length, code) in [(10, 0), (11, 107), (255, 107)] {
+        let channel = "x".repeat(length);
+        let found = subscribe(&mut world, client, json!({"channel": channel}));
+        assert_eq!(found, code, "{length}");
+    }
+}
+
+#[test]
 fn limits_of_numbers_can_be_tried_out() {
     let mut setup = Setup {
         dry_run: true,

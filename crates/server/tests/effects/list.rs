@@ -82,7 +82,7 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "hub/tests/hub/subscribe.rs::limits_of_numbers_can_be_tried_out",
+        "server/tests/effects/main.rs::limits_of_numbers_are_tried_out_where_the_options_say_so",
         &["limits.dry_run"],
     ),
     (
@@ -220,9 +220,12 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         "hub/tests/hub/recovery.rs::a_new_epoch_ends_positioned_subscriptions",
         &[
             "client.channel_position_check_delay",
-            "channel.history_meta_ttl",
             "channel.without_namespace.history_meta_ttl",
         ],
+    ),
+    (
+        "hub/tests/hub/recovery.rs::positions_are_remembered_as_long_as_all_channels_have_it_where_a_namespace_says_nothing",
+        &["channel.history_meta_ttl"],
     ),
     (
         "hub/tests/hub/connect.rs::the_servers_time_is_told_where_configured",
@@ -304,10 +307,11 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
     ),
     (
         "hub/tests/hub/reconfigured.rs::rates_are_those_of_the_options",
-        &[
-            "client.rate_limit.client_command.enabled",
-            "client.rate_limit.client_error.enabled",
-        ],
+        &["client.rate_limit.client_command.enabled"],
+    ),
+    (
+        "hub/tests/hub/rates.rs::errors_end_nobody_where_they_are_not_counted",
+        &["client.rate_limit.client_error.enabled"],
     ),
     (
         "hub/tests/hub/rates.rs::a_dry_run_counts_and_refuses_nothing",
@@ -354,7 +358,7 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "hub/tests/hub/rates.rs::a_users_connections_share_a_rate_whatever_their_worker",
+        "hub/tests/hub/rates.rs::a_users_connections_have_a_rate",
         &["client.rate_limit.user_command.connect"],
     ),
     (
@@ -379,7 +383,7 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         &["doors.history_max_age"],
     ),
     (
-        "hub/tests/hub/trace.rs::each_rule_is_told_by_its_name",
+        "hub/tests/hub/subscribe.rs::names_of_channels_are_as_long_as_the_options_say",
         &["channel.max_length"],
     ),
     (
@@ -389,12 +393,15 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
             "channel.namespace_boundary",
             "channel.user_boundary",
             "channel.user_separator",
-            "rpc.namespace_boundary",
         ],
     ),
     (
+        "server/tests/proxy/calls.rs::where_a_methods_namespace_ends_is_an_option",
+        &["rpc.namespace_boundary"],
+    ),
+    (
         "hub/tests/hub/publish.rs::what_all_namespaces_want_is_said_once",
-        &["channel.publication_data_format"],
+        &["channel.publication_data_format", "channel.namespaces.name"],
     ),
     (
         "hub/tests/hub/capabilities.rs::channels_named_like_paths_are_for_those_who_stand_in_them",
@@ -409,10 +416,11 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
     ),
     (
         "hub/tests/hub/presence.rs::joins_are_told_to_those_who_ask_and_may",
-        &[
-            "channel.without_namespace.join_leave",
-            "channel.without_namespace.force_push_join_leave",
-        ],
+        &["channel.without_namespace.join_leave"],
+    ),
+    (
+        "hub/tests/hub/presence.rs::joiners_hear_of_themselves_and_leavers_do_not",
+        &["channel.without_namespace.force_push_join_leave"],
     ),
     (
         "hub/tests/hub/presence.rs::where_joins_are_those_of_users_more_tabs_are_no_news",
@@ -448,10 +456,15 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         &["channel.without_namespace.auto_cache_recover"],
     ),
     (
-        "hub/src/hub/permission.rs::roles_add_up_and_anonymous_users_need_a_further_permission",
+        "hub/tests/hub/permissions.rs::who_may_subscribe_is_what_the_options_say",
         &[
             "channel.without_namespace.allow_subscribe_for_client",
             "channel.without_namespace.allow_subscribe_for_anonymous",
+        ],
+    ),
+    (
+        "hub/tests/hub/permissions.rs::who_may_publish_and_read_is_what_the_options_say",
+        &[
             "channel.without_namespace.allow_publish_for_client",
             "channel.without_namespace.allow_publish_for_subscriber",
             "channel.without_namespace.allow_publish_for_anonymous",
@@ -469,10 +482,7 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
     ),
     (
         "hub/tests/hub/publish.rs::a_namespace_may_want_objects",
-        &[
-            "channel.without_namespace.publication_data_format",
-            "channel.namespaces.name",
-        ],
+        &["channel.without_namespace.publication_data_format"],
     ),
     (
         "hub/tests/hub/reconfigured.rs::imposed_filters_are_those_of_the_options",
@@ -486,11 +496,11 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         &["channel.without_namespace.exclude_publisher"],
     ),
     (
-        "hub/tests/hub/classes.rs::patches_are_not_for_those_who_may_not_have_them",
+        "hub/tests/hub/classes.rs::the_publisher_may_ask_for_a_patch_where_the_namespace_does_not",
         &["channel.without_namespace.allowed_delta_types"],
     ),
     (
-        "hub/tests/hub/classes.rs::the_publisher_may_ask_for_a_patch_where_the_namespace_does_not",
+        "hub/tests/hub/classes.rs::patches_are_what_others_get_whole",
         &["channel.without_namespace.delta_publish"],
     ),
     (
@@ -553,12 +563,8 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "hub/src/engine/memory/tests.rs::what_expires_makes_room",
-        &["engine.memory.max_channels"],
-    ),
-    (
-        "hub/src/engine/memory/tests.rs::publications_are_bounded_by_bytes",
-        &["engine.memory.max_bytes"],
+        "server/tests/effects/main.rs::what_is_kept_has_the_limits_of_the_options",
+        &["engine.memory.max_channels", "engine.memory.max_bytes"],
     ),
     (
         "server/tests/reload/effects.rs::keys_of_the_api_are_changed_with_both_good_for_a_while",

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tautline::config::Reference;
 use tautline::{Config, Node};
 
-use self::client::{Client, Frame};
+use self::client::{Client, Frame, upgrade_request};
 use self::list::{ALIKE, SHOWN};
 use self::process::{Server, wait_until};
 
@@ -203,6 +203,45 @@ fn there_are_as_many_threads_as_were_asked_for() {
             (count() == workers).then_some(())
         });
     }
+}
+
+#[test]
+fn limits_of_numbers_are_tried_out_where_the_options_say_so() {
+    let limit = format!("{ANYBODY}connection_limit = 1\n");
+    let mut server = Server::serve("effects-dry-run", &limit);
+    let _first = Client::connected(&server);
+    let second = |server: &Server| {
+        let mut stream = server.connect();
+        let request = upgrade_request("127.0.0.1", "");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).expect("an answer");
+        String::from_utf8_lossy(&answer[9..]).into_owned()
+    };
+    assert_eq!(second(&server), "503");
+    server.reload(&format!("{limit}[limits]\ndry_run = true\n"));
+    assert_eq!(second(&server), "101");
+}
+
+#[test]
+fn what_is_kept_has_the_limits_of_the_options() {
+    let history = "[http_api]\nkey = \"dev\"\n[channel.without_namespace]\nhistory_size = 10\n\
+                   history_ttl = \"60s\"\n";
+    // How many of a thousand channels can't keep what is published.
+    let refused = |name: &str, memory: &str| {
+        let config = format!("{history}[engine.memory]\n{memory}");
+        let server = Server::serve(&format!("effects-memory-{name}"), &config);
+        let commands = (0..1000).map(
+            |number| json!({"publish": {"channel": format!("c{number}"), "data": "some text"}}),
+        );
+        let commands: Vec<_> = commands.collect();
+        let answer = server.api("batch", &json!({"commands": commands}).to_string());
+        answer.matches("\"error\"").count()
+    };
+    assert_eq!(refused("default", ""), 0);
+    // It is kept to within some hundred.
+    assert!(refused("channels", "max_channels = 1\n") > 500);
+    assert_eq!(refused("bytes", "max_bytes = 10\n"), 1000);
 }
 
 fn token(secret: &str, claims: &Value) -> String {

@@ -263,6 +263,26 @@ fn the_backend_says_what_is_published() {
 }
 
 #[test]
+fn where_a_methods_namespace_ends_is_an_option() {
+    run(async {
+        let backend = Backend::start(|asked| result(&json!({"data": asked.path}))).await;
+        let node = start(&format!(
+            "client.allow_anonymous_connect_without_token = true\n\
+             proxies = [{{name = \"admin\", endpoint = \"{0}/admin\"}}]\n\
+             [rpc]\nwithout_namespace.proxy_enabled = true\nnamespace_boundary = \"::\"\n\
+             namespaces = [{{name = \"admin\", proxy_enabled = true, proxy_name = \"admin\"}}]\n\
+             proxy = {{endpoint = \"{0}/rpc\"}}\n",
+            backend.url
+        ));
+        let mut peer = Peer::connect(&url(&node)).await;
+        for (method, path) in [("admin::ban", "/admin"), ("admin:ban", "/rpc")] {
+            let reply = peer.ask("rpc", json!({"method": method, "data": 1})).await;
+            assert_eq!(reply["rpc"]["data"], json!(path), "{reply}");
+        }
+    });
+}
+
+#[test]
 fn the_backend_answers_calls() {
     run(async {
         let mut backend =
