@@ -45,7 +45,7 @@ impl Hub {
                 };
                 let number = command.command();
                 let result = self.finish_asked(now, id, command, answer, out);
-                if self.finish(now, id, number, result, out) == Flow::Next {
+                if self.finish(now, id, number, result, out) != Flow::Wait {
                     self.run_backlog(now, id, out);
                 }
             }

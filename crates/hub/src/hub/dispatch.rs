@@ -439,7 +439,7 @@ impl Hub {
             // An engine that answers another question than it was asked is broken.
             (waiting, _) => (waiting.command(), Err(EngineError::Unavailable.into())),
         };
-        if self.finish(now, id, number, result, out) == Flow::Next {
+        if self.finish(now, id, number, result, out) != Flow::Wait {
             self.run_backlog(now, id, out);
         }
     }
@@ -483,12 +483,13 @@ impl Hub {
             ),
             _ => return,
         };
-        if self.finish(now, id, number, result, out) == Flow::Next {
+        if self.finish(now, id, number, result, out) != Flow::Wait {
             self.run_backlog(now, id, out);
         }
     }
 
-    /// Executes what waited behind a command that is finished now.
+    /// Executes what waited behind a command that is finished now, and has the session's transport read on. That is for
+    /// those who were not let in, too: what they say counts no more, but that they go has to be noticed.
     pub(super) fn run_backlog<O: Outbox>(&mut self, now: Now, id: SessionId, out: &mut O) {
         loop {
             let Some(session) = self.sessions.get_mut(id) else {

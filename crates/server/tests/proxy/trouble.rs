@@ -317,6 +317,23 @@ fn a_backend_that_is_not_there_is_an_error() {
 }
 
 #[test]
+fn who_could_not_be_let_in_is_listened_to_until_it_goes() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let backend = listener.local_addr().unwrap();
+        drop(listener);
+        let node = start(&format!(
+            "client.stale_close_delay = \"1h\"\n\
+             client.proxy.connect = {{enabled = true, endpoint = \"http://{backend}\"}}"
+        ));
+        let mut peer = Peer::open(&url(&node), &[]).await;
+        assert_eq!(peer.ask("connect", json!({})).await["error"], internal());
+        // As SDKs do, who come back with a connection of its own. The old one is not left over.
+        peer.leave().await;
+    });
+}
+
+#[test]
 fn a_handler_and_proxies_are_one_too_many() {
     struct Nothing;
     impl Handler for Nothing {}

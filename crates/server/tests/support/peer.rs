@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use serde_json::{Value, json};
 use tautline_websocket::conn::{ClientStream, ConnectOptions, WebSocket, connect};
-use tautline_websocket::proto::Message;
+use tautline_websocket::proto::{CloseCode, Message};
 
 /// A connection. Answers pings by itself.
 pub(crate) struct Peer {
@@ -90,6 +90,11 @@ impl Peer {
                 return self.heard.remove(place).unwrap();
             }
         }
+    }
+
+    /// Says goodbye, and waits until the server has, too.
+    pub(crate) async fn leave(mut self) {
+        self.socket.close(CloseCode::NORMAL, "").await.unwrap();
     }
 
     /// Waits for the end of the connection, and gives its code.

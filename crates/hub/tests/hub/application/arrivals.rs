@@ -139,6 +139,11 @@ fn a_client_is_refused_with_an_error_or_a_disconnect() {
                 [json!({"id": 1, "error": error})],
                 "and nothing else"
             );
+            let worker = &world.workers[0];
+            assert!(
+                worker.hub.wants_input(client.id) && worker.out.resumed == [client.id],
+                "its door listens, and so notices when it goes"
+            );
         }
     }
 }
