@@ -135,14 +135,14 @@ fn reload_now(shared: &Arc<Shared>, config: Option<Config>) -> Result<Reloaded, 
     // What a reload that was given up has left is whole.
     let running = reloads.running.lock();
     let mut running = running.unwrap_or_else(PoisonError::into_inner);
-    let config = config.map_or_else(|| read(reloads.file.as_ref()), Ok);
+    let config = config.map_or_else(|| read(reloads.file.as_ref(), &running), Ok);
     let outcome = config.and_then(|config| apply(shared, config, &mut running));
     reloads.count(&outcome);
     outcome
 }
 
-fn read(file: Option<&ConfigFile>) -> Result<Config, ReloadError> {
-    Ok(file.ok_or(ReloadError::NoFile)?.load()?)
+fn read(file: Option<&ConfigFile>, running: &Values) -> Result<Config, ReloadError> {
+    Ok(file.ok_or(ReloadError::NoFile)?.load_again(running)?)
 }
 
 fn apply(

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
 use tokio::io::AsyncWriteExt as _;
@@ -170,6 +170,25 @@ impl Tls {
             .collect()
     }
 
+    /// What clients have against those from files at this Unix time, in seconds: sentences that begin with the option.
+    pub(crate) fn doubts(&self, now: u64) -> Vec<String> {
+        let leaves = self.leaves_of_files().into_iter();
+        let doubts = leaves.filter_map(|(option, leaf)| {
+            let (from, until) = validity(&leaf?)?;
+            let problem = if until < now {
+                "has expired"
+            } else if from > now {
+                "is not good yet"
+            } else {
+                return None;
+            };
+            Some(format!(
+                "http_server.tls.{option} {problem}: clients will refuse to connect"
+            ))
+        });
+        doubts.collect()
+    }
+
     /// Certificates that are ordered, if any are.
     pub(crate) fn acme(&self) -> Option<&Arc<Acme>> {
         self.acme.as_ref()
@@ -204,7 +223,12 @@ impl Tls {
             };
             match outcome {
                 Ok(false) => {}
-                Ok(true) => tracing::info!("new certificates are in use"),
+                Ok(true) => {
+                    tracing::info!("new certificates are in use");
+                    for doubt in self.doubts(unix_time()) {
+                        tracing::warn!("{doubt}");
+                    }
+                }
                 // Once, until it is another.
                 Err(error) if told.as_ref() == Some(&error) => continue,
                 Err(error) => {
@@ -304,7 +328,7 @@ fn read(options: &TlsOptions) -> Result<Texts, TlsError> {
         let key = key.ok_or_else(|| error(&key_path, NEEDED))?;
         let key = String::from_utf8_lossy(key.expose());
         pairs.push(Pair {
-            certificate: pem(&format!("{path}cert_pem"), &pair.cert_pem)?,
+            certificate: public_pem(&format!("{path}cert_pem"), &pair.cert_pem)?,
             key: pem(&key_path, &key)?,
             path,
         });
@@ -313,7 +337,7 @@ fn read(options: &TlsOptions) -> Result<Texts, TlsError> {
     Ok(Texts {
         pairs,
         client_authorities: authorities
-            .map(|text| pem("client_ca_pem", text))
+            .map(|text| public_pem("client_ca_pem", text))
             .transpose()?,
     })
 }
@@ -324,6 +348,20 @@ fn pem(option: &str, text: &str) -> Result<Vec<u8>, TlsError> {
         return Err(error(option, NEEDED));
     }
     crate::pem::read(text).map_err(|failed| error(option, failed.to_string()))
+}
+
+/// The same of what is no secret: an error names the file.
+fn public_pem(option: &str, text: &str) -> Result<Vec<u8>, TlsError> {
+    pem(option, text).map_err(|failed| match text.is_empty() {
+        true => failed,
+        false => error(option, format!("`{}` {}", shown(text), failed.problem)),
+    })
+}
+
+/// As much of a text as one line has room for.
+fn shown(text: &str) -> String {
+    let line = text.trim().lines().next().unwrap_or_default();
+    line.chars().take(MAX_SHOWN).collect()
 }
 
 fn build(
@@ -428,12 +466,20 @@ pub(crate) fn validity(der: &[u8]) -> Option<(u64, u64)> {
     ))
 }
 
+/// Now, in seconds.
+pub(crate) fn unix_time() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
 /// The kind of record that every handshake begins with (RFC 8446, section 5.1).
 const HANDSHAKE: u8 = 22;
 const NO_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
     Content-Length: 82\r\nConnection: close\r\n\r\n\
     Bad Request: this port speaks TLS; use https:// or wss:// instead of http or ws.\n\n";
 const NEEDED: &str = "must be set, to a text in PEM or to the path of a file that has one";
+/// Most characters of a path that are shown.
+const MAX_SHOWN: usize = 200;
 const MAX_CERTIFICATES: usize = 1000;
 /// How often files may be looked at.
 pub(crate) const CHECK_INTERVALS: std::ops::RangeInclusive<Duration> =

@@ -10,6 +10,7 @@ mod run;
 mod vanish;
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -55,8 +56,19 @@ impl Authority {
         file: &str,
         name: &str,
     ) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        self.sign_until(file, name, 4096)
+    }
+
+    /// The same, for a certificate that is good until the end of a year.
+    fn sign_until(
+        &self,
+        file: &str,
+        name: &str,
+        year: i32,
+    ) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 12, 31);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let both = format!("{}{}", certificate.pem(), key.serialize_pem());
         let beside = self.path("beside.pem");
@@ -392,6 +404,29 @@ fn new_certificates_are_taken_over_and_no_connection_is_lost() {
             assert_eq!(hear(socket).await, r#"{"id":2,"publish":{}}"#);
         }
     });
+}
+
+#[test]
+fn a_certificate_that_has_expired_is_warned_of() {
+    let authority = Authority::new("expired");
+    authority.sign("server.pem", "localhost");
+    let mut server = start("expired", &authority, "");
+    authority.sign_until("server.pem", "localhost", 2021);
+    let warning = "http_server.tls.cert_pem has expired: clients will refuse to connect";
+    server.wait_for_output(warning);
+    let check = Command::new(env!("CARGO_BIN_EXE_tautline"))
+        .args(["config", "check"])
+        .arg(server.config_path())
+        .output()
+        .unwrap();
+    let told = String::from_utf8(check.stderr).unwrap();
+    assert!(
+        told.contains(&format!("warning: {warning} (line ")),
+        "{told}"
+    );
+    server.signal("-HUP");
+    // A reload says so, too.
+    server.wait_for_output(warning);
 }
 
 #[test]

@@ -27,6 +27,16 @@ pub enum ConfigError {
         /// What else, in the order of the file.
         others: Vec<Problem>,
     },
+    /// A file that had options has none any more, as one that is just being written.
+    #[error(
+        "{path}: there is no option in it any more, as in a file that is just being written: write the new one beside it \
+         and move it there; to do without a file's options, start the server anew",
+        path = path.display()
+    )]
+    Emptied {
+        /// The file.
+        path: PathBuf,
+    },
     /// Something that the environment or the command line says can't be used.
     #[error("{from}: {problem}")]
     Override {

@@ -28,19 +28,42 @@ use super::{
 use super::{doubts, elsewhere, proxy, suggest, token, uni, validate};
 use crate::http::Settings;
 use crate::http::origin::OriginPolicy;
-use crate::tls::{CHECK_INTERVALS, Tls};
+use crate::tls::{CHECK_INTERVALS, Tls, unix_time};
 
 /// Reads a file that is at most [`MAX_FILE_LEN`] bytes long.
-pub(super) fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
     File::open(path)?
         .take(MAX_FILE_LEN + 1)
-        .read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_FILE_LEN {
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_LEN {
         let error = format!("longer than {MAX_FILE_LEN} bytes; is this the right file?");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, error));
     }
-    Ok(text)
+    Ok(bytes)
+}
+
+/// The text that these bytes are.
+///
+/// # Errors
+///
+/// Where they are none.
+pub(super) fn text(bytes: Vec<u8>) -> Result<String, Problem> {
+    let is_utf16 = bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]);
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let before = String::from_utf8_lossy(&error.as_bytes()[..good]);
+        let (line, column) = place::line_and_column(&before, good);
+        let message = match is_utf16 {
+            true => "this is UTF-16, expected UTF-8; save the file as that",
+            false => "this is no UTF-8, which a configuration is written in",
+        };
+        Problem {
+            line: Some(line),
+            column,
+            message: message.to_owned(),
+        }
+    })
 }
 
 /// Parses and checks.
@@ -294,6 +317,12 @@ fn check(written: Written) -> Result<Config, Unusable> {
         prometheus: &prometheus,
     };
     open.warn(&mut warnings);
+    if let Some(pattern) = origins.loose() {
+        warnings.push(format!(
+            "client.allowed_origins has `{pattern}`, which matches sites that anybody may have: let a `*` stand before the \
+             dot of a domain of your own, as in `https://*.example.org`"
+        ));
+    }
     let transforms = &connections.connect_code_to_unidirectional_disconnect;
     let uni = uni::rules(transforms, &doors, &mut warnings)?;
     let tunnels = super::tunnel::tunnels(tunnels)?;
@@ -361,6 +390,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
     let tls = Tls::new(&tls, http_server.http2.enabled).map_err(|error| {
         Unusable::new(&format!("http_server.tls.{}", error.option), error.problem)
     })?;
+    warnings.extend(tls.iter().flat_map(|tls| tls.doubts(unix_time())));
     if !is_encrypted && !http_server.address.is_loopback() {
         warnings.push(NOT_ENCRYPTED.to_owned());
     }

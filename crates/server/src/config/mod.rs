@@ -97,6 +97,7 @@ pub use self::api::{ApiKeyOptions, HttpApiOptions};
 pub use self::dev::DEV_API_KEY;
 pub use self::doors::{DoorOptions, WebSocketOptions};
 pub use self::elsewhere::{ELSEWHERE, Elsewhere, Here};
+use self::error::Problems;
 pub use self::error::{ConfigError, Problem};
 pub use self::events::{EventsHttpOptions, EventsOptions};
 pub use self::http_server::{CertificateOptions, Http2Options, HttpServerOptions, TlsOptions};
@@ -198,7 +199,9 @@ impl Config {
             path: path.to_owned(),
             source,
         };
-        let text = file::read(path).map_err(failed)?;
+        let bytes = file::read(path).map_err(failed)?;
+        let unreadable = |problem| Problems::from(problem).in_file(path.to_owned());
+        let text = file::text(bytes).map_err(unreadable)?;
         let source = Source::new(&text, Format::of(path), overrides);
         file::parse(&source).map_err(|problems| problems.in_file(path.to_owned()))
     }

@@ -67,7 +67,7 @@ fn add_defaults(shown: &mut Vec<Shown>) {
 
 impl Overrides {
     /// Who says what an option is, or what an element of a list has, if it isn't the file.
-    fn source_of(&self, option: &str) -> Option<&str> {
+    pub(super) fn source_of(&self, option: &str) -> Option<&str> {
         let is_of = |path: &str| {
             let rest = option.strip_prefix(path);
             // A list is set as a whole, with all that is in it.

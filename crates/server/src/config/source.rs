@@ -3,13 +3,15 @@
 
 use std::borrow::Cow;
 use std::ffi::OsString;
+use std::fs::FileType;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::options::{Kind, Reference, Setting};
-use super::{Config, ConfigError, Problem, file, json, place, suggest, yaml};
+use super::{Config, ConfigError, Problem, Values, file, json, place, suggest, yaml};
 
 /// How the text of a file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,8 +93,11 @@ impl Overrides {
             };
             let value = if is_file {
                 let path = Path::new(&value);
-                let text = file::read(path)
-                    .map_err(|source| error(&format!("{}: {source}", path.display())))?;
+                let in_file = |problem: &dyn std::fmt::Display| {
+                    error(&format!("{}: {problem}", path.display()))
+                };
+                let bytes = file::read(path).map_err(|source| in_file(&source))?;
+                let text = String::from_utf8(bytes).map_err(|_| in_file(&"it is no UTF-8"))?;
                 let text = text.strip_suffix('\n').unwrap_or(&text);
                 text.strip_suffix('\r').unwrap_or(text).to_owned()
             } else {
@@ -181,6 +186,36 @@ impl ConfigFile {
         Config::load_with(&self.path, &self.overrides()?)
     }
 
+    /// The same for a server that runs by what there was, which has to be there again: a file whose text has gone is one
+    /// that somebody is just writing, and by which nobody would get in any more.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load); and [`ConfigError::Emptied`], and [`ConfigError::Read`] for what is no file, as a pipe would
+    /// be waited for without an end.
+    pub(crate) fn load_again(&self, running: &Values) -> Result<Config, ConfigError> {
+        let unreadable = |source| ConfigError::Read {
+            path: self.path.clone(),
+            source,
+        };
+        let metadata = std::fs::metadata(&self.path).map_err(unreadable)?;
+        // Directories have an error of their own, and devices such as `/dev/null` an end.
+        if is_pipe(metadata.file_type()) {
+            let problem = "this is a pipe, which can be read at the start only; use a file";
+            return Err(unreadable(io::Error::other(problem)));
+        }
+        let overrides = self.overrides()?;
+        let config = Config::load_with(&self.path, &overrides)?;
+        let is_from_file = |path: &str| overrides.source_of(path).is_none();
+        let had_options = running.iter().any(|(path, _)| is_from_file(path));
+        let has_options = config.values.iter().any(|(path, _)| is_from_file(path));
+        if had_options && !has_options {
+            let path = self.path.clone();
+            return Err(ConfigError::Emptied { path });
+        }
+        Ok(config)
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -238,7 +273,12 @@ impl<'a> Source<'a> {
                 .map(spanned)
                 .map_err(|error| self.problem(Some(error.offset), error.message))?,
             Format::Json => {
-                let value = json::parse(text, 0)
+                // The other two formats know of it (RFC 8259, section 8.1 leaves it to the reader).
+                let (start, text) = match text.strip_prefix('\u{FEFF}') {
+                    Some(rest) => (text.len() - rest.len(), rest),
+                    None => (0, text),
+                };
+                let value = json::parse(text, start)
                     .map_err(|error| self.problem(Some(error.offset), error.message))?;
                 match value.map(Spanned::into_inner) {
                     Some(DeValue::Table(table)) => spanned(table),
@@ -361,6 +401,17 @@ fn unknown_variable(name: &str, known: &[Setting]) -> String {
         ),
         None => format!("the variable {name} is no option, and was left alone"),
     }
+}
+
+#[cfg(unix)]
+fn is_pipe(kind: FileType) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    kind.is_fifo() || kind.is_socket()
+}
+
+#[cfg(not(unix))]
+fn is_pipe(_: FileType) -> bool {
+    false
 }
 
 const PREFIX: &str = "TAUTLINE_";

@@ -52,6 +52,28 @@ impl OriginPolicy {
         self.allowed.iter().any(|pattern| pattern.0 == "*")
     }
 
+    /// The first pattern in which a `*` takes in what strangers can call a site of theirs: `https://*example.org` matches
+    /// `https://evil-example.org`, and `https://example.*` all that begin like that. Not `*` alone.
+    pub fn loose(&self) -> Option<&str> {
+        let patterns = self.allowed.iter().map(|pattern| &*pattern.0);
+        patterns.filter(|pattern| *pattern != "*").find(|pattern| {
+            let authority = pattern.split_once("://").map_or(*pattern, |(_, rest)| rest);
+            let is_port = |rest: &str| {
+                rest.bytes()
+                    .all(|byte| byte.is_ascii_digit() || byte == b'*')
+            };
+            let host = match authority.rsplit_once(':') {
+                Some((host, port)) if is_port(port) => host,
+                _ => authority,
+            };
+            host.rsplit_once('*').is_some_and(|(_, rest)| {
+                // All below a domain that somebody has: two names at least, but for those of no registry.
+                let domain = rest.strip_prefix('.');
+                domain.is_none_or(|domain| !domain.contains('.') && domain != "localhost")
+            })
+        })
+    }
+
     /// Whether a request comes from a page whose origin is the server's own, or is in the list by
     /// more than `*`.
     pub fn names(&self, headers: &HeaderMap) -> bool {

@@ -104,6 +104,35 @@ fn what_is_open_to_strangers_is_warned_of() {
 }
 
 #[test]
+fn origins_that_strangers_can_have_are_warned_of() {
+    let text = |origins: &str| {
+        format!(
+            "[http_server]\naddress = \"127.0.0.1\"\n[http_api]\nkey = \"a key of the backend\"\n\
+             [client]\nallowed_origins = {origins}\n[client.token]\nhmac_secret_key = \"{SECRET}\"\n"
+        )
+    };
+    for loose in [
+        "https://*",
+        "https://*example.org",
+        "https://*.org",
+        "https://example.*",
+        "https://example.*:8443",
+        "https://*:*",
+        "*://*",
+        "https://app-*",
+    ] {
+        let warnings = load(&text(&format!("[\"https://a.example.org\", {loose:?}]")));
+        let warnings = warnings.unwrap().warnings;
+        assert!(
+            matches!(&*warnings, [told] if told.contains(&format!("`{loose}`")) && told.contains("(line 6")),
+            "{loose}: {warnings:?}"
+        );
+    }
+    let good = r#"["https://*.example.org", "https://pr-*.app.example.org:*", "http://localhost:*", "http://*.localhost"]"#;
+    assert_eq!(load(&text(good)).unwrap().warnings, [] as [&str; 0]);
+}
+
+#[test]
 fn a_warning_says_where() {
     let text = "[http_server]\naddress = \"127.0.0.1\"\n[http_api]\nkey = \"a key of the backend\"\n[client]\n  insecure = true\n";
     let warnings = load(text).unwrap().warnings;

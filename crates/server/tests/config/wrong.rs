@@ -2,7 +2,7 @@
 
 use tautline::config::Config;
 
-use crate::{load, problem};
+use crate::{TempFile, load, problem};
 
 #[test]
 fn unknown_keys_are_told_with_their_place_and_the_nearest_known_one() {
@@ -206,6 +206,63 @@ fn files_that_can_not_be_read_are_named() {
     assert!(error.starts_with("/nonexistent/tautline.toml: "), "{error}");
     let error = load(&"#".repeat(2 << 20)).err().unwrap().to_string();
     assert!(error.contains("longer than 1048576 bytes"), "{error}");
+}
+
+#[test]
+fn what_is_no_utf8_is_told_with_its_place() {
+    for (bytes, problem) in [
+        (
+            &b"[http_api]\nkey = \"\xC3\xA4\xFFb\"\n"[..],
+            "2:9: this is no UTF-8",
+        ),
+        (b"\xFF\xFE[\0h\0", "1:1: this is UTF-16, expected UTF-8"),
+    ] {
+        let file = TempFile::new("");
+        std::fs::write(&file.0, bytes).unwrap();
+        let error = Config::load(&file.0).err().unwrap().to_string();
+        let expected = format!("{}:{problem}", file.0.display());
+        assert!(error.starts_with(&expected), "{error}");
+    }
+}
+
+#[test]
+fn a_mark_of_the_byte_order_is_left_out_in_all_formats() {
+    for (name, text) in [
+        ("toml", "[http_server]\nprot = 1"),
+        ("yaml", "http_server:\n  prot: 1"),
+        ("json", "{\"http_server\":\n {\"prot\": 1}}"),
+    ] {
+        let file = TempFile::new("");
+        let path = file.0.with_extension(name);
+        std::fs::write(&path, format!("\u{FEFF}{text}")).unwrap();
+        let error = Config::load(&path).err().unwrap().to_string();
+        std::fs::remove_file(&path).unwrap();
+        assert!(
+            error.contains(".prot, did you mean `port`?"),
+            "{name}: {error}"
+        );
+    }
+}
+
+#[test]
+fn a_certificate_that_is_not_there_is_named_and_its_key_is_not() {
+    let tls = |cert: &str, key: &str| {
+        format!("[http_server.tls]\nenabled = true\ncert_pem = {cert:?}\nkey_pem = {key:?}\n")
+    };
+    let told = problem(&tls("/nowhere/cert.pem", "/nowhere/key.pem"));
+    assert!(
+        told.contains(
+            "http_server.tls.cert_pem: `/nowhere/cert.pem` is no PEM, and no file either"
+        ),
+        "{told}"
+    );
+    let certificate = rcgen::generate_simple_self_signed(["a.test".to_owned()]).unwrap();
+    // It may be the key itself, with its first line lost.
+    let told = problem(&tls(&certificate.cert.pem(), "hunter2"));
+    assert!(
+        told.contains("http_server.tls.key_pem: is no PEM") && !told.contains("hunter2"),
+        "{told}"
+    );
 }
 
 #[test]

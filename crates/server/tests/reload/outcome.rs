@@ -121,6 +121,43 @@ fn a_bad_file_is_refused_as_by_a_check_and_the_old_one_goes_on() {
 }
 
 #[test]
+fn a_file_that_is_just_being_written_is_not_taken_over() {
+    let good = format!("{OPEN}{API}");
+    let mut server = Server::serve("emptied", &good);
+    let mut client = Client::subscribed(&server, "news");
+    for emptied in ["", "\n", "# of the operators\n[http_api]\n"] {
+        server.write_config(emptied);
+        let said = server.hang_up();
+        let problem = "there is no option in it any more";
+        assert!(
+            said[0].contains("was not reloaded") && said[0].contains(problem),
+            "{said:?}"
+        );
+    }
+    server.api("publish", r#"{"channel":"news","data":1}"#);
+    assert!(client.text().contains(r#""pub":{"data":1}"#));
+    let said = server.reload(&format!("{good}max_batch_commands = 5\n"));
+    assert!(said[0].contains("changes=1"), "{said:?}");
+}
+
+/// A pipe has no end as long as somebody may write into it, and a reload would wait for that, with all that come after it.
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_not_waited_for() {
+    let good = format!("{OPEN}{API}");
+    let mut server = Server::serve("pipe", &good);
+    let path = server.config_path().to_owned();
+    std::fs::remove_file(&path).expect("the file is there");
+    let made = Command::new("mkfifo").arg(&path).status();
+    assert!(made.expect("mkfifo runs").success());
+    let said = server.hang_up();
+    assert!(said[0].contains("this is a pipe"), "{said:?}");
+    std::fs::remove_file(&path).expect("the pipe is there");
+    let said = server.reload(&good);
+    assert!(said[0].contains("changes=0"), "{said:?}");
+}
+
+#[test]
 fn what_needs_a_restart_is_told_and_the_rest_is_applied() {
     let mut server = Server::serve("restart", &format!("{OPEN}{API}"));
     let name = |server: &Server| server.api("info", "{}").contains(r#""name":"another""#);

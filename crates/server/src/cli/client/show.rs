@@ -239,8 +239,9 @@ impl Show for Presence {
 impl Show for Stats {
     fn show(&self) -> String {
         format!(
-            "{} connections of {} users\n",
-            self.num_clients, self.num_users
+            "{} of {}\n",
+            counted(self.num_clients, "connection", "connections"),
+            counted(self.num_users, "user", "users")
         )
     }
 }
@@ -295,9 +296,9 @@ impl Show for Revoked {
                 "until the server ends only: it has no directory to keep it in (revocation.directory)\n"
             }
         };
-        format!(
-            "done: {connections} connections and {subscriptions} subscriptions were ended\n{kept}"
-        )
+        let connections = counted(*connections, "connection", "connections");
+        let subscriptions = counted(*subscriptions, "subscription", "subscriptions");
+        format!("done: {connections} and {subscriptions} ended\n{kept}")
     }
 }
 
@@ -316,8 +317,11 @@ impl Show for Info {
             let (name, version) = (clean(&node.name), clean(&node.version));
             let _ = writeln!(
                 text,
-                "{name}, version {version}, up for {uptime} s: {clients} connections of {users} users, \
-                 {subs} subscriptions to {channels} channels"
+                "{name}, version {version}, up for {uptime} s: {} of {}, {} to {}",
+                counted(*clients, "connection", "connections"),
+                counted(*users, "user", "users"),
+                counted(*subs, "subscription", "subscriptions"),
+                counted(*channels, "channel", "channels"),
             );
             if let Some(Process { cpu, rss }) = &node.process {
                 let rss = mebibytes(*rss);
@@ -443,17 +447,23 @@ pub(in crate::cli) fn print(text: &str) -> Result<(), CliError> {
     }
 }
 
-/// What came from elsewhere must not move the terminal's cursor.
+/// What came from elsewhere must not move the terminal's cursor, nor turn round what stands behind it.
 pub(in crate::cli) fn clean(text: &str) -> String {
     let cleaned = text.chars().map(|char| {
-        let is_harmless = !char.is_control();
-        if is_harmless {
+        // Embeddings, overrides and isolates of bidirectional text go on until they are ended.
+        let turns = matches!(char, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
+        if !char.is_control() && !turns {
             char
         } else {
             char::REPLACEMENT_CHARACTER
         }
     });
     cleaned.collect()
+}
+
+/// A number of things, by the right word for it.
+pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 pub(super) fn named(user: &str) -> String {
@@ -502,6 +512,11 @@ mod tests {
         let channels = r#"{"channels":{"a\u001b[2J":{"num_clients":2}}}"#;
         assert_eq!(shown::<Channels>(channels), "       2  a\u{fffd}[2J\n");
         assert_eq!(
+            clean("a\u{9b}\u{202e}b\u{2066}c\u{fffd}\u{e4}\u{5d0}"),
+            "a\u{fffd}\u{fffd}b\u{fffd}c\u{fffd}\u{e4}\u{5d0}",
+            "letters of any script stay"
+        );
+        assert_eq!(
             shown::<Position>(r#"{"offset":3,"epoch":"e"}"#),
             "published as 3:e\n"
         );
@@ -509,7 +524,7 @@ mod tests {
         let info = r#"{"nodes":[{"uid":"u","name":"n","version":"1","num_clients":2,"num_users":1,
             "num_channels":3,"num_subs":4,"uptime":5}]}"#;
         let expected =
-            "n, version 1, up for 5 s: 2 connections of 1 users, 4 subscriptions to 3 channels\n";
+            "n, version 1, up for 5 s: 2 connections of 1 user, 4 subscriptions to 3 channels\n";
         assert_eq!(shown::<Info>(info), expected);
         let recent = r#""uptime":5,"process":{"cpu":2.5,"rss":3145728},
             "metrics":{"interval":60,"items":{"published_total":7,"quiet_total":0}}}]}"#;

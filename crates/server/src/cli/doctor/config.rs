@@ -1,7 +1,7 @@
 //! A configuration, and what it names.
 
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::certificate::{self, Renewed};
 use super::files;
@@ -16,7 +16,14 @@ pub(super) fn look(file: &Path, settings: &SetArgs) -> Vec<Finding> {
         // It names file, line and column.
         Err(error) => return vec![Finding::bad("configuration", error.to_string())],
     };
+    let now = SystemTime::now();
+    // Those about certificates are looked at closer below.
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let tls = config.tls.iter();
+    let closer: Vec<_> = tls.flat_map(|tls| tls.doubts(since.as_secs())).collect();
     let warnings = config.warnings.iter();
+    let warnings =
+        warnings.filter(|warning| !closer.iter().any(|doubt| warning.starts_with(doubt)));
     let mut findings: Vec<_> = warnings
         .map(|warning| Finding::doubtful("configuration", warning))
         .collect();
@@ -26,7 +33,6 @@ pub(super) fn look(file: &Path, settings: &SetArgs) -> Vec<Finding> {
             format!("{} is good", file.display()),
         ));
     }
-    let now = SystemTime::now();
     if let Some(tls) = &config.tls {
         let files = tls.leaves_of_files().into_iter();
         let ordered = tls.acme().into_iter().flat_map(|acme| acme.leaves());

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::cli::client::show::{Publication, Who, clean, named};
+use crate::cli::client::show::{Publication, Who, clean, counted, named};
 
 /// Something to be told.
 #[derive(Serialize)]
@@ -249,10 +249,6 @@ fn presence(clients: u64, users: u64, named_ones: Option<&BTreeMap<String, Who>>
         let _ = write!(text, " and {} more", times.len() - SHOWN_USERS);
     }
     text
-}
-
-fn counted(count: u64, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 #[expect(
