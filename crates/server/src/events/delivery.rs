@@ -12,7 +12,7 @@ pub(crate) struct Patience {
     /// Before the second attempt; then twice as long, and so on.
     pub(crate) min: Duration,
     pub(crate) max: Duration,
-    /// For how long the same events are tried.
+    /// For how long an event is tried.
     pub(crate) all: Duration,
 }
 
@@ -31,8 +31,8 @@ pub(crate) enum Outcome {
 pub(crate) enum Decision {
     Done,
     Again,
-    /// They are dead letters from now on.
-    Bury(String),
+    /// The oldest of them, so many, are dead letters from now on.
+    Bury(usize, String),
 }
 
 /// The state between attempts.
@@ -74,11 +74,13 @@ impl Delivery {
         self.failures > 0
     }
 
-    /// Takes the outcome of an attempt with `count` events. `dice` is any number.
+    /// Takes the outcome of an attempt with `count` events, the oldest `old` of which are as old as events are tried for.
+    /// `dice` is any number.
     pub(crate) fn judge(
         &mut self,
         now: Duration,
         count: usize,
+        old: usize,
         outcome: Outcome,
         dice: u64,
     ) -> Decision {
@@ -96,7 +98,7 @@ impl Delivery {
             }
             Outcome::Refused(error) => {
                 self.recovered();
-                Decision::Bury(error)
+                Decision::Bury(1, error)
             }
             Outcome::Failed(error) => {
                 let since = *self.failing_since.get_or_insert(now);
@@ -108,8 +110,10 @@ impl Delivery {
                 let spread = dice % (half + 1);
                 self.not_before = now + wait - Duration::from_millis(spread);
                 self.failed_at = now;
-                if now.saturating_sub(since) >= self.patience.all {
-                    return Decision::Bury(error);
+                // Those that came while it failed already have their time, too; and who was switched off for days has
+                // tried nothing meanwhile.
+                if old > 0 && now.saturating_sub(since) >= self.patience.all {
+                    return Decision::Bury(old, error);
                 }
                 Decision::Again
             }
@@ -167,9 +171,10 @@ mod tests {
         let (mut delivery, mut now) = (delivery(), Duration::ZERO);
         let mut waits = Vec::new();
         for dice in 0.. {
-            let decision = delivery.judge(now, 8, Outcome::Failed("down".into()), dice * 77);
+            // They were old when it began.
+            let decision = delivery.judge(now, 8, 3, Outcome::Failed("down".into()), dice * 77);
             if decision != Decision::Again {
-                assert_eq!(decision, Decision::Bury("down".into()));
+                assert_eq!(decision, Decision::Bury(3, "down".into()));
                 break;
             }
             let wait = delivery.not_before() - now;
@@ -181,16 +186,18 @@ mod tests {
             let whole = SECOND * whole;
             assert!((whole / 2..=whole).contains(wait), "{waits:?}");
         }
-        // What comes next is not waited for as long; until one gets through.
-        let next = delivery.judge(now, 8, Outcome::Failed("down".into()), 0);
-        assert!(matches!(next, Decision::Bury(_)));
+        // What came meanwhile has its time; until one gets through.
+        let failed = || Outcome::Failed("down".into());
+        assert_eq!(delivery.judge(now, 8, 0, failed(), 0), Decision::Again);
+        assert!(delivery.not_before() > now);
+        let next = delivery.judge(now, 8, 1, failed(), 0);
+        assert_eq!(next, Decision::Bury(1, "down".into()));
         assert_eq!(
-            delivery.judge(now, 8, Outcome::Delivered, 0),
+            delivery.judge(now, 8, 8, Outcome::Delivered, 0),
             Decision::Done
         );
         assert!(!delivery.is_failing() && delivery.not_before() == Duration::ZERO);
-        let next = delivery.judge(now, 8, Outcome::Failed("down".into()), 0);
-        assert_eq!(next, Decision::Again);
+        assert_eq!(delivery.judge(now, 8, 8, failed(), 0), Decision::Again);
     }
 
     #[test]
@@ -208,10 +215,10 @@ mod tests {
             } else {
                 Outcome::Delivered
             };
-            let to = match delivery.judge(SECOND, batch.len(), outcome, 0) {
+            let to = match delivery.judge(SECOND, batch.len(), 0, outcome, 0) {
                 Decision::Again => continue,
                 Decision::Done => &mut done,
-                Decision::Bury(_) => &mut buried,
+                Decision::Bury(..) => &mut buried,
             };
             to.extend(left.drain(..batch.len()));
         }

@@ -350,7 +350,7 @@ impl Writer {
                 let error = format!("events can't be read from disk: {error}");
                 let dice = self.dice();
                 self.delivery
-                    .judge(now, 0, Outcome::Failed(error.clone()), dice);
+                    .judge(now, 0, 0, Outcome::Failed(error.clone()), dice);
                 self.tell(now, &error);
                 return None;
             }
@@ -405,7 +405,7 @@ impl Writer {
     fn sent(&mut self, now: Duration, sent: Sent) {
         let Sent {
             aim,
-            last,
+            mut last,
             count,
             outcome,
         } = sent;
@@ -420,7 +420,8 @@ impl Writer {
             }
         }
         let dice = self.dice();
-        match self.delivery.judge(now, count, outcome, dice) {
+        let old = self.old(count);
+        match self.delivery.judge(now, count, old, outcome, dice) {
             Decision::Again => {
                 self.ripe = Some(now);
                 return;
@@ -434,16 +435,19 @@ impl Writer {
                 }
                 self.numbers.delivered += count as u64;
             }
-            Decision::Bury(error) => {
-                if let Err(error) = self.bury(count, &error) {
+            Decision::Bury(count, error) => match self.bury(count, &error) {
+                Ok(position) => {
+                    last = position;
+                    self.numbers.buried += count as u64;
+                }
+                Err(error) => {
                     // Otherwise the backend would be asked again and again what it has answered.
                     self.delivery.postpone(now + RETRY_WRITE);
                     self.ripe = Some(now);
                     self.write_failed(now, &error);
                     return;
                 }
-                self.numbers.buried += count as u64;
-            }
+            },
         }
         // What the books lack may not be gone from the queue.
         let keep = self.unbooked.iter().map(|(position, _)| *position);
@@ -459,8 +463,19 @@ impl Writer {
         }
     }
 
-    fn bury(&mut self, count: usize, error: &str) -> io::Result<()> {
+    /// How many of the oldest so many events are as old as events are tried for.
+    fn old(&mut self, count: usize) -> usize {
+        let patience = u64::try_from(self.settings.patience.all.as_millis()).unwrap_or(u64::MAX);
+        let until = unix_millis().saturating_sub(patience);
+        let head = self.queue.head(count, usize::MAX).unwrap_or_default();
+        let old = head.iter().take_while(|record| record.time <= until);
+        old.count()
+    }
+
+    /// Makes dead letters of the oldest so many events. Returns the position of the last of them.
+    fn bury(&mut self, count: usize, error: &str) -> io::Result<u64> {
         let head = self.queue.head(count, usize::MAX)?;
+        let last = head.last().map_or(0, |record| record.position);
         let events = head.iter();
         let events = events.filter_map(|record| serde_json::from_slice(&record.json).ok());
         let letters = events.map(|event| DeadEvent {
@@ -468,7 +483,8 @@ impl Writer {
             error: error.to_owned(),
             event,
         });
-        self.dead.add(letters.collect())
+        self.dead.add(letters.collect())?;
+        Ok(last)
     }
 
     fn obey(&mut self, shared: &Shared, command: Command) {

@@ -3,26 +3,32 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[path = "../node/client.rs"]
+#[allow(dead_code, reason = "the node's tests use all of it")]
+mod client;
 mod dead;
 #[path = "../support/directory.rs"]
 mod directory;
+mod ends;
 #[cfg(target_os = "linux")]
 mod full;
 mod handler;
+mod known;
 mod options;
+mod order;
 #[path = "../support/process.rs"]
 mod process;
 mod receiver;
 mod reload;
+mod storm;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::atomic::Ordering;
 
 use directory::Directory;
 use process::{Server, wait_until};
-use receiver::{Random, Receiver, SECRET};
+use receiver::{Receiver, SECRET};
 use tautline::{Config, Node};
 
 fn config(receiver: &Receiver, directory: &Directory, more: &str) -> String {
@@ -152,79 +158,6 @@ fn wait_for(receiver: &Receiver, what: &str, truth: &Truth) {
         std::thread::sleep(std::time::Duration::from_millis(5));
         (receiver.book.lock().unwrap().truth() == *truth).then_some(())
     });
-}
-
-/// Random clients, random trouble, random kills.
-fn storm(seed: u64) {
-    let (receiver, mut random) = (Receiver::start(seed), Random(seed));
-    let directory = Directory::new(&format!("storm-{seed}"));
-    let more = "debounce = \"50ms\"\nrestart_debounce = \"200ms\"\nbatch_size = 5\n";
-    let name = format!("storm-{seed}");
-    let mut server = serve(&name, &receiver, &directory, more);
-    let mut clients = BTreeMap::new();
-    let mut next = 0;
-    for _ in 0..6 {
-        receiver.trouble.store(random.below(100), Ordering::SeqCst);
-        for _ in 0..random.below(60) {
-            let ids: Vec<u32> = clients.keys().copied().collect();
-            let any = ids.get(random.below(ids.len() as u64 + 1) as usize);
-            match (random.below(8), any) {
-                (0..=2, _) => {
-                    let user = ["ann", "bob", "cid", ""][random.below(4) as usize];
-                    next += 1;
-                    let client = Client::connect(server.connect(), user).unwrap();
-                    clients.insert(next, client);
-                }
-                (3..=4, Some(id)) => drop(clients.remove(id)),
-                (_, Some(id)) => {
-                    let channel = ["a", "b", "c"][random.below(3) as usize];
-                    let client = clients.get_mut(id).unwrap();
-                    client.toggle(channel).unwrap();
-                }
-                _ => {}
-            }
-        }
-        // Sometimes when all is told, sometimes in the middle of it.
-        if random.below(3) == 0 {
-            receiver.trouble.store(0, Ordering::SeqCst);
-            wait_for(
-                &receiver,
-                &format!("the backend knows (seed {seed})"),
-                &truth(&clients),
-            );
-        }
-        server.process.kill().unwrap();
-        server.process.wait().unwrap();
-        clients.clear();
-        server = serve(&name, &receiver, &directory, more);
-    }
-    for user in ["ann", "dan", ""] {
-        let mut client = Client::connect(server.connect(), user).unwrap();
-        client.toggle("b").unwrap();
-        next += 1;
-        clients.insert(next, client);
-    }
-    receiver.trouble.store(0, Ordering::SeqCst);
-    wait_for(
-        &receiver,
-        &format!("the backend knows the truth (seed {seed})"),
-        &truth(&clients),
-    );
-    clients.clear();
-    wait_for(
-        &receiver,
-        &format!("the backend knows that all are gone (seed {seed})"),
-        &Truth::default(),
-    );
-    let book = receiver.book.lock().unwrap();
-    assert!(book.events.len() > 20, "seed {seed}");
-}
-
-#[test]
-fn the_backend_knows_the_truth_in_the_end_whatever_fails_and_whoever_is_killed() {
-    for seed in 1..=4 {
-        storm(seed);
-    }
 }
 
 #[test]

@@ -29,8 +29,12 @@ impl Random {
 /// What it made of the events so far.
 #[derive(Debug, Default)]
 pub(crate) struct Book {
-    /// All that came for the first time, in the order in which it did.
+    /// All that it took, in the order in which it came for the first time.
     pub(crate) events: Vec<Value>,
+    /// The same, with what it would not have where that came.
+    pub(crate) seen: Vec<Value>,
+    /// What it would not have, and did not get again, by id.
+    pub(crate) dead: BTreeMap<String, Value>,
     pub(crate) repeated: usize,
     known: HashSet<String>,
     /// The last number by key.
@@ -38,14 +42,45 @@ pub(crate) struct Book {
     /// By visit: the user, and the channels.
     visits: BTreeMap<String, (String, BTreeSet<String>)>,
     occupied: BTreeSet<String>,
+    /// When visits, their subscriptions, and channels began.
+    began: HashMap<(String, String), u64>,
 }
 
 impl Book {
+    /// Takes an event.
     pub(crate) fn enter(&mut self, event: &Value) {
+        let id = event["id"].as_str().unwrap();
+        if event["redelivered"] == true {
+            if let Some(mut letter) = self.dead.remove(id) {
+                letter["redelivered"] = true.into();
+                assert_eq!(*event, letter, "what comes again is what was refused");
+                self.events.push(letter);
+                return;
+            }
+        } else if self.dead.remove(id).is_some() {
+            // It was refused, and the server killed before it had made a dead letter of it.
+            self.events.push(event.clone());
+            return;
+        }
+        if self.learn(event) {
+            self.events.push(event.clone());
+        }
+    }
+
+    /// Refuses one, of which it has heard by that: it comes where it belongs, as all others do.
+    pub(crate) fn refuse(&mut self, event: &Value) {
+        if self.learn(event) {
+            let id = event["id"].as_str().unwrap().to_owned();
+            self.dead.insert(id, event.clone());
+        }
+    }
+
+    /// Whether it is new.
+    fn learn(&mut self, event: &Value) -> bool {
         let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
         if !self.known.insert(text("id")) {
             self.repeated += 1;
-            return;
+            return false;
         }
         let seq = event["seq"].as_u64().unwrap();
         let before = self.last.insert(text("key"), seq);
@@ -53,6 +88,7 @@ impl Book {
             before.is_none_or(|before| before < seq),
             "out of order: {event}"
         );
+        self.check_duration(event);
         let (visit, channel) = (text("visit"), text("channel"));
         match &*text("type") {
             "connected" => {
@@ -73,9 +109,29 @@ impl Book {
             }
             "channel_occupied" => assert!(self.occupied.insert(channel), "twice: {event}"),
             "channel_vacated" => assert!(self.occupied.remove(&channel), "twice: {event}"),
+            "cache_miss" => {}
             other => panic!("{other}"),
         }
-        self.events.push(event.clone());
+        self.seen.push(event.clone());
+        true
+    }
+
+    /// What ends has lasted since it was told to have begun, to the millisecond.
+    fn check_duration(&mut self, event: &Value) {
+        let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+        let time = event["time"].as_u64().unwrap();
+        let is_end = match &*text("type") {
+            "connected" | "subscribed" | "channel_occupied" => false,
+            "disconnected" | "unsubscribed" | "channel_vacated" => true,
+            _ => return assert_eq!(event["duration"], Value::Null),
+        };
+        let subject = (text("visit"), text("channel"));
+        if !is_end {
+            assert_eq!(event["duration"], Value::Null);
+            self.began.insert(subject, time);
+        } else if let Some(began) = self.began.remove(&subject) {
+            assert_eq!(event["duration"], time.saturating_sub(began), "{event}");
+        }
     }
 
     /// Who is connected and in which channels, by user; and which channels are in use.
@@ -110,8 +166,10 @@ pub(crate) struct Receiver {
     pub(crate) batches: Arc<Mutex<Vec<(String, usize, usize)>>>,
     /// The names of those who told it anything.
     pub(crate) nodes: Arc<Mutex<BTreeSet<String>>>,
-    /// A request with this in it is refused, if it isn't empty.
+    /// An event with this in it is refused, if it isn't empty.
     pub(crate) refused: Arc<Mutex<String>>,
+    /// One of so many events is refused whenever it comes; none where this is 0.
+    pub(crate) refuses: Arc<AtomicU64>,
 }
 
 impl Receiver {
@@ -131,6 +189,7 @@ impl Receiver {
             nodes: Arc::default(),
             batches: Arc::default(),
             refused: Arc::default(),
+            refuses: Arc::default(),
         };
         let its = receiver.clone();
         thread::spawn(move || {
@@ -142,15 +201,22 @@ impl Receiver {
         });
         receiver
     }
+
+    /// Whether it would never have this event.
+    fn refuses(&self, event: &Value) -> bool {
+        let refused = self.refused.lock().unwrap();
+        let of_so_many = self.refuses.load(Ordering::SeqCst);
+        let id = event["id"].as_str().unwrap().bytes();
+        let sum = id.fold(0, |sum: u64, byte| {
+            sum.wrapping_mul(31).wrapping_add(u64::from(byte))
+        });
+        !refused.is_empty() && event.to_string().contains(&*refused)
+            || of_so_many > 0 && Random(sum).below(of_so_many) == 0
+    }
 }
 
 fn serve(mut stream: TcpStream, receiver: &Receiver, mut random: Random) {
-    let Receiver {
-        book,
-        trouble,
-        refused,
-        ..
-    } = receiver;
+    let Receiver { book, trouble, .. } = receiver;
     while let Some((head, body)) = read(&mut stream) {
         let secret = receiver.secret.lock().unwrap().clone();
         if !is_signed(&head, &body, &secret) {
@@ -167,15 +233,18 @@ fn serve(mut stream: TcpStream, receiver: &Receiver, mut random: Random) {
         receiver.batches.lock().unwrap().push(batch);
         let node = body["node"].as_str().expect("a name").to_owned();
         receiver.nodes.lock().unwrap().insert(node);
-        let refused = refused.lock().unwrap().clone();
-        if !refused.is_empty() && body.to_string().contains(&refused) {
+        let goes_wrong = random.below(100) < trouble.load(Ordering::SeqCst);
+        let kind = if goes_wrong { random.below(5) } else { 5 };
+        let events = body["events"].as_array().expect("a list of events");
+        if kind >= 2 && events.iter().any(|event| receiver.refuses(event)) {
+            if let [event] = &events[..] {
+                book.lock().unwrap().refuse(event);
+            }
             if answer(&mut stream, "422 Unprocessable Content").is_none() {
                 return;
             }
             continue;
         }
-        let goes_wrong = random.below(100) < trouble.load(Ordering::SeqCst);
-        let kind = if goes_wrong { random.below(5) } else { 5 };
         // Before, and after it has taken note: then the same comes again.
         if kind >= 2 {
             let mut book = book.lock().unwrap();
@@ -206,7 +275,9 @@ fn serve(mut stream: TcpStream, receiver: &Receiver, mut random: Random) {
 }
 
 fn answer(stream: &mut TcpStream, status: &str) -> Option<()> {
-    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").ok()
+    // In one piece: the rest of several would wait until the first is acknowledged.
+    let head = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+    stream.write_all(head.as_bytes()).ok()
 }
 
 /// A request; `None` when there is none any more, or half of one.
