@@ -254,6 +254,32 @@ impl SharedBucket {
         }
     }
 
+    /// Takes `cost`, time in which what is taken comes again, from a bucket that holds `depth` of it. A full one gives more
+    /// than it has, and takes the longer to be full again.
+    ///
+    /// # Errors
+    ///
+    /// Where there is less: how long it is until there is enough. Nothing was taken.
+    pub fn take_time(
+        &self,
+        now: Duration,
+        cost: Duration,
+        depth: Duration,
+    ) -> Result<(), Duration> {
+        let (now, cost, depth) = (nanos(now), nanos(cost), nanos(depth));
+        let latest = now.saturating_add(depth.saturating_sub(cost));
+        let taken = self
+            .full_at
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
+                let from = full_at.max(now);
+                (from <= latest).then(|| from.saturating_add(cost))
+            });
+        match taken {
+            Ok(_) => Ok(()),
+            Err(full_at) => Err(Duration::from_nanos(full_at - latest)),
+        }
+    }
+
     /// As [`Bucket::is_full`].
     pub fn is_full(&self, now: Duration) -> bool {
         self.full_at.load(Ordering::Relaxed) <= nanos(now)

@@ -86,6 +86,105 @@ fn connections_of_an_address_have_a_limit() {
 }
 
 #[test]
+fn so_many_connections_are_open_and_no_more() {
+    let limits = "[limits]\nmax_sockets = 3\nexempt_loopback = false\n";
+    let mut server = serve("limits-sockets", "", limits);
+    let mut held: Vec<_> = (0..3).map(|_| begin(&server)).collect();
+    let refused = exchange(&server, get("/health", "").as_bytes());
+    assert_eq!(status(&refused), "503");
+    assert!(refused.contains("\r\nRetry-After: 5\r\n"), "{refused}");
+    assert!(refused.contains("(limits.max_sockets)"), "{refused}");
+    server.read_until("limit=\"limits.max_sockets\" most=3");
+    // Who was there before goes on, and there is room again when one has gone.
+    let page = finish(&mut held[0], get("/metrics", "").as_bytes());
+    for line in [
+        "tautline_limits_refused_total{limit=\"node_sockets\",mode=\"enforced\"} 1\n",
+        "tautline_limits_num_sockets 3\n",
+        "tautline_limits_max_sockets 3\n",
+    ] {
+        assert!(page.contains(line), "{line}: {page}");
+    }
+    held.remove(0);
+    wait_until("there is room again", || {
+        let answer = exchange(&server, get("/health", "").as_bytes());
+        (status(&answer) == "200").then_some(())
+    });
+    // A reload changes how many they are, and that it is only tried out.
+    held.push(begin(&server));
+    let text = std::fs::read_to_string(server.config_path()).expect("its configuration");
+    let change = |server: &mut Server, to: &str| {
+        server.write_config(&text.replace("max_sockets = 3\n", to));
+        server.hang_up();
+    };
+    change(&mut server, "max_sockets = 4\n");
+    held.push(begin(&server));
+    let answer = exchange(&server, get("/health", "").as_bytes());
+    assert_eq!(status(&answer), "503");
+    change(&mut server, "max_sockets = 4\ndry_run = true\n");
+    held.push(begin(&server));
+    let page = exchange(&server, get("/metrics", "").as_bytes());
+    let counted = "tautline_limits_refused_total{limit=\"node_sockets\",mode=\"dry_run\"} 2\n";
+    assert!(page.contains(counted), "{page}");
+}
+
+/// Nothing is configured, and the process may have 512 descriptors: strangers take those that are for them, and whoever looks
+/// after the server gets in all the same, at the same port and at the internal one.
+#[cfg(target_os = "linux")]
+#[test]
+fn strangers_leave_descriptors_to_others() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let internal = port.local_addr().expect("it has an address");
+    drop(port);
+    let shell = "ulimit -n 512; exec \"$0\" \"$@\"";
+    let of_server =
+        format!("trusted_proxies = [\"127.0.0.2/32\"]\ninternal_listen = \"{internal}\"");
+    let config = format!("{of_server}\n{BASE}");
+    let mut server = Server::serve_by(&["sh", "-c", shell], "limits-descriptors", &config);
+    // A proxy's, behind which anybody may be: those that are answered stay, and hold a descriptor each.
+    let stranger = || {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+        socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 2], 0)).into())?;
+        socket.connect(&server.address.into())?;
+        let mut stream = TcpStream::from(socket);
+        stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer)?;
+        std::io::Result::Ok((answer, stream))
+    };
+    let crowd: Vec<_> = (0..600)
+        .filter_map(|_| stranger().ok())
+        .filter(|(answer, _)| answer.ends_with(b" 200"))
+        .collect();
+    assert_eq!(crowd.len(), 448);
+    let number = |page: &str, name: &str| -> u64 {
+        let lines = page.lines();
+        let mut found = lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        found.next().expect(name).parse().expect("a number")
+    };
+    let mut stream = TcpStream::connect(internal).expect("it listens");
+    let page = finish(&mut stream, get("/metrics", "").as_bytes());
+    assert_eq!(status(&page), "200");
+    let refused = "tautline_limits_refused_total{limit=\"node_sockets\",mode=\"enforced\"}";
+    assert_eq!(number(&page, refused), 600 - 448);
+    assert_eq!(number(&page, "tautline_limits_max_sockets"), 448);
+    assert_eq!(number(&page, "tautline_limits_num_sockets"), 448);
+    assert_eq!(number(&page, "process_max_fds"), 512);
+    assert!(number(&page, "process_open_fds") < 512, "{page}");
+    // This machine is exempt, and has some more.
+    let answer = exchange(&server, get("/health", "").as_bytes());
+    assert_eq!(status(&answer), "200");
+    drop(crowd);
+    wait_until("they are gone", || {
+        let mut stream = TcpStream::connect(internal).expect("it listens");
+        let page = finish(&mut stream, get("/metrics", "").as_bytes());
+        (number(&page, "tautline_limits_num_sockets") == 0).then_some(())
+    });
+    server.signal("-TERM");
+    let said = server.read_rest();
+    assert!(!said.contains("can't be accepted"), "{said}");
+}
+
+#[test]
 fn a_dry_run_counts_and_this_machine_is_exempt() {
     let dry =
         "[limits]\nexempt_loopback = false\n[limits.address]\nconnections = 1\ndry_run = true\n";

@@ -424,6 +424,7 @@ fn unit(name: &str, kind: &str, docs: &str) -> Option<&'static str> {
         | "handshakes"
         | "connection_limit"
         | "user_connection_limit"
+        | "max_sockets"
         | "max_connections" => "connections",
         "max_addresses" => "addresses",
         "max_concurrent_streams" => "streams",
@@ -436,7 +437,8 @@ fn unit(name: &str, kind: &str, docs: &str) -> Option<&'static str> {
             "publications"
         }
         "max_batch_commands" => "commands",
-        "max_concurrent_calls" => "calls",
+        "max_concurrent_calls" | "rpc_limit" => "calls",
+        "client_deliveries_per_second" => "deliveries",
         "max_in_flight" => "questions",
         "breaker_failures" => "failures",
         "batch_size" | "dead_max_events" => "events",

@@ -13,7 +13,7 @@
 //!   isn't there; it may allow more, and less. What is malformed, unknown or over a limit is refused
 //!   without a question.
 //! - **Commands of a connection** wait for their answers one after the other, but for calls (RPC): of
-//!   these, [`ApplicationOptions::max_concurrent_rpc`] may be under way.
+//!   these, [`rpc_limit`](crate::config::ClientOptions::rpc_limit) may be under way.
 //! - **A question is answered once**: by the return value of [`ask`](Application::ask), or by one call of
 //!   [`Hub::answer`](crate::Hub::answer). Answers to questions that nobody asks any more are ignored.
 //! - **Patience ends**: after [`ApplicationOptions::timeout`] the client gets error 100, which is
@@ -61,9 +61,6 @@ pub trait Application {
 pub struct ApplicationOptions {
     /// How long an answer may take. Default: 4 s, as SDKs give up after 5.
     pub timeout: Duration,
-    /// How many calls (RPC) of one connection may be under way; at least 1, which is one after the
-    /// other. With as many, the connection's next command waits. Default: 16.
-    pub max_concurrent_rpc: usize,
     /// How many questions of one hub may be under way. Default: 10,000.
     pub max_in_flight: usize,
 }
@@ -72,7 +69,6 @@ impl Default for ApplicationOptions {
     fn default() -> Self {
         Self {
             timeout: Duration::from_secs(4),
-            max_concurrent_rpc: 16,
             max_in_flight: 10_000,
         }
     }

@@ -60,8 +60,8 @@ impl Default for ChannelOptions {
     }
 }
 
-/// What channels of a namespace keep, and who may do what in them. Everything is off by default.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+/// What channels of a namespace keep, and who may do what in them. Everything is off by default, but for limits.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NamespaceOptions {
     /// The part of a channel's name before the `:`. Not set in `channel.without_namespace`.
@@ -161,11 +161,11 @@ pub struct NamespaceOptions {
     /// if each replaces all before it.
     pub slow_consumer_key_tag: String,
     /// How many subscriptions clients may have to each channel of the namespace on this node, in the sense of those that they
-    /// make themselves: what the server makes, by a token or the API, is neither limited nor counted, and neither is what was
-    /// there before there was a limit. Beyond, error 106. 0 for any number. Default: 0.
+    /// make themselves: what the server makes, by a token or the API, is neither limited nor counted. Beyond, error 106. 0 for
+    /// any number. Default: 250,000.
     pub max_subscribers: usize,
     /// How often each connection may subscribe to channels of the namespace; beyond, the command is answered
-    /// with error 111. Like the seven behind it, it goes beside `client.rate_limit`. As many subscriptions as
+    /// with error 111. Like the eight behind it, it goes beside `client.rate_limit`. As many subscriptions as
     /// `client.channel_limit` allows may always be made at once. Default: `off`.
     #[serde(deserialize_with = "rate::deserialize")]
     pub subscribe_rate_for_client: Option<Rate>,
@@ -182,16 +182,20 @@ pub struct NamespaceOptions {
     /// `off`.
     #[serde(deserialize_with = "rate::deserialize")]
     pub subscribe_rate_for_channel: Option<Rate>,
-    /// How often they may publish into each channel; not what the server API publishes. Default: `off`.
+    /// How often they may publish into each channel; not what the server API publishes. Default: `10000/s`.
     #[serde(deserialize_with = "rate::deserialize")]
     pub publish_rate_for_channel: Option<Rate>,
+    /// How many deliveries a second clients may cause in each channel by what they publish: a publication comes to as many as
+    /// the channel has subscribers on this node. Two seconds' worth may come at once; beyond, the publication is answered with
+    /// error 111. 0 for any number, and at most 1,000,000,000,000. Default: 5,000,000.
+    pub client_deliveries_per_second: u64,
     /// How often they may ask who is in it. Default: `off`.
     #[serde(deserialize_with = "rate::deserialize")]
     pub presence_rate_for_channel: Option<Rate>,
     /// How often they may read its history. Default: `off`.
     #[serde(deserialize_with = "rate::deserialize")]
     pub history_rate_for_channel: Option<Rate>,
-    /// Count what is beyond these eight rates, and let it happen. Default: no.
+    /// Count what is beyond these nine, and let it happen. Default: no.
     pub rates_dry_run: bool,
     /// The application's backend decides who may subscribe without a token, instead of the `allow_subscribe`
     /// options; not where a `#` lists users. The hub leaves that to its application.
@@ -206,6 +210,66 @@ pub struct NamespaceOptions {
     pub sub_refresh_proxy_enabled: bool,
     /// Which of `proxies` that is. Default: empty, as `default`: `channel.proxy.sub_refresh`.
     pub sub_refresh_proxy_name: String,
+}
+
+impl Default for NamespaceOptions {
+    fn default() -> Self {
+        Self {
+            name: Default::default(),
+            pattern: Default::default(),
+            channel_regex: Default::default(),
+            presence: Default::default(),
+            join_leave: Default::default(),
+            join_leave_level: Default::default(),
+            force_push_join_leave: Default::default(),
+            history_size: Default::default(),
+            history_ttl: Default::default(),
+            history_meta_ttl: Default::default(),
+            force_positioning: Default::default(),
+            allow_positioning: Default::default(),
+            force_recovery: Default::default(),
+            allow_recovery: Default::default(),
+            force_recovery_mode: Default::default(),
+            auto_cache_recover: Default::default(),
+            allow_subscribe_for_client: Default::default(),
+            allow_subscribe_for_anonymous: Default::default(),
+            allow_publish_for_client: Default::default(),
+            allow_publish_for_subscriber: Default::default(),
+            allow_publish_for_anonymous: Default::default(),
+            allow_presence_for_client: Default::default(),
+            allow_presence_for_subscriber: Default::default(),
+            allow_presence_for_anonymous: Default::default(),
+            allow_history_for_client: Default::default(),
+            allow_history_for_subscriber: Default::default(),
+            allow_history_for_anonymous: Default::default(),
+            allow_user_limited_channels: Default::default(),
+            publication_data_format: Default::default(),
+            server_tags_filter: Default::default(),
+            exclude_publisher: Default::default(),
+            allow_tags_filter: Default::default(),
+            allowed_delta_types: Default::default(),
+            delta_publish: Default::default(),
+            slow_consumer: Default::default(),
+            slow_consumer_key_tag: Default::default(),
+            max_subscribers: 250_000,
+            subscribe_rate_for_client: Default::default(),
+            publish_rate_for_client: Default::default(),
+            presence_rate_for_client: Default::default(),
+            history_rate_for_client: Default::default(),
+            subscribe_rate_for_channel: Default::default(),
+            publish_rate_for_channel: Some(Rate::per_second(10_000)),
+            client_deliveries_per_second: 5_000_000,
+            presence_rate_for_channel: Default::default(),
+            history_rate_for_channel: Default::default(),
+            rates_dry_run: Default::default(),
+            subscribe_proxy_enabled: Default::default(),
+            subscribe_proxy_name: Default::default(),
+            publish_proxy_enabled: Default::default(),
+            publish_proxy_name: Default::default(),
+            sub_refresh_proxy_enabled: Default::default(),
+            sub_refresh_proxy_name: Default::default(),
+        }
+    }
 }
 
 /// What recovery means.
@@ -355,12 +419,6 @@ impl NamespaceOptions {
             Operation::History => (self.history_rate_for_client, self.history_rate_for_channel),
             _ => (None, None),
         }
-    }
-
-    /// Whether anything is limited in its channels.
-    pub(crate) fn has_rates(&self) -> bool {
-        let mut operations = Operation::ALL.into_iter();
-        operations.any(|operation| self.rates(operation) != (None, None))
     }
 
     pub(crate) fn has_history(&self) -> bool {

@@ -136,6 +136,12 @@ impl ChannelOptions {
                 "must not be longer than history_meta_ttl (or channel.history_meta_ttl): publications without a position can't be recovered",
             ));
         }
+        if namespace.client_deliveries_per_second > MAX_DELIVERIES {
+            return Err(ConfigError::new(
+                option("client_deliveries_per_second"),
+                format!("must be at most {MAX_DELIVERIES}, or 0 for any number"),
+            ));
+        }
         if namespace.history_size > MAX_HISTORY {
             return Err(ConfigError::new(
                 option("history_size"),
@@ -218,7 +224,9 @@ fn is_namespace_name(name: &str) -> bool {
     name.len() >= 2 && name.bytes().all(allowed)
 }
 
-const MAX_NAME: usize = 4096;
+pub(crate) const MAX_NAME: usize = 4096;
+/// More than any machine does; each takes some time of a bucket still.
+const MAX_DELIVERIES: u64 = 1_000_000_000_000;
 const MAX_MARK: usize = 8;
 const MAX_HISTORY: usize = 1_000_000;
 /// Short enough to be added to any time without an overflow.

@@ -1,5 +1,6 @@
 //! Options of connections: the `[client]` table.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -39,9 +40,14 @@ pub struct ClientOptions {
     pub expired_sub_close_delay: Duration,
     /// How many channels a connection may be subscribed to, at most 10,000. Default: 128.
     pub channel_limit: usize,
-    /// How many connections a user may have on this node, not counting anonymous ones; 0 for any number.
-    /// Default: 0.
+    /// How many connections a user may have on this node, not counting anonymous ones; 0 for any number. Beyond, code
+    /// 3504. Where devices or servers share one user id, as many as there are of them. Default: 10,000, as from one
+    /// address.
     pub user_connection_limit: usize,
+    /// How many calls (RPC) of a connection may be under way, at your backend or a handler in code; between 1 and 10,000.
+    /// With as many, the connection's next command waits, and it isn't read: with 1 they are answered one after the
+    /// other. Default: 16.
+    pub rpc_limit: usize,
     /// How many bytes may wait to be written to a connection before it is closed as too slow. When a
     /// quarter of that waits it gets no more publications until there is room, and then what its
     /// namespaces' `slow_consumer` says; and with a quarter of it in answers to its own commands it isn't read until it has
@@ -110,7 +116,8 @@ impl Default for ClientOptions {
             expired_close_delay: Duration::from_secs(25),
             expired_sub_close_delay: Duration::from_secs(25),
             channel_limit: 128,
-            user_connection_limit: 0,
+            user_connection_limit: 10_000,
+            rpc_limit: 16,
             queue_max_size: 1024 * 1024,
             command_queue_max_size: 1024 * 1024,
             channel_position_check_delay: Duration::from_secs(40),
@@ -192,6 +199,9 @@ impl ClientOptions {
             let option = "subscribe_to_user_personal_channel.single_connection";
             return problem(option, "needs enabled = true".into());
         }
+        if !CALLS.contains(&self.rpc_limit) {
+            return problem("rpc_limit", "must be between 1 and 10000".into());
+        }
         if self.channel_limit > MAX_CHANNELS {
             return problem("channel_limit", format!("must be at most {MAX_CHANNELS}"));
         }
@@ -206,5 +216,7 @@ const MIN_POSITION_CHECK: Duration = Duration::from_secs(1);
 const MAX_DELAY: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Less than a message or two would close connections for nothing.
 const MIN_QUEUE: usize = 1024;
+/// A hub's questions are bounded by themselves; no connection should have all of them.
+const CALLS: RangeInclusive<usize> = 1..=10_000;
 /// A connection's subscriptions are searched one by one.
 pub(crate) const MAX_CHANNELS: usize = 10_000;

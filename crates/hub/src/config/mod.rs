@@ -22,6 +22,7 @@ pub use channel::{
     ChannelOptions, DataFormat, DeltaType, NamespaceOptions, RecoveryMode, SlowConsumer,
     SlowConsumerOption,
 };
+pub(crate) use channel_checks::MAX_NAME;
 pub use channel_pattern::{ChannelPattern, ChannelPatternError};
 pub(crate) use client::MAX_CHANNELS;
 pub use client::{ClientOptions, PersonalChannelOptions};
@@ -31,7 +32,7 @@ pub use rate_limit::{
 
 pub use tags_filter::{TagsFilterError, TagsFilterTemplate};
 
-use crate::hub::{ChannelName, Limits, Operation, Rooms, SeatRules, Seats};
+use crate::hub::{ChannelName, Counts, Limits, Operation, SeatRules, Seats};
 
 /// What all hubs of a process go by. Checked, and never changed: a hub takes
 /// [another](crate::Hub::reconfigure) in its place.
@@ -45,8 +46,8 @@ pub struct HubConfig {
     pub(crate) ping_method: Option<Box<str>>,
     /// How often clients may do what; and how often users did, whatever hub they are with.
     pub(crate) limits: Limits,
-    /// The subscribers of channels with a limit of them, whatever hub they are with.
-    pub(crate) rooms: Arc<Rooms>,
+    /// The subscriptions to channels, whatever hub they are with: those that clients make are limited.
+    pub(crate) rooms: Arc<Counts>,
     /// The connections of users, whatever hub they are with.
     pub(crate) seats: Arc<Seats>,
     /// How many there may be.
@@ -172,10 +173,12 @@ impl HubConfig {
     /// Whether how often clients may do what is the same in another configuration.
     pub(crate) fn has_rates_of(&self, other: &Self) -> bool {
         let of_namespaces = |config: &Self| -> Vec<_> {
-            let limited = config.channel.all().filter(|options| options.has_rates());
-            let rates = |options: &NamespaceOptions| Operation::ALL.map(|it| options.rates(it));
-            limited
-                .map(|options| (options.name.clone(), rates(options)))
+            let rates = |options: &NamespaceOptions| {
+                let deliveries = options.client_deliveries_per_second;
+                (Operation::ALL.map(|it| options.rates(it)), deliveries)
+            };
+            let all = config.channel.all();
+            all.map(|options| (options.name.clone(), rates(options)))
                 .collect()
         };
         self.client.rate_limit == other.client.rate_limit

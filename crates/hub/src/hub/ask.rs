@@ -178,10 +178,9 @@ impl Asking {
         explained(ErrorCode::TooManyRequests, why)
     }
 
-    /// Whether a session that makes a call goes on with its next command meanwhile.
-    pub(super) fn may_go_on_beside_a_call(&self, id: SessionId) -> bool {
-        let calls = self.by_session.get(&id).map_or(0, |under| under.calls);
-        calls + 1 < self.options.max_concurrent_rpc
+    /// How many calls of a session are under way.
+    pub(super) fn calls_of(&self, id: SessionId) -> usize {
+        self.by_session.get(&id).map_or(0, |under| under.calls)
     }
 
     fn note(&mut self, serial: u64, subject: Subject, due: Duration) {

@@ -6,7 +6,7 @@ use tautline_protocol::ErrorCode;
 use tautline_protocol::message::Error;
 
 use crate::application::Refusal;
-use crate::config::{HubConfig, NamespaceOptions};
+use crate::config::{HubConfig, MAX_NAME, NamespaceOptions};
 
 /// What is wrong with a channel's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,7 +141,10 @@ impl<'n, 'c> ChannelName<'n, 'c> {
     }
 
     pub(crate) fn check_length(config: &HubConfig, full: &str) -> Result<(), NameFault> {
-        let (length, most) = (full.len(), config.channel.max_length);
+        let most = config.channel.max_length;
+        // What the option may be at the most, no name goes beyond.
+        let most = if config.dry_run { MAX_NAME } else { most };
+        let length = full.len();
         match length {
             0 => Err(NameFault::Empty),
             _ if length > most => Err(NameFault::TooLong { length, most }),

@@ -151,9 +151,7 @@ impl Hub {
             capabilities.as_deref(),
             request,
         )?;
-        let no_seat = "the user has as many connections as client.user_connection_limit allows";
-        let seat = self.take_seat(&info.user);
-        let seat = seat.map_err(|end| self.because(no_seat, end))?;
+        let seat = self.take_seat(&info.user)?;
         let Some(session) = self.sessions.get_mut(id) else {
             return Ok(Progress::Done);
         };

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tautline_protocol::message::Error;
 use tautline_protocol::{Command, Disconnect, ErrorCode, Reply, Request, Response};
 
+use super::channel_name::ChannelName;
 use super::channels::FeedState;
 use super::cursor::park_mark;
 use super::frame::{Commands, Frame};
@@ -186,8 +187,18 @@ impl Hub {
         }
         let is_connected = self.sessions.connected(id).is_some();
         let channel = request.as_ref().and_then(channel_of);
-        if channel.is_some_and(|channel| channel.len() > self.config.channel.max_length) {
-            self.counters.over_limit.channel_names += 1;
+        if let Some(channel) = channel
+            && channel.len() > self.config.channel.max_length
+        {
+            let is_tried = ChannelName::check_length(&self.config, channel).is_ok();
+            self.counters.over_limit.channel_names[usize::from(is_tried)] += 1;
+            if is_tried {
+                let most = self.config.channel.max_length;
+                let why = format_args!(
+                    "the channel's name is longer than channel.max_length allows ({most})"
+                );
+                self.observe_over_limit(id, None, &why);
+            }
         }
         let operation = request.as_ref().and_then(Operation::of);
         let what = match &request {

@@ -83,10 +83,22 @@ impl Hub {
         let waiting = session.waiting.as_deref();
         let is_deaf = waiting.is_some_and(|waiting| !waiting.rests() || out.queued(id) == 0);
         let connected = match &mut session.state {
-            State::Opened { stale_at, .. } | State::Refused { stale_at } => {
+            // One that was refused is on its way out, and nothing that it says is listened to.
+            state @ (State::Opened { .. } | State::Refused { .. }) => {
+                let is_tried = self.config.dry_run && matches!(state, State::Opened { .. });
+                let (State::Opened { stale_at, .. } | State::Refused { stale_at }) = state else {
+                    return;
+                };
                 if is_due(Some(*stale_at)) {
-                    self.counters.over_limit.unauthenticated += 1;
-                    self.end(now, id, &Disconnect::STALE, out);
+                    self.counters.over_limit.unauthenticated[usize::from(is_tried)] += 1;
+                    if is_tried {
+                        // Once more, and counted again.
+                        *stale_at = now.monotonic + self.config.client.stale_close_delay;
+                        let why = "longer without a connect command than client.stale_close_delay";
+                        self.observe_over_limit(id, None, &why);
+                    } else {
+                        self.end(now, id, &Disconnect::STALE, out);
+                    }
                 }
                 self.arm(id);
                 return;

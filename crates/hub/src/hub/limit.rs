@@ -11,7 +11,7 @@ use std::time::Duration;
 use tautline_protocol::message::Error;
 use tautline_protocol::{Disconnect, ErrorCode};
 
-use super::channel_name::{ChannelName, explained};
+use super::channel_name::explained;
 use super::dispatch::Refusal;
 use super::operation::{CHANNEL_OPERATIONS, Operation};
 use super::sessions::{Conduct, Connected};
@@ -19,8 +19,7 @@ use super::shared_buckets::SharedBuckets;
 use super::{Hub, SessionId};
 use crate::Now;
 use crate::config::{
-    ChannelOptions, ClientCommandRates, ClientOptions, InputRate, NamespaceOptions,
-    UserCommandRates,
+    ChannelOptions, ClientCommandRates, ClientOptions, InputRate, UserCommandRates,
 };
 use crate::outbox::Outbox;
 use crate::rate::{Bucket, Rate, SharedBucket};
@@ -46,10 +45,10 @@ pub(crate) struct Limits {
     input: Option<InputRate>,
     /// They outlive a configuration with the same rates.
     users: Arc<SharedBuckets>,
-    /// Whether any namespace has rates of its own.
-    has_channel_rates: bool,
+    /// Whether any namespace limits it in its channels, by [`Operation::index`].
+    tolled: [bool; Operation::COUNT],
     /// They outlive a configuration, too.
-    channels: Arc<SharedBuckets>,
+    pub(super) channels: Arc<SharedBuckets>,
     /// How many channels a connection may subscribe to, and so at once.
     room: usize,
 }
@@ -60,16 +59,34 @@ impl Limits {
         // A client that comes back subscribes to everything at once, and may be refused for all of it.
         let room = options.channel_limit.saturating_add(1);
         let error = rates.client_error.total.map(|rate| rate.at_once(room));
-        Self {
+        let mut limits = Self {
             client: Rates::of_clients(&rates.client_command, room),
             user: Rates::of_users(&rates.user_command, room),
             error: error.filter(|_| rates.client_error.enabled),
             error_dry_run: rates.client_error.dry_run,
             input: Some(rates.client_input).filter(|rate| rate.enabled),
             users: Arc::new(SharedBuckets::new(usize::MAX)),
-            has_channel_rates: channel.all().any(NamespaceOptions::has_rates),
+            tolled: [false; Operation::COUNT],
             channels: Arc::new(SharedBuckets::new(MAX_RATED_CHANNELS)),
             room,
+        };
+        limits.tolled = Operation::ALL.map(|operation| {
+            let mut namespaces = channel.all();
+            namespaces.any(|options| !limits.toll(operation, options).is_nothing())
+        });
+        limits
+    }
+
+    /// Whether any namespace limits an operation in its channels.
+    pub(super) fn is_tolled(&self, operation: Operation) -> bool {
+        self.tolled[operation.index()]
+    }
+
+    /// A rate for something of which a client that comes back does a lot at once: subscribing.
+    pub(super) fn for_many(&self, operation: Operation, rate: Rate) -> Rate {
+        match operation {
+            Operation::Subscribe => rate.at_once(self.room),
+            _ => rate,
         }
     }
 
@@ -184,7 +201,7 @@ impl Rates {
 
 /// What there was too much of.
 #[derive(Clone, Copy, Debug)]
-enum Over {
+pub(super) enum Over {
     /// The rates of connections: the option's name.
     Client(&'static str, Rate),
     /// Those of users.
@@ -193,10 +210,19 @@ enum Over {
     InNamespace(Operation, Rate),
     /// Those of a namespace, for all of a channel.
     InChannel(Operation, Rate),
+    /// What publications in a channel come to, in a second.
+    Deliveries(u64),
 }
 
 impl fmt::Display for Over {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Self::Deliveries(most) = self {
+            return write!(
+                f,
+                "more for the channel's subscribers than the namespace's client_deliveries_per_second allows ({most}); \
+                 try again later"
+            );
+        }
         f.write_str("more often than ")?;
         // Presence and its stats have one rate.
         let kind = |operation: &Operation| match operation {
@@ -220,6 +246,7 @@ impl fmt::Display for Over {
                 write!(f, "the namespace's {}_rate_for_channel", kind(operation))?;
                 rate
             }
+            Self::Deliveries(_) => return Ok(()),
         };
         write!(f, " allows ({rate}); try again later")
     }
@@ -238,7 +265,11 @@ pub(crate) struct SessionBuckets {
 
 impl SessionBuckets {
     /// Those of a session, which are made when they are first needed.
-    fn of<'c>(connected: &'c mut Connected, now: Duration, limits: &Limits) -> &'c mut Self {
+    pub(super) fn of<'c>(
+        connected: &'c mut Connected,
+        now: Duration,
+        limits: &Limits,
+    ) -> &'c mut Self {
         let user = &connected.info.user;
         let conduct = connected.conduct.get_or_insert_default();
         let buckets = &mut conduct.buckets;
@@ -264,7 +295,7 @@ impl SessionBuckets {
         all.all(|bucket| bucket.is_full(now)) && self.input.is_full(now)
     }
 
-    fn in_namespace(&mut self, name: &str) -> &mut [Bucket; CHANNEL_OPERATIONS] {
+    pub(super) fn in_namespace(&mut self, name: &str) -> &mut [Bucket; CHANNEL_OPERATIONS] {
         let known = self
             .namespaces
             .iter()
@@ -287,7 +318,7 @@ impl Conduct {
         {
             self.buckets = None;
         }
-        self.buckets.is_none() && self.capabilities.is_none() && self.seat.is_none()
+        self.buckets.is_none() && self.capabilities.is_none() && self.number.is_none()
     }
 }
 
@@ -341,56 +372,6 @@ impl Hub {
         Ok(())
     }
 
-    /// Whether a session may do something (again) now in a channel in which it may do it, by the rates of the
-    /// channel's namespace.
-    pub(super) fn charge_in(
-        &mut self,
-        now: Now,
-        id: SessionId,
-        operation: Operation,
-        channel: &str,
-    ) -> Result<(), Refusal> {
-        if !self.config.limits.has_channel_rates {
-            return Ok(());
-        }
-        let now = now.monotonic;
-        let config = Arc::clone(&self.config);
-        let limits = &config.limits;
-        let name = ChannelName::parse(&config, channel)?;
-        let Some(place) = operation.in_channels() else {
-            return Ok(());
-        };
-        let options = name.options;
-        let (for_client, for_channel) = options.rates(operation);
-        if let Some(rate) = for_client
-            && let Some(connected) = self.sessions.connected_mut(id)
-        {
-            let rate = match operation {
-                // A client that comes back subscribes to everything at once.
-                Operation::Subscribe => rate.at_once(limits.room),
-                _ => rate,
-            };
-            let buckets = SessionBuckets::of(connected, now, limits);
-            let bucket = &mut buckets.in_namespace(&options.name)[place];
-            if bucket.take(now, &rate).is_err() {
-                self.counters.over_limit.namespace[operation.index()] += 1;
-                let over = (Over::InNamespace(operation, rate), options.rates_dry_run);
-                self.over_limit(now, id, operation, over, Some(channel))?;
-            }
-        }
-        if let Some(rate) = for_channel {
-            let channel = self.shared_name(channel);
-            let buckets = limits.channels.get(now, &channel, CHANNEL_OPERATIONS);
-            let bucket = buckets.as_deref().and_then(|buckets| buckets.get(place));
-            if bucket.is_none_or(|bucket| bucket.take(now, &rate).is_err()) {
-                self.counters.over_limit.channel[operation.index()] += 1;
-                let over = (Over::InChannel(operation, rate), options.rates_dry_run);
-                self.over_limit(now, id, operation, over, Some(&channel))?;
-            }
-        }
-        Ok(())
-    }
-
     /// Whether a user may have a new connection now.
     pub(super) fn charge_connection(
         &mut self,
@@ -422,7 +403,7 @@ impl Hub {
     }
 
     /// What becomes of a command beyond a rate, which may be tried out only.
-    fn over_limit(
+    pub(super) fn over_limit(
         &mut self,
         now: Duration,
         id: SessionId,
@@ -592,7 +573,7 @@ mod tests {
         let mut conduct = Conduct {
             buckets: Some(SessionBuckets::new(at(10), &limits, &"42".into())),
             capabilities: None,
-            seat: None,
+            number: None,
         };
         if let Some(SessionBuckets { own, .. }) = &mut conduct.buckets {
             own[1].take(at(10), &Rate::per_second(1)).unwrap();

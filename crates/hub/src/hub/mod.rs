@@ -18,8 +18,8 @@
 //! - `api`: what operators ask for; `control`: what they do to connections; `drain`: how it all ends;
 //! - `observe`: telling those who follow somebody;
 //! - `sessions`, `users`, `channels`, `waiting`: the state of all that, `slab`: its tables;
-//!   `channel_name`, `permission`: rules; `limit`: how often is too often;
-//!   `seats`: how many a user may have; `reconfigure`: when all that changes.
+//!   `channel_name`, `permission`: rules; `limit`: how often is too often, `toll`: in the channels of a namespace;
+//!   `counts`: how many there are of something, `seats`: how many a user may have; `reconfigure`: when all that changes.
 
 mod answered;
 mod api;
@@ -30,6 +30,7 @@ mod channels;
 mod class;
 mod connect;
 mod control;
+mod counts;
 mod cursor;
 mod dispatch;
 mod drain;
@@ -55,7 +56,6 @@ mod reconfigure;
 mod recovery;
 mod refresh;
 mod revoked;
-mod rooms;
 mod run;
 mod seats;
 mod sessions;
@@ -66,6 +66,7 @@ mod subscribing;
 mod tail;
 mod tally;
 mod tokens;
+mod toll;
 mod unfit;
 mod unsubscribe;
 mod users;
@@ -85,6 +86,7 @@ pub use self::api::{ApiHistory, ApiPublish, PublishOutcome};
 pub use self::census::Census;
 pub(crate) use self::channel_name::ChannelName;
 pub use self::control::{ApiRefresh, ApiSubscribe, Target};
+pub(crate) use self::counts::Counts;
 pub use self::cursor::HubCounters;
 use self::cursor::park_mark;
 pub use self::frame::Frame;
@@ -94,7 +96,6 @@ pub(crate) use self::liveness::Pace;
 pub use self::operation::{Operation, OverLimit};
 pub use self::presence::{ApiPresence, PresenceList};
 pub use self::revoked::Ended;
-pub(crate) use self::rooms::Rooms;
 pub(crate) use self::seats::{SeatRules, Seats};
 pub use self::sessions::{Pings, Transport};
 pub use self::tally::{ClientCounters, ClientName, Messages, Suppressed, TransportCounters};
@@ -227,6 +228,23 @@ enum Timer {
     Maintain,
     /// Patience with the application has come to an end.
     Questions,
+}
+
+/// Whoever is still here counts no more for what all hubs count together.
+impl Drop for Hub {
+    fn drop(&mut self) {
+        for id in self.sessions.ids() {
+            let Some(connected) = self.sessions.connected(id) else {
+                continue;
+            };
+            self.config.seats.leave(&connected.info.user);
+            for subscription in &connected.subscriptions {
+                if let Some(channel) = self.channels.get(subscription.channel) {
+                    subscription.leave(&self.config.rooms, &channel.name);
+                }
+            }
+        }
+    }
 }
 
 impl Hub {
@@ -461,6 +479,7 @@ impl Hub {
     fn unregister(&mut self, connected: &Connected) {
         let info = &connected.info;
         self.clients.remove(&info.client);
+        self.config.seats.leave(&info.user);
         self.users
             .leave(&info.user, connected.peers, &mut self.sessions);
     }

@@ -112,22 +112,26 @@ pub struct OverLimit {
     pub namespace: [u64; Operation::COUNT],
     /// By the limits of a channel, by [`Operation::index`].
     pub channel: [u64; Operation::COUNT],
+    /// Publications beyond what all that clients publish in a channel may come to, and those of them that were let
+    /// happen.
+    pub deliveries: [u64; 2],
     /// Errors.
     pub client_error: u64,
     /// Connections beyond what a user may have, and those of them that were let in all the same.
     pub user_connections: [u64; 2],
     /// Subscriptions beyond what a connection may have, and those of them that were made all the same.
     pub subscriptions: [u64; 2],
-    /// Names of channels that are too long.
-    pub channel_names: u64,
+    /// Names of channels that are too long, and those of them that were taken all the same.
+    pub channel_names: [u64; 2],
     /// Connections that sent too many bytes, and those of them that were let go on.
     pub input: [u64; 2],
     /// Subscriptions beyond what a channel may have, and those of them that were made all the same.
     pub subscribers: [u64; 2],
-    /// Connections that did not connect in time.
-    pub unauthenticated: u64,
-    /// Calls beyond those that may be under way beside other commands: the next command waits for them.
-    pub calls: u64,
+    /// Connections that did not connect in time, and those of them that were left more.
+    pub unauthenticated: [u64; 2],
+    /// Calls beyond those that may be under way beside other commands: the next command waits for them; and those
+    /// for which none waited.
+    pub calls: [u64; 2],
 }
 
 /// How many kinds of operations namespaces limit.

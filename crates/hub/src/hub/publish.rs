@@ -78,7 +78,8 @@ impl Hub {
             idempotency: None,
             version: None,
         };
-        self.charge_in(now, id, Operation::Publish, &publish.channel)?;
+        let toll = self.config.limits.toll(Operation::Publish, name.options);
+        self.pay(now, id, Operation::Publish, &toll, &publish.channel)?;
         if is_asked {
             let publish = (publish, permitted, subscription.is_some());
             return self.ask_publish(now, id, number, publish, out);

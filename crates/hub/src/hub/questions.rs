@@ -168,7 +168,7 @@ impl Hub {
     }
 
     /// A call: of the method that the server itself answers, or else of one that the application does. The session goes
-    /// on with its next command, unless as many calls are under way as may be.
+    /// on with its next command, unless as many calls are under way as may be (`client.rpc_limit`).
     pub(super) fn rpc<O: Outbox>(
         &mut self,
         now: Now,
@@ -194,10 +194,17 @@ impl Hub {
             data: request.data.map(Bytes::copy_from_slice),
         };
         let question = Question::Rpc(event);
-        let asking = self.asking.as_ref();
-        let may_go_on = asking.is_some_and(|asking| asking.may_go_on_beside_a_call(id));
-        if !may_go_on {
-            self.counters.over_limit.calls += 1;
+        let (most, dry_run) = (self.config.client.rpc_limit, self.config.dry_run);
+        let calls = self.asking.as_ref().map_or(0, |asking| asking.calls_of(id));
+        let is_last = calls + 1 >= most;
+        self.counters.over_limit.calls[usize::from(dry_run)] += u64::from(is_last);
+        if is_last && dry_run {
+            let why = format_args!(
+                "{calls} calls of the connection are under way, and with client.rpc_limit ({most}) its next command would \
+                 wait"
+            );
+            self.observe_over_limit(id, None, &why);
+        } else if is_last {
             let command = AskedCommand::Rpc { command: number };
             return self.ask_for_command(now, id, client, question, command, out);
         }

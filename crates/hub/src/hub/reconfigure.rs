@@ -39,9 +39,6 @@ impl Hub {
         if !config.has_rates_of(&before) {
             self.forget_buckets();
         }
-        if config.seat_rules != before.seat_rules {
-            self.seat_everybody();
-        }
         if config.channel != before.channel {
             for key in self.channels.keys() {
                 self.reconfigure_channel(now, key, &before, &config, out);

@@ -1,6 +1,7 @@
 //! The sessions of one hub: what is known of each connection.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,13 +10,12 @@ use tautline_protocol::Encoding;
 use tautline_protocol::message::ClientInfo;
 
 use super::SessionId;
+use super::counts::Counts;
 use super::cursor::Lag;
 use super::enforce::Filters;
 use super::frame::{Frame, KeptFrame};
 use super::limit::SessionBuckets;
 use super::liveness::Heartbeat;
-use super::rooms::Room;
-use super::seats::Seat;
 use super::slab::Slab;
 use super::tally::Counted;
 use super::users::Peers;
@@ -152,8 +152,8 @@ pub(crate) struct Conduct {
     pub(crate) buckets: Option<SessionBuckets>,
     /// What its token lets it do in channels.
     pub(crate) capabilities: Option<Arc<Capabilities>>,
-    /// Where the connections of users are counted.
-    pub(crate) seat: Option<Seat>,
+    /// Where a user's connection is to be the only one: which came when.
+    pub(crate) number: Option<NonZeroU64>,
 }
 
 /// A session's subscription to a channel.
@@ -175,6 +175,17 @@ pub(crate) struct Subscription {
     /// One of those that the connection's token names.
     pub(crate) by_token: bool,
     pub(crate) extra: Option<Box<SubscriptionExtra>>,
+}
+
+impl Subscription {
+    /// It counts no more among those of its channel, on all hubs together.
+    pub(crate) fn leave(&self, rooms: &Counts, channel: &str) {
+        if self.server_side {
+            rooms.leave_other(channel);
+        } else {
+            rooms.leave(channel);
+        }
+    }
 }
 
 /// Of which options a token, or the application, has said something else for a subscription.
@@ -217,8 +228,6 @@ pub(crate) struct SubscriptionExtra {
     pub(crate) allow: Allowed,
     /// Where something is imposed on the subscriber.
     pub(crate) filters: Option<Filters>,
-    /// Its room in the channel, where that is limited.
-    pub(crate) _room: Option<Arc<Room>>,
 }
 
 /// Frames of commands that wait for one before them.

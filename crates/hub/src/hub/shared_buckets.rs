@@ -41,22 +41,45 @@ impl SharedBuckets {
         name: &Arc<str>,
         count: usize,
     ) -> Option<Arc<[SharedBucket]>> {
-        let shard = self.hasher.hash_one(&**name) as usize % SHARDS;
+        self.look(now, name, || Arc::clone(name), count, Arc::clone)
+    }
+
+    /// What becomes of them, for who needs them only now. `shared` is the name as it is kept.
+    pub(super) fn with<T>(
+        &self,
+        now: Duration,
+        name: &str,
+        shared: impl FnOnce() -> Arc<str>,
+        count: usize,
+        look: impl FnOnce(&[SharedBucket]) -> T,
+    ) -> Option<T> {
+        self.look(now, name, shared, count, |buckets| look(buckets))
+    }
+
+    fn look<T>(
+        &self,
+        now: Duration,
+        name: &str,
+        shared: impl FnOnce() -> Arc<str>,
+        count: usize,
+        look: impl FnOnce(&Arc<[SharedBucket]>) -> T,
+    ) -> Option<T> {
+        let shard = self.hasher.hash_one(name) as usize % SHARDS;
         let mut named = self.shards[shard]
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if named.len() >= self.most && !named.contains_key(name) {
+        if let Some(buckets) = named.get(name) {
+            return Some(look(buckets));
+        }
+        if named.len() >= self.most {
             sweep(&mut named, now);
             if named.len() >= self.most {
                 return None;
             }
         }
-        let buckets = named.entry_ref(name).or_insert_with(|| {
-            std::iter::repeat_with(SharedBucket::default)
-                .take(count)
-                .collect()
-        });
-        Some(Arc::clone(buckets))
+        let new = std::iter::repeat_with(SharedBucket::default);
+        let buckets = named.entry(shared()).or_insert(new.take(count).collect());
+        Some(look(buckets))
     }
 
     /// Forgets those that nobody holds and that are full, a part of them with each call.

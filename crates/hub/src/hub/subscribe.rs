@@ -10,12 +10,12 @@ use tautline_protocol::{Disconnect, ErrorCode};
 
 use super::channel_name::{ChannelName, explained};
 use super::connect::time_to_live;
+use super::counts::Place;
 use super::dispatch::{Progress, Refusal};
 use super::enforce::{self, Filters};
 use super::operation::Operation;
 use super::permission::Permissions;
 use super::revoked::REVOKED;
-use super::rooms::Room;
 use super::tokens::TokenKind;
 use super::waiting::{Waiting, Wants};
 use super::{Hub, SessionId};
@@ -68,8 +68,8 @@ pub(super) struct Plan {
     pub(super) takes_patches: bool,
     /// What is published need not be JSON.
     pub(super) takes_bytes: bool,
-    /// Its room in the channel, where that is limited.
-    pub(super) room: Option<Arc<Room>>,
+    /// Its room in the channel, which those need that clients make.
+    pub(super) room: Option<Place>,
 }
 
 impl Plan {
@@ -182,32 +182,28 @@ impl Hub {
                 self.grant_subscription(now, info, capabilities, &name, token)?
             }
         };
-        let room = self.take_room(&name)?;
+        let room = Some(self.take_room(&name)?);
         let plan = self.plan(request, &name, &connected.info, capabilities, grant, false)?;
         Ok(Plan { room, ..plan })
     }
 
-    /// Room in a channel for one more subscriber, where its namespace says how many there may be.
-    fn take_room(&self, name: &ChannelName<'_, '_>) -> Result<Option<Arc<Room>>, Error> {
+    /// Room in a channel for one more subscriber.
+    fn take_room(&self, name: &ChannelName<'_, '_>) -> Result<Place, Error> {
         let most = name.options.max_subscribers;
-        if most == 0 {
-            return Ok(None);
-        }
         let dry_run = self.config.dry_run;
-        let (room, is_over) = self.config.rooms.take(name.full, most, dry_run);
-        if is_over {
+        let taken = self.config.rooms.take(name.full, most, dry_run);
+        if !matches!(taken, Ok((_, false))) {
             let mut over = self.over_subscribers.get();
             over[usize::from(dry_run)] += 1;
             self.over_subscribers.set(over);
         }
-        if room.is_none() {
+        taken.map(|(room, _)| room).map_err(|_full| {
             let why = format_args!(
                 "the channel has {most} subscribers on this node, as many as its namespace lets it have \
                  (max_subscribers); try again when one has left"
             );
-            return Err(explained(ErrorCode::LimitExceeded, why));
-        }
-        Ok(room)
+            explained(ErrorCode::LimitExceeded, why)
+        })
     }
 
     /// What a request that is allowed comes to.

@@ -17,6 +17,7 @@ use super::channel_name::ChannelName;
 use super::channels::{FeedState, Role, Subscriber};
 use super::class::Patching;
 use super::connect::deadline;
+use super::counts::Place;
 use super::cursor::{PAGE_PUBLICATIONS, page_bytes};
 use super::dispatch::{Progress, Refusal};
 use super::except::is_for;
@@ -43,9 +44,11 @@ impl Hub {
         number: u32,
         request: &SubscribeRequest<'_>,
         info: &Arc<ClientInfo>,
-        plan: Plan,
+        mut plan: Plan,
     ) -> Subscribing {
+        let room = plan.room.take();
         let channel = self.insert_subscription(now, id, &request.channel, info, &plan);
+        self.count_subscription(id, channel, &request.channel, room);
         let mut subscribing = Subscribing {
             command: number,
             channel,
@@ -63,6 +66,18 @@ impl Hub {
         };
         self.start_subscription(now, id, &mut subscribing, plan.history);
         subscribing
+    }
+
+    /// A subscription that was entered counts for its channel until it is [detached](Self::detach_subscription): those that
+    /// clients make with the room that they have taken, the server's beside them.
+    fn count_subscription(&self, id: SessionId, channel: u32, name: &str, room: Option<Place>) {
+        let connected = self.sessions.connected(id);
+        if connected.is_some_and(|connected| connected.subscription(channel).is_some()) {
+            match room {
+                Some(room) => room.keep(),
+                None => self.config.rooms.take_other(name),
+            }
+        }
     }
 
     /// Enters the subscription with session and channel. From here on it counts, but gets nothing.
@@ -91,9 +106,7 @@ impl Hub {
         });
         let allow = plan.grant.options.allow;
         let (filters, mark) = (plan.filters.clone(), plan.grant.mark);
-        let room = plan.room.clone();
-        let has_extra = room.is_some()
-            || expires_at.is_some()
+        let has_extra = expires_at.is_some()
             || chan_info.is_some()
             || filters.is_some()
             || !mark.is_none()
@@ -106,7 +119,6 @@ impl Hub {
                 allow,
                 filters,
                 mark,
-                _room: room,
             })
         });
         let Some(session) = self.sessions.get_mut(id) else {

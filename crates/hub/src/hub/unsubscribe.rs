@@ -182,6 +182,7 @@ impl Hub {
             in_presence: subscription.in_presence,
             announced: subscription.announced,
         };
+        subscription.leave(&self.config.rooms, &ended.channel);
         // The last subscriber took the place of the one that left.
         if let Some(moved) = entry.subscribers.get(slot).map(|moved| moved.session)
             && let Some(moved) = self.sessions.connected_mut(moved)

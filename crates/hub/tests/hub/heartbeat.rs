@@ -268,12 +268,33 @@ fn who_does_not_connect_is_gone_too() {
     world.pass(Duration::from_millis(200));
     assert_eq!(world.closed(client), Some((3502, true)));
     let over = world.workers[0].hub.counters().over_limit;
-    assert_eq!(over.unauthenticated, 1);
+    assert_eq!(over.unauthenticated, [1, 0]);
     let client = world.open(0);
     world.seconds(9);
     world.send(client, r#"{"id":1,"connect":{}}"#);
     world.seconds(5);
     assert_eq!(world.closed(client), None);
+}
+
+#[test]
+fn time_to_connect_can_be_tried_out() {
+    let mut world = World::with(Setup {
+        dry_run: true,
+        ..Setup::default()
+    });
+    let client = world.open(0);
+    let over = |world: &World| world.workers[0].hub.counters().over_limit.unauthenticated;
+    world.pass(Duration::from_millis(9_900));
+    assert_eq!(over(&world), [0, 0]);
+    world.pass(Duration::from_millis(200));
+    assert_eq!((world.closed(client), over(&world)), (None, [0, 1]));
+    world.send(client, r#"{"id":1,"connect":{}}"#);
+    assert!(!world.heard(client).is_empty());
+    // Nothing is listened to from one that was refused.
+    let refused = world.open(0);
+    world.send(refused, r#"{"id":1,"connect":{"token":"no"}}"#);
+    world.seconds(11);
+    assert!(world.closed(refused).is_some());
 }
 
 #[test]

@@ -684,6 +684,105 @@ fn a_channel_has_so_many_subscribers_of_all_workers() {
     }
 }
 
+/// What the options are when nobody says anything.
+#[test]
+fn channels_have_limits_where_nobody_has_set_any() {
+    let options = NamespaceOptions::default();
+    assert_eq!(options.publish_rate_for_channel, rate("10000/s"));
+    assert_eq!(options.client_deliveries_per_second, 5_000_000);
+    assert_eq!(options.max_subscribers, 250_000);
+    // Connections enough that none of them meets its own limits, in one channel.
+    let mut world = World::with(setup());
+    let crowd: Vec<_> = (0..12).map(|index| world.connect(index % 2)).collect();
+    let mut answers = Vec::new();
+    for client in &crowd {
+        answers.extend(codes(&mut world, *client, 1000, &publish()));
+    }
+    assert!(answers[..10_000].iter().all(|code| *code == 0));
+    assert!(answers[10_000..].iter().all(|code| *code == 111));
+    assert_eq!(
+        codes(
+            &mut world,
+            crowd[0],
+            1,
+            &json!({"publish": {"channel": "other", "data": 1}})
+        ),
+        [0]
+    );
+    let over = |worker: usize| world.workers[worker].hub.counters().over_limit;
+    let refused = [0, 1].map(|worker| over(worker).channel[Operation::Publish.index()]);
+    assert_eq!(refused, [1000, 1000]);
+}
+
+/// A publication to many costs more than one to few, whichever worker they are on and whoever has subscribed them.
+#[test]
+fn what_clients_publish_may_come_to_so_many_deliveries() {
+    for dry_run in [false, true] {
+        let mut world = World::with(rated(|options| {
+            options.client_deliveries_per_second = 10;
+            options.rates_dry_run = dry_run;
+        }));
+        let publisher = world.connect(0);
+        let crowd: Vec<_> = (0..4).map(|index| world.connect(index % 2)).collect();
+        for client in &crowd {
+            codes(&mut world, *client, 1, &in_channel("subscribe", "rated:a"));
+        }
+        let one = in_channel("publish", "rated:a");
+        // Two seconds' worth at once, four for each.
+        let refused = if dry_run { 0 } else { 111 };
+        assert_eq!(
+            codes(&mut world, publisher, 7, &one),
+            [0, 0, 0, 0, 0, refused, refused],
+        );
+        let over = world.workers[0].hub.counters().over_limit.deliveries;
+        if dry_run {
+            assert_eq!(over, [0, 2]);
+            continue;
+        }
+        assert_eq!(over, [2, 0]);
+        assert_eq!(
+            codes(&mut world, publisher, 9, &in_channel("publish", "rated:b")),
+            [0; 9],
+            "nobody is there"
+        );
+        world.pass(Duration::from_millis(400));
+        assert_eq!(codes(&mut world, publisher, 2, &one), [0, 111]);
+        // With half of them gone it comes to half as many.
+        for client in &crowd[..2] {
+            world.drop_connection(*client);
+        }
+        world.pass(Duration::from_millis(400));
+        assert_eq!(codes(&mut world, publisher, 3, &one), [0, 0, 111]);
+        let heard = world.tell(publisher, {
+            let mut command = one.clone();
+            command["id"] = json!(3);
+            command
+        });
+        let text = heard[0]["error"]["message"].as_str().unwrap();
+        assert!(
+            text.contains("client_deliveries_per_second allows (10)"),
+            "{text}"
+        );
+    }
+}
+
+/// More subscribers than may be reached in all the time that counts.
+#[test]
+fn a_crowd_of_any_size_is_told_something_now_and_then() {
+    let mut world = World::with(rated(|options| options.client_deliveries_per_second = 1));
+    let publisher = world.connect(0);
+    for index in 0..4 {
+        let client = world.connect(index % 2);
+        codes(&mut world, client, 1, &in_channel("subscribe", "rated:a"));
+    }
+    let one = in_channel("publish", "rated:a");
+    assert_eq!(codes(&mut world, publisher, 2, &one), [0, 111]);
+    world.seconds(3);
+    assert_eq!(codes(&mut world, publisher, 1, &one), [111]);
+    world.seconds(1);
+    assert_eq!(codes(&mut world, publisher, 2, &one), [0, 111]);
+}
+
 #[test]
 fn rates_are_written_as_people_write_them() {
     for (text, expected) in [

@@ -310,6 +310,45 @@ fn connections_that_are_there_count_for_a_new_limit() {
     assert_eq!(all.world.closed(second), Some((3504, true)));
 }
 
+/// Nobody had to count when they subscribed.
+#[test]
+fn subscribers_that_are_there_count_for_a_new_limit() {
+    let mut all = Changing::with(|_, channel| channel.without_namespace.max_subscribers = 0);
+    let clients = [0, 1, 0].map(|worker| all.world.connect(worker));
+    let subscribe = json!({"id": 2, "subscribe": {"channel": "news"}});
+    for client in &clients[..2] {
+        all.world.tell(*client, subscribe.clone());
+    }
+    all.change(|_, channel| channel.without_namespace.max_subscribers = 2);
+    let heard = all.world.tell(clients[2], subscribe.clone());
+    assert_eq!(heard[0]["error"]["code"], 106, "{heard:?}");
+    all.world.drop_connection(clients[0]);
+    let heard = all.world.tell(clients[2], subscribe);
+    assert!(heard[0]["subscribe"].is_object(), "{heard:?}");
+}
+
+#[test]
+fn connections_that_are_there_make_room_for_the_only_one() {
+    let mut all = Changing::new();
+    let tabs = [all.world.connect_as(0, "42"), all.world.connect_as(1, "42")];
+    let other = all.world.connect_as(1, "43");
+    all.change(|client, _| {
+        client.subscribe_to_user_personal_channel.enabled = true;
+        client.subscribe_to_user_personal_channel.single_connection = true;
+    });
+    for tab in tabs {
+        assert_eq!(all.world.closed(tab), None, "nobody is ended for it");
+    }
+    let newest = all.world.connect_as(0, "42");
+    for tab in tabs {
+        assert_eq!(all.world.closed(tab), Some((3504, true)));
+    }
+    assert_eq!(
+        (all.world.closed(newest), all.world.closed(other)),
+        (None, None)
+    );
+}
+
 #[test]
 fn rates_are_those_of_the_options() {
     let mut all = Changing::with(|client, _| {

@@ -51,6 +51,31 @@ fn a_user_has_as_many_connections_as_it_may_on_all_workers_together() {
     assert_eq!([refused(0), refused(1)], [[1, 0], [2, 0]]);
 }
 
+/// Nobody has set anything.
+#[test]
+fn one_user_does_not_take_all_connections() {
+    let mut setup = Setup::default();
+    setup.client.ping_interval = std::time::Duration::ZERO;
+    assert_eq!(setup.client.user_connection_limit, 10_000);
+    let mut world = World::with(setup);
+    let greedy: Vec<_> = (0..10_000)
+        .map(|index| world.connect_as(index % 2, "42"))
+        .collect();
+    let connect = json!({"id": 1, "connect": {"token": token("42", None)}});
+    let client = world.open(1);
+    world.tell(client, connect.clone());
+    assert_eq!(world.closed(client), Some((3504, true)));
+    world.connect_as(1, "43");
+    world.drop_connection(greedy[0]);
+    world.connect_as(1, "42");
+    let client = world.open(1);
+    world.tell(client, connect);
+    assert_eq!(world.closed(client), Some((3504, true)));
+    // A worker that ends takes its connections along.
+    drop(world.workers.remove(0));
+    world.connect_as(0, "42");
+}
+
 #[test]
 fn where_one_is_enough_the_newest_stays() {
     let mut setup = Setup::default();

@@ -80,7 +80,7 @@ fn channels_are_limited() {
     world.tell(client, json!({"id": 3, "unsubscribe": {"channel": "a"}}));
     assert_eq!(subscribe(&mut world, client, json!({"channel": "c"})), 0);
     let over = world.workers[0].hub.counters().over_limit;
-    assert_eq!((over.subscriptions, over.channel_names), ([1, 0], 0));
+    assert_eq!((over.subscriptions, over.channel_names), ([1, 0], [0, 0]));
 }
 
 #[test]
@@ -114,11 +114,16 @@ fn limits_of_numbers_can_be_tried_out() {
         );
     }
     let long = "x".repeat(256);
-    assert_eq!(subscribe(&mut world, other, json!({"channel": long})), 107);
+    assert_eq!(subscribe(&mut world, other, json!({"channel": long})), 0);
+    let longest = "x".repeat(4097);
+    assert_eq!(
+        subscribe(&mut world, other, json!({"channel": longest})),
+        107
+    );
     let over = world.workers[0].hub.counters().over_limit;
     assert_eq!(over.subscriptions, [0, 2]);
     assert_eq!(over.user_connections, [0, 1]);
-    assert_eq!(over.channel_names, 1);
+    assert_eq!(over.channel_names, [1, 1]);
 }
 
 #[test]

@@ -26,8 +26,8 @@ pub(super) struct ConnectionOptions {
     /// Tokens are believed whoever made them: no signature is checked, so everybody can be anybody. Only for tests
     /// behind a closed door. Default: no.
     pub insecure_skip_token_signature_verify: bool,
-    /// How many connections clients may have on this node, by whatever door; what is beyond gets 503. 0 for any
-    /// number. Default: 0.
+    /// How many connections clients may have on this node, by whatever door: those that share one (HTTP/2, sessions of the
+    /// doors of plain HTTP) count each; what is beyond gets 503. 0 for any number. Default: 1,000,000.
     pub connection_limit: usize,
     /// How many new ones this node takes; what is beyond gets 503. Default: `10000/s, burst 100000`, which is more than
     /// handshakes leave processors for.
@@ -47,7 +47,7 @@ impl Default for ConnectionOptions {
             allowed_origins: Vec::new(),
             user_id_http_header: String::new(),
             insecure_skip_token_signature_verify: false,
-            connection_limit: 0,
+            connection_limit: 1_000_000,
             connection_rate_limit: Some(Rate::per_second(10_000).at_once(100_000)),
             write_delay: Duration::ZERO,
             connect_code_to_unidirectional_disconnect: DisconnectTransforms::default(),

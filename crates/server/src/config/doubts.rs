@@ -76,6 +76,10 @@ impl Open<'_> {
             ("limits.memory.enabled", !memory.enabled),
             ("limits.address.connections", address.connections == 0),
             ("limits.address.handshakes", address.handshakes == 0),
+            (
+                "client.user_connection_limit",
+                self.client.user_connection_limit == 0,
+            ),
             ("limits.address.connect", address.connect.is_none()),
             ("limits.address.requests", address.requests.is_none()),
             (

@@ -22,8 +22,14 @@ use crate::worker::queues::QueueRules;
 pub struct LimitOptions {
     /// Count what is beyond the limits of numbers that stand elsewhere, and let it happen: `client.connection_limit`,
     /// `client.connection_rate_limit`, `client.user_connection_limit`, `client.channel_limit` (up to 10,000),
-    /// `doors.max_sessions` and `max_subscribers` of namespaces. Default: no.
+    /// `client.rpc_limit`, `client.stale_close_delay`, `channel.max_length` (up to 4,096 bytes), `doors.max_sessions`,
+    /// `max_sockets` and `max_subscribers` of namespaces. Default: no.
     pub dry_run: bool,
+    /// How many connections may be open at the port for clients, whatever they are for and whoever has them; what is beyond
+    /// gets 503 before anything is read. Those of tunnels to the servers behind count, too. Default: 0, for seven eighths of
+    /// the descriptors that the process may have: the others are for whoever looks after the server, for the backend and
+    /// for files.
+    pub max_sockets: usize,
     /// Addresses that none of these limits are for: networks such as `10.0.0.0/8`. Default: none.
     pub exempt: Vec<String>,
     /// Nor for this machine's own, `127.0.0.0/8` and `::1`; but the ceiling on memory is for clients that come through a proxy
@@ -41,6 +47,7 @@ impl Default for LimitOptions {
     fn default() -> Self {
         Self {
             dry_run: false,
+            max_sockets: 0,
             exempt: Vec::new(),
             exempt_loopback: true,
             max_addresses: 100_000,
@@ -157,6 +164,7 @@ pub(super) fn rules(
         },
         proxy_protocol: server.proxy_protocol,
         dry_run: limits.dry_run,
+        sockets: limits.max_sockets,
         clients: connections.connection_limit,
         new_clients: connections.connection_rate_limit,
         http_sessions: doors.max_sessions,

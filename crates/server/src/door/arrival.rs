@@ -92,7 +92,7 @@ pub(crate) struct TurnedAway {
 }
 
 impl TurnedAway {
-    fn new(shared: &Shared, io: TcpStream, over: OverLimit) -> Self {
+    pub(crate) fn new(shared: &Shared, io: TcpStream, over: OverLimit) -> Self {
         Self {
             io,
             said: shared.live.borrow().tls.is_none().then(|| over.http1()),

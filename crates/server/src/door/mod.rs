@@ -373,7 +373,7 @@ async fn admit_to_tunnel(
     };
     let dial = async {
         let (asked, client) = tunnel::socket::ask(live, tunnel, rest, head, &opening, address)?;
-        Ok((asked.dial(tunnel).await?, client))
+        Ok((asked.dial(tunnel, admission).await?, client))
     };
     let (far, client) = match dial.await {
         Ok(reached) => reached,

@@ -38,8 +38,7 @@ use super::{ApiRpcEvent, Client, NodeHandle};
 ///
 /// The commands of one connection are handled one after the other: the next is read once the handler of the
 /// one before has returned. Calls (RPC) are the exception: up to
-/// [`max_concurrent_rpc`](tautline_hub::application::ApplicationOptions::max_concurrent_rpc) of a connection
-/// run side by side, and may be answered in any order. Handlers of different connections run side by side,
+/// [`client.rpc_limit`](tautline_hub::config::ClientOptions::rpc_limit) of a connection run side by side, and may be answered in any order. Handlers of different connections run side by side,
 /// on all workers.
 ///
 /// # Where handlers run

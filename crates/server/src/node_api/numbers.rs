@@ -86,6 +86,8 @@ impl WorkerNode {
         snapshot.queues.held = self.shared.queues.held() as u64;
         snapshot.queues.ceiling = self.shared.queues.ceiling();
         snapshot.addresses = admission.addresses() as u64;
+        let (open, most) = admission.sockets_open();
+        snapshot.sockets = (open as u64, most as u64);
         snapshot.unknown_proxy_requests = admission.unknown_proxy_requests();
         snapshot.memory_ceiling = admission.memory_ceiling();
         snapshot.clients = load.clients;

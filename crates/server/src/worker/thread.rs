@@ -27,7 +27,7 @@ use super::mailbox::WorkerMailbox;
 use super::queues::{NodeQueues, QueueShare};
 use crate::client_address::canonical;
 use crate::door::admission::Admission;
-use crate::door::arrival::Arrival;
+use crate::door::arrival::{Arrival, TurnedAway};
 use crate::door::http2::Http2Door;
 use crate::door::rewind::Rewind;
 use crate::door::{self, Came, Opened};
@@ -51,7 +51,7 @@ use crate::trace::TraceDesk;
 /// How long accepting pauses when the system has no more descriptors or memory for it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections of the internal listener, on each worker.
+/// Connections of the internal listener, on each worker, and fewer where there are few descriptors.
 const MAX_INTERNAL: usize = 1024;
 
 /// What all workers of a node have in common.
@@ -258,8 +258,12 @@ impl Start {
                 let Some((io, peer)) = accept(listener, silence).await else {
                     continue;
                 };
-                let arrival = match Arrival::new(&shared, io, peer) {
-                    Ok(arrival) => arrival,
+                let arrived = match shared.admission.socket(peer.ip()) {
+                    Ok(socket) => Arrival::new(&shared, io, peer).map(|arrival| (arrival, socket)),
+                    Err(over) => Err(TurnedAway::new(&shared, io, over)),
+                };
+                let (arrival, socket) = match arrived {
+                    Ok(arrived) => arrived,
                     Err(turned_away) => {
                         let guest = guests.enter();
                         spawn_local(async move {
@@ -318,7 +322,7 @@ impl Start {
                         Some(Admitted::Other(work)) => work.await,
                         None => {}
                     }
-                    drop(guest);
+                    drop((guest, socket));
                 });
             }
         };
@@ -361,7 +365,8 @@ async fn serve_internal(
     let (Some(listener), Some(service)) = (listener, service) else {
         return std::future::pending().await;
     };
-    let room = Arc::new(Semaphore::new(MAX_INTERNAL));
+    let share = shared.admission.internal_sockets() / shared.mailboxes.len().max(1);
+    let room = Arc::new(Semaphore::new(share.clamp(1, MAX_INTERNAL)));
     let silence = listener::silence(&shared.live.borrow().config);
     loop {
         let Some((io, peer)) = accept(listener, silence).await else {

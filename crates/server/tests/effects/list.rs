@@ -166,6 +166,18 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         &["client.connection_limit"],
     ),
     (
+        "server/tests/limits.rs::so_many_connections_are_open_and_no_more",
+        &["limits.max_sockets"],
+    ),
+    (
+        "hub/tests/hub/application/questions.rs::calls_of_a_connection_are_under_way_at_once_up_to_a_limit",
+        &["client.rpc_limit"],
+    ),
+    (
+        "hub/tests/hub/rates.rs::what_clients_publish_may_come_to_so_many_deliveries",
+        &["channel.without_namespace.client_deliveries_per_second"],
+    ),
+    (
         "server/tests/doors/uni.rs::a_node_takes_new_connections_at_a_rate",
         &["client.connection_rate_limit"],
     ),

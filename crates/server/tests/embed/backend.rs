@@ -195,7 +195,6 @@ fn a_backend_that_hangs_up_ends_its_call_and_makes_room() {
             builder.limits(HandlerOptions {
                 timeout: Duration::from_secs(3600),
                 max_in_flight: 2,
-                ..HandlerOptions::default()
             })
         });
         let mut hanging = Vec::new();

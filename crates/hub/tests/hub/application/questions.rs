@@ -15,11 +15,9 @@ use crate::support::{Client, Setup, World};
 #[test]
 fn calls_of_a_connection_are_under_way_at_once_up_to_a_limit() {
     let application = Scripted::about(Interests::RPC);
-    let options = ApplicationOptions {
-        max_concurrent_rpc: 3,
-        ..ApplicationOptions::default()
-    };
-    let mut world = world_with(&application, Setup::default(), options);
+    let mut setup = Setup::default();
+    setup.client.rpc_limit = 3;
+    let mut world = world_with(&application, setup, ApplicationOptions::default());
     let client = world.connect(0);
     for id in 2..=7 {
         world.send(
@@ -115,6 +113,37 @@ fn what_was_asked_of_a_client_that_goes_is_withdrawn() {
     assert_eq!(world.workers[0].hub.stats().subscriptions, 0);
 }
 
+/// The default, another one that comes with a reload, and one that is only tried out.
+#[test]
+fn how_many_calls_a_connection_may_have_is_an_option() {
+    for dry_run in [false, true] {
+        let application = Scripted::about(Interests::RPC);
+        let setup = Setup { dry_run, ..quiet() };
+        let (mut options, channel) = (setup.client.clone(), setup.channel.clone());
+        assert_eq!(options.rpc_limit, 16);
+        let mut world = world_with(&application, setup, ApplicationOptions::default());
+        let clients = [world.connect(0), world.connect(0)];
+        let call = |world: &mut World, client: Client| {
+            for id in 2..22 {
+                let command = json!({"id": id, "rpc": {"method": "m"}});
+                world.send(client, &command.to_string());
+            }
+            (
+                application.open(),
+                world.workers[0].hub.counters().over_limit.calls,
+            )
+        };
+        if dry_run {
+            assert_eq!(call(&mut world, clients[0]), (20, [0, 5]));
+            continue;
+        }
+        assert_eq!(call(&mut world, clients[0]), (16, [1, 0]));
+        options.rpc_limit = 2;
+        world.reconfigure(options, channel);
+        assert_eq!(call(&mut world, clients[1]), (16 + 2, [2, 0]));
+    }
+}
+
 #[test]
 fn with_too_many_questions_under_way_commands_are_refused_for_the_moment() {
     let application = Scripted::about(Interests::RPC | Interests::MESSAGE);
@@ -151,15 +180,15 @@ fn in_any_order_every_command_is_answered_once() {
         let mut random = Seeded::new(seed);
         let application = Scripted::default();
         let options = ApplicationOptions {
-            max_concurrent_rpc: 3,
             max_in_flight: 12,
             ..ApplicationOptions::default()
         };
-        let setup = Setup {
+        let mut setup = Setup {
             seed,
             delays: (seed % 2 == 0).then(DelayOptions::default),
             ..quiet()
         };
+        setup.client.rpc_limit = 3;
         let mut world = world_with(&application, setup, options);
         let mut clients: Vec<(Client, u64, Vec<Value>)> = Vec::new();
         for _ in 0..300 {

@@ -5,7 +5,7 @@
 //!
 //! | when | what is asked | limits |
 //! |---|---|---|
-//! | a connection is accepted, before anything was read or any TLS spoken | [`Admission::connection`] | memory; those of its address |
+//! | a connection is accepted, before anything was read or any TLS spoken | [`Admission::socket`], [`Admission::connection`] | descriptors; memory; those of its address |
 //! | a request comes to one of the doors of plain HTTP | [`Admission::request`] | the rate of its address |
 //! | somebody wants to be a client | [`Admission::client`] | those of the node |
 //! | a client shares its connection with others: behind a proxy that is trusted, over HTTP/2, by the doors of plain HTTP | [`Admission::session`] | memory; those of its address |
@@ -21,6 +21,7 @@ pub(crate) mod memory;
 mod permit;
 mod refusal;
 mod rules;
+mod sockets;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ pub(crate) use self::permit::{AddressPermit, Permit, Permits};
 use self::refusal::{Limit, Refusals};
 pub(crate) use self::refusal::{NodeRefusals, OverLimit};
 pub(crate) use self::rules::{AddressRules, MemoryRules, Rules};
+use self::sockets::Sockets;
 use self::table::{Entry, Key, Table};
 pub(crate) use self::watch::TurnedAway;
 
@@ -47,6 +49,8 @@ pub(crate) use self::watch::TurnedAway;
 pub(crate) struct Admission {
     start: Instant,
     rules: RwLock<Arc<Rules>>,
+    /// Connections that are open.
+    sockets: Sockets,
     /// Clients, by whatever door they came.
     clients: Arc<Count>,
     new_clients: SharedBucket,
@@ -67,6 +71,7 @@ impl Admission {
     pub(crate) fn new(rules: Arc<Rules>) -> Arc<Self> {
         Arc::new(Self {
             start: Instant::now(),
+            sockets: Sockets::new(&rules),
             rules: RwLock::new(rules),
             clients: Arc::default(),
             new_clients: SharedBucket::default(),
@@ -87,6 +92,7 @@ impl Admission {
 
     /// Goes by other rules from now on. Who is here stays, and counts as before.
     pub(crate) fn reconfigure(&self, rules: Arc<Rules>) {
+        self.sockets.reconfigure(&rules);
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
     }
 
@@ -191,7 +197,7 @@ impl Admission {
 
     /// Leave to tell somebody of a refusal; `None` where so many are being told that others are just dropped.
     pub(crate) fn goodbye(&self) -> Option<Permit> {
-        self.goodbyes.enter(MAX_GOODBYES)
+        self.goodbyes.enter(self.sockets.goodbyes())
     }
 
     /// Those that were refused: limit, mode, and how many.
@@ -329,6 +335,3 @@ fn check(
     }
     Ok(())
 }
-
-/// How many may be told at the same time that they may not stay.
-const MAX_GOODBYES: usize = 1000;

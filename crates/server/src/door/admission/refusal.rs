@@ -14,6 +14,7 @@ use crate::http::respond;
 /// What there may be only so much of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Limit {
+    Sockets,
     Clients,
     NewClients,
     HttpSessions,
@@ -31,6 +32,7 @@ impl Limit {
 
     /// All of them.
     const ALL: [Self; Self::COUNT] = [
+        Self::Sockets,
         Self::Clients,
         Self::NewClients,
         Self::HttpSessions,
@@ -45,6 +47,7 @@ impl Limit {
     /// The option.
     fn option(self) -> &'static str {
         match self {
+            Self::Sockets => "limits.max_sockets",
             Self::Clients => "client.connection_limit",
             Self::NewClients => "client.connection_rate_limit",
             Self::HttpSessions => "doors.max_sessions",
@@ -60,6 +63,7 @@ impl Limit {
     /// In metrics.
     fn name(self) -> &'static str {
         match self {
+            Self::Sockets => "node_sockets",
             Self::Clients => "node_connections",
             Self::NewClients => "node_connect",
             Self::AddressConnections => "connections",
@@ -75,7 +79,8 @@ impl Limit {
     /// What there is too much of, for a person.
     fn text(self) -> &'static str {
         match self {
-            Self::Clients => "The server has as many connections as it takes",
+            Self::Sockets => "The server has as many connections open as it may",
+            Self::Clients => "The server has as many clients as it takes",
             Self::NewClients => "More connections come than the server takes at a time",
             Self::HttpSessions => "The server has as many sessions over HTTP as it takes",
             Self::AddressConnections => "There are too many connections from your address",
@@ -91,7 +96,10 @@ impl Limit {
 
     /// Whether it is the node that has no room, whoever asks.
     fn is_of_node(self) -> bool {
-        matches!(self, Self::Clients | Self::NewClients | Self::HttpSessions)
+        matches!(
+            self,
+            Self::Sockets | Self::Clients | Self::NewClients | Self::HttpSessions
+        )
     }
 
     /// In how many seconds to try again where nobody knows.
@@ -232,15 +240,7 @@ impl Refusals {
             limit,
             dry_run,
         });
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told
-            .0
-            .is_some_and(|last| now.saturating_sub(last) < TELL_AGAIN)
-        {
-            told.1 += 1;
-        } else {
-            let left_out = std::mem::take(&mut told.1);
-            told.0 = Some(now);
+        if let Some(left_out) = self.is_to_be_told(now) {
             tracing::warn!(
                 target: "tautline::limits",
                 address = address.map(tracing::field::display),
@@ -250,6 +250,20 @@ impl Refusals {
             );
         }
         if dry_run { Ok(()) } else { Err(over) }
+    }
+
+    /// Whether the log is to have a refusal, and how many it had to do without since the last one.
+    pub(super) fn is_to_be_told(&self, now: Duration) -> Option<u64> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_too_soon = told
+            .0
+            .is_some_and(|last| now.saturating_sub(last) < TELL_AGAIN);
+        if is_too_soon {
+            told.1 += 1;
+            return None;
+        }
+        told.0 = Some(now);
+        Some(std::mem::take(&mut told.1))
     }
 
     /// By limit and mode.

@@ -17,6 +17,8 @@ pub(crate) struct Rules {
     pub(crate) proxy_protocol: bool,
     /// Nobody is refused for want of room on the node, but counted.
     pub(crate) dry_run: bool,
+    /// Connections that are open, whatever they are for; 0 for what there are descriptors for.
+    pub(crate) sockets: usize,
     /// Clients on this node, by whatever door; 0 for any number.
     pub(crate) clients: usize,
     /// How many come; `None` for as many as there are.

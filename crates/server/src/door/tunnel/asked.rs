@@ -9,6 +9,7 @@ use tautline_websocket::conn::{ClientStream, ConnectError, ConnectOptions, WebSo
 use tautline_websocket::proto::KeepAliveOptions;
 use tautline_websocket::proto::handshake::{Refusal, RequestError};
 
+use super::super::admission::{Admission, Permit};
 use super::{FORWARDED_FOR, Place, Refusing, Tunnel};
 
 /// A connection that a client wants. Made by [`Asked::new`].
@@ -37,7 +38,8 @@ pub(crate) struct Far {
     /// What that server has chosen.
     pub(crate) subprotocol: Option<String>,
     pub(super) tunnel: Arc<Tunnel>,
-    pub(super) place: Place,
+    /// Among those of its tunnel, and among all that is open.
+    pub(super) place: (Place, Permit),
 }
 
 impl Asked {
@@ -99,7 +101,12 @@ impl Asked {
     /// # Cancel safety
     ///
     /// Dropping the future gives the connection up.
-    pub(crate) async fn dial(self, tunnel: &Arc<Tunnel>) -> Result<Far, Refusal> {
+    pub(crate) async fn dial(
+        self,
+        tunnel: &Arc<Tunnel>,
+        admission: &Admission,
+    ) -> Result<Far, Refusal> {
+        let socket = admission.far_socket()?;
         let Some(place) = Place::take(tunnel) else {
             tunnel.counts.refused(Refusing::Limit);
             let body = "The tunnel has as many connections as it takes (max_connections). Try again later.\n";
@@ -122,7 +129,7 @@ impl Asked {
                     websocket: websocket.with_keep_alive(KeepAliveOptions::default()),
                     subprotocol: connected.subprotocol,
                     tunnel: Arc::clone(tunnel),
-                    place,
+                    place: (place, socket),
                 })
             }
             Err(error) => Err(tunnel.explain(&error)),

@@ -121,7 +121,7 @@ async fn poll(
 async fn open(entry: &Entry<'_>, tunnel: &Arc<Tunnel>, asked: Asked) -> Result<Response, Refused> {
     let permits = entry.admit()?;
     let far = asked
-        .dial(tunnel)
+        .dial(tunnel, &entry.doors.admission)
         .await
         .map_err(|refusal| refusing(&refusal))?;
     let patience = entry.doors.options.poll_timeout;
@@ -174,7 +174,7 @@ async fn open_websocket(
     let protocols = protocols.map(|name| (*name).to_owned()).collect();
     let asked = ask(entry, tunnel, rest, &parts, protocols)?;
     let far = asked
-        .dial(tunnel)
+        .dial(tunnel, &entry.doors.admission)
         .await
         .map_err(|refusal| refusing(&refusal))?;
     let mut response = HttpResponse::new(ReplyBody::Whole(Full::default()));

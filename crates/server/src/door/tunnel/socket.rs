@@ -104,7 +104,7 @@ pub(crate) async fn open_http2(
             address: Some(address),
         };
         let far = Asked::new(tunnel, asking, fields(&headers))?
-            .dial(tunnel)
+            .dial(tunnel, &policy.admission)
             .await?;
         let acceptance = opening.accept(far.subprotocol.as_deref());
         let mut response = http::Response::new(());

@@ -68,6 +68,8 @@ pub struct Snapshot {
     pub revocations: (usize, usize),
     /// Addresses that are remembered.
     pub addresses: u64,
+    /// Connections that are open at the port for clients, and how many there may be.
+    pub sockets: (u64, u64),
     /// Requests that came through proxies whom nobody trusts.
     pub unknown_proxy_requests: u64,
     /// How much memory the process may have, in bytes, before new clients are refused.
@@ -149,14 +151,15 @@ impl Snapshot {
         sum.revoked_subscriptions += hub.revoked_subscriptions;
         let (to, from) = (&mut sum.over_limit, &hub.over_limit);
         to.client_error += from.client_error;
-        to.channel_names += from.channel_names;
-        to.unauthenticated += from.unauthenticated;
-        to.calls += from.calls;
         for mode in 0..2 {
             to.user_connections[mode] += from.user_connections[mode];
             to.subscriptions[mode] += from.subscriptions[mode];
             to.subscribers[mode] += from.subscribers[mode];
             to.input[mode] += from.input[mode];
+            to.deliveries[mode] += from.deliveries[mode];
+            to.channel_names[mode] += from.channel_names[mode];
+            to.unauthenticated[mode] += from.unauthenticated[mode];
+            to.calls[mode] += from.calls[mode];
         }
         for index in 0..Operation::COUNT {
             to.client_command[index] += from.client_command[index];

@@ -20,12 +20,12 @@ pub(super) const METRICS: &[Metric] = &[
         labels: &["limit", "mode"],
         help: "What met a limit, by limit and mode (`enforced`; with `dry_run` it was let happen). By address: \
                `connections`, `handshakes`, `connect`, `requests`, and `authentication` for keys and tokens that were not \
-               looked at because too many were wrong. Of the node: `memory`; `node_connections` and `node_connect` for \
+               looked at because too many were wrong. Of the node: `memory`; `node_sockets` for connections that were accepted with as many open as may be; `node_connections` and `node_connect` for \
                clients, `http_sessions`; `queues` for connections that were closed because what waits for all takes too much \
                memory, `stalled` for those that had stopped reading when the process had too much. Of a user or a \
                connection: `user_connections`, `subscriptions`, `channel_name` for names that are too long, `input` for bytes, \
                `unauthenticated` for those that did not connect in time, `rpc` for calls that other commands had to wait for. \
-               Of a channel: `subscribers`.",
+               Of a channel: `subscribers`, and `deliveries` for publications that would come to too many.",
         write: |all, out| {
             for (limit, mode, count) in &all.refusals {
                 out.labelled(&[limit, mode], *count);
@@ -34,17 +34,32 @@ pub(super) const METRICS: &[Metric] = &[
             let of_hub = [
                 ("user_connections", over.user_connections),
                 ("subscriptions", over.subscriptions),
-                ("channel_name", [over.channel_names, 0]),
+                ("channel_name", over.channel_names),
                 ("subscribers", over.subscribers),
+                ("deliveries", over.deliveries),
                 ("input", over.input),
-                ("unauthenticated", [over.unauthenticated, 0]),
-                ("rpc", [over.calls, 0]),
+                ("unauthenticated", over.unauthenticated),
+                ("rpc", over.calls),
             ];
             for (limit, [enforced, dry_run]) in of_hub {
                 out.labelled(&[limit, "enforced"], enforced);
                 out.labelled(&[limit, "dry_run"], dry_run);
             }
         },
+    },
+    Metric {
+        name: "limits_num_sockets",
+        kind: "gauge",
+        labels: &[],
+        help: "Connections that are open at the port for clients, and those of tunnels to servers behind.",
+        write: |all, out| out.number(all.sockets.0),
+    },
+    Metric {
+        name: "limits_max_sockets",
+        kind: "gauge",
+        labels: &[],
+        help: "How many that may be: `limits.max_sockets`, or what there are descriptors for.",
+        write: |all, out| out.number(all.sockets.1),
     },
     Metric {
         name: "limits_num_addresses",
