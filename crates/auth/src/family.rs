@@ -37,6 +37,8 @@ pub struct RemoteKeyFamily {
     max_age: Duration,
     ask: Arc<dyn Fn(&str) + Send + Sync>,
     sets: RwLock<HashMap<String, Arc<Member>>>,
+    pushed_out: AtomicU64,
+    refused: AtomicU64,
 }
 
 /// One of the sets.
@@ -99,6 +101,8 @@ impl RemoteKeyFamily {
             max_age,
             ask,
             sets: RwLock::default(),
+            pushed_out: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
         })
     }
 
@@ -117,6 +121,12 @@ impl RemoteKeyFamily {
     pub fn inherit(&self, before: &Self) {
         if self.template != before.template {
             return;
+        }
+        for (own, known) in [
+            (&self.pushed_out, &before.pushed_out),
+            (&self.refused, &before.refused),
+        ] {
+            own.store(known.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         let known = before.sets.read().unwrap_or_else(PoisonError::into_inner);
         let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
@@ -146,6 +156,16 @@ impl RemoteKeyFamily {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// How many sets had to go so far because there was no room for another ([`MAX_KEY_SETS`]).
+    pub fn pushed_out(&self) -> u64 {
+        self.pushed_out.load(Ordering::Relaxed)
+    }
+
+    /// For how many tokens there was no room for their set so far ([`MAX_AWAITED_KEY_SETS`]).
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// The set whose keys may have signed a token with these claims, if it is known already; nothing is asked for.
@@ -219,6 +239,7 @@ impl RemoteKeyFamily {
             keys.is_awaited() && keys.is_empty()
         });
         if awaited.count() >= MAX_AWAITED_KEY_SETS {
+            self.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         if sets.len() >= MAX_KEY_SETS {
@@ -234,6 +255,7 @@ impl RemoteKeyFamily {
             });
             let least = least.map(|(url, _)| url.clone())?;
             sets.remove(&least);
+            self.pushed_out.fetch_add(1, Ordering::Relaxed);
         }
         let keys = self.keys_at(&url);
         let member = Arc::new(Member {

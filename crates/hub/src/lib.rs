@@ -94,7 +94,7 @@ pub mod trace;
 pub mod witness;
 
 pub use durations::{Durations, FineHistogram, Histogram};
-pub use hub::{Census, Operation, OverLimit, RefusedTokens, TokenRefusal};
+pub use hub::{Bound, Census, Operation, OverLimit, RefusedTokens, TokenRefusal};
 pub use hub::{
     ClientCounters, ClientName, FrameType, Messages, Suppressed, Traffic, TransportCounters,
 };

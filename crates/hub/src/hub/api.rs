@@ -15,6 +15,7 @@ use tautline_protocol::message::{
 use super::Hub;
 use super::channel_name::{ChannelName, explained};
 use super::dispatch::engine_failed;
+use super::operation::Bound;
 use super::publish::check_data;
 use super::queries::{history_result, read_since};
 use super::waiting::Pending;
@@ -222,10 +223,20 @@ impl Hub {
 
     pub(super) fn wait_for_api(&mut self, ticket: Ticket, pending: Pending) {
         if self.pending_api >= MAX_PENDING_API {
-            return pending.fail(&ErrorCode::TooManyRequests.into());
+            return pending.fail(&self.too_many_calls());
         }
         self.pending_api += 1;
         self.pending.insert(ticket.serial, pending);
+    }
+
+    /// What a call is told for which there is no room among those that wait.
+    pub(super) fn too_many_calls(&self) -> Error {
+        self.met(Bound::ApiCalls);
+        let why = format_args!(
+            "{MAX_PENDING_API} calls wait for the engine on this worker, which is all that there may be; make fewer at a \
+             time, or try again later"
+        );
+        explained(ErrorCode::TooManyRequests, why)
     }
 
     fn check_api(&self, channel: &str) -> Result<&NamespaceOptions, Error> {

@@ -14,6 +14,7 @@ use super::channel_name::explained;
 use super::channels::ChannelKey;
 use super::connect::Identity;
 use super::dispatch::{Progress, Refusal};
+use super::operation::Bound;
 use super::subscribe::Grant;
 use super::waiting::Waiting;
 use super::{Hub, SessionId, Timer};
@@ -173,7 +174,8 @@ impl Asking {
     fn full(&self) -> Error {
         let most = self.options.max_in_flight;
         let why = format_args!(
-            "{most} questions are under way here, which is all that there may be; try again later"
+            "{most} handlers are at work on this worker, as many as there may be (max_in_flight of the handlers' \
+             options); try again later"
         );
         explained(ErrorCode::TooManyRequests, why)
     }
@@ -306,7 +308,9 @@ impl Hub {
             Question::Connected | Question::Unsubscribed(_) | Question::Disconnected(_)
         );
         if asking.is_full() && !is_told {
-            return Err(asking.full().into());
+            let full = asking.full();
+            self.met(Bound::Questions);
+            return Err(full.into());
         }
         let started = asking.application.ask(ticket, client, question);
         if let Started::Later = started {
@@ -364,6 +368,7 @@ impl Hub {
                     serial,
                 };
                 asking.application.withdraw(ticket);
+                self.met(Bound::AnswerTime);
                 self.on_answer(now, subject, Answer::Failed, out);
                 self.settle(now, out);
             }
@@ -403,7 +408,10 @@ impl Hub {
     /// what it is told.
     pub(super) fn check_capacity(&self) -> Result<(), Refusal> {
         match &self.asking {
-            Some(asking) if asking.is_full() => Err(asking.full().into()),
+            Some(asking) if asking.is_full() => {
+                self.met(Bound::Questions);
+                Err(asking.full().into())
+            }
             _ => Ok(()),
         }
     }

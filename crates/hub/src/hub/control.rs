@@ -271,7 +271,7 @@ impl Hub {
                 continue;
             }
             if self.pushed.len() >= MAX_PENDING_API {
-                return Err(ErrorCode::TooManyRequests.into());
+                return Err(self.too_many_calls());
             }
             let info = connected.info.clone();
             let capabilities = connected.capabilities().cloned();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tautline_protocol::message::Error;
 use tautline_protocol::{Command, Disconnect, ErrorCode, Reply, Request, Response};
 
-use super::channel_name::ChannelName;
+use super::channel_name::{ChannelName, explained};
 use super::channels::FeedState;
 use super::cursor::park_mark;
 use super::frame::{Commands, Frame};
@@ -41,11 +41,17 @@ impl From<EngineError> for Refusal {
     }
 }
 
-/// What a client is told of an engine's trouble: only that trying again may help.
+/// What a client is told of an engine's trouble: that it may try again, and which limit it is.
 pub(super) fn engine_failed(error: EngineError) -> Error {
     // Strangers can cause this at will: not a matter for the operator's usual log.
     tracing::debug!(%error, "the engine refused an operation");
-    ErrorCode::Internal.into()
+    match error {
+        EngineError::Unavailable => ErrorCode::Internal.into(),
+        EngineError::Full { .. } | EngineError::OutOfMemory { .. } => {
+            let why = format_args!("{error}; try again later, or have that limit raised");
+            explained(ErrorCode::Internal, why)
+        }
+    }
 }
 
 /// Whether a token comes with a command.
@@ -445,7 +451,7 @@ impl Hub {
                 (command, result)
             }
             (Waiting::History { command, expected }, Outcome::History(result)) => {
-                (command, Self::finish_history(&expected, result))
+                (command, self.finish_history(&expected, result))
             }
             // An engine that answers another question than it was asked is broken.
             (waiting, _) => (waiting.command(), Err(EngineError::Unavailable.into())),

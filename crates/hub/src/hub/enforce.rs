@@ -12,6 +12,7 @@ use tautline_protocol::{ErrorCode, Response};
 use super::channel_name::ChannelName;
 use super::cursor::PAGE_PUBLICATIONS;
 use super::dispatch::{Flow, Progress, Refusal};
+use super::operation::Bound;
 use super::queries::{Expected, answer_bytes, history_result};
 use super::waiting::Waiting;
 use super::{Hub, Looked, SessionId};
@@ -119,6 +120,8 @@ pub(crate) struct FilteredRead {
     bytes: usize,
     /// It goes on when what waits for its client is written, and others have had their turn.
     rests: bool,
+    /// There is more, for which the answer has no room.
+    is_full: bool,
 }
 
 impl FilteredRead {
@@ -134,6 +137,7 @@ impl FilteredRead {
             found: Vec::new(),
             bytes: 0,
             rests: false,
+            is_full: false,
         }
     }
 
@@ -156,6 +160,7 @@ impl FilteredRead {
             if self.found.len() >= self.wanted
                 || !self.found.is_empty() && self.bytes + bytes > most_bytes
             {
+                self.is_full = true;
                 return false;
             }
             self.bytes += bytes;
@@ -166,7 +171,8 @@ impl FilteredRead {
         } else {
             last.offset >= page.top.offset
         };
-        !is_end && self.found.len() < self.wanted
+        self.is_full = !is_end && self.found.len() >= self.wanted;
+        !is_end && !self.is_full
     }
 }
 
@@ -267,6 +273,9 @@ impl Hub {
         }
         let publications = std::mem::take(&mut read.found);
         read.expected.check_fit(&publications)?;
+        if read.is_full && publications.len() < read.expected.asked {
+            self.met(Bound::History);
+        }
         let result = HistoryResult {
             publications,
             position,

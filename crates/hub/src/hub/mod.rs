@@ -93,7 +93,7 @@ pub use self::frame::Frame;
 pub use self::frame_type::{FrameType, Traffic};
 pub(crate) use self::limit::Limits;
 pub(crate) use self::liveness::Pace;
-pub use self::operation::{Operation, OverLimit};
+pub use self::operation::{Bound, Operation, OverLimit};
 pub use self::presence::{ApiPresence, PresenceList};
 pub use self::revoked::Ended;
 pub(crate) use self::seats::{SeatRules, Seats};
@@ -183,6 +183,7 @@ pub struct Hub {
     /// Subscriptions that were one too many for their connection: refused, and made all the same.
     over_subscriptions: Cell<[u64; 2]>,
     over_subscribers: Cell<[u64; 2]>,
+    over_bounds: Cell<[u64; Bound::COUNT]>,
     /// How many sessions were ended from this side, by code.
     disconnects: BTreeMap<u32, u64>,
     /// Kept for its capacity: the message being encoded.
@@ -290,6 +291,7 @@ impl Hub {
             refused_tokens: RefusalCounter::default(),
             over_subscriptions: Cell::default(),
             over_subscribers: Cell::default(),
+            over_bounds: Cell::default(),
             disconnects: BTreeMap::new(),
             scratch: Vec::new(),
             patches: Patches::default(),
@@ -400,10 +402,18 @@ impl Hub {
             over_limit: OverLimit {
                 subscriptions: self.over_subscriptions.get(),
                 subscribers: self.over_subscribers.get(),
+                bounds: self.over_bounds.get(),
                 ..self.counters.over_limit
             },
             ..self.counters
         }
+    }
+
+    /// Something met a limit.
+    fn met(&self, bound: Bound) {
+        let mut over = self.over_bounds.get();
+        over[bound.index()] += 1;
+        self.over_bounds.set(over);
     }
 
     /// How many sessions were ended from this side since the hub was made, by code.

@@ -132,6 +132,62 @@ pub struct OverLimit {
     /// Calls beyond those that may be under way beside other commands: the next command waits for them; and those
     /// for which none waited.
     pub calls: [u64; 2],
+    /// What met one of the other limits, by [`Bound::index`].
+    pub bounds: [u64; Bound::COUNT],
+}
+
+/// A limit that is neither a rate nor has a mode in which it is only counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Bound {
+    /// The size of a tags filter: error 107.
+    TagsFilter,
+    /// Different filters in a channel: error 106.
+    Filters,
+    /// Publications in the answer to a client's history command: it was cut.
+    History,
+    /// Clients in the answer to a client's presence command: error 106.
+    Presence,
+    /// Questions to the application under way: error 111.
+    Questions,
+    /// The time of the application's answer: error 100.
+    AnswerTime,
+    /// Calls of the operator's API that wait for the engine: error 111.
+    ApiCalls,
+}
+
+impl Bound {
+    /// How many there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::TagsFilter,
+        Self::Filters,
+        Self::History,
+        Self::Presence,
+        Self::Questions,
+        Self::AnswerTime,
+        Self::ApiCalls,
+    ];
+
+    /// What to call it, such as `tags_filter`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TagsFilter => "tags_filter",
+            Self::Filters => "filters",
+            Self::History => "history",
+            Self::Presence => "presence",
+            Self::Questions => "handlers",
+            Self::AnswerTime => "handler_time",
+            Self::ApiCalls => "engine_calls",
+        }
+    }
+
+    /// Its place in [`ALL`](Self::ALL).
+    pub const fn index(self) -> usize {
+        self as usize
+    }
 }
 
 /// How many kinds of operations namespaces limit.
@@ -145,6 +201,9 @@ mod tests {
     fn operations_are_where_they_say() {
         for (index, operation) in Operation::ALL.iter().enumerate() {
             assert_eq!(operation.index(), index, "{}", operation.name());
+        }
+        for (index, bound) in Bound::ALL.iter().enumerate() {
+            assert_eq!(bound.index(), index, "{}", bound.name());
         }
     }
 }

@@ -13,7 +13,7 @@ use tautline_protocol::{ErrorCode, Response};
 use super::api::answer;
 use super::channel_name::explained;
 use super::dispatch::{Progress, Refusal};
-use super::operation::Operation;
+use super::operation::{Bound, Operation};
 use super::queries::answer_bytes;
 use super::waiting::{Pending, Waiting};
 use super::{Hub, SessionId};
@@ -85,6 +85,7 @@ impl Hub {
             next,
         } = result?;
         if next.is_some() {
+            self.met(Bound::Presence);
             let most = self.config.client.presence_max_clients;
             let count = stats.num_clients;
             return Err(Refusal::Error(Error {

@@ -13,7 +13,7 @@ use tautline_protocol::{Disconnect, Encoding, ErrorCode, Response};
 use super::channel_name::{ChannelName, explained};
 use super::dispatch::{Progress, Refusal};
 use super::enforce::FilteredRead;
-use super::operation::Operation;
+use super::operation::{Bound, Operation};
 use super::permission::Permissions;
 use super::unfit::fit;
 use super::waiting::Waiting;
@@ -78,6 +78,8 @@ impl Hub {
             epoch,
             gapless,
             json_only,
+            asked: usize::try_from(request.limit).unwrap_or(usize::MAX),
+            reverse: request.reverse.then_some(limit),
         };
         let read = HistoryRead {
             channel: self.shared_name(name.full),
@@ -95,7 +97,7 @@ impl Hub {
         }
         let ticket = self.ticket();
         match self.engine.history(now, ticket, read) {
-            Started::Done(result) => Self::finish_history(&expected, result),
+            Started::Done(result) => self.finish_history(&expected, result),
             Started::Later => {
                 self.wait(
                     id,
@@ -112,6 +114,7 @@ impl Hub {
 
     /// Where the answer is for JSON only, what isn't closes the connection.
     pub(super) fn finish_history(
+        &self,
         expected: &Expected,
         result: Result<HistoryPage, EngineError>,
     ) -> Result<Progress, Refusal> {
@@ -119,6 +122,9 @@ impl Hub {
         expected.check(&page)?;
         let result = history_result(&expected.epoch, page)?;
         expected.check_fit(&result.publications)?;
+        if expected.is_cut(&result) {
+            self.met(Bound::History);
+        }
         Ok(Progress::Answer(Response::History(result)))
     }
 
@@ -188,6 +194,10 @@ pub(crate) struct Expected {
     pub(super) gapless: bool,
     /// The answer may have something in it that the connection can't be sent.
     pub(super) json_only: bool,
+    /// How many publications the client wants, however many it may have.
+    pub(super) asked: usize,
+    /// The newest first, and so many of them at the most.
+    pub(super) reverse: Option<usize>,
 }
 
 impl Expected {
@@ -199,6 +209,21 @@ impl Expected {
             return Err(ErrorCode::UnrecoverablePosition);
         }
         Ok(())
+    }
+
+    /// Whether an answer has less than the client wants although there is more.
+    fn is_cut(&self, answer: &HistoryResult) -> bool {
+        let HistoryResult {
+            publications,
+            position,
+        } = answer;
+        let count = publications.len();
+        count < self.asked
+            && publications.last().is_some_and(|last| match self.reverse {
+                None => last.offset < position.offset,
+                // What is further back may have expired, so only a full page tells.
+                Some(most) => count == most && last.offset > 1,
+            })
     }
 
     /// # Errors

@@ -13,7 +13,7 @@ use super::connect::time_to_live;
 use super::counts::Place;
 use super::dispatch::{Progress, Refusal};
 use super::enforce::{self, Filters};
-use super::operation::Operation;
+use super::operation::{Bound, Operation};
 use super::permission::Permissions;
 use super::revoked::REVOKED;
 use super::tokens::TokenKind;
@@ -241,6 +241,9 @@ impl Hub {
             Some(filter) => {
                 let filter = filter.parse(&FilterLimits::default()).map_err(|error| {
                     tracing::debug!(%error, "refusing a tags filter");
+                    if error.is_limit() {
+                        self.met(Bound::TagsFilter);
+                    }
                     explained(
                         ErrorCode::BadRequest,
                         format_args!("the tags filter: {error}"),
@@ -277,6 +280,7 @@ impl Hub {
         let channel = index.and_then(|index| self.channels.get(index));
         let classes = channel.and_then(|channel| channel.classes.as_deref());
         if classes.is_some_and(|classes| classes.is_full(filter)) {
+            self.met(Bound::Filters);
             let why = "the channel has as many different filters as there is room for; use one that others have, or none";
             return Err(explained(ErrorCode::LimitExceeded, why));
         }

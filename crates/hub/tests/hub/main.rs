@@ -12,6 +12,7 @@ mod support;
 mod api;
 mod application;
 mod binary;
+mod bounds;
 mod capabilities;
 mod classes;
 mod connect;

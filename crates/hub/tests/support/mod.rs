@@ -170,6 +170,7 @@ pub(crate) struct Setup {
     pub(crate) client: ClientOptions,
     pub(crate) channel: ChannelOptions,
     pub(crate) delays: Option<DelayOptions>,
+    pub(crate) memory: MemoryOptions,
     pub(crate) seed: u64,
     /// Whoever has too many of something is counted only.
     pub(crate) dry_run: bool,
@@ -187,6 +188,7 @@ impl Default for Setup {
             client,
             channel: channel_options(),
             delays: None,
+            memory: MemoryOptions::default(),
             seed: 1,
             dry_run: false,
         }
@@ -244,11 +246,12 @@ impl World {
             client,
             channel,
             delays,
+            memory,
             seed,
             dry_run,
         } = setup;
         let config = Arc::new(config_of(client, channel).with_dry_run(dry_run));
-        let memory = MemoryEngine::new(MemoryOptions::default(), Box::new(Seeded::new(seed)));
+        let memory = MemoryEngine::new(memory, Box::new(Seeded::new(seed)));
         let memory: Arc<dyn Engine> = Arc::new(memory);
         let delayed =
             delays.map(|delays| Arc::new(DelayedEngine::new(memory.clone(), delays, seed)));

@@ -77,3 +77,16 @@ pub enum FilterError {
         expected: &'static str,
     },
 }
+
+impl FilterError {
+    /// Whether the filter is larger than the [limits](super::FilterLimits) allow, and may be right otherwise.
+    pub fn is_limit(&self) -> bool {
+        matches!(
+            self,
+            Self::TooLarge { .. }
+                | Self::TooDeep { .. }
+                | Self::TooManyNodes { .. }
+                | Self::TooManyValues { .. }
+        )
+    }
+}

@@ -176,15 +176,15 @@ impl State {
         keys.positions.get(key).cloned()
     }
 
+    /// Whether another had to be forgotten for it before its time.
     pub(super) fn remember_key(
         &mut self,
         now: Duration,
         idempotency: Idempotency,
         position: StreamPosition,
-    ) {
-        self.keys
-            .get_or_insert_default()
-            .remember(now, idempotency, position);
+    ) -> bool {
+        let keys = self.keys.get_or_insert_default();
+        keys.remember(now, idempotency, position)
     }
 }
 
@@ -448,14 +448,22 @@ struct Keys {
 }
 
 impl Keys {
-    fn remember(&mut self, now: Duration, idempotency: Idempotency, position: StreamPosition) {
+    /// Whether another had to go for it.
+    fn remember(
+        &mut self,
+        now: Duration,
+        idempotency: Idempotency,
+        position: StreamPosition,
+    ) -> bool {
         let Idempotency { key, ttl } = idempotency;
-        if self.expiry.len() >= MAX_KEYS {
+        let is_full = self.expiry.len() >= MAX_KEYS;
+        if is_full {
             self.forget_oldest();
         }
         self.expiry
             .push_back((now.saturating_add(ttl), key.clone()));
         self.positions.insert(key, position);
+        is_full
     }
 
     fn expire(&mut self, now: Duration) {

@@ -16,20 +16,20 @@ mod channel;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::EntryRef;
 use serde::Deserialize;
-use tautline_protocol::message::{ClientInfo, PresenceStatsResult, Publication};
+use tautline_protocol::message::{ClientInfo, PresenceStatsResult, Publication, StreamPosition};
 
 pub use self::channel::MAX_KEYS;
 use self::channel::State;
 use super::{
-    Channel, Delivery, Engine, EngineError, FeedId, HistoryPage, HistoryRead, JoinLevel, Mailbox,
-    PresencePage, PresenceRead, Publish, Published, Started, Ticket, WorkerId,
+    Channel, Delivery, Engine, EngineError, FeedId, HistoryPage, HistoryRead, Idempotency,
+    JoinLevel, Mailbox, PresencePage, PresenceRead, Publish, Published, Started, Ticket, WorkerId,
 };
 use crate::Now;
 use crate::entropy::{self, Entropy};
@@ -69,6 +69,27 @@ pub struct MemoryEngine {
     /// What the publications in all shards count for.
     bytes: AtomicUsize,
     entropy: Mutex<Box<dyn Entropy + Send>>,
+    over: Over,
+}
+
+/// What met a limit of an engine. Numbers only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemoryRefusals {
+    /// Channels for which there was no room ([`MemoryOptions::max_channels`]).
+    pub channels: u64,
+    /// Publications for which there was none ([`MemoryOptions::max_bytes`]).
+    pub bytes: u64,
+    /// Idempotency keys that were forgotten before their time, for want of room for others ([`MAX_KEYS`]).
+    pub keys: u64,
+}
+
+/// The same as it is counted.
+#[derive(Default)]
+struct Over {
+    channels: AtomicU64,
+    bytes: AtomicU64,
+    keys: AtomicU64,
 }
 
 /// Some of the channels.
@@ -110,6 +131,7 @@ impl MemoryEngine {
             channels: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             entropy: Mutex::new(entropy),
+            over: Over::default(),
         }
     }
 
@@ -132,6 +154,42 @@ impl MemoryEngine {
     /// How many channels something is kept for.
     pub fn channels(&self) -> usize {
         self.channels.load(Ordering::Relaxed)
+    }
+
+    /// What may be kept at the moment.
+    pub fn limits(&self) -> MemoryOptions {
+        MemoryOptions {
+            max_channels: self.max_channels.load(Ordering::Relaxed),
+            max_bytes: self.max_bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// What has met these limits since the engine was made.
+    pub fn refusals(&self) -> MemoryRefusals {
+        let Over {
+            channels,
+            bytes,
+            keys,
+        } = &self.over;
+        MemoryRefusals {
+            channels: channels.load(Ordering::Relaxed),
+            bytes: bytes.load(Ordering::Relaxed),
+            keys: keys.load(Ordering::Relaxed),
+        }
+    }
+
+    fn remember_key(
+        &self,
+        state: &mut State,
+        now: Now,
+        idempotency: Option<Idempotency>,
+        position: &StreamPosition,
+    ) {
+        if let Some(idempotency) = idempotency
+            && state.remember_key(now.monotonic, idempotency, position.clone())
+        {
+            self.over.keys.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn fresh_epoch(&self) -> Arc<str> {
@@ -159,6 +217,7 @@ impl MemoryEngine {
             EntryRef::Vacant(entry) => {
                 let limit = self.max_channels.load(Ordering::Relaxed);
                 if self.channels.load(Ordering::Relaxed) >= limit {
+                    self.over.channels.fetch_add(1, Ordering::Relaxed);
                     return Err(EngineError::Full { limit });
                 }
                 let mut state = State::default();
@@ -307,9 +366,7 @@ impl Engine for MemoryEngine {
                     {
                         stream.touch(now.monotonic, options);
                         let position = stream.position();
-                        if let Some(idempotency) = idempotency {
-                            state.remember_key(now.monotonic, idempotency, position.clone());
-                        }
+                        self.remember_key(state, now, idempotency, &position);
                         return Ok(Published {
                             position,
                             duplicate: false,
@@ -321,6 +378,7 @@ impl Engine for MemoryEngine {
                     let growth = stream.growth(&publication, options);
                     let limit = self.max_bytes.load(Ordering::Relaxed);
                     if growth > 0 && self.bytes.load(Ordering::Relaxed) + growth > limit {
+                        self.over.bytes.fetch_add(1, Ordering::Relaxed);
                         return Err(EngineError::OutOfMemory { limit });
                     }
                     stream.append(now.monotonic, publication.clone(), options);
@@ -339,13 +397,11 @@ impl Engine for MemoryEngine {
                 previous,
                 patch,
             });
-            let position = tautline_protocol::message::StreamPosition {
+            let position = StreamPosition {
                 offset: publication.offset,
                 epoch,
             };
-            if let Some(idempotency) = idempotency {
-                state.remember_key(now.monotonic, idempotency, position.clone());
-            }
+            self.remember_key(state, now, idempotency, &position);
             Ok(Published {
                 position,
                 duplicate: false,

@@ -99,6 +99,9 @@ fn channels_are_bounded_and_live_ones_go_on() {
     // What needs nothing to be kept works all the same.
     done(engine.publish(at(0), ticket(), publish("c", None))).unwrap();
     assert_eq!(engine.channels(), 2);
+    let refusals = engine.refusals();
+    assert_eq!((refusals.channels, refusals.bytes), (2, 0));
+    assert_eq!(engine.limits().max_channels, 2);
 }
 
 #[test]
@@ -157,6 +160,8 @@ fn publications_are_bounded_by_bytes() {
     let kept = engine.bytes();
     assert!((8000..=10_000).contains(&kept), "{kept}");
     assert_eq!(publish("b", 0), Err(EngineError::OutOfMemory { limit }));
+    let refusals = engine.refusals();
+    assert_eq!((refusals.channels, refusals.bytes), (0, 2));
     // What is not kept needs no room.
     let unkept = Publish {
         history: None,
@@ -229,4 +234,32 @@ fn the_delayed_engine_keeps_the_contract_too() {
             Delayed(DelayedEngine::new(Arc::new(engine(1000)), options, seed))
         });
     }
+}
+
+#[test]
+fn keys_that_are_forgotten_too_early_are_counted() {
+    let engine = engine(10);
+    let keyed = |number: usize| {
+        let idempotency = Some(Idempotency {
+            key: number.to_string().into(),
+            ttl: Duration::from_secs(5),
+        });
+        Publish {
+            idempotency,
+            ..publish("a", None)
+        }
+    };
+    for number in 0..MAX_KEYS {
+        done(engine.publish(at(0), ticket(), keyed(number))).unwrap();
+    }
+    assert_eq!(engine.refusals().keys, 0);
+    for number in 0..3 {
+        done(engine.publish(at(0), ticket(), keyed(MAX_KEYS + number))).unwrap();
+    }
+    assert_eq!(engine.refusals().keys, 3);
+    // Those that have had their time are no loss.
+    for number in 0..3 {
+        done(engine.publish(at(6), ticket(), keyed(number))).unwrap();
+    }
+    assert_eq!(engine.refusals().keys, 3);
 }

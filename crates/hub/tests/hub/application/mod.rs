@@ -19,7 +19,7 @@ use crate::support::{Setup, World};
 
 /// What the application was asked, and what it says at once.
 #[derive(Default)]
-struct Script {
+pub(crate) struct Script {
     asked: Vec<(Ticket, Asked, Question)>,
     withdrawn: Vec<Ticket>,
     #[expect(clippy::type_complexity, reason = "it is named once")]
@@ -27,7 +27,7 @@ struct Script {
 }
 
 #[derive(Clone, Default)]
-struct Scripted(Rc<RefCell<Script>>, Option<Interests>);
+pub(crate) struct Scripted(Rc<RefCell<Script>>, Option<Interests>);
 
 impl Application for Scripted {
     fn interests(&self) -> Interests {
@@ -54,7 +54,7 @@ impl Application for Scripted {
 
 impl Scripted {
     /// Of these questions only.
-    fn about(interests: Interests) -> Self {
+    pub(crate) fn about(interests: Interests) -> Self {
         Self(Rc::default(), Some(interests))
     }
 
@@ -93,7 +93,11 @@ fn quiet() -> Setup {
     }
 }
 
-fn world_with(application: &Scripted, setup: Setup, options: ApplicationOptions) -> World {
+pub(crate) fn world_with(
+    application: &Scripted,
+    setup: Setup,
+    options: ApplicationOptions,
+) -> World {
     let mut world = World::with(setup);
     for worker in &mut world.workers {
         worker

@@ -159,7 +159,8 @@ fn with_too_many_questions_under_way_commands_are_refused_for_the_moment() {
             &json!({"id": id, "rpc": {"method": "m"}}).to_string(),
         );
     }
-    let text = "too many requests: 2 questions are under way here, which is all that there may be; try again later";
+    let text = "too many requests: 2 handlers are at work on this worker, as many as there may be (max_in_flight of the \
+                handlers' options); try again later";
     let error = json!({"code": 111, "message": text, "temporary": true});
     let heard = world.tell(other, json!({"id": 2, "rpc": {"method": "m"}}));
     assert_eq!(heard, [json!({"id": 2, "error": error})]);
