@@ -6,18 +6,20 @@
 //!
 //! Until then they are taken in small portions, with a turn for everybody else in between. The library answers all that it
 //! finds before it is done, and thousands of pings fit into one read.
+//!
+//! What is written passes here, too: streams that the library refuses are counted by their resets.
 
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::options::Http2Options;
-use crate::conn::delegate::delegate_write;
 
 /// What a client has sent too much of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,21 +53,45 @@ pub(super) struct Metered<S> {
     empty: usize,
     /// Everybody else had a turn since.
     has_paused: bool,
-    flood: Arc<OnceLock<Flood>>,
+    outgoing: Outgoing,
+    notes: Arc<Notes>,
+}
+
+/// What is noted of a connection for whoever serves it.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    /// It sends too much that carries nothing.
+    pub(super) flood: OnceLock<Flood>,
+    /// Streams that it was refused.
+    refused: AtomicU64,
+}
+
+/// How many streams a client was refused (`REFUSED_STREAM`) because it had as many open as it may.
+///
+/// The HTTP/2 library does so by itself and tells nobody, so they are counted as they are written.
+#[derive(Clone, Debug)]
+pub struct RefusedStreams(pub(super) Arc<Notes>);
+
+impl RefusedStreams {
+    /// How many there were so far.
+    pub fn count(&self) -> u64 {
+        self.0.refused.load(Ordering::Relaxed)
+    }
 }
 
 impl<S> Metered<S> {
-    /// Beside the stream this gives the place where a flood is noted.
-    pub(super) fn new(io: S, options: &Http2Options) -> (Self, Arc<OnceLock<Flood>>) {
-        let flood = Arc::new(OnceLock::new());
+    /// Beside the stream this gives the place where floods and refusals are noted.
+    pub(super) fn new(io: S, options: &Http2Options) -> (Self, Arc<Notes>) {
+        let notes = Arc::new(Notes::default());
         let metered = Self {
             io,
             meter: Meter::new(options, Instant::now()),
             empty: 0,
             has_paused: false,
-            flood: Arc::clone(&flood),
+            outgoing: Outgoing::default(),
+            notes: Arc::clone(&notes),
         };
-        (metered, flood)
+        (metered, notes)
     }
 }
 
@@ -76,7 +102,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.flood.get().is_some() {
+        if this.notes.flood.get().is_some() {
             // Nobody need be woken: whoever reads looks for the flood next, and gives the connection up.
             return Poll::Pending;
         }
@@ -104,7 +130,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
                 Poll::Ready(Ok(()))
             }
             Err(flood) => {
-                let _ = this.flood.set(flood);
+                let _ = this.notes.flood.set(flood);
                 buffer.set_filled(before);
                 Poll::Pending
             }
@@ -112,7 +138,85 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     }
 }
 
-delegate_write!({ S } Metered<S>, this => this.io, io in { io });
+impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let count = ready!(Pin::new(&mut this.io).poll_write(cx, bytes))?;
+        this.outgoing.sent(&bytes[..count], &this.notes);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let count = ready!(Pin::new(&mut this.io).poll_write_vectored(cx, slices))?;
+        let mut rest = count;
+        for slice in slices {
+            let taken = rest.min(slice.len());
+            this.outgoing.sent(&slice[..taken], &this.notes);
+            rest -= taken;
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}
+
+/// Finds the streams that are refused in what is written.
+#[derive(Default)]
+struct Outgoing {
+    /// Bytes of a frame that are still to come before the next head.
+    rest: usize,
+    /// A frame's head, and behind that of a reset its reason.
+    head: [u8; HEAD_LEN + REASON_LEN],
+    filled: usize,
+}
+
+impl Outgoing {
+    fn sent(&mut self, mut bytes: &[u8], notes: &Notes) {
+        while !bytes.is_empty() {
+            let skipped = self.rest.min(bytes.len());
+            self.rest -= skipped;
+            bytes = &bytes[skipped..];
+            let is_reset = self.filled >= HEAD_LEN;
+            let end = HEAD_LEN + if is_reset { REASON_LEN } else { 0 };
+            let wanted = (end - self.filled).min(bytes.len());
+            self.head[self.filled..][..wanted].copy_from_slice(&bytes[..wanted]);
+            self.filled += wanted;
+            bytes = &bytes[wanted..];
+            if self.filled < end {
+                continue;
+            }
+            let [a, b, c, kind, .., d, e, f, g] = self.head;
+            if is_reset {
+                self.filled = 0;
+                if u32::from_be_bytes([d, e, f, g]) == REFUSED_STREAM {
+                    notes.refused.fetch_add(1, Ordering::Relaxed);
+                }
+            } else if kind != RST_STREAM {
+                self.filled = 0;
+                self.rest = u32::from_be_bytes([0, a, b, c]) as usize;
+            }
+        }
+    }
+}
 
 /// Finds the heads of frames in what comes, and counts.
 struct Meter {
@@ -217,6 +321,10 @@ const WARY_READ: usize = 1024;
 
 const PREFACE_LEN: usize = 24;
 const HEAD_LEN: usize = 9;
+/// Of a reset's payload, all of it.
+const REASON_LEN: usize = 4;
+/// RFC 9113, section 7.
+const REFUSED_STREAM: u32 = 7;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
@@ -303,6 +411,32 @@ mod tests {
         let much_later = now + Duration::from_secs(1_000);
         assert_eq!(meter.receive(&ping.repeat(10), much_later), Ok(10));
         assert!(meter.receive(&ping, much_later).is_err());
+    }
+
+    #[test]
+    fn refused_streams_are_found_wherever_writes_end() {
+        let reset = |reason: u8| {
+            let mut frame = vec![0, 0, 4, RST_STREAM, 0, 0, 0, 0, 1];
+            frame.extend([0, 0, 0, reason]);
+            frame
+        };
+        let sent = [
+            frame(4, 0, 6),
+            reset(7),
+            frame(DATA, 0, 20),
+            reset(8),
+            frame(DATA, 0, 0),
+            reset(7),
+            reset(7),
+        ]
+        .concat();
+        for step in 1..=sent.len() {
+            let (mut outgoing, notes) = (Outgoing::default(), Notes::default());
+            for chunk in sent.chunks(step) {
+                outgoing.sent(chunk, &notes);
+            }
+            assert_eq!(notes.refused.into_inner(), 3, "{step}");
+        }
     }
 
     /// What is read between two turns of everybody else's, until nothing comes any more.

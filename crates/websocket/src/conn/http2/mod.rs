@@ -65,7 +65,7 @@ mod unsent;
 pub use client::Http2Client;
 pub use error::Http2Error;
 pub use incoming::{Incoming, ServerStream};
-pub use meter::Flood;
+pub use meter::{Flood, RefusedStreams};
 pub use options::Http2Options;
 pub use plain::{Http1Request, Rewound};
 pub use request::{Http2Body, Http2Request, Http2Responder};

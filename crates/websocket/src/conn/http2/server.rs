@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::error::Http2Error;
-use super::meter::{Flood, Metered};
+use super::meter::{Metered, Notes, RefusedStreams};
 use super::options::Http2Options;
 use super::request::Http2Request;
 use super::unsent::{Chunk, Lingering};
@@ -40,12 +40,14 @@ use super::unsent::{Chunk, Lingering};
 pub struct Http2Server<S> {
     connection: Connection<Metered<S>, Chunk>,
     options: Http2Options,
-    /// Where it is noted that the client sends too much that carries nothing.
-    flood: Arc<OnceLock<Flood>>,
+    /// Where it is noted that the client sends too much that carries nothing, and what it was refused.
+    notes: Arc<Notes>,
     keep_alive: Option<Box<KeepAlive>>,
     /// Runs while there is no stream.
     idle: Pin<Box<Sleep>>,
     is_idle: bool,
+    /// There was none for all of that time.
+    was_idle: bool,
     lingering: Lingering,
     /// Runs while there are lingering streams.
     linger: Pin<Box<Sleep>>,
@@ -63,7 +65,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http2Server<S> {
     ///
     /// Dropping the future drops the stream, as it is the owner.
     pub async fn new(io: S, options: &Http2Options) -> Result<Self, Http2Error> {
-        let (io, flood) = Metered::new(io, options);
+        let (io, notes) = Metered::new(io, options);
         let handshake = timeout(options.handshake_timeout, options.server().handshake(io)).await;
         let mut connection =
             handshake.map_err(|_| Http2Error::TimedOut(options.handshake_timeout))??;
@@ -81,11 +83,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http2Server<S> {
         });
         Ok(Self {
             connection,
-            flood,
+            notes,
             keep_alive,
             options: *options,
             idle: Box::pin(sleep(options.idle_timeout)),
             is_idle: true,
+            was_idle: false,
             lingering: Lingering::default(),
             linger: Box::pin(sleep(options.idle_timeout)),
         })
@@ -119,7 +122,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http2Server<S> {
         }
         let accepted = self.connection.poll_accept(cx);
         self.lingering.poll(cx, self.linger.as_mut());
-        if let Some(flood) = self.flood.get() {
+        if let Some(flood) = self.notes.flood.get() {
             let error = Http2Error::Flooded(*flood);
             self.give_up(cx, Reason::ENHANCE_YOUR_CALM);
             return Poll::Ready(Err(error));
@@ -147,6 +150,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http2Server<S> {
             self.idle.as_mut().reset(until);
         }
         ready!(self.idle.as_mut().poll(cx));
+        self.was_idle = true;
         self.give_up(cx, Reason::NO_ERROR);
         Poll::Ready(Ok(None))
     }
@@ -155,6 +159,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http2Server<S> {
     fn give_up(&mut self, cx: &mut Context<'_>, reason: Reason) {
         self.connection.abrupt_shutdown(reason);
         let _ = self.connection.poll_closed(cx);
+    }
+
+    /// Whether [`next`](Self::next) returned `None` because there was no stream for
+    /// [`idle_timeout`](Http2Options::idle_timeout).
+    pub fn was_idle(&self) -> bool {
+        self.was_idle
+    }
+
+    /// How many streams the client is refused: more than [`max_streams`](Http2Options::max_streams) at a time. Keeps
+    /// its count while [`next`](Self::next) waits.
+    pub fn refused_streams(&self) -> RefusedStreams {
+        RefusedStreams(Arc::clone(&self.notes))
     }
 
     /// Takes no more requests: tells the client with a `GOAWAY`. The WebSockets that are open
