@@ -32,11 +32,17 @@ pub(crate) enum Io {
 pub(crate) struct Counted {
     io: TcpStream,
     taken: u64,
+    /// Encrypted bytes that it has yet to take, after the last write.
+    unsent: usize,
 }
 
 impl Counted {
     pub(crate) fn new(io: TcpStream) -> Self {
-        Self { io, taken: 0 }
+        Self {
+            io,
+            taken: 0,
+            unsent: 0,
+        }
     }
 
     fn count(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -89,7 +95,11 @@ impl Io {
     ) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(io) => queue.poll_write(cx, io),
-            Self::Tls(io) => queue.poll_write(cx, io),
+            Self::Tls(io) => {
+                let written = queue.poll_write(cx, io);
+                note_unsent(io);
+                written
+            }
             Self::Http2(io) => io.stream.poll_write_queue(cx, queue),
             #[cfg(test)]
             Self::Memory(io) => queue.poll_write(cx, io),
@@ -106,11 +116,22 @@ impl Io {
         }
     }
 
-    /// Bytes that were written and wait here, in memory of their own. Of TLS it isn't known.
+    /// How far its client has come with what was written, of which there were `written` bytes in all: a number that grows
+    /// with what it takes, and with nothing else.
+    pub(crate) fn progress(&self, written: u64) -> u64 {
+        match self {
+            // Encrypted, there are more of them.
+            Self::Tls(io) => io.get_ref().0.taken,
+            _ => written.saturating_sub(self.unsent() as u64),
+        }
+    }
+
+    /// Bytes that were written and wait here, in memory of their own.
     pub(crate) fn unsent(&self) -> usize {
         match self {
             Self::Http2(io) => io.stream.unsent(),
-            Self::Plain(_) | Self::Tls(_) => 0,
+            Self::Tls(io) => io.get_ref().0.unsent,
+            Self::Plain(_) => 0,
             #[cfg(test)]
             Self::Memory(_) => 0,
         }
@@ -138,6 +159,18 @@ impl Io {
     pub(crate) fn holds_back(&self) -> bool {
         matches!(self, Self::Tls(_))
     }
+}
+
+/// Writes down how much waits in TLS, which tells it only to who may change it.
+fn note_unsent(io: &mut TlsStream<Counted>) {
+    let (socket, session) = io.get_mut();
+    socket.unsent = if session.wants_write() {
+        // Whatever came was processed when it was read: this only looks.
+        let state = session.process_new_packets();
+        state.map_or(0, |state| state.tls_bytes_to_write())
+    } else {
+        0
+    };
 }
 
 impl AsyncRead for Counted {
@@ -212,7 +245,11 @@ impl AsyncWrite for Io {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
-            Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
+            Self::Tls(io) => {
+                let written = Pin::new(&mut **io).poll_write(cx, buf);
+                note_unsent(io);
+                written
+            }
             Self::Http2(io) => Pin::new(&mut io.stream).poll_write(cx, buf),
             #[cfg(test)]
             Self::Memory(io) => Pin::new(io).poll_write(cx, buf),
@@ -226,7 +263,11 @@ impl AsyncWrite for Io {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-            Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Tls(io) => {
+                let written = Pin::new(&mut **io).poll_write_vectored(cx, bufs);
+                note_unsent(io);
+                written
+            }
             Self::Http2(io) => Pin::new(&mut io.stream).poll_write_vectored(cx, bufs),
             #[cfg(test)]
             Self::Memory(io) => Pin::new(io).poll_write_vectored(cx, bufs),
@@ -246,7 +287,11 @@ impl AsyncWrite for Io {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_flush(cx),
-            Self::Tls(io) => Pin::new(io).poll_flush(cx),
+            Self::Tls(io) => {
+                let written = Pin::new(&mut **io).poll_flush(cx);
+                note_unsent(io);
+                written
+            }
             Self::Http2(io) => Pin::new(&mut io.stream).poll_flush(cx),
             #[cfg(test)]
             Self::Memory(io) => Pin::new(io).poll_flush(cx),

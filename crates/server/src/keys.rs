@@ -6,6 +6,7 @@
 mod fetch;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::Uri;
@@ -25,6 +26,37 @@ pub struct KeySource {
     sets: Sets,
     /// Whom to trust; `None` for the certificate roots of the system.
     tls: Option<Arc<ClientConfig>>,
+    fetches: Fetches,
+}
+
+/// What came of fetches so far.
+#[derive(Debug, Default)]
+struct Fetches {
+    fetched: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// What there is of key sets, and what was counted of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct KeyNumbers {
+    /// Sets that are known, or waited for.
+    pub(crate) sets: u64,
+    pub(crate) fetched: u64,
+    pub(crate) failed: u64,
+    /// Sets that had to go for others.
+    pub(crate) pushed_out: u64,
+    /// Tokens for whose set there was no room.
+    pub(crate) refused: u64,
+}
+
+impl KeyNumbers {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.sets += other.sets;
+        self.fetched += other.fetched;
+        self.failed += other.failed;
+        self.pushed_out += other.pushed_out;
+        self.refused += other.refused;
+    }
 }
 
 #[derive(Debug)]
@@ -64,7 +96,8 @@ impl KeySource {
         let keys = RemoteKeys::new(pause, MAX_AGE, Box::new(move || ask.notify_one()));
         let keys = Arc::new(keys);
         let sets = Sets::One { url, keys, asked };
-        Ok(Self { sets, tls })
+        let fetches = Fetches::default();
+        Ok(Self { sets, tls, fetches })
     }
 
     fn family(
@@ -89,7 +122,8 @@ impl KeySource {
             asked: Mutex::new(asked),
             open_to_forgery: is_open_to_forgery(&example),
         };
-        Ok(Self { sets, tls })
+        let fetches = Fetches::default();
+        Ok(Self { sets, tls, fetches })
     }
 
     /// Has a verifier believe the keys.
@@ -113,8 +147,33 @@ impl KeySource {
             ) if url == other => {
                 keys.inherit(known);
             }
-            (Sets::Many { family, .. }, Sets::Many { family: known, .. }) => family.inherit(known),
-            _ => {}
+            (Sets::Many { family, .. }, Sets::Many { family: known, .. })
+                if family.template() == known.template() =>
+            {
+                family.inherit(known);
+            }
+            _ => return,
+        }
+        let (own, known) = (&self.fetches, &before.fetches);
+        for (own, known) in [(&own.fetched, &known.fetched), (&own.failed, &known.failed)] {
+            own.store(known.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    /// What there is, and what was counted.
+    pub(crate) fn numbers(&self) -> KeyNumbers {
+        let (sets, pushed_out, refused) = match &self.sets {
+            Sets::One { .. } => (1, 0, 0),
+            Sets::Many { family, .. } => {
+                (family.len() as u64, family.pushed_out(), family.refused())
+            }
+        };
+        KeyNumbers {
+            sets,
+            fetched: self.fetches.fetched.load(Ordering::Relaxed),
+            failed: self.fetches.failed.load(Ordering::Relaxed),
+            pushed_out,
+            refused,
         }
     }
 
@@ -137,7 +196,7 @@ impl KeySource {
                     continue;
                 }
                 let fetched = fetch_in_time(url, self.tls.clone()).await;
-                if let Err(error) = take_over(keys, url, fetched) {
+                if let Err(error) = self.take_over(keys, url, fetched) {
                     tracing::warn!(%url, %error, "the key set can't be fetched");
                 }
             },
@@ -166,7 +225,7 @@ impl KeySource {
             tokio::select! {
                 Some(Ok((keys, url, fetched))) = fetches.join_next(), if !fetches.is_empty() => {
                     let keys: Arc<RemoteKeys> = keys;
-                    if let Err(error) = take_over(&keys, &url, fetched) {
+                    if let Err(error) = self.take_over(&keys, &url, fetched) {
                         complaints.about(&url, &error);
                     }
                 }
@@ -176,6 +235,7 @@ impl KeySource {
                     };
                     let Ok(url) = parse(&url) else {
                         keys.failed(now());
+                        self.fetches.failed.fetch_add(1, Ordering::Relaxed);
                         continue;
                     };
                     let tls = self.tls.clone();
@@ -187,31 +247,34 @@ impl KeySource {
             }
         }
     }
+
+    fn take_over(
+        &self,
+        keys: &RemoteKeys,
+        url: &Uri,
+        fetched: Result<JwkSet, FetchError>,
+    ) -> Result<(), FetchError> {
+        match fetched {
+            Ok(set) => {
+                tracing::info!(
+                    %url, keys = set.len(), skipped = set.skipped(), "fetched the key set"
+                );
+                keys.replace(set, now());
+                self.fetches.fetched.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) => {
+                keys.failed(now());
+                self.fetches.failed.fetch_add(1, Ordering::Relaxed);
+                Err(error)
+            }
+        }
+    }
 }
 
 async fn fetch_in_time(url: &Uri, tls: Option<Arc<ClientConfig>>) -> Result<JwkSet, FetchError> {
     let fetched = timeout(TIMEOUT, fetch(url, tls)).await;
     fetched.unwrap_or(Err(FetchError::TimedOut(TIMEOUT)))
-}
-
-fn take_over(
-    keys: &RemoteKeys,
-    url: &Uri,
-    fetched: Result<JwkSet, FetchError>,
-) -> Result<(), FetchError> {
-    match fetched {
-        Ok(set) => {
-            tracing::info!(
-                %url, keys = set.len(), skipped = set.skipped(), "fetched the key set"
-            );
-            keys.replace(set, now());
-            Ok(())
-        }
-        Err(error) => {
-            keys.failed(now());
-            Err(error)
-        }
-    }
 }
 
 /// What is told of sets that can't be fetched: not all, as strangers make up which are looked for.
@@ -296,7 +359,7 @@ mod https;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use serde_json::{Value, json};
     use tautline_auth::{MAX_JWK_SET_LEN, TokenError, VerifierConfig};

@@ -16,7 +16,7 @@ use tokio_rustls::rustls::server::{
     Acceptor, ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier,
 };
 use tokio_rustls::rustls::sign::CertifiedKey;
-use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+use tokio_rustls::rustls::{RootCertStore, ServerConfig, ServerConnection};
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
@@ -265,7 +265,7 @@ impl Tls {
             match &self.acme {
                 // While an authority may come and ask, each client is listened to before it is answered.
                 Some(acme) if acme.is_asked() => accept_or_prove(io, config, acme).await,
-                _ => TlsAcceptor::from(config).accept(Counted::new(io)).await,
+                _ => shake_hands(io, config).await,
             }
         };
         match tokio::time::timeout(HEAD_TIMEOUT, handshake).await {
@@ -283,6 +283,16 @@ impl Tls {
     }
 }
 
+async fn shake_hands(io: TcpStream, config: Arc<ServerConfig>) -> io::Result<TlsStream<Counted>> {
+    let acceptor = TlsAcceptor::from(config);
+    acceptor.accept_with(Counted::new(io), bound).await
+}
+
+/// Bounds what a session keeps.
+fn bound(session: &mut ServerConnection) {
+    session.set_buffer_limit(Some(MAX_UNSENT));
+}
+
 /// Shakes hands as usual, but with an authority that wants to see a proof, which is all that it comes for.
 async fn accept_or_prove(
     io: TcpStream,
@@ -291,7 +301,7 @@ async fn accept_or_prove(
 ) -> io::Result<TlsStream<Counted>> {
     let start = LazyConfigAcceptor::new(Acceptor::default(), Counted::new(io)).await?;
     let Some(proof) = acme.answer(&start.client_hello()) else {
-        return start.into_stream(config).await;
+        return start.into_stream_with(config, bound).await;
     };
     let mut stream = start.into_stream(proof).await?;
     stream.shutdown().await?;
@@ -485,9 +495,88 @@ const MAX_CERTIFICATES: usize = 1000;
 pub(crate) const CHECK_INTERVALS: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(24 * 60 * 60);
 
+/// Encrypted bytes that a connection keeps which its client has yet to take: beyond that nothing more is written to it.
+const MAX_UNSENT: usize = 64 * 1024;
+
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::pin::Pin;
+    use std::task::Poll;
+
+    use rcgen::{CertificateParams, KeyPair};
+    use tokio::io::{AsyncReadExt as _, AsyncWrite};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsConnector;
+    use tokio_rustls::rustls::ClientConfig;
+    use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+
     use super::*;
+
+    /// What was encrypted and isn't taken has a limit, and is known to whoever adds up what waits for clients.
+    #[tokio::test]
+    async fn what_tls_keeps_is_bounded_and_known() {
+        let provider = || Arc::new(default_provider());
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.der().clone()).unwrap();
+        let client = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let connector = TlsConnector::from(Arc::new(client));
+        let (ours, theirs) = tokio::join!(
+            shake_hands(accepted, Arc::new(config)),
+            connector.connect(name, stream)
+        );
+        let (mut io, mut peer) = (Io::Tls(Box::new(ours.unwrap())), theirs.unwrap());
+        assert_eq!(io.unsent(), 0);
+        // Nobody reads: the system takes some of it, and then nothing more.
+        let (bytes, mut written) = (vec![7; 256 * 1024], 0);
+        while written < 64 << 20 {
+            let write = |cx: &mut std::task::Context<'_>| {
+                Poll::Ready(Pin::new(&mut io).poll_write(cx, &bytes))
+            };
+            match poll_fn(write).await {
+                Poll::Ready(count) => written += count.unwrap(),
+                Poll::Pending => break,
+            }
+        }
+        assert!(written < 64 << 20, "there is no limit");
+        let unsent = io.unsent();
+        assert!(
+            unsent > MAX_UNSENT / 2 && unsent < MAX_UNSENT + 1024,
+            "{unsent}"
+        );
+        let before = io.progress(written as u64);
+        // Whoever reads has it, and nothing is left.
+        let reading = tokio::spawn(async move {
+            let mut all = vec![0; written];
+            peer.read_exact(&mut all).await.map(|_| peer)
+        });
+        poll_fn(|cx| Pin::new(&mut io).poll_flush(cx))
+            .await
+            .unwrap();
+        reading.await.unwrap().unwrap();
+        assert_eq!(io.unsent(), 0);
+        assert_eq!(io.progress(0), before + unsent as u64);
+    }
 
     #[test]
     fn whoever_speaks_no_tls_is_told_with_the_right_length() {

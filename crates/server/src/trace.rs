@@ -42,9 +42,19 @@ pub struct TraceRequest {
 pub(crate) struct TraceDesk {
     count: AtomicUsize,
     serial: AtomicU64,
+    /// Traces for which there was no room.
+    refused: AtomicU64,
+    /// Events that were left out of traces whose reader was too slow.
+    left_out: Arc<AtomicU64>,
 }
 
 impl TraceDesk {
+    /// Traces that were refused, and events that were left out of others, so far.
+    pub(crate) fn refusals(&self) -> (u64, u64) {
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (count(&self.refused), count(&self.left_out))
+    }
+
     /// Begins a trace on all workers. What it tells is the body of a response, which ends it when it is dropped, and
     /// ends with the node whose `stage` it is told. Who follows refusals hears of those of `admission`, too. `None` where
     /// there are as many as may be.
@@ -76,18 +86,20 @@ impl TraceDesk {
         };
         // Dropping the body puts the count right again.
         if before >= MAX_TRACES {
+            self.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         if request.follow == Follow::Refusals {
-            let teller = Teller::new(tell.clone(), &waiting, None);
+            let teller = Teller::new(tell.clone(), &waiting, &self.left_out, None);
             admission.watch(body.serial, move |event| teller.tell(turned_away(event)));
         }
         for (worker, mailbox) in mailboxes.iter().enumerate() {
             let (serial, payloads) = (body.serial, request.payloads);
             let (follow, tell) = (request.follow.clone(), tell.clone());
             let waiting = Arc::clone(&waiting);
+            let left_out = Arc::clone(&self.left_out);
             mailbox.call(Box::new(move |_, state: &mut State| {
-                let teller = Teller::new(tell, &waiting, Some(worker));
+                let teller = Teller::new(tell, &waiting, &left_out, Some(worker));
                 let id = state.hub.trace(follow, move |event| {
                     teller.tell(describe(event, payloads));
                 });
@@ -105,11 +117,19 @@ struct Teller {
     waiting: Arc<AtomicUsize>,
     worker: Option<usize>,
     left_out: Cell<u64>,
+    /// The same of all of the node.
+    all_left_out: Arc<AtomicU64>,
 }
 
 impl Teller {
-    fn new(lines: mpsc::Sender<Bytes>, waiting: &Arc<AtomicUsize>, worker: Option<usize>) -> Self {
+    fn new(
+        lines: mpsc::Sender<Bytes>,
+        waiting: &Arc<AtomicUsize>,
+        all_left_out: &Arc<AtomicU64>,
+        worker: Option<usize>,
+    ) -> Self {
         Self {
+            all_left_out: Arc::clone(all_left_out),
             lines,
             waiting: Arc::clone(waiting),
             worker,
@@ -135,6 +155,7 @@ impl Teller {
         } else {
             self.waiting.fetch_sub(length, Ordering::Relaxed);
             self.left_out.set(self.left_out.get() + 1);
+            self.all_left_out.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -562,7 +583,8 @@ mod tests {
     #[test]
     fn who_cannot_keep_up_is_told_how_much_there_was() {
         let (lines, mut told) = mpsc::channel(2);
-        let teller = Teller::new(lines, &Arc::default(), Some(3));
+        let all_left_out = Arc::default();
+        let teller = Teller::new(lines, &Arc::default(), &all_left_out, Some(3));
         let line = |number: u32| Map::from_iter([("n".to_owned(), json!(number))]);
         for number in 0..7 {
             teller.tell(line(number));
@@ -577,6 +599,7 @@ mod tests {
         teller.tell(line(7));
         teller.tell(line(8));
         assert_eq!(next(), json!({"n": 7, "worker": 3, "left_out": 5}));
+        assert_eq!(all_left_out.load(Ordering::Relaxed), 5);
         assert_eq!(next(), json!({"n": 8, "worker": 3}));
     }
 }

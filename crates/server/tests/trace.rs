@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use client::Client;
-use process::Server;
+use process::{Server, wait_until};
 use serde_json::{Value, json};
 
 fn sha256(key: &str) -> String {
@@ -291,4 +291,28 @@ fn refusals_before_there_is_a_session_are_told() {
         assert_eq!(event["why"], "limits.address.requests");
         assert_eq!(event["address"], "127.0.0.1");
     }
+}
+
+/// There are so many at a time, and who is one too many is told and counted.
+#[test]
+fn traces_are_bounded() {
+    let server = serve("trace-many", "[prometheus]\nenabled = true\n");
+    let body = r#"{"user":"7","seconds":3600}"#;
+    let mut held: Vec<_> = (0..16).map(|_| follow(&server, body)).collect();
+    let (status, told) = ask(&server, "dev", body);
+    assert_eq!(status, 503, "{told}");
+    assert!(told.contains("16 traces"), "{told}");
+    let page = server.get("/metrics");
+    for line in [
+        "tautline_limits_refused_total{limit=\"traces\",mode=\"enforced\"} 1\n",
+        "tautline_node_num_traces 16\n",
+        "tautline_trace_dropped_events_total 0\n",
+    ] {
+        assert!(page.contains(line), "{line} {page}");
+    }
+    // Whoever leaves makes room.
+    held.pop();
+    wait_until("there is room", || {
+        (ask(&server, "dev", body).0 == 200).then_some(())
+    });
 }

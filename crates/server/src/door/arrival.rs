@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use super::admission::{AddressPermit, Admission, OverLimit};
 use super::websocket::GOODBYE;
 use crate::http::HEAD_TIMEOUT;
+use crate::http::counters::Dropped;
 use crate::proxy_protocol::{self, ProxyHeader};
 use crate::worker::thread::Shared;
 
@@ -52,11 +53,15 @@ impl Arrival {
         })
     }
 
-    /// Hears whom the connection is from, where a proxy says so; `None` when nothing comes of it.
+    /// Hears whom the connection is from, where a proxy says so.
+    ///
+    /// # Errors
+    ///
+    /// When nothing comes of it: why it was dropped, if nobody was told.
     pub(crate) async fn announced(
         mut self,
         shared: &Shared,
-    ) -> Option<(TcpStream, SocketAddr, Option<AddressPermit>)> {
+    ) -> Result<(TcpStream, SocketAddr, Option<AddressPermit>), Option<Dropped>> {
         if self.is_announced {
             let reading = proxy_protocol::read(&mut self.io);
             match tokio::time::timeout(HEAD_TIMEOUT, reading).await {
@@ -66,20 +71,19 @@ impl Arrival {
                     match shared.admission.connection(client.ip()) {
                         Ok(permit) => self.permit = permit,
                         Err(over) => {
-                            TurnedAway::new(shared, self.io, over).tell().await;
-                            return None;
+                            return Err(TurnedAway::new(shared, self.io, over).tell().await);
                         }
                     }
                 }
                 Ok(Err(error)) => {
                     let proxy = self.peer;
                     tracing::debug!(%error, %proxy, "a proxy did not say whom a connection is from");
-                    return None;
+                    return Err(Some(Dropped::ProxyHeader));
                 }
-                Err(_elapsed) => return None,
+                Err(_elapsed) => return Err(Some(Dropped::ProxyHeader)),
             }
         }
-        Some((self.io, self.peer, self.permit))
+        Ok((self.io, self.peer, self.permit))
     }
 }
 
@@ -100,15 +104,17 @@ impl TurnedAway {
         }
     }
 
-    /// Tells the client, if it isn't one of too many, and closes the connection.
-    pub(crate) async fn tell(self) {
+    /// Tells the client, if it isn't one of too many, and closes the connection. Returns what it is counted as where it
+    /// is one of too many.
+    pub(crate) async fn tell(self) -> Option<Dropped> {
         let Self {
             mut io,
             said,
             admission,
         } = self;
-        let (Some(said), Some(_goodbye)) = (said, admission.goodbye()) else {
-            return;
+        let said = said?;
+        let Some(_goodbye) = admission.goodbye() else {
+            return Some(Dropped::Untold);
         };
         let say = async {
             io.write_all(&said).await?;
@@ -118,5 +124,6 @@ impl TurnedAway {
             io::Result::Ok(())
         };
         let _ = tokio::time::timeout(GOODBYE, say).await;
+        None
     }
 }

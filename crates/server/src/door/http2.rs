@@ -3,6 +3,7 @@
 //! One task drives the connection and hands each request to a task of its own. A WebSocket's stream becomes the
 //! [`Io`] of a link like any other, so [`websocket`] doesn't know that it isn't a socket.
 
+use std::future::{Future as _, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -28,7 +29,6 @@ use crate::http::counters::Dropped;
 use crate::http::fields::{fields, set_headers};
 use crate::http::http2::{Answered, Backlog, answer, join_cookies};
 use crate::http::metrics::Http2Counters;
-use crate::http::patience::is_stalled;
 use crate::http::{CLOSING_TIME, HEAD_TIMEOUT, MAX_HEAD_LEN, Service};
 use crate::io::{Http2Io, Io};
 use crate::node_api::WorkerNode;
@@ -71,12 +71,36 @@ impl Http2Door {
         if let Err(error) = &result {
             tracing::debug!(%error, "an HTTP/2 connection ended early");
         }
-        if result.as_ref().is_err_and(|error| is_stalled(error)) {
-            self.worker
-                .count_http(|counters| counters.dropped(Dropped::Answer));
+        if let Some(dropped) = Dropped::by_http2(&result, server.was_idle()) {
+            self.drop_as(dropped);
         }
         let flood = result.err().and_then(|error| flood(&error));
         self.worker.count_http2(|counters| counters.closed(flood));
+    }
+
+    fn drop_as(&self, dropped: Dropped) {
+        self.worker.count_http(|counters| counters.dropped(dropped));
+    }
+
+    /// The next request, while streams that the client is refused are counted as that happens. `seen` is how many there
+    /// were of those.
+    async fn next(
+        &self,
+        server: &mut Http2Server<Rewind<Io>>,
+        seen: &mut u64,
+    ) -> Result<Option<Http2Request>, Http2Error> {
+        let refused = server.refused_streams();
+        let mut next = pin!(server.next());
+        poll_fn(|cx| {
+            let polled = next.as_mut().poll(cx);
+            let count = refused.count();
+            if count > *seen {
+                let more = count - std::mem::replace(seen, count);
+                self.worker.count_http2(|counters| counters.refused += more);
+            }
+            polled
+        })
+        .await
     }
 
     async fn take_requests(
@@ -88,10 +112,10 @@ impl Http2Door {
         let mut stage = self.shared.stage.clone();
         let mut ending = pin!(reached(&mut stage, |stage| *stage == Stage::Ending));
         let mut deadline = pin!(sleep(Duration::MAX));
-        let mut is_ending = false;
+        let (mut is_ending, mut refused) = (false, 0);
         loop {
             tokio::select! {
-                request = server.next() => {
+                request = self.next(server, &mut refused) => {
                     let Some(request) = request? else {
                         return Ok(());
                     };
@@ -113,7 +137,10 @@ impl Http2Door {
                     server.shut_down();
                     deadline.as_mut().reset(Instant::now() + CLOSING_TIME);
                 }
-                () = deadline.as_mut(), if is_ending => return Ok(()),
+                () = deadline.as_mut(), if is_ending => {
+                    self.drop_as(Dropped::Ending);
+                    return Ok(());
+                }
             }
         }
     }
@@ -129,11 +156,11 @@ impl Http2Door {
             if let Some((tunnel, rest)) = live.config.tunnels.find(path) {
                 let (tunnel, rest) = (Arc::clone(tunnel), rest.to_owned());
                 let shared = Arc::clone(&self.shared);
-                let live = Arc::clone(&live);
+                let (live, worker) = (Arc::clone(&live), Rc::clone(&self.worker));
                 spawn_local(Box::pin(async move {
                     let opening = tunnel::socket::open_http2(&live, &tunnel, &rest, request, from);
                     if let Some(joined) = opening.await {
-                        joined.serve(shared.stage.clone()).await;
+                        joined.serve(shared.stage.clone(), worker.relay()).await;
                         streams.session_over.notify_one();
                     }
                     drop(guest);

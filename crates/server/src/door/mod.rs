@@ -58,7 +58,6 @@ use crate::io::Io;
 use crate::worker::Worker;
 use crate::worker::connection_log::Failed;
 use crate::worker::link::Link;
-use crate::worker::live::Live;
 
 /// The subprotocols that a client may ask for.
 const SUBPROTOCOLS: [&str; 2] = [PROTOBUF, "centrifuge-json"];
@@ -294,7 +293,7 @@ pub(crate) async fn admit(
             return Some(Came::Http1(Rewind::new(received, io)));
         };
         let asking = (&head, tunnel, rest);
-        return admit_to_tunnel(&live, asking, (received, io), from, permit).await;
+        return admit_to_tunnel(worker, asking, (received, io), from, permit).await;
     };
     let accepted = match head.opening() {
         Err(OpeningError::NoUpgrade) => {
@@ -308,7 +307,10 @@ pub(crate) async fn admit(
             let address = match client_of(&policy.admission, &head, from, permit) {
                 Ok(address) => address,
                 Err(over) => {
-                    let goodbye = policy.admission.goodbye()?;
+                    let Some(goodbye) = policy.admission.goodbye() else {
+                        worker.count_http(|counters| counters.dropped(Dropped::Untold));
+                        return None;
+                    };
                     say_and_close(io, &over.http1()).await;
                     drop(goodbye);
                     return None;
@@ -345,12 +347,13 @@ pub(crate) async fn admit(
 
 /// Opens a WebSocket to the server behind a tunnel, if that is what a request asks for and may.
 async fn admit_to_tunnel(
-    live: &Live,
+    worker: &Worker,
     (head, tunnel, rest): (&RequestHead, &Arc<Tunnel>, &str),
     (mut received, mut io): (Vec<u8>, Io),
     from: SocketAddr,
     permit: &mut Option<AddressPermit>,
 ) -> Option<Came> {
+    let live = worker.live();
     let admission = &live.websocket.admission;
     let opening = match head.opening() {
         Err(OpeningError::NoUpgrade) => {
@@ -365,14 +368,17 @@ async fn admit_to_tunnel(
     let address = match client_of(admission, head, from, permit) {
         Ok(address) => address,
         Err(over) => {
-            let goodbye = admission.goodbye()?;
+            let Some(goodbye) = admission.goodbye() else {
+                worker.count_http(|counters| counters.dropped(Dropped::Untold));
+                return None;
+            };
             say_and_close(io, &over.http1()).await;
             drop(goodbye);
             return None;
         }
     };
     let dial = async {
-        let (asked, client) = tunnel::socket::ask(live, tunnel, rest, head, &opening, address)?;
+        let (asked, client) = tunnel::socket::ask(&live, tunnel, rest, head, &opening, address)?;
         Ok((asked.dial(tunnel, admission).await?, client))
     };
     let (far, client) = match dial.await {

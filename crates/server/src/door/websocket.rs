@@ -19,6 +19,7 @@ use super::Opened;
 use super::admission::Permit;
 use super::plain::Publisher;
 use super::uni::connect_command;
+use crate::http::counters::Dropped;
 use crate::worker::Worker;
 use crate::worker::link::{Ending, Link};
 use crate::worker::voice::Voice;
@@ -183,7 +184,13 @@ impl<'a> Session<'a> {
                 return Poll::Pending;
             }
             match ready!(self.poll_read(cx)) {
-                Ok(0) | Err(_) => return Poll::Ready(End::Gone),
+                Ok(0) => return Poll::Ready(End::Gone),
+                Err(error) => {
+                    if let Some(dropped) = Dropped::by_reading(&error) {
+                        self.drop_as(dropped);
+                    }
+                    return Poll::Ready(End::Gone);
+                }
                 Ok(_) => {}
             }
         }
@@ -318,8 +325,15 @@ impl<'a> Session<'a> {
         }
         if !matches!(end, End::Gone) {
             // Whatever the peer does, the goodbye takes no longer than this.
-            let _ = tokio::time::timeout(GOODBYE, self.say_goodbye()).await;
+            let said = tokio::time::timeout(GOODBYE, self.say_goodbye()).await;
+            if said.is_err() {
+                self.drop_as(Dropped::Goodbye);
+            }
         }
+    }
+
+    fn drop_as(&self, dropped: Dropped) {
+        self.worker.count_http(|counters| counters.dropped(dropped));
     }
 
     fn queue_close(&mut self, disconnect: &Disconnect) {
@@ -370,6 +384,7 @@ fn tell_time(engine: &mut Connection) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::pin::pin;
     use std::task::Waker;
 
@@ -460,6 +475,33 @@ mod tests {
             }
         };
         LocalSet::new().run_until(test).await;
+    }
+
+    /// Who never ends his side of a connection is cut off, and counted.
+    #[tokio::test(start_paused = true)]
+    async fn a_goodbye_has_an_end() {
+        for answers in [true, false] {
+            let worker = testing::worker(OPEN);
+            let (mut peer, opened) = Peer::new();
+            // Not JSON, which ends the session.
+            peer.send("{").await;
+            if answers {
+                let served = async {
+                    serve(&worker, opened).await;
+                };
+                let left = async {
+                    testing::settle().await;
+                    drop(peer);
+                };
+                tokio::join!(served, left);
+            } else {
+                serve(&worker, opened).await;
+                drop(peer);
+            }
+            let mut dropped = BTreeMap::new();
+            worker.turn(|_, state| dropped.extend(state.http.all_dropped()));
+            assert_eq!(dropped["goodbye"], u64::from(!answers), "{answers}");
+        }
     }
 
     /// Idle connections are what a server has most of. Whoever makes their tasks or links larger should know it.

@@ -9,6 +9,7 @@ use tokio::task::{JoinHandle, spawn_local};
 
 use super::NodeHandle;
 use super::desk::Handlers;
+use crate::http::api::explained;
 
 /// A call of a method by the application's backend, over the HTTP API.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,15 +26,18 @@ pub(crate) struct ApiCalls {
     handlers: Handlers,
     /// How many more may be at work.
     free: Semaphore,
+    most: usize,
 }
 
 impl ApiCalls {
     /// `workers` of them share the limit on handlers at work.
     pub(crate) fn new(handlers: Handlers, workers: usize) -> Self {
         let most = handlers.options.max_in_flight.saturating_mul(workers);
+        let most = most.min(Semaphore::MAX_PERMITS);
         Self {
             handlers,
-            free: Semaphore::new(most.min(Semaphore::MAX_PERMITS)),
+            free: Semaphore::new(most),
+            most,
         }
     }
 
@@ -54,7 +58,12 @@ impl ApiCalls {
         params: Option<Payload>,
     ) -> Result<Option<Payload>, Error> {
         let Ok(_at_work) = self.free.try_acquire() else {
-            return Err(ErrorCode::TooManyRequests.into());
+            let most = self.most;
+            let why = format!(
+                "{most} handlers are at work for the API, as many as there may be (max_in_flight of the handlers' \
+                 options); make fewer calls at a time, or try again later"
+            );
+            return Err(explained(ErrorCode::TooManyRequests, why));
         };
         let call = ApiRpcEvent { method, params };
         let handler = self.handlers.handler.clone();

@@ -20,6 +20,7 @@ use tautline_websocket::conn::http2::{
 };
 
 use super::body::RequestBody;
+use super::counters::Dropped;
 use super::line::{End, HttpLine};
 use super::node::Node;
 use super::patience::{Patience, is_stalled};
@@ -100,7 +101,10 @@ pub(crate) async fn answer<N: Node>(
             }
             match tokio::time::timeout(CLOSING_TIME, answering).await {
                 Ok(result) => result,
-                Err(_elapsed) => return Answered::SessionOver,
+                Err(_elapsed) => {
+                    service.count_dropped(Dropped::Ending);
+                    return Answered::SessionOver;
+                }
             }
         }
     };

@@ -64,12 +64,12 @@ impl Long {
     ///
     /// # Errors
     ///
-    /// The connection failed, or the client has gone, or takes nothing.
+    /// The connection failed, or the client has gone, or takes nothing; or it had to end, and there was no time left.
     pub(super) async fn finish<S>(
         self,
         stream: Rewind<S>,
         mut ending: Pin<&mut impl Future<Output = End>>,
-    ) -> io::Result<Option<Rewind<S>>>
+    ) -> Result<Option<Rewind<S>>, EndOfLong>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -97,7 +97,7 @@ impl Long {
                     is_closing = true;
                     closing = Some(Box::pin(tokio::time::sleep(CLOSING_TIME)));
                 }
-                () = closed => return Ok(None),
+                () = closed => return Err(EndOfLong::TooLong),
             }
         };
         said?;
@@ -106,6 +106,19 @@ impl Long {
         }
         saying.stream.shutdown().await?;
         Ok(None)
+    }
+}
+
+/// Why an answer ends before its end.
+pub(super) enum EndOfLong {
+    Io(io::Error),
+    /// The connection had to end, and it took too long.
+    TooLong,
+}
+
+impl From<io::Error> for EndOfLong {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
     }
 }
 

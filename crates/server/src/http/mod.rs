@@ -187,8 +187,11 @@ impl<N: Node> Service<N> {
 
     /// An answer was given up because its client took nothing.
     fn count_stalled(&self) {
-        self.node
-            .count_http(|counters| counters.dropped(Dropped::Answer));
+        self.count_dropped(Dropped::Answer);
+    }
+
+    fn count_dropped(&self, dropped: Dropped) {
+        self.node.count_http(|counters| counters.dropped(dropped));
     }
 
     /// Counts what the HTTP library has ended a connection for.
@@ -202,8 +205,7 @@ impl<N: Node> Service<N> {
             StatusCode::BAD_REQUEST
         };
         if error.is_timeout() {
-            self.node
-                .count_http(|counters| counters.dropped(Dropped::Head));
+            self.count_dropped(Dropped::Head);
         } else if error.is_parse() {
             self.node.count_http(|counters| counters.answered(status));
         }

@@ -21,8 +21,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::counters::Dropped;
 use super::line::{End, HttpLine};
-use super::long::Long;
+use super::long::{EndOfLong, Long};
 use super::node::Node;
 use super::patience::is_stalled;
 use super::respond::{Reply, ReplyBody};
@@ -71,7 +72,8 @@ pub(crate) async fn serve_rewound<S, N>(
         stream = match long.finish(rest, ending.as_mut()).await {
             Ok(Some(next)) => next,
             Ok(None) => return,
-            Err(error) => {
+            Err(EndOfLong::TooLong) => return service.count_dropped(Dropped::Ending),
+            Err(EndOfLong::Io(error)) => {
                 if is_stalled(&error) {
                     service.count_stalled();
                 }
@@ -134,7 +136,11 @@ where
             exit.is_shut.set(true);
             Pin::new(&mut connection).graceful_shutdown();
             let rest = poll_fn(|cx| exit.poll(&mut connection, cx));
-            tokio::time::timeout(CLOSING_TIME, rest).await.ok()?
+            let Ok(left) = tokio::time::timeout(CLOSING_TIME, rest).await else {
+                service.count_dropped(Dropped::Ending);
+                return None;
+            };
+            left
         }
     };
     match left {

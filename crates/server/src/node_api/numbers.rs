@@ -78,8 +78,17 @@ impl WorkerNode {
         }
         let engine = &self.shared.engine;
         snapshot.kept = (engine.channels() as u64, engine.bytes() as u64);
+        let most = engine.limits();
+        snapshot.kept_most = (most.max_channels as u64, most.max_bytes as u64);
+        snapshot.kept_over = engine.refusals();
+        snapshot.traces_over = self.shared.traces.refusals();
+        for source in &live.config.keys {
+            snapshot.keys.add(source.numbers());
+        }
         snapshot.revocations = self.shared.revocations.count();
         let admission = &self.shared.admission;
+        let (sessions, most) = admission.http_sessions();
+        snapshot.http_sessions = (sessions as u64, most as u64);
         snapshot.turned_away = admission.node_refusals();
         snapshot.refusals = admission.refusals();
         snapshot.refusals.extend(self.shared.queues.refusals());

@@ -45,6 +45,9 @@ struct Counts {
     errors: u64,
     retries: u64,
     in_flight: u64,
+    /// Not asked because there were as many as may be, and because the backend was left alone.
+    busy: u64,
+    left_alone: u64,
 }
 
 /// Why there is no answer.
@@ -183,7 +186,14 @@ impl Proxy {
             if let Some(span) = &mut span {
                 span.fail(|| error.to_string());
             }
-            self.counts(kind).errors += 1;
+            let mut counts = self.counts(kind);
+            counts.errors += 1;
+            match error {
+                CallError::Busy(_) => counts.busy += 1,
+                CallError::LeftAlone => counts.left_alone += 1,
+                _ => {}
+            }
+            drop(counts);
             self.tell(kind, error);
         }
         result
@@ -300,6 +310,8 @@ impl Proxy {
                 errors,
                 retries,
                 in_flight,
+                busy,
+                left_alone,
             } = self.counts(kind).clone();
             if durations.is_empty() && errors == 0 && in_flight == 0 {
                 continue;
@@ -311,6 +323,7 @@ impl Proxy {
                 errors,
                 retries,
                 in_flight,
+                refused: [("max_in_flight", busy), ("breaker", left_alone)],
                 breaker,
             });
         }

@@ -25,6 +25,7 @@ use super::wire::{
 };
 use crate::embed::desk::Emulated;
 use crate::embed::{Client, Handler, Request};
+use crate::http::api::explained;
 use crate::http::metrics::ProxyNumbers;
 
 /// A handler that asks the application's backend.
@@ -380,7 +381,14 @@ fn allowed<R>(verdict: Result<Verdict<R>, CallError>) -> Result<Option<R>, Refus
         Ok(Verdict::Result(result)) => Ok(result),
         Ok(Verdict::Error(error)) => Err(error.into()),
         Ok(Verdict::Disconnect(disconnect)) => Err(disconnect.into()),
-        Err(CallError::Busy(_)) => Err(ErrorCode::TooManyRequests.into()),
+        Err(CallError::Busy(most)) => Err(explained(
+            ErrorCode::TooManyRequests,
+            format!(
+                "{most} questions to the application's backend are under way, as many as its proxy's max_in_flight \
+                 allows; try again later"
+            ),
+        )
+        .into()),
         Err(_) => Err(ErrorCode::Internal.into()),
     }
 }

@@ -108,7 +108,7 @@ impl Link {
         Load {
             held: self.queue.held() + unsent,
             queued: self.queue.len() + unsent,
-            written: self.written.saturating_sub(unsent as u64),
+            written: self.io.progress(self.written),
             kept: 0,
             is_socket: true,
         }

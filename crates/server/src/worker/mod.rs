@@ -15,6 +15,7 @@ pub(crate) mod listener;
 pub(crate) mod live;
 pub(crate) mod mailbox;
 pub(crate) mod queues;
+pub(crate) mod relays;
 pub(crate) mod spoken;
 pub(crate) mod stream;
 #[cfg(test)]
@@ -49,6 +50,7 @@ use self::connections::Connections;
 use self::live::Live;
 use self::mailbox::{Batch, WorkerMailbox};
 use self::queues::QueueShare;
+use self::relays::{Relayed, Relays};
 use self::wakes::Wakes;
 use crate::door::poll::keeper::Pads;
 use crate::embed::Request;
@@ -75,6 +77,7 @@ const EACH: usize = 20;
 pub(crate) struct Worker {
     state: RefCell<State>,
     answers: Rc<Answers>,
+    relays: Rc<Relays>,
     mailbox: Arc<WorkerMailbox>,
     clock: Clock,
     /// The deadline that the timer should be armed for, and word that it has changed.
@@ -94,6 +97,8 @@ pub(crate) struct State {
     pub(crate) connections: Connections,
     /// What clients of plain HTTP have yet to take beside that.
     answers: Rc<Answers>,
+    /// And what tunnels hold.
+    relays: Rc<Relays>,
     /// What they hold, for the node.
     queues: QueueShare,
     /// What sessions have between their polls.
@@ -180,10 +185,12 @@ impl Worker {
         queues: QueueShare,
     ) -> Rc<Self> {
         let answers = Rc::<Answers>::default();
+        let relays = Rc::<Relays>::default();
         let state = State {
             hub,
             connections: Connections::default(),
             answers: Rc::clone(&answers),
+            relays: Rc::clone(&relays),
             queues,
             pads: Pads::default(),
             tunnels: Pads::default(),
@@ -203,6 +210,7 @@ impl Worker {
         Rc::new(Self {
             state: RefCell::new(state),
             answers,
+            relays,
             mailbox,
             clock,
             deadline: Cell::new(None),
@@ -265,6 +273,11 @@ impl Worker {
     /// The same bytes, which count among those that wait for clients. Ending `line` gives them up.
     pub(crate) fn hold_answer(&self, bytes: Bytes, line: &Rc<HttpLine>) -> Bytes {
         self.answers.hold(self.clock.now().monotonic, bytes, line)
+    }
+
+    /// A tunnel that begins, and counts among what waits for clients.
+    pub(crate) fn relay(&self) -> Relayed {
+        self.relays.begin()
     }
 
     /// Whether the hub takes input of a session now.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tautline_hub::{Now, SessionId};
 use tautline_protocol::Disconnect;
+use tokio::time::Instant;
 
 use super::State;
 use super::waiters::STALL;
@@ -179,9 +180,14 @@ impl State {
     /// it has.
     #[inline]
     pub(super) fn note_queues(&mut self, now: Now) -> bool {
-        let held = self.connections.held() + self.answers.held();
+        let held = self.held();
         let told = self.queues.told;
         held.abs_diff(told) >= STEP && self.note_change(now, held)
+    }
+
+    /// Bytes of memory that wait here for somebody to take them.
+    fn held(&self) -> usize {
+        self.connections.held() + self.answers.held() + self.relays.held()
     }
 
     fn note_change(&mut self, now: Now, held: usize) -> bool {
@@ -196,7 +202,8 @@ impl State {
     /// Finds out what waits, and lets go of those for whom there is no room. `over` are the bytes of memory that the
     /// whole process has too much, where it has.
     pub(super) fn look_at_queues(&mut self, now: Now, over: usize) {
-        if self.connections.has_waiters() || self.answers.held() > 0 || self.queues.told > 0 {
+        let others = self.answers.held() + self.relays.held();
+        if self.connections.has_waiters() || others > 0 || self.queues.told > 0 {
             self.relieve(now);
             self.end_given_up(now);
             if over > 0 {
@@ -210,17 +217,18 @@ impl State {
             hub, connections, ..
         } = self;
         connections.look(now.monotonic, |id| hub.kept_input(id));
-        let answers = self.answers.held();
-        let held = self.connections.held() + answers;
+        let (answers, relays) = (self.answers.held(), self.relays.held());
+        let held = self.held();
         self.queues.tell(held);
         let much = self.queues.node.part(held);
         if much == 0 {
             return false;
         }
-        let of_answers = share(much, answers, held);
+        let (of_answers, of_relays) = (share(much, answers, held), share(much, relays, held));
         self.give_up_answers(now, Short::Queues, of_answers, Duration::ZERO);
+        self.cut_relays(now, Short::Queues, of_relays, Duration::ZERO);
         let dry_run = self.queues.node.is_dry_run();
-        let of_queues = much.saturating_sub(of_answers);
+        let of_queues = much.saturating_sub(of_answers + of_relays);
         let chosen = self.connections.longest(now.monotonic, of_queues, dry_run);
         self.let_go(now, Short::Queues, chosen);
         true
@@ -230,6 +238,15 @@ impl State {
     fn give_up_answers(&mut self, now: Now, why: Short, much: usize, patience: Duration) {
         let dry_run = self.queues.node.is_dry_run();
         let count = self.answers.let_go(now.monotonic, much, patience, dry_run);
+        if count > 0 {
+            self.queues.node.count(now.monotonic, why, count);
+        }
+    }
+
+    /// Cuts tunnels off that hold so much, of those that have held something for so long.
+    fn cut_relays(&mut self, now: Now, why: Short, much: usize, patience: Duration) {
+        let dry_run = self.queues.node.is_dry_run();
+        let count = self.relays.let_go(Instant::now(), much, patience, dry_run);
         if count > 0 {
             self.queues.node.count(now.monotonic, why, count);
         }
@@ -251,8 +268,10 @@ impl State {
         let much = share(over, self.queues.told, self.queues.node.held());
         let answers = self.answers.held();
         let of_answers = share(much, answers, self.queues.told);
+        let of_relays = share(much, self.relays.held(), self.queues.told);
         self.give_up_answers(now, Short::Memory, of_answers, STALL);
-        let much = much.saturating_sub(of_answers);
+        self.cut_relays(now, Short::Memory, of_relays, STALL);
+        let much = much.saturating_sub(of_answers + of_relays);
         let chosen = self.connections.stalled(now.monotonic, much);
         if !chosen.is_empty() {
             self.let_go(now, Short::Memory, chosen);
@@ -278,8 +297,7 @@ impl State {
         if count > 0 {
             self.queues.node.count(now.monotonic, why, count);
         }
-        self.queues
-            .tell(self.connections.held() + self.answers.held());
+        self.queues.tell(self.held());
     }
 }
 

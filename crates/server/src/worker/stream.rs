@@ -437,6 +437,11 @@ impl Stream {
         self.written
     }
 
+    /// Bytes of memory that it holds.
+    pub(crate) fn held(&self) -> usize {
+        self.load().held
+    }
+
     /// What waits, that which was taken out and is not on its way yet too.
     pub(super) fn load(&self) -> Load {
         let below = self.below.as_ref();

@@ -265,9 +265,11 @@ impl Start {
                 let (arrival, socket) = match arrived {
                     Ok(arrived) => arrived,
                     Err(turned_away) => {
-                        let guest = guests.enter();
+                        let (worker, guest) = (Rc::clone(&worker), guests.enter());
                         spawn_local(async move {
-                            turned_away.tell().await;
+                            if let Some(untold) = turned_away.tell().await {
+                                worker.count_http(|counters| counters.dropped(untold));
+                            }
                             drop(guest);
                         });
                         continue;
@@ -280,7 +282,15 @@ impl Start {
                 // and that of HTTP has none for what comes before it.
                 let admitting = Rc::clone(&worker);
                 let admitted = Box::pin(async move {
-                    let (io, from, mut permit) = arrival.announced(&shared).await?;
+                    let (io, from, mut permit) = match arrival.announced(&shared).await {
+                        Ok(announced) => announced,
+                        Err(dropped) => {
+                            if let Some(dropped) = dropped {
+                                admitting.count_http(|counters| counters.dropped(dropped));
+                            }
+                            return None;
+                        }
+                    };
                     let io = match &admitting.live().tls {
                         None => Io::Plain(io),
                         Some(tls) => match tls.accept(io).await {
@@ -302,10 +312,13 @@ impl Start {
                             http::serve_rewound(stream, Some(from), service, ending).await;
                             drop(permit);
                         }),
-                        Came::Tunnel(joined) => Box::pin(async move {
-                            joined.serve(shared.stage.clone()).await;
-                            drop(permit);
-                        }),
+                        Came::Tunnel(joined) => {
+                            let relayed = admitting.relay();
+                            Box::pin(async move {
+                                joined.serve(shared.stage.clone(), relayed).await;
+                                drop(permit);
+                            })
+                        }
                         Came::Http2(stream) => Box::pin(async move {
                             let stream = stream.patient_with_client(limit);
                             http2.serve(stream, from).await;

@@ -106,11 +106,15 @@ async fn rpc(node: &Node, body: &str) -> String {
 
 /// The code of a method's error.
 async fn error(node: &Node, method: &str) -> u64 {
+    let error = told(node, method).await;
+    error["code"].as_u64().unwrap_or_else(|| panic!("{error}"))
+}
+
+/// A method's error.
+async fn told(node: &Node, method: &str) -> Value {
     let answer = rpc(node, &json!({"method": method}).to_string()).await;
-    let answer: Value = serde_json::from_str(&answer).unwrap();
-    answer["error"]["code"]
-        .as_u64()
-        .unwrap_or_else(|| panic!("{answer}"))
+    let mut answer: Value = serde_json::from_str(&answer).unwrap();
+    answer["error"].take()
 }
 
 /// What holds wherever handlers run.
@@ -202,7 +206,13 @@ fn a_backend_that_hangs_up_ends_its_call_and_makes_room() {
             hanging.push(post(&node, "/api/rpc", KEY, r#"{"method":"hang"}"#).await);
             assert_eq!(heard.recv().await, Some("begun"));
         }
-        assert_eq!(error(&node, "echo").await, 111);
+        let told = told(&node, "echo").await;
+        assert_eq!(told["code"], 111);
+        let text = told["message"].as_str().expect("a text");
+        assert!(
+            text.contains("2 handlers") && text.contains("max_in_flight"),
+            "{text}"
+        );
         drop(hanging);
         for _ in 0..2 {
             assert_eq!(heard.recv().await, Some("dropped"));

@@ -172,6 +172,15 @@ async fn too_many_streams_are_refused() {
     raw.send(&get(7, "/lines?channel=c"));
     let answered = raw.find(|frame| frame.stream == 7).unwrap();
     assert_eq!((answered.kind, answered.flags & END_STREAM), (HEADERS, 0));
+    in_time(async {
+        let client = Client::connect(&server).await;
+        client
+            .number_becomes("http2_refused_streams_total", 1)
+            .await;
+        let streams = r#"http_num_sessions{kind="stream"}"#;
+        client.number_becomes(streams, 2).await;
+    })
+    .await;
 }
 
 /// Half-open: a preface and no more, or settings and no request.

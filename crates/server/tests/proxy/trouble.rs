@@ -163,7 +163,9 @@ fn no_more_are_asked_than_may_be() {
             peer.begin("rpc", json!({"method": "m"})).await;
             backend.next().await;
         }
-        let expected = json!({"code": 111, "message": "too many requests", "temporary": true});
+        let text = "too many requests: 2 questions to the application's backend are under way, as many as its proxy's \
+                    max_in_flight allows; try again later";
+        let expected = json!({"code": 111, "message": text, "temporary": true});
         assert_eq!(call(&mut peer, "one more").await["error"], expected);
         let metrics = metrics(&node).await;
         let labels = "{protocol=\"http\",type=\"rpc\",name=\"default\"}";
@@ -175,6 +177,12 @@ fn no_more_are_asked_than_may_be() {
             metrics.contains(&format!("tautline_proxy_errors{labels} 1\n")),
             "{metrics}"
         );
+        let refused =
+            "tautline_proxy_refused_total{protocol=\"http\",type=\"rpc\",name=\"default\",reason=";
+        for (reason, count) in [("max_in_flight", 1), ("breaker", 0)] {
+            let line = format!("{refused}\"{reason}\"}} {count}\n");
+            assert!(metrics.contains(&line), "{line} {metrics}");
+        }
         backend.assert_idle();
         // Whoever goes makes room.
         drop(peer);
@@ -212,6 +220,9 @@ fn a_backend_that_fails_again_and_again_is_left_alone() {
         for _ in 0..3 {
             assert_eq!(call(&mut peer, "m").await["error"], internal());
         }
+        let refused = "type=\"rpc\",name=\"default\",reason=\"breaker\"} 3\n";
+        let page = metrics(&node).await;
+        assert!(page.contains(refused), "{page}");
         backend.assert_idle();
         let metrics = metrics(&node).await;
         let labels = "{protocol=\"http\",type=\"rpc\",name=\"default\"}";

@@ -210,6 +210,11 @@ impl Admission {
         self.refusals.of_node()
     }
 
+    /// Sessions whose messages leave in the bodies of HTTP responses: how many there are, and how many there may be.
+    pub(crate) fn http_sessions(&self) -> (usize, usize) {
+        (self.http_sessions.get(), self.rules().http_sessions)
+    }
+
     /// How many addresses are known.
     pub(crate) fn addresses(&self) -> usize {
         self.addresses.len()

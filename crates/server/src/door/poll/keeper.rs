@@ -26,6 +26,7 @@ use super::super::entry::Seat;
 use super::super::plain::Publisher;
 use super::intake::{Intake, Over, Taken};
 use super::requests::Kind;
+use crate::http::counters::Dropped;
 use crate::worker::Worker;
 use crate::worker::link::Ending;
 use crate::worker::stream::Stream;
@@ -241,7 +242,11 @@ fn look_after<S: 'static>(worker: Rc<Worker>, kind: Kind, id: SessionId, pad: Pa
     };
     spawn_local(async move {
         let mut timer = pin!(tokio::time::sleep(patience));
-        poll_fn(|cx| kept.pad.borrow_mut().keep(cx, timer.as_mut())).await;
+        let is_lost = poll_fn(|cx| kept.pad.borrow_mut().keep(cx, timer.as_mut())).await;
+        if is_lost {
+            let worker = &kept.worker;
+            worker.count_http(|counters| counters.dropped(Dropped::Poll));
+        }
         drop(kept);
     });
 }
@@ -384,6 +389,11 @@ impl State {
         }
     }
 
+    /// Bytes of memory that what waits to be acknowledged holds.
+    pub(crate) fn held(&self) -> usize {
+        self.stream.borrow().held()
+    }
+
     /// Whether what waits to be acknowledged is less than so many bytes, and messages.
     pub(crate) fn holds_less_than(&self, bytes: usize, messages: usize) -> bool {
         let stream = self.stream.borrow();
@@ -400,7 +410,7 @@ impl State {
     }
 
     /// The client has had enough, and may say why.
-    pub(super) fn close(&mut self, close: Option<(u16, String)>) {
+    pub(crate) fn close(&mut self, close: Option<(u16, String)>) {
         self.is_closed = true;
         if let Some(intake) = &mut self.intake {
             intake.end(Some(close));
@@ -415,14 +425,15 @@ impl State {
         }
     }
 
-    /// Answers the poll when it is time. Ready when the session is to be forgotten.
-    fn keep(&mut self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<()> {
+    /// Answers the poll when it is time. Ready when the session is to be forgotten: whether that is because its client
+    /// did not come back, although nobody had said that it is over.
+    fn keep(&mut self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<bool> {
         self.stream.borrow_mut().register(cx);
         loop {
             let now = Instant::now();
             if self.is_closed {
                 self.end_poll(now);
-                return Poll::Ready(());
+                return Poll::Ready(false);
             }
             let until = match &mut self.poll {
                 Some(poll) => {
@@ -437,7 +448,7 @@ impl State {
                 None => self.idle_since + self.patience,
             };
             if now >= until {
-                return Poll::Ready(());
+                return Poll::Ready(!self.has_told_end);
             }
             if timer.deadline() != until {
                 timer.as_mut().reset(until);

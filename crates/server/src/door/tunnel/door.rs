@@ -144,8 +144,9 @@ async fn open(entry: &Entry<'_>, tunnel: &Arc<Tunnel>, asked: Asked) -> Result<R
     let number = tunnel.counts.opened(Carrier::Poll);
     let near = Held::new(pad, tunnel.message_size());
     let (stage, guest) = (entry.stage.clone(), entry.guests.enter());
+    let relayed = entry.worker.relay();
     spawn_local(async move {
-        relay::run(near, far, stage, number).await;
+        relay::run(near, far, stage, number, relayed).await;
         drop(guest);
     });
     Ok(requests::messages(Kind::Tunnel, head, &Answer::default()))
@@ -182,6 +183,7 @@ async fn open_websocket(
     let acceptance = opening.accept(far.subprotocol.as_deref());
     set_headers(response.headers_mut(), acceptance.headers());
     let (stage, guest) = (entry.stage.clone(), entry.guests.enter());
+    let relayed = entry.worker.relay();
     spawn_local(async move {
         let parts = upgrade.await.map(Upgraded::downcast::<TokioIo<Rewind<Io>>>);
         // Fails when the connection ended before the response was written.
@@ -190,7 +192,7 @@ async fn open_websocket(
             // What hyper has read comes before what it has not.
             leftover.splice(..0, read_buf);
             let joined = Joined::new(Rewind::new(leftover, io), far, permits);
-            joined.serve(stage).await;
+            joined.serve(stage, relayed).await;
         }
         drop(guest);
     });

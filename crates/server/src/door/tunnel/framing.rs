@@ -50,7 +50,6 @@ impl Reader {
     }
 
     /// How many bytes wait for the rest of their message.
-    #[cfg_attr(not(test), allow(dead_code, reason = "tests and the fuzzer ask"))]
     pub(super) fn held(&self) -> usize {
         self.held.len()
     }

@@ -67,6 +67,15 @@ impl End for Held {
         self.pad.borrow().put(framed(&message));
     }
 
+    fn held(&self) -> usize {
+        self.pad.borrow().held() + self.reader.held()
+    }
+
+    fn abandon(self) {
+        // Whoever asks for the session learns that it is unknown.
+        self.pad.borrow_mut().close(None);
+    }
+
     async fn finish(self, bye: Bye) {
         match bye {
             Bye::Closed(code, reason) => self.end(code.get().into(), reason),

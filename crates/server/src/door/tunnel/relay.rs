@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use super::asked::Far;
 use super::{Counts, Way};
 use crate::drain::{Stage, reached};
+use crate::worker::relays::Relayed;
 
 /// One end.
 pub(super) trait End {
@@ -26,6 +27,12 @@ pub(super) trait End {
 
     /// Queues a message for it. Where it is over, the next [`poll_next`](Self::poll_next) says so.
     fn put(&mut self, message: Message);
+
+    /// Bytes of memory that wait there: for it to take them, or for the rest of their message.
+    fn held(&self) -> usize;
+
+    /// Lets go of it, and of all that waits there, without a word.
+    fn abandon(self);
 
     /// Tells it that the other one is over.
     fn finish(self, bye: Bye) -> impl Future<Output = ()>;
@@ -49,12 +56,13 @@ pub(super) enum Bye {
 }
 
 /// Carries messages between a client and the server behind until one of them is over or `leaves` is, and tells the
-/// other.
+/// other. What it holds meanwhile is written down in `relayed`, and where that is too much, both are cut off.
 pub(super) async fn relay<N: End, F: End>(
     mut near: N,
     mut far: F,
     counts: impl Fn(Way, u64, u64),
     leaves: impl Future<Output = ()>,
+    relayed: &Relayed,
 ) {
     let mut passing = Passing::default();
     let over = tokio::select! {
@@ -64,22 +72,34 @@ pub(super) async fn relay<N: End, F: End>(
                 let Tally { messages, bytes } = std::mem::take(tally);
                 counts(way, messages, bytes);
             }
+            relayed.hold(near.held() + far.held());
             over
         }) => over,
         () = leaves => Over::Both,
-    };
-    match over {
-        Over::Near(bye) => far.finish(bye).await,
-        Over::Far(bye) => near.finish(bye).await,
-        Over::Both => {
-            let bye = || {
-                Bye::Closed(
-                    CloseCode::GOING_AWAY,
-                    "the server is about to end".to_owned(),
-                )
-            };
-            tokio::join!(near.finish(bye()), far.finish(bye()));
+        () = relayed.cut() => {
+            near.abandon();
+            return far.abandon();
         }
+    };
+    let finishing = async {
+        match over {
+            Over::Near(bye) => far.finish(bye).await,
+            Over::Far(bye) => near.finish(bye).await,
+            Over::Both => {
+                let bye = || {
+                    Bye::Closed(
+                        CloseCode::GOING_AWAY,
+                        "the server is about to end".to_owned(),
+                    )
+                };
+                tokio::join!(near.finish(bye()), far.finish(bye()));
+            }
+        }
+    };
+    // Who has still to take what waits for it counts until then.
+    tokio::select! {
+        () = finishing => {}
+        () = relayed.cut() => {}
     }
 }
 
@@ -180,7 +200,13 @@ fn pass<A: End, B: End>(
 }
 
 /// Begins a relay to the server behind: what it counts is its tunnel's.
-pub(super) async fn run<N: End>(near: N, far: Far, stage: watch::Receiver<Stage>, number: u64) {
+pub(super) async fn run<N: End>(
+    near: N,
+    far: Far,
+    stage: watch::Receiver<Stage>,
+    number: u64,
+    relayed: Relayed,
+) {
     let Far {
         websocket,
         tunnel,
@@ -190,7 +216,7 @@ pub(super) async fn run<N: End>(near: N, far: Far, stage: watch::Receiver<Stage>
     let counts: &Counts = &tunnel.counts;
     let far = super::socket::Socket::upstream(websocket);
     let carried = |way, messages, bytes| counts.carried(way, messages, bytes);
-    relay(near, far, carried, leaving(stage, number)).await;
+    relay(near, far, carried, leaving(stage, number), &relayed).await;
     drop(place);
 }
 
@@ -204,6 +230,7 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
+    use crate::worker::relays::Relays;
 
     /// An end whose room and words the test has.
     #[derive(Clone, Default)]
@@ -216,6 +243,7 @@ mod tests {
         queued: Vec<Message>,
         room: usize,
         told: Option<Bye>,
+        is_abandoned: bool,
         waker: Option<std::task::Waker>,
     }
 
@@ -256,6 +284,14 @@ mod tests {
             self.0.borrow_mut().queued.push(message);
         }
 
+        fn held(&self) -> usize {
+            self.0.borrow().queued.iter().map(Message::len).sum()
+        }
+
+        fn abandon(self) {
+            self.0.borrow_mut().is_abandoned = true;
+        }
+
         async fn finish(self, bye: Bye) {
             self.0.borrow_mut().told = Some(bye);
         }
@@ -273,7 +309,10 @@ mod tests {
         let counted = Rc::new(RefCell::new([0; 2]));
         let its = Rc::clone(&counted);
         let count = move |way, messages, _| its.borrow_mut()[way as usize] += messages;
-        let relaying = relay(near.clone(), far.clone(), count, std::future::pending());
+        let relays = Relays::default();
+        let relayed = relays.begin();
+        let never = std::future::pending();
+        let relaying = relay(near.clone(), far.clone(), count, never, &relayed);
         let mut relaying = std::pin::pin!(relaying);
         let turn = tokio::task::yield_now;
         for room in [0, 3, 200] {
@@ -287,6 +326,8 @@ mod tests {
             }
             let queued = far.0.borrow().queued.clone();
             assert_eq!(queued, messages[..room]);
+            let held: usize = queued.iter().map(Message::len).sum();
+            assert_eq!(relays.held(), held);
         }
         assert_eq!(*counted.borrow(), [200, 0]);
         let bye = Bye::Closed(CloseCode::from(4001), "enough".to_owned());
@@ -298,11 +339,36 @@ mod tests {
         );
     }
 
+    #[tokio::test]
+    async fn a_tunnel_that_holds_too_much_is_cut_off() {
+        let (near, far) = (Fake::default(), Fake::default());
+        far.change(|inside| inside.room = 10);
+        near.change(|inside| inside.says.extend([Message::from("a message".to_owned())]));
+        let (relays, never) = (Relays::default(), std::future::pending());
+        let relayed = relays.begin();
+        let relaying = relay(near.clone(), far.clone(), |_, _, _| (), never, &relayed);
+        let cut = async {
+            while relays.held() == 0 {
+                tokio::task::yield_now().await;
+            }
+            let now = tokio::time::Instant::now();
+            assert_eq!(relays.let_go(now, 1, Duration::ZERO, false), 1);
+        };
+        tokio::join!(relaying, cut);
+        for end in [near, far] {
+            let inside = end.0.borrow();
+            assert!(inside.is_abandoned && inside.told.is_none());
+        }
+        assert_eq!(relays.held(), 0);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_node_that_drains_tells_both_ends_within_its_time() {
         let (sender, stage) = watch::channel(Stage::Serving);
         let (near, far) = (Fake::default(), Fake::default());
-        let relaying = relay(near.clone(), far.clone(), |_, _, _| (), leaving(stage, 7));
+        let relayed = Relays::default().begin();
+        let leaves = leaving(stage, 7);
+        let relaying = relay(near.clone(), far.clone(), |_, _, _| (), leaves, &relayed);
         let start = tokio::time::Instant::now();
         let over = Duration::from_secs(100);
         sender.send_replace(Stage::Draining(over));

@@ -25,6 +25,7 @@ use crate::http::fields::{fields, set_headers};
 use crate::http::http2::join_cookies;
 use crate::io::{Http2Io, Io};
 use crate::worker::live::Live;
+use crate::worker::relays::Relayed;
 
 /// A client's WebSocket, and the one to the server behind.
 pub(crate) struct Joined {
@@ -44,10 +45,10 @@ impl Joined {
     }
 
     /// Carries messages until one side is over, or the node is.
-    pub(crate) async fn serve(self, stage: watch::Receiver<Stage>) {
+    pub(crate) async fn serve(self, stage: watch::Receiver<Stage>, relayed: Relayed) {
         let Self { near, far, permits } = self;
         let number = far.tunnel.counts.opened(Carrier::WebSocket);
-        relay::run(Socket::client(near), far, stage, number).await;
+        relay::run(Socket::client(near), far, stage, number, relayed).await;
         drop(permits);
     }
 }
@@ -201,6 +202,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> End for Socket<S> {
         // Fails where it is closing, which is heard from it next.
         let _ = self.websocket.queue_owned(message);
     }
+
+    fn held(&self) -> usize {
+        self.websocket.backlog()
+    }
+
+    fn abandon(self) {}
 
     async fn finish(mut self, bye: Bye) {
         let (code, reason) = match bye {

@@ -76,7 +76,7 @@ impl From<Error> for Failure {
 }
 
 /// An error that other servers of this API don't have, so its text may say more than they do.
-pub(super) fn explained(code: ErrorCode, text: impl AsRef<str>) -> Error {
+pub(crate) fn explained(code: ErrorCode, text: impl AsRef<str>) -> Error {
     Error {
         message: Cow::Owned(format!("{}: {}", code.message(), text.as_ref())),
         ..code.into()

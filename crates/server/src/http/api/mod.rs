@@ -45,6 +45,7 @@ pub use self::audit::AuditLog;
 use self::batch::{Batch, Legacy};
 use self::command::Command;
 pub use self::error::ErrorMode;
+pub(crate) use self::error::explained;
 use self::error::{Failure, error_response};
 use self::execute::{Caller, Who, execute};
 pub use self::key::{ApiKey, ApiKeys, Scope};

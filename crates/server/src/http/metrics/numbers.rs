@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::StatusCode;
+use tautline_hub::engine::memory::MemoryRefusals;
 use tautline_hub::{
-    ClientCounters, FineHistogram, Histogram, HubCounters, Operation, TokenRefusal, Traffic,
+    Bound, ClientCounters, FineHistogram, Histogram, HubCounters, Operation, TokenRefusal, Traffic,
 };
 
 use crate::door::tunnel::TunnelNumbers;
 use crate::events::EventNumbers;
 use crate::http::counters::HttpCounters;
 use crate::http::process::ProcessNumbers;
+use crate::keys::KeyNumbers;
 use crate::log_queue::LogLines;
 use crate::telemetry::SpanNumbers;
 
@@ -82,6 +84,16 @@ pub struct Snapshot {
     pub(crate) orders: Vec<AcmeNumbers>,
     /// Questions to the application's backend.
     pub proxies: Vec<ProxyNumbers>,
+    /// Traces that were refused, and events left out of others.
+    pub traces_over: (u64, u64),
+    /// What the engine may keep: channels, and bytes.
+    pub kept_most: (u64, u64),
+    /// What has met its limits.
+    pub kept_over: MemoryRefusals,
+    /// Sessions of the doors of plain HTTP, and how many there may be.
+    pub http_sessions: (u64, u64),
+    /// Key sets that are fetched.
+    pub(crate) keys: KeyNumbers,
     /// What tunnels carry.
     pub(crate) tunnels: Vec<TunnelNumbers>,
     /// Events to the application's backend, if there are any.
@@ -133,6 +145,8 @@ pub struct ProxyNumbers {
     pub(crate) errors: u64,
     pub(crate) retries: u64,
     pub(crate) in_flight: u64,
+    /// Not asked: why, and how often.
+    pub(crate) refused: [(&'static str, u64); 2],
     pub(crate) breaker: u64,
 }
 
@@ -151,6 +165,9 @@ impl Snapshot {
         sum.revoked_subscriptions += hub.revoked_subscriptions;
         let (to, from) = (&mut sum.over_limit, &hub.over_limit);
         to.client_error += from.client_error;
+        for bound in 0..Bound::COUNT {
+            to.bounds[bound] += from.bounds[bound];
+        }
         for mode in 0..2 {
             to.user_connections[mode] += from.user_connections[mode];
             to.subscriptions[mode] += from.subscriptions[mode];
@@ -225,6 +242,8 @@ pub struct Http2Counters {
     pub(crate) websockets: u64,
     /// All others.
     pub(crate) requests: u64,
+    /// Streams that were refused because there were as many as may be.
+    pub(crate) refused: u64,
     pub(super) floods: BTreeMap<&'static str, u64>,
 }
 
@@ -247,6 +266,7 @@ impl Http2Counters {
         self.open += other.open;
         self.websockets += other.websockets;
         self.requests += other.requests;
+        self.refused += other.refused;
         for (kind, count) in &other.floods {
             *self.floods.entry(kind).or_insert(0) += count;
         }

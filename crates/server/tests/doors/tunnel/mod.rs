@@ -2,6 +2,7 @@
 
 mod carried;
 pub(crate) mod client;
+mod held;
 mod kept;
 mod lossy;
 mod refused;

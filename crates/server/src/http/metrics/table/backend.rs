@@ -27,6 +27,20 @@ pub(super) const METRICS: &[Metric] = &[
         },
     },
     Metric {
+        name: "proxy_refused_total",
+        kind: "counter",
+        labels: &["protocol", "type", "name", "reason"],
+        help: "Those of them that the backend was not asked: `max_in_flight` where as many were under way as may be, \
+               `breaker` while it was left alone because it had failed again and again.",
+        write: |all, out| {
+            for proxy in &all.proxies {
+                for (reason, count) in proxy.refused {
+                    out.labelled(&["http", proxy.kind, &proxy.name, reason], count);
+                }
+            }
+        },
+    },
+    Metric {
         name: "proxy_retries_total",
         kind: "counter",
         labels: &["protocol", "type", "name"],

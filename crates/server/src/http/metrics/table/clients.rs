@@ -78,6 +78,23 @@ pub(super) const METRICS: &[Metric] = &[
         },
     },
     Metric {
+        name: "token_num_key_sets",
+        kind: "gauge",
+        labels: &[],
+        help: "Key sets that tokens are verified with and that are fetched: those of tenants one by one.",
+        write: |all, out| out.number(all.keys.sets),
+    },
+    Metric {
+        name: "token_key_fetches_total",
+        kind: "counter",
+        labels: &["outcome"],
+        help: "Fetches of key sets: `fetched`, or `failed`, after which the keys that were there stay in use.",
+        write: |all, out| {
+            out.labelled(&["fetched"], all.keys.fetched);
+            out.labelled(&["failed"], all.keys.failed);
+        },
+    },
+    Metric {
         name: "client_revoked_total",
         kind: "counter",
         labels: &["kind"],
@@ -141,7 +158,7 @@ pub(super) const METRICS: &[Metric] = &[
         write: |all, out| out.number(all.hub.dropped),
     },
     Metric {
-        name: "publication_delivery_duration_seconds_histogram",
+        name: "publication_delivery_duration_seconds",
         kind: "histogram",
         labels: &[],
         help: "How long publications took within the server: from when one had its place in its channel to when it was \

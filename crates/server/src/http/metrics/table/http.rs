@@ -53,12 +53,17 @@ pub(super) const METRICS: &[Metric] = &[
         name: "connections_dropped_total",
         kind: "counter",
         labels: &["reason"],
-        help: "Connections that were dropped without a word: `head` because the head of a request did not come in \
+        help: "Connections that ended early, most of them without a word: `head` because the head of a request did not come in \
                time (nor any further request), `tls` because of a TLS handshake that failed or did not come in time, `answer` because nothing of an \
-               answer was taken, or acknowledged, for `http_server.write_timeout` (in HTTP/2 that may be one of its streams).",
+               answer was taken, or acknowledged, for `http_server.write_timeout` (in HTTP/2 that may be one of its streams); `proxy_header` because the header of the \
+               PROXY protocol did not come in time or was none; `untold` because it was refused while too many were told so; \
+               `ping` for one of HTTP/2 that was not answered, and `idle` for a connection in HTTP/2 without a stream; `ending` \
+               because it had to end and what went on took too long, `goodbye` because a WebSocket's closing handshake did; \
+               `poll` for long-polled sessions whose client did not come back; `silence` for WebSockets that the system has \
+               given up.",
         write: |all, out| {
-            for (reason, count) in &all.http.dropped {
-                out.labelled(&[reason], *count);
+            for (reason, count) in all.http.all_dropped() {
+                out.labelled(&[reason], count);
             }
         },
     },
@@ -90,6 +95,14 @@ pub(super) const METRICS: &[Metric] = &[
             out.labelled(&["websocket"], all.http2.websockets);
             out.labelled(&["request"], all.http2.requests);
         },
+    },
+    Metric {
+        name: "http2_refused_streams_total",
+        kind: "counter",
+        labels: &[],
+        help: "Requests over HTTP/2 that were refused (`REFUSED_STREAM`) because their connection had as many as it may \
+               (`http_server.http2.max_concurrent_streams`). Clients send them again.",
+        write: |all, out| out.number(all.http2.refused),
     },
     Metric {
         name: "http2_floods_total",

@@ -1,5 +1,7 @@
 //! Metrics of limits, and what waits.
 
+use tautline_hub::Bound;
+
 use super::super::Metric;
 
 pub(super) const METRICS: &[Metric] = &[
@@ -7,12 +9,22 @@ pub(super) const METRICS: &[Metric] = &[
         name: "http_num_sessions",
         kind: "gauge",
         labels: &["kind"],
-        help: "Sessions that live between requests: `polled` for clients of the long-polling doors, `tunnel` for those that \
-               are carried to a server behind. What may be of them and of streams together is `doors.max_sessions`.",
+        help: "Sessions of the doors of plain HTTP: `polled` for clients of the long-polling doors and `tunnel` for those that \
+               are carried to a server behind, which live between requests; `stream` for those whose answer goes on.",
         write: |all, out| {
-            out.labelled(&["polled"], all.polled.0);
-            out.labelled(&["tunnel"], all.polled.1);
+            let (polled, tunnels) = all.polled;
+            let streams = all.http_sessions.0.saturating_sub(polled + tunnels);
+            out.labelled(&["polled"], polled);
+            out.labelled(&["tunnel"], tunnels);
+            out.labelled(&["stream"], streams);
         },
+    },
+    Metric {
+        name: "http_max_sessions",
+        kind: "gauge",
+        labels: &[],
+        help: "How many `http_num_sessions` may be together before new ones are refused (`doors.max_sessions`).",
+        write: |all, out| out.number(all.http_sessions.1),
     },
     Metric {
         name: "limits_refused_total",
@@ -25,7 +37,12 @@ pub(super) const METRICS: &[Metric] = &[
                memory, `stalled` for those that had stopped reading when the process had too much. Of a user or a \
                connection: `user_connections`, `subscriptions`, `channel_name` for names that are too long, `input` for bytes, \
                `unauthenticated` for those that did not connect in time, `rpc` for calls that other commands had to wait for. \
-               Of a channel: `subscribers`, and `deliveries` for publications that would come to too many.",
+               Of a channel: `subscribers`, `deliveries` for publications that would come to too many, `filters` for filters unlike all that it has, `idempotency_keys` for those that \
+               were forgotten before their time. Of a command: `tags_filter` for filters that are too large, `presence` for \
+               replies that would have been too long, `history` for those that were cut. Of code and the engine: `handlers` \
+               at work, `handler_time` for those that took too long, `engine_channels` and `engine_bytes` for what could \
+               not be kept, `engine_calls` of the API that wait for it. Of what is looked after: `traces` at a time, \
+               `key_sets` of tenants that had to go for others, and `awaited_key_sets` for tokens whose set had no room.",
         write: |all, out| {
             for (limit, mode, count) in &all.refusals {
                 out.labelled(&[limit, mode], *count);
@@ -44,6 +61,18 @@ pub(super) const METRICS: &[Metric] = &[
             for (limit, [enforced, dry_run]) in of_hub {
                 out.labelled(&[limit, "enforced"], enforced);
                 out.labelled(&[limit, "dry_run"], dry_run);
+            }
+            let bounds = Bound::ALL.map(|bound| (bound.name(), over.bounds[bound.index()]));
+            let others = [
+                ("engine_channels", all.kept_over.channels),
+                ("engine_bytes", all.kept_over.bytes),
+                ("idempotency_keys", all.kept_over.keys),
+                ("traces", all.traces_over.0),
+                ("key_sets", all.keys.pushed_out),
+                ("awaited_key_sets", all.keys.refused),
+            ];
+            for (limit, count) in bounds.into_iter().chain(others) {
+                out.labelled(&[limit, "enforced"], count);
             }
         },
     },
@@ -101,8 +130,8 @@ pub(super) const METRICS: &[Metric] = &[
         name: "client_queues_memory_bytes",
         kind: "gauge",
         labels: &[],
-        help: "Memory that this takes, in bytes, without what many have in common; with answers to requests, and with the \
-               commands of those who don't take what came of them.",
+        help: "Memory that this takes, in bytes, without what many have in common; with answers to requests, with the \
+               commands of those who don't take what came of them, and with what waits in tunnels.",
         write: |all, out| out.number(all.queues.held),
     },
     Metric {

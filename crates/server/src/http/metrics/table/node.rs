@@ -155,6 +155,13 @@ pub(super) const METRICS: &[Metric] = &[
         write: |all, out| out.number(all.traces),
     },
     Metric {
+        name: "trace_dropped_events_total",
+        kind: "counter",
+        labels: &[],
+        help: "Events that were left out of traces whose reader was too slow; each of them is told how many.",
+        write: |all, out| out.number(all.traces_over.1),
+    },
+    Metric {
         name: "engine_num_channels",
         kind: "gauge",
         labels: &[],
@@ -162,10 +169,24 @@ pub(super) const METRICS: &[Metric] = &[
         write: |all, out| out.number(all.kept.0),
     },
     Metric {
+        name: "engine_max_channels",
+        kind: "gauge",
+        labels: &[],
+        help: "How many `engine_num_channels` may be before further ones are refused (`engine.memory.max_channels`).",
+        write: |all, out| out.number(all.kept_most.0),
+    },
+    Metric {
         name: "engine_kept_bytes",
         kind: "gauge",
         labels: &[],
         help: "Memory that it takes for their histories.",
         write: |all, out| out.number(all.kept.1),
+    },
+    Metric {
+        name: "engine_ceiling_bytes",
+        kind: "gauge",
+        labels: &[],
+        help: "How much `engine_kept_bytes` may be before histories stop growing (`engine.memory.max_bytes`).",
+        write: |all, out| out.number(all.kept_most.1),
     },
 ];
