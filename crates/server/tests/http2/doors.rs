@@ -41,6 +41,22 @@ async fn requests_share_a_connection() {
         // The others, and this one.
         let requests = client.number(r#"http2_streams_total{kind="request"}"#);
         assert_eq!(requests.await, 26);
+        // What goes by its streams is counted as by connections of their own.
+        let of = |name: &str, what: &str| {
+            format!("transport_messages_{name}{{transport=\"lines\",frame_type=\"{what}\"}}")
+        };
+        for (name, expected) in [
+            (of("sent", "push_publication"), 21),
+            (of("received", "connect"), 1),
+            (
+                "client_connections_inflight{transport=\"lines\",client_name=\"unnamed\"}".into(),
+                1,
+            ),
+            ("http_num_sessions{kind=\"stream\"}".into(), 1),
+            ("node_num_clients".into(), 1),
+        ] {
+            assert_eq!(client.number(&name).await, expected, "{name}");
+        }
     })
     .await;
 }
