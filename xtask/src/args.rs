@@ -17,6 +17,7 @@ usage: cargo xtask test [SUITE...] [--no-install]
                       rust         format, lints, docs, unit, integration and doc tests, requirements of the RFCs
                       supply       licences and lock files of what we depend on
                       page         the committed pages are what their sources build
+                      metrics      alert rules, and the names in /metrics, by Prometheus' own promtool
                       openapi      the HTTP API, fuzzed from its own description by schemathesis
                       interop      the WebSocket library with ws, websockets and Chromium, and behind proxies
                       acme         certificates from a real authority, Pebble, which looks over loopback
@@ -34,7 +35,7 @@ usage: cargo xtask test [SUITE...] [--no-install]
   --no-install      install nothing: what is missing fails, with its name and how to get it
   --help            this text
 
-What the suites need beyond Rust is Python 3.10 with venv, Node.js 20, Chromium, nginx, HAProxy and Caddy. On
+What the suites need beyond Rust is Python 3.10 with venv, Node.js 20, Chromium, nginx, HAProxy, Caddy and promtool. On
 Debian and Ubuntu, as root or where sudo asks for no password, missing ones are installed; packages from npm and
 PyPI go into the project's folders and target/ only.
 

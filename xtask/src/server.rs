@@ -148,6 +148,20 @@ impl Server {
         format!("http://{}", self.address)
     }
 
+    /// The body of what it answers to a request for that path.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer, or it isn't 200.
+    pub(crate) fn get(&self, path: &str) -> Result<String, Error> {
+        let failed = || Error::context(format!("GET {path} of the server failed"));
+        let answer = get(self.address, path, u64::MAX).map_err(failed())?;
+        match answer.split_once("\r\n\r\n") {
+            Some((head, body)) if head.starts_with("HTTP/1.1 200") => Ok(body.to_owned()),
+            _ => Err(Error::new(format!("GET {path} was answered with {answer}"))),
+        }
+    }
+
     fn wait_until_healthy(&mut self) -> Result<(), Error> {
         let deadline = Instant::now() + START_LIMIT;
         while !is_healthy(self.address) {
@@ -210,19 +224,20 @@ pub(crate) fn free_address() -> Result<SocketAddr, Error> {
 }
 
 fn is_healthy(address: SocketAddr) -> bool {
-    let answer = || -> std::io::Result<String> {
-        let patience = Duration::from_secs(2);
-        let mut stream = TcpStream::connect_timeout(&address, patience)?;
-        stream.set_read_timeout(Some(patience))?;
-        let request =
-            format!("GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes())?;
-        let mut answer = String::new();
-        // The status line is all we want; whoever is there should not send more than this.
-        stream.take(4096).read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    answer().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    // The status line is all we want; whoever is there should not send more than this.
+    get(address, "/health", 4096).is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+}
+
+/// So much at the most of what is answered to a request.
+fn get(address: SocketAddr, path: &str, most: u64) -> std::io::Result<String> {
+    let patience = Duration::from_secs(2);
+    let mut stream = TcpStream::connect_timeout(&address, patience)?;
+    stream.set_read_timeout(Some(patience))?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.take(most).read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 #[cfg(test)]

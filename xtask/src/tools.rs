@@ -26,6 +26,7 @@ pub(crate) enum Need {
     Nginx,
     Node,
     Openssl,
+    Promtool,
     Python,
     Rustfmt,
 }
@@ -40,6 +41,7 @@ pub(crate) struct Tools {
     maven: Option<PathBuf>,
     nginx: Option<PathBuf>,
     node: Option<Node>,
+    promtool: Option<PathBuf>,
     python: Option<PathBuf>,
 }
 
@@ -75,6 +77,7 @@ impl Tools {
             go: go::find(context),
             maven: needs.contains(&Need::Java).then(java::find).flatten(),
             node: node::find(context),
+            promtool: find_daemon("promtool", "PROMTOOL"),
             python: python::find(),
         };
         if needs.contains(&Need::Node)
@@ -129,6 +132,7 @@ impl Tools {
                 command.arg("version");
                 answers(command)
             }
+            Need::Promtool => find_daemon("promtool", "PROMTOOL").is_some(),
             Need::Python => python::find().is_some(),
             Need::Rustfmt => answers(context.cargo(["fmt", "--version"])),
         }
@@ -190,6 +194,15 @@ impl Tools {
     /// # Errors
     ///
     /// When the suite did not say that it needs it.
+    pub(crate) fn promtool(&self) -> Result<&PathBuf, Error> {
+        self.promtool
+            .as_ref()
+            .ok_or_else(|| not_prepared("promtool"))
+    }
+
+    /// # Errors
+    ///
+    /// When the suite did not say that it needs it.
     pub(crate) fn python(&self) -> Result<&PathBuf, Error> {
         self.python.as_ref().ok_or_else(|| not_prepared("Python"))
     }
@@ -229,6 +242,9 @@ fn how_to_get(need: Need) -> &'static str {
              with venv and leave to install"
         }
         Need::Openssl => "OpenSSL's command: apt-get install openssl, or your system's package",
+        Need::Promtool => {
+            "promtool: apt-get install prometheus, or your system's package; PROMTOOL=/path/to/it names one"
+        }
         Need::Python => {
             "Python 3.10 or newer with venv: apt-get install python3 python3-venv, or your system's \
              package; PYTHON3=/path/to/it names one"
@@ -254,8 +270,12 @@ fn find_daemon(name: &str, variable: &str) -> Option<PathBuf> {
         .map(|folder| folder.join(name))
         .find(|program| {
             let mut command = Command::new(program);
-            // Caddy's is a command.
-            command.arg(if name == "caddy" { "version" } else { "-v" });
+            // Caddy's is a command, and promtool's has a long name only.
+            command.arg(match name {
+                "caddy" => "version",
+                "promtool" => "--version",
+                _ => "-v",
+            });
             program.is_file() && answers(command)
         })
 }
@@ -308,6 +328,7 @@ fn install(context: &Context, missing: &[Need]) {
             Need::Java => &["default-jdk-headless", "maven"],
             Need::Nginx => &["nginx-light"],
             Need::Openssl => &["openssl"],
+            Need::Promtool => &["prometheus"],
             Need::Clippy | Need::Go | Need::Node | Need::Rustfmt => &[],
         })
         .copied()

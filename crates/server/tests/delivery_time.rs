@@ -20,7 +20,7 @@ fn metrics(server: &Server) -> String {
 }
 
 fn number(page: &str, name: &str) -> f64 {
-    let name = format!("tautline_publication_delivery_duration_seconds_histogram{name} ");
+    let name = format!("tautline_publication_delivery_duration_seconds{name} ");
     let line = page.lines().find_map(|line| line.strip_prefix(&name));
     line.expect("it is there").parse().expect("a number")
 }

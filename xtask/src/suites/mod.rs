@@ -5,6 +5,7 @@ mod browser;
 mod client;
 mod conformance;
 mod interop;
+mod metrics;
 mod openapi;
 pub(crate) mod page;
 mod proxies;
@@ -31,6 +32,7 @@ pub(crate) enum Suite {
     Interop,
     /// The long run of one test of `Rust`.
     Ladder,
+    Metrics,
     Openapi,
     Page,
     Proxies,
@@ -47,6 +49,7 @@ impl Suite {
         Self::Supply,
         Self::Rust,
         Self::Page,
+        Self::Metrics,
         Self::Openapi,
         Self::Interop,
         Self::Conformance,
@@ -70,6 +73,7 @@ impl Suite {
             Self::Conformance => "conformance",
             Self::Interop => "interop",
             Self::Ladder => "ladder",
+            Self::Metrics => "metrics",
             Self::Openapi => "openapi",
             Self::Page => "page",
             Self::Proxies => "proxies",
@@ -98,6 +102,7 @@ impl Suite {
                 Need::Haproxy,
             ],
             Self::Client | Self::Page => &[Need::Node],
+            Self::Metrics => &[Need::Promtool],
             Self::Proxies => &[
                 Need::Node,
                 Need::Nginx,
@@ -141,6 +146,7 @@ pub(crate) fn run(context: &Context, suites: &[Suite], cases: &str) -> Vec<Repor
                 Suite::Conformance => conformance::run(context, &tools, cases, &mut report),
                 Suite::Interop => interop::run(context, &tools, &mut report),
                 Suite::Ladder => rust::ladder(context, &mut report),
+                Suite::Metrics => metrics::run(context, &tools, &mut report),
                 Suite::Openapi => openapi::run(context, &tools, &mut report),
                 Suite::Page => page::run(context, &tools, &mut report),
                 Suite::Proxies => proxies::run(context, &tools, &mut report),
