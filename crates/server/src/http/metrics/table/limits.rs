@@ -32,12 +32,13 @@ pub(super) const METRICS: &[Metric] = &[
         labels: &["limit", "mode"],
         help: "What met a limit, by limit and mode (`enforced`; with `dry_run` it was let happen). By address: \
                `connections`, `handshakes`, `connect`, `requests`, and `authentication` for keys and tokens that were not \
-               looked at because too many were wrong. Of the node: `memory`; `node_sockets` for connections that were accepted with as many open as may be; `node_connections` and `node_connect` for \
-               clients, `http_sessions`; `queues` for connections that were closed because what waits for all takes too much \
+               looked at because too many were wrong. Of the node: `memory`; `node_sockets` for connections that were accepted \
+               with as many open as may be; `node_connections` and `node_connect` for clients, `http_sessions`; `queues` for connections that were closed because what waits for all takes too much \
                memory, `stalled` for those that had stopped reading when the process had too much. Of a user or a \
                connection: `user_connections`, `subscriptions`, `channel_name` for names that are too long, `input` for bytes, \
                `unauthenticated` for those that did not connect in time, `rpc` for calls that other commands had to wait for. \
-               Of a channel: `subscribers`, `deliveries` for publications that would come to too many, `filters` for filters unlike all that it has, `idempotency_keys` for those that \
+               Of a channel: `subscribers`, `deliveries` for publications that would come to too many, `filters` for filters \
+               unlike all that it has, `idempotency_keys` for those that \
                were forgotten before their time. Of a command: `tags_filter` for filters that are too large, `presence` for \
                replies that would have been too long, `history` for those that were cut. Of code and the engine: `handlers` \
                at work, `handler_time` for those that took too long, `engine_channels` and `engine_bytes` for what could \
