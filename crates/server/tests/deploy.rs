@@ -313,11 +313,32 @@ fn secrets_are_where_they_are_looked_for() {
     let compose = read("docker/compose.yaml");
     let keys = ["token_key", "api_key"];
     assert!(compose.contains("secrets: [token_key, api_key]\n"));
+    // The commands are for the top of the repository, as the one is for which they are told; compose looks beside its file.
+    let told = compose.lines().map_while(|line| line.strip_prefix('#'));
+    let commands: Vec<_> = told
+        .filter_map(|line| line.strip_prefix("   "))
+        .map(|line| line.replace("openssl rand -hex 32", "echo 5eed"))
+        .collect();
+    let top = std::env::temp_dir().join(format!("tautline-secrets-{}", std::process::id()));
+    std::fs::create_dir_all(&top).unwrap();
+    let made = Command::new("sh")
+        .args(["-ec", &format!("umask 077\n{}", commands.join("\n"))])
+        .current_dir(&top)
+        .status();
+    assert!(made.unwrap().success(), "{commands:?}");
     for key in keys {
         assert!(compose.contains(&format!("_FILE: /run/secrets/{key}\n")));
         assert!(compose.contains(&format!("\n  {key}:\n    file: ./secrets/{key}\n")));
-        assert!(compose.contains(&format!("openssl rand -hex 32 > secrets/{key}")));
+        let file = top.join("deploy/docker/secrets").join(key);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "5eed\n");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+            assert_eq!(mode & 0o044, 0o044, "the container's user reads it");
+        }
     }
+    std::fs::remove_dir_all(&top).unwrap();
     let manifest = read("kubernetes/tautline.yaml");
     let name = after(&manifest, "kubectl create secret generic ").trim_end_matches(" \\");
     assert_eq!(
