@@ -420,6 +420,7 @@ fn chapter() -> String {
          - Variables of the environment begin with `TAUTLINE_`. Options that need others are refused without them \
          (`force_push_join_leave` without `join_leave`, `delta_publish` without history).\n\
          - `ping_interval` and `pong_timeout` are switched off with `0s`, not with a negative number.\n\
+         - Limits are on by default that are off there: `client.connection_limit`, `client.connection_rate_limit`, `client.user_connection_limit`, and [more](limits.md). `0` is for any number here, too.\n\
          - `connection_rate_limit` is a rate, such as `\"100/s\"` or `\"100/s, burst 500\"`.\n\
          - The doors beside the WebSocket are open unless `[doors]` closes them, and closed to pages of other sites, not just unreadable for \
          them. `allowed_origins` may be empty: then it is the server's own origin.\n\
