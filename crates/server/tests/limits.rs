@@ -127,6 +127,49 @@ fn so_many_connections_are_open_and_no_more() {
     assert!(page.contains(counted), "{page}");
 }
 
+/// It was let in for a request, and is a WebSocket now: of the server's own, and of a tunnel.
+#[test]
+fn a_connection_that_becomes_a_websocket_is_open_still() {
+    let behind = serve("limits-behind", "", "");
+    let tunnel = format!(
+        "[[tunnels]]\nname = \"other\"\nupstream = \"ws://{}/connection/websocket\"\n",
+        behind.address
+    );
+    let server = serve("limits-upgraded", "", &tunnel);
+    let open = || {
+        let page = exchange(&server, get("/metrics", "").as_bytes());
+        let mut lines = page.lines();
+        let open = lines.find_map(|line| line.strip_prefix("tautline_limits_num_sockets "));
+        open.expect("it is there")
+            .parse::<usize>()
+            .expect("a number")
+    };
+    let upgrade = |path: &str| {
+        let mut stream = begin(&server);
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).expect("a request");
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 101");
+        stream
+    };
+    // Beside that of whoever asks.
+    let becomes = |count: usize| {
+        wait_until("so many are open", || (open() == count + 1).then_some(()));
+    };
+    let own = upgrade("/connection/websocket");
+    becomes(1);
+    let carried = upgrade("/tunnel/other");
+    becomes(3);
+    drop(carried);
+    becomes(1);
+    drop(own);
+    becomes(0);
+}
+
 /// Nothing is configured, and the process may have 512 descriptors: strangers take those that are for them, and whoever looks
 /// after the server gets in all the same, at the same port and at the internal one.
 #[cfg(target_os = "linux")]

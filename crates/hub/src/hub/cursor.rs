@@ -90,6 +90,7 @@ impl Hub {
         };
         self.looked.publications = 0;
         session.answers = 0;
+        session.is_tried = false;
         if let Some(lag) = session.lag.as_deref_mut() {
             lag.waits = false;
             self.pump(now, id, out);

@@ -492,12 +492,8 @@ impl Hub {
                 .map(|(channel, slot)| channel.subscribers[slot]);
             // Who gets no more publications until there is room is within its limit.
             let is_live = subscriber.is_some_and(|subscriber| subscriber.role == Role::Live);
-            if queued > limit
-                && (is_live || kind == Kind::Event)
-                && let Some(session) = self.sessions.get_mut(id)
-                && !std::mem::replace(&mut session.is_slow, true)
-            {
-                self.slow.push(id);
+            if queued > limit && (is_live || kind == Kind::Event) {
+                self.over_queue(id, queued);
             }
         }
         self.full = full;

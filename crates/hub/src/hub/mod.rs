@@ -206,6 +206,9 @@ struct Looked {
     publications: usize,
 }
 
+/// So many times as much as may wait for a connection waits where that limit is only tried out.
+const QUEUES_TRIED: usize = 16;
+
 /// What a hub holds at the moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HubStats {
@@ -329,6 +332,7 @@ impl Hub {
             armed: 0,
             answers: 0,
             is_slow: false,
+            is_tried: false,
             lag: None,
         });
         self.arm(id);
@@ -527,12 +531,32 @@ impl Hub {
     /// So many bytes wait for a session now. One that has more than may wait is closed before the current call
     /// ends.
     fn limit_queue(&mut self, id: SessionId, queued: usize) {
+        if queued > self.config.client.queue_max_size {
+            self.over_queue(id, queued);
+        }
+    }
+
+    /// More waits for a session than may: it is closed before the current call ends. In a dry run that is counted, and some
+    /// times as much may wait.
+    #[cold]
+    fn over_queue(&mut self, id: SessionId, queued: usize) {
+        let most = self.config.client.queue_max_size;
+        let is_tried = self.config.dry_run && queued <= most.saturating_mul(QUEUES_TRIED);
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
-        if queued > self.config.client.queue_max_size && !session.is_slow {
-            session.is_slow = true;
-            self.slow.push(id);
+        let counts = &mut self.counters.over_limit.queue;
+        if !is_tried {
+            if !std::mem::replace(&mut session.is_slow, true) {
+                counts[0] += 1;
+                self.slow.push(id);
+            }
+        } else if !std::mem::replace(&mut session.is_tried, true) {
+            counts[1] += 1;
+            let why = format_args!(
+                "more waits to be written than client.queue_max_size allows ({most} bytes)"
+            );
+            self.observe_over_limit(id, None, &why);
         }
     }
 

@@ -125,6 +125,8 @@ pub struct OverLimit {
     pub channel_names: [u64; 2],
     /// Connections that sent too many bytes, and those of them that were let go on.
     pub input: [u64; 2],
+    /// Connections for which too much waited to be written, and those of them that were let be.
+    pub queue: [u64; 2],
     /// Subscriptions beyond what a channel may have, and those of them that were made all the same.
     pub subscribers: [u64; 2],
     /// Connections that did not connect in time, and those of them that were left more.

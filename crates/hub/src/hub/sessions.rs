@@ -114,6 +114,8 @@ pub(crate) struct Session {
     pub(crate) answers: u32,
     /// More is queued for it than may be: it is closed before the current call ends.
     pub(crate) is_slow: bool,
+    /// More was queued for it than may be, since it has last taken all: that is only tried out.
+    pub(crate) is_tried: bool,
     /// What is not at the head, if anything.
     pub(crate) lag: Option<Box<Lag>>,
 }

@@ -13,12 +13,20 @@ use crate::rate::SharedBucket;
 /// coming anew.
 #[derive(Debug)]
 pub(super) struct SharedBuckets {
-    shards: [Mutex<BucketsByName>; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
     /// How many names a shard may have.
     most: usize,
     /// Which of them is swept next.
     swept: AtomicUsize,
     hasher: foldhash::fast::RandomState,
+}
+
+#[derive(Debug)]
+struct Shard {
+    named: BucketsByName,
+    /// With so many names it is looked which of them say nothing any more: twice those that were left the last time, so
+    /// that it costs each new name the same.
+    room: usize,
 }
 
 type BucketsByName = HashMap<Arc<str>, Arc<[SharedBucket]>, foldhash::fast::RandomState>;
@@ -27,7 +35,7 @@ impl SharedBuckets {
     /// None yet. There are about `most` at the most of those that aren't full.
     pub(super) fn new(most: usize) -> Self {
         Self {
-            shards: std::array::from_fn(|_| Mutex::default()),
+            shards: std::array::from_fn(|_| Mutex::new(Shard::default())),
             most: most.div_ceil(SHARDS),
             swept: AtomicUsize::new(0),
             hasher: foldhash::fast::RandomState::default(),
@@ -65,45 +73,64 @@ impl SharedBuckets {
         look: impl FnOnce(&Arc<[SharedBucket]>) -> T,
     ) -> Option<T> {
         let shard = self.hasher.hash_one(name) as usize % SHARDS;
-        let mut named = self.shards[shard]
+        let mut shard = self.shards[shard]
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(buckets) = named.get(name) {
+        if let Some(buckets) = shard.named.get(name) {
             return Some(look(buckets));
         }
-        if named.len() >= self.most {
-            sweep(&mut named, now);
-            if named.len() >= self.most {
+        if shard.named.len() >= self.most.min(shard.room) {
+            shard.sweep(now);
+            if shard.named.len() >= self.most {
                 return None;
             }
         }
         let new = std::iter::repeat_with(SharedBucket::default);
-        let buckets = named.entry(shared()).or_insert(new.take(count).collect());
+        let buckets = shard
+            .named
+            .entry(shared())
+            .or_insert(new.take(count).collect());
         Some(look(buckets))
     }
 
     /// Forgets those that nobody holds and that are full, a part of them with each call.
     pub(super) fn sweep(&self, now: Duration) {
         let shard = self.swept.fetch_add(1, Ordering::Relaxed) % SHARDS;
-        let named = self.shards[shard].lock();
-        sweep(&mut named.unwrap_or_else(PoisonError::into_inner), now);
+        let shard = self.shards[shard].lock();
+        shard.unwrap_or_else(PoisonError::into_inner).sweep(now);
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         let shards = self.shards.iter();
-        shards.map(|shard| shard.lock().unwrap().len()).sum()
+        shards.map(|shard| shard.lock().unwrap().named.len()).sum()
     }
 }
 
-fn sweep(named: &mut BucketsByName, now: Duration) {
-    named.retain(|_, buckets| {
-        Arc::strong_count(buckets) > 1 || !buckets.iter().all(|bucket| bucket.is_full(now))
-    });
-    if named.len() < named.capacity() / 4 {
-        named.shrink_to_fit();
+impl Default for Shard {
+    fn default() -> Self {
+        Self {
+            named: BucketsByName::default(),
+            room: LEAST_ROOM,
+        }
     }
 }
+
+impl Shard {
+    fn sweep(&mut self, now: Duration) {
+        let named = &mut self.named;
+        named.retain(|_, buckets| {
+            Arc::strong_count(buckets) > 1 || !buckets.iter().all(|bucket| bucket.is_full(now))
+        });
+        if named.len() < named.capacity() / 4 {
+            named.shrink_to_fit();
+        }
+        self.room = (2 * named.len()).max(LEAST_ROOM);
+    }
+}
+
+/// How many names there may be before it is looked whether they still say something.
+const LEAST_ROOM: usize = 32;
 
 /// Enough for two connects at the same time hardly ever to meet.
 const SHARDS: usize = 64;
@@ -134,6 +161,21 @@ mod tests {
         drop(again);
         sweep(at(11));
         assert_eq!(users.len(), 0);
+    }
+
+    /// Who does something in one channel after the other leaves nothing in those that were.
+    #[test]
+    fn names_that_say_nothing_do_not_add_up() {
+        let (channels, rate) = (SharedBuckets::new(100_000), Rate::per_second(1000));
+        for number in 0..100_000_u64 {
+            let (now, name) = (Duration::from_millis(number), number.to_string());
+            let shared = || name.as_str().into();
+            let take = |buckets: &[SharedBucket]| buckets[0].take(now, &rate);
+            assert_eq!(channels.with(now, &name, shared, 1, take), Some(Ok(())));
+            if number % 1000 == 0 {
+                assert!(channels.len() <= LEAST_ROOM * SHARDS, "{}", channels.len());
+            }
+        }
     }
 
     #[test]

@@ -147,6 +147,7 @@ mod tests {
             backlog: None,
             armed: 0,
             is_slow: false,
+            is_tried: false,
             lag: None,
         }
     }

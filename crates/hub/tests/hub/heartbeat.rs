@@ -8,7 +8,7 @@ use tautline_hub::engine::testkit::DelayOptions;
 use tautline_hub::{Pings, Transport};
 use tautline_protocol::Encoding;
 
-use crate::support::{Client, Setup, World, sign_claims};
+use crate::support::{Client, Setup, World, sign_claims, token};
 
 #[test]
 fn pings_come_at_a_random_time_first_and_then_regularly() {
@@ -292,7 +292,10 @@ fn time_to_connect_can_be_tried_out() {
     assert!(!world.heard(client).is_empty());
     // Nothing is listened to from one that was refused.
     let refused = world.open(0);
-    world.send(refused, r#"{"id":1,"connect":{"token":"no"}}"#);
+    world.send(
+        refused,
+        &json!({"id": 1, "connect": {"token": token("42", Some(0))}}).to_string(),
+    );
     world.seconds(11);
     assert!(world.closed(refused).is_some());
 }

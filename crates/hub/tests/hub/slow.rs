@@ -65,6 +65,46 @@ fn a_slow_consumer_hurts_itself_only() {
     assert_eq!(world.workers[0].hub.stats().clients, 2);
 }
 
+/// Of one that is only tried out, up to 16 times as much, and counted once until all is taken.
+#[test]
+fn how_much_may_wait_can_be_tried_out() {
+    let client = ClientOptions {
+        queue_max_size: 2000,
+        allow_anonymous_connect_without_token: true,
+        ..ClientOptions::default()
+    };
+    let mut setup = Setup {
+        client,
+        dry_run: true,
+        ..Setup::default()
+    };
+    setup.channel.namespaces[0].slow_consumer = SlowConsumerOption::Disconnect;
+    let mut world = World::with(setup);
+    let (publisher, reader) = (world.connect(0), world.connect(0));
+    world.tell(reader, json!({"id": 2, "subscribe": {"channel": "room:a"}}));
+    world.workers[0].out.stalled.insert(reader.id, 0);
+    let over = |world: &World| world.workers[0].hub.counters().over_limit.queue;
+    let publish = json!({"id": 3, "publish": {"channel": "room:a", "data": "x".repeat(500)}});
+    while waiting(&world, reader) < 20_000 {
+        world.tell(publisher, publish.clone());
+        assert_eq!(world.closed(reader), None);
+    }
+    assert_eq!(over(&world), [0, 1]);
+    // It takes all of it, and begins anew.
+    let Worker { hub, out, .. } = &mut world.workers[0];
+    out.stalled.insert(reader.id, 0);
+    hub.drained(world.now, reader.id, out);
+    while waiting(&world, reader) < 20_000 {
+        world.tell(publisher, publish.clone());
+    }
+    assert_eq!((world.closed(reader), over(&world)), (None, [0, 2]));
+    for _ in 0..100 {
+        world.tell(publisher, publish.clone());
+    }
+    assert_eq!(world.closed(reader), Some((3008, false)));
+    assert_eq!(over(&world), [1, 2]);
+}
+
 /// A client whose connection takes nothing, and many commands of it, each in a line.
 fn deaf(world: &mut World) -> (Client, Vec<String>) {
     let client = world.connect(0);

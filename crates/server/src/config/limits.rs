@@ -22,8 +22,8 @@ use crate::worker::queues::QueueRules;
 pub struct LimitOptions {
     /// Count what is beyond the limits of numbers that stand elsewhere, and let it happen: `client.connection_limit`,
     /// `client.connection_rate_limit`, `client.user_connection_limit`, `client.channel_limit` (up to 10,000),
-    /// `client.rpc_limit`, `client.stale_close_delay`, `channel.max_length` (up to 4,096 bytes), `doors.max_sessions`,
-    /// `max_sockets` and `max_subscribers` of namespaces. Default: no.
+    /// `client.rpc_limit`, `client.stale_close_delay`, `client.queue_max_size` (up to 16 times as much), `channel.max_length` (up to
+    /// 4,096 bytes), `doors.max_sessions`, `max_sockets` and `max_subscribers` of namespaces. Default: no.
     pub dry_run: bool,
     /// How many connections may be open at the port for clients, whatever they are for and whoever has them; what is beyond
     /// gets 503 before anything is read. Those of tunnels to the servers behind count, too. Default: 0, for seven eighths of

@@ -128,6 +128,7 @@ impl WorkerNode {
         let user = policy.user_header.user(request.headers());
         let upgrade = hyper::upgrade::on(&mut request);
         let (worker, guest, limits) = (Rc::clone(&self.worker), self.guests.enter(), policy.limits);
+        let socket = self.shared.admission.socket_goes_on();
         spawn_local(async move {
             let parts = upgrade.await.map(Upgraded::downcast::<TokioIo<Rewind<Io>>>);
             // Fails when the connection ended before the response was written.
@@ -149,7 +150,7 @@ impl WorkerNode {
                 };
                 door::websocket::serve(&worker, opened).await;
             }
-            drop(guest);
+            drop((guest, socket));
         });
         let mut response = Response::new(Full::default());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

@@ -21,7 +21,7 @@ impl Count {
     }
 
     /// One more.
-    fn add(self: &Arc<Self>) -> Permit {
+    pub(super) fn add(self: &Arc<Self>) -> Permit {
         self.0.fetch_add(1, Ordering::Relaxed);
         Permit(Arc::clone(self))
     }

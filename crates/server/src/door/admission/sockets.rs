@@ -61,7 +61,12 @@ impl Admission {
         self.take_socket(more, rules.dry_run)
     }
 
-    /// The same for one that is opened for a client, to a server behind.
+    /// For a connection that was let in, and goes on as something else than what it was let in for.
+    pub(crate) fn socket_goes_on(&self) -> Permit {
+        self.sockets.open.add()
+    }
+
+    /// Room for one that is opened for a client, to a server behind.
     ///
     /// # Errors
     ///

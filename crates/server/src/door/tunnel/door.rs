@@ -184,6 +184,7 @@ async fn open_websocket(
     set_headers(response.headers_mut(), acceptance.headers());
     let (stage, guest) = (entry.stage.clone(), entry.guests.enter());
     let relayed = entry.worker.relay();
+    let socket = entry.doors.admission.socket_goes_on();
     spawn_local(async move {
         let parts = upgrade.await.map(Upgraded::downcast::<TokioIo<Rewind<Io>>>);
         // Fails when the connection ended before the response was written.
@@ -194,7 +195,7 @@ async fn open_websocket(
             let joined = Joined::new(Rewind::new(leftover, io), far, permits);
             joined.serve(stage, relayed).await;
         }
-        drop(guest);
+        drop((guest, socket));
     });
     Ok(response)
 }

@@ -174,6 +174,7 @@ impl Snapshot {
             to.subscribers[mode] += from.subscribers[mode];
             to.input[mode] += from.input[mode];
             to.deliveries[mode] += from.deliveries[mode];
+            to.queue[mode] += from.queue[mode];
             to.channel_names[mode] += from.channel_names[mode];
             to.unauthenticated[mode] += from.unauthenticated[mode];
             to.calls[mode] += from.calls[mode];

@@ -33,10 +33,11 @@ pub(super) const METRICS: &[Metric] = &[
         help: "What met a limit, by limit and mode (`enforced`; with `dry_run` it was let happen). By address: \
                `connections`, `handshakes`, `connect`, `requests`, and `authentication` for keys and tokens that were not \
                looked at because too many were wrong. Of the node: `memory`; `node_sockets` for connections that were accepted \
-               with as many open as may be; `node_connections` and `node_connect` for clients, `http_sessions`; `queues` for connections that were closed because what waits for all takes too much \
-               memory, `stalled` for those that had stopped reading when the process had too much. Of a user or a \
+               with as many open as may be; `node_connections` and `node_connect` for clients, `http_sessions`; `queues` for \
+               connections that were closed because what waits for all takes too much memory, `stalled` for those that had stopped reading when the process had too much. Of a user or a \
                connection: `user_connections`, `subscriptions`, `channel_name` for names that are too long, `input` for bytes, \
-               `unauthenticated` for those that did not connect in time, `rpc` for calls that other commands had to wait for. \
+               `client_queue` for those for which too much waited to be written, `unauthenticated` for those that did not \
+               connect in time, `rpc` for calls that other commands had to wait for. \
                Of a channel: `subscribers`, `deliveries` for publications that would come to too many, `filters` for filters \
                unlike all that it has, `idempotency_keys` for those that \
                were forgotten before their time. Of a command: `tags_filter` for filters that are too large, `presence` for \
@@ -55,6 +56,7 @@ pub(super) const METRICS: &[Metric] = &[
                 ("channel_name", over.channel_names),
                 ("subscribers", over.subscribers),
                 ("deliveries", over.deliveries),
+                ("client_queue", over.queue),
                 ("input", over.input),
                 ("unauthenticated", over.unauthenticated),
                 ("rpc", over.calls),
