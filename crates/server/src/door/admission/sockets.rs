@@ -76,14 +76,14 @@ impl Admission {
     }
 
     fn take_socket(&self, more: usize, dry_run: bool) -> Result<Permit, OverLimit> {
-        let (now, most) = self.sockets_open();
+        let (open, most) = self.sockets_open();
         let taken = self.room(
             &self.sockets.open,
             most.saturating_add(more),
             Limit::Sockets,
             dry_run,
         );
-        if (taken.is_err() || now >= most.saturating_add(more))
+        if (taken.is_err() || open >= most.saturating_add(more))
             && let Some(left_out) = self.refusals.is_to_be_told(self.now())
         {
             tracing::warn!(
