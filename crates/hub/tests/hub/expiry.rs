@@ -200,3 +200,19 @@ fn patience_is_what_the_options_say() {
         2501
     );
 }
+
+#[test]
+fn who_never_connects_has_the_time_of_the_options() {
+    for (option, seconds) in [(None, 10), (Some(5), 5)] {
+        let mut setup = Setup::default();
+        if let Some(option) = option {
+            setup.client.stale_close_delay = Duration::from_secs(option);
+        }
+        let mut world = World::with(setup);
+        let client = world.open(0);
+        world.seconds(seconds - 1);
+        assert_eq!(world.closed(client), None, "{option:?}");
+        world.seconds(2);
+        assert!(world.closed(client).is_some(), "{option:?}");
+    }
+}

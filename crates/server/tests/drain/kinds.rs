@@ -176,7 +176,7 @@ async fn each_kind_of_client_hears_of_the_end_in_its_own_way() {
     server.signal("-TERM");
     let said = server.read_until("come back elsewhere");
     assert!(
-        said[said.len() - 1].contains("clients=10"),
+        said[said.len() - 1].contains("clients=10 over=2.5s"),
         "eight with a session, and two of a tunnel: {said:?}"
     );
     let told = |answer: JoinHandle<String>| answer.join().unwrap();

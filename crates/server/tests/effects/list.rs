@@ -106,7 +106,7 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         &["limits.address.handshakes"],
     ),
     (
-        "server/tests/http2/places.rs::streams_that_are_clients_count_for_their_address",
+        "server/tests/abuse/connecting.rs::connections_that_come_and_go",
         &["limits.address.connect"],
     ),
     (
@@ -150,7 +150,7 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         &["node.workers"],
     ),
     (
-        "server/tests/node/upgrade.rs::pages_of_other_sites_are_refused",
+        "server/tests/reload/effects.rs::pages_of_other_sites_are_let_in_or_not",
         &["client.allowed_origins"],
     ),
     (
@@ -182,7 +182,7 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         &["client.connection_rate_limit"],
     ),
     (
-        "server/tests/node/delivery.rs::what_others_publish_may_wait_and_comes_all_the_same",
+        "server/tests/node/delivery.rs::what_is_published_waits_for_more_where_the_options_say_so",
         &["client.write_delay"],
     ),
     (
@@ -202,7 +202,7 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         &["client.ping_interval", "client.pong_timeout"],
     ),
     (
-        "server/tests/doors/abuse.rs::who_never_connects_is_sent_away",
+        "hub/tests/hub/expiry.rs::who_never_connects_has_the_time_of_the_options",
         &["client.stale_close_delay"],
     ),
     (
@@ -562,15 +562,16 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
     ),
     (
         "server/tests/proxy/calls.rs::the_backend_says_what_is_published",
-        &[
-            "channel.without_namespace.publish_proxy_enabled",
-            "channel.without_namespace.publish_proxy_name",
-        ],
+        &["channel.without_namespace.publish_proxy_enabled"],
     ),
     (
         "server/tests/proxy/prolong.rs::so_does_a_subscription",
+        &["channel.without_namespace.sub_refresh_proxy_enabled"],
+    ),
+    (
+        "server/tests/proxy/calls.rs::namespaces_may_ask_others_about_what_is_published_and_how_long_who_may_stay",
         &[
-            "channel.without_namespace.sub_refresh_proxy_enabled",
+            "channel.without_namespace.publish_proxy_name",
             "channel.without_namespace.sub_refresh_proxy_name",
         ],
     ),
@@ -591,7 +592,7 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "server/tests/http_api.rs::what_a_call_may_ask_for_is_limited",
+        "server/tests/effects/main.rs::what_calls_may_ask_for_is_what_the_options_say",
         &[
             "http_api.max_batch_commands",
             "http_api.max_broadcast_channels",
@@ -599,7 +600,7 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "server/tests/http_api.rs::calls_at_a_time_are_limited",
+        "server/tests/effects/main.rs::more_calls_than_the_options_allow_at_a_time_are_refused",
         &["http_api.max_concurrent_calls"],
     ),
     (
@@ -608,11 +609,15 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
     ),
     (
         "server/tests/limits.rs::calls_of_the_api_are_in_the_audit_log",
-        &["http_api.audit_log", "http_api.keys.name"],
+        &["http_api.audit_log"],
     ),
     (
-        "server/tests/http_api.rs::a_key_with_a_scope_is_good_for_that",
-        &["http_api.keys.methods", "http_api.keys.channels"],
+        "server/tests/effects/main.rs::keys_are_good_for_what_the_options_say_and_have_their_names_in_the_log",
+        &[
+            "http_api.keys.name",
+            "http_api.keys.methods",
+            "http_api.keys.channels",
+        ],
     ),
     (
         "server/tests/proxy/calls.rs::the_backend_says_who_comes_in",
@@ -631,7 +636,7 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "server/tests/proxy/trouble.rs::who_answers_too_late_has_not_answered",
+        "server/tests/proxy/trouble.rs::who_may_answer_later_is_waited_for",
         &["client.proxy.connect.timeout"],
     ),
     (

@@ -317,11 +317,14 @@ fn tokens_have_to_say_what_the_options_ask_for() {
     );
     let mut client = connect(&server, &with("exp", json!(now - 60))).expect("clocks may differ");
     server.api("disconnect", r#"{"user":"1"}"#);
-    server.api("disconnect", r#"{"user":"7"}"#);
+    client.send(r#"{"id":2,"rpc":{"method":"none"}}"#);
+    let answer = client.frame();
     assert!(
-        matches!(client.frame(), Frame::Close(..)),
-        "it is the user whom the other claim names"
+        matches!(&answer, Frame::Text(text) if text.contains("\"id\":2")),
+        "it is the user whom the other claim names: {answer:?}"
     );
+    server.api("disconnect", r#"{"user":"7"}"#);
+    assert!(matches!(client.frame(), Frame::Close(..)));
     server.reload(&keys("audience_regex = \"^li\"\nissuer_regex = \"^u\"\n"));
     for (key, value, is_good) in [
         ("aud", "lively", true),
@@ -379,6 +382,88 @@ fn calls_go_by_the_options() {
     ));
     assert_eq!(call(&server, "", unknown), "404");
     assert_eq!(call(&server, "", &long), "413");
+}
+
+#[test]
+fn what_calls_may_ask_for_is_what_the_options_say() {
+    let server = Server::serve(
+        "effects-api-limits",
+        &format!(
+            "{ANYBODY}[http_api]\nkey = \"dev\"\nmax_batch_commands = 2\nmax_broadcast_channels = 3\n\
+             max_listed_channels = 4\n[channel.without_namespace]\nallow_subscribe_for_client = true\n\
+             allow_subscribe_for_anonymous = true\n"
+        ),
+    );
+    let is_refused = |method: &str, body: &Value, option: &str| {
+        let answer = server.api(method, &body.to_string());
+        let is_refused = answer.contains("limit exceeded");
+        assert!(!is_refused || answer.contains(option), "{answer}");
+        is_refused
+    };
+    for count in 1..=3 {
+        let info = json!({"commands": vec![json!({"info": {}}); count]});
+        let refused = is_refused("batch", &info, "http_api.max_batch_commands");
+        assert_eq!(refused, count > 2, "{count} commands");
+    }
+    let mut clients = Vec::new();
+    for count in 1..=5 {
+        let channels: Vec<_> = (0..count).map(|number| format!("c{number}")).collect();
+        let broadcast = json!({"channels": channels, "data": 1});
+        let refused = is_refused("broadcast", &broadcast, "http_api.max_broadcast_channels");
+        assert_eq!(refused, count > 3, "to {count} channels");
+        clients.push(Client::subscribed(&server, &channels[count - 1]));
+        let refused = is_refused("channels", &json!({}), "http_api.max_listed_channels");
+        assert_eq!(refused, count > 4, "a list of {count} channels");
+    }
+}
+
+#[test]
+fn more_calls_than_the_options_allow_at_a_time_are_refused() {
+    let server = Server::serve(
+        "effects-api-calls",
+        "[node]\nworkers = 1\n[http_api]\nkey = \"dev\"\nmax_concurrent_calls = 1\n",
+    );
+    let call = "POST /api/info HTTP/1.1\r\nX-API-Key: dev";
+    // One whose body doesn't come.
+    let mut first = server.connect();
+    write!(first, "{call}\r\nHost: a\r\nContent-Length: 2\r\n\r\n").unwrap();
+    wait_until("it is being read", || {
+        (status(&server, call, "{}") == "503").then_some(())
+    });
+    first.write_all(b"{}").unwrap();
+    let mut answer = [0; 12];
+    first.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer[9..], b"200");
+    wait_until("there is room again", || {
+        (status(&server, call, "{}") == "200").then_some(())
+    });
+}
+
+#[test]
+fn keys_are_good_for_what_the_options_say_and_have_their_names_in_the_log() {
+    let digest = |key: &str| {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, key.as_bytes());
+        let hex = digest.as_ref().iter().map(|byte| format!("{byte:02x}"));
+        hex.collect::<String>()
+    };
+    let mut server = Server::serve(
+        "effects-api-keys",
+        &format!(
+            "[http_api]\naudit_log = \"all\"\nerror_mode = \"transport\"\n\
+             [[http_api.keys]]\nname = \"shop\"\nsha256 = \"{}\"\nmethods = [\"publish\"]\nchannels = [\"shop:*\"]\n\
+             [[channel.namespaces]]\nname = \"shop\"\n",
+            digest("a key of the shop")
+        ),
+    );
+    let call = |method: &str, body: &str| {
+        let head = format!("POST /api/{method} HTTP/1.1\r\nX-API-Key: a key of the shop");
+        status(&server, &head, body)
+    };
+    assert_eq!(call("publish", r#"{"channel":"shop:1","data":1}"#), "200");
+    assert_eq!(call("publish", r#"{"channel":"news","data":1}"#), "403");
+    assert_eq!(call("info", "{}"), "403");
+    let said = server.read_until("tautline::audit");
+    assert!(said[said.len() - 1].contains("shop"), "{said:?}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ fn batches_are_as_large_as_the_options_say_and_wait_as_long() {
     // Nothing but a full batch leaves in the time of a test.
     let options = "kinds = [\"connected\"]\nbatch_size = 2\n";
     let told = Told::start(41, "batches", options);
-    let told = told.waiting("1m", options);
+    let told = told.waiting("1m", &format!("{options}sync_interval = \"500ms\"\n"));
     let sizes = || {
         let batches = told.receiver.batches.lock().unwrap();
         batches
@@ -27,6 +27,11 @@ fn batches_are_as_large_as_the_options_say_and_wait_as_long() {
         clients.push(told.client(&format!("user-{number}"), &[]));
     }
     wait_for_count(&told, 4);
+    // It waits for longer than what it was written with does, which is longer than it would without the option.
+    let syncs = told.metric("tautline_events_syncs_total");
+    wait_until("the last is synced", || {
+        (told.metric("tautline_events_syncs_total") > syncs).then_some(())
+    });
     assert_eq!(sizes(), [2, 2], "and one that waits");
     clients.push(told.client("last", &[]));
     wait_for_count(&told, 6);

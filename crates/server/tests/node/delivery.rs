@@ -237,3 +237,28 @@ fn what_others_publish_may_wait_and_comes_all_the_same() {
         }
     }
 }
+
+/// One worker, which writes what is published before it says so, unless that may wait.
+#[test]
+fn what_is_published_waits_for_more_where_the_options_say_so() {
+    let config = |delay: &str| {
+        format!(
+            "[node]\nworkers = 1\n[http_api]\nkey = \"dev\"\n\
+             [client]\n{delay}allow_anonymous_connect_without_token = true\n\
+             [channel.without_namespace]\nallow_subscribe_for_client = true\nallow_subscribe_for_anonymous = true\n"
+        )
+    };
+    let mut server = Server::serve("write-waits", &config(""));
+    let has_waited = |server: &Server| {
+        let mut reader = Client::subscribed(server, "news");
+        server.api("publish", r#"{"channel":"news","data":1}"#);
+        reader.stream.set_nonblocking(true).expect("it can be");
+        let is_there = reader.stream.peek(&mut [0]).is_ok();
+        reader.stream.set_nonblocking(false).expect("it can be");
+        assert!(reader.text().contains(r#""data":1"#));
+        !is_there
+    };
+    assert!((0..20).all(|_| !has_waited(&server)));
+    server.reload(&config("write_delay = \"1s\"\n"));
+    wait_until("one has waited", || has_waited(&server).then_some(()));
+}

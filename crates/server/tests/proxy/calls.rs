@@ -262,6 +262,45 @@ fn the_backend_says_what_is_published() {
     });
 }
 
+/// Each asks the one that it names, and not the one that all have.
+#[test]
+fn namespaces_may_ask_others_about_what_is_published_and_how_long_who_may_stay() {
+    run(async {
+        let soon = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap()
+            .as_secs()
+            + 1;
+        let backend = Backend::start(move |asked: &Asked| match &*asked.path {
+            "/subscribe" => result(&json!({"expire_at": soon})),
+            "/own" if asked.body["data"].is_null() => {
+                Say::Json(json!({"error": {"code": 1000, "message": "it is over"}}))
+            }
+            "/own" => result(&json!({"data": "of the namespace"})),
+            _ => result(&json!({"data": "of all", "expire_at": soon + 1000})),
+        })
+        .await;
+        let node = start(&format!(
+            "client.allow_anonymous_connect_without_token = true\n\
+             proxies = [{{name = \"own\", endpoint = \"{0}/own\"}}]\n\
+             [[channel.namespaces]]\nname = \"chat\"\nsubscribe_proxy_enabled = true\n\
+             publish_proxy_enabled = true\npublish_proxy_name = \"own\"\n\
+             sub_refresh_proxy_enabled = true\nsub_refresh_proxy_name = \"own\"\n\
+             [channel.proxy]\nsubscribe = {{endpoint = \"{0}/subscribe\"}}\n\
+             publish = {{endpoint = \"{0}/all\"}}\nsub_refresh = {{endpoint = \"{0}/all\"}}\n",
+            backend.url
+        ));
+        let mut peer = Peer::connect(&url(&node)).await;
+        peer.ask("subscribe", json!({"channel": "chat:1"})).await;
+        let reply = peer
+            .ask("publish", json!({"channel": "chat:1", "data": 1}))
+            .await;
+        assert!(reply["publish"].is_object(), "{reply}");
+        assert_eq!(peer.push("pub").await["data"], json!("of the namespace"));
+        assert_eq!(peer.push("unsubscribe").await["code"], json!(2501));
+    });
+}
+
 #[test]
 fn where_a_methods_namespace_ends_is_an_option() {
     run(async {

@@ -46,6 +46,32 @@ fn who_answers_too_late_has_not_answered() {
     });
 }
 
+/// Two that never answer, asked one after the other: who has no option of its own is given up, and the other isn't yet.
+#[test]
+fn who_may_answer_later_is_waited_for() {
+    run(async {
+        let (dropped, mut hear) = mpsc::unbounded_channel();
+        let (others, mut hear_others) = mpsc::unbounded_channel();
+        let patient = Backend::start(move |_: &Asked| Say::Never(dropped.clone())).await;
+        let other = Backend::start(move |_: &Asked| Say::Never(others.clone())).await;
+        let node = start(&format!(
+            "client.allow_anonymous_connect_without_token = true\n\
+             proxies = [{{name = \"other\", endpoint = \"{}/rpc\"}}]\n\
+             [rpc]\nwithout_namespace.proxy_enabled = true\n\
+             namespaces = [{{name = \"other\", proxy_enabled = true, proxy_name = \"other\"}}]\n\
+             proxy = {{endpoint = \"{}/rpc\", timeout = \"30s\"}}\n",
+            other.url, patient.url
+        ));
+        let mut peer = Peer::connect(&url(&node)).await;
+        let first = peer.begin("rpc", json!({"method": "m"})).await;
+        let second = peer.begin("rpc", json!({"method": "other:m"})).await;
+        let reply = peer.find(|message| message["id"].is_u64()).await;
+        assert_eq!(reply["id"], json!(second), "and not {first}: {reply}");
+        hear_others.recv().await.unwrap();
+        assert!(hear.try_recv().is_err(), "nobody has given it up");
+    });
+}
+
 #[test]
 fn a_client_that_goes_takes_its_question_along() {
     run(async {
