@@ -24,6 +24,8 @@ use crate::wire::Up;
 /// One process: workers with a hub each, and an engine.
 pub(crate) struct Node {
     pub(crate) now: Now,
+    /// How much of the time that has passed a hub makes up for, which is called late.
+    pub(crate) made_up: Duration,
     pub(crate) workers: Vec<Worker>,
     pub(crate) delayed: Option<Arc<DelayedEngine>>,
     /// What decides in code, if anything does.
@@ -254,6 +256,7 @@ impl Node {
                 monotonic: Duration::ZERO,
                 unix: START,
             },
+            made_up: Duration::ZERO,
             workers: (0..workers).map(worker).collect(),
             delayed,
             code,
@@ -379,6 +382,7 @@ impl Node {
     pub(crate) fn pass(&mut self, time: Duration) {
         self.now.monotonic += time;
         self.now.unix += time;
+        self.made_up += time.min(LATE);
         for Worker { hub, net, .. } in &mut self.workers {
             if net.fault == Some(Fault::AnswerForTheDead) {
                 for id in &net.abandoned {
@@ -395,6 +399,9 @@ impl Node {
         }
     }
 }
+
+/// What a hub that drains makes up for, if it is called so late.
+const LATE: Duration = Duration::from_millis(40);
 
 /// How many bytes a ping of the transport's own has.
 const PING: usize = 2;
