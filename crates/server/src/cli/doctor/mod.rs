@@ -7,6 +7,7 @@ mod files;
 mod finding;
 mod machine;
 mod path;
+mod tls;
 mod way;
 
 use std::path::{Path, PathBuf};

@@ -7,10 +7,9 @@ use serde_json::{Value, json};
 use tautline_websocket::conn::{ClientStream, ConnectError, WebSocket};
 use tautline_websocket::proto::Message;
 
-use super::certificate::{self, Renewed};
 use super::finding::Finding;
-use super::push;
 use super::way::{self, Visit};
+use super::{push, tls};
 use crate::cli::client::call::Server;
 use crate::cli::error::CliError;
 
@@ -24,19 +23,29 @@ pub(super) async fn look(url: &str, visit: &Visit<'_>) -> Result<Vec<Finding>, C
     let mut findings = Vec::new();
     let mut has_http2 = false;
     if server.is_https() {
-        has_http2 = tls(&server, &mut findings).await;
+        let Some(offered) = tls::look(&server, &mut findings).await else {
+            return Ok(findings);
+        };
+        has_http2 = offered;
     }
+    // Where that comes to nothing, nothing else would come through either.
     match way::ask(&server, Method::GET, "/health", "", SHORT).await {
+        Err(error) if has_http2 => {
+            let text = format!("only HTTP/2 is spoken there, and SDKs come by HTTP/1.1: {error}");
+            findings.push(Finding::bad("HTTP/1.1", text).remedy(BOTH));
+            return Ok(findings);
+        }
         Err(error) => {
-            // Nothing else would come through either.
-            findings.push(Finding::bad(
-                "connection",
-                format!("{url} can't be reached: {error}"),
-            ));
+            let text = format!("{url} can't be reached: {error}");
+            findings.push(tls::unreachable("connection", text, &error));
+            return Ok(findings);
+        }
+        Ok(answer) if answer.status.is_redirection() => {
+            findings.push(redirected(&answer.headers));
             return Ok(findings);
         }
         Ok(answer) => {
-            findings.push(health(answer.status));
+            findings.push(health(answer.status, &server));
             push(&mut findings, clock(&answer.headers, SystemTime::now()));
         }
     }
@@ -65,47 +74,41 @@ pub(super) async fn look(url: &str, visit: &Visit<'_>) -> Result<Vec<Finding>, C
     Ok(findings)
 }
 
-/// Looks at TLS, and whether HTTP/2 is offered in it.
-async fn tls(server: &Server, findings: &mut Vec<Finding>) -> bool {
-    let stream = match way::shake_hands(server).await {
-        Ok(stream) => stream,
-        Err(error) => {
-            findings.push(Finding::bad("TLS", error.to_string()));
-            return false;
+fn health(status: StatusCode, server: &Server) -> Finding {
+    match status.as_u16() {
+        200 => Finding::good("health", "the server answers"),
+        502 | 504 => {
+            let text =
+                format!("answered with {status}: what stands in front doesn't reach the server");
+            Finding::bad("health", text).remedy(BEHIND)
         }
-    };
-    let (_, session) = stream.get_ref();
-    if let Some(leaf) = session.peer_certificates().and_then(|all| all.first()) {
-        let now = SystemTime::now();
-        let whose = server.host();
-        // Who looks after it can't be seen from here.
-        findings.push(certificate::look(
-            "certificate",
-            whose,
-            leaf,
-            Renewed::Elsewhere,
-            now,
-        ));
+        503 => Finding::doubtful(
+            "health",
+            "answered with 503: the server has no memory for new clients, or is ending; see its log and limits.memory",
+        ),
+        400 if !server.is_https() => Finding::doubtful(
+            "health",
+            "answered with 400 Bad Request: what speaks TLS answers so to who doesn't",
+        )
+        .remedy("doctor --url https://…"),
+        _ => Finding::good(
+            "health",
+            format!(
+                "/health is answered with {status}: it is not passed on, or health.enabled is off"
+            ),
+        ),
     }
-    let has_http2 = session.alpn_protocol() == Some(b"h2");
-    let text = match has_http2 {
-        true => "offered",
-        false => {
-            "not offered: it works without, but of the streams of HTTP a browser has six at a time"
-        }
-    };
-    findings.push(Finding::good("HTTP/2", text));
-    has_http2
 }
 
-fn health(status: StatusCode) -> Finding {
-    if status == StatusCode::OK {
-        return Finding::good("health", "the server answers");
-    }
-    Finding::good(
-        "health",
-        format!("/health is answered with {status}: it is not passed on, or health.enabled is off"),
-    )
+/// WebSockets, and requests with a body, don't follow that.
+fn redirected(headers: &HeaderMap) -> Finding {
+    let to = headers.get(header::LOCATION);
+    let to = to.and_then(|to| to.to_str().ok()).unwrap_or("nowhere");
+    let text = format!("clients are sent to {to}, and WebSockets don't follow");
+    let there = to.trim_end_matches("/health");
+    Finding::bad("health", text).remedy(format!(
+        "give clients the URL to which it leads: doctor --url {there}"
+    ))
 }
 
 /// The server's clock beside this one.
@@ -213,7 +216,7 @@ fn refused(status: u16, server: &Server) -> Finding {
                 own_origin(server)
             );
             Finding::bad("WebSocket", text).remedy(
-                "nginx: proxy_set_header Host $host;\n\
+                "nginx: proxy_set_header Host $http_host;   # $host has no port\n\
                  or name the site in client.allowed_origins",
             )
         }
@@ -230,7 +233,13 @@ fn refused(status: u16, server: &Server) -> Finding {
         502 | 504 => Finding::bad(
             "WebSocket",
             format!("answered with {status}: what stands in front doesn't reach the server"),
-        ),
+        )
+        .remedy(BEHIND),
+        301..=308 => Finding::bad(
+            "WebSocket",
+            format!("answered with {status}: clients are sent elsewhere, and WebSockets don't follow"),
+        )
+        .remedy("nginx: location /connection/ without return and rewrite; or give clients the URL to which it leads"),
         other => Finding::bad("WebSocket", format!("answered with {other}")).remedy(UPGRADE),
     }
 }
@@ -265,6 +274,10 @@ async fn streaming(server: &Server, visit: &Visit<'_>) -> Finding {
     };
     match (answer.status.as_u16(), answer.first) {
         (200, Some(first)) if !answer.is_over || first < PROMPT => {
+            if answer.is_over && is_let_in(&answer.body) {
+                let text = format!("comes through, and is cut within {} s", LONG.as_secs());
+                return Finding::bad(name, text).remedy(LASTING);
+            }
             if answer.is_over {
                 let text =
                     "clients without a token aren't let in, so nothing was to be seen: use --token";
@@ -289,6 +302,13 @@ async fn streaming(server: &Server, visit: &Visit<'_>) -> Finding {
         ),
         (status, _) => Finding::doubtful(name, format!("answered with {status}")),
     }
+}
+
+/// Whether an answer of a stream says that the client has come in.
+fn is_let_in(body: &[u8]) -> bool {
+    let lines = body.split(|byte| *byte == b'\n');
+    let mut replies = lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+    replies.any(|reply| reply["connect"].is_object())
 }
 
 /// What only the application's backend needs.
@@ -356,10 +376,7 @@ async fn idle(mut socket: WebSocket<ClientStream>, visit: &Visit<'_>) -> Finding
 
 fn cut(after: Duration, how: &str) -> Finding {
     let text = format!("cut after {} s: {how}", after.as_secs());
-    Finding::bad("idle line", text).remedy(
-        "nginx: proxy_read_timeout 90s; HAProxy: timeout tunnel 1h; ALB: idle_timeout 90;\n\
-         or client.ping_interval below what cuts it",
-    )
+    Finding::bad("idle line", text).remedy(LASTING)
 }
 
 fn own_origin(server: &Server) -> String {
@@ -377,6 +394,14 @@ const UPGRADE: &str = "nginx: proxy_http_version 1.1;\n       proxy_set_header U
 
 const NO_EXTENDED_CONNECT: &str = "HAProxy: h2-workaround-bogus-websocket-clients in `global`\n\
                                    nginx, Caddy: serve the clients' host without HTTP/2, or update";
+
+const BEHIND: &str = "nginx: proxy_pass http://127.0.0.1:8000;   # where the server listens: http_server.address and port";
+
+const BOTH: &str =
+    "HAProxy: bind :443 ssl … alpn h2,http/1.1; nginx and Caddy speak both by themselves";
+
+const LASTING: &str = "nginx: proxy_read_timeout 90s; HAProxy: timeout tunnel 1h; ALB: idle_timeout 90;\n\
+                       or client.ping_interval below what cuts it";
 
 const NOT_LET_IN: &str =
     "clients without a token aren't let in, so nothing was to be seen: use --token";
