@@ -21,6 +21,7 @@ usage: cargo xtask test [SUITE...] [--no-install]
                       openapi      the HTTP API, fuzzed from its own description by schemathesis
                       interop      the WebSocket library with ws, websockets and Chromium, and behind proxies
                       acme         certificates from a real authority, Pebble, which looks over loopback
+                      chart        the chart of deploy/ as Helm sees it: lints, and the effect of each value
                       sdk          the real JavaScript and Python SDKs against a server
                       client       the TypeScript package against a server, through a hostile proxy
                       proxies      what comes through nginx, HAProxy, Caddy and a hostile proxy, by which rung

@@ -192,6 +192,18 @@ fn what_kubernetes_is_told_is_what_the_server_does() {
         }
     }
 
+    // The memory engine belongs to one process, and the new one is ready before the old one sends its clients over.
+    assert_eq!(deployment["spec"]["replicas"], 1);
+    let rolling = &deployment["spec"]["strategy"]["rollingUpdate"];
+    assert_eq!(
+        (&rolling["maxUnavailable"], &rolling["maxSurge"]),
+        (&json!(0), &json!(1))
+    );
+    for who in ["runAsUser", "runAsGroup"] {
+        assert_eq!(pod["securityContext"][who], 65532, "{who}");
+    }
+    lets_lines_rest_and_streams_through(&ingress["metadata"]["annotations"]);
+
     // Its ports are those of the configuration.
     let config = text(&config_map["data"]["tautline.toml"]);
     let port = |name: &str| named(&container["ports"], &json!(name))["containerPort"].clone();
@@ -254,6 +266,20 @@ fn what_kubernetes_is_told_is_what_the_server_does() {
         noticed < delay,
         "{delay} s are too short for what is noticed after {noticed} s"
     );
+}
+
+/// What an ingress of nginx has to be told: who is silent for two pings stays, and what goes on isn't held back.
+#[track_caller]
+fn lets_lines_rest_and_streams_through(annotations: &Value) {
+    let of = |name: &str| text(&annotations[format!("nginx.ingress.kubernetes.io/proxy-{name}")]);
+    for side in ["read-timeout", "send-timeout"] {
+        let seconds: u64 = of(side).parse().unwrap();
+        assert!(
+            seconds > 2 * PING,
+            "{side}: {seconds} s, and a ping each {PING} s"
+        );
+    }
+    assert_eq!(of("buffering"), "off");
 }
 
 /// A command of a list, with the binary that was built in its place, and its port somewhere else.
@@ -331,10 +357,28 @@ fn what_compose_is_told_is_what_the_server_does() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
 }
 
-/// What a template names of the values, there is.
+/// All that can be set: the names of values, with those that they are in.
+fn leaves(value: &Value, name: &str, all: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(map) if !map.is_empty() => {
+            for (key, inner) in map {
+                let name = match name {
+                    "" => key.clone(),
+                    outer => format!("{outer}.{key}"),
+                };
+                leaves(inner, &name, all);
+            }
+        }
+        _ => drop(all.insert(name.to_owned())),
+    }
+}
+
+/// What a template names of the values, there is, and the other way round.
 #[test]
-fn the_chart_names_values_that_there_are() {
+fn the_chart_names_values_that_there_are_and_all_of_them() {
     let values = &documents(&read("helm/tautline/values.yaml"))[0];
+    let mut unused = BTreeSet::new();
+    leaves(values, "", &mut unused);
     let mut count = 0;
     for entry in std::fs::read_dir(deploy("helm/tautline/templates")).unwrap() {
         let path = entry.unwrap().path();
@@ -347,8 +391,24 @@ fn the_chart_names_values_that_there_are() {
                 let inner = value.get(part);
                 value = inner.unwrap_or_else(|| panic!("{}: no {name}", path.display()));
             }
+            let name = name.trim_end_matches('.');
+            unused.retain(|leaf| {
+                leaf != name
+                    && !leaf
+                        .strip_prefix(name)
+                        .is_some_and(|rest| rest.starts_with('.'))
+            });
             count += 1;
         }
+        let actions = template.split("{{").skip(1);
+        let actions = actions.map(|rest| rest.trim_start_matches(['-', ' ']));
+        let actions = actions.map(|rest| rest.split([' ', '}']).next().unwrap());
+        let (mut begun, mut ended) = (0, 0);
+        for action in actions {
+            begun += usize::from(matches!(action, "if" | "range" | "with" | "define"));
+            ended += usize::from(action == "end");
+        }
+        assert_eq!(begun, ended, "{}", path.display());
         assert_eq!(
             template.matches("{{").count(),
             template.matches("}}").count(),
@@ -357,9 +417,186 @@ fn the_chart_names_values_that_there_are() {
         );
     }
     assert!(count > 20, "{count}");
+    assert!(unused.is_empty(), "no template names {unused:?}");
+    lets_lines_rest_and_streams_through(&values["ingress"]["annotations"]);
+    let template = |name: &str| read(&format!("helm/tautline/templates/{name}.yaml"));
+    // A pod reads its configuration when it starts.
+    let of_configuration = "checksum/config: {{ include (print $.Template.BasePath \"/configmap.yaml\") . | sha256sum }}\n";
+    assert!(template("deployment").contains(of_configuration));
+    for (name, value) in [("http", "port"), ("internal", "internalPort")] {
+        let port = format!(
+            "- name: {name}\n      port: {{{{ .Values.service.{value} }}}}\n      targetPort: {name}\n"
+        );
+        assert!(template("service").contains(&port), "{name}");
+    }
     let chart = &documents(&read("helm/tautline/Chart.yaml"))[0];
     assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
 }
+
+/// What Helm makes of the chart with further values; `None` where there is no Helm. The suite `chart` names one.
+fn rendered(values: &Value) -> Option<String> {
+    let helm = std::env::var_os("HELM")?;
+    let directory = Directory::new("chart");
+    let file = directory.file("values.json", &values.to_string());
+    let output = Command::new(helm)
+        .args(["template", "live"])
+        .arg(deploy("helm/tautline"))
+        .arg("--values")
+        .arg(file)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{values}: {output:?}");
+    Some(String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn helm_makes_of_the_chart_what_the_server_needs() {
+    let Some(text) = rendered(&json!({})) else {
+        println!("not looked at: HELM names none");
+        return;
+    };
+    let all = documents(&text);
+    let kind = |kind: &str| all.iter().find(|one| one["kind"] == kind).expect(kind);
+    let values = &documents(&read("helm/tautline/values.yaml"))[0];
+    let config = self::text(&kind("ConfigMap")["data"]["tautline.yaml"]);
+    assert_eq!(documents(config), [values["config"].clone()]);
+    let deployment = &kind("Deployment")["spec"];
+    assert_eq!(deployment["replicas"], 1);
+    let container = &list(&deployment["template"]["spec"]["containers"])[0];
+    let port = |name: &str| named(&container["ports"], &json!(name))["containerPort"].clone();
+    let server = &values["config"]["http_server"];
+    assert_eq!(port("http"), server["port"]);
+    let listen = self::text(&server["internal_listen"]);
+    assert!(listen.ends_with(&format!(":{}", port("internal"))));
+    for (probe, path) in [("readinessProbe", "/ready"), ("livenessProbe", "/health")] {
+        let asked = &container[probe]["httpGet"];
+        assert_eq!(
+            (&asked["path"], &asked["port"]),
+            (&json!(path), &json!("internal"))
+        );
+    }
+    for port in list(&kind("Service")["spec"]["ports"]) {
+        named(&container["ports"], &port["targetPort"]);
+    }
+}
+
+/// Something else than a value of the chart is.
+fn other(value: &Value) -> Value {
+    match value {
+        Value::Bool(is) => json!(!is),
+        Value::Number(number) => json!(number.as_u64().unwrap() + 1),
+        Value::Array(_) => json!([{"key": "other"}]),
+        Value::Object(_) => json!({"other": "another"}),
+        _ => json!("other:9"),
+    }
+}
+
+/// Calls `each` with every value set to something else, in the place where it stands.
+fn each_other(value: &Value, name: &str, each: &mut dyn FnMut(&str, Value)) {
+    match value {
+        Value::Object(map) if !map.is_empty() => {
+            for (key, inner) in map {
+                each_other(inner, &format!("{name}.{key}"), &mut |name, inner| {
+                    each(name, json!({ key: inner }));
+                });
+            }
+        }
+        _ => each(name, other(value)),
+    }
+}
+
+#[test]
+fn each_value_of_the_chart_has_an_effect() {
+    // With what is only there if it is wanted.
+    let with = |more: &Value| {
+        let mut values = json!({"ingress": {"enabled": true}, "serviceMonitor": {"enabled": true}});
+        merge(&mut values, more);
+        rendered(&values)
+    };
+    let Some(before) = with(&json!({})) else {
+        println!("not looked at: HELM names none");
+        return;
+    };
+    let values = &documents(&read("helm/tautline/values.yaml"))[0];
+    let mut count = 0;
+    each_other(values, "", &mut |name, value| {
+        let switched = json!({
+            "ingress": {"enabled": false}, "serviceMonitor": {"enabled": false},
+        });
+        let value = match name.ends_with(".enabled") && value.get("config").is_none() {
+            // They are on before.
+            true => {
+                json!({ name.split('.').nth(1).unwrap(): switched[name.split('.').nth(1).unwrap()] })
+            }
+            false => value,
+        };
+        assert_ne!(with(&value).as_ref(), Some(&before), "{name} has no effect");
+        count += 1;
+    });
+    assert!(count > 20, "{count}");
+}
+
+/// Sets what `more` has.
+fn merge(values: &mut Value, more: &Value) {
+    match (values, more) {
+        (Value::Object(values), Value::Object(more)) => {
+            for (key, inner) in more {
+                merge(values.entry(key).or_insert(Value::Null), inner);
+            }
+        }
+        (values, more) => *values = more.clone(),
+    }
+}
+
+/// Of Traefik, which no test starts: what its recipe has to say.
+#[test]
+fn the_recipe_for_traefik_is_whole() {
+    let recipe = &documents(&read("traefik/tautline.yml"))[0]["http"];
+    let router = &recipe["routers"]["tautline"];
+    for rule in ["!PathPrefix(`/api`)", "!Path(`/metrics`)"] {
+        let found = text(&router["rule"]);
+        assert!(
+            found.split(" && ").any(|one| one == rule),
+            "{rule}: {found}"
+        );
+    }
+    let service = text(&router["service"]);
+    let balancer = &recipe["services"][service]["loadBalancer"];
+    assert_eq!(balancer["passHostHeader"], true);
+    assert_eq!(balancer["responseForwarding"]["flushInterval"], "-1ms");
+    let config = read("tautline.toml");
+    for server in list(&balancer["servers"]) {
+        let port = text(&server["url"]).rsplit(':').next().unwrap();
+        assert!(config.contains(&format!("port = {port}\n")), "{server}");
+    }
+    let transport = &recipe["serversTransports"][text(&balancer["serversTransport"])];
+    let idle = text(&transport["forwardingTimeouts"]["idleConnTimeout"]);
+    assert!(idle_seconds(idle) < SERVER_IDLE, "{idle}");
+}
+
+/// Connections that rest are given up in front before the server gives them up, or a request meets one that is being closed.
+#[test]
+fn connections_that_rest_are_given_up_in_front_first() {
+    for (recipe, option) in [
+        ("nginx/tautline.conf", "    keepalive_timeout "),
+        ("haproxy/haproxy.cfg", " pool-purge-delay "),
+        ("caddy/Caddyfile", "\tkeepalive "),
+    ] {
+        let recipe_text = read(recipe);
+        let (_, rest) = recipe_text.split_once(option).expect(option);
+        let idle = rest.split([';', '\n', ' ']).next().unwrap();
+        assert!(idle_seconds(idle) < SERVER_IDLE, "{recipe}: {idle}");
+    }
+    assert!(read("haproxy/haproxy.cfg").contains("\n    option http-no-delay\n"));
+}
+
+fn idle_seconds(text: &str) -> u64 {
+    text.trim_end_matches('s').parse().expect("seconds")
+}
+
+/// Seconds between the server's pings, and after which it gives up a connection on which no request comes.
+const PING: u64 = 25;
+const SERVER_IDLE: u64 = 10;
 
 /// Where there is a systemd that can be asked. Its unit names a binary, which is somewhere else here.
 #[test]

@@ -2,6 +2,7 @@
 
 mod acme;
 mod browser;
+mod chart;
 mod client;
 mod conformance;
 mod interop;
@@ -27,6 +28,7 @@ use crate::tools::{Need, Tools};
 pub(crate) enum Suite {
     Acme,
     Browser,
+    Chart,
     Client,
     Conformance,
     Interop,
@@ -54,6 +56,7 @@ impl Suite {
         Self::Interop,
         Self::Conformance,
         Self::Acme,
+        Self::Chart,
         Self::Sdk,
         Self::Client,
         Self::Proxies,
@@ -69,6 +72,7 @@ impl Suite {
         match self {
             Self::Acme => "acme",
             Self::Browser => "browser",
+            Self::Chart => "chart",
             Self::Client => "client",
             Self::Conformance => "conformance",
             Self::Interop => "interop",
@@ -101,6 +105,7 @@ impl Suite {
                 Need::Nginx,
                 Need::Haproxy,
             ],
+            Self::Chart => &[Need::Go],
             Self::Client | Self::Page => &[Need::Node],
             Self::Metrics => &[Need::Promtool],
             Self::Proxies => &[
@@ -142,6 +147,7 @@ pub(crate) fn run(context: &Context, suites: &[Suite], cases: &str) -> Vec<Repor
             let outcome = match suite {
                 Suite::Acme => acme::run(context, &tools, &mut report),
                 Suite::Browser => browser::run(context, &tools, &mut report),
+                Suite::Chart => chart::run(context, &tools, &mut report),
                 Suite::Client => client::run(context, &tools, &mut report),
                 Suite::Conformance => conformance::run(context, &tools, cases, &mut report),
                 Suite::Interop => interop::run(context, &tools, &mut report),
