@@ -21,6 +21,7 @@ mod process;
 mod receiver;
 mod reload;
 mod storm;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};

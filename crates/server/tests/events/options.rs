@@ -1,7 +1,7 @@
 //! Options of events, and what is different when they are set.
 
 use super::process::wait_until;
-use super::reload::Told;
+use super::told::Told;
 
 fn wait_for_count(told: &Told, count: usize) {
     wait_until("so many are told", || {

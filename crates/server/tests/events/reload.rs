@@ -6,13 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use tautline::config::Change;
-use tautline::{Config, Node, ReloadError};
-use tokio::runtime::Runtime;
+use tautline::{Config, ReloadError};
 
 use super::process::wait_until;
 use super::receiver::{Receiver, SECRET};
-use super::{Client, Directory, Truth, config, serve, tables, wait_for};
+use super::told::Told;
+use super::{Client, Directory, Truth, config, serve, tables};
 
 /// Users come, subscribe and go, one after the other, until they are to stop. How many that were.
 fn come_and_go(address: SocketAddr, stop: &AtomicBool, name: &str) -> usize {
@@ -99,108 +98,6 @@ fn a_key_is_changed_and_the_endpoint_moved_under_load_and_nothing_is_lost() {
     }
 }
 
-/// A node with these options of events, and what it takes to give it others.
-pub(crate) struct Told {
-    pub(crate) node: Node,
-    pub(crate) runtime: Runtime,
-    pub(crate) receiver: Receiver,
-    directory: Directory,
-}
-
-impl Told {
-    pub(crate) fn start(seed: u64, name: &str, events: &str) -> Self {
-        let (receiver, directory) = (Receiver::start(seed), Directory::new(name));
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        let first = Self::config(&receiver, &directory, events);
-        Self {
-            node: Node::builder(Config::from_toml(&first).unwrap())
-                .start()
-                .unwrap(),
-            runtime: runtime.enable_all().build().unwrap(),
-            receiver,
-            directory,
-        }
-    }
-
-    fn config(receiver: &Receiver, directory: &Directory, events: &str) -> String {
-        let namespace = "[[channel.namespaces]]\nname = \"room\"\n\
-             allow_subscribe_for_client = true\nallow_subscribe_for_anonymous = true\n[prometheus]\nenabled = true\n";
-        let of_events =
-            format!("debounce = \"0s\"\nrestart_debounce = \"300ms\"\n{events}\n{namespace}");
-        let text = config(receiver, directory, &of_events);
-        format!("http_server.address = \"127.0.0.1\"\nhttp_server.port = 0\n{text}")
-    }
-
-    pub(crate) fn set(&self, events: &str) -> Vec<Change> {
-        self.try_to_set(events).unwrap()
-    }
-
-    /// The same with events that wait that long for others.
-    pub(crate) fn waiting(self, time: &str, events: &str) -> Self {
-        let text = Self::config(&self.receiver, &self.directory, events);
-        let text = text.replace("batch_time = \"10ms\"", &format!("batch_time = \"{time}\""));
-        let config = Config::from_toml(&text).unwrap();
-        let reconfigured = self.node.handle().reconfigure(config);
-        self.runtime.block_on(reconfigured).unwrap();
-        self
-    }
-
-    fn try_to_set(&self, events: &str) -> Result<Vec<Change>, ReloadError> {
-        let text = Self::config(&self.receiver, &self.directory, events);
-        // Off is off, whatever else is said.
-        let text = match events.contains("# off") {
-            true => text.replace("enabled = true", "enabled = false"),
-            false => text,
-        };
-        let config = Config::from_toml(&text).unwrap();
-        let reloaded = self
-            .runtime
-            .block_on(self.node.handle().reconfigure(config))?;
-        Ok(reloaded.changes)
-    }
-
-    pub(crate) fn client(&self, user: &str, channels: &[&str]) -> Client {
-        let stream = TcpStream::connect(self.node.address().unwrap()).unwrap();
-        let mut client = Client::connect(stream, user).unwrap();
-        for channel in channels {
-            client.toggle(channel).unwrap();
-        }
-        client
-    }
-
-    fn knows(&self, what: &str, users: &[(&str, &[&str])], occupied: &[&str]) {
-        let of = |channels: &[&str]| channels.iter().map(ToString::to_string).collect();
-        let users = users
-            .iter()
-            .map(|(user, channels)| (user.to_string(), of(channels)));
-        wait_for(&self.receiver, what, &(users.collect(), of(occupied)));
-    }
-
-    pub(crate) fn count(&self, kind: &str) -> usize {
-        self.receiver.book.lock().unwrap().count(kind)
-    }
-
-    /// What a counter on the page of metrics says.
-    pub(crate) fn metric(&self, name: &str) -> u64 {
-        let mut stream = TcpStream::connect(self.node.address().unwrap()).unwrap();
-        let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut page = String::new();
-        stream.read_to_string(&mut page).unwrap();
-        let line = format!("{name} ");
-        let found = page.lines().find_map(|one| one.strip_prefix(&line));
-        let number = found.unwrap_or_else(|| panic!("no {name}: {page}"));
-        number.parse().unwrap()
-    }
-
-    fn wait_for_clients(&self, count: u64) {
-        wait_until("so many are there", || {
-            let info = self.runtime.block_on(self.node.handle().info());
-            (info.num_clients == count).then_some(())
-        });
-    }
-}
-
 #[test]
 fn who_is_there_is_told_when_events_are_switched_on_and_again_what_has_changed_meanwhile() {
     let told = Told::start(33, "switched", "# off");
@@ -234,10 +131,7 @@ fn who_is_there_is_told_when_events_are_switched_on_and_again_what_has_changed_m
     drop(ann);
     let _cid = told.client("cid", &["c"]);
     told.wait_for_clients(2);
-    assert_eq!(
-        (told.count("connected"), told.count("disconnected")),
-        (2, 0)
-    );
+    told.has_told(2, 0);
     told.set("");
     told.knows(
         "what has changed",
@@ -251,84 +145,44 @@ fn kinds_and_namespaces_are_those_of_the_options() {
     let told = Told::start(34, "kinds", "kinds = [\"connected\", \"disconnected\"]");
     let mut ann = told.client("ann", &["a", "room:x"]);
     let mut bob = told.client("bob", &["a"]);
-    told.knows("who is there", &[("ann", &[]), ("bob", &[])], &[]);
+    let both = |what: &str, ann: &[&str], bob: &[&str], occupied: &[&str]| {
+        told.knows(what, &[("ann", ann), ("bob", bob)], occupied);
+    };
+    both("who is there", &[], &[], &[]);
     told.set("");
-    told.knows(
-        "and where",
-        &[("ann", &["a", "room:x"]), ("bob", &["a"])],
-        &["a", "room:x"],
-    );
+    both("and where", &["a", "room:x"], &["a"], &["a", "room:x"]);
     // Twice the same is nothing.
     told.set("");
     ann.toggle("a").unwrap();
-    told.knows(
-        "one less",
-        &[("ann", &["room:x"]), ("bob", &["a"])],
-        &["a", "room:x"],
-    );
+    both("one less", &["room:x"], &["a"], &["a", "room:x"]);
     ann.toggle("a").unwrap();
-    told.knows(
-        "and back",
-        &[("ann", &["a", "room:x"]), ("bob", &["a"])],
-        &["a", "room:x"],
-    );
+    both("and back", &["a", "room:x"], &["a"], &["a", "room:x"]);
     told.set("namespaces = [\"room\"]");
-    told.knows(
-        "rooms alone",
-        &[("ann", &["room:x"]), ("bob", &[])],
-        &["room:x"],
-    );
+    both("rooms alone", &["room:x"], &[], &["room:x"]);
     ann.toggle("a").unwrap();
     bob.toggle("room:x").unwrap();
-    told.knows(
-        "in rooms",
-        &[("ann", &["room:x"]), ("bob", &["room:x"])],
-        &["room:x"],
-    );
+    both("in rooms", &["room:x"], &["room:x"], &["room:x"]);
     // Who was counted before is counted out, and once.
     ann.toggle("room:x").unwrap();
     bob.toggle("room:x").unwrap();
-    told.knows("nobody in rooms", &[("ann", &[]), ("bob", &[])], &[]);
+    both("nobody in rooms", &[], &[], &[]);
     ann.toggle("room:x").unwrap();
     bob.toggle("room:x").unwrap();
-    told.knows(
-        "in rooms",
-        &[("ann", &["room:x"]), ("bob", &["room:x"])],
-        &["room:x"],
-    );
+    both("in rooms", &["room:x"], &["room:x"], &["room:x"]);
     told.set("kinds = [\"connected\", \"disconnected\", \"subscribed\", \"unsubscribed\"]");
-    told.knows(
-        "all channels",
-        &[("ann", &["room:x"]), ("bob", &["a", "room:x"])],
-        &["room:x"],
-    );
+    both("all channels", &["room:x"], &["a", "room:x"], &["room:x"]);
     ann.toggle("room:x").unwrap();
     bob.toggle("room:x").unwrap();
-    told.knows(
-        "nobody in rooms",
-        &[("ann", &[]), ("bob", &["a"])],
-        &["room:x"],
-    );
+    both("nobody in rooms", &[], &["a"], &["room:x"]);
     told.set("");
-    told.knows(
-        "what is in use",
-        &[("ann", &[]), ("bob", &["a"])],
-        &["a", "room:x"],
-    );
+    both("what is in use", &[], &["a"], &["a", "room:x"]);
     // That nobody is left there was of no interest when it happened; the next who comes is the first again.
     told.receiver.book.lock().unwrap().forget_channel("room:x");
     bob.toggle("room:x").unwrap();
-    told.knows(
-        "somebody is there",
-        &[("ann", &[]), ("bob", &["a", "room:x"])],
-        &["a", "room:x"],
-    );
+    both("somebody is there", &[], &["a", "room:x"], &["a", "room:x"]);
     bob.toggle("room:x").unwrap();
-    told.knows("and nobody", &[("ann", &[]), ("bob", &["a"])], &["a"]);
-    assert_eq!(
-        (told.count("connected"), told.count("disconnected")),
-        (2, 0)
-    );
+    both("and nobody", &[], &["a"], &["a"]);
+    told.has_told(2, 0);
 }
 
 #[test]
