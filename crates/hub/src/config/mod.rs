@@ -121,6 +121,11 @@ impl HubConfig {
         })
     }
 
+    /// How many bytes may wait to be written to a connection: [`ClientOptions::queue_max_size`].
+    pub fn queue_max_size(&self) -> usize {
+        self.client.queue_max_size
+    }
+
     /// How often clients are pinged; zero for never.
     #[must_use]
     pub fn ping_interval(&self) -> Duration {

@@ -2,24 +2,20 @@
 
 use std::sync::Arc;
 
-use tautline_hub::Now;
-
 use crate::telemetry::Delivery;
-use crate::worker::State;
 use crate::worker::thread::Shared;
 
 /// Finds out, for each worker that has subscribers of the channel, when a publication that was made just now is written.
 pub(super) fn probe(shared: &Arc<Shared>, delivery: &Delivery, offset: Option<u64>) {
     for (index, mailbox) in shared.mailboxes.iter().enumerate() {
-        let (again, delivery) = (Arc::clone(mailbox), delivery.clone());
+        let delivery = delivery.clone();
         mailbox.call(Box::new(move |_, state| {
-            // It was handed to them, and is written at the end of this round.
+            // It was handed to them, and is written in the next round.
             let recipients = state.hub.channel_size(delivery.channel());
             if recipients > 0 {
-                let written = move |_: Now, _: &mut State| {
+                state.when_written(Box::new(move |_, _| {
                     delivery.written(index, offset, recipients);
-                };
-                again.call(Box::new(written));
+                }));
             }
         }));
     }

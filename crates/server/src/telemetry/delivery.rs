@@ -2,7 +2,7 @@
 //! tell of it.
 //!
 //! Nothing of this is on that way. Behind the publication a *probe* is put into each worker's mailbox, which comes up when it has
-//! been handed to the subscribers, and puts itself there once more, to come up when all that was written.
+//! been handed to the subscribers, and asks there for word when all that was queued before it is written.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

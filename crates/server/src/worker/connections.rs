@@ -15,6 +15,7 @@ use tokio::task::coop::unconstrained;
 
 use super::connection_log::ConnectionLog;
 use super::link::{Ending, Link};
+use super::rounds::Rounds;
 use super::spoken::{Said, Spoken};
 use super::stream::Stream;
 use super::voice::{Framing, Prepared, Speech, Voice};
@@ -35,7 +36,8 @@ enum Line {
 #[derive(Default)]
 pub(crate) struct Connections {
     slots: Vec<Option<Slot>>,
-    dirty: Vec<SessionId>,
+    /// Those for which something was queued.
+    dirty: Rounds,
     /// Those of them that don't wait, where what is queued waits for more.
     urgent: Vec<SessionId>,
     /// By slot: whether it is among those.
@@ -198,40 +200,113 @@ impl Connections {
         self.delays = delays;
     }
 
-    /// Whether something waits to be written.
-    pub(crate) fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+    /// Whether connections wait for the next round.
+    pub(super) fn is_round_awaited(&self) -> bool {
+        self.dirty.is_next_awaited()
     }
 
-    /// Writes to those connections which have no use for waiting, as there is enough for a write.
-    pub(crate) fn flush_urgent(&mut self) {
+    /// Begins to write to every connection for which something was queued, if the last round is over.
+    pub(super) fn begin_round(&mut self) {
+        self.dirty.begin();
+    }
+
+    /// Whether some of the round are still to be written to.
+    pub(super) fn is_writing(&self) -> bool {
+        !self.dirty.is_over()
+    }
+
+    /// What [`is_written_to`](Self::is_written_to) tells of what is queued by now.
+    pub(super) fn place(&self) -> u64 {
+        self.dirty.place()
+    }
+
+    /// Whether all was written that was queued at this place.
+    pub(super) fn is_written_to(&self, place: u64) -> bool {
+        self.dirty.has_come_to(place)
+    }
+
+    /// Writes to those connections which have no use for waiting, as there is enough for a write. They keep their place in
+    /// the row.
+    pub(super) fn write_urgent(&mut self) {
+        if self.urgent.is_empty() {
+            return;
+        }
         let mut urgent = std::mem::take(&mut self.urgent);
         for id in &urgent {
             self.is_urgent[id.index as usize] = false;
         }
-        std::mem::swap(&mut self.dirty, &mut urgent);
-        self.flush();
-        std::mem::swap(&mut self.dirty, &mut urgent);
+        at_once(|| {
+            for some in urgent.chunks(AT_ONCE) {
+                glance(&self.slots, some.iter().copied());
+                for id in some {
+                    self.write_to(*id, false);
+                }
+            }
+        });
+        urgent.clear();
         self.urgent = urgent;
     }
 
-    /// Writes to every connection for which something was queued since the last call.
-    pub(crate) fn flush(&mut self) {
-        for id in self.urgent.drain(..) {
-            self.is_urgent[id.index as usize] = false;
-        }
-        if self.dirty.is_empty() {
+    /// Writes to those connections whose turn it is in the round, as many as there is `room` for, which they take.
+    pub(super) fn write(&mut self, room: &mut usize) {
+        if *room == 0 || self.dirty.is_over() {
             return;
         }
-        // Tokio lets a task do so many operations and then has it wait for its next turn, whether or not
-        // the socket is ready. It would count the writes of a fan-out as those of the task that happens
-        // to run, and after the first hundred each connection's own task would be woken for its write. How
-        // long this takes is bounded already: one write for each connection.
-        let mut all = pin!(unconstrained(poll_fn(|_| {
-            self.flush_all();
-            Poll::Ready(())
-        })));
-        let _ = all.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        at_once(|| {
+            loop {
+                let some = self.dirty.next(AT_ONCE.min(*room));
+                let count = some.len();
+                if count == 0 {
+                    return;
+                }
+                *room -= count;
+                glance(&self.slots, some);
+                for _ in 0..count {
+                    if let Some(id) = self.dirty.pop() {
+                        self.write_to(id, true);
+                    }
+                }
+            }
+        });
+    }
+
+    /// Writes to a connection what is queued for it; `in_turn` if it has left the row for that.
+    fn write_to(&mut self, id: SessionId, in_turn: bool) {
+        let Some(slot) = slot(&mut self.slots, id) else {
+            return;
+        };
+        let waits = &mut slot.waits;
+        match &slot.line {
+            Line::Socket(link) => {
+                let mut link = link.borrow_mut();
+                if in_turn {
+                    link.dirty = false;
+                }
+                match link.poll_flush() {
+                    Poll::Ready(Ok(())) => {
+                        self.waiters.note(waits, id, link.io.unsent());
+                        if link.tell_drained && link.take_drained() {
+                            self.drained.push(id);
+                        }
+                    }
+                    Poll::Ready(Err(error)) => {
+                        link.broken = Some(error);
+                        link.waker.wake_by_ref();
+                    }
+                    Poll::Pending => self.waiters.note(waits, id, link.load().held),
+                }
+            }
+            Line::Stream(stream) => {
+                let mut stream = stream.borrow_mut();
+                if in_turn {
+                    stream.unmark_dirty();
+                }
+                if stream.offer() {
+                    self.drained.push(id);
+                }
+                self.waiters.note(waits, id, stream.load().held);
+            }
+        }
     }
 
     /// Moves the sessions whose connections were drained, and of which the hub wants to know, to
@@ -243,52 +318,6 @@ impl Connections {
     /// A session that is to be ended, and what to tell its client.
     pub(crate) fn take_over(&mut self) -> Option<(SessionId, Disconnect)> {
         self.over.pop()
-    }
-
-    fn flush_all(&mut self) {
-        let Self {
-            slots,
-            dirty,
-            drained,
-            waiters,
-            ..
-        } = self;
-        for some in dirty.chunks(AT_ONCE) {
-            glance(slots, some.iter().copied());
-            for id in some.iter().copied() {
-                let Some(slot) = slot(slots, id) else {
-                    continue;
-                };
-                let waits = &mut slot.waits;
-                match &slot.line {
-                    Line::Socket(link) => {
-                        let mut link = link.borrow_mut();
-                        link.dirty = false;
-                        match link.poll_flush() {
-                            Poll::Ready(Ok(())) => {
-                                waiters.note(waits, id, link.io.unsent());
-                                if link.tell_drained && link.take_drained() {
-                                    drained.push(id);
-                                }
-                            }
-                            Poll::Ready(Err(error)) => {
-                                link.broken = Some(error);
-                                link.waker.wake_by_ref();
-                            }
-                            Poll::Pending => waiters.note(waits, id, link.load().held),
-                        }
-                    }
-                    Line::Stream(stream) => {
-                        let mut stream = stream.borrow_mut();
-                        if stream.offer() {
-                            drained.push(id);
-                        }
-                        waiters.note(waits, id, stream.load().held);
-                    }
-                }
-            }
-        }
-        dirty.clear();
     }
 
     /// Lets `put` add to a socket's queue, or to a stream's, which counts as `said`, and returns how much waits
@@ -352,6 +381,19 @@ fn glance(slots: &[Option<Slot>], these: impl Iterator<Item = SessionId>) {
         }
     }
     std::hint::black_box(seen);
+}
+
+/// Does a burst of writes.
+///
+/// Tokio lets a task do so many operations and then has it wait for its next turn, whether or not the socket is ready. It
+/// would count the writes of a fan-out as those of the task that happens to run, and after the first hundred each
+/// connection's own task would be woken for its write. How long this takes is bounded already: one write for each connection.
+fn at_once(mut write: impl FnMut()) {
+    let mut all = pin!(unconstrained(poll_fn(|_| {
+        write();
+        Poll::Ready(())
+    })));
+    let _ = all.as_mut().poll(&mut Context::from_waker(Waker::noop()));
 }
 
 /// How many bytes make a write that is worth it.
@@ -607,6 +649,14 @@ mod tests {
         all
     }
 
+    /// All that is queued, in a round of its own.
+    fn write_all(connections: &mut Connections) {
+        connections.begin_round();
+        let mut room = usize::MAX;
+        connections.write(&mut room);
+        assert!(!connections.is_writing());
+    }
+
     #[tokio::test]
     async fn what_waits_for_more_is_written_when_there_is_enough_or_at_last() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -623,38 +673,38 @@ mod tests {
         connections.set_delays(true);
 
         assert_eq!(connections.send(id, b"one"), 5);
-        connections.flush_urgent();
+        connections.write_urgent();
         assert_eq!((connections.queued(id), connections.written(id)), (5, 0));
-        assert!(connections.is_dirty());
-        connections.flush();
+        assert!(connections.is_round_awaited());
+        write_all(&mut connections);
         peer.readable().await.expect("readable");
         assert_eq!(come(&peer), b"\x81\x03one");
-        assert!(!connections.is_dirty());
+        assert!(!connections.is_round_awaited());
 
         // Enough for a write.
         let long = "x".repeat(ENOUGH);
         connections.send(id, b"two");
         connections.send(id, long.as_bytes());
         connections.send(id, b"three");
-        connections.flush_urgent();
+        connections.write_urgent();
         assert_eq!(connections.queued(id), 0);
         connections.send(id, b"four");
-        connections.flush_urgent();
+        connections.write_urgent();
         assert_eq!(connections.queued(id), 6, "it waits again");
 
         // Somebody waits for it.
         connections.when_drained(id);
-        connections.flush_urgent();
+        connections.write_urgent();
         assert_eq!(connections.queued(id), 0);
         let mut drained = VecDeque::new();
         connections.take_drained(&mut drained);
         assert_eq!(drained, [id]);
-        connections.flush();
+        write_all(&mut connections);
         assert_eq!(connections.written(id), 5 + 5 + 4 + ENOUGH as u64 + 7 + 6);
 
         connections.set_delays(false);
         connections.send(id, b"five");
-        connections.flush();
+        write_all(&mut connections);
         assert_eq!(connections.queued(id), 0);
     }
 
@@ -693,7 +743,7 @@ mod tests {
             // What has gone meanwhile is passed over.
             let (gone, _) = peers.remove(0);
             connections.remove(gone);
-            connections.flush();
+            write_all(&mut connections);
             for (id, peer) in &peers {
                 assert_eq!(connections.queued(*id), 0, "round {round}");
                 let text = id.index.to_string();
@@ -727,7 +777,7 @@ mod tests {
             sent += long.len() + 10;
             poll_fn(|cx| {
                 link.borrow_mut().register(cx);
-                connections.flush();
+                write_all(&mut connections);
                 Poll::Ready(())
             })
             .await;

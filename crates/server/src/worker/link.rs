@@ -18,7 +18,7 @@ use crate::io::Io;
 /// A connection's socket and what waits to be written to it.
 ///
 /// Two parties hold it: the connection's task, which reads, and the worker's table, through which
-/// the hub writes. Writing needs no wake of the task: [`Connections::flush`](super::connections::Connections::flush) writes straight to the
+/// the hub writes. Writing needs no wake of the task: [`Connections::write`](super::connections::Connections::write) writes straight to the
 /// socket, on the task's behalf, so that only a socket which would block wakes it later. Where the socket is a
 /// stream of an HTTP/2 connection, the task of that is woken, once for all of its streams that are written to
 /// in a turn.

@@ -1,5 +1,6 @@
 //! A worker's mailbox: what other threads have for it.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,9 +21,11 @@ const TIMED_OF: u32 = 64;
 #[derive(Default)]
 pub(crate) struct Batch {
     /// From the engine.
-    pub(crate) deliveries: Vec<Delivery>,
+    pub(crate) deliveries: VecDeque<Delivery>,
     /// From other workers.
     pub(crate) calls: Vec<Call>,
+    /// How many bytes of publications were put here since it was last taken.
+    bytes: usize,
     /// How many publications were put here, of which some are timed.
     count: u32,
     /// When the first of these came that is timed, if one is.
@@ -32,10 +35,34 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.deliveries.is_empty() && self.calls.is_empty()
     }
+
+    /// How many of the deliveries have so many bytes together, but one in any case.
+    pub(super) fn first(&self, bytes: usize) -> usize {
+        if self.bytes <= bytes {
+            return self.deliveries.len();
+        }
+        let mut sum = 0;
+        let fitting = self.deliveries.iter().take_while(|delivery| {
+            sum += weight(delivery);
+            sum <= bytes
+        });
+        fitting.count().max(1).min(self.deliveries.len())
+    }
 }
+
+/// What a delivery counts for where bytes are bounded.
+fn weight(delivery: &Delivery) -> usize {
+    match delivery {
+        Delivery::Publication { publication, .. } => publication.data.len() + LABELS,
+        _ => LABELS,
+    }
+}
+
+/// What is around the data of a publication.
+const LABELS: usize = 64;
 
 /// The way into a worker from outside.
 ///
@@ -93,8 +120,14 @@ impl WorkerMailbox {
             self.attended.store(false, Ordering::SeqCst);
             return false;
         }
+        batch.bytes = 0;
         std::mem::swap(&mut *waiting, batch);
         true
+    }
+
+    /// How many bytes of publications wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.lock().bytes
     }
 
     /// Ends a turn although more waits: the worker is woken once others had theirs.
@@ -131,7 +164,8 @@ impl Mailbox for WorkerMailbox {
             }
             waiting.count = waiting.count.wrapping_add(1);
         }
-        waiting.deliveries.push(delivery);
+        waiting.bytes += weight(&delivery);
+        waiting.deliveries.push_back(delivery);
         drop(waiting);
         self.wake();
     }

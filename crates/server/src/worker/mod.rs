@@ -4,8 +4,13 @@
 //! a connection, a request of the HTTP API, a deadline), then delivers what this and other workers
 //! put into the mailbox, and writes to each connection that something was queued for, once. So what
 //! one readable event causes leaves in one write a connection, and nobody is woken in between.
+//!
+//! Where that is more than a turn is for, the worker goes on with it in turns of its own, between which others have theirs;
+//! until it is done, what comes waits in the mailbox, and is delivered all at once.
 
 pub(crate) mod answers;
+#[cfg(test)]
+mod behind;
 pub(crate) mod clock;
 pub(crate) mod connection_log;
 pub(crate) mod connections;
@@ -16,6 +21,7 @@ pub(crate) mod live;
 pub(crate) mod mailbox;
 pub(crate) mod queues;
 pub(crate) mod relays;
+mod rounds;
 pub(crate) mod spoken;
 pub(crate) mod stream;
 #[cfg(test)]
@@ -37,6 +43,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tautline_hub::engine::Delivery;
 use tautline_hub::trace::TraceId;
 use tautline_hub::{Hub, Now, SessionId, Transport};
 use tautline_protocol::Disconnect;
@@ -48,7 +55,7 @@ use self::clock::Clock;
 use self::connection_log::{Failed, Witnesses};
 use self::connections::Connections;
 use self::live::Live;
-use self::mailbox::{Batch, WorkerMailbox};
+use self::mailbox::{Batch, Call, WorkerMailbox};
 use self::queues::QueueShare;
 use self::relays::{Relayed, Relays};
 use self::wakes::Wakes;
@@ -70,6 +77,18 @@ const BATCHES_PER_TURN: usize = 16;
 /// from them, before others have theirs: some milliseconds.
 const LOOKED_THROUGH_PER_TURN: usize = 10_000;
 
+/// To how many connections a turn writes before others have theirs: a fraction of a millisecond.
+const WRITES_PER_TURN: usize = 32;
+
+/// What a write takes at the least.
+const A_WRITE: Duration = Duration::from_micros(4);
+
+/// How many bytes of publications are queued before they are written.
+const BYTES_AT_ONCE: usize = 64 * 1024;
+
+/// How many bytes of publications may wait for a round to end before who publishes on this worker waits for it, too.
+const MAX_GATHERED: usize = 256 * 1024;
+
 /// What it costs at the least to go on with one of them.
 const EACH: usize = 20;
 
@@ -89,6 +108,8 @@ pub(crate) struct Worker {
     goes_on: Cell<bool>,
     /// When what is queued is written, where it waits.
     flush_at: Cell<Option<Duration>>,
+    /// When the last turn ended that has left something to be written.
+    wrote_at: Cell<Duration>,
 }
 
 /// The hub, and the connections that it writes to.
@@ -117,16 +138,20 @@ pub(crate) struct State {
     pub(crate) deliveries: FineHistogram,
     /// How long it took to hand what came with some of them to all subscribers.
     pub(crate) broadcasts: FineHistogram,
-    /// When the first of those came that is timed and not written yet, if one is.
-    timed: Option<Instant>,
+    /// When the first of those came that is timed and not written yet, if one is, and what it was queued behind.
+    timed: Option<(Instant, u64)>,
+    /// What is to be done when all is written that was queued before.
+    after_writing: VecDeque<(u64, Call)>,
     /// Where it is entered who comes and goes, if the application's backend is told.
     pub(crate) tap: Option<Tap>,
     /// Those who follow somebody, by the trace's number on the node.
     pub(crate) traces: HashMap<u64, TraceId>,
     /// What everything goes by, the hub too.
     pub(crate) live: Arc<Live>,
-    /// Kept for its capacity.
+    /// What was taken out of the mailbox and isn't delivered yet.
     batch: Batch,
+    /// Kept for its capacity: the part of it that is delivered at once.
+    part: Vec<Delivery>,
     /// Sessions that go on now, as their connections took all there was.
     drained: VecDeque<SessionId>,
 }
@@ -166,6 +191,29 @@ impl State {
         id
     }
 
+    /// Has `call` run when all is written that is queued by now, as far as there is room for it.
+    pub(crate) fn when_written(&mut self, call: Call) {
+        let place = self.connections.place();
+        self.after_writing.push_back((place, call));
+    }
+
+    /// Does what was to be done when something is written that is written now.
+    fn note_written(&mut self, now: Now) {
+        let connections = &self.connections;
+        if let Some((since, _)) = self
+            .timed
+            .take_if(|(_, place)| connections.is_written_to(*place))
+        {
+            self.deliveries.add(since.elapsed());
+        }
+        while let Some((place, _)) = self.after_writing.front()
+            && self.connections.is_written_to(*place)
+            && let Some((_, call)) = self.after_writing.pop_front()
+        {
+            call(now, self);
+        }
+    }
+
     /// Ends a session whose connection is over, as far as worker and hub are concerned.
     pub(crate) fn leave(&mut self, now: Now, id: SessionId) {
         self.connections.remove(id);
@@ -201,10 +249,12 @@ impl Worker {
             deliveries: FineHistogram::default(),
             broadcasts: FineHistogram::default(),
             timed: None,
+            after_writing: VecDeque::new(),
             tap: None,
             traces: HashMap::new(),
             live,
             batch: Batch::default(),
+            part: Vec::new(),
             drained: VecDeque::new(),
         };
         Rc::new(Self {
@@ -218,6 +268,7 @@ impl Worker {
             is_cut: Cell::new(false),
             goes_on: Cell::new(false),
             flush_at: Cell::default(),
+            wrote_at: Cell::default(),
         })
     }
 
@@ -230,7 +281,10 @@ impl Worker {
         let result = work(now, state);
         drop(wakes);
         self.settle(now, state);
-        let deadlines = [state.hub.next_deadline(), self.flush_at.get()];
+        // While a round goes on, the next isn't due.
+        let flush_at = self.flush_at.get();
+        let flush_at = flush_at.filter(|_| !state.connections.is_writing());
+        let deadlines = [state.hub.next_deadline(), flush_at];
         let deadline = deadlines.into_iter().flatten().min();
         if self.deadline.replace(deadline) != deadline {
             self.rearm.notify_one();
@@ -374,20 +428,25 @@ impl Worker {
         any
     }
 
-    /// Writes what is queued, or has it wait for more.
-    fn flush(&self, now: Now, state: &mut State) {
+    /// Writes what is queued, as far as there is `room`, or has it wait for more.
+    fn flush(&self, now: Now, state: &mut State, room: &mut usize) {
         let delay = state.live.config.write_delay;
         let connections = &mut state.connections;
         connections.set_delays(!delay.is_zero());
-        let due = self.flush_at.get();
-        if delay.is_zero() || due.is_some_and(|due| now.monotonic >= due) {
-            connections.flush();
-            return self.flush_at.set(None);
+        if delay.is_zero() {
+            connections.begin_round();
+            self.flush_at.set(None);
+        } else {
+            connections.write_urgent();
+            let due = self.flush_at.get();
+            if due.is_some_and(|due| now.monotonic >= due) && !connections.is_writing() {
+                connections.begin_round();
+                self.flush_at.set(None);
+            } else if due.is_none() && connections.is_round_awaited() {
+                self.flush_at.set(Some(now.monotonic + delay));
+            }
         }
-        connections.flush_urgent();
-        if due.is_none() && connections.is_dirty() {
-            self.flush_at.set(Some(now.monotonic + delay));
-        }
+        connections.write(room);
     }
 
     /// Ends the sessions whose voices have had enough.
@@ -400,41 +459,81 @@ impl Worker {
         }
     }
 
+    /// Takes what is next in the mailbox and hands it on. Returns whether there was anything.
+    fn deliver(&self, now: Now, state: &mut State) -> bool {
+        let mut batch = std::mem::take(&mut state.batch);
+        if batch.is_empty() && !self.mailbox.drain(&mut batch) {
+            state.batch = batch;
+            return false;
+        }
+        let _wakes = Wakes::later();
+        let began = batch.timed.map(|_| Instant::now());
+        // A client that reads must not have so much waiting at once that it seems to be one who doesn't.
+        let most = BYTES_AT_ONCE.min(state.live.config.hub.queue_max_size() / 8);
+        let count = batch.first(most);
+        state.part.extend(batch.deliveries.drain(..count));
+        state
+            .hub
+            .deliver(now, &mut state.part, &mut state.connections);
+        if batch.deliveries.is_empty() {
+            if let Some(began) = began {
+                state.broadcasts.add(began.elapsed());
+            }
+            if let Some(timed) = batch.timed.take() {
+                let place = state.connections.place();
+                state.timed.get_or_insert((timed, place));
+            }
+            for call in batch.calls.drain(..) {
+                call(now, state);
+            }
+        }
+        state.batch = batch;
+        true
+    }
+
+    /// To how many connections this turn writes; `None` if that, and the mailbox, is left to the worker's own turns.
+    fn room(&self, now: Now, state: &State, is_own: bool) -> Option<usize> {
+        if !state.connections.is_writing() {
+            return Some(WRITES_PER_TURN);
+        }
+        if is_own {
+            // Half of the time is for writing, however long others take for theirs.
+            let others = now.monotonic.saturating_sub(self.wrote_at.get());
+            let share = others.as_nanos() / A_WRITE.as_nanos();
+            let share = usize::try_from(share).unwrap_or(usize::MAX);
+            return Some(share.max(WRITES_PER_TURN));
+        }
+        // Who publishes faster than that waits for it.
+        (self.mailbox.bytes() > MAX_GATHERED).then_some(usize::MAX)
+    }
+
     /// Takes what is in the mailbox, and writes what came of that and of the work before it.
+    ///
+    /// That goes in rounds: what came together is queued, and then written to one connection after the other. What comes
+    /// while there are still some to write to waits in the mailbox, and leaves with all that came meanwhile: a worker that
+    /// is behind writes less often, and more each time.
     fn settle(&self, now: Now, state: &mut State) {
+        let is_own = self.goes_on.take();
+        let Some(mut room) = self.room(now, state, is_own) else {
+            return;
+        };
         // What was left is for the turns in between: many connections that are read one after the other would
         // have as many turns' worth of it before anybody else has his.
-        let goes_on = self.goes_on.take() || state.drained.is_empty();
+        let goes_on = is_own || state.drained.is_empty();
         let mut budget = if goes_on { LOOKED_THROUGH_PER_TURN } else { 0 };
         for _ in 0..BATCHES_PER_TURN {
-            let mut batch = std::mem::take(&mut state.batch);
-            let any = self.mailbox.drain(&mut batch);
-            if any {
-                let _wakes = Wakes::later();
-                let began = batch.timed.map(|_| Instant::now());
-                state
-                    .hub
-                    .deliver(now, &mut batch.deliveries, &mut state.connections);
-                if let Some(began) = began {
-                    state.broadcasts.add(began.elapsed());
-                }
-                for call in batch.calls.drain(..) {
-                    call(now, state);
-                }
-                batch.deliveries.clear();
-            }
-            let timed = batch.timed.take();
-            state.batch = batch;
+            let any = state.connections.is_writing() || self.deliver(now, state);
             Self::end_over(now, state);
-            self.flush(now, state);
+            self.flush(now, state, &mut room);
             if state.note_queues(now) {
-                self.flush(now, state);
+                self.flush(now, state, &mut room);
             }
-            state.timed = state.timed.or(timed);
-            if self.flush_at.get().is_none()
-                && let Some(since) = state.timed.take()
-            {
-                state.deliveries.add(since.elapsed());
+            state.note_written(now);
+            if state.connections.is_writing() {
+                self.wrote_at.set(self.clock.now().monotonic);
+                // Others need not wake who comes back by himself.
+                self.mailbox.attend();
+                break;
             }
             if !any && !Self::read_on(now, state, &mut budget) {
                 if state.drained.is_empty() {

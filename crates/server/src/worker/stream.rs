@@ -399,10 +399,14 @@ impl Stream {
         !std::mem::replace(&mut self.dirty, true)
     }
 
+    /// It is being looked at.
+    pub(crate) fn unmark_dirty(&mut self) {
+        self.dirty = false;
+    }
+
     /// The end of a turn: wakes who takes messages out. Returns whether the hub is to be told that
     /// nothing waits.
     pub(crate) fn offer(&mut self) -> bool {
-        self.dirty = false;
         if !self.queue.is_empty() {
             self.waker.wake_by_ref();
             return false;

@@ -72,6 +72,8 @@ pub(crate) fn publish(worker: &Worker, channel: &str, data: &str) {
 pub(crate) struct Peer {
     io: DuplexStream,
     engine: Connection,
+    /// How many messages have come, whatever was in each.
+    pub(crate) messages: usize,
 }
 
 impl Peer {
@@ -87,6 +89,7 @@ impl Peer {
         let peer = Self {
             io: ours,
             engine: Connection::new(Role::Client(Box::new(|| [0; 4])), limits),
+            messages: 0,
         };
         let opened = Opened {
             link: Link::new(Io::Memory(Box::new(theirs)), Encoding::Json),
@@ -148,6 +151,7 @@ impl Peer {
                 let Event::Text(text) = event else {
                     panic!("{event:?}");
                 };
+                self.messages += 1;
                 let replies = text.lines().map(serde_json::from_str);
                 heard.extend(replies.map(|reply| reply.expect("JSON")));
             }
