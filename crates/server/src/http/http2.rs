@@ -331,7 +331,16 @@ async fn send_body(
     // What a body that goes on has to say next isn't known before there is room, and may be nothing.
     let is_whole = matches!(body, ReplyBody::Whole(_));
     let mut body = pin!(body);
+    let mut last = 0;
     loop {
+        if !is_whole && last < A_FRAME {
+            // What comes meanwhile leaves in one frame: there are clients that end a connection with too many small ones.
+            let left = poll_fn(|cx| {
+                let sent = reply.poll_sent(cx).map(Ok);
+                patiently(patience, cx, sent, reply.sent())
+            });
+            left.await?;
+        }
         let ready = poll_fn(|cx| {
             let ready = reply.poll_ready(cx);
             if ready.is_pending() && !is_whole && !reply.has_unsent() {
@@ -350,6 +359,7 @@ async fn send_body(
             return Ok(());
         };
         if let Ok(mut bytes) = frame?.into_data() {
+            last = bytes.len();
             let sending = poll_fn(|cx| {
                 let sent = reply.poll_send(cx, &mut bytes);
                 patiently(patience, cx, sent, reply.sent())
@@ -380,12 +390,123 @@ const OF_CONNECTIONS: [HeaderName; 5] = [
     header::UPGRADE,
 ];
 
+/// So many bytes of a stream are worth a frame of their own.
+const A_FRAME: usize = 8 * 1024;
+
 /// Bytes of answers that may wait on a connection.
 const MAX_BACKLOG: usize = 16 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::collections::VecDeque;
+    use std::task::Waker;
+
+    use bytes::Bytes;
+    use hyper::body::{Body, Frame};
+    use tautline_websocket::conn::http2::{Http2Options, Http2Server};
+    use tokio::io::duplex;
+    use tokio::task::{LocalSet, spawn_local};
+
     use super::*;
+    use crate::worker::testing::settle;
+
+    /// Messages that come one by one, of which all that wait leave together.
+    #[derive(Default)]
+    struct Messages {
+        waiting: VecDeque<u8>,
+        is_over: bool,
+        waker: Option<Waker>,
+    }
+
+    struct Told(Rc<RefCell<Messages>>);
+
+    impl Body for Told {
+        type Data = Bytes;
+        type Error = io::Error;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+            let mut messages = self.0.borrow_mut();
+            if messages.waiting.is_empty() {
+                messages.waker = Some(cx.waker().clone());
+                return if messages.is_over {
+                    Poll::Ready(None)
+                } else {
+                    Poll::Pending
+                };
+            }
+            let together = messages.waiting.len().min(16 * 1024);
+            let bytes: Vec<u8> = messages.waiting.drain(..together).collect();
+            Poll::Ready(Some(Ok(Frame::data(bytes.into()))))
+        }
+    }
+
+    /// Small messages to a client that doesn't read for a while, and then all of it.
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_while_the_last_has_not_left_is_one_frame() {
+        const MESSAGE: [u8; 50] = [b'x'; 50];
+        const COUNT: usize = 2_000;
+        let test = async {
+            let (ours, theirs) = duplex(1024);
+            let messages = Rc::<RefCell<Messages>>::default();
+            let told = Rc::clone(&messages);
+            spawn_local(async move {
+                let options = Http2Options::default();
+                let mut server = Http2Server::new(theirs, &options).await.expect("HTTP/2");
+                while let Ok(Some(request)) = server.next().await {
+                    let (_, responder) = request.into_parts();
+                    let body = ReplyBody::Stream(Box::pin(Told(Rc::clone(&told))));
+                    spawn_local(async move {
+                        let line = Rc::new(HttpLine::new(None));
+                        let response = http::Response::new(body);
+                        send(response, responder, false, None, &line).await
+                    });
+                }
+            });
+            let mut builder = h2::client::Builder::new();
+            builder.initial_window_size(1 << 24);
+            builder.initial_connection_window_size(1 << 24);
+            let (mut requests, mut connection) =
+                builder.handshake::<_, Bytes>(ours).await.expect("HTTP/2");
+            let request = Request::get("http://localhost/").body(()).expect("right");
+            let (response, _) = requests.send_request(request, true).expect("room");
+            let mut body = tokio::select! {
+                response = response => response.expect("an answer").into_body(),
+                ended = &mut connection => panic!("{ended:?}"),
+            };
+            // Nobody reads now.
+            for _ in 0..COUNT {
+                let mut messages = messages.borrow_mut();
+                messages.waiting.extend(MESSAGE);
+                if let Some(waker) = messages.waker.take() {
+                    waker.wake();
+                }
+                drop(messages);
+                settle().await;
+            }
+            messages.borrow_mut().is_over = true;
+            let (mut frames, mut bytes) = (0, 0);
+            let reading = async {
+                while let Some(data) = body.data().await {
+                    let data = data.expect("more");
+                    let _ = body.flow_control().release_capacity(data.len());
+                    frames += 1;
+                    bytes += data.len();
+                }
+            };
+            tokio::select! {
+                () = reading => {}
+                ended = &mut connection => panic!("{ended:?}"),
+            }
+            assert_eq!(bytes, COUNT * MESSAGE.len());
+            // What fits into the socket and the library's own buffer before it is seen to be full.
+            assert!(frames < COUNT / 4, "{frames} frames");
+        };
+        LocalSet::new().run_until(test).await;
+    }
 
     #[test]
     fn a_backlog_has_room_for_one_and_for_so_much() {
