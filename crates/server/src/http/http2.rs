@@ -479,12 +479,13 @@ mod tests {
             };
             // Nobody reads now.
             for _ in 0..COUNT {
-                let mut messages = messages.borrow_mut();
-                messages.waiting.extend(MESSAGE);
-                if let Some(waker) = messages.waker.take() {
-                    waker.wake();
+                {
+                    let mut messages = messages.borrow_mut();
+                    messages.waiting.extend(MESSAGE);
+                    if let Some(waker) = messages.waker.take() {
+                        waker.wake();
+                    }
                 }
-                drop(messages);
                 settle().await;
             }
             messages.borrow_mut().is_over = true;

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::process::wait_until;
-use super::reload::Told;
+use super::told::Told;
 
 /// What was taken of a key: what it is, and where.
 fn of_key(events: &[Value], key: &str) -> Vec<String> {

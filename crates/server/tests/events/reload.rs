@@ -249,8 +249,10 @@ fn what_cannot_be_told_is_refused_and_all_goes_on() {
     told.set("# off");
     // It has ended well, where it was.
     assert!(told.directory.path().join("clean").exists());
-    // As long as nothing is told there, the directory is free to be another.
-    let other = Directory::new("elsewhere");
+    // As long as nothing is told there, the directory is free to be another. Another directory is another story, with
+    // numbers of its own: somebody else is told it.
+    let (other, stranger) = (Directory::new("elsewhere"), Receiver::start(37));
+    let elsewhere = elsewhere.replace(&told.receiver.url, &stranger.url);
     let changes = reconfigure(&elsewhere).unwrap().changes;
     assert!(
         changes.iter().all(|change| !change.needs_restart),
