@@ -169,7 +169,13 @@ fn forged_sessions() {
                     _ => name.clone(),
                 };
                 for way in WAYS {
-                    if forged != *name || way.0 != path {
+                    // Sessions of two kinds may have the same place: what is put together is then the other's name.
+                    let is_there = match way.0 {
+                        POLL => forged == names[0] || forged == other,
+                        TUNNEL => forged == names[1],
+                        _ => false,
+                    };
+                    if !is_there {
                         assert_eq!(speak_for(&mut http, &forged, way), 404, "{forged} {way:?}");
                         count += 1;
                     }
