@@ -160,7 +160,7 @@ fn forged_sessions() {
             let other = begin(&mut http, POLL);
             let (mut count, mut round) = (0, 0);
             while count < 1_000 || users.want_more() {
-                let (path, name) = ([POLL, TUNNEL][round % 2], &names[round % 2]);
+                let name = &names[round % 2];
                 let forged = match round / 2 % 3 {
                     0 => changed(name, round),
                     // The place of one and the code of another.

@@ -41,6 +41,19 @@ impl State {
             && self.keys.is_none()
     }
 
+    /// How a channel rests that nobody uses, and of which nothing is kept but its position.
+    pub(super) fn rest(&self) -> Option<Rest> {
+        let has_more = !self.workers.is_empty()
+            || self.members.is_some()
+            || self.company.is_some()
+            || self.keys.is_some();
+        let stream = self.stream.as_ref().filter(|_| !has_more)?;
+        stream.entries.is_empty().then_some(Rest {
+            was_used: stream.top > 0,
+            forgotten_at: stream.forgotten_at,
+        })
+    }
+
     /// Drops what has expired.
     pub(super) fn expire(&mut self, now: Duration) {
         if let Some(stream) = &mut self.stream {
@@ -186,6 +199,15 @@ impl State {
         let keys = self.keys.get_or_insert_default();
         keys.remember(now, idempotency, position)
     }
+}
+
+/// A channel at rest; those that can be forgotten most easily come first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rest {
+    /// Whether anything was ever published into it.
+    pub(super) was_used: bool,
+    /// The later, the later it was used; where all have the same time to live.
+    forgotten_at: Duration,
 }
 
 /// The publications that a channel keeps, and its position.

@@ -7,7 +7,8 @@
 //!
 //! What is kept is bounded: channels by [`MemoryOptions::max_channels`], publications by
 //! [`MemoryOptions::max_bytes`] and by their namespace's history options, idempotency keys by
-//! [`MAX_KEYS`] a channel. What expires is gone for readers at once, and from memory when the channel
+//! [`MAX_KEYS`] a channel. Where there are as many channels as there may be, positions that nobody uses make room for new
+//! ones. What expires is gone for readers at once, and from memory when the channel
 //! is next used or [`maintain`](Engine::maintain) comes by, which looks only at channels in which
 //! something is due: each shard has a coarse wheel of them.
 
@@ -15,7 +16,7 @@ mod channel;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -39,7 +40,9 @@ use crate::entropy::{self, Entropy};
 #[serde(default, deny_unknown_fields)]
 pub struct MemoryOptions {
     /// For how many channels something may be kept: subscribers, history, presence, positions.
-    /// At least 1. Default: 1,000,000. The limit is kept to within some hundred.
+    /// At least 1. Default: 1,000,000. The limit is kept to within some hundred. Beyond, positions are
+    /// forgotten of which nothing else is kept and which nobody uses: first those of channels into which
+    /// nothing was ever published, then those used longest ago.
     pub max_channels: usize,
     /// How many bytes the publications in all histories may take, what they are managed with included.
     /// Beyond, publishing into a history that would grow fails. Default: 1 GiB.
@@ -98,6 +101,8 @@ struct Shard {
     channels: HashMap<Channel, State, foldhash::fast::RandomState>,
     /// By tick: the channels in which something may have expired then.
     due: BTreeMap<u64, Vec<Channel>>,
+    /// Until then there is no use in looking for positions that could be forgotten.
+    crowded_until: Duration,
 }
 
 impl Shard {
@@ -112,6 +117,46 @@ impl Shard {
             state.armed = tick;
             self.due.entry(tick).or_default().push(channel.clone());
         }
+    }
+
+    /// Forgets positions before their time, to make room: of channels that nobody uses, and for which nothing else is kept.
+    /// First those into which nothing was ever published, which is all that strangers leave who subscribe to names that they
+    /// make up; then those which were used longest ago. Half of the former at a time, or an eighth of the latter, so that a
+    /// look at all channels is paid by many new ones. Returns how many.
+    fn make_room(&mut self, now: Duration) -> usize {
+        if now < self.crowded_until {
+            return 0;
+        }
+        let channels = self.channels.iter();
+        let mut resting: Vec<_> = channels
+            .filter_map(|(name, state)| Some((state.rest()?, state.armed, name.clone())))
+            .collect();
+        if resting.len() < self.channels.len() / FEW {
+            self.crowded_until = now.saturating_add(TICK);
+        }
+        let unused = resting.iter().filter(|(rest, ..)| !rest.was_used).count();
+        let count = match unused {
+            0 => resting.len().div_ceil(8),
+            unused => unused.div_ceil(2),
+        };
+        if count < resting.len() {
+            resting.select_nth_unstable_by_key(count, |(rest, ..)| *rest);
+            resting.truncate(count);
+        }
+        let mut ticks = BTreeSet::new();
+        for (_, tick, name) in &resting {
+            self.channels.remove(name);
+            ticks.insert(*tick);
+        }
+        for tick in ticks {
+            if let Some(names) = self.due.get_mut(&tick) {
+                names.retain(|name| self.channels.contains_key(name));
+                if names.is_empty() {
+                    self.due.remove(&tick);
+                }
+            }
+        }
+        resting.len()
     }
 }
 
@@ -208,18 +253,24 @@ impl MemoryEngine {
     /// Lets `work` do something with a channel's state, making one if need be.
     fn with<T>(
         &self,
+        now: Now,
         channel: &Channel,
         work: impl FnOnce(&mut State) -> T,
     ) -> Result<T, EngineError> {
         let mut shard = self.shard(channel);
+        let limit = self.max_channels.load(Ordering::Relaxed);
+        let is_full = || self.channels.load(Ordering::Relaxed) >= limit;
+        if is_full() && !shard.channels.contains_key(channel) {
+            let forgotten = shard.make_room(now.monotonic);
+            self.channels.fetch_sub(forgotten, Ordering::Relaxed);
+            if is_full() {
+                self.over.channels.fetch_add(1, Ordering::Relaxed);
+                return Err(EngineError::Full { limit });
+            }
+        }
         let result = match shard.channels.entry_ref(channel) {
             EntryRef::Occupied(mut entry) => self.count(entry.get_mut(), work),
             EntryRef::Vacant(entry) => {
-                let limit = self.max_channels.load(Ordering::Relaxed);
-                if self.channels.load(Ordering::Relaxed) >= limit {
-                    self.over.channels.fetch_add(1, Ordering::Relaxed);
-                    return Err(EngineError::Full { limit });
-                }
                 let mut state = State::default();
                 let result = self.count(&mut state, work);
                 if state.is_idle() {
@@ -294,11 +345,13 @@ impl Engine for MemoryEngine {
 
     fn attach(
         &self,
-        _: Now,
+        now: Now,
         ticket: Ticket,
         channel: &Channel,
     ) -> Started<Result<(), EngineError>> {
-        Started::Done(self.with(channel, |state| state.attach(ticket.worker, ticket.serial)))
+        Started::Done(self.with(now, channel, |state| {
+            state.attach(ticket.worker, ticket.serial)
+        }))
     }
 
     fn detach(&self, _: Now, worker: WorkerId, channel: &Channel) {
@@ -347,7 +400,7 @@ impl Engine for MemoryEngine {
             });
             return Started::Done(Ok(Published::default()));
         }
-        let result = self.with(&channel, |state| {
+        let result = self.with(now, &channel, |state| {
             if let Some(idempotency) = &idempotency
                 && let Some(position) = state.known_key(now.monotonic, &idempotency.key)
             {
@@ -457,7 +510,7 @@ impl Engine for MemoryEngine {
         _: Ticket,
         request: HistoryRead,
     ) -> Started<Result<HistoryPage, EngineError>> {
-        Started::Done(self.with(&request.channel, |state| {
+        Started::Done(self.with(now, &request.channel, |state| {
             let stream = state.stream(now.monotonic, request.options, || self.fresh_epoch());
             stream.touch(now.monotonic, request.options);
             stream.read(&request)
@@ -476,12 +529,12 @@ impl Engine for MemoryEngine {
 
     fn presence_add(
         &self,
-        _: Now,
+        now: Now,
         _: Ticket,
         channel: &Channel,
         info: &Arc<ClientInfo>,
     ) -> Started<Result<(), EngineError>> {
-        Started::Done(self.with(channel, |state| state.add_member(info)))
+        Started::Done(self.with(now, channel, |state| state.add_member(info)))
     }
 
     fn presence_remove(
@@ -572,6 +625,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// How exactly the wheel knows when something expires.
 const TICK: Duration = Duration::from_secs(1);
+
+/// Where fewer than one of so many channels rest, it is not looked for them again before the next tick.
+const FEW: usize = 64;
 
 /// How many channels a call of `maintain` looks at while it holds the lock of a shard.
 const MOST_AT_ONCE: usize = 1000;

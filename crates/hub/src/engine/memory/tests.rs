@@ -136,6 +136,105 @@ fn what_expires_makes_room() {
     assert_eq!(engine.channels(), 0, "what is not used is gone at once");
 }
 
+/// Somebody who subscribes to names that he makes up leaves a position for each. They must keep nobody else from a channel,
+/// nor take more memory than there may be.
+#[test]
+fn names_that_are_made_up_make_room_for_others() {
+    let limit = 64 * 50;
+    let engine = engine(limit);
+    let read = |channel: &str, seconds| {
+        let request = HistoryRead {
+            channel: channel.into(),
+            options: history(1_000_000).unwrap(),
+            since: None,
+            limit: Some(0),
+            max_bytes: None,
+            reverse: false,
+        };
+        done(engine.history(at(seconds), ticket(), request)).map(|page| page.top)
+    };
+    // What is in use: subscribed to, with a history, with a key that is remembered, with somebody in it.
+    done(engine.attach(at(0), ticket(), &"live".into())).unwrap();
+    let live = read("live", 0).unwrap();
+    let idempotency = Some(Idempotency {
+        key: "k".into(),
+        ttl: Duration::from_secs(100_000),
+    });
+    let keyed = Publish {
+        idempotency,
+        ..publish("keyed", history(1_000_000))
+    };
+    let key = done(engine.publish(at(0), ticket(), keyed.clone())).unwrap();
+    let info = Arc::new(ClientInfo::default());
+    done(engine.presence_add(at(0), ticket(), &"present".into(), &info)).unwrap();
+    let present = read("present", 0).unwrap();
+    // And positions of what was published once.
+    let mut used = Vec::new();
+    for index in 0..100 {
+        let name = format!("used-{index}");
+        let request = publish(&name, history(1_000_000));
+        let position = done(engine.publish(at(0), ticket(), request))
+            .unwrap()
+            .position;
+        used.push((name, position));
+    }
+    engine.maintain(at(10));
+    for index in 0..10 * limit {
+        read(&format!("made-up-{index}"), 20).unwrap();
+        assert!(engine.channels() <= limit);
+    }
+    let armed = |engine: &MemoryEngine| -> usize {
+        let shards = engine.shards.iter();
+        let lens = shards.map(|shard| lock(shard).due.values().map(Vec::len).sum::<usize>());
+        lens.sum()
+    };
+    assert!(armed(&engine) <= limit + 200, "{}", armed(&engine));
+    assert_eq!(read("live", 20).unwrap(), live);
+    assert_eq!(read("present", 20).unwrap(), present);
+    assert_eq!(
+        done(engine.publish(at(20), ticket(), keyed))
+            .unwrap()
+            .position,
+        key.position
+    );
+    for (name, position) in &used {
+        assert_eq!(&read(name, 20).unwrap(), position, "{name} was used");
+    }
+    // Who may publish goes further: then it is the oldest that are forgotten, and told so.
+    for round in 0..20 {
+        for index in 0..limit / 10 {
+            let name = format!("junk-{round}-{index}");
+            let request = publish(&name, history(1_000_000));
+            done(engine.publish(at(100 + round * 20), ticket(), request)).unwrap();
+        }
+        for _ in 0..SHARDS {
+            engine.maintain(at(115 + round * 20));
+        }
+    }
+    let kept = |name: &str| read(name, 500).unwrap().offset > 0;
+    assert!(!kept("used-0") && kept("junk-19-0"));
+    assert_eq!(read("live", 500).unwrap(), live);
+    assert!(engine.channels() <= limit);
+}
+
+/// Where everything is in use, there is no room, and it costs nothing to be told so again.
+#[test]
+fn what_is_in_use_makes_no_room() {
+    let engine = engine(640);
+    for index in 0..640 {
+        let channel = format!("live-{index}").into();
+        done(engine.attach(at(0), ticket(), &channel)).unwrap();
+    }
+    let refused = Err(EngineError::Full { limit: 640 });
+    for seconds in [0, 0, 5] {
+        assert_eq!(
+            done(engine.attach(at(seconds), ticket(), &"late".into())),
+            refused
+        );
+    }
+    assert_eq!(engine.channels(), 640);
+}
+
 #[test]
 fn publications_are_bounded_by_bytes() {
     let options = MemoryOptions {
