@@ -307,6 +307,31 @@ fn variables_name_options() {
     std::fs::remove_dir_all(&directory).unwrap();
 }
 
+/// The book's configuration for the open internet: nothing is wrong with it, and nothing is open.
+#[test]
+fn going_live_begins_with_nothing_to_warn_of() {
+    let page = std::fs::read_to_string(deploy("../docs/going-live.md")).unwrap();
+    let (_, config) = page.split_once("```toml\n").unwrap();
+    let (config, _) = config.split_once("```").unwrap();
+    let directory = std::env::temp_dir().join(format!("tautline-live-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let secret = directory.join("secret");
+    std::fs::write(&secret, "0123456789abcdef0123456789abcdef0123456789abcdef").unwrap();
+    let file = directory.join("tautline.toml");
+    std::fs::write(&file, config).unwrap();
+    let mut check = Command::new(env!("CARGO_BIN_EXE_tautline"));
+    let variables = page.lines().filter_map(|line| line.strip_prefix("export "));
+    let names: Vec<_> = variables
+        .filter_map(|line| Some(line.split_once('=')?.0))
+        .collect();
+    assert_eq!(names.len(), 2);
+    check.envs(names.iter().map(|name| (name, &secret)));
+    let told = check.args(["config", "check"]).arg(&file).output().unwrap();
+    assert_eq!(String::from_utf8(told.stderr).unwrap(), "");
+    assert!(told.status.success());
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
 /// Each secret is where its variable says, and the commands that are told make what is looked for.
 #[test]
 fn secrets_are_where_they_are_looked_for() {
