@@ -324,7 +324,18 @@ pub(super) fn answer<T, U>(
     result: Result<T, EngineError>,
     map: impl FnOnce(T) -> U,
 ) -> Result<U, Error> {
-    result.map(map).map_err(engine_failed)
+    result.map(map).map_err(told)
+}
+
+/// The backend is told what there is no room for, and by which option: it isn't a stranger.
+fn told(error: EngineError) -> Error {
+    let failed = engine_failed(error);
+    match error {
+        EngineError::Full { .. } | EngineError::OutOfMemory { .. } => {
+            explained(ErrorCode::Internal, error)
+        }
+        _ => failed,
+    }
 }
 
 fn publish_outcome(result: Result<Published, EngineError>) -> Result<PublishOutcome, Error> {
@@ -346,7 +357,7 @@ fn history_answer(
     epoch: &str,
     result: Result<crate::engine::HistoryPage, EngineError>,
 ) -> Result<HistoryResult, Error> {
-    history_result(epoch, result.map_err(engine_failed)?).map_err(Error::from)
+    history_result(epoch, result.map_err(told)?).map_err(Error::from)
 }
 
 /// How long an idempotency key is remembered.
@@ -355,3 +366,28 @@ const IDEMPOTENCY_TTL: Duration = Duration::from_secs(300);
 const MAX_KEY: usize = 255;
 /// How many requests may wait for a slow engine, on each worker.
 pub(super) const MAX_PENDING_API: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_backend_is_told_what_there_is_no_room_for() {
+        let told = |error| {
+            answer(Err::<(), _>(error), |()| ())
+                .err()
+                .map(|error| (error.code, error.message))
+        };
+        let (code, text) = told(EngineError::Full { limit: 7 }).unwrap();
+        assert_eq!(code, 100);
+        assert!(
+            text.starts_with("internal server error: ")
+                && text.contains("engine.memory.max_channels"),
+            "{text}"
+        );
+        let (_, text) = told(EngineError::OutOfMemory { limit: 7 }).unwrap();
+        assert!(text.contains("engine.memory.max_bytes"), "{text}");
+        let (_, text) = told(EngineError::Unavailable).unwrap();
+        assert_eq!(text, "internal server error");
+    }
+}
