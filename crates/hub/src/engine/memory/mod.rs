@@ -350,7 +350,7 @@ impl Engine for MemoryEngine {
         channel: &Channel,
     ) -> Started<Result<(), EngineError>> {
         Started::Done(self.with(now, channel, |state| {
-            state.attach(ticket.worker, ticket.serial)
+            state.attach(ticket.worker, ticket.serial);
         }))
     }
 
