@@ -20,7 +20,6 @@ use tautline_websocket::conn::http2::{
 };
 
 use super::body::RequestBody;
-use super::counters::Dropped;
 use super::line::{End, HttpLine};
 use super::node::Node;
 use super::patience::{Patience, is_stalled};
@@ -101,10 +100,7 @@ pub(crate) async fn answer<N: Node>(
             }
             match tokio::time::timeout(CLOSING_TIME, answering).await {
                 Ok(result) => result,
-                Err(_elapsed) => {
-                    service.count_dropped(Dropped::Ending);
-                    return Answered::SessionOver;
-                }
+                Err(_elapsed) => return Answered::SessionOver,
             }
         }
     };
@@ -479,12 +475,13 @@ mod tests {
             };
             // Nobody reads now.
             for _ in 0..COUNT {
-                {
+                let waker = {
                     let mut messages = messages.borrow_mut();
                     messages.waiting.extend(MESSAGE);
-                    if let Some(waker) = messages.waker.take() {
-                        waker.wake();
-                    }
+                    messages.waker.take()
+                };
+                if let Some(waker) = waker {
+                    waker.wake();
                 }
                 settle().await;
             }
