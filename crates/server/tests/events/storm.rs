@@ -313,5 +313,31 @@ fn the_backend_knows_the_truth_in_the_end_whatever_fails_and_whoever_is_killed()
     }
 }
 
+/// Once in a while, for each channel.
+#[test]
+fn a_channel_that_still_has_nothing_is_told_of_again() {
+    let (receiver, directory) = (Receiver::start(9), Directory::new("missed"));
+    let more = "debounce = \"1ms\"\n[[channel.namespaces]]\nname = \"newest\"\n\
+        history_size = 1\nhistory_ttl = \"1m\"\nforce_recovery = true\n\
+        force_recovery_mode = \"cache\"\nallow_subscribe_for_client = true\n";
+    let server = serve("missed", &receiver, &directory, more);
+    let mut known = Known::default();
+    let mut peers = ["ann", "bob"].map(|user| Peer::connect(&server, user, &mut known));
+    for channel in ["newest:1", "newest:2"] {
+        wait_until("it is told several times", || {
+            for peer in &mut peers {
+                peer.look(channel, false, &mut known);
+            }
+            let book = receiver.book.lock().unwrap();
+            let told = book
+                .seen
+                .iter()
+                .filter(|event| event["type"] == "cache_miss" && event["channel"] == channel);
+            (told.count() > 3).then_some(())
+        });
+    }
+    known.check(&receiver.book.lock().unwrap().seen);
+}
+
 /// In milliseconds: how long who goes is waited for.
 const DEBOUNCE: u64 = 50;
