@@ -10,6 +10,7 @@ pub(super) mod call;
 mod events;
 mod lab;
 mod manage;
+mod paint;
 pub(super) mod show;
 mod subscribe;
 mod trace;

@@ -1,17 +1,18 @@
 //! Showing events: to a person as text, with colours at a terminal; to a program as JSON, a line each; or
 //! of messages the data alone.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::event::{Event, Source, Tone};
 use crate::cli::client::args::SubscribeArgs;
+use crate::cli::client::paint::{DIM, GOOD, Paint, WARNING, colour_of};
 use crate::cli::client::show::{self, Reader, clean};
 use crate::cli::error::CliError;
 
 pub(super) struct Output {
     form: Form,
-    is_coloured: bool,
+    paint: Paint,
     /// So wide is the longest name of a channel.
     width: usize,
 }
@@ -31,13 +32,10 @@ impl Output {
             Reader::Person => Form::Text,
             Reader::Program => Form::Json,
         };
-        // https://no-color.org: set to anything but nothing.
-        let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         let names = args.channels.iter().map(|name| name.chars().count());
         Self {
             form,
-            is_coloured: io::stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb,
+            paint: Paint::of_output(),
             width: names.max().unwrap_or_default().min(WIDEST),
         }
     }
@@ -94,21 +92,16 @@ impl Output {
         let time = time.unwrap_or_else(|| " ".repeat(8));
         let text = event.text();
         let Some(channel) = event.channel() else {
-            let text = self.painted(&text, tone_code(event.tone()));
-            return format!("{}  {text}\n", self.painted(&time, Some(DIM)));
+            let text = self.paint.with(&text, tone_code(event.tone()));
+            return format!("{}  {text}\n", self.paint.with(&time, Some(DIM)));
         };
         let name = clean(channel);
         let width = self.width;
-        let name = self.painted(&format!("{name:<width$}"), Some(colour_of(channel)));
-        let text = self.painted(&text, tone_code(event.tone()));
-        format!("{}  {name}  {text}\n", self.painted(&time, Some(DIM)))
-    }
-
-    fn painted(&self, text: &str, code: Option<u8>) -> String {
-        match code {
-            Some(code) if self.is_coloured => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
-            _ => text.to_owned(),
-        }
+        let name = self
+            .paint
+            .with(&format!("{name:<width$}"), Some(colour_of(channel)));
+        let text = self.paint.with(&text, tone_code(event.tone()));
+        format!("{}  {name}  {text}\n", self.paint.with(&time, Some(DIM)))
     }
 }
 
@@ -118,26 +111,15 @@ fn clock(seconds: u64) -> String {
     format!("{hours:02}:{minutes:02}:{:02}", seconds % 60)
 }
 
-/// The same for a channel each time (ECMA-48, SGR).
-fn colour_of(channel: &str) -> u8 {
-    let sum = channel
-        .bytes()
-        .fold(0_usize, |sum, byte| sum * 31 % 1009 + usize::from(byte));
-    CHANNEL_COLOURS[sum % CHANNEL_COLOURS.len()]
-}
-
 fn tone_code(tone: Tone) -> Option<u8> {
     match tone {
         Tone::Plain => None,
-        Tone::Good => Some(32),
+        Tone::Good => Some(GOOD),
         Tone::Dim => Some(DIM),
-        Tone::Warning => Some(33),
+        Tone::Warning => Some(WARNING),
     }
 }
 
-const DIM: u8 = 2;
-/// Cyan, blue, magenta, and the bright ones of these: none that says good or bad.
-const CHANNEL_COLOURS: [u8; 6] = [36, 34, 35, 96, 94, 95];
 /// Names are lined up to this width, in characters.
 const WIDEST: usize = 32;
 
@@ -152,7 +134,7 @@ mod tests {
     fn a_person_sees_columns_and_colours() {
         let plain = Output {
             form: Form::Text,
-            is_coloured: false,
+            paint: Paint { is_coloured: false },
             width: 6,
         };
         let now = UNIX_EPOCH + Duration::from_secs(86_400 + 12 * 3600 + 61);
@@ -177,7 +159,7 @@ mod tests {
         let text = "12:01:01  the connection is gone: no sign of life; trying again in 0.4 s\n";
         assert_eq!(plain.line(&gone, now), text);
         let coloured = Output {
-            is_coloured: true,
+            paint: Paint { is_coloured: true },
             ..plain
         };
         let line = coloured.line(&gone, now);

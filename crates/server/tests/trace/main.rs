@@ -1,10 +1,17 @@
-//! Who may follow whom, by `POST /api/trace`, and for how long.
+//! Who may follow whom, by `POST /api/trace`, for how long, and what is told.
 
-#[path = "node/client.rs"]
+#[path = "../node/client.rs"]
 #[allow(dead_code, reason = "each test binary uses another part")]
 mod client;
-#[path = "support/process.rs"]
+#[path = "../doors/http.rs"]
+#[allow(dead_code, reason = "each test binary uses another part")]
+mod http;
+mod life;
+#[path = "../support/process.rs"]
 mod process;
+#[cfg(target_os = "linux")]
+mod terminal;
+mod ways;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -165,24 +172,48 @@ fn a_trace_ends_with_the_server() {
 }
 
 /// The events that a trace tells, one after the other.
-struct Told(BufReader<TcpStream>);
+struct Told {
+    stream: BufReader<TcpStream>,
+    /// All that it has told so far.
+    raw: String,
+}
 
 impl Told {
     fn of(server: &Server, body: &str) -> Self {
-        Self(BufReader::new(follow(server, body)))
+        Self {
+            stream: BufReader::new(follow(server, body)),
+            raw: String::new(),
+        }
+    }
+
+    fn next(&mut self) -> Value {
+        loop {
+            let mut line = String::new();
+            let count = self.stream.read_line(&mut line).expect("it can be read");
+            assert!(count > 0, "it ended before that was told");
+            self.raw.push_str(&line);
+            // The lengths of chunks are between.
+            if let Ok(event @ Value::Object(_)) = serde_json::from_str(line.trim()) {
+                return event;
+            }
+        }
     }
 
     /// The next one that `is_it` takes.
     fn until(&mut self, is_it: impl Fn(&Value) -> bool) -> Value {
+        let mut all = self.all_until(is_it);
+        all.pop().expect("there is one")
+    }
+
+    /// All up to the next one that `is_it` takes, and that.
+    fn all_until(&mut self, is_it: impl Fn(&Value) -> bool) -> Vec<Value> {
+        let wait = process::Wait::new("an event that is to be told");
+        let mut all = Vec::new();
         loop {
-            let mut line = String::new();
-            let count = self.0.read_line(&mut line).expect("it can be read");
-            assert!(count > 0, "it ended before that was told");
-            // The lengths of chunks are between.
-            if let Ok(event @ Value::Object(_)) = serde_json::from_str(line.trim())
-                && is_it(&event)
-            {
-                return event;
+            wait.go_on();
+            all.push(self.next());
+            if is_it(&all[all.len() - 1]) {
+                return all;
             }
         }
     }
