@@ -91,6 +91,7 @@ mod outbox;
 pub mod rate;
 mod time;
 pub mod trace;
+pub mod watch;
 pub mod witness;
 
 pub use durations::{Durations, FineHistogram, Histogram};

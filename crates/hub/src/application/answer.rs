@@ -29,6 +29,14 @@ impl Refusal {
         })
     }
 
+    /// What the client is told, as a number.
+    pub(crate) fn code(&self) -> u32 {
+        match self {
+            Self::Error(error) => error.code,
+            Self::Disconnect(disconnect) => disconnect.code,
+        }
+    }
+
     /// Whether it says that the client isn't who it says it is: error 101 (unauthorized), unless it is temporary, or
     /// disconnect 3500 (invalid token). Other codes may mean anything.
     pub(crate) fn is_of_identity(&self) -> bool {

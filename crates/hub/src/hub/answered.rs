@@ -102,14 +102,27 @@ impl Hub {
                 };
                 self.subscribe_granted(now, id, command, &request, Some(grant), out)
             }
-            (AskedCommand::Publish { command, publish }, Answer::Publish(reply)) => match reply? {
-                PublishReply::AsSent => self.start_publish(now, id, command, publish),
-                PublishReply::Instead(instead) => {
-                    let publish = self.change(publish, instead)?;
-                    self.start_publish(now, id, command, publish)
+            (
+                AskedCommand::Publish {
+                    command,
+                    publish,
+                    mut watched,
+                },
+                Answer::Publish(reply),
+            ) => {
+                let publish = reply.and_then(|reply| match reply {
+                    PublishReply::AsSent => Ok(Some(publish)),
+                    PublishReply::Instead(instead) => Ok(Some(self.change(publish, instead)?)),
+                    PublishReply::Done => Ok(None),
+                });
+                if let (Err(refusal), Some(watched)) = (&publish, &mut watched) {
+                    watched.refused(refusal.code());
                 }
-                PublishReply::Done => Ok(Progress::Answer(Response::Publish)),
-            },
+                match publish? {
+                    Some(publish) => self.start_publish(now, id, command, publish, watched),
+                    None => Ok(Progress::Answer(Response::Publish)),
+                }
+            }
             (AskedCommand::Rpc { .. }, answer) => self.finish_call(id, answer),
             (AskedCommand::Message, Answer::Message(result)) => {
                 result?;

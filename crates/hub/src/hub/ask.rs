@@ -15,6 +15,7 @@ use super::channels::ChannelKey;
 use super::connect::Identity;
 use super::dispatch::{Progress, Refusal};
 use super::operation::Bound;
+use super::publish::Watched;
 use super::subscribe::Grant;
 use super::waiting::Waiting;
 use super::{Hub, SessionId, Timer};
@@ -100,6 +101,7 @@ pub(crate) enum AskedCommand {
     Publish {
         command: u32,
         publish: Publish,
+        watched: Watched,
     },
     Rpc {
         command: u32,

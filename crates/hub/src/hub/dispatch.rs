@@ -437,8 +437,8 @@ impl Hub {
             (Waiting::Unsubscribe { command }, Outcome::Changed(_)) => {
                 (command, Ok(Progress::Answer(Response::Unsubscribe)))
             }
-            (Waiting::Publish { command }, Outcome::Published(result)) => {
-                (command, self.finish_publish(result))
+            (Waiting::Publish { command, watched }, Outcome::Published(result)) => {
+                (command, self.finish_publish(result, watched))
             }
             (Waiting::Presence { command }, Outcome::Presence(result)) => {
                 (command, self.finish_presence(result))

@@ -6,12 +6,18 @@ use super::channels::Role;
 use super::waiting::Waiting;
 use super::{Hub, SessionId};
 use crate::Now;
+use crate::watch::PublishWatch;
 use crate::witness::{Fact, Witness};
 
 impl Hub {
     /// Has somebody be told who comes and goes, from now on. Who is there already, [`recount`](Self::recount) tells.
     pub fn set_witness(&mut self, witness: Box<dyn Witness>) {
         self.witness = Some(witness);
+    }
+
+    /// Has somebody choose among the publications of clients, from now on, or nobody.
+    pub fn set_publish_watch(&mut self, watch: Option<Box<dyn PublishWatch>>) {
+        self.publish_watch = watch;
     }
 
     /// Tells somebody of all who are there, as if each had just come: a client as connected, and then its

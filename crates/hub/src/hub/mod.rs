@@ -122,6 +122,7 @@ use crate::config::HubConfig;
 use crate::engine::{Engine, Mailbox, Ticket, WorkerId};
 use crate::entropy::Entropy;
 use crate::outbox::Outbox;
+use crate::watch::PublishWatch;
 use crate::witness::Witness;
 
 /// The sessions of one worker, and the channels they are subscribed to.
@@ -161,6 +162,8 @@ pub struct Hub {
     asking: Option<Box<Asking>>,
     /// Who is told of those who come and go, if anybody is.
     witness: Option<Box<dyn Witness>>,
+    /// Who chooses among the publications of clients, if anybody does.
+    publish_watch: Option<Box<dyn PublishWatch>>,
     /// Set once clients are told to come back elsewhere.
     draining: Option<Box<Drain>>,
     /// Those who follow somebody, if anybody does.
@@ -280,6 +283,7 @@ impl Hub {
             pushed: HashMap::default(),
             asking: None,
             witness: None,
+            publish_watch: None,
             draining: None,
             traces: None,
             why: RefCell::default(),

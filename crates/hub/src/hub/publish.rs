@@ -18,6 +18,7 @@ use crate::application::Interests;
 use crate::config::DataFormat;
 use crate::engine::{EngineError, Publish, Published, Started};
 use crate::outbox::Outbox;
+use crate::watch::WatchedPublish;
 
 impl Hub {
     pub(super) fn publish<O: Outbox>(
@@ -80,11 +81,19 @@ impl Hub {
         };
         let toll = self.config.limits.toll(Operation::Publish, name.options);
         self.pay(now, id, Operation::Publish, &toll, &publish.channel)?;
+        let watched = self.begin_watched(now, id, &publish);
         if is_asked {
             let publish = (publish, permitted, subscription.is_some());
-            return self.ask_publish(now, id, number, publish, out);
+            return self.ask_publish(now, id, number, publish, watched, out);
         }
-        self.start_publish(now, id, number, publish)
+        self.start_publish(now, id, number, publish, watched)
+    }
+
+    /// Whoever watches publications chooses, or doesn't.
+    fn begin_watched(&mut self, now: Now, id: SessionId, publish: &Publish) -> Watched {
+        let watch = self.publish_watch.as_mut()?;
+        let connected = self.sessions.connected(id)?;
+        watch.begin(now, &connected.info, &publish.channel)
     }
 
     /// Publishes what may be published.
@@ -94,12 +103,14 @@ impl Hub {
         id: SessionId,
         number: u32,
         publish: Publish,
+        watched: Watched,
     ) -> Result<Progress, Refusal> {
         let ticket = self.ticket();
         match self.engine.publish(now, ticket, publish) {
-            Started::Done(result) => self.finish_publish(result),
+            Started::Done(result) => self.finish_publish(result, watched),
             Started::Later => {
-                self.wait(id, ticket, Waiting::Publish { command: number });
+                let command = number;
+                self.wait(id, ticket, Waiting::Publish { command, watched });
                 Ok(Progress::Wait)
             }
         }
@@ -108,10 +119,22 @@ impl Hub {
     pub(super) fn finish_publish(
         &mut self,
         result: Result<Published, EngineError>,
+        watched: Watched,
     ) -> Result<Progress, Refusal> {
         self.tally.published(&result);
-        result?;
-        Ok(Progress::Answer(Response::Publish))
+        let Some(mut watched) = watched else {
+            result?;
+            return Ok(Progress::Answer(Response::Publish));
+        };
+        let result = result.map_err(Refusal::from);
+        match &result {
+            Ok(published) => {
+                let offset = published.position.offset;
+                watched.published(Some(offset).filter(|offset| *offset > 0));
+            }
+            Err(refusal) => watched.refused(refusal.code()),
+        }
+        result.map(|_| Progress::Answer(Response::Publish))
     }
 
     /// The channel's name as others here share it, if anybody does.
@@ -131,6 +154,9 @@ impl Hub {
         }
     }
 }
+
+/// A publication that somebody has chosen to watch, if it is one.
+pub(super) type Watched = Option<Box<dyn WatchedPublish>>;
 
 /// Whether a JSON value is what the namespace wants.
 pub(super) fn check_format(format: DataFormat, data: &[u8]) -> Result<(), Error> {

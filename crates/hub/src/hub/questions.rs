@@ -12,6 +12,7 @@ use tautline_protocol::{Disconnect, ErrorCode, Response};
 use super::ask::{AskedCommand, Guest, KeptFilter, Subject};
 use super::connect::Identity;
 use super::dispatch::{Progress, Refusal};
+use super::publish::Watched;
 use super::{Hub, SessionId};
 use crate::Now;
 use crate::application::{
@@ -149,6 +150,7 @@ impl Hub {
         id: SessionId,
         number: u32,
         (publish, permitted, subscribed): (Publish, bool, bool),
+        watched: Watched,
         out: &mut O,
     ) -> Result<Progress, Refusal> {
         let Some(client) = self.client(id) else {
@@ -163,6 +165,7 @@ impl Hub {
         let command = AskedCommand::Publish {
             command: number,
             publish,
+            watched,
         };
         self.ask_for_command(now, id, client, Question::Publish(event), command, out)
     }

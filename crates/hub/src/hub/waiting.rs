@@ -11,6 +11,7 @@ use super::api::PublishOutcome;
 use super::ask::{AskedCommand, Guest};
 use super::channels::ChannelKey;
 use super::enforce::FilteredRead;
+use super::publish::Watched;
 use super::queries::Expected;
 use crate::engine::{EngineError, HistoryPage, Outcome, PresencePage};
 
@@ -18,6 +19,7 @@ use crate::engine::{EngineError, HistoryPage, Outcome, PresencePage};
 pub(crate) enum Waiting {
     Publish {
         command: u32,
+        watched: Watched,
     },
     Presence {
         command: u32,
@@ -119,7 +121,7 @@ impl Waiting {
     pub(crate) fn command(&self) -> u32 {
         match self {
             Self::Room => 0,
-            Self::Publish { command }
+            Self::Publish { command, .. }
             | Self::Presence { command }
             | Self::PresenceStats { command }
             | Self::History { command, .. }

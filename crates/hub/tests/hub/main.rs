@@ -42,3 +42,4 @@ mod slow;
 mod subscribe;
 mod trace;
 mod versions;
+mod watched;

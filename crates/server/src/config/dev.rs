@@ -82,6 +82,7 @@ impl Config {
             http2: Http2Options::default(),
             tls: None,
             telemetry: None,
+            former_telemetry: Vec::new(),
             websocket: WebSocketOptions::default(),
             doors: DoorOptions::default(),
             uni: Arc::default(),

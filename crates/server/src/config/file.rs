@@ -428,6 +428,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
         keys,
         proxies,
         telemetry,
+        former_telemetry: Vec::new(),
         events,
         revocation,
         shutdown,

@@ -86,7 +86,7 @@ use crate::events::settings::Settings as EventSettings;
 use crate::http::Settings;
 use crate::keys::KeySource;
 use crate::proxy::settings::Settings as ProxySettings;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Former, Telemetry};
 use crate::tls::Tls;
 use crate::worker::queues::QueueRules;
 
@@ -168,6 +168,8 @@ pub struct Config {
     pub revocation: RevocationOptions,
     /// Where traces go; `None` for nowhere.
     pub(crate) telemetry: Option<Arc<Telemetry>>,
+    /// Where they went before, as long as some of them are on their way there.
+    pub(crate) former_telemetry: Vec<Former>,
     /// How a stop is spread over time.
     pub shutdown: ShutdownOptions,
     /// What is told on standard error.
@@ -219,12 +221,18 @@ impl Config {
     ///
     /// When the system gives no thread for it.
     pub(crate) fn succeed_telemetry(&mut self, before: &Self, node: &str) -> io::Result<()> {
+        let running = before.telemetry.as_ref();
+        let former = before.former_telemetry.iter();
+        self.former_telemetry = former.filter(|one| !one.is_over()).cloned().collect();
+        let replaced = running.and_then(|running| running.former());
         let Some(telemetry) = &self.telemetry else {
+            self.former_telemetry.extend(replaced);
             return Ok(());
         };
-        let running = before.telemetry.as_ref();
         let Some(same) = running.filter(|running| telemetry.is_like(running, node)) else {
-            return telemetry.start(node, running.map(|running| &**running));
+            telemetry.start(node, running.map(|running| &**running))?;
+            self.former_telemetry.extend(replaced);
+            return Ok(());
         };
         self.telemetry = Some(Arc::clone(same));
         if let Some(http) = Arc::get_mut(&mut self.http) {

@@ -14,7 +14,7 @@ use crate::proxy::endpoint::{Endpoint, EndpointError};
 use crate::telemetry::{Settings, Telemetry};
 
 /// `[telemetry.otlp]`: traces of calls of the server API, which go on with the trace that the caller names
-/// (`traceparent`), with the way of what they publish to its subscribers, and of questions to the application's backend and
+/// (`traceparent`), with the way of what they and clients publish to its subscribers, and of questions to the application's backend and
 /// events for it, which is told theirs. They go to a collector over HTTP (OTLP in JSON). Nobody waits for it: what has no
 /// room in the queue is dropped and counted.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -28,8 +28,8 @@ pub struct OtlpOptions {
     pub headers: BTreeMap<String, String>,
     /// Certificates of the authorities that the collector's may come from. Default: those of the system.
     pub server_ca_pem: Option<String>,
-    /// How many of a hundred traces that begin here are kept, at most 100. Of those that a caller has begun, the
-    /// caller has decided. Default: 10.
+    /// How many of a hundred traces that begin here are kept, at most 100; of those of clients' publications no more than 50 a
+    /// second on each worker. Of those that a caller of the API has begun, the caller has decided. Default: 10.
     pub sampling_percent: u32,
     /// What the server is called in traces. Default: `tautline`.
     pub service_name: String,

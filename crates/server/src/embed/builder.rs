@@ -269,6 +269,11 @@ impl Node {
         if let Some(events) = &events {
             events.flush(deadline).await;
         }
+        // What those can't send in half of the time goes where spans go now.
+        let half = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
+        for former in &config.former_telemetry {
+            former.clone().end(half).await;
+        }
         if let Some(telemetry) = &config.telemetry {
             telemetry.flush(deadline).await;
         }

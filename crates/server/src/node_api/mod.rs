@@ -6,7 +6,7 @@
 
 mod identity;
 mod numbers;
-mod publishing;
+pub(crate) mod publishing;
 mod recent;
 mod ways_in;
 

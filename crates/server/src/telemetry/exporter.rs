@@ -1,8 +1,9 @@
 //! The thread that posts spans to a collector.
 
+use std::future::Future;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use tokio::runtime::Builder;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::otlp::{self, Resource};
 use super::{Counts, Finished, Settings};
@@ -28,6 +29,7 @@ pub(super) struct Exporter {
     settings: Settings,
     queue: mpsc::Receiver<Finished>,
     orders: mpsc::UnboundedReceiver<Order>,
+    hurry: Hurry,
 }
 
 /// Why spans were not taken.
@@ -43,96 +45,114 @@ impl Exporter {
         settings: Settings,
         queue: mpsc::Receiver<Finished>,
         orders: mpsc::UnboundedReceiver<Order>,
+        hurry: Hurry,
     ) -> Self {
         Self {
             settings,
             queue,
             orders,
+            hurry,
         }
     }
 
-    pub(super) fn start(self, node: &str, counts: Arc<Counts>) -> io::Result<()> {
+    /// `heir` is whoever takes what can't be sent once there is one, and `alive` is dropped when the thread ends.
+    pub(super) fn start(
+        self,
+        node: &str,
+        counts: Arc<Counts>,
+        heir: Arc<Heir>,
+        alive: watch::Sender<()>,
+    ) -> io::Result<()> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let resource = Resource {
             service: self.settings.service.clone(),
             node: node.to_owned(),
         };
+        let run = async move {
+            let _alive = alive;
+            let rest = Rest {
+                counts: &counts,
+                heir: &heir,
+            };
+            self.run(&resource, &rest).await;
+        };
         thread::Builder::new()
             .name("telemetry".into())
-            .spawn(move || runtime.block_on(self.run(&resource, &counts)))?;
+            .spawn(move || runtime.block_on(run))?;
         Ok(())
     }
 
-    /// Ends when nobody can send any more, and what is there was sent.
-    async fn run(mut self, resource: &Resource, counts: &Counts) {
+    /// Ends when nobody can send any more, or when it is told to, and what is there was sent.
+    async fn run(mut self, resource: &Resource, rest: &Rest<'_>) {
         let client = client(&mut self.settings.endpoint);
         let mut told = None;
         let mut batch = Vec::new();
-        loop {
-            let order = tokio::select! {
+        let last = loop {
+            let Self {
+                settings,
+                queue,
+                orders,
+                hurry,
+            } = &mut self;
+            let mut wanted = tokio::select! {
                 biased;
-                order = self.orders.recv() => match order {
-                    Some(order) => Some(order),
-                    None => break,
-                },
-                count = self.queue.recv_many(&mut batch, MOST) => {
-                    if count == 0 {
-                        return;
-                    }
-                    None
-                }
+                wanted = next_wanted(orders, hurry) => Some(wanted),
+                _ = queue.recv_many(&mut batch, MOST) => None,
             };
-            let Some(order) = order else {
+            if wanted.is_none() {
                 // Others come along; an order to be quick is not kept waiting.
                 let more = async {
                     let mut room = MOST.saturating_sub(batch.len());
                     while room > 0 {
-                        match self.queue.recv_many(&mut batch, room).await {
+                        match queue.recv_many(&mut batch, room).await {
                             0 => return,
                             count => room -= count,
                         }
                     }
                 };
-                tokio::select! {
-                    _ = tokio::time::timeout(GATHER, more) => {}
-                    Some(order) = self.orders.recv() => {
-                        self.flush(&client, resource, counts, &mut batch, order, &mut told).await;
-                        continue;
-                    }
+                wanted = tokio::select! {
+                    _ = tokio::time::timeout(GATHER, more) => None,
+                    wanted = next_wanted(orders, hurry) => Some(wanted),
+                };
+            }
+            if wanted.is_none() {
+                wanted = tokio::select! {
+                    () = settings.send(&client, resource, &mut batch, rest, &mut told) => None,
+                    wanted = next_wanted(orders, hurry) => Some(wanted),
+                };
+            }
+            match wanted {
+                None => {}
+                Some(Wanted::Flush(Order { deadline, done })) => {
+                    let until = tokio::time::sleep_until(deadline.into());
+                    self.flush(&client, resource, rest, &mut batch, &mut told, until)
+                        .await;
+                    let _ = done.send(());
                 }
-                let sending = self
-                    .settings
-                    .send(&client, resource, &batch, counts, &mut told);
-                tokio::select! {
-                    () = sending => batch.clear(),
-                    Some(order) = self.orders.recv() => {
-                        self.flush(&client, resource, counts, &mut batch, order, &mut told).await;
-                    }
-                }
-                continue;
-            };
-            self.flush(&client, resource, counts, &mut batch, order, &mut told)
-                .await;
-        }
-        // Traces go elsewhere from now on, or nowhere; these still go where they were to.
-        let (done, _) = oneshot::channel();
-        let last = Order {
-            deadline: Instant::now() + LAST,
-            done,
+                Some(Wanted::End(last)) => break last,
+            }
         };
-        self.flush(&client, resource, counts, &mut batch, last, &mut told)
+        // Traces go elsewhere from now on, or nowhere; these still go where they were to.
+        let mut hurry = self.hurry.clone();
+        let until = async {
+            tokio::select! {
+                () = tokio::time::sleep_until(last.into()) => {}
+                sooner = told_to_end(&mut hurry) => tokio::time::sleep_until(sooner.into()).await,
+            }
+        };
+        self.flush(&client, resource, rest, &mut batch, &mut told, until)
             .await;
     }
 
-    /// Sends this and all that waits.
+    /// Sends this and all that waits, until then.
     async fn flush(
         &mut self,
         client: &HttpClient,
         resource: &Resource,
-        counts: &Counts,
+        rest: &Rest<'_>,
         batch: &mut Vec<Finished>,
-        order: Order,
         told: &mut Option<Instant>,
+        until: impl Future<Output = ()>,
     ) {
         let all = async {
             loop {
@@ -145,48 +165,107 @@ impl Exporter {
                     return;
                 }
                 self.settings
-                    .send(client, resource, batch, counts, told)
+                    .send(client, resource, batch, rest, told)
                     .await;
-                batch.clear();
             }
         };
-        if tokio::time::timeout_at(order.deadline.into(), all)
-            .await
-            .is_err()
-        {
-            let left = batch.len() + self.queue.len();
-            counts.failed.fetch_add(left as u64, Ordering::Relaxed);
-            batch.clear();
+        tokio::select! {
+            () = all => {}
+            () = until => {
+                rest.take(batch);
+                while let Ok(span) = self.queue.try_recv() {
+                    batch.push(span);
+                }
+                rest.take(batch);
+            }
         }
-        let _ = order.done.send(());
+    }
+}
+
+/// What others want of an exporter.
+enum Wanted {
+    Flush(Order),
+    /// To send what there is, until then, and end.
+    End(Instant),
+}
+
+async fn next_wanted(orders: &mut mpsc::UnboundedReceiver<Order>, hurry: &mut Hurry) -> Wanted {
+    tokio::select! {
+        biased;
+        last = told_to_end(hurry) => Wanted::End(last),
+        order = orders.recv() => match order {
+            Some(order) => Wanted::Flush(order),
+            None => Wanted::End(Instant::now() + LAST),
+        },
+    }
+}
+
+/// Resolves when somebody has said until when it may take.
+async fn told_to_end(hurry: &mut Hurry) -> Instant {
+    let until = hurry.wait_for(Option::is_some).await;
+    let until = until.ok().and_then(|until| *until);
+    match until {
+        Some(until) => until,
+        // There is nobody who could.
+        None => std::future::pending().await,
+    }
+}
+
+/// Until when an exporter may send what it has, once that is known.
+pub(super) type Hurry = watch::Receiver<Option<Instant>>;
+
+/// Whoever comes after an exporter, if it is known.
+pub(super) type Heir = OnceLock<mpsc::Sender<Finished>>;
+
+/// What becomes of spans beside being sent.
+struct Rest<'a> {
+    counts: &'a Counts,
+    heir: &'a Heir,
+}
+
+impl Rest<'_> {
+    /// Takes spans that can't be sent: they go where spans go now, if that is elsewhere.
+    fn take(&self, batch: &mut Vec<Finished>) {
+        for span in batch.drain(..) {
+            let Some(heir) = self.heir.get() else {
+                self.counts.failed.fetch_add(1, Ordering::Relaxed);
+                continue;
+            };
+            if heir.try_send(span).is_err() {
+                self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
     }
 }
 
 impl Settings {
-    /// Posts a batch, again where that may help, and tells of failures once in a while.
+    /// Posts a batch, again where that may help, and tells of failures once in a while. The batch is empty afterwards.
     async fn send(
         &self,
         client: &HttpClient,
         resource: &Resource,
-        batch: &[Finished],
-        counts: &Counts,
+        batch: &mut Vec<Finished>,
+        rest: &Rest<'_>,
         told: &mut Option<Instant>,
     ) {
         let body = Bytes::from(otlp::request(resource, batch));
         let mut pause = FIRST_PAUSE;
+        // Where spans go elsewhere by now, they are better off there.
+        let is_last = |pause| pause > LAST_PAUSE || rest.heir.get().is_some();
         let problem = loop {
             let posted = post(client, &self.endpoint, body.clone());
             let answer = tokio::time::timeout(self.endpoint.timeout, posted).await;
             match answer {
                 Ok(Ok(())) => {
-                    counts
+                    rest.counts
                         .exported
                         .fetch_add(batch.len() as u64, Ordering::Relaxed);
+                    batch.clear();
                     return;
                 }
                 Ok(Err(Refusal::ForGood(problem))) => break problem,
-                Ok(Err(Refusal::ForNow(problem))) if pause > LAST_PAUSE => break problem,
-                Err(_) if pause > LAST_PAUSE => {
+                Ok(Err(Refusal::ForNow(problem))) if is_last(pause) => break problem,
+                Err(_) if is_last(pause) => {
                     break format!("it did not answer within {:?}", self.endpoint.timeout);
                 }
                 _ => {
@@ -195,14 +274,13 @@ impl Settings {
                 }
             }
         };
-        counts
-            .failed
-            .fetch_add(batch.len() as u64, Ordering::Relaxed);
+        let count = batch.len();
+        rest.take(batch);
         if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
             *told = Some(Instant::now());
             tracing::warn!(
                 endpoint = self.endpoint.place,
-                spans = batch.len(),
+                spans = count,
                 problem,
                 "the collector has not taken spans"
             );

@@ -1,11 +1,11 @@
 //! Traces for OpenTelemetry: which calls there were, how long they took, and what they belong to.
 //!
 //! A call of the server API goes on with the trace that its caller names (W3C Trace Context, `traceparent`), and with it the way of
-//! what it publishes; a question to the application's backend, and a batch of events for it, begins one, and names it to the backend. Spans that are kept go through a bounded queue to a thread which posts them
+//! what it publishes; so does what a client publishes, in a trace of its own; a question to the application's backend, and a batch of events for it, begins one, and names it to the backend. Spans that are kept go through a bounded queue to a thread which posts them
 //! to a collector (OTLP over HTTP, in JSON). Nobody ever waits for it: what has no room is dropped and counted.
 //!
 //! - `context`: what is passed on of a trace; no I/O;
-//! - `delivery`: from the publication to its subscribers;
+//! - `delivery`: from the publication to its subscribers; `publication`: which of those of clients;
 //! - `otlp`: spans as collectors read them;
 //! - `exporter`: the thread.
 
@@ -13,6 +13,7 @@ mod context;
 mod delivery;
 mod exporter;
 mod otlp;
+mod publication;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,12 +21,13 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use self::context::Context;
 pub use self::delivery::Delivery;
 pub(crate) use self::delivery::{Followed, MOST_FOLLOWED};
 use self::exporter::{Exporter, Order};
+pub(crate) use self::publication::{Publication, Sampler};
 use crate::config::OtlpOptions;
 use crate::proxy::endpoint::Endpoint;
 
@@ -46,6 +48,7 @@ pub struct Telemetry {
     percent: u32,
     spans: mpsc::Sender<Finished>,
     orders: mpsc::UnboundedSender<Order>,
+    hurry: watch::Sender<Option<Instant>>,
     /// Until the thread is started.
     exporter: Mutex<Option<Exporter>>,
     /// From then on.
@@ -57,6 +60,17 @@ pub struct Telemetry {
 struct Running {
     node: String,
     counts: Arc<Counts>,
+    /// Whoever comes after this takes what could not be sent.
+    heir: Arc<OnceLock<mpsc::Sender<Finished>>>,
+    /// Says nothing, and ends when the thread does.
+    over: watch::Receiver<()>,
+}
+
+/// One that was replaced, or switched off, by a reload, and may have something to send still.
+#[derive(Clone)]
+pub(crate) struct Former {
+    hurry: watch::Sender<Option<Instant>>,
+    over: watch::Receiver<()>,
 }
 
 /// What was counted of spans.
@@ -116,13 +130,15 @@ impl Telemetry {
     pub(crate) fn new(settings: Settings) -> Self {
         let (spans, queue) = mpsc::channel(settings.queue);
         let (orders, ordered) = mpsc::unbounded_channel();
+        let (hurry, hurried) = watch::channel(None);
         let percent = settings.percent;
         let made_of = settings.made_of.clone();
-        let exporter = Exporter::new(settings, queue, ordered);
+        let exporter = Exporter::new(settings, queue, ordered, hurried);
         Self {
             percent,
             spans,
             orders,
+            hurry,
             exporter: Mutex::new(Some(exporter)),
             running: OnceLock::new(),
             made_of,
@@ -142,11 +158,28 @@ impl Telemetry {
             return Ok(());
         };
         let before = before.and_then(|before| before.running.get());
+        let (alive, over) = watch::channel(());
         let running = self.running.get_or_init(|| Running {
             node: node.to_owned(),
             counts: before.map_or_else(Arc::default, |before| Arc::clone(&before.counts)),
+            heir: Arc::default(),
+            over,
         });
-        exporter.start(node, Arc::clone(&running.counts))
+        let (counts, heir) = (Arc::clone(&running.counts), Arc::clone(&running.heir));
+        exporter.start(node, counts, heir, alive)?;
+        if let Some(before) = before {
+            // Of several that come after one, the first has it.
+            let _ = before.heir.set(self.spans.clone());
+        }
+        Ok(())
+    }
+
+    /// What to wait for when this is used no more; `None` if it was never started.
+    pub(crate) fn former(&self) -> Option<Former> {
+        self.running.get().map(|running| Former {
+            hurry: self.hurry.clone(),
+            over: running.over.clone(),
+        })
     }
 
     /// Whether one that runs, on a node that is to have that name, does the same. With certificates it never does: they may
@@ -285,6 +318,24 @@ impl Drop for Span<'_> {
         };
         kept.took = self.begun.elapsed();
         self.telemetry.finish(kept);
+    }
+}
+
+impl Former {
+    /// Whether it has nothing to send any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.has_changed().is_err()
+    }
+
+    /// Has it send what waits, until then, and end; what it can't send is with whoever came after it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing about what was begun.
+    pub(crate) async fn end(mut self, deadline: Instant) {
+        self.hurry.send_replace(Some(deadline));
+        // It says nothing, and is gone when the thread is. That has to hand over what it has at the deadline.
+        while self.over.changed().await.is_ok() {}
     }
 }
 

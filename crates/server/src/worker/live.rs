@@ -21,6 +21,7 @@ use crate::embed::{ApiCalls, NodeHandle, told};
 use crate::entropy::OsEntropy;
 use crate::events::settings::Settings as EventSettings;
 use crate::events::{Events, EventsError};
+use crate::node_api::publishing;
 use crate::proxy::Proxies;
 use crate::reload::ReloadError;
 use crate::tls::Tls;
@@ -270,6 +271,8 @@ impl State {
         let share = live.config.log.connections;
         self.connections.log().borrow_mut().set_share(share);
         self.set_witnesses(now, shared.events().as_ref().map(Events::tap));
+        let watch = publishing::watch(live.config.telemetry.as_ref(), shared);
+        self.hub.set_publish_watch(watch);
         let config = Arc::clone(&live.config.hub);
         self.live = live;
         self.hub.reconfigure(now, config, &mut self.connections);

@@ -42,7 +42,7 @@ use crate::http::{self, Service, Side};
 use crate::io::Io;
 use crate::keys::KeySource;
 use crate::log_queue::LogQueue;
-use crate::node_api::{NodeIdentity, Recent, WorkerNode};
+use crate::node_api::{NodeIdentity, Recent, WorkerNode, publishing};
 use crate::reload::Reloads;
 use crate::revocations::RevocationDesk;
 use crate::tls::Tls;
@@ -208,6 +208,8 @@ impl Start {
             hub.set_application(Box::new(desk), options);
             files
         });
+        let watch = publishing::watch(live.config.telemetry.as_ref(), &shared);
+        hub.set_publish_watch(watch);
         let clock = Clock::new(shared.start);
         let settings = Arc::clone(&live.config.http);
         let share = live.config.log.connections;

@@ -114,6 +114,11 @@ impl Backend {
     }
 
     /// Nobody has asked anything that wasn't heard yet.
+    /// The next question, which has come already.
+    pub(crate) fn has_come(&mut self) -> Asked {
+        self.asked.try_recv().expect("it was asked")
+    }
+
     pub(crate) fn assert_idle(&mut self) {
         if let Ok(asked) = self.asked.try_recv() {
             panic!("nobody should have asked {asked:?}");

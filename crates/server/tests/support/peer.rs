@@ -46,6 +46,11 @@ impl Peer {
         self.socket.send(&*message.to_string()).await.unwrap();
     }
 
+    /// The same for a text.
+    pub(crate) async fn send_text(&mut self, message: &str) {
+        self.socket.send(message).await.unwrap();
+    }
+
     /// Sends a command, and gives its id.
     pub(crate) async fn begin(&mut self, name: &str, request: Value) -> u64 {
         self.next_id += 1;

@@ -4,12 +4,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-#[path = "proxy/backend.rs"]
+#[path = "../proxy/backend.rs"]
 #[allow(dead_code, reason = "the proxies' tests use all of it")]
 mod backend;
-#[path = "support/peer.rs"]
+mod clients;
+mod moved;
+#[path = "../support/peer.rs"]
 mod peer;
-#[path = "support/run.rs"]
+#[path = "../support/run.rs"]
 mod run;
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -73,7 +75,11 @@ fn sampled() -> Option<String> {
 
 /// The spans of the next request.
 async fn spans(collector: &mut Backend) -> Vec<Value> {
-    let asked = collector.next().await;
+    spans_of(&collector.next().await)
+}
+
+/// The spans of a request.
+fn spans_of(asked: &Asked) -> Vec<Value> {
     assert_eq!(asked.path, "/v1/traces");
     assert_eq!(asked.headers["content-type"], "application/json");
     let resource = &asked.body["resourceSpans"][0];
@@ -456,59 +462,5 @@ fn what_a_collector_refuses_is_counted_and_what_it_cannot_take_now_is_sent_again
         while number(&node, "failed").await == 0 {}
         assert_eq!(number(&node, "exported").await, 1);
         collector.assert_idle();
-    });
-}
-
-#[test]
-fn a_reload_has_traces_go_elsewhere_and_those_that_wait_go_where_they_were_to() {
-    run(async {
-        let (mut one, mut other) = (Backend::start(yes).await, Backend::start(yes).await);
-        let mut backend =
-            Backend::start(|_: &Asked| Say::Json(json!({"result": {"data": 1}}))).await;
-        let asks = format!(
-            "[rpc]\nwithout_namespace.proxy_enabled = true\nproxy = {{endpoint = \"{}/rpc\"}}\n",
-            backend.url
-        );
-        let to = |url: &str, more: &str| format!("{asks}{}", otlp(url, more));
-        let node = start(&to(&one.url, "sampling_percent = 100"));
-        let reload = async |more: &str| {
-            let changed = node.handle().reconfigure(config(1, more)).await;
-            changed.unwrap();
-        };
-        let url = format!("ws://{}/connection/websocket", node.address().unwrap());
-        let mut peer = Peer::connect(&url).await;
-        call(&node, "info", "{}", None).await;
-        reload(&to(
-            &other.url,
-            "sampling_percent = 100\nheaders = {\"x-key\" = \"secret\"}",
-        ))
-        .await;
-        // One endpoint of the backend is as it was, but for where traces of it go.
-        peer.ask("rpc", json!({"method": "m", "data": 1})).await;
-        assert!(backend.next().await.headers.contains_key("traceparent"));
-        assert_eq!(spans(&mut one).await[0]["name"], "POST /api/info");
-        let asked = other.next().await;
-        assert_eq!(asked.headers["x-key"], "secret");
-        let span = &asked.body["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
-        assert_eq!(span["name"], "ask rpc");
-        while number(&node, "exported").await < 2 {
-            tokio::task::yield_now().await;
-        }
-        // None that begin here; then none at all.
-        reload(&to(&other.url, "sampling_percent = 0")).await;
-        call(&node, "info", "{}", None).await;
-        call(&node, "publish", "{", sampled()).await;
-        reload("").await;
-        call(&node, "info", "{}", sampled()).await;
-        peer.ask("rpc", json!({"method": "m", "data": 1})).await;
-        assert_eq!(spans(&mut other).await[0]["name"], "POST /api/publish");
-        reload(&otlp(&one.url, "service_name = \"tautline\"")).await;
-        call(&node, "history", "{}", sampled()).await;
-        node.shutdown().await;
-        let last = spans(&mut one).await;
-        assert_eq!(last.len(), 1, "{last:?}");
-        assert_eq!(last[0]["name"], "POST /api/history");
-        one.assert_idle();
-        other.assert_idle();
     });
 }

@@ -1,0 +1,34 @@
+//! Who wants to know what becomes of some of the publications of clients, such as a tracer.
+//!
+//! Unlike a [`Witness`](crate::witness::Witness), who is told of everything that is over, a [`PublishWatch`] chooses when something
+//! begins, and is then told how that one went. A hub without one pays a branch for a publication, and so does one for
+//! each publication that isn't chosen.
+
+use std::sync::Arc;
+
+use tautline_protocol::message::ClientInfo;
+
+use crate::Now;
+
+/// Chooses among the publications that clients of one hub make.
+pub trait PublishWatch {
+    /// A client publishes into a channel, and may: before the application is asked, if it is, and before the engine has it.
+    /// `None` for those of which nothing more is of interest. Must return at once.
+    fn begin(
+        &mut self,
+        now: Now,
+        client: &ClientInfo,
+        channel: &Arc<str>,
+    ) -> Option<Box<dyn WatchedPublish>>;
+}
+
+/// A publication that was chosen. Dropped when it is over, whatever became of it; with no word before that if the application has
+/// dealt with it by itself, or the client has gone meanwhile.
+pub trait WatchedPublish {
+    /// The engine has it, at this offset if the channel has a history. Mailboxes of workers that have subscribers
+    /// had it just before.
+    fn published(&mut self, offset: Option<u64>);
+
+    /// It was refused; the client is told this code.
+    fn refused(&mut self, code: u32);
+}
