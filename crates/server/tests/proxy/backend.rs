@@ -113,12 +113,16 @@ impl Backend {
         self.parted.try_recv().is_ok()
     }
 
-    /// Nobody has asked anything that wasn't heard yet.
     /// The next question, which has come already.
+    #[allow(
+        dead_code,
+        reason = "the tests of telemetry alone know when it must have"
+    )]
     pub(crate) fn has_come(&mut self) -> Asked {
         self.asked.try_recv().expect("it was asked")
     }
 
+    /// Nobody has asked anything that wasn't heard yet.
     pub(crate) fn assert_idle(&mut self) {
         if let Ok(asked) = self.asked.try_recv() {
             panic!("nobody should have asked {asked:?}");
