@@ -210,6 +210,10 @@ fn made_up_tenants_take_bounded_room_and_push_out_nobody() {
         }
     }
     assert!(asked > MAX_KEY_SETS, "{asked}: the room was needed");
+    // Each of them is one that was asked for, or one for which there was no room.
+    assert!(world.family.refused() > 0 && world.family.pushed_out() > 0);
+    let (refused, waiting) = (world.family.refused(), world.asked.lock().unwrap().len());
+    assert_eq!(refused as usize + asked + waiting, 20 * MAX_KEY_SETS);
     let later = NOW + Duration::from_secs(30);
     assert!(world.judge(&tenant.token(), later).is_ok());
     assert!(world.family.set(&tenant.url()).is_some());
@@ -247,6 +251,7 @@ fn of_real_tenants_the_one_that_was_not_used_for_longest_goes() {
         "used just now"
     );
     assert!(world.family.set(&tenants[1].url()).is_none());
+    assert_eq!((world.family.pushed_out(), world.family.refused()), (1, 0));
 }
 
 #[test]

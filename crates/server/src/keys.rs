@@ -466,6 +466,32 @@ mod tests {
         };
         assert_eq!(claims.user, "7");
         assert_eq!(asked.load(Ordering::SeqCst), 1);
+        let expected = KeyNumbers {
+            sets: 1,
+            fetched: 1,
+            ..KeyNumbers::default()
+        };
+        assert_eq!(source.numbers(), expected);
+        // Whoever goes on with the keys goes on counting.
+        let next = KeySource::one(&url, PAUSE, None).expect("a URL");
+        next.inherit(&source);
+        assert_eq!(next.numbers(), expected);
+    }
+
+    #[tokio::test]
+    async fn fetches_that_come_to_nothing_are_counted() {
+        let (url, _) = provider(vec![ok("no key set")]).await;
+        let source = KeySource::one(&url, PAUSE, None).expect("a URL");
+        let failed = async {
+            while source.numbers().failed == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = failed => {}
+            () = source.run() => unreachable!("it never ends"),
+        }
+        assert_eq!(source.numbers().fetched, 0);
     }
 
     #[tokio::test]

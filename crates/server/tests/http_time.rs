@@ -25,6 +25,7 @@ struct Connection {
     client: DuplexStream,
     server: JoinHandle<()>,
     shutdown: oneshot::Sender<()>,
+    node: FakeNode,
     start: Instant,
 }
 
@@ -84,7 +85,8 @@ fn on_a_connection_of<F: Future<Output = ()>>(room: usize, test: impl FnOnce(Con
             write_timeout: Some(WRITE_TIMEOUT),
             ..Settings::default()
         };
-        let service = Rc::new(Service::new(Arc::new(settings), FakeNode::default()));
+        let node = FakeNode::default();
+        let service = Rc::new(Service::new(Arc::new(settings), node.clone()));
         let (client, stream) = tokio::io::duplex(room);
         let (shutdown, stopping) = oneshot::channel();
         let stopping = async {
@@ -98,6 +100,7 @@ fn on_a_connection_of<F: Future<Output = ()>>(room: usize, test: impl FnOnce(Con
             client,
             server,
             shutdown,
+            node,
             start: Instant::now(),
         })
         .await;
@@ -251,6 +254,7 @@ fn a_request_that_hangs_does_not_hold_up_a_shutdown() {
         assert!(nothing.is_empty());
         let elapsed = connection.start.elapsed();
         assert!(elapsed < Duration::from_secs(12), "{elapsed:?}");
+        assert_eq!(connection.node.dropped("ending"), 1);
     });
 }
 
@@ -310,6 +314,7 @@ fn what_hangs_outside_of_the_library_does_not_hold_up_a_shutdown_either() {
         let _ = connection.client.read_to_end(&mut came).await;
         let elapsed = connection.start.elapsed();
         assert!(elapsed < Duration::from_secs(12), "{elapsed:?}");
+        assert_eq!(connection.node.dropped("ending"), 1);
     });
 }
 

@@ -7,8 +7,10 @@
 mod process;
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use self::process::{Server, wait_until};
@@ -248,4 +250,55 @@ fn sessions_of_the_doors_are_counted_by_kind() {
         (sessions("stream") + sessions("polled") == 0).then_some(())
     });
     assert_eq!(dropped(&server, "poll"), 1);
+}
+
+/// Whoever makes tenants up has their key sets looked for, but not more at a time than there is room for.
+#[test]
+fn key_sets_that_are_waited_for_have_a_limit() {
+    // It takes connections, and says nothing.
+    let provider = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = provider.local_addr().expect("an address").port();
+    let token = format!(
+        "[client.token]\nissuer_regex = \"^https://id.example.com/(?P<tenant>[a-z0-9]+)$\"\n\
+         jwks_public_endpoint = \"http://127.0.0.1:{port}/{{{{tenant}}}}/keys\"\n"
+    );
+    let server = serve("refusals-key-sets", "", &token);
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let connect = |tenant: &str| {
+        let claims = json!({"sub": "7", "iss": format!("https://id.example.com/{tenant}")});
+        let head = json!({"alg": "EdDSA", "kid": "k", "typ": "JWT"});
+        let token = format!(
+            "{}.{}.{}",
+            part(&head),
+            part(&claims),
+            URL_SAFE_NO_PAD.encode([0; 64])
+        );
+        let body = json!({"token": token}).to_string();
+        let head = format!(
+            "POST /connection/uni_http_stream HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n",
+            body.len()
+        );
+        exchange(&server, (head + &body).as_bytes())
+    };
+    let unavailable =
+        "client_refused_tokens_total{token=\"connection\",reason=\"key_unavailable\"}";
+    wait_until("more are asked for than there is room for", || {
+        for number in 0..150 {
+            connect(&format!("t{number}"));
+        }
+        (refused(&server, "awaited_key_sets") > 0).then_some(())
+    });
+    assert!(number(&server, unavailable) >= 150);
+    assert!(number(&server, "token_num_key_sets") >= 100);
+    assert_eq!(refused(&server, "key_sets"), 0);
+    // Those who wait are given up, one by one.
+    drop(provider);
+    wait_until("the first have failed", || {
+        (number(&server, "token_key_fetches_total{outcome=\"failed\"}") > 0).then_some(())
+    });
+    assert_eq!(
+        number(&server, "token_key_fetches_total{outcome=\"fetched\"}"),
+        0
+    );
 }

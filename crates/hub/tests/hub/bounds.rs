@@ -146,6 +146,29 @@ fn history_that_is_cut_is_counted() {
     }
 }
 
+/// What isn't kept any more was cut off by nobody.
+#[test]
+fn history_that_is_short_is_not_cut() {
+    let mut world = with(|setup| {
+        setup.client.history_max_publication_limit = 4;
+        setup.channel.namespaces[0].history_size = 3;
+    });
+    let client = world.connect(0);
+    subscribe(&mut world, client, &Value::Null);
+    for number in 0..6 {
+        let publish = json!({"channel": "room:a", "data": number});
+        world.tell(client, json!({"id": 3, "publish": publish}));
+    }
+    world.heard(client);
+    for reverse in [false, true] {
+        let request = json!({"channel": "room:a", "limit": 100, "reverse": reverse});
+        let heard = world.tell(client, json!({"id": 5, "history": request}));
+        let got = heard[0]["history"]["publications"].as_array();
+        assert_eq!(got.map(Vec::len), Some(3), "{heard:?}");
+    }
+    assert_eq!(met(&world), []);
+}
+
 #[test]
 fn presence_is_told_of_so_many() {
     let mut world = with(|setup| setup.client.presence_max_clients = 2);

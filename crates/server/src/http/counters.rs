@@ -36,7 +36,7 @@ impl HttpCounters {
     }
 
     /// Why connections were dropped, and how many.
-    pub(crate) fn all_dropped(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    pub fn all_dropped(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let names = Dropped::ALL.into_iter().map(Dropped::name);
         names.map(|name| (name, self.dropped.get(name).copied().unwrap_or(0)))
     }

@@ -14,6 +14,7 @@ use hyper::body::{Body, Frame};
 use tautline::Publish;
 use tautline::glob::Glob;
 use tautline::http::RequestBody;
+use tautline::http::counters::HttpCounters;
 use tautline::http::line::HttpLine;
 use tautline::http::node::{History, Node, NodeInfo, Presence};
 use tautline::http::respond::{Reply, ReplyBody};
@@ -34,6 +35,8 @@ pub(crate) struct FakeNode {
     pub(crate) removed: Rc<RefCell<Vec<String>>>,
     /// What was done to connections.
     pub(crate) done: Rc<RefCell<Vec<String>>>,
+    /// Requests and connections that came to nothing.
+    pub(crate) counts: Rc<RefCell<HttpCounters>>,
 }
 
 /// Says one thing, and then nothing.
@@ -55,6 +58,16 @@ impl Body for GoesOn {
 }
 
 impl FakeNode {
+    /// How many connections were dropped for that reason.
+    #[allow(dead_code, reason = "each test binary uses another part")]
+    pub(crate) fn dropped(&self, reason: &str) -> u64 {
+        let counts = self.counts.borrow();
+        let mut all = counts.all_dropped();
+        all.find(|(known, _)| *known == reason)
+            .expect("it is counted")
+            .1
+    }
+
     fn note(&self, what: std::fmt::Arguments<'_>) {
         self.done.borrow_mut().push(what.to_string());
     }
@@ -69,6 +82,10 @@ fn known(channel: &str) -> Result<(), Error> {
 }
 
 impl Node for FakeNode {
+    fn count_http(&self, count: impl FnOnce(&mut HttpCounters)) {
+        count(&mut self.counts.borrow_mut());
+    }
+
     /// At `/goes-on` there is an answer that goes on, and at `/waits` one that is waited for, a second.
     async fn enter(
         &self,
