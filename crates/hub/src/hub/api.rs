@@ -324,18 +324,7 @@ pub(super) fn answer<T, U>(
     result: Result<T, EngineError>,
     map: impl FnOnce(T) -> U,
 ) -> Result<U, Error> {
-    result.map(map).map_err(told)
-}
-
-/// The backend is told what there is no room for, and by which option: it isn't a stranger.
-fn told(error: EngineError) -> Error {
-    let failed = engine_failed(error);
-    match error {
-        EngineError::Full { .. } | EngineError::OutOfMemory { .. } => {
-            explained(ErrorCode::Internal, error)
-        }
-        _ => failed,
-    }
+    result.map(map).map_err(engine_failed)
 }
 
 fn publish_outcome(result: Result<Published, EngineError>) -> Result<PublishOutcome, Error> {
@@ -357,7 +346,7 @@ fn history_answer(
     epoch: &str,
     result: Result<crate::engine::HistoryPage, EngineError>,
 ) -> Result<HistoryResult, Error> {
-    history_result(epoch, result.map_err(told)?).map_err(Error::from)
+    history_result(epoch, result.map_err(engine_failed)?).map_err(Error::from)
 }
 
 /// How long an idempotency key is remembered.

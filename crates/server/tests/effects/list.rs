@@ -604,7 +604,7 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         &["http_api.max_concurrent_calls"],
     ),
     (
-        "server/tests/trace.rs::payloads_are_for_servers_that_allow_it",
+        "server/tests/trace/main.rs::payloads_are_for_servers_that_allow_it",
         &["http_api.trace_payloads"],
     ),
     (
@@ -828,7 +828,7 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         &["health.enabled", "prometheus.enabled"],
     ),
     (
-        "server/tests/telemetry.rs::a_reload_has_traces_go_elsewhere_and_those_that_wait_go_where_they_were_to",
+        "server/tests/telemetry/moved.rs::a_reload_has_traces_go_elsewhere_and_those_that_wait_go_where_they_were_to",
         &[
             "telemetry.otlp.enabled",
             "telemetry.otlp.endpoint",
@@ -845,7 +845,7 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         &["telemetry.otlp.server_ca_pem"],
     ),
     (
-        "server/tests/telemetry.rs::nobody_waits_for_a_collector_that_does_not_answer",
+        "server/tests/telemetry/main.rs::nobody_waits_for_a_collector_that_does_not_answer",
         &[
             "telemetry.otlp.queue_size",
             "telemetry.otlp.timeout",
