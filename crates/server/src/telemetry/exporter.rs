@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -11,7 +12,8 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use tokio::runtime::Builder;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::sleep_until;
 
 use super::otlp::{self, Resource};
 use super::{Counts, Finished, Settings};
@@ -116,15 +118,27 @@ impl Exporter {
                 };
             }
             if wanted.is_none() {
+                let now = Notify::new();
+                let mut sending =
+                    pin!(settings.send(&client, resource, &mut batch, rest, &mut told, &now));
                 wanted = tokio::select! {
-                    () = settings.send(&client, resource, &mut batch, rest, &mut told) => None,
+                    () = &mut sending => None,
                     wanted = next_wanted(orders, hurry) => Some(wanted),
                 };
+                if let Some(wanted) = &wanted {
+                    // What is on its way may have been taken: it isn't sent once more before that is known.
+                    now.notify_one();
+                    let until = wanted.until(hurry.clone());
+                    tokio::select! {
+                        () = sending => {}
+                        () = until => {}
+                    }
+                }
             }
             match wanted {
                 None => {}
                 Some(Wanted::Flush(Order { deadline, done })) => {
-                    let until = tokio::time::sleep_until(deadline.into());
+                    let until = sleep_until(deadline.into());
                     self.flush(&client, resource, rest, &mut batch, &mut told, until)
                         .await;
                     let _ = done.send(());
@@ -133,13 +147,7 @@ impl Exporter {
             }
         };
         // Traces go elsewhere from now on, or nowhere; these still go where they were to.
-        let mut hurry = self.hurry.clone();
-        let until = async {
-            tokio::select! {
-                () = tokio::time::sleep_until(last.into()) => {}
-                sooner = told_to_end(&mut hurry) => tokio::time::sleep_until(sooner.into()).await,
-            }
-        };
+        let until = Wanted::End(last).until(self.hurry.clone());
         self.flush(&client, resource, rest, &mut batch, &mut told, until)
             .await;
     }
@@ -165,7 +173,7 @@ impl Exporter {
                     return;
                 }
                 self.settings
-                    .send(client, resource, batch, rest, told)
+                    .send(client, resource, batch, rest, told, &Notify::new())
                     .await;
             }
         };
@@ -187,6 +195,22 @@ enum Wanted {
     Flush(Order),
     /// To send what there is, until then, and end.
     End(Instant),
+}
+
+impl Wanted {
+    /// When there is no more time for it: what is to end may be told to be quicker.
+    fn until(&self, mut hurry: Hurry) -> impl Future<Output = ()> + use<> {
+        let (deadline, ends) = match self {
+            Self::Flush(order) => (order.deadline, false),
+            Self::End(last) => (*last, true),
+        };
+        async move {
+            tokio::select! {
+                () = sleep_until(deadline.into()) => {}
+                sooner = told_to_end(&mut hurry), if ends => sleep_until(sooner.into()).await,
+            }
+        }
+    }
 }
 
 async fn next_wanted(orders: &mut mpsc::UnboundedReceiver<Order>, hurry: &mut Hurry) -> Wanted {
@@ -240,6 +264,7 @@ impl Rest<'_> {
 
 impl Settings {
     /// Posts a batch, again where that may help, and tells of failures once in a while. The batch is empty afterwards.
+    /// Between two attempts it waits for some time, or until it is to be done `now`.
     async fn send(
         &self,
         client: &HttpClient,
@@ -247,6 +272,7 @@ impl Settings {
         batch: &mut Vec<Finished>,
         rest: &Rest<'_>,
         told: &mut Option<Instant>,
+        now: &Notify,
     ) {
         let body = Bytes::from(otlp::request(resource, batch));
         let mut pause = FIRST_PAUSE;
@@ -269,7 +295,10 @@ impl Settings {
                     break format!("it did not answer within {:?}", self.endpoint.timeout);
                 }
                 _ => {
-                    tokio::time::sleep(pause).await;
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        () = now.notified() => {}
+                    }
                     pause *= 2;
                 }
             }
