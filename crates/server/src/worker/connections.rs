@@ -684,6 +684,7 @@ mod tests {
         // Enough for a write.
         let long = "x".repeat(ENOUGH);
         connections.send(id, b"two");
+        let place = connections.place();
         connections.send(id, long.as_bytes());
         connections.send(id, b"three");
         connections.write_urgent();
@@ -691,6 +692,7 @@ mod tests {
         connections.send(id, b"four");
         connections.write_urgent();
         assert_eq!(connections.queued(id), 6, "it waits again");
+        assert_eq!(connections.place(), place, "where it stood");
 
         // Somebody waits for it.
         connections.when_drained(id);
