@@ -93,11 +93,13 @@ pub fn run(mut builder: NodeBuilder, started: impl FnOnce(SocketAddr)) -> Result
     if let Some(listener) = systemd::inherited().map_err(system("socket that the unit promises"))? {
         builder = builder.listener(listener);
     }
+    // Before anybody is served or told: whoever hears of the node may signal at once.
+    let (signals, hangups) = {
+        let _in = runtime.enter();
+        (Signals::new()?, reloads.then(Hangups::new).transpose()?)
+    };
     let node = builder.start()?;
     runtime.block_on(async {
-        // Before anybody is told: whoever hears of the node may signal at once.
-        let signals = Signals::new()?;
-        let hangups = reloads.then(Hangups::new).transpose()?;
         if let Some(address) = node.address() {
             started(address);
         }
