@@ -14,6 +14,7 @@ mod application;
 mod binary;
 mod bounds;
 mod capabilities;
+mod channel_rates;
 mod classes;
 mod connect;
 mod control;

@@ -174,7 +174,7 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         &["client.rpc_limit"],
     ),
     (
-        "hub/tests/hub/rates.rs::what_clients_publish_may_come_to_so_many_deliveries",
+        "hub/tests/hub/channel_rates.rs::what_clients_publish_may_come_to_so_many_deliveries",
         &["channel.without_namespace.client_deliveries_per_second"],
     ),
     (
@@ -387,7 +387,7 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "hub/tests/hub/rates.rs::a_channel_has_so_many_subscribers_of_all_workers",
+        "hub/tests/hub/channel_rates.rs::a_channel_has_so_many_subscribers_of_all_workers",
         &["channel.without_namespace.max_subscribers"],
     ),
     (
@@ -524,7 +524,7 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         &["channel.without_namespace.slow_consumer_key_tag"],
     ),
     (
-        "hub/tests/hub/rates.rs::who_comes_back_subscribes_to_everything_at_once",
+        "hub/tests/hub/channel_rates.rs::who_comes_back_subscribes_to_everything_at_once",
         &["channel.without_namespace.subscribe_rate_for_client"],
     ),
     (
