@@ -194,26 +194,35 @@ impl Http2Door {
         let policy = &live.websocket;
         let mut headers = request.http_head().headers.clone();
         join_cookies(&mut headers);
-        let accepted = self.accept(&request, headers.get(header::COOKIE));
-        let (response, manner) = match accepted {
+        let admission = &policy.admission;
+        let turn_away = |request: Http2Request, refusal: &Refusal| {
+            self.worker
+                .count_http(|counters| counters.refused(refusal.status()));
+            let trust = &admission.rules().trust;
+            let address = trust.client(from.ip(), fields(&headers));
+            let failed = Failed::Refused(refusal.status(), refusal.body());
+            self.worker.log_failed(address, failed);
+            request.refuse(refusal);
+        };
+        let (response, mut manner) = match self.accept(&request, headers.get(header::COOKIE)) {
             Ok(accepted) => accepted,
             Err(refusal) => {
-                self.worker
-                    .count_http(|counters| counters.refused(refusal.status()));
-                let trust = &policy.admission.rules().trust;
-                let address = trust.client(from.ip(), fields(&headers));
-                let failed = Failed::Refused(refusal.status(), refusal.body());
-                self.worker.log_failed(address, failed);
-                request.refuse(&refusal);
+                turn_away(request, &refusal);
                 return None;
             }
         };
-        let admission = &policy.admission;
         let address = admission.client_address(from.ip(), fields(&headers));
         let address_permit = match admission.session(Some(address)) {
             Ok(permit) => permit,
             Err(over) => {
                 request.refuse(&over.into());
+                return None;
+            }
+        };
+        manner.permit = match admission.client() {
+            Ok(client) => Some(client),
+            Err(over) => {
+                turn_away(request, &over.into());
                 return None;
             }
         };

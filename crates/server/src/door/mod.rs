@@ -128,7 +128,7 @@ impl WebSocketPolicy {
     }
 
     /// Checks a request to open a WebSocket. Whose page it is comes first: who may not connect
-    /// learns nothing else.
+    /// learns nothing else. Whether there is room for a client is asked behind it, once its address has some.
     fn accept<'h>(
         &self,
         caller: Caller,
@@ -137,16 +137,14 @@ impl WebSocketPolicy {
         cookies: Option<&[u8]>,
     ) -> Result<(Acceptance<'static>, Manner), Refusal> {
         self.check(opening)?;
-        let (acceptance, manner) = match caller {
-            Caller::Sdk => Self::accept_sdk(opening, query),
-            Caller::Uni => uni::accept(opening, query, &self.uni)?,
+        match caller {
+            Caller::Sdk => Ok(Self::accept_sdk(opening, query)),
+            Caller::Uni => uni::accept(opening, query, &self.uni),
             Caller::Plain => {
                 let cookies = cookies.and_then(|cookies| std::str::from_utf8(cookies).ok());
-                plain::accept(opening, query, cookies.filter(|_| self.trusts(opening)))?
+                plain::accept(opening, query, cookies.filter(|_| self.trusts(opening)))
             }
-        };
-        let permit = Some(self.admission.client()?);
-        Ok((acceptance, Manner { permit, ..manner }))
+        }
     }
 
     /// Whether a page's cookies count: not those of one that only a `*` lets in.
@@ -302,47 +300,61 @@ pub(crate) async fn admit(
         Err(error) => Err(error.refusal()),
         Ok(opening) => policy.accept(caller, &opening, head.query(), head.header("cookie")),
     };
-    match accepted {
-        Ok((acceptance, manner)) => {
-            let address = match client_of(&policy.admission, &head, from, permit) {
-                Ok(address) => address,
-                Err(over) => {
-                    let Some(goodbye) = policy.admission.goodbye() else {
-                        worker.count_http(|counters| counters.dropped(Dropped::Untold));
-                        return None;
-                    };
-                    say_and_close(io, &over.http1()).await;
-                    drop(goodbye);
-                    return None;
-                }
-            };
-            let leftover = received.split_off(head.len());
-            let request = worker
-                .has_handlers()
-                .then(|| Arc::new(kept(&live.doors.origins, &head, &io, address)));
-            let user = policy.user_header.user_among(head.headers());
-            let link = Link::new(io, manner.transport.encoding);
-            acceptance.write_http1(&mut link.borrow_mut().queue);
-            Some(Came::WebSocket(Opened {
-                link,
-                leftover,
-                limits: policy.limits,
-                request,
-                user,
-                manner,
-                address_permit: permit.take(),
-                address: Some(address),
-            }))
-        }
-        Err(refusal) => {
-            worker.count_http(|counters| counters.refused(refusal.status()));
-            let trust = &policy.admission.rules().trust;
-            let address = trust.client(from.ip(), head.headers());
-            worker.log_failed(address, Failed::Refused(refusal.status(), refusal.body()));
-            refuse(io, &refusal).await;
-            None
-        }
-    }
+    let (acceptance, mut manner) = match accepted {
+        Ok(accepted) => accepted,
+        Err(refusal) => return turn_away(worker, &head, io, from, &refusal).await,
+    };
+    let address = match client_of(&policy.admission, &head, from, permit) {
+        Ok(address) => address,
+        Err(over) => return tell_over(worker, io, over).await,
+    };
+    manner.permit = match policy.admission.client() {
+        Ok(client) => Some(client),
+        Err(over) => return turn_away(worker, &head, io, from, &over.into()).await,
+    };
+    let leftover = received.split_off(head.len());
+    let request = worker
+        .has_handlers()
+        .then(|| Arc::new(kept(&live.doors.origins, &head, &io, address)));
+    let user = policy.user_header.user_among(head.headers());
+    let link = Link::new(io, manner.transport.encoding);
+    acceptance.write_http1(&mut link.borrow_mut().queue);
+    Some(Came::WebSocket(Opened {
+        link,
+        leftover,
+        limits: policy.limits,
+        request,
+        user,
+        manner,
+        address_permit: permit.take(),
+        address: Some(address),
+    }))
+}
+
+/// Refuses a request to open a WebSocket, which is counted and logged: nothing came of it.
+async fn turn_away(
+    worker: &Worker,
+    head: &RequestHead,
+    io: Io,
+    from: SocketAddr,
+    refusal: &Refusal,
+) -> Option<Came> {
+    worker.count_http(|counters| counters.refused(refusal.status()));
+    let rules = worker.live().websocket.admission.rules();
+    let address = rules.trust.client(from.ip(), head.headers());
+    worker.log_failed(address, Failed::Refused(refusal.status(), refusal.body()));
+    refuse(io, refusal).await;
+    None
+}
+
+/// Tells a client that there is too much from its address, if it isn't one of too many who are told: nothing came of it.
+async fn tell_over(worker: &Worker, io: Io, over: OverLimit) -> Option<Came> {
+    let Some(_goodbye) = worker.live().websocket.admission.goodbye() else {
+        worker.count_http(|counters| counters.dropped(Dropped::Untold));
+        return None;
+    };
+    say_and_close(io, &over.http1()).await;
+    None
 }
 
 /// Opens a WebSocket to the server behind a tunnel, if that is what a request asks for and may.
@@ -359,23 +371,12 @@ async fn admit_to_tunnel(
         Err(OpeningError::NoUpgrade) => {
             return Some(Came::Http1(Rewind::new(received, io)));
         }
-        Err(error) => {
-            refuse(io, &error.refusal()).await;
-            return None;
-        }
+        Err(error) => return turn_away(worker, head, io, from, &error.refusal()).await,
         Ok(opening) => opening,
     };
     let address = match client_of(admission, head, from, permit) {
         Ok(address) => address,
-        Err(over) => {
-            let Some(goodbye) = admission.goodbye() else {
-                worker.count_http(|counters| counters.dropped(Dropped::Untold));
-                return None;
-            };
-            say_and_close(io, &over.http1()).await;
-            drop(goodbye);
-            return None;
-        }
+        Err(over) => return tell_over(worker, io, over).await,
     };
     let dial = async {
         let (asked, client) = tunnel::socket::ask(&live, tunnel, rest, head, &opening, address)?;
@@ -383,11 +384,7 @@ async fn admit_to_tunnel(
     };
     let (far, client) = match dial.await {
         Ok(reached) => reached,
-        Err(refusal) => {
-            let refusal: Refusal = refusal;
-            refuse(io, &refusal).await;
-            return None;
-        }
+        Err(refusal) => return turn_away(worker, head, io, from, &refusal).await,
     };
     let mut response = Vec::new();
     let acceptance = opening.accept(far.subprotocol.as_deref());

@@ -60,10 +60,14 @@ impl WebSocketService {
     pub fn respond<B>(&self, request: http::Request<B>) -> http::Response<Full<Bytes>> {
         let live = Arc::clone(&self.node.shared.live.borrow());
         let policy = &live.websocket;
-        let (acceptance, manner) = match policy.accept_request(Caller::Sdk, &request) {
+        let (acceptance, mut manner) = match policy.accept_request(Caller::Sdk, &request) {
             None => return upgrade_required(),
             Some(Err(refusal)) => return refused(&refusal),
             Some(Ok(accepted)) => accepted,
+        };
+        manner.permit = match policy.admission.client() {
+            Ok(client) => Some(client),
+            Err(over) => return refused(&over.into()),
         };
         let mut response = http::Response::new(Full::default());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

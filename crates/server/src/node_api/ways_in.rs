@@ -9,6 +9,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::TokioIo;
+use tautline_websocket::proto::handshake::Refusal;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
@@ -104,22 +105,26 @@ impl WorkerNode {
         let live = self.worker.live();
         let policy = &live.websocket;
         let caller = policy.caller(request.uri().path())?;
-        let (acceptance, manner) = match policy.accept_request(caller, &request) {
-            None => return Some(door::entry::no_upgrade(&live.doors.origins, &request)),
-            Some(Err(refusal)) => {
-                let address = self.address_of(line, request.headers());
-                if let Some(address) = address {
-                    let failed = Failed::Refused(refusal.status(), refusal.body());
-                    self.worker.log_failed(address, failed);
-                }
-                return Some(refused(&refusal));
+        let address = self.address_of(line, request.headers());
+        let turn_away = |refusal: &Refusal| {
+            if let Some(address) = address {
+                let failed = Failed::Refused(refusal.status(), refusal.body());
+                self.worker.log_failed(address, failed);
             }
+            Some(refused(refusal))
+        };
+        let (acceptance, mut manner) = match policy.accept_request(caller, &request) {
+            None => return Some(door::entry::no_upgrade(&live.doors.origins, &request)),
+            Some(Err(refusal)) => return turn_away(&refusal),
             Some(Ok(accepted)) => accepted,
         };
-        let address = self.address_of(line, request.headers());
         let address_permit = match policy.admission.session(address) {
             Ok(permit) => permit,
             Err(over) => return Some(over.response()),
+        };
+        manner.permit = match policy.admission.client() {
+            Ok(client) => Some(client),
+            Err(over) => return turn_away(&over.into()),
         };
         let kept = self
             .worker

@@ -3,7 +3,7 @@
 use http::Request;
 use serde_json::json;
 use tautline_websocket::conn::http2::{Http2Client, Http2Options};
-use tautline_websocket::conn::{ConnectError, ConnectOptions};
+use tautline_websocket::conn::{ConnectError, ConnectOptions, connect};
 
 use crate::client::Client;
 use crate::process::Server;
@@ -90,6 +90,45 @@ async fn streams_that_are_clients_count_for_their_address() {
             }
             assert_eq!(answer.status, 429);
         }
+    })
+    .await;
+}
+
+/// What the node takes of new clients is for all: nobody uses it up by being refused.
+#[tokio::test]
+async fn who_is_over_what_an_address_may_have_takes_nothing_from_others() {
+    in_time(async {
+        let trusted = "trusted_proxies = [\"127.0.0.1\"]\n";
+        // Two clients, and no more for as long as a test takes.
+        let rate = "[client]\nconnection_rate_limit = \"2/1h\"\n";
+        let config = CONFIG.replace("[client]\n", rate);
+        let limits = "[limits]\nexempt_loopback = false\n[limits.address]\nconnections = 1\n";
+        let server = Server::serve("http2-places-rate", &format!("{trusted}{limits}{config}"));
+        let url = format!("ws://{}/connection/websocket", server.address);
+        let from = |address: &str| ConnectOptions {
+            headers: vec![("X-Forwarded-For".into(), address.into())],
+            ..ConnectOptions::default()
+        };
+        let http2 = Http2Options::default();
+        let options = ConnectOptions::default();
+        let sockets = Http2Client::connect(&url, &options, &http2).await.unwrap();
+        let requests = Client::connect(&server).await;
+        let _first = sockets.open(&url, &from("192.0.2.1")).await.unwrap();
+        for _ in 0..3 {
+            assert_eq!(refused(sockets.open(&url, &from("192.0.2.1")).await).0, 429);
+            let over_http1 = connect(&url, &from("192.0.2.1")).await;
+            assert_eq!(refused(over_http1).0, 429);
+            let request: Request<()> = requests
+                .request("POST", "/connection/http_stream")
+                .header("x-forwarded-for", "192.0.2.1")
+                .body(())
+                .unwrap();
+            let streamed = requests.send(request, CONNECT.as_bytes()).await;
+            assert_eq!(streamed.status, 429);
+        }
+        let _other = sockets.open(&url, &from("192.0.2.2")).await.unwrap();
+        let (status, _) = refused(sockets.open(&url, &from("192.0.2.3")).await);
+        assert_eq!(status, 503, "those were the two");
     })
     .await;
 }

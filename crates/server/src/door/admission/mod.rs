@@ -121,7 +121,8 @@ impl Admission {
         from.map_or(Ok(None), |from| self.enter(self.now(), from, false))
     }
 
-    /// A permit for one more client. They are counted where there is no limit, too: there may be one later.
+    /// A permit for one more client, to be asked for last. They are counted where there is no limit, too: there may be one
+    /// later.
     ///
     /// # Errors
     ///
@@ -155,7 +156,8 @@ impl Admission {
         count.enter(usize::MAX).ok_or_else(|| limit.into())
     }
 
-    /// Both: for a client, and for that from its address.
+    /// Both: for that from its address, and for a client. In this order: who is refused for an address is to take nothing of
+    /// what the node has for all, and a place among so many new clients a second can't be given back.
     ///
     /// # Errors
     ///
@@ -164,10 +166,9 @@ impl Admission {
         self: &Arc<Self>,
         from: Option<IpAddr>,
     ) -> Result<Permits, OverLimit> {
-        Ok(Permits {
-            client: self.client()?,
-            address: self.session(from)?,
-        })
+        let address = self.session(from)?;
+        let client = self.client()?;
+        Ok(Permits { client, address })
     }
 
     /// A permit for a session whose messages leave in the bodies of HTTP responses.
