@@ -244,6 +244,31 @@ fn a_dry_run_counts_and_this_machine_is_exempt() {
     }
 }
 
+/// A browser lets a page read of another origin's answer only what that says it may.
+#[test]
+fn a_page_may_read_when_to_come_back() {
+    let limits = "[limits]\nexempt_loopback = false\n[limits.address]\nrequests = \"1/h\"\n";
+    let base = BASE.replace(
+        "[client]\n",
+        "[client]\nallowed_origins = [\"https://app.example.org\"]\n",
+    );
+    let server = Server::serve("limits-page", &format!("{limits}\n{base}"));
+    let ask = |origin: &str| {
+        let field = format!("Origin: https://{origin}\r\n");
+        exchange(&server, get("/history?channel=x", &field).as_bytes())
+    };
+    assert_ne!(status(&ask("app.example.org")), "429");
+    let refused = ask("app.example.org");
+    assert_eq!(status(&refused), "429");
+    let allowed = "access-control-allow-origin: https://app.example.org\r\n";
+    assert!(refused.contains(allowed), "{refused}");
+    assert!(refused.contains("retry-after: "), "{refused}");
+    // Others are told nothing by which they could read it.
+    let refused = ask("evil.example");
+    assert_eq!(status(&refused), "429");
+    assert!(!refused.contains("access-control"), "{refused}");
+}
+
 #[test]
 fn a_trusted_proxy_tells_whose_a_request_is_and_nobody_else_does() {
     let limits = "[limits]\nexempt_loopback = false\n[limits.address]\nrequests = \"1/h\"\n";

@@ -169,7 +169,12 @@ pub(crate) async fn enter(
     if let Some(address) = entry.address
         && let Err(over) = entry.doors.admission.request(address)
     {
-        return Ok(refuse(over.response()));
+        let reply = refuse(over.response());
+        return Ok(match gate::admit(&entry.doors.origins, request.headers()) {
+            // A page is to learn when to come back.
+            Ok(admitted) => reply.then(|response| admitted.mark(response.headers_mut())),
+            Err(_) => reply,
+        });
     }
     let admitted = match gate::admit(&entry.doors.origins, request.headers()) {
         Ok(admitted) => admitted,
