@@ -1,7 +1,7 @@
 //! Sessions at the doors of plain HTTP that are opened and never used, or never collected.
 
 use std::io::Write as _;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -125,6 +125,42 @@ fn floods_of_sessions() {
         .http()
         .ask(&format!("POST {POLL} HTTP/1.1"), b"{\"open\":1}");
     assert_eq!(answer.status, 200);
+}
+
+/// A line of two bytes becomes a command with the name of the channel in it, and nobody has looked at that name while the
+/// backend is asked who the client is.
+#[test]
+fn lines_that_become_long_commands() {
+    // It takes connections, and says nothing.
+    let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = backend.local_addr().unwrap();
+    let proxy = format!(
+        "[client.proxy.connect]\nenabled = true\nendpoint = \"http://{endpoint}\"\ntimeout = \"30s\"\n"
+    );
+    let stand = Stand::new("long-commands", "connect = \"off\"", &proxy);
+    let what = "10,000 lines for a channel whose name has 40,000 bytes";
+    stand.bears(what, 1024 * 1024, || {
+        let mut http = stand.http();
+        let head = format!("POST {POLL} HTTP/1.1");
+        let wanted = format!("channel={}", "x".repeat(40_000));
+        let open = json!({"open": 1, "ws": wanted}).to_string();
+        let answer = http.ask(&head, open.as_bytes());
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let opened: Value = serde_json::from_str(answer.text().trim_end()).unwrap();
+        let session = &opened["session"];
+        let mut send = json!({"session": session, "send": 1}).to_string();
+        send.push_str(&"\n1".repeat(10_000));
+        let answer = http.ask(&head, send.as_bytes());
+        assert_eq!(answer.status, 204, "{}", answer.text());
+        // It has said more than waits for it, which is the end of it.
+        let poll = json!({"session": session, "poll": 0}).to_string();
+        let answer = http.ask(&head, poll.as_bytes());
+        assert!(
+            answer.text().contains(r#""code":3008"#),
+            "{}",
+            answer.text()
+        );
+    });
 }
 
 /// What sessions are at: that of the protocol, and a tunnel to another server of ours.

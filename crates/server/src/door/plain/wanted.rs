@@ -1,5 +1,6 @@
 //! What a client asks for, in the parameters of an address and a few headers.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 
@@ -39,10 +40,10 @@ impl Position {
             Some((offset, epoch)).filter(|_| !epoch.is_empty())
         });
         let (offset, epoch) = parts.ok_or_else(|| {
-            let got: String = text.chars().take(64).flat_map(char::escape_debug).collect();
             format!(
                 "expected a position `offset,epoch` as it was told before, such as \
-                 12,hKqPwZbd; got `{got}`"
+                 12,hKqPwZbd; got `{}`",
+                shown(text, 64)
             )
         })?;
         Ok(Self {
@@ -88,13 +89,12 @@ impl Wanted {
         if names.is_empty() {
             return Err("expected a channel, as in ?channel=news; there is none".to_owned());
         }
-        for (index, name) in names.iter().enumerate() {
+        // There may be as many as a body has room for.
+        let mut known = HashSet::with_capacity(names.len());
+        for name in &names {
             check_channel(name)?;
-            if names[..index].contains(name) {
-                return Err(format!(
-                    "the channel `{}` is there twice",
-                    name.escape_debug()
-                ));
+            if !known.insert(*name) {
+                return Err(format!("the channel `{}` is there twice", shown(name, 64)));
             }
         }
         // What an `EventSource` has got since it has the address counts, and not the address.
@@ -215,14 +215,7 @@ pub(crate) fn flag(query: &Query<'_>, name: &str) -> Result<Option<bool>, String
         None => Ok(None),
         Some("" | "1" | "true") => Ok(Some(true)),
         Some("0" | "false") => Ok(Some(false)),
-        Some(other) => Err(format!(
-            "{name} is `{}`; expected 1 or 0",
-            other
-                .chars()
-                .take(20)
-                .flat_map(char::escape_debug)
-                .collect::<String>()
-        )),
+        Some(other) => Err(format!("{name} is `{}`; expected 1 or 0", shown(other, 20))),
     }
 }
 
@@ -238,7 +231,8 @@ pub(crate) fn number(
     match text.parse() {
         Ok(number) if range.contains(&number) => Ok(Some(number)),
         _ => Err(format!(
-            "{name} must be a number from {} to {}",
+            "{name} is `{}`; expected a number from {} to {}",
+            shown(text, 20),
             range.start(),
             range.end()
         )),
@@ -264,14 +258,18 @@ pub(crate) fn check_names(
         None => Ok(()),
         Some(unknown) => Err(format!(
             "there is no parameter `{}` here; there are {}",
-            unknown
-                .chars()
-                .take(64)
-                .flat_map(char::escape_debug)
-                .collect::<String>(),
+            shown(unknown, 64),
             known.join(", ")
         )),
     }
+}
+
+/// The beginning of what came, in which nothing looks like something else.
+fn shown(text: &str, most: usize) -> String {
+    text.chars()
+        .take(most)
+        .flat_map(char::escape_debug)
+        .collect()
 }
 
 /// The token, wherever it comes: as a parameter, in `Authorization`, or in a cookie if that counts.

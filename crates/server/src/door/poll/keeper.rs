@@ -332,18 +332,16 @@ impl State {
         Outcome::Execute
     }
 
-    /// The commands that come of what a client has sent that doesn't speak the protocol: of each line one, or the end of
-    /// the session. `None` for one that does.
-    pub(super) fn hear(&mut self, lines: &[u8]) -> Option<Vec<Result<String, Disconnect>>> {
+    /// The command that comes of a line which a client has sent that doesn't speak the protocol, or the end of its
+    /// session. `None` where nothing is heard any more.
+    pub(super) fn hear(&mut self, line: &[u8]) -> Option<Result<String, Disconnect>> {
         let publisher = self.publisher.as_mut()?;
-        let mut heard = Vec::new();
-        for line in lines.split(|byte| *byte == b'\n') {
-            heard.push(publisher.command(line));
-            if heard.last().is_some_and(Result::is_err) {
-                break;
-            }
-        }
-        Some(heard)
+        (!self.stream.borrow().is_ended()).then(|| publisher.command(line))
+    }
+
+    /// Whether its client speaks the protocol.
+    pub(super) fn speaks_protocol(&self) -> bool {
+        self.publisher.is_none()
     }
 
     /// Lets the piece of that number wait until it is taken. Those who wait with it hear of it then.

@@ -15,12 +15,12 @@ pub(crate) mod requests;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use serde_json::json;
-use tautline_hub::{Frame, Transport};
+use tautline_hub::{Frame, Now, SessionId, Transport};
 use tautline_protocol::{Disconnect, Encoding};
 use tokio::sync::oneshot;
 
 use self::head::Ask;
-use self::keeper::{Answer, Outcome};
+use self::keeper::{Answer, Outcome, Pad};
 use self::requests::Kind;
 use super::address::Place;
 use super::entry::{Commands, Entry, Refused, Response, Seat, bad_request, frame};
@@ -172,8 +172,30 @@ fn keep(
     })))
 }
 
-fn said(command: &Result<String, Disconnect>) -> Result<Frame<'_>, Disconnect> {
-    command.as_deref().map(Frame::Json).map_err(Clone::clone)
+/// Has a session execute what its client has sent.
+fn execute(now: Now, state: &mut State, pad: &Pad, id: SessionId, encoding: Encoding, data: &[u8]) {
+    let State {
+        hub, connections, ..
+    } = state;
+    if !hub.charge_input(now, id, data.len(), connections) {
+        return;
+    }
+    if pad.borrow().speaks_protocol() {
+        return match frame(encoding, data) {
+            Ok(frame) => hub.receive(now, id, frame, connections),
+            Err(_) => hub.disconnect(now, id, Disconnect::BAD_REQUEST, connections),
+        };
+    }
+    // One command at a time: each is longer than its line by the name of the channel, which may be as long as a body, and
+    // there may be a line for every two bytes.
+    for line in data.split(|byte| *byte == b'\n') {
+        let heard = pad.borrow_mut().hear(line);
+        match heard {
+            Some(Ok(command)) => hub.receive(now, id, Frame::Json(&command), connections),
+            Some(Err(end)) => return hub.disconnect(now, id, end, connections),
+            None => return,
+        }
+    }
 }
 
 /// Has the session execute a frame of commands, unless it has already.
@@ -192,22 +214,7 @@ async fn send(
         };
         let outcome = pad.borrow_mut().number(number);
         if outcome == Outcome::Execute {
-            let State {
-                hub, connections, ..
-            } = state;
-            let may = hub.charge_input(now, place.id, data.len(), connections);
-            let heard = pad.borrow_mut().hear(&data);
-            let frames = match &heard {
-                Some(commands) => commands.iter().map(said).collect(),
-                None => vec![frame(encoding, &data).map_err(|_| Disconnect::BAD_REQUEST)],
-            };
-            for frame in frames {
-                match frame {
-                    Ok(frame) if may => hub.receive(now, place.id, frame, connections),
-                    Ok(_) => {}
-                    Err(end) => hub.disconnect(now, place.id, end, connections),
-                }
-            }
+            execute(now, state, &pad, place.id, encoding, &data);
         }
         // Nobody to tell any more is nothing to tell.
         let _ = answer.send(outcome);
