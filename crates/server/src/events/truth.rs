@@ -408,6 +408,27 @@ fn a_channel_that_has_nothing_is_told_of_once_in_a_while() {
     assert_eq!(miss(&mut world), 1);
 }
 
+/// However often somebody comes and goes within the time that is waited for, it is known once.
+#[test]
+fn who_comes_and_goes_all_the_time_takes_no_more_memory() {
+    let mut world = World::new();
+    let stays = world.connect("ann");
+    for round in 0..10_000 {
+        world.toggle(stays, "a");
+        let page = world.connect("bob");
+        world.toggle(page, "b");
+        world.disconnect(page);
+        if round % 10 == 0 {
+            world.pass(Duration::from_millis(1));
+            world.write(usize::MAX);
+        }
+    }
+    assert!(world.ledger.size() < 5000, "{}", world.ledger.size());
+    // What is left of it is told when it is time.
+    world.come_to_rest();
+    world.check();
+}
+
 /// While there is no room, what comes and goes costs nothing, and what is left of it is told later.
 #[test]
 fn what_comes_and_goes_while_there_is_no_room_is_not_told() {

@@ -55,9 +55,11 @@ pub(crate) struct Ledger {
     channels: HashMap<Name, Channel>,
     /// Channels of which it was told just now that they had nothing.
     missed: HashSet<Name>,
-    /// When to look at what again. Some of it is out of date.
+    /// When to look at what again. Some of it is out of date: who has come back, or has gone once more.
     timers: BinaryHeap<Reverse<(Duration, u64, Item)>>,
     timer: u64,
+    /// How many of them were left when it was last looked through.
+    timers_swept: usize,
     /// What may be different from what was told, each once.
     ready: VecDeque<Item>,
     is_ready: HashSet<Item>,
@@ -126,6 +128,7 @@ impl Ledger {
             missed: HashSet::new(),
             timers: BinaryHeap::new(),
             timer: 0,
+            timers_swept: 0,
             ready: VecDeque::new(),
             is_ready: HashSet::new(),
             swept: 0,
@@ -168,6 +171,9 @@ impl Ledger {
         }
         if self.ready.len() >= 2 * self.swept.max(LEAST_SWEPT) {
             self.sweep(now);
+        }
+        if self.timers.len() >= 2 * self.timers_swept.max(LEAST_SWEPT) {
+            self.sweep_timers();
         }
     }
 
@@ -245,7 +251,13 @@ impl Ledger {
     #[cfg(test)]
     pub(super) fn size(&self) -> usize {
         let returning: usize = self.returning.values().map(VecDeque::len).sum();
-        self.visits.len() + self.clients.len() + self.channels.len() + self.ready.len() + returning
+        let timers = self.timers.len();
+        self.visits.len()
+            + self.clients.len()
+            + self.channels.len()
+            + self.ready.len()
+            + returning
+            + timers
     }
 }
 
@@ -253,5 +265,5 @@ impl Ledger {
 const RESTART: Duration = Duration::from_secs(2 * 3600);
 /// Events that wait to be written; beyond them differences wait as such.
 const MOST_EVENTS: usize = 16 * 1024;
-/// Fewer differences are not worth looking through.
+/// Fewer differences, or timers, are not worth looking through.
 const LEAST_SWEPT: usize = 1024;

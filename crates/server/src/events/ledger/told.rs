@@ -1,5 +1,7 @@
 //! From what is different to events.
 
+use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::time::Duration;
 
 use tautline_hub::application::UnsubscribeEvent;
@@ -45,6 +47,32 @@ impl Ledger {
         });
         self.swept = ready.len();
         self.ready = ready;
+    }
+
+    /// Forgets the timers that are out of date: who comes and goes all the time would leave one each time, for as long as
+    /// the debounce is.
+    pub(super) fn sweep_timers(&mut self) {
+        let mut timers = std::mem::take(&mut self.timers).into_vec();
+        let mut kept = HashSet::new();
+        timers.retain(|Reverse((until, _, item))| {
+            self.waited_until(item) == Some(*until) && kept.insert(item.clone())
+                || matches!(item, Item::Miss(..))
+        });
+        self.timers_swept = timers.len();
+        self.timers = timers.into();
+    }
+
+    /// Until when something is waited for; not of misses, each of which has one timer.
+    fn waited_until(&self, item: &Item) -> Option<Duration> {
+        let until = |leaving: &Option<Leaving>| leaving.as_ref().map(|leaving| leaving.until);
+        match item {
+            Item::Visit(name) => until(&self.visits.get(name)?.leaving),
+            Item::Subscription(name, channel) => {
+                until(&self.visits.get(name)?.subscriptions.get(channel)?.leaving)
+            }
+            Item::Channel(name) => self.channels.get(name)?.empty.map(|(_, until)| until),
+            Item::Miss(..) => None,
+        }
     }
 
     /// Whether there is something to be told. What is over, and was never told, is forgotten.
