@@ -81,9 +81,9 @@ impl Books {
         for event in ledger.believed() {
             journal::encode(&record(0, &serde_json::to_vec(&event)?), &mut bytes);
         }
-        journal::replace(&self.path, &bytes)?;
-        (self.journal, _) = Journal::open(&self.path, |_| ())?;
+        self.journal = journal::replace(&self.path, &bytes)?;
         self.lean = self.journal.bytes();
+        journal::note_name(&self.path);
         Ok(())
     }
 }

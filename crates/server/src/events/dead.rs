@@ -229,8 +229,8 @@ impl Dead {
             for (_, letter) in letters {
                 journal::encode(&serde_json::to_vec(letter)?, &mut bytes);
             }
-            journal::replace(&self.path, &bytes)?;
-            (self.journal, _) = Journal::open(&self.path, |_| ())?;
+            self.journal = journal::replace(&self.path, &bytes)?;
+            journal::note_name(&self.path);
         }
         self.written = letters.len();
         self.is_stale = false;

@@ -5,6 +5,19 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::path::Path;
+
+/// Sees to it that a file which was made in a directory, or renamed, is found there after a loss of power: syncing the file
+/// alone doesn't say that (`fsync(2)`). Elsewhere than on Unix there is no such thing.
+pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
+    #[cfg(test)]
+    DIRECTORIES_SYNCED.set(DIRECTORIES_SYNCED.get() + 1);
+    #[cfg(unix)]
+    File::open(directory)?.sync_all()?;
+    #[cfg(not(unix))]
+    let _ = directory;
+    Ok(())
+}
 
 #[cfg(not(test))]
 pub(super) fn write_all(file: &mut File, bytes: &[u8]) -> io::Result<()> {
@@ -33,4 +46,6 @@ pub(super) fn set_room(bytes: usize) {
 #[cfg(test)]
 thread_local! {
     static ROOM: std::cell::Cell<usize> = const { std::cell::Cell::new(usize::MAX) };
+    /// How often a directory was synced by this thread.
+    pub(super) static DIRECTORIES_SYNCED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }

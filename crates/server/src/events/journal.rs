@@ -8,6 +8,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use super::disk;
+pub(crate) use super::disk::sync_directory;
 
 /// Longest record, in bytes. A length beyond that is no length.
 pub(crate) const MAX_RECORD: usize = 1024 * 1024;
@@ -141,19 +142,46 @@ impl Journal {
     }
 }
 
-/// Writes a whole file anew, in such a way that there is always the old one or the new one.
-pub(crate) fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
+/// Has the name of a file that was replaced survive a loss of power, or tells the operator that it may not: the file
+/// itself is as it should be.
+pub(super) fn note_name(path: &Path) {
+    if let Some(directory) = path.parent()
+        && let Err(error) = sync_directory(directory)
+    {
+        let directory = directory.display();
+        tracing::error!(%error, %directory, "events may not survive a loss of power: their directory can't be synced");
+    }
+}
+
+/// Writes a whole file anew, in such a way that there is always the old one or the new one, and gives the new one to be
+/// appended to. Which of them is there after a loss of power is sure once their directory is
+/// [synced](sync_directory).
+///
+/// # Errors
+///
+/// When it can't be written: the old one is there.
+pub(crate) fn replace(path: &Path, contents: &[u8]) -> io::Result<Journal> {
     let new = path.with_extension("new");
-    let written = File::create(&new).and_then(|mut file| {
+    let write = || {
+        // Of an attempt before this, something may be left.
+        drop(File::create(&new)?);
+        let mut file = OpenOptions::new().append(true).open(&new)?;
         disk::write_all(&mut file, contents)?;
         file.sync_data()?;
-        std::fs::rename(&new, path)
-    });
+        // Nothing can fail behind that: whoever appended to the old one would do it for nobody.
+        std::fs::rename(&new, path)?;
+        io::Result::Ok(file)
+    };
+    let written = write();
     if written.is_err() {
         // It takes room that somebody else may need.
         let _ = std::fs::remove_file(&new);
     }
-    written
+    Ok(Journal {
+        file: written?,
+        bytes: contents.len() as u64,
+        is_torn: false,
+    })
 }
 
 #[cfg(test)]
@@ -229,6 +257,31 @@ mod tests {
             assert!(!path.with_extension("new").exists());
             disk::set_room(usize::MAX);
         }
+    }
+
+    /// Whoever has written it anew goes on with the file that is there.
+    #[test]
+    fn what_is_written_anew_is_what_is_appended_to() {
+        let directory = crate::events::scratch::Scratch::new("journal-anew");
+        let path = directory.path().join("journal");
+        std::fs::write(path.with_extension("new"), "of an attempt that was cut off").expect("room");
+        let encoded = |text: &[u8]| {
+            let mut bytes = Vec::new();
+            encode(text, &mut bytes);
+            bytes
+        };
+        let (mut journal, _) = Journal::open(&path, |_| ()).expect("it opens");
+        journal.append(&encoded(b"old")).expect("room");
+        let mut journal = replace(&path, &encoded(b"anew")).expect("room");
+        // Not even half a record leaves a hole.
+        disk::set_room(3);
+        assert!(journal.append(&encoded(b"too long")).is_err());
+        disk::set_room(usize::MAX);
+        journal.append(&encoded(b"more")).expect("room");
+        let file = std::fs::read(&path).expect("it can be read");
+        assert_eq!(records(&file), [&b"anew"[..], b"more"]);
+        assert_eq!(journal.bytes(), file.len() as u64);
+        assert!(!path.with_extension("new").exists());
     }
 
     #[test]

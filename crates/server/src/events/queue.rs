@@ -162,6 +162,7 @@ impl Queue {
             }
             let path = path(&self.directory, self.next);
             let (journal, _) = Journal::open(&path, |_| ())?;
+            disk::sync_directory(&self.directory)?;
             self.active = Some(journal);
             self.segments.push_back(Segment {
                 first: self.next,
@@ -368,6 +369,18 @@ mod tests {
     fn append(queue: &mut Queue, numbers: std::ops::Range<u64>) {
         let events: Vec<_> = numbers.map(|n| (n, n.to_string().into_bytes())).collect();
         queue.append(&events).expect("it can be written");
+    }
+
+    /// Or a segment that was synced could be one that nobody finds after a loss of power.
+    #[test]
+    fn a_new_segment_is_sure_to_be_found() {
+        let directory = Scratch::new("queue-directory");
+        let (mut queue, _) = open(directory.path(), 1024 * 1024);
+        let synced = || disk::DIRECTORIES_SYNCED.get();
+        let before = synced();
+        append(&mut queue, 0..1);
+        append(&mut queue, 1..2);
+        assert_eq!(synced(), before + 1, "once for the one segment");
     }
 
     #[derive(Clone, Debug)]

@@ -145,7 +145,7 @@ impl KeptFile {
         if unknown == 0 {
             file.shrink().map_err(failed)?;
         }
-        sync(directory).map_err(failed)?;
+        journal::sync_directory(directory).map_err(failed)?;
         Ok(file)
     }
 
@@ -184,11 +184,9 @@ impl KeptFile {
         for revocation in &all {
             journal::encode(&encode(revocation), &mut bytes);
         }
-        journal::replace(&self.path, &bytes)?;
-        // Whatever happens from here on, the file that is written to is the one that is there.
+        self.journal = journal::replace(&self.path, &bytes)?;
         self.lacks = true;
-        (self.journal, _) = Journal::open(&self.path, |_| ())?;
-        sync(&self.directory)?;
+        journal::sync_directory(&self.directory)?;
         self.lacks = false;
         self.records = all.len();
         Ok(())
@@ -257,14 +255,6 @@ fn decode(record: &[u8]) -> Option<Revocation> {
         }),
         _ => None,
     }
-}
-
-/// Has the names in a directory survive a loss of power.
-fn sync(directory: &Path) -> io::Result<()> {
-    if cfg!(unix) {
-        File::open(directory)?.sync_all()?;
-    }
-    Ok(())
 }
 
 /// Most that are written at a time.
