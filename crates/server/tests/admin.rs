@@ -150,7 +150,9 @@ fn the_page_shows_what_there_is_to_who_is_logged_in_and_to_nobody_else() {
             "tautline_admin=0000",
             "xtautline_admin=1",
         ] {
-            assert_eq!(get(address, path, cookie).status, 401, "{path} {cookie}");
+            let answer = get(address, path, cookie);
+            assert_eq!(answer.status, 401, "{path} {cookie}");
+            assert_eq!(answer.field("cache-control"), Some("no-store"));
         }
     }
     assert_eq!(login(address, "wrong").status, 401);

@@ -76,12 +76,11 @@ pub(crate) async fn respond<N: Node>(
         (&Method::GET, path @ ("/admin/debug" | "/admin/channels")) => {
             let headers = request.headers();
             if !is_known(headers, settings, &sessions) {
-                return refused(
+                refused(
                     StatusCode::UNAUTHORIZED,
                     "Log in first: POST /admin/login.\n",
-                );
-            }
-            if path == "/admin/debug" {
+                )
+            } else if path == "/admin/debug" {
                 json(&node.report().await)
             } else {
                 channels(request.uri().query(), node).await
@@ -107,10 +106,7 @@ async fn login(
         return refusal;
     }
     if let Err(wait) = sessions.attempt(Instant::now(), address) {
-        let seconds = wait.as_secs() + 1;
-        let text = format!("Too many attempts: try again in {seconds} s.\n");
-        let response = respond::text(StatusCode::TOO_MANY_REQUESTS, text);
-        return respond::with_header(response, header::RETRY_AFTER, seconds.into());
+        return too_many(wait.as_secs() + 1);
     }
     let body = match body::read(request.into_body(), MAX_LOGIN).await {
         Ok(body) => body,
@@ -124,8 +120,14 @@ async fn login(
     };
     let known = settings.password.clone();
     let is_it = if known.is_slow() {
+        let Some(turn) = sessions.turn().await else {
+            return too_many(1);
+        };
         // Clients of this worker don't wait for it.
-        let compare = tokio::task::spawn_blocking(move || known.matches(password.as_bytes()));
+        let compare = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            known.matches(password.as_bytes())
+        });
         compare.await.unwrap_or(false)
     } else {
         known.matches(password.as_bytes())
@@ -139,6 +141,13 @@ async fn login(
     let fingerprint = settings.password.fingerprint();
     let token = sessions.open(Instant::now(), address, fingerprint);
     with_cookie(&token, sessions::TTL.as_secs(), settings)
+}
+
+/// The answer to attempts that come too fast.
+fn too_many(seconds: u64) -> Response {
+    let text = format!("Too many attempts: try again in {seconds} s.\n");
+    let response = respond::text(StatusCode::TOO_MANY_REQUESTS, text);
+    respond::with_header(response, header::RETRY_AFTER, seconds.into())
 }
 
 fn logout(headers: &HeaderMap, settings: &AdminSettings, sessions: &Sessions) -> Response {

@@ -2,14 +2,25 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tautline_auth::KeyDigest;
 use tautline_hub::Entropy;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Those of one process; all workers know of the same.
-pub struct Sessions(Mutex<Inner>);
+pub struct Sessions {
+    inner: Mutex<Inner>,
+    /// Passwords that are being compared with a slow hash, and those that wait for that too.
+    pending: Arc<Semaphore>,
+    comparing: Arc<Semaphore>,
+}
+
+/// Leave to compare a password with a slow hash, until it is dropped.
+pub(super) struct Turn(
+    #[expect(dead_code, reason = "dropping them is what they are for")] [OwnedSemaphorePermit; 2],
+);
 
 struct Inner {
     entropy: Box<dyn Entropy + Send>,
@@ -30,11 +41,15 @@ struct Session {
 impl Sessions {
     /// Nobody is logged in.
     pub fn new(entropy: Box<dyn Entropy + Send>) -> Self {
-        Self(Mutex::new(Inner {
-            entropy,
-            open: VecDeque::new(),
-            attempts: HashMap::new(),
-        }))
+        Self {
+            inner: Mutex::new(Inner {
+                entropy,
+                open: VecDeque::new(),
+                attempts: HashMap::new(),
+            }),
+            pending: Arc::new(Semaphore::new(MOST_PENDING)),
+            comparing: Arc::new(Semaphore::new(1)),
+        }
     }
 
     /// Counts an attempt.
@@ -61,6 +76,18 @@ impl Sessions {
         }
         *count += 1;
         Ok(())
+    }
+
+    /// Waits until a password may be compared with a slow hash: one at a time, or whoever has many addresses to try from
+    /// would have all processors work on that. `None` where as many wait as may.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the place up.
+    pub(super) async fn turn(&self) -> Option<Turn> {
+        let pending = Arc::clone(&self.pending).try_acquire_owned().ok()?;
+        let comparing = Arc::clone(&self.comparing).acquire_owned().await.ok()?;
+        Some(Turn([pending, comparing]))
     }
 
     /// Opens a session for whoever has typed the password, and returns what its browser is to send.
@@ -106,7 +133,7 @@ impl Sessions {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -135,11 +162,16 @@ const MOST_SESSIONS: usize = 64;
 /// Attempts of an address within the window.
 const MOST_ATTEMPTS: u32 = 5;
 const WINDOW: Duration = Duration::from_secs(60);
+/// Passwords that may be under comparison with a slow hash, those that wait for it included.
+const MOST_PENDING: usize = 16;
 /// Addresses whose attempts are counted; others are refused when there are that many.
 const MOST_ADDRESSES: usize = 10_000;
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll, Waker};
+
     use super::*;
 
     struct Counting(u8);
@@ -208,5 +240,27 @@ mod tests {
         assert_eq!(taken.count(), MOST_ADDRESSES);
         assert!(sessions.attempt(now + WINDOW, from(19_999)).is_ok());
         assert_eq!(sessions.lock().attempts.len(), 1);
+    }
+
+    fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+        Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[tokio::test]
+    async fn slow_passwords_are_compared_one_after_the_other() {
+        let sessions = sessions();
+        let first = sessions.turn().await.expect("nobody compares");
+        let mut waiting: Vec<_> = (1..MOST_PENDING)
+            .map(|_| Box::pin(sessions.turn()))
+            .collect();
+        for turn in &mut waiting {
+            assert!(poll(turn).is_pending(), "one at a time");
+        }
+        assert!(sessions.turn().await.is_none(), "and so many wait");
+        drop(first);
+        assert!(matches!(poll(&mut waiting[0]), Poll::Ready(Some(_))));
+        // Who has given up makes room for another.
+        drop(waiting);
+        assert!(sessions.turn().await.is_some());
     }
 }
