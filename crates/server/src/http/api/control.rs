@@ -13,6 +13,7 @@ use tautline_auth::Overrides;
 use tautline_hub::{ApiRefresh, ApiSubscribe, Target};
 use tautline_protocol::message::{Disconnect, Unsubscribe};
 use tautline_protocol::{ErrorCode, UnsubscribeCode};
+use tautline_websocket::proto::MAX_REASON;
 
 use super::command::Command;
 use super::error::{Failure, explained};
@@ -390,9 +391,6 @@ fn value(json: Option<&RawValue>, base64: Option<String>) -> Result<Option<Bytes
 fn copy(json: &RawValue) -> Bytes {
     Bytes::copy_from_slice(json.get().as_bytes())
 }
-
-/// What RFC 6455 leaves for a reason in a Close frame.
-const MAX_REASON: usize = 123;
 
 /// Schemas of the parameters, for the API's document.
 #[cfg(test)]

@@ -15,6 +15,7 @@ use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use tautline_protocol::Disconnect;
 use tautline_protocol::message::Error;
+use tautline_websocket::proto::MAX_REASON;
 
 pub(super) use self::question::Question;
 pub(super) use self::result::{
@@ -147,9 +148,6 @@ struct WireDisconnect {
     code: u32,
     reason: Option<String>,
 }
-
-/// What RFC 6455 leaves for a reason in a Close frame.
-const MAX_REASON: usize = 123;
 
 #[cfg(test)]
 mod tests {
