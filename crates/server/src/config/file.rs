@@ -11,6 +11,7 @@ use std::time::Duration;
 use http::header::HeaderName;
 use serde::Deserialize;
 use serde::de::IntoDeserializer as _;
+use tautline_auth::Verifier;
 use tautline_hub::config::{ChannelOptions, ClientOptions, HubConfig};
 use tautline_hub::engine::memory::MemoryOptions;
 use toml::de::{DeTable, DeValue};
@@ -222,6 +223,7 @@ impl Unusable {
 
 /// Everything that one table can't know about itself, or that serde can't say.
 fn check(written: Written) -> Result<Config, Unusable> {
+    check_ranges(&written)?;
     let Written {
         tables,
         token,
@@ -229,7 +231,6 @@ fn check(written: Written) -> Result<Config, Unusable> {
         connections,
         mut backend,
     } = written;
-    let subscription_token = subscription_token.as_ref();
     let allowed_origins = &*connections.allowed_origins;
     let Tables {
         client,
@@ -254,58 +255,12 @@ fn check(written: Written) -> Result<Config, Unusable> {
         admin,
     } = tables;
     let ping = rpc.ping.enabled.then(|| rpc.ping.method.clone());
-    if ping.as_ref().is_some_and(String::is_empty) {
-        return Err(Unusable::new("rpc.ping.method", "is required"));
-    }
     (backend.rpc, backend.named) = (rpc, proxies);
     let origins = OriginPolicy::new(allowed_origins)
         .map_err(|error| Unusable::new("client.allowed_origins", error.to_string()))?;
-    let user_header = match &*connections.user_id_http_header {
-        "" => None,
-        name => Some(name.parse::<HeaderName>().map_err(|_| {
-            let problem =
-                format!("expected the name of a header field, such as X-User-Id; got `{name}`");
-            Unusable::new("client.user_id_http_header", problem)
-        })?),
-    };
-    if connections.write_delay > MAX_WRITE_DELAY {
-        let problem = format!(
-            "is {:?}, expected at most {MAX_WRITE_DELAY:?}",
-            connections.write_delay
-        );
-        return Err(Unusable::new("client.write_delay", problem));
-    }
+    let user_header = user_header(&connections.user_id_http_header)?;
     let api_keys = super::api::keys(&http_api)?;
     let api_limits = super::api::limits(&http_api)?;
-    check_size("http_api.max_body_size", http_api.max_body_size)?;
-    check_size("websocket.message_size_limit", websocket.message_size_limit)?;
-    check_size("doors.request_size_limit", doors.request_size_limit)?;
-    if !POLL_TIMEOUTS.contains(&doors.poll_timeout) {
-        let problem = "must be between 1s and 5m";
-        return Err(Unusable::new("doors.poll_timeout", problem));
-    }
-    let history_max_age = doors.history_max_age;
-    if history_max_age.subsec_nanos() > 0 || history_max_age > MAX_HISTORY_AGE {
-        let problem = format!("is {history_max_age:?}, expected whole seconds, at most a year");
-        return Err(Unusable::new("doors.history_max_age", problem));
-    }
-    if engine.memory.max_channels == 0 {
-        return Err(Unusable::new(
-            "engine.memory.max_channels",
-            "must be at least 1",
-        ));
-    }
-    if node.workers > NodeOptions::MAX_WORKERS {
-        let problem = format!("must be at most {}", NodeOptions::MAX_WORKERS);
-        return Err(Unusable::new("node.workers", problem));
-    }
-    if shutdown.timeout > MAX_SHUTDOWN {
-        return Err(Unusable::new("shutdown.timeout", "must be at most 1h"));
-    }
-    if shutdown.readiness_delay > shutdown.timeout {
-        let problem = "must be at most shutdown.timeout";
-        return Err(Unusable::new("shutdown.readiness_delay", problem));
-    }
     let asks = backend.client.connect.enabled;
     let mut warnings = warnings(&client, &token, asks, &connections, &http_api);
     let open = doubts::Open {
@@ -336,57 +291,24 @@ fn check(written: Written) -> Result<Config, Unusable> {
     if let Some(events) = &mut events {
         events.telemetry.clone_from(&telemetry);
     }
-    let tables = [
-        (token::CONNECTION, Some(&token)),
-        (token::SUBSCRIPTION, subscription_token),
-    ];
     let mut keys = Vec::new();
-    let mut verifiers = tables.map(|(table, options)| {
+    let skip_signature = connections.insecure_skip_token_signature_verify;
+    let verifiers = [
+        (token::CONNECTION, Some(&token)),
+        (token::SUBSCRIPTION, subscription_token.as_ref()),
+    ]
+    .map(|(table, options)| {
         let options = options?;
-        let skip_signature = connections.insecure_skip_token_signature_verify;
         let verifier = token::verifier(table, options, skip_signature, &mut keys, &mut warnings);
         Some(verifier)
     });
-    let verifier = verifiers[0].take().transpose()?.map(Arc::new);
-    let subscription_verifier = verifiers[1].take().transpose()?.map(Arc::new);
-    let hub = HubConfig::new(client, channel, verifier).map_err(|error| Unusable {
-        option: error.option,
-        problem: error.problem,
-    })?;
-    let hub = match subscription_verifier {
-        Some(verifier) => hub.with_subscription_verifier(verifier),
-        None => hub,
-    };
-    let hub = match ping {
-        Some(method) => hub.with_ping_method(&method),
-        None => hub,
-    };
-    let hub = hub.with_dry_run(limits.dry_run);
+    let hub = hub(client, channel, verifiers, ping)?.with_dry_run(limits.dry_run);
     let admission = super::limits::rules(&http_server, &connections, &doors, &limits)?;
     let queues = super::limits::queues(&limits.memory, admission.memory.ceiling);
     let admin = super::admin::settings(&admin, &http_server)?;
     let internal = super::admin::internal(&http_server, &mut warnings)?;
-    let write_timeout = http_server.write_timeout;
-    if !WRITE_TIMEOUTS.contains(&write_timeout) {
-        let problem = "must be between 1s and 10m";
-        return Err(Unusable::new("http_server.write_timeout", problem));
-    }
     let tls = http_server.tls;
-    if !CHECK_INTERVALS.contains(&tls.check_interval) {
-        let problem = "must be between 100ms and 24h";
-        return Err(Unusable::new("http_server.tls.check_interval", problem));
-    }
     let is_encrypted = tls.enabled;
-    if !STREAMS.contains(&http_server.http2.max_concurrent_streams) {
-        let problem = format!(
-            "is {}, must be between {} and {}",
-            http_server.http2.max_concurrent_streams,
-            STREAMS.start(),
-            STREAMS.end()
-        );
-        let option = "http_server.http2.max_concurrent_streams";
-        return Err(Unusable::new(option, problem));
-    }
     let tls = Tls::new(&tls, http_server.http2.enabled).map_err(|error| {
         Unusable::new(&format!("http_server.tls.{}", error.option), error.problem)
     })?;
@@ -415,7 +337,7 @@ fn check(written: Written) -> Result<Config, Unusable> {
             admin,
             origins,
             dev: None,
-            write_timeout: Some(write_timeout),
+            write_timeout: Some(http_server.write_timeout),
             telemetry: telemetry.clone(),
         }),
         websocket,
@@ -436,6 +358,115 @@ fn check(written: Written) -> Result<Config, Unusable> {
         warnings,
         values: Values::default(),
     })
+}
+
+/// What each option can be by itself, as far as the code relies on it. Of files, [`validate`] has told all at once what the
+/// reference says of them.
+fn check_ranges(written: &Written) -> Result<(), Unusable> {
+    let Written {
+        tables:
+            Tables {
+                rpc,
+                http_api,
+                websocket,
+                doors,
+                engine,
+                node,
+                shutdown,
+                http_server,
+                ..
+            },
+        connections,
+        ..
+    } = written;
+    if rpc.ping.enabled && rpc.ping.method.is_empty() {
+        return Err(Unusable::new("rpc.ping.method", "is required"));
+    }
+    if connections.write_delay > MAX_WRITE_DELAY {
+        let delay = connections.write_delay;
+        let problem = format!("is {delay:?}, expected at most {MAX_WRITE_DELAY:?}");
+        return Err(Unusable::new("client.write_delay", problem));
+    }
+    check_size("http_api.max_body_size", http_api.max_body_size)?;
+    check_size("websocket.message_size_limit", websocket.message_size_limit)?;
+    check_size("doors.request_size_limit", doors.request_size_limit)?;
+    if !POLL_TIMEOUTS.contains(&doors.poll_timeout) {
+        let problem = "must be between 1s and 5m";
+        return Err(Unusable::new("doors.poll_timeout", problem));
+    }
+    let max_age = doors.history_max_age;
+    if max_age.subsec_nanos() > 0 || max_age > MAX_HISTORY_AGE {
+        let problem = format!("is {max_age:?}, expected whole seconds, at most a year");
+        return Err(Unusable::new("doors.history_max_age", problem));
+    }
+    if engine.memory.max_channels == 0 {
+        return Err(Unusable::new(
+            "engine.memory.max_channels",
+            "must be at least 1",
+        ));
+    }
+    if node.workers > NodeOptions::MAX_WORKERS {
+        let problem = format!("must be at most {}", NodeOptions::MAX_WORKERS);
+        return Err(Unusable::new("node.workers", problem));
+    }
+    if shutdown.timeout > MAX_SHUTDOWN {
+        return Err(Unusable::new("shutdown.timeout", "must be at most 1h"));
+    }
+    if shutdown.readiness_delay > shutdown.timeout {
+        let problem = "must be at most shutdown.timeout";
+        return Err(Unusable::new("shutdown.readiness_delay", problem));
+    }
+    if !WRITE_TIMEOUTS.contains(&http_server.write_timeout) {
+        let problem = "must be between 1s and 10m";
+        return Err(Unusable::new("http_server.write_timeout", problem));
+    }
+    if !CHECK_INTERVALS.contains(&http_server.tls.check_interval) {
+        let problem = "must be between 100ms and 24h";
+        return Err(Unusable::new("http_server.tls.check_interval", problem));
+    }
+    let streams = http_server.http2.max_concurrent_streams;
+    if !STREAMS.contains(&streams) {
+        let (least, most) = STREAMS.into_inner();
+        let problem = format!("is {streams}, must be between {least} and {most}");
+        let option = "http_server.http2.max_concurrent_streams";
+        return Err(Unusable::new(option, problem));
+    }
+    Ok(())
+}
+
+/// The header field that says who a client is, if one does.
+fn user_header(name: &str) -> Result<Option<HeaderName>, Unusable> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    name.parse().map(Some).map_err(|_| {
+        let problem =
+            format!("expected the name of a header field, such as X-User-Id; got `{name}`");
+        Unusable::new("client.user_id_http_header", problem)
+    })
+}
+
+/// What the hubs go by. `verifiers` are for tokens of connections, and of subscriptions; `ping` is the method to measure by.
+fn hub(
+    client: ClientOptions,
+    channel: ChannelOptions,
+    verifiers: [Option<Result<Verifier, Unusable>>; 2],
+    ping: Option<String>,
+) -> Result<HubConfig, Unusable> {
+    let [connection, subscription] = verifiers;
+    let connection = connection.transpose()?.map(Arc::new);
+    let subscription = subscription.transpose()?.map(Arc::new);
+    let mut hub = HubConfig::new(client, channel, connection).map_err(|error| Unusable {
+        option: error.option,
+        problem: error.problem,
+    })?;
+    if let Some(verifier) = subscription {
+        hub = hub.with_subscription_verifier(verifier);
+    }
+    if let Some(method) = ping {
+        hub = hub.with_ping_method(&method);
+    }
+    Ok(hub)
 }
 
 /// How long messages may wait for others: pings do so, too, and have to be answered in time.

@@ -86,7 +86,57 @@ pub(super) fn verifier(
 ) -> Result<Verifier, Unusable> {
     let option = |name: &str| format!("{table}.{name}");
     let unusable = |name: &str, problem: String| Unusable::new(&option(name), problem);
+    check(token, &unusable)?;
     let valid_until = token.hmac_previous_secret_key_valid_until;
+    let verifier = Verifier::new(VerifierConfig {
+        hmac_secret: token.hmac_secret_key.clone(),
+        hmac_previous_secret: token.hmac_previous_secret_key.clone(),
+        hmac_previous_secret_valid_until: valid_until.map(Duration::from_secs),
+        public_keys: public_keys(token, &unusable)?,
+        leeway: token.leeway,
+        audience: token.audience.clone(),
+        audience_regex: token.audience_regex.clone(),
+        issuer: token.issuer.clone(),
+        issuer_regex: token.issuer_regex.clone(),
+        user_id_claim: token.user_id_claim.clone(),
+        skip_signature,
+    })
+    .map_err(|error| {
+        let current_is_fine = token
+            .hmac_secret_key
+            .as_ref()
+            .is_some_and(|key| !key.is_empty());
+        let name = if current_is_fine || error == KeyError::PreviousWithoutCurrent {
+            "hmac_previous_secret_key"
+        } else {
+            "hmac_secret_key"
+        };
+        unusable(name, error.to_string())
+    })?;
+    let Some(url) = token.jwks_public_endpoint.as_deref() else {
+        return Ok(verifier);
+    };
+    let name = "jwks_public_endpoint";
+    let (issuer, audience) = (token.issuer_regex.as_ref(), token.audience_regex.as_ref());
+    let source =
+        KeySource::new(url, issuer, audience).map_err(|error| unusable(name, error.to_string()))?;
+    if source.is_open_to_forgery() {
+        warnings.push(format!(
+            "{} is fetched over http://: whoever is on the way can put keys of his own in their place; \
+             use https://",
+            option(name)
+        ));
+    }
+    let verifier = source.give_to(verifier);
+    keys.push(source);
+    Ok(verifier)
+}
+
+/// What can be said of single options, and of those that are beside each other. `unusable` names the table.
+fn check(
+    token: &TokenOptions,
+    unusable: &impl Fn(&str, String) -> Unusable,
+) -> Result<(), Unusable> {
     if token.leeway > MAX_LEEWAY {
         let problem = "is more than 5m: clocks that far apart should be put right";
         return Err(unusable("leeway", problem.into()));
@@ -117,6 +167,14 @@ pub(super) fn verifier(
             return Err(unusable("user_id_claim", problem));
         }
     }
+    Ok(())
+}
+
+/// The public keys of a table: of each kind the current one, and the one before it.
+fn public_keys(
+    token: &TokenOptions,
+    unusable: &impl Fn(&str, String) -> Unusable,
+) -> Result<Vec<PublicKey>, Unusable> {
     let pairs = [
         (
             ("rsa_public_key", &token.rsa_public_key),
@@ -168,49 +226,7 @@ pub(super) fn verifier(
             );
             Err(unusable(name, problem))
         });
-    let public_keys = public_keys.collect::<Result<Vec<_>, _>>()?;
-    let verifier = Verifier::new(VerifierConfig {
-        hmac_secret: token.hmac_secret_key.clone(),
-        hmac_previous_secret: token.hmac_previous_secret_key.clone(),
-        hmac_previous_secret_valid_until: valid_until.map(Duration::from_secs),
-        public_keys,
-        leeway: token.leeway,
-        audience: token.audience.clone(),
-        audience_regex: token.audience_regex.clone(),
-        issuer: token.issuer.clone(),
-        issuer_regex: token.issuer_regex.clone(),
-        user_id_claim: token.user_id_claim.clone(),
-        skip_signature,
-    })
-    .map_err(|error| {
-        let current_is_fine = token
-            .hmac_secret_key
-            .as_ref()
-            .is_some_and(|key| !key.is_empty());
-        let name = if current_is_fine || error == KeyError::PreviousWithoutCurrent {
-            "hmac_previous_secret_key"
-        } else {
-            "hmac_secret_key"
-        };
-        unusable(name, error.to_string())
-    })?;
-    let Some(url) = token.jwks_public_endpoint.as_deref() else {
-        return Ok(verifier);
-    };
-    let name = "jwks_public_endpoint";
-    let (issuer, audience) = (token.issuer_regex.as_ref(), token.audience_regex.as_ref());
-    let source =
-        KeySource::new(url, issuer, audience).map_err(|error| unusable(name, error.to_string()))?;
-    if source.is_open_to_forgery() {
-        warnings.push(format!(
-            "{} is fetched over http://: whoever is on the way can put keys of his own in their place; \
-             use https://",
-            option(name)
-        ));
-    }
-    let verifier = source.give_to(verifier);
-    keys.push(source);
-    Ok(verifier)
+    public_keys.collect()
 }
 
 /// More is no disagreement of clocks.
