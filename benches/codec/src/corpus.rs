@@ -1,4 +1,5 @@
-//! Messages of the kinds that go through WebSockets, the same in every run.
+//! Messages of the kinds that go through WebSockets, the same in every run of a commit: prose and pages are those of the
+//! repository, so their rows are to be compared within a run, and not with one of another day.
 
 /// A kind of messages.
 pub(crate) struct Corpus {
@@ -39,6 +40,7 @@ pub(crate) fn all() -> Vec<Corpus> {
 
 const PROSE: &str = concat!(
     include_str!("../../../ARCHITECTURE.md"),
+    include_str!("../../../docs/decisions.md"),
     include_str!("../../README.md"),
     include_str!("../../../docs/limits.md"),
 );

@@ -2,7 +2,8 @@
 //!
 //! One file a concern, each adding methods to [`Hub`]:
 //!
-//! - `dispatch`: frames to commands to replies, one after the other; outcomes of the engine;
+//! - `dispatch`: frames to commands to replies, one after the other; outcomes of the engine; `frame`: commands out of either
+//!   encoding, `operation`: what a command is, as far as it is counted and limited;
 //! - `connect`, `subscribe`, `unsubscribe`, `publish`, `presence`, `queries`, `refresh`: the commands;
 //! - `subscribing`: subscriptions that are allowed and have yet to begin;
 //! - `ask`, `questions`, `answered`: what the application decides;
@@ -18,8 +19,9 @@
 //! - `api`: what operators ask for; `control`: what they do to connections; `drain`: how it all ends;
 //! - `observe`: telling those who follow somebody;
 //! - `sessions`, `users`, `channels`, `waiting`: the state of all that, `slab`: its tables;
-//!   `channel_name`, `permission`: rules; `limit`: how often is too often, `toll`: in the channels of a namespace;
-//!   `counts`: how many there are of something, `seats`: how many a user may have; `reconfigure`: when all that changes.
+//!   `channel_name`, `permission`: rules; `limit`: how often is too often, `toll`: in the channels of a namespace,
+//!   `shared_buckets`: where hubs count that together; `counts`: how many there are of something, `census`: of
+//!   sessions, `seats`: how many a user may have; `reconfigure`: when all that changes.
 
 mod answered;
 mod api;

@@ -13,6 +13,17 @@
 //! level 1 from 128 bytes on, with a codec that all connections of a thread share.
 //! [`set_thread_codec`] sets another level, length, and memory of what was sent.
 
+// The files, from the stream up:
+//
+// - `driver` drives a connection: reads into `scratch`, feeds the engine, writes its `write_queue`; `long` are messages that
+//   are written from where they lie, `owned` those that are queued by reference; `timer`, `halves`: who is woken, and when;
+//   `codec`: compression lent to whoever needs it; `error`: how it ends;
+// - `stream` is the connection for its user (`WebSocket`), `serve` the loop with a handler, `futures` the same as `Stream` and
+//   `Sink`;
+// - `accept`, `client`, `hyper`, `axum`, `http2` are the ways in, `http_types` and `delegate` what they share;
+// - `attached` is what reaches a connection from elsewhere: `sender` and its `inbox`, `group`, `tracker`; `resting` are members of
+//   groups that are written to without being woken.
+
 mod accept;
 mod attached;
 #[cfg(feature = "axum")]
