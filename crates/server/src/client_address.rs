@@ -7,7 +7,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use serde::Deserialize;
 
 use crate::http::fields::fields;
@@ -57,6 +57,9 @@ pub enum Seen {
     NotTold,
     /// By what the client itself has written, which no proxy should have left to be the last word.
     Forged,
+    /// The same, with a trusted proxy's address behind it: either who asks is that himself, or what is in front of a proxy
+    /// leaves it to clients what they say.
+    ForgedBehindTrusted,
 }
 
 impl Seen {
@@ -68,6 +71,7 @@ impl Seen {
             Self::NotTrusted => "not-trusted",
             Self::NotTold => "not-told",
             Self::Forged => "forged",
+            Self::ForgedBehindTrusted => "forged-behind-trusted",
         }
     }
 }
@@ -76,6 +80,11 @@ impl Seen {
 pub(crate) const FORGED: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 113));
 
 impl Trust {
+    /// Whether a connection is from a proxy that is trusted.
+    pub(crate) fn has(&self, connection: IpAddr) -> bool {
+        self.proxies.contains(connection.to_canonical())
+    }
+
     /// How it is known whom a request is from.
     pub(crate) fn seen(&self, connection: IpAddr, headers: &HeaderMap) -> Seen {
         let is_told = ["x-forwarded-for", "forwarded"].map(|name| headers.contains_key(name));
@@ -86,7 +95,13 @@ impl Trust {
             };
         }
         if self.client(connection, fields(headers)) == FORGED {
-            return Seen::Forged;
+            let mut values = headers.get_all(self.header.name()).iter();
+            let last = values.next_back().map(HeaderValue::as_bytes);
+            let last = last.and_then(|list| last_element(list, self.header).1);
+            return match last.and_then(|element| self.header.address(element)) {
+                Some(FORGED) => Seen::Forged,
+                _ => Seen::ForgedBehindTrusted,
+            };
         }
         if headers.contains_key(self.header.name()) {
             Seen::Believed
@@ -341,7 +356,7 @@ mod tests {
                 "10.0.0.1",
                 "x-forwarded-for",
                 "192.0.2.113, 10.0.0.2",
-                Seen::Forged,
+                Seen::ForgedBehindTrusted,
             ),
         ] {
             let mut headers = HeaderMap::new();

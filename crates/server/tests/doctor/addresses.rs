@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 
-use crate::front::{in_front, pass_saying};
+use crate::front::{in_front, pass_adding, pass_saying};
 use crate::process::Server;
 use crate::{doctor, told, url};
 
@@ -48,12 +48,38 @@ fn whether_the_server_can_tell_clients_apart_is_told() {
     );
     assert!(remedy.contains("$proxy_add_x_forwarded_for"), "{remedy}");
     assert_eq!(status, Some(1));
-    // One that says nothing: the way leads by an address that is trusted.
-    let address = format!("http://0.0.0.0:{}", server.address.port());
-    let (_, findings) = doctor(&["--url", &address]);
+    // Behind another one that does: to the server, it is all from the first.
+    const OUTER: &str = "X-Forwarded-For: 127.0.0.1\r\n";
+    let front = in_front(server.address, |client, server| {
+        pass_adding(client, server, OUTER);
+    });
+    let elsewhere = format!("http://0.0.0.0:{}", front.port());
+    let (_, findings) = doctor(&["--url", &elsewhere]);
+    let (text, _) = told(&findings, "client addresses", "fail");
+    assert!(text.contains("in front of a trusted proxy"), "{text}");
+    // The recipe for nginx, and whoever asks is on the same machine: there is nothing wrong with that.
+    let (status, findings) = doctor(&["--url", &url(front)]);
+    let (text, remedy) = told(&findings, "client addresses", "warn");
+    assert!(text.contains("can't be told from this machine"), "{text}");
+    assert!(remedy.contains("another machine"), "{remedy}");
+    assert_eq!(status, Some(0));
+    // One that says nothing, and takes away what clients say.
+    let front = in_front(server.address, |client, server| {
+        pass_saying(client, server, "", false);
+    });
+    let elsewhere = format!("http://0.0.0.0:{}", front.port());
+    let (_, findings) = doctor(&["--url", &elsewhere]);
     let (text, remedy) = told(&findings, "client addresses", "warn");
     assert!(text.contains("is trusted, and doesn't tell them"), "{text}");
     assert!(remedy.contains("option forwardfor"), "{remedy}");
+    // Or leaves it to them, as nginx does by itself: here the way leads by an address that is trusted.
+    let address = format!("http://0.0.0.0:{}", server.address.port());
+    let (status, findings) = doctor(&["--url", &address]);
+    let (text, _) = told(&findings, "client addresses", "fail");
+    assert!(text.contains("passes on what a client writes"), "{text}");
+    assert_eq!(status, Some(1));
+    let (_, findings) = doctor(&["--url", &url(server.address)]);
+    told(&findings, "client addresses", "warn");
 }
 
 /// Who asks is told how an address is known, and neither which it is, nor anything without asking.

@@ -93,3 +93,12 @@ pub(crate) fn pass_saying(mut client: TcpStream, mut server: TcpStream, own: &st
     server.write_all(lines.concat().as_bytes()).unwrap();
     pass(client, server);
 }
+
+/// Passes requests on, with a line behind what the client says of addresses.
+pub(crate) fn pass_adding(mut client: TcpStream, mut server: TcpStream, own: &str) {
+    let head = head(&mut client);
+    let head = head.strip_suffix("\r\n").unwrap_or(&head);
+    let head = format!("{head}{own}\r\n");
+    server.write_all(head.as_bytes()).unwrap();
+    pass(client, server);
+}

@@ -1,5 +1,7 @@
 //! The machine, and the configuration.
 
+use std::process::Command;
+
 use crate::directory::Directory;
 use crate::{doctor, finding};
 
@@ -40,4 +42,41 @@ fn what_is_doubtful_in_a_configuration_is_told() {
         "{configuration:?}"
     );
     assert_eq!(status, Some(0));
+}
+
+/// A file that others can read is one in which there are no secrets, and nobody else writes what the server does.
+#[test]
+fn a_configuration_that_others_can_read_or_change_is_told_of() {
+    let directory = Directory::new("doctor-rights");
+    let secret = "[http_api]\nkey = \"0123456789abcdef0123456789abcdef\"\n";
+    let namespace = "[channel.without_namespace]\nhistory_size = 10\nhistory_ttl = \"1m\"\n";
+    for (text, mode, grade, part) in [
+        (secret, "644", "warn", "can read the secrets in it"),
+        (secret, "640", "", ""),
+        (namespace, "644", "", ""),
+        (namespace, "646", "fail", "can change what the server does"),
+    ] {
+        let file = directory.file("tautline.toml", text);
+        let status = Command::new("chmod").arg(mode).arg(&file).status();
+        assert!(status.unwrap().success());
+        let (_, findings) = doctor(&["--config", file.to_str().unwrap()]);
+        let file = file.display().to_string();
+        let found = findings.iter().find(|one| {
+            one["subject"] == "configuration"
+                && one["text"]
+                    .as_str()
+                    .is_some_and(|text| text.contains(&file))
+                && one["grade"] != "ok"
+        });
+        let Some(found) = found else {
+            assert_eq!(part, "", "{mode}: {findings:?}");
+            continue;
+        };
+        assert_eq!(found["grade"], grade, "{found}");
+        assert!(
+            !part.is_empty() && found["text"].as_str().unwrap().contains(part),
+            "{mode}: {found}"
+        );
+        assert!(found["remedy"].as_str().unwrap().contains("chmod o"));
+    }
 }

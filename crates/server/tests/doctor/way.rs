@@ -181,6 +181,12 @@ fn each_status_in_the_place_of_101_has_its_own_line_to_change() {
             "nginx: proxy_pass http://127.0.0.1:8000;",
         ),
         (
+            521,
+            "doesn't reach the server",
+            "nginx: proxy_pass http://127.0.0.1:8000;",
+        ),
+        (401, "wants a password", "auth_basic off"),
+        (
             301,
             "WebSockets don't follow",
             "location /connection/ without return",

@@ -8,7 +8,7 @@ use super::files;
 use super::finding::Finding;
 use crate::acme::Acme;
 use crate::cli::args::SetArgs;
-use crate::config::ConfigFile;
+use crate::config::{Config, ConfigFile};
 
 pub(super) fn look(file: &Path, settings: &SetArgs) -> Vec<Finding> {
     let config = match ConfigFile::new(file, settings.set.clone()).load() {
@@ -27,6 +27,10 @@ pub(super) fn look(file: &Path, settings: &SetArgs) -> Vec<Finding> {
     let mut findings: Vec<_> = warnings
         .map(|warning| Finding::doubtful("configuration", warning))
         .collect();
+    // What the file itself has, and not what stands elsewhere.
+    let values = Config::load(file).map(|config| config.values);
+    let has_secrets = values.is_ok_and(|all| all.iter().any(|(_, shown)| shown.contains(SECRET)));
+    findings.extend(files::configuration(file, has_secrets));
     if findings.is_empty() {
         findings.push(Finding::good(
             "configuration",
@@ -85,3 +89,6 @@ fn authority(acme: &Acme) -> Finding {
         ),
     }
 }
+
+/// What is shown in the place of one.
+const SECRET: &str = "(secret)";

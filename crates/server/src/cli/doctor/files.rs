@@ -17,6 +17,28 @@ pub(super) fn key(option: &str, file: &Path) -> Option<Finding> {
     Some(Finding::doubtful("key", text).remedy(format!("chmod o= {file}")))
 }
 
+/// A finding about the file of a configuration, if others can change it, or read the secrets that are in it.
+pub(super) fn configuration(file: &Path, has_secrets: bool) -> Option<Finding> {
+    let about = fs::metadata(file).ok().filter(Metadata::is_file)?;
+    let mode = mode(&about)?;
+    let file = file.display();
+    if mode & 0o002 != 0 {
+        let text = format!(
+            "every user of this machine can change what the server does ({file} has the mode {mode:03o})"
+        );
+        return Some(Finding::bad(CONFIGURATION, text).remedy(format!("chmod o-w {file}")));
+    }
+    if has_secrets && mode & 0o004 != 0 {
+        let text = format!(
+            "every user of this machine can read the secrets in it ({file} has the mode {mode:03o})"
+        );
+        return Some(Finding::doubtful(CONFIGURATION, text).remedy(format!(
+            "chmod o= {file}   # or keep them in files of their own, which variables such as TAUTLINE_HTTP_API_KEY_FILE name"
+        )));
+    }
+    None
+}
+
 /// Findings about where ordered certificates are kept: the directory of the option, and the one of the authority in it.
 pub(super) fn cache(
     directory: &Path,
@@ -128,6 +150,7 @@ fn mode(_: &Metadata) -> Option<u32> {
     None
 }
 
+const CONFIGURATION: &str = "configuration";
 const CACHE: &str = "certificate cache";
 const WRITABLE: &str = "http_server.tls.acme.cache_directory: a directory that the server's user may write to, such as \
                         /var/lib/tautline/acme, where the unit of systemd has StateDirectory=tautline";

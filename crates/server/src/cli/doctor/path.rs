@@ -171,22 +171,22 @@ async fn websocket_over_http2(server: &Server) -> Finding {
 
 /// Whether the server can tell clients apart, and nobody can pass for another.
 async fn addresses(server: &Server) -> Option<Finding> {
-    let name = "client addresses";
+    let name = ADDRESSES;
     Some(match &*way::seen(server, false).await? {
         "direct" => Finding::good(
             name,
             "those of their connections: the server sees no proxy of HTTP in between (one of TCP has to say them by \
              the PROXY protocol, http_server.proxy_protocol)",
         ),
-        "believed" if way::seen(server, true).await.as_deref() == Some("forged") => Finding::bad(
-            name,
-            "anybody can pass for whom he likes: what a client writes into X-Forwarded-For is believed",
-        )
-        .remedy(
-            "nginx: proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n\
-             or leave out of http_server.trusted_proxies what is no proxy of yours",
-        ),
-        "believed" => Finding::good(name, "told by a proxy that is trusted"),
+        "believed" => match way::seen(server, true).await.as_deref() {
+            Some("forged") => anybody("what a client writes into X-Forwarded-For is believed"),
+            Some("forged-behind-trusted") if server.is_loopback() => not_from_here(),
+            Some("forged-behind-trusted") => anybody(
+                "what a client writes into X-Forwarded-For is passed on by what is in front of a trusted proxy. (Or this \
+                 machine is itself in http_server.trusted_proxies: then ask from another)",
+            ),
+            _ => Finding::good(name, "told by a proxy that is trusted"),
+        },
         "not-trusted" => Finding::doubtful(
             name,
             "the server doesn't trust the proxy that tells them: all its clients together have the limits of one \
@@ -194,7 +194,10 @@ async fn addresses(server: &Server) -> Option<Finding> {
         )
         .remedy("http_server.trusted_proxies = [\"the address of the proxy\"]"),
         // From there, it may be the doctor who has the address of a proxy.
-        "not-told" if server.is_loopback() => return None,
+        "not-told" if server.is_loopback() => not_from_here(),
+        "not-told" if way::seen(server, true).await.as_deref() == Some("forged") => anybody(
+            "the proxy in between is trusted, says nothing itself, and passes on what a client writes into X-Forwarded-For",
+        ),
         "not-told" => Finding::doubtful(
             name,
             "the proxy in between is trusted, and doesn't tell them: all its clients together have the limits of \
@@ -206,6 +209,23 @@ async fn addresses(server: &Server) -> Option<Finding> {
         ),
         _ => return None,
     })
+}
+
+const ADDRESSES: &str = "client addresses";
+
+fn anybody(why: &str) -> Finding {
+    let text = format!("anybody can pass for whom he likes: {why}");
+    Finding::bad(ADDRESSES, text).remedy(
+        "nginx: proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n\
+         or leave out of http_server.trusted_proxies what is no proxy of yours",
+    )
+}
+
+/// Of a proxy on the same machine, it can't be told who has what address.
+fn not_from_here() -> Finding {
+    let text = "it can't be told from this machine whether they are true, as it is itself in http_server.trusted_proxies";
+    Finding::doubtful(ADDRESSES, text)
+        .remedy("ask from another machine, by the URL that clients have")
 }
 
 fn refused(status: u16, server: &Server) -> Finding {
@@ -224,13 +244,22 @@ fn refused(status: u16, server: &Server) -> Finding {
             let text = format!("answered with {status}: the Upgrade header doesn't arrive");
             Finding::bad("WebSocket", text).remedy(UPGRADE)
         }
+        401 | 407 => Finding::bad(
+            "WebSocket",
+            format!("answered with {status}: what stands in front wants a password, which browsers don't send with a WebSocket"),
+        )
+        .remedy(
+            "nginx: auth_basic off; in location /connection/\n\
+             The server asks for tokens itself: client.token",
+        ),
         404 => Finding::bad("WebSocket", "answered with 404: the path is not passed on")
             .remedy("nginx: location /connection/ { proxy_pass http://127.0.0.1:8000; }"),
         429 | 503 => Finding::bad(
             "WebSocket",
             format!("answered with {status}: the server takes nobody else now; see its metrics"),
         ),
-        502 | 504 => Finding::bad(
+        // Those above 520 are Cloudflare's.
+        502 | 504 | 520..=530 => Finding::bad(
             "WebSocket",
             format!("answered with {status}: what stands in front doesn't reach the server"),
         )
