@@ -84,6 +84,10 @@ pub(super) fn parse(source: &Source<'_>) -> Result<Config, Problems> {
         source.problem(offset, format!("{option}: {problem}"))
     });
     let mut config = config?;
+    let is_set = values.iter().any(|(path, _)| path == ENGINE_BYTES);
+    let ceiling = config.admission.memory.ceiling;
+    let doubt = super::limits::engine(&mut config.engine, is_set, ceiling);
+    config.warnings.extend(doubt);
     for warning in &mut config.warnings {
         if let Some(offset) = place::named_in(&entries, warning) {
             let at = source.problem(Some(offset), std::mem::take(warning));
@@ -104,6 +108,8 @@ pub(super) fn parse(source: &Source<'_>) -> Result<Config, Problems> {
     config.values = values;
     Ok(config)
 }
+
+const ENGINE_BYTES: &str = "engine.memory.max_bytes";
 
 /// Parses, and checks nothing.
 #[cfg(test)]

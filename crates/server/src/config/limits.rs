@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tautline_hub::config::duration;
+use tautline_hub::engine::memory::MemoryOptions;
 use tautline_hub::rate::{self, Rate};
 
 use super::client::ConnectionOptions;
@@ -201,6 +202,27 @@ pub(super) fn queues(memory: &MemoryLimitOptions, ceiling: Option<u64>) -> Queue
     }
 }
 
+/// Has histories take no more than half of what the process may have, where nobody says how much (`is_set`); where
+/// somebody does, a sentence if next to nothing is left for all else.
+pub(super) fn engine(
+    engine: &mut MemoryOptions,
+    is_set: bool,
+    ceiling: Option<u64>,
+) -> Option<String> {
+    let ceiling = usize::try_from(ceiling?).unwrap_or(usize::MAX);
+    if !is_set {
+        engine.max_bytes = engine.max_bytes.min((ceiling / 2).max(LEAST_KEPT));
+        return None;
+    }
+    (engine.max_bytes > ceiling / 4 * 3).then(|| {
+        format!(
+            "engine.memory.max_bytes is {}, and the whole process may have {ceiling} (limits.memory.max_bytes): when histories \
+             are full, nobody new comes in, and it may be killed for want of memory",
+            engine.max_bytes
+        )
+    })
+}
+
 /// Those of a server that nobody has configured.
 pub(super) fn defaults() -> Rules {
     let (server, connections) = (HttpServerOptions::default(), ConnectionOptions::default());
@@ -211,4 +233,6 @@ pub(super) fn defaults() -> Rules {
 /// Where it isn't known how much memory there is.
 const QUEUED: usize = 1024 * 1024 * 1024;
 const ADDRESSES: RangeInclusive<usize> = 1000..=100_000_000;
+/// For histories, however little there is: what a server with next to nothing else in it needs.
+const LEAST_KEPT: usize = 16 * 1024 * 1024;
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);

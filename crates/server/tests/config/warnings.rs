@@ -40,6 +40,45 @@ fn doubtful_settings_are_warned_about() {
     }
 }
 
+/// Or the histories of a container with half a gigabyte are full when it was killed twice.
+#[test]
+fn histories_leave_room_for_all_else() {
+    let with = |limit: &str, engine: &str| {
+        let text = format!(
+            "{BEHIND_A_PROXY}[http_api]\nkey = \"a key of the backend\"\n[client.token]\nhmac_secret_key = \"{SECRET}\"\n\
+             [limits.memory]\n{limit}\n[engine.memory]\n{engine}\n"
+        );
+        load(&text).unwrap()
+    };
+    let gib = 1024 * 1024 * 1024;
+    for (limit, engine, kept) in [
+        ("max_bytes = 400_000_000", "", 200_000_000),
+        (
+            "max_bytes = 400_000_000",
+            "max_bytes = 300_000_000",
+            300_000_000,
+        ),
+        ("max_bytes = 3_000_000_000", "", gib),
+        ("max_bytes = 1000", "", 16 * 1024 * 1024),
+        (
+            "enabled = false",
+            "max_bytes = 4_000_000_000",
+            4_000_000_000,
+        ),
+    ] {
+        let config = with(limit, engine);
+        assert_eq!(config.engine.max_bytes, kept, "{limit} {engine}");
+        let warnings = config.warnings.iter();
+        let about = warnings.filter(|warning| warning.contains("engine.memory"));
+        assert_eq!(about.count(), 0, "{limit} {engine}");
+    }
+    let warnings = with("max_bytes = 400_000_000", "max_bytes = 300_000_001").warnings;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    for part in ["engine.memory.max_bytes is 300000001", "400000000", "line "] {
+        assert!(warnings[0].contains(part), "{warnings:?}");
+    }
+}
+
 #[test]
 fn what_is_open_to_strangers_is_warned_of() {
     let base = format!(

@@ -45,7 +45,8 @@ pub struct MemoryOptions {
     /// nothing was ever published, then those used longest ago.
     pub max_channels: usize,
     /// How many bytes the publications in all histories may take, what they are managed with included.
-    /// Beyond, publishing into a history that would grow fails. Default: 1 GiB.
+    /// Beyond, publishing into a history that would grow fails. Default: 1 GiB; a server takes half of its ceiling
+    /// (`limits.memory.max_bytes`) where that is less.
     pub max_bytes: usize,
 }
 

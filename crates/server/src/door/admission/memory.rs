@@ -104,13 +104,32 @@ pub(crate) fn available() -> Option<u64> {
 }
 
 /// Where the limits of a process's control groups are written, by what `/proc/self/cgroup` says: those of the
-/// groups that its own is in count too.
+/// groups that its own is in count too. In version 2 there are two of them: beyond `memory.max` a process is killed, and
+/// beyond `memory.high` (systemd's `MemoryHigh`) it is slowed down until nobody gets an answer.
+///
+/// In a container the files of its own group are often at the top, whatever the process is told of its path.
 fn limit_files(own: &str) -> Vec<PathBuf> {
-    let mut files = vec!["/sys/fs/cgroup/memory/memory.limit_in_bytes".into()];
-    let path = own.lines().find_map(|line| line.strip_prefix("0::/"));
-    for group in Path::new(path.unwrap_or_default()).ancestors() {
-        files.push(Path::new("/sys/fs/cgroup").join(group).join("memory.max"));
-    }
+    const V1: &str = "/sys/fs/cgroup/memory";
+    const V2: &str = "/sys/fs/cgroup";
+    let mut files = Vec::new();
+    let mut add = |top: &str, path: Option<&str>, names: &[&str]| {
+        let path = Path::new(path.unwrap_or_default().trim_start_matches('/'));
+        for group in path.ancestors() {
+            let group = Path::new(top).join(group);
+            files.extend(names.iter().map(|name| group.join(name)));
+        }
+    };
+    // A line: the number of the hierarchy, its controllers, the path.
+    let mut groups = own.lines().filter_map(|line| {
+        let (_, rest) = line.split_once(':')?;
+        rest.split_once(':')
+    });
+    let v1 = groups
+        .clone()
+        .find(|(controllers, _)| controllers.split(',').any(|one| one == "memory"));
+    let v2 = groups.find(|(controllers, _)| controllers.is_empty());
+    add(V1, v1.map(|(_, path)| path), &["memory.limit_in_bytes"]);
+    add(V2, v2.map(|(_, path)| path), &["memory.max", "memory.high"]);
     files
 }
 
@@ -187,15 +206,30 @@ mod tests {
         let text = "Name:\tx\nVmRSS:\t   12345 kB\nThreads:\t1\n";
         assert_eq!(kib(text, "VmRSS:"), Some(12345 * 1024));
         assert_eq!(kib(text, "Name:"), None);
-        let files = limit_files("1:name=x:/y\n0::/system.slice/tautline.service\n");
+        let files = |own: &str| -> Vec<String> {
+            let files = limit_files(own).into_iter();
+            files.map(|file| file.display().to_string()).collect()
+        };
         let v2 = ["system.slice/tautline.service/", "system.slice/", ""];
-        for (file, group) in files[1..].iter().zip(v2) {
-            assert_eq!(
-                *file,
-                PathBuf::from(format!("/sys/fs/cgroup/{group}memory.max"))
-            );
+        let v2 = v2.iter().flat_map(|group| {
+            ["max", "high"].map(|name| format!("/sys/fs/cgroup/{group}memory.{name}"))
+        });
+        let v1_top = "/sys/fs/cgroup/memory/memory.limit_in_bytes".to_owned();
+        let expected: Vec<_> = std::iter::once(v1_top).chain(v2).collect();
+        assert_eq!(
+            files("1:name=x:/y\n0::/system.slice/tautline.service\n"),
+            expected
+        );
+        // Version 1, as on a host; a container has them at the top.
+        let v1 = files("5:cpu,cpuacct:/a\n4:hugetlb,memory:/docker/1f\n");
+        let groups = ["/docker/1f", "/docker", ""];
+        for (file, group) in v1.iter().zip(groups) {
+            let expected = format!("/sys/fs/cgroup/memory{group}/memory.limit_in_bytes");
+            assert_eq!(*file, expected);
         }
-        assert_eq!(files.len(), 4);
+        // A name that has a colon, and nothing that can be read.
+        assert!(files("0::/a:b\n").contains(&"/sys/fs/cgroup/a:b/memory.max".to_owned()));
+        assert_eq!(files("x\n\n:").len(), 3);
         assert_eq!(kib("VmRSS: 99999999999999999999 kB", "VmRSS:"), None);
         #[cfg(target_os = "linux")]
         assert!(resident().unwrap() > 100_000 && available().unwrap() > resident().unwrap());
