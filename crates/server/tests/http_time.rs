@@ -3,6 +3,7 @@
 #[path = "support/node.rs"]
 mod node;
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,7 +11,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tautline::http::api::{ApiKeys, ApiLimits};
-use tautline::http::{HEAD_TIMEOUT, Service, Settings, serve_connection};
+use tautline::http::{
+    HEAD_TIMEOUT, KEPT_TIMEOUT, Service, Settings, serve_connection, serve_kept_connection,
+};
 use tokio::io::{
     AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf,
 };
@@ -69,6 +72,15 @@ fn on_a_connection<F: Future<Output = ()>>(test: impl FnOnce(Connection) -> F) {
 
 /// The same where so many bytes may be on their way.
 fn on_a_connection_of<F: Future<Output = ()>>(room: usize, test: impl FnOnce(Connection) -> F) {
+    on_a_connection_from(None, room, test);
+}
+
+/// The same where it is from a proxy that keeps it, if there is one.
+fn on_a_connection_from<F: Future<Output = ()>>(
+    proxy: Option<SocketAddr>,
+    room: usize,
+    test: impl FnOnce(Connection) -> F,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
@@ -95,7 +107,12 @@ fn on_a_connection_of<F: Future<Output = ()>>(room: usize, test: impl FnOnce(Con
             }
         };
         let stream = OneSlice(stream);
-        let server = tokio::task::spawn_local(serve_connection(stream, None, service, stopping));
+        let server = tokio::task::spawn_local(async move {
+            match proxy {
+                None => serve_connection(stream, None, service, stopping).await,
+                Some(proxy) => serve_kept_connection(stream, proxy, service, stopping).await,
+            }
+        });
         test(Connection {
             client,
             server,
@@ -208,6 +225,30 @@ fn no_connection_lives_for_ever() {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         connection.assert_elapsed(Duration::from_secs(5 * 60));
+    });
+}
+
+/// A load balancer that sends a request on a connection that is being closed answers its client with a 502.
+#[test]
+fn a_proxy_gives_up_its_connections_itself() {
+    let proxy = SocketAddr::from(([192, 0, 2, 1], 1));
+    on_a_connection_from(Some(proxy), 4096, |mut connection| async move {
+        // Older than others become, and each rest as long as Google's may.
+        for _ in 0..3 {
+            connection
+                .send("GET /health HTTP/1.1\r\nHost: h\r\n\r\n")
+                .await;
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"{}") {
+                let count = connection.client.read_buf(&mut answer).await;
+                assert!(count.is_ok_and(|count| count > 0), "it is still there");
+            }
+            assert!(answer.starts_with(b"HTTP/1.1 200 "));
+            tokio::time::sleep(Duration::from_secs(600)).await;
+        }
+        assert!(!connection.server.is_finished());
+        connection.read_to_end().await;
+        connection.assert_elapsed(2 * Duration::from_secs(600) + KEPT_TIMEOUT);
     });
 }
 

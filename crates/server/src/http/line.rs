@@ -11,11 +11,16 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::{HEAD_TIMEOUT, KEPT_TIMEOUT, MAX_CONNECTION_AGE};
+use crate::client_address::Trust;
+
 /// A connection, as its answers see it.
 #[derive(Debug, Default)]
 pub struct HttpLine {
     /// Whom the connection is from.
     from: Option<SocketAddr>,
+    /// Whether whom it is from keeps it for further requests, and ends it himself.
+    is_kept: bool,
     /// Answers that go on.
     streams: Cell<usize>,
     end: Cell<Option<End>>,
@@ -37,6 +42,45 @@ impl HttpLine {
         Self {
             from,
             ..Self::default()
+        }
+    }
+
+    /// A connection from an address, which is kept if that is one of a proxy that is trusted.
+    ///
+    /// What is in front keeps connections for the requests to come, and can't know that one is being closed when it
+    /// sends the next: that request would be lost. So it is the one to close them.
+    pub(crate) fn of(from: SocketAddr, trust: &Trust) -> Self {
+        Self {
+            from: Some(from),
+            is_kept: trust.has(from.ip()),
+            ..Self::default()
+        }
+    }
+
+    /// One from a proxy that is trusted.
+    pub(crate) fn kept(from: SocketAddr) -> Self {
+        Self {
+            from: Some(from),
+            is_kept: true,
+            ..Self::default()
+        }
+    }
+
+    /// How long it may idle before a request, and the request's head may take.
+    pub(crate) fn patience(&self) -> Duration {
+        if self.is_kept {
+            KEPT_TIMEOUT
+        } else {
+            HEAD_TIMEOUT
+        }
+    }
+
+    /// How old it may become.
+    pub(crate) fn max_age(&self) -> Duration {
+        if self.is_kept {
+            Duration::MAX
+        } else {
+            MAX_CONNECTION_AGE
         }
     }
 
@@ -96,8 +140,29 @@ impl Drop for StreamGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::Networks;
 
     const AGE: Duration = Duration::from_secs(300);
+
+    /// By its address in the form in which they are compared.
+    #[test]
+    fn a_trusted_proxy_keeps_its_connections() {
+        let proxies = Networks::parse(&["10.0.0.0/8"]).expect("a network");
+        let trust = Trust {
+            proxies,
+            ..Trust::default()
+        };
+        for (from, is_kept) in [
+            ("10.1.2.3:4", true),
+            ("[::ffff:10.1.2.3]:4", true),
+            ("11.0.0.1:4", false),
+        ] {
+            let line = HttpLine::of(from.parse().expect("an address"), &trust);
+            let patience = if is_kept { KEPT_TIMEOUT } else { HEAD_TIMEOUT };
+            assert_eq!(line.patience(), patience, "{from}");
+            assert_eq!(line.max_age() > MAX_CONNECTION_AGE, is_kept, "{from}");
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_line_grows_old_only_without_streams() {

@@ -57,6 +57,7 @@ use crate::telemetry::Telemetry;
 
 pub use self::body::RequestBody;
 pub use self::serve::serve_connection;
+pub use self::serve::serve_kept_connection;
 pub(crate) use self::serve::serve_rewound;
 
 /// Where clients open their WebSocket.
@@ -70,6 +71,10 @@ pub const PLAIN_PATH: &str = "/ws";
 
 /// How long a request's head may take to arrive, and how long a connection may idle before it.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The same for a connection from a proxy that is trusted: longer than those of the clouds idle, which take a connection for
+/// good until they have given it up (Google Cloud's: 600 s, and that can't be changed).
+pub const KEPT_TIMEOUT: Duration = Duration::from_secs(620);
 
 /// Longest request head, in bytes.
 pub const MAX_HEAD_LEN: usize = 16 * 1024;

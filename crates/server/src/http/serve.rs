@@ -27,9 +27,7 @@ use super::long::{EndOfLong, Long};
 use super::node::Node;
 use super::patience::is_stalled;
 use super::respond::{Reply, ReplyBody};
-use super::{
-    CLOSING_TIME, HEAD_TIMEOUT, MAX_CONNECTION_AGE, MAX_HEAD_LEN, MAX_HEADERS, RequestBody, Service,
-};
+use super::{CLOSING_TIME, MAX_HEAD_LEN, MAX_HEADERS, RequestBody, Service};
 use crate::door::rewind::Rewind;
 
 /// Serves the requests of one connection. `from` is whom it comes from. Ends when the peer is done, when a limit is
@@ -48,21 +46,41 @@ pub async fn serve_connection<S, N>(
     N: Node,
 {
     let stream = Rewind::new(Vec::new(), stream).patient(service.write_timeout(), |_| 0);
-    serve_rewound(stream, from, service, shutdown).await;
+    serve_rewound(stream, HttpLine::new(from), service, shutdown).await;
 }
 
-/// The same for one whose first bytes may have been read already.
-pub(crate) async fn serve_rewound<S, N>(
-    mut stream: Rewind<S>,
-    from: Option<SocketAddr>,
+/// The same for a proxy that is trusted, which keeps its connections for further requests: they may idle for
+/// [`KEPT_TIMEOUT`](super::KEPT_TIMEOUT), and don't grow too old.
+///
+/// # Cancel safety
+///
+/// Dropping the future drops the connection.
+pub async fn serve_kept_connection<S, N>(
+    stream: S,
+    from: SocketAddr,
     service: Rc<Service<N>>,
     shutdown: impl Future<Output = ()>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     N: Node,
 {
-    let line = Rc::new(HttpLine::new(from));
-    let mut ending = pin!(either(shutdown, line.ended(MAX_CONNECTION_AGE)));
+    let stream = Rewind::new(Vec::new(), stream).patient(service.write_timeout(), |_| 0);
+    let line = HttpLine::kept(from);
+    serve_rewound(stream, line, service, shutdown).await;
+}
+
+/// The same for one whose first bytes may have been read already.
+pub(crate) async fn serve_rewound<S, N>(
+    mut stream: Rewind<S>,
+    line: HttpLine,
+    service: Rc<Service<N>>,
+    shutdown: impl Future<Output = ()>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    N: Node,
+{
+    let line = Rc::new(line);
+    let mut ending = pin!(either(shutdown, line.ended(line.max_age())));
     loop {
         // In a box, so that nothing of the library is left while an answer goes on.
         let requests = Box::pin(requests(stream, &service, &line, ending.as_mut()));
@@ -121,7 +139,7 @@ where
     };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(line.patience())
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD_LEN)
         .serve_connection(TokioIo::new(stream), answer)

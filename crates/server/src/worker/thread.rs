@@ -38,6 +38,7 @@ use crate::entropy::OsEntropy;
 use crate::events::{Events, InCode};
 use crate::http::admin::Sessions;
 use crate::http::counters::Dropped;
+use crate::http::line::HttpLine;
 use crate::http::{self, Service, Side};
 use crate::io::Io;
 use crate::keys::KeySource;
@@ -311,7 +312,8 @@ impl Start {
                         Came::Http1(stream) => Box::pin(async move {
                             let stream = stream.patient_with_client(limit);
                             let ending = ending(shared.stage.clone());
-                            http::serve_rewound(stream, Some(from), service, ending).await;
+                            let line = HttpLine::of(from, &admitting.live().config.admission.trust);
+                            http::serve_rewound(stream, line, service, ending).await;
                             drop(permit);
                         }),
                         Came::Tunnel(joined) => {
@@ -396,7 +398,8 @@ async fn serve_internal(
         let limit = shared.live.borrow().config.http.write_timeout;
         spawn_local(async move {
             let stream = Rewind::new(Vec::new(), Io::Plain(io)).patient_with_client(limit);
-            http::serve_rewound(stream, Some(peer), service, ending).await;
+            let line = HttpLine::new(Some(peer));
+            http::serve_rewound(stream, line, service, ending).await;
             drop((guest, place));
         });
     }
