@@ -158,6 +158,9 @@ pub(crate) fn start(
 ) -> Result<Running, NodeError> {
     let workers = config.node.worker_count();
     let silence = listener::silence(&config);
+    if let Listening::On(given) = &listening {
+        doubt_handed_over(given, &config);
+    }
     let listeners = match listening {
         Listening::No => Ok(Vec::new()),
         Listening::Configured => listener::listen(config.listen, workers, silence),
@@ -260,14 +263,37 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> NodeError {
 }
 
 /// Reloads the configuration with each hangup, one after the other. Never ends.
+/// Of the address, a configuration is checked as it is written; a socket that was handed over may have another.
+fn doubt_handed_over(given: &TcpListener, config: &Config) {
+    let Ok(address) = given.local_addr() else {
+        return;
+    };
+    if config.listen.ip().is_loopback() && !address.ip().is_loopback() {
+        tracing::warn!(
+            %address,
+            "the socket that was handed over (systemd: ListenStream) is reachable from outside, whatever \
+             http_server.address says{}",
+            match config.tls {
+                Some(_) => "",
+                None => ", and http_server.tls is off: without a proxy that does the encryption, everybody on the way can \
+                         read and change what is sent",
+            }
+        );
+    }
+}
+
 async fn reload_on(hangups: Option<Hangups>, handle: &NodeHandle) {
     let Some(mut hangups) = hangups else {
         return std::future::pending().await;
     };
     loop {
         hangups.next().await;
+        systemd::reloading();
         // It is logged, whatever came of it.
-        let _ = handle.reload().await;
+        match handle.reload().await {
+            Ok(_) => systemd::reloaded("the configuration was read again"),
+            Err(error) => systemd::reloaded(&format!("the old configuration stays: {error}")),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::net::TcpListener;
 
 #[cfg(target_os = "linux")]
-pub(crate) use self::linux::{attend, inherited, ready, stopping};
+pub(crate) use self::linux::{attend, inherited, ready, reloaded, reloading, stopping};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -23,14 +23,39 @@ mod linux {
     ///
     /// # Errors
     ///
-    /// When what was handed over is no TCP socket that listens.
+    /// When what was handed over is no TCP socket that listens, or there are several: those who connect to one that nobody
+    /// takes would wait in vain.
     pub(crate) fn inherited() -> io::Result<Option<TcpListener>> {
-        listenfd::ListenFd::from_env().take_tcp_listener(0)
+        let mut handed = listenfd::ListenFd::from_env();
+        if handed.len() > 1 {
+            return Err(io::Error::other(format!(
+                "it hands over {} sockets, and the server takes one: expected a single ListenStream, such as 443 or [::]:443, \
+                 which is for IPv4 and IPv6",
+                handed.len()
+            )));
+        }
+        handed.take_tcp_listener(0)
     }
 
     /// Tells that connections are accepted.
     pub(crate) fn ready() {
         tell(&[NotifyState::Ready]);
+    }
+
+    /// Tells that the configuration is read again.
+    pub(crate) fn reloading() {
+        // By this systemd tells the answer to what it has asked for now from one to what it asked for before.
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => tell(&[NotifyState::Reloading, now]),
+            Err(error) => tracing::debug!(%error, "systemd isn't told of a reload"),
+        }
+    }
+
+    /// Tells that it was, and what `systemctl status` has to say of it.
+    pub(crate) fn reloaded(status: &str) {
+        // A line is a variable.
+        let status = status.replace('\n', "; ");
+        tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
     }
 
     /// Tells that the node is on its way out. Twice does no harm.
@@ -167,6 +192,12 @@ pub(crate) fn inherited() -> io::Result<Option<TcpListener>> {
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn ready() {}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn reloading() {}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn reloaded(_: &str) {}
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn stopping() {}

@@ -110,6 +110,104 @@ fn it_tells_that_it_is_up_alive_and_on_its_way_out() {
     assert!(server.0.wait().unwrap().success());
 }
 
+/// `Type=notify-reload`, and what `systemctl status` shows: a reload begins and ends, and what came of it is told.
+#[test]
+fn it_tells_what_came_of_a_reload() {
+    let directory = configured("reload");
+    let socket = UnixDatagram::bind(directory.join("notify")).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    let file = directory.join("tautline.toml");
+    let child = command(&file)
+        .env("NOTIFY_SOCKET", directory.join("notify"))
+        .spawn();
+    let server = Server(child.unwrap());
+    assert_eq!(heard(&socket), "READY=1\n");
+    let good = std::fs::read_to_string(&file).unwrap();
+    for (text, status) in [
+        (
+            format!("{good}[log]\nlevel = \"warn\"\n"),
+            "the configuration was read again",
+        ),
+        (
+            format!("{good}[log]\nlevle = \"warn\"\n"),
+            "the old configuration stays: ",
+        ),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        signal(&server, "-HUP");
+        let begun = heard(&socket);
+        let time = begun.strip_prefix("RELOADING=1\nMONOTONIC_USEC=");
+        assert!(
+            time.is_some_and(|time| time.trim_end().parse::<u64>().is_ok()),
+            "{begun}"
+        );
+        let ended = heard(&socket);
+        let told = ended.strip_prefix("READY=1\nSTATUS=").expect(&ended);
+        assert!(told.starts_with(status), "{told}");
+        assert_eq!(told.lines().count(), 1, "{told}");
+    }
+}
+
+/// The address of the configuration counts for nothing then, and what is said of it neither.
+#[test]
+fn a_socket_that_more_can_reach_than_the_configuration_says_is_told_of() {
+    for (address, is_told) in [("0.0.0.0:0", true), ("127.0.0.1:0", false)] {
+        let directory = configured("reachable");
+        let notify = UnixDatagram::bind(directory.join("notify")).unwrap();
+        notify
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .unwrap();
+        let listener = TcpListener::bind(address).unwrap();
+        let child = command(&directory.join("tautline.toml"))
+            .env("LISTEN_FDS", "1")
+            .env("NOTIFY_SOCKET", directory.join("notify"))
+            .stdin(Stdio::from(OwnedFd::from(listener)))
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut server = Server(child.unwrap());
+        assert_eq!(heard(&notify), "READY=1\n");
+        signal(&server, "-TERM");
+        let mut told = String::new();
+        let mut errors = server.0.stderr.take().unwrap();
+        errors.read_to_string(&mut told).unwrap();
+        let is_there = told.contains("reachable from outside, whatever http_server.address says")
+            && told.contains("http_server.tls is off");
+        assert_eq!(is_there, is_told, "{told}");
+    }
+}
+
+/// Nobody would take who connects to the second.
+#[test]
+fn several_sockets_are_refused() {
+    let directory = configured("several");
+    let [first, second] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let mut command = Command::new("sh");
+    let child = command
+        .args([
+            "-c",
+            "exec 3<&0 4<&1 </dev/null >&2; LISTEN_PID=$$ exec \"$0\" serve --config \"$1\"",
+        ])
+        .arg(env!("CARGO_BIN_EXE_tautline"))
+        .arg(directory.join("tautline.toml"))
+        .env("LISTEN_FDS", "2")
+        .stdin(Stdio::from(OwnedFd::from(first)))
+        .stdout(Stdio::from(OwnedFd::from(second)))
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut server = Server(child.unwrap());
+    let status = process::wait_until("the server gives up", || server.0.try_wait().unwrap());
+    assert_eq!(status.code(), Some(1));
+    let mut told = String::new();
+    let mut errors = server.0.stderr.take().unwrap();
+    errors.read_to_string(&mut told).unwrap();
+    assert!(
+        told.contains("hands over 2 sockets") && told.contains("ListenStream"),
+        "{told}"
+    );
+}
+
 /// `systemd.socket(5)`: the socket is there before the server and after it.
 #[test]
 fn it_listens_on_the_socket_that_it_was_handed() {

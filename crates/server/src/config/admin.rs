@@ -70,6 +70,16 @@ pub(super) fn internal(
             format!("expected an IP address and a port, such as 127.0.0.1:9000; got `{text}`");
         Unusable::new("http_server.internal_listen", problem)
     })?;
+    let clients = server.address;
+    let is_same =
+        clients == address.ip() || clients.is_unspecified() || address.ip().is_unspecified();
+    if address.port() != 0 && address.port() == server.port && is_same {
+        let problem = format!(
+            "is the clients' port, {} (http_server.port): what is for nobody outside needs another",
+            server.port
+        );
+        return Err(Unusable::new("http_server.internal_listen", problem));
+    }
     if !address.ip().is_loopback() {
         warnings.push(
             "http_server.internal_listen is reachable from other machines, without encryption: keep it in a network \

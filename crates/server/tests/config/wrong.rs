@@ -161,6 +161,17 @@ fn options_that_contradict_each_other_are_told_with_their_place() {
             "2:11:",
             &["shutdown.timeout", "1h"],
         ),
+        // The backend's doors would be everybody's, by chance or at once.
+        (
+            "[http_server]\naddress = \"127.0.0.1\"\ninternal_listen = \"127.0.0.1:8000\"\n",
+            "3:",
+            &["http_server.internal_listen", "8000", "another"],
+        ),
+        (
+            "[http_server]\nport = 9000\ninternal_listen = \"127.0.0.1:9000\"\n",
+            "3:",
+            &["http_server.internal_listen", "9000", "another"],
+        ),
         (
             "[engine.memory]\nmax_channels = 0\n",
             "2:16:",
