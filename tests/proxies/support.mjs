@@ -188,24 +188,34 @@ async function listens(port) {
   return connected;
 }
 
-/** The recipes that are tested, on `port` and in front of the server, or of another. */
+/** The recipes that are tested, on `port` and in front of the server, or of another; with further changes. */
 export const RECIPES = {
-  nginx: (port, address = ADDRESS) =>
+  nginx: (port, address = ADDRESS, changes = {}) =>
     recipe('nginx/tautline.conf', {
+      ...changes,
       'server 127.0.0.1:8000;': `server ${address};`,
       'listen 443 ssl http2;': `listen 127.0.0.1:${port} ssl http2;`,
+      // Where there is no IPv6.
+      '    listen [::]:443 ssl http2;\n': '',
       'server_name realtime.example.com;': 'server_name 127.0.0.1;',
       '/etc/letsencrypt/live/realtime.example.com/fullchain.pem': process.env.TLS_CERT,
       '/etc/letsencrypt/live/realtime.example.com/privkey.pem': process.env.TLS_KEY,
+      ...('access_log /var/log/nginx/access.log' in changes
+        ? {}
+        : { 'access_log /var/log/nginx/access.log': 'access_log /dev/null' }),
     }),
-  haproxy: (port, address = ADDRESS) =>
+  haproxy: (port, address = ADDRESS, changes = {}) =>
     recipe('haproxy/haproxy.cfg', {
+      ...changes,
+      // Who isn't root can't become anybody else.
+      '    user haproxy\n    group haproxy\n    chroot /var/lib/haproxy\n': '',
       'server one 127.0.0.1:8000': `server one ${address}`,
-      'bind :443 ssl': `bind 127.0.0.1:${port} ssl`,
+      'bind :::443 v4v6 ssl': `bind 127.0.0.1:${port} ssl`,
       '/etc/haproxy/certs/realtime.example.com.pem': process.env.TLS_BOTH,
     }),
-  caddy: (port, address = ADDRESS) =>
+  caddy: (port, address = ADDRESS, changes = {}) =>
     recipe('caddy/Caddyfile', {
+      ...changes,
       'reverse_proxy 127.0.0.1:8000': `reverse_proxy ${address}`,
       'realtime.example.com {\n': `https://127.0.0.1:${port} {\n\ttls ${process.env.TLS_CERT} ${process.env.TLS_KEY}\n`,
     }),

@@ -437,9 +437,13 @@ fn ports_lead_to_where_the_server_listens() {
         let is_own = line.trim().starts_with("- \"127.0.0.1:");
         assert!(is_own, "a port that all the world can reach: {line}");
     }
+    // As the configuration beside it, behind a proxy: what listens on all interfaces is open whatever that says.
+    let behind = read("tautline.toml");
+    let address = after(&behind, "\naddress = ").trim_matches('"');
+    assert_eq!(after(&behind, "\nport = "), usual);
     assert_eq!(
         after(&read("systemd/tautline.socket"), "\nListenStream="),
-        usual
+        format!("{address}:{usual}")
     );
 
     let manifest = read("kubernetes/tautline.yaml");
@@ -495,6 +499,7 @@ fn nothing_is_allowed_that_is_not_needed() {
                 "Type=notify",
                 "Restart=on-failure",
                 "KillMode=mixed",
+                "ExecReload=/usr/bin/tautline config check /etc/tautline/tautline.toml",
                 "ExecReload=/bin/kill -HUP $MAINPID",
                 "StartLimitIntervalSec=0",
                 "WatchdogSec=20",
@@ -523,12 +528,74 @@ fn nothing_is_allowed_that_is_not_needed() {
         }
     }
     // Which user that is says the image, and Kubernetes has to say it by its number.
-    assert!(read("docker/Dockerfile").contains("\nUSER nonroot:nonroot\n"));
+    assert!(read("docker/Dockerfile").contains("\nUSER 65532:65532\n"));
     for file in [
         "kubernetes/tautline.yaml",
         "helm/tautline/templates/deployment.yaml",
     ] {
         assert!(read(file).contains("runAsUser: 65532\n"), "{file}");
+    }
+}
+
+/// What is to be kept can be written by whom the server runs as, and by nothing else: in the image, in compose, under systemd
+/// and in the chart it is the same directory, which is the book's.
+#[test]
+fn what_is_kept_has_a_place() {
+    const PLACE: &str = "/var/lib/tautline";
+    let dockerfile = read("docker/Dockerfile");
+    let copied = after(
+        &dockerfile,
+        "\nCOPY --from=build --chown=65532:65532 --chmod=700 ",
+    );
+    assert_eq!(copied.split(' ').next_back(), Some(PLACE));
+    let compose = read("docker/compose.yaml");
+    let mounted = after(&compose, "\n    volumes: [\"").trim_end_matches("\"]");
+    let (volume, at) = mounted.split_once(':').unwrap();
+    assert_eq!(at, PLACE);
+    assert!(compose.contains(&format!("\nvolumes:\n  {volume}:\n")));
+    let unit = read("systemd/tautline.service");
+    assert_eq!(
+        format!("/var/lib/{}", after(&unit, "\nStateDirectory=")),
+        PLACE
+    );
+    let chart = read("helm/tautline/templates/deployment.yaml");
+    let (_, mount) = chart.split_once("            - name: state\n").unwrap();
+    assert_eq!(after(mount, "mountPath: "), PLACE);
+    let book = std::fs::read_to_string(deploy("../docs/going-live.md")).unwrap();
+    let named = book.lines().filter(|line| line.contains("directory = \""));
+    let named: Vec<_> = named.collect();
+    assert!(named.len() > 1);
+    for line in named {
+        assert!(line.contains(&format!("\"{PLACE}/")), "{line}");
+    }
+}
+
+/// What is for nobody outside stays there, whatever the server's configuration says of its listeners; and no log has tokens.
+#[test]
+fn recipes_keep_strangers_from_what_is_inside() {
+    let inside = [
+        ("nginx/tautline.conf", "~ ^/(api(/|$)|admin(/|$)|metrics$)"),
+        (
+            "haproxy/haproxy.cfg",
+            "{ path /api /admin /metrics } || { path_beg /api/ /admin/ }",
+        ),
+        (
+            "caddy/Caddyfile",
+            "@inside path /api /api/* /admin /admin/* /metrics\n",
+        ),
+    ];
+    for (file, line) in inside {
+        assert!(read(file).contains(line), "{file}: {line}");
+    }
+    let nginx = read("nginx/tautline.conf");
+    assert!(
+        nginx.contains("$uri") && !nginx.contains("$request ") && !nginx.contains("$request_uri")
+    );
+    assert!(nginx.contains("\n    ssl_protocols TLSv1.2 TLSv1.3;\n"));
+    // Or it stays what it was started as.
+    let haproxy = read("haproxy/haproxy.cfg");
+    for line in ["user haproxy", "group haproxy", "chroot /var/lib/haproxy"] {
+        assert!(haproxy.contains(&format!("\n    {line}\n")), "{line}");
     }
 }
 
@@ -558,6 +625,15 @@ fn the_image_is_built_of_what_there_is() {
     for name in ["Cargo.toml", "Cargo.lock", "deploy/docker/tautline.toml"] {
         assert!(taken.contains(name), "{name}");
     }
+    // The toolchain is one that the workspace can be built with.
+    let toolchain = after(&dockerfile, "\nARG RUST=rust:")
+        .split('-')
+        .next()
+        .unwrap();
+    assert_eq!(
+        toolchain,
+        after(&workspace, "rust-version = ").trim_matches('"')
+    );
     // What is copied into the image is the configuration that it is started with.
     let copied = after(&dockerfile, "\nCOPY deploy/docker/tautline.toml ");
     assert_eq!(
@@ -604,13 +680,11 @@ fn an_ingress_passes_on_the_doors_and_nothing_else() {
         "/publish",
     ];
     assert_eq!(paths, BTreeSet::from(doors));
-    let chart = read("helm/tautline/templates/ingress.yaml");
-    let listed = after(&chart, "range list ").trim_end_matches(" }}");
-    let mut listed: BTreeSet<_> = listed
-        .split(' ')
-        .map(|path| path.trim_matches('"'))
-        .collect();
-    listed.insert(after(&chart, "- path: "));
+    let chart = read("helm/tautline/templates/_helpers.tpl");
+    let (_, listed) = chart
+        .split_once("{{- define \"tautline.doors\" -}}\n")
+        .unwrap();
+    let listed: BTreeSet<_> = listed.lines().next().unwrap().split(' ').collect();
     assert_eq!(listed, paths);
     let entry = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/door/entry.rs");
     let entry = std::fs::read_to_string(entry).unwrap();

@@ -14,6 +14,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde_json::{Map, Value, json};
@@ -153,7 +154,11 @@ fn what_kubernetes_is_told_is_what_the_server_does() {
         assert!(found.next().is_none(), "two of {kind}");
         one
     };
-    let (deployment, service) = (kind("Deployment"), kind("Service"));
+    let services: Vec<_> = all.iter().filter(|one| one["kind"] == "Service").collect();
+    let [service, inside] = services[..] else {
+        panic!("a service for clients, and one for all others: {services:?}");
+    };
+    let (deployment, policy) = (kind("Deployment"), kind("NetworkPolicy"));
     let (config_map, ingress) = (kind("ConfigMap"), kind("Ingress"));
     let template = &deployment["spec"]["template"];
     let pod = &template["spec"];
@@ -164,7 +169,8 @@ fn what_kubernetes_is_told_is_what_the_server_does() {
     for selector in [
         &deployment["spec"]["selector"]["matchLabels"],
         &service["spec"]["selector"],
-        &kind("PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        &inside["spec"]["selector"],
+        &policy["spec"]["podSelector"]["matchLabels"],
     ] {
         let selector = selector.as_object().unwrap();
         assert!(!selector.is_empty());
@@ -178,9 +184,18 @@ fn what_kubernetes_is_told_is_what_the_server_does() {
     }
     let volume = named(&pod["volumes"], &json!("configuration"));
     assert_eq!(volume["configMap"]["name"], config_map["metadata"]["name"]);
-    for port in list(&service["spec"]["ports"]) {
+    for port in [service, inside].map(|one| list(&one["spec"]["ports"])) {
+        let [port] = port else {
+            panic!("what is for clients and what isn't are apart: {port:?}");
+        };
         named(&container["ports"], &port["targetPort"]);
     }
+    // Of whatever type the clients' is made: what is inside stays there.
+    assert_eq!(service["spec"]["ports"][0]["targetPort"], "http");
+    assert_eq!(inside["spec"]["ports"][0]["targetPort"], "internal");
+    assert_eq!(inside["spec"]["type"], "ClusterIP");
+    let told = text(&config_map["data"]["tautline.toml"]);
+    keeps_strangers_from_what_is_inside(&policy["spec"]);
     let mut doors = BTreeSet::new();
     for rule in list(&ingress["spec"]["rules"]) {
         for path in list(&rule["http"]["paths"]) {
@@ -199,9 +214,10 @@ fn what_kubernetes_is_told_is_what_the_server_does() {
         (&rolling["maxUnavailable"], &rolling["maxSurge"]),
         (&json!(0), &json!(1))
     );
-    for who in ["runAsUser", "runAsGroup"] {
+    for who in ["runAsUser", "runAsGroup", "fsGroup"] {
         assert_eq!(pod["securityContext"][who], 65532, "{who}");
     }
+    reads_its_secrets_and_has_its_memory(pod, bytes_of_engine(told, " = "));
     lets_lines_rest_and_streams_through(&ingress["metadata"]["annotations"]);
 
     // Its ports are those of the configuration.
@@ -229,7 +245,7 @@ fn what_kubernetes_is_told_is_what_the_server_does() {
         &variables.collect::<Vec<_>>(),
         &directory,
     );
-    for probe in ["readinessProbe", "livenessProbe"] {
+    for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
         let asked = &container[probe]["httpGet"];
         assert_eq!(asked["port"], "internal", "{probe}");
         assert_eq!(
@@ -266,6 +282,49 @@ fn what_kubernetes_is_told_is_what_the_server_does() {
         noticed < delay,
         "{delay} s are too short for what is noticed after {noticed} s"
     );
+}
+
+/// Whoever is no client reaches the internal port only if somebody has named him.
+#[track_caller]
+fn keeps_strangers_from_what_is_inside(policy: &Value) {
+    assert_eq!(policy["policyTypes"], json!(["Ingress"]));
+    let rule = |port: &str| {
+        let mut rules = list(&policy["ingress"]).iter();
+        let rule = rules.find(|rule| rule["ports"] == json!([{ "port": port }]));
+        rule.unwrap_or_else(|| panic!("nothing is said of {port}: {policy}"))
+    };
+    assert_eq!(rule("http")["from"], Value::Null);
+    let from = list(&rule("internal")["from"]);
+    assert!(!from.is_empty(), "an empty list is everybody");
+    for one in from {
+        assert_ne!(one["namespaceSelector"], json!({}), "every namespace");
+    }
+    assert_eq!(list(&policy["ingress"]).len(), 2);
+}
+
+/// Files of secrets are root's and, with `fsGroup`, of a group that the server is in: their mode has to let that read. And
+/// what histories may take is at most half of the memory.
+#[track_caller]
+fn reads_its_secrets_and_has_its_memory(pod: &Value, engine: u64) {
+    let security = &pod["securityContext"];
+    assert!(security["fsGroup"].is_u64() && security["fsGroup"] == security["runAsGroup"]);
+    let mode = &named(&pod["volumes"], &json!("secrets"))["secret"]["defaultMode"];
+    assert_eq!(*mode, 440, "read by its group, and by nobody else");
+    // Variables that a cluster makes of a service's name would be taken for options.
+    assert_eq!(pod["enableServiceLinks"], false);
+    let resources = &list(&pod["containers"])[0]["resources"];
+    let limit = text(&resources["limits"]["memory"]);
+    assert_eq!(text(&resources["requests"]["memory"]), limit);
+    let gib: u64 = limit.strip_suffix("Gi").unwrap().parse().unwrap();
+    assert!(engine <= gib << 29, "{engine} of {limit}");
+}
+
+/// `engine.memory.max_bytes` of a text, with what stands behind its name.
+#[track_caller]
+fn bytes_of_engine(text: &str, behind: &str) -> u64 {
+    let name = format!("max_bytes{behind}");
+    let (_, rest) = text.split_once(&name).expect("it says how much");
+    rest.lines().next().unwrap().trim().parse().unwrap()
 }
 
 /// What an ingress of nginx has to be told: who is silent for two pings stays, and what goes on isn't held back.
@@ -423,6 +482,9 @@ fn the_chart_names_values_that_there_are_and_all_of_them() {
     // A pod reads its configuration when it starts.
     let of_configuration = "checksum/config: {{ include (print $.Template.BasePath \"/configmap.yaml\") . | sha256sum }}\n";
     assert!(template("deployment").contains(of_configuration));
+    // A mistyped value, and one of another chart, are told.
+    let schema = std::fs::read_to_string(deploy("helm/tautline/values.schema.json")).unwrap();
+    has_all_of(&serde_json::from_str(&schema).unwrap(), values, "");
     for (name, value) in [("http", "port"), ("internal", "internalPort")] {
         let port = format!(
             "- name: {name}\n      port: {{{{ .Values.service.{value} }}}}\n      targetPort: {name}\n"
@@ -433,10 +495,38 @@ fn the_chart_names_values_that_there_are_and_all_of_them() {
     assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
 }
 
+/// What may be set is what there is, down to where a schema leaves it open.
+fn has_all_of(schema: &Value, values: &Value, name: &str) {
+    let Some(known) = schema["properties"].as_object() else {
+        return;
+    };
+    let is_open = schema["additionalProperties"] != false;
+    assert!(!is_open || name.starts_with(".config"), "{name}");
+    // The chart says itself why there are none of these.
+    let refused = ["global", "replicas", "replicaCount", "autoscaling"];
+    for (key, inner) in known {
+        let is_there = values.get(key).is_some() || name.is_empty() && refused.contains(&&**key);
+        assert!(is_there, "{name}.{key} is no value");
+        has_all_of(inner, &values[key], &format!("{name}.{key}"));
+    }
+    for key in values.as_object().unwrap().keys() {
+        assert!(is_open || known.contains_key(key), "{name}.{key}");
+    }
+}
+
 /// What Helm makes of the chart with further values; `None` where there is no Helm. The suite `chart` names one.
 fn rendered(values: &Value) -> Option<String> {
+    let output = helm(values)?;
+    assert!(output.status.success(), "{values}: {output:?}");
+    Some(String::from_utf8(output.stdout).unwrap())
+}
+
+fn helm(values: &Value) -> Option<Output> {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
     let helm = std::env::var_os("HELM")?;
-    let directory = Directory::new("chart");
+    // Tests ask at the same time.
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let directory = Directory::new(&format!("chart-{number}"));
     let file = directory.file("values.json", &values.to_string());
     let output = Command::new(helm)
         .args(["template", "live"])
@@ -445,8 +535,7 @@ fn rendered(values: &Value) -> Option<String> {
         .arg(file)
         .output()
         .unwrap();
-    assert!(output.status.success(), "{values}: {output:?}");
-    Some(String::from_utf8(output.stdout).unwrap())
+    Some(output)
 }
 
 #[test]
@@ -462,31 +551,189 @@ fn helm_makes_of_the_chart_what_the_server_needs() {
     assert_eq!(documents(config), [values["config"].clone()]);
     let deployment = &kind("Deployment")["spec"];
     assert_eq!(deployment["replicas"], 1);
+    let engine = bytes_of_engine(config, ": ");
+    reads_its_secrets_and_has_its_memory(&deployment["template"]["spec"], engine);
+    keeps_strangers_from_what_is_inside(&kind("NetworkPolicy")["spec"]);
     let container = &list(&deployment["template"]["spec"]["containers"])[0];
     let port = |name: &str| named(&container["ports"], &json!(name))["containerPort"].clone();
     let server = &values["config"]["http_server"];
     assert_eq!(port("http"), server["port"]);
     let listen = self::text(&server["internal_listen"]);
     assert!(listen.ends_with(&format!(":{}", port("internal"))));
-    for (probe, path) in [("readinessProbe", "/ready"), ("livenessProbe", "/health")] {
+    for (probe, path) in [
+        ("startupProbe", "/health"),
+        ("readinessProbe", "/ready"),
+        ("livenessProbe", "/health"),
+    ] {
         let asked = &container[probe]["httpGet"];
         assert_eq!(
             (&asked["path"], &asked["port"]),
             (&json!(path), &json!("internal"))
         );
     }
-    for port in list(&kind("Service")["spec"]["ports"]) {
-        named(&container["ports"], &port["targetPort"]);
+}
+
+/// Of whatever type the clients' service is made, and with an ingress and a route: what is inside stays there.
+#[test]
+fn the_chart_shows_clients_what_is_theirs() {
+    let values = json!({
+        "service": {"type": "LoadBalancer"},
+        "ingress": {"enabled": true},
+        "httpRoute": {"enabled": true, "parentRefs": [{"name": "public"}]},
+    });
+    let Some(rendered) = rendered(&values) else {
+        println!("not looked at: HELM names none");
+        return;
+    };
+    let all = documents(&rendered);
+    let ports = |one: &Value| -> Vec<String> {
+        let ports = list(&one["spec"]["ports"]).iter();
+        ports
+            .map(|port| text(&port["targetPort"]).to_owned())
+            .collect()
+    };
+    let services = all.iter().filter(|one| one["kind"] == "Service");
+    let services: Vec<_> = services
+        .map(|one| (text(&one["spec"]["type"]), ports(one)))
+        .collect();
+    assert_eq!(
+        services,
+        [
+            ("LoadBalancer", vec!["http".to_owned()]),
+            ("ClusterIP", vec!["internal".to_owned()])
+        ]
+    );
+    let kind = |kind: &str| &all.iter().find(|one| one["kind"] == kind).expect(kind)["spec"];
+    let ingress = list(&kind("Ingress")["rules"][0]["http"]["paths"]);
+    let ingress: Vec<_> = ingress
+        .iter()
+        .map(|path| (text(&path["path"]), text(&path["pathType"])))
+        .collect();
+    let route = &kind("HTTPRoute")["rules"][0];
+    let doors: Vec<_> = list(&route["matches"])
+        .iter()
+        .map(|one| {
+            let kind = text(&one["path"]["type"]);
+            let kind = if kind == "PathPrefix" { "Prefix" } else { kind };
+            (text(&one["path"]["value"]), kind)
+        })
+        .collect();
+    assert_eq!(ingress, doors);
+    assert_eq!(doors[0], ("/connection", "Prefix"));
+    assert!(
+        doors[1..]
+            .iter()
+            .all(|(path, kind)| *kind == "Exact" && *path != "/connection")
+    );
+    // A gateway ends what goes on for longer than its own limit: 15 s for one made of Envoy.
+    assert_eq!(route["timeouts"]["request"], "0s");
+    let backend = &list(&route["backendRefs"])[0];
+    assert_eq!(backend["name"], "live-tautline");
+    assert_eq!(backend["port"], 80);
+}
+
+/// What outlives the pod is there, and of one pod alone.
+#[test]
+fn the_chart_keeps_what_has_to_outlive_the_pod() {
+    let values = json!({
+        "persistence": {"enabled": true},
+        "config": {"revocation": {"directory": "/var/lib/tautline/revocations"}},
+    });
+    let Some(rendered) = rendered(&values) else {
+        println!("not looked at: HELM names none");
+        return;
+    };
+    let all = documents(&rendered);
+    let kind = |kind: &str| all.iter().find(|one| one["kind"] == kind).expect(kind);
+    let deployment = &kind("Deployment")["spec"];
+    // The new pod's server would find the directory locked, and never be ready.
+    assert_eq!(deployment["strategy"], json!({"type": "Recreate"}));
+    let pod = &deployment["template"]["spec"];
+    let claim = &named(&pod["volumes"], &json!("state"))["persistentVolumeClaim"]["claimName"];
+    assert_eq!(*claim, kind("PersistentVolumeClaim")["metadata"]["name"]);
+    let mounts = &list(&pod["containers"])[0]["volumeMounts"];
+    assert_eq!(
+        named(mounts, &json!("state"))["mountPath"],
+        "/var/lib/tautline"
+    );
+}
+
+/// Helm says it, and not a pod that never is ready, or a cluster of which each half knows half.
+#[test]
+fn the_chart_refuses_what_cannot_work() {
+    for (values, told) in [
+        (json!({"replicaCount": 3}), "belongs to one process"),
+        (json!({"replicas": 2}), "belongs to one process"),
+        (
+            json!({"autoscaling": {"enabled": true}}),
+            "belongs to one process",
+        ),
+        (
+            json!({"config": {"events": {"enabled": true}}}),
+            "config.events has to outlive the pod",
+        ),
+        (
+            json!({"config": {"revocation": {"directory": "/var/lib/tautline/revocations"}}}),
+            "set persistence.enabled",
+        ),
+        (
+            json!({"config": {"http_server": {"tls": {"acme": {"enabled": true}}}}}),
+            "config.http_server.tls.acme has to outlive the pod",
+        ),
+        (
+            json!({"config": {"http_server": {"internal_listen": "127.0.0.1:9000"}}}),
+            "where no probe gets to",
+        ),
+        (json!({"httpRoute": {"enabled": true}}), "names the gateway"),
+        (json!({"service": {"tpye": "LoadBalancer"}}), "tpye"),
+        (json!({"strategy": "Recrate"}), "Recreate"),
+    ] {
+        let Some(output) = helm(&values) else {
+            println!("not looked at: HELM names none");
+            return;
+        };
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success() && said.contains(told),
+            "{values}: {said}"
+        );
     }
 }
 
-/// Something else than a value of the chart is.
-fn other(value: &Value) -> Value {
-    match value {
-        Value::Bool(is) => json!(!is),
-        Value::Number(number) => json!(number.as_u64().unwrap() + 1),
-        Value::Array(_) => json!([{"key": "other"}]),
-        Value::Object(_) => json!({"other": "another"}),
+/// Helm takes whole numbers for others, and writes large ones with an exponent.
+#[test]
+fn variables_of_the_chart_arrive_as_they_were_written() {
+    let values =
+        json!({"env": {"A": 1_048_576, "B": true, "C": ["https://app.example.org"], "D": "x y"}});
+    let Some(rendered) = rendered(&values) else {
+        println!("not looked at: HELM names none");
+        return;
+    };
+    let all = documents(&rendered);
+    let deployment = all.iter().find(|one| one["kind"] == "Deployment").unwrap();
+    let container = &list(&deployment["spec"]["template"]["spec"]["containers"])[0];
+    for (name, value) in [
+        ("A", "1048576"),
+        ("B", "true"),
+        ("C", "[\"https://app.example.org\"]"),
+        ("D", "x y"),
+    ] {
+        assert_eq!(named(&container["env"], &json!(name))["value"], value);
+    }
+}
+
+/// Something else than a value of the chart is, that may stand there.
+fn other(value: &Value, name: &str) -> Value {
+    match (name, value) {
+        ("pullPolicy", _) => json!("Always"),
+        ("strategy", _) => json!("Recreate"),
+        ("type", _) => json!("LoadBalancer"),
+        ("externalTrafficPolicy", _) => json!("Local"),
+        (_, Value::Bool(is)) => json!(!is),
+        (_, Value::Number(number)) => json!(number.as_u64().unwrap() + 1),
+        (_, Value::Array(all)) if all.first().is_some_and(Value::is_string) => json!(["other"]),
+        (_, Value::Array(_)) => json!([{"key": "other"}]),
+        (_, Value::Object(_)) => json!({"other": "another"}),
         _ => json!("other:9"),
     }
 }
@@ -501,39 +748,52 @@ fn each_other(value: &Value, name: &str, each: &mut dyn FnMut(&str, Value)) {
                 });
             }
         }
-        _ => each(name, other(value)),
+        _ => each(name, other(value, name.rsplit('.').next().unwrap_or(name))),
     }
 }
 
 #[test]
 fn each_value_of_the_chart_has_an_effect() {
-    // With what is only there if it is wanted.
-    let with = |more: &Value| {
-        let mut values = json!({"ingress": {"enabled": true}, "serviceMonitor": {"enabled": true}});
-        merge(&mut values, more);
-        rendered(&values)
-    };
-    let Some(before) = with(&json!({})) else {
-        println!("not looked at: HELM names none");
-        return;
-    };
     let values = &documents(&read("helm/tautline/values.yaml"))[0];
+    // With what is only there if it is wanted, but for one thing, in the place of which there is another.
+    let bases = [false, true].map(|is_kept| {
+        json!({
+            "ingress": {"enabled": true},
+            "httpRoute": {"enabled": true, "parentRefs": [{"name": "public"}]},
+            "serviceMonitor": {"enabled": true},
+            "persistence": {"enabled": is_kept},
+        })
+    });
+    let mut before = Vec::new();
+    for base in &bases {
+        let Some(rendered) = rendered(base) else {
+            println!("not looked at: HELM names none");
+            return;
+        };
+        before.push(rendered);
+    }
     let mut count = 0;
     each_other(values, "", &mut |name, value| {
-        let switched = json!({
-            "ingress": {"enabled": false}, "serviceMonitor": {"enabled": false},
-        });
-        let value = match name.ends_with(".enabled") && value.get("config").is_none() {
-            // They are on before.
-            true => {
-                json!({ name.split('.').nth(1).unwrap(): switched[name.split('.').nth(1).unwrap()] })
+        let mut has_effect = false;
+        for (base, before) in bases.iter().zip(&before) {
+            let mut with = base.clone();
+            match name
+                .strip_suffix(".enabled")
+                .and_then(|of| base.get(&of[1..]))
+            {
+                // Switched from what it is there.
+                Some(there) => {
+                    let is = there["enabled"].as_bool().unwrap();
+                    with[&name[1..name.rfind('.').unwrap()]]["enabled"] = json!(!is);
+                }
+                None => merge(&mut with, &value),
             }
-            false => value,
-        };
-        assert_ne!(with(&value).as_ref(), Some(&before), "{name} has no effect");
+            has_effect |= rendered(&with).as_ref() != Some(before);
+        }
+        assert!(has_effect, "{name} has no effect");
         count += 1;
     });
-    assert!(count > 20, "{count}");
+    assert!(count > 30, "{count}");
 }
 
 /// Sets what `more` has.
@@ -553,7 +813,11 @@ fn merge(values: &mut Value, more: &Value) {
 fn the_recipe_for_traefik_is_whole() {
     let recipe = &documents(&read("traefik/tautline.yml"))[0]["http"];
     let router = &recipe["routers"]["tautline"];
-    for rule in ["!PathPrefix(`/api`)", "!Path(`/metrics`)"] {
+    for rule in [
+        "!PathPrefix(`/api`)",
+        "!PathPrefix(`/admin`)",
+        "!Path(`/metrics`)",
+    ] {
         let found = text(&router["rule"]);
         assert!(
             found.split(" && ").any(|one| one == rule),
@@ -603,9 +867,33 @@ const SERVER_IDLE: u64 = 10;
 fn systemd_finds_nothing_wrong_with_the_units() {
     let directory = Directory::new("units");
     let unit = read("systemd/tautline.service");
-    let own = format!("ExecStart={} serve", env!("CARGO_BIN_EXE_tautline"));
-    assert!(unit.contains("\nExecStart=/usr/bin/tautline serve"));
-    let unit = unit.replace("ExecStart=/usr/bin/tautline serve", &own);
+    for line in [
+        "ExecStart=/usr/bin/tautline serve",
+        "ExecReload=/usr/bin/tautline config",
+    ] {
+        assert!(unit.contains(&format!("\n{line}")), "{line}");
+    }
+    let unit = unit.replace(
+        "=/usr/bin/tautline ",
+        concat!("=", env!("CARGO_BIN_EXE_tautline"), " "),
+    );
+    // With what the book adds to them.
+    let book = ["going-live", "tls"].map(|page| read(&format!("../docs/{page}.md")));
+    let added = book.iter().flat_map(|page| page.split("```ini\n").skip(1));
+    let mut count = 0;
+    for (number, rest) in added.enumerate() {
+        let (text, _) = rest.split_once("```").unwrap();
+        let of = if text.contains("[Socket]") {
+            "socket"
+        } else {
+            "service"
+        };
+        let folder = directory.join(&format!("tautline.{of}.d"));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(format!("{number}.conf")), text).unwrap();
+        count += 1;
+    }
+    assert_eq!(count, 3);
     let service = directory.file("tautline.service", &unit);
     let socket = directory.file("tautline.socket", &read("systemd/tautline.socket"));
     let analyze = |arguments: &[&str]| {

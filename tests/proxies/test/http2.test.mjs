@@ -7,16 +7,13 @@ import { after, before, describe, test } from 'node:test';
 
 import { WebSocket } from 'ws';
 
-import { ADDRESS, SERVER, api, freePort, polling, recipe, sdk, start, until } from '../support.mjs';
+import { ADDRESS, RECIPES, SERVER, api, freePort, polling, sdk, start, until } from '../support.mjs';
 
 /** What of a recipe changes, and which rungs come through. */
 const PROXIES = {
   haproxy: {
     text: (port) =>
-      recipe('haproxy/haproxy.cfg', {
-        'server one 127.0.0.1:8000': `server one ${ADDRESS} proto h2`,
-        'bind :443 ssl': `bind 127.0.0.1:${port} ssl`,
-        '/etc/haproxy/certs/realtime.example.com.pem': process.env.TLS_BOTH,
+      RECIPES.haproxy(port, `${ADDRESS} proto h2`, {
         // Else it shares connections among requests that it could repeat, and WebSockets are none.
         'balance leastconn': 'balance leastconn\n    http-reuse always',
       }),
@@ -25,10 +22,7 @@ const PROXIES = {
   // Its client of HTTP/2 has no extended CONNECT.
   caddy: {
     text: (port) =>
-      recipe('caddy/Caddyfile', {
-        'reverse_proxy 127.0.0.1:8000': `reverse_proxy h2c://${ADDRESS}`,
-        'realtime.example.com {\n': `https://127.0.0.1:${port} {\n\ttls ${process.env.TLS_CERT} ${process.env.TLS_KEY}\n`,
-      }),
+      RECIPES.caddy(port, `h2c://${ADDRESS}`),
     rungs: ['http_stream', 'sse', 'poll'],
   },
 };

@@ -4,7 +4,10 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { connect } from 'node:http2';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
 import { EventSource } from 'eventsource';
@@ -134,6 +137,21 @@ for (const kind of Object.keys(RECIPES)) {
         const told = [...(await recipe(path, {})).matchAll(pattern)].map(([, seconds]) => Number(seconds));
         assert.equal(told.length, count);
         for (const seconds of told) assert.ok(seconds > 2 * ping, `${seconds} s, and a ping each ${ping} s`);
+      });
+    }
+
+    if (kind === 'nginx') {
+      test('what it logs has no tokens', async (t) => {
+        const folder = await mkdtemp(join(tmpdir(), 'tautline-proxies-log-'));
+        t.after(() => rm(folder, { recursive: true, force: true }));
+        const [port, log] = [await freePort(), join(folder, 'access.log')];
+        const changes = { 'access_log /var/log/nginx/access.log': `access_log ${log}` };
+        const logging = await start(kind, port, await RECIPES.nginx(port, undefined, changes));
+        t.after(() => logging.stop());
+        await (await fetch(`https://127.0.0.1:${port}/history?channel=logged&token=secret-token`)).text();
+        const lines = await until('the line', () => readFile(log, 'utf8').catch(() => ''));
+        assert.match(lines, /"GET \/history HTTP\/1\.1" \d+ /);
+        assert.doesNotMatch(lines, /secret-token/);
       });
     }
 

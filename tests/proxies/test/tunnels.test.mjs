@@ -11,7 +11,7 @@ import { after, before, describe, test } from 'node:test';
 import { WebSocket, WebSocketServer } from 'ws';
 
 import { TautlineSocket } from '../../../packages/client/dist/index.js';
-import { RECIPES, freePort, recipe, start, until } from '../support.mjs';
+import { RECIPES, freePort, start, until } from '../support.mjs';
 
 const SERVER = process.env.TAUTLINE_TUNNELS;
 assert.ok(SERVER, 'TAUTLINE_TUNNELS says where a server runs with tunnels.toml; `cargo xtask test proxies` starts one');
@@ -46,12 +46,7 @@ const MIDDLES = {
   'HAProxy, which speaks HTTP/2 to the server': {
     kind: 'haproxy',
     text: (port) =>
-      recipe('haproxy/haproxy.cfg', {
-        'server one 127.0.0.1:8000': `server one ${ADDRESS} proto h2`,
-        'bind :443 ssl': `bind 127.0.0.1:${port} ssl`,
-        '/etc/haproxy/certs/realtime.example.com.pem': process.env.TLS_BOTH,
-        'balance leastconn': 'balance leastconn\n    http-reuse always',
-      }),
+      RECIPES.haproxy(port, `${ADDRESS} proto h2`, { 'balance leastconn': 'balance leastconn\n    http-reuse always' }),
     carrier: 'websocket',
   },
   'nginx with `proxy_pass` and nothing else': {
