@@ -499,7 +499,7 @@ fn nothing_is_allowed_that_is_not_needed() {
                 "Type=notify",
                 "Restart=on-failure",
                 "KillMode=mixed",
-                "ExecReload=/usr/bin/tautline config check /etc/tautline/tautline.toml",
+                "ExecReload=+/usr/bin/tautline config check /etc/tautline/tautline.toml",
                 "ExecReload=/bin/kill -HUP $MAINPID",
                 "StartLimitIntervalSec=0",
                 "WatchdogSec=20",

@@ -684,6 +684,14 @@ fn the_chart_refuses_what_cannot_work() {
             json!({"config": {"http_server": {"internal_listen": "127.0.0.1:9000"}}}),
             "where no probe gets to",
         ),
+        (
+            json!({"config": {"client": {"token": {"hmac_secret_key": "x"}}}}),
+            "such as TAUTLINE_CLIENT_TOKEN_HMAC_SECRET_KEY_FILE",
+        ),
+        (
+            json!({"config": {"http_api": {"key": "x"}}}),
+            "config.http_api.key is a secret",
+        ),
         (json!({"httpRoute": {"enabled": true}}), "names the gateway"),
         (json!({"service": {"tpye": "LoadBalancer"}}), "tpye"),
         (json!({"strategy": "Recrate"}), "Recreate"),
@@ -869,13 +877,13 @@ fn systemd_finds_nothing_wrong_with_the_units() {
     let unit = read("systemd/tautline.service");
     for line in [
         "ExecStart=/usr/bin/tautline serve",
-        "ExecReload=/usr/bin/tautline config",
+        "ExecReload=+/usr/bin/tautline config",
     ] {
         assert!(unit.contains(&format!("\n{line}")), "{line}");
     }
     let unit = unit.replace(
-        "=/usr/bin/tautline ",
-        concat!("=", env!("CARGO_BIN_EXE_tautline"), " "),
+        "/usr/bin/tautline ",
+        concat!(env!("CARGO_BIN_EXE_tautline"), " "),
     );
     // With what the book adds to them.
     let book = ["going-live", "tls"].map(|page| read(&format!("../docs/{page}.md")));

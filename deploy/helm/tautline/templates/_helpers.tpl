@@ -30,8 +30,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- fail (printf "there is no value %s: the memory engine belongs to one process, and each of several would tell its own clients alone what is published" .) }}
 {{- end }}
 {{- end }}
-{{- if not .Values.persistence.enabled }}
 {{- $config := .Values.config }}
+{{- range list "http_api.key" "client.token.hmac_secret_key" "client.subscription_token.hmac_secret_key" "admin.password" }}
+{{- $value := $config }}
+{{- range splitList "." . }}{{ if kindIs "map" $value }}{{ $value = get $value . }}{{ end }}{{ end }}
+{{- if $value }}
+{{- fail (printf "config.%s is a secret, and a ConfigMap is no place for one: expected its file in secret.files, such as TAUTLINE_%s_FILE" . (. | replace "." "_" | upper)) }}
+{{- end }}
+{{- end }}
+{{- if not .Values.persistence.enabled }}
 {{- $kept := list }}
 {{- if dig "events" "enabled" false $config }}{{ $kept = append $kept "events" }}{{ end }}
 {{- if dig "revocation" "directory" "" $config }}{{ $kept = append $kept "revocation.directory" }}{{ end }}
