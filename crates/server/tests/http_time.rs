@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tautline::Config;
 use tautline::http::api::{ApiKeys, ApiLimits};
 use tautline::http::{
     HEAD_TIMEOUT, KEPT_TIMEOUT, Service, Settings, serve_connection, serve_kept_connection,
@@ -94,7 +95,7 @@ fn on_a_connection_from<F: Future<Output = ()>>(
                 ..ApiLimits::default()
             },
             health: true,
-            write_timeout: Some(WRITE_TIMEOUT),
+            write_timeout: write_timeout(),
             ..Settings::default()
         };
         let node = FakeNode::default();
@@ -154,7 +155,14 @@ impl Connection {
     }
 }
 
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// As a configuration has it that sets it: not what it is by default.
+fn write_timeout() -> Option<Duration> {
+    let seconds = WRITE_TIMEOUT.as_secs();
+    let config = Config::from_toml(&format!("http_server.write_timeout = \"{seconds}s\"\n"));
+    config.expect("it is good").http.write_timeout
+}
+
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
 const PUBLISH: &str =
     "POST /api/publish HTTP/1.1\r\nHost: h\r\nX-API-Key: k\r\nContent-Length: 25\r\n\r\n";

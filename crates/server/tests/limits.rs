@@ -270,6 +270,35 @@ fn a_page_may_read_when_to_come_back() {
 }
 
 #[test]
+fn networks_are_exempt_where_the_options_say_so() {
+    let trusted = "trusted_proxies = [\"127.0.0.0/8\"]";
+    let from = |address: &str| format!("X-Forwarded-For: {address}\r\n");
+    let who = [String::new(), from("203.0.113.5"), from("198.51.100.5")];
+    for (name, limits, expected) in [
+        ("limits-exempt-own", "", [false, true, true]),
+        (
+            "limits-exempt-none",
+            "exempt_loopback = false\n",
+            [true, true, true],
+        ),
+        (
+            "limits-exempt-some",
+            "exempt = [\"203.0.113.0/24\"]\n",
+            [false, false, true],
+        ),
+    ] {
+        let limits = format!("[limits]\n{limits}[limits.address]\nrequests = \"1/h\"\n");
+        let server = serve(name, trusted, &limits);
+        let is_refused = who.each_ref().map(|field| {
+            let ask = || exchange(&server, get("/history?channel=x", field).as_bytes());
+            ask();
+            status(&ask()) == "429"
+        });
+        assert_eq!(is_refused, expected, "{name}");
+    }
+}
+
+#[test]
 fn a_trusted_proxy_tells_whose_a_request_is_and_nobody_else_does() {
     let limits = "[limits]\nexempt_loopback = false\n[limits.address]\nrequests = \"1/h\"\n";
     let trusted = "trusted_proxies = [\"127.0.0.0/8\"]";

@@ -45,7 +45,9 @@ fn client(is_anonymous: bool, set: impl FnOnce(&mut NamespaceOptions)) -> (World
 
 /// Whether it may; nothing else is in the way.
 fn may(world: &mut World, client: Client, command: &str, mut request: Value) -> bool {
-    request["channel"] = json!("rules:a");
+    if request["channel"].is_null() {
+        request["channel"] = json!("rules:a");
+    }
     let heard = world.tell(client, json!({"id": 7, command: request}));
     let reply = heard.iter().find(|message| message["id"] == json!(7));
     match reply.unwrap()["error"]["code"].as_u64() {
@@ -66,6 +68,26 @@ fn who_may_subscribe_is_what_the_options_say() {
             let expected = allowed.for_client && (allowed.for_anonymous || !is_anonymous);
             let found = may(&mut world, client, "subscribe", json!({}));
             assert_eq!(found, expected, "{allowed:?}, anonymous: {is_anonymous}");
+        }
+    }
+}
+
+/// Where names list no users, what stands behind the `#` neither lets anybody in nor keeps anybody out.
+#[test]
+fn whether_names_list_users_is_what_the_options_say() {
+    for (lists_users, for_client) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut setup = Setup::default();
+        setup.channel.without_namespace = NamespaceOptions {
+            allow_user_limited_channels: lists_users,
+            allow_subscribe_for_client: for_client,
+            ..NamespaceOptions::default()
+        };
+        let mut world = World::with(setup);
+        let client = world.connect_as(0, "42");
+        for (channel, is_listed) in [("a#42", true), ("a#43", false)] {
+            let expected = if lists_users { is_listed } else { for_client };
+            let found = may(&mut world, client, "subscribe", json!({"channel": channel}));
+            assert_eq!(found, expected, "{channel}: {lists_users}, {for_client}");
         }
     }
 }

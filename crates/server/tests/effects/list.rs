@@ -24,7 +24,7 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         &["http_server.internal_listen"],
     ),
     (
-        "server/tests/abuse/readers.rs::answers_of_which_nothing_is_taken",
+        "server/tests/http_time.rs::an_answer_of_which_nothing_is_taken_is_given_up",
         &["http_server.write_timeout"],
     ),
     (
@@ -87,14 +87,14 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
     ),
     (
         "server/tests/limits.rs::a_dry_run_counts_and_this_machine_is_exempt",
-        &[
-            "limits.exempt",
-            "limits.exempt_loopback",
-            "limits.address.dry_run",
-        ],
+        &["limits.address.dry_run"],
     ),
     (
-        "server/src/door/admission/tests.rs::the_backend_is_not_shut_out_by_a_part_of_it_with_a_wrong_key",
+        "server/tests/limits.rs::networks_are_exempt_where_the_options_say_so",
+        &["limits.exempt", "limits.exempt_loopback"],
+    ),
+    (
+        "server/src/door/admission/tests.rs::as_many_addresses_are_remembered_as_the_options_say",
         &["limits.max_addresses"],
     ),
     (
@@ -123,11 +123,11 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
     ),
     (
         "server/tests/limits.rs::without_memory_nobody_new_is_let_in",
-        &[
-            "limits.memory.dry_run",
-            "limits.memory.max_bytes",
-            "limits.memory.check_interval",
-        ],
+        &["limits.memory.dry_run", "limits.memory.max_bytes"],
+    ),
+    (
+        "server/src/door/admission/tests.rs::memory_is_measured_as_often_as_the_options_say",
+        &["limits.memory.check_interval"],
     ),
     (
         "server/tests/abuse/readers.rs::what_all_queues_may_hold_can_be_tried_out",
@@ -489,7 +489,7 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "hub/src/hub/channel_name.rs::paths_are_in_the_namespace_whose_pattern_they_match",
+        "hub/tests/hub/permissions.rs::whether_names_list_users_is_what_the_options_say",
         &["channel.without_namespace.allow_user_limited_channels"],
     ),
     (
@@ -677,10 +677,11 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
     ),
     (
         "server/tests/proxy/trouble.rs::a_backend_that_fails_again_and_again_is_left_alone",
-        &[
-            "client.proxy.connect.breaker_failures",
-            "client.proxy.connect.breaker_pause",
-        ],
+        &["client.proxy.connect.breaker_failures"],
+    ),
+    (
+        "server/tests/proxy/trouble.rs::a_backend_is_left_alone_for_as_long_as_the_options_say",
+        &["client.proxy.connect.breaker_pause"],
     ),
     (
         "server/tests/proxy/secure.rs::http2_is_spoken_where_the_backend_offers_it",
@@ -715,11 +716,11 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
     ),
     (
         "server/tests/events/main.rs::users_who_come_back_after_a_restart_were_never_away",
-        &[
-            "events.restart_debounce",
-            "events.keep_on_shutdown",
-            "events.directory",
-        ],
+        &["events.keep_on_shutdown", "events.directory"],
+    ),
+    (
+        "server/tests/events/main.rs::users_have_the_time_of_the_options_to_come_back_after_a_restart",
+        &["events.restart_debounce"],
     ),
     (
         "server/tests/events/options.rs::batches_are_as_large_as_the_options_say_and_wait_as_long",
@@ -730,11 +731,11 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         &["events.batch_max_size"],
     ),
     (
-        "server/src/events/queue.rs::what_is_delivered_goes_and_leaves_room",
+        "server/tests/events/options.rs::a_queue_takes_as_much_as_the_options_say_and_what_is_different_then_is_told_later",
         &["events.queue_max_size"],
     ),
     (
-        "server/tests/events/reload.rs::what_the_old_place_says_after_the_move_counts_only_if_it_is_good",
+        "server/tests/events/options.rs::a_backend_has_the_time_of_the_options_to_answer",
         &["events.timeout"],
     ),
     (
@@ -763,7 +764,7 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "server/tests/doors/tunnel/refused.rs::what_the_server_behind_refuses_is_told_and_that_it_is_away",
+        "server/tests/doors/tunnel/refused.rs::the_server_behind_has_the_time_of_the_options_to_answer",
         &["tunnels.connect_timeout"],
     ),
     (
@@ -846,18 +847,22 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
     ),
     (
         "server/tests/telemetry/main.rs::nobody_waits_for_a_collector_that_does_not_answer",
-        &[
-            "telemetry.otlp.queue_size",
-            "telemetry.otlp.timeout",
-            "shutdown.timeout",
-        ],
+        &["telemetry.otlp.queue_size"],
+    ),
+    (
+        "server/tests/telemetry/main.rs::a_collector_has_the_time_of_the_options_to_answer",
+        &["telemetry.otlp.timeout"],
+    ),
+    (
+        "server/tests/telemetry/main.rs::a_node_has_the_time_of_the_options_to_end",
+        &["shutdown.timeout"],
     ),
     (
         "server/tests/effects/main.rs::all_goes_on_for_a_while_when_nobody_new_is_wanted",
         &["shutdown.readiness_delay"],
     ),
     (
-        "server/tests/drain/main.rs::ten_thousand_clients_are_told_one_after_the_other_and_so_they_come_back",
+        "server/tests/effects/main.rs::clients_are_told_to_go_as_fast_as_the_options_say",
         &["shutdown.reconnect_rate"],
     ),
     (

@@ -461,6 +461,8 @@ fn keys_are_good_for_what_the_options_say_and_have_their_names_in_the_log() {
     };
     assert_eq!(call("publish", r#"{"channel":"shop:1","data":1}"#), "200");
     assert_eq!(call("publish", r#"{"channel":"news","data":1}"#), "403");
+    let others = r#"{"channels":["shop:1"],"data":1}"#;
+    assert_eq!(call("broadcast", others), "403");
     assert_eq!(call("info", "{}"), "403");
     let said = server.read_until("tautline::audit");
     assert!(said[said.len() - 1].contains("shop"), "{said:?}");
@@ -554,4 +556,28 @@ fn all_goes_on_for_a_while_when_nobody_new_is_wanted() {
     // Who won't wait says so.
     server.signal("-TERM");
     server.wait();
+}
+
+/// Two servers that end, one after the other: all clients of the second have gone at once, and nearly all of the first are there.
+#[test]
+fn clients_are_told_to_go_as_fast_as_the_options_say() {
+    let ending = |name: &str, rate: u32| {
+        let server = Server::serve(
+            name,
+            &format!(
+                "{ANYBODY}[http_api]\nkey = \"dev\"\n[shutdown]\ntimeout = \"1h\"\nreconnect_rate = {rate}\n"
+            ),
+        );
+        let clients: Vec<_> = (0..100).map(|_| Client::connected(&server)).collect();
+        server.signal("-TERM");
+        (server, clients)
+    };
+    let (slow, _served) = ending("effects-slow", 1);
+    let (_quick, told) = ending("effects-quick", 0);
+    for mut client in told {
+        assert!(matches!(client.frame(), Frame::Close(3001, _)));
+    }
+    let info: Value = serde_json::from_str(&slow.api("info", "{}")).unwrap();
+    let left = info["result"]["nodes"][0]["num_clients"].as_u64();
+    assert!(left > Some(50), "{info}");
 }

@@ -216,6 +216,31 @@ fn users_who_come_back_after_a_restart_were_never_away() {
     assert_eq!(book.events.len(), 3, "{:?}", book.events);
 }
 
+/// Two servers that were killed and are there again, one after the other: the users of the one with little time have gone, and
+/// those of the other are still waited for.
+#[test]
+fn users_have_the_time_of_the_options_to_come_back_after_a_restart() {
+    let ann = (vec![("ann".to_owned(), BTreeSet::new())], BTreeSet::new());
+    let restarted = |name: &str, seed: u64, time: &str| {
+        let (receiver, directory) = (Receiver::start(seed), Directory::new(name));
+        let more = format!("debounce = \"0s\"\nrestart_debounce = \"{time}\"\n");
+        let mut server = serve(name, &receiver, &directory, &more);
+        let client = Client::connect(server.connect(), "ann").unwrap();
+        wait_for(&receiver, "the backend knows of her", &ann);
+        server.process.kill().unwrap();
+        server.process.wait().unwrap();
+        drop(client);
+        let server = serve(name, &receiver, &directory, &more);
+        (server, receiver, directory)
+    };
+    let (_server, patient, _directory) = restarted("patient", 10, "1h");
+    for (name, seed) in [("hasty", 11), ("hastier", 12)] {
+        let (_server, hasty, _directory) = restarted(name, seed, "10ms");
+        wait_for(&hasty, "she has gone", &Truth::default());
+    }
+    assert_eq!(patient.book.lock().unwrap().truth(), ann);
+}
+
 #[test]
 fn what_the_backend_refuses_is_kept_and_can_be_sent_again() {
     let (receiver, directory) = (Receiver::start(9), Directory::new("refused"));

@@ -1,7 +1,16 @@
 //! Options of events, and what is different when they are set.
 
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tautline::{Config, Node};
+
 use super::process::wait_until;
+use super::receiver::Receiver;
 use super::told::Told;
+use super::{Client, Directory, serve, truth, wait_for};
 
 fn wait_for_count(told: &Told, count: usize) {
     wait_until("so many are told", || {
@@ -119,4 +128,78 @@ fn what_was_written_is_synced_as_soon_as_the_options_say() {
         wait_for_count(&told, number);
         assert!(syncs() > before, "{number} was told before it was safe");
     }
+}
+
+/// An endpoint that never answers. How many connections came to it: each attempt has its own.
+fn mute_endpoint() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/events", listener.local_addr().unwrap());
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&attempts);
+    std::thread::spawn(move || {
+        let mut streams = Vec::new();
+        for stream in listener.incoming() {
+            streams.push(stream);
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    (url, attempts)
+}
+
+/// Two of them, told one after the other: the one with little time is given up and asked again, and the other isn't yet.
+#[test]
+fn a_backend_has_the_time_of_the_options_to_answer() {
+    let told = |name: &str, time: &str| {
+        let ((url, attempts), directory) = (mute_endpoint(), Directory::new(name));
+        let receiver = Receiver {
+            url,
+            ..Receiver::start(46)
+        };
+        let text = Told::config(&receiver, &directory, "");
+        let text = text.replace("timeout = \"300ms\"", &format!("timeout = \"{time}\""));
+        let node = Node::builder(Config::from_toml(&text).unwrap())
+            .start()
+            .unwrap();
+        let stream = std::net::TcpStream::connect(node.address().unwrap()).unwrap();
+        let client = Client::connect(stream, "ann").unwrap();
+        (attempts, (node, client, directory))
+    };
+    let wait_for_attempts = |attempts: &AtomicUsize, count| {
+        wait_until("it is told", || {
+            (attempts.load(Ordering::SeqCst) >= count).then_some(())
+        });
+    };
+    let (attempts, _kept) = told("patient", "30s");
+    wait_for_attempts(&attempts, 1);
+    let (others, _kept) = told("hasty", "10ms");
+    wait_for_attempts(&others, 3);
+    assert_eq!(attempts.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_queue_takes_as_much_as_the_options_say_and_what_is_different_then_is_told_later() {
+    let (receiver, directory) = (Receiver::start(47), Directory::new("long-queue"));
+    // Nobody believes the signature: all of it waits.
+    let secret = std::mem::take(&mut *receiver.secret.lock().unwrap());
+    let more = "debounce = \"0s\"\nqueue_max_size = 4194304\n";
+    let mut server = serve("long-queue", &receiver, &directory, more);
+    let mut clients = BTreeMap::new();
+    for number in 0..60 {
+        let user = format!("{}-{number}", "u".repeat(200));
+        let mut client = Client::connect(server.connect(), &user).unwrap();
+        for channel in 0..100 {
+            client
+                .toggle(&format!("{}-{channel}", "c".repeat(40)))
+                .unwrap();
+        }
+        clients.insert(number, client);
+    }
+    server.wait_for_output("(events.queue_max_size)");
+    // Meanwhile some go, and somebody comes.
+    clients.split_off(&50);
+    let mut client = Client::connect(server.connect(), "late").unwrap();
+    client.toggle("late").unwrap();
+    clients.insert(100, client);
+    *receiver.secret.lock().unwrap() = secret;
+    wait_for(&receiver, "the backend knows the truth", &truth(&clients));
 }

@@ -1,7 +1,7 @@
 //! A backend that is slow, broken, mistaken or gone, and clients that don't wait.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 use tautline::{Config, Handler, Node};
@@ -288,6 +288,38 @@ fn a_backend_that_is_back_is_asked_again() {
         is_back.store(true, Ordering::SeqCst);
         while !call(&mut peer, "m").await["rpc"].is_object() {}
         assert!(call(&mut peer, "m").await["rpc"].is_object());
+    });
+}
+
+/// Two that have failed, one after the other: the one with the short pause is asked again, and the other isn't yet.
+#[test]
+fn a_backend_is_left_alone_for_as_long_as_the_options_say() {
+    run(async {
+        let failing = async || {
+            let asked = Arc::new(AtomicUsize::new(0));
+            let count = Arc::clone(&asked);
+            let backend = Backend::start(move |_: &Asked| {
+                count.fetch_add(1, Ordering::SeqCst);
+                Say::Text(500, String::new())
+            });
+            (backend.await, asked)
+        };
+        let ((first, asked), (other, others)) = (failing().await, failing().await);
+        let node = start(&format!(
+            "client.allow_anonymous_connect_without_token = true\n\
+             proxies = [{{name = \"other\", endpoint = \"{}/rpc\", breaker_failures = 1, breaker_pause = \"1ms\"}}]\n\
+             [rpc]\nwithout_namespace.proxy_enabled = true\n\
+             namespaces = [{{name = \"other\", proxy_enabled = true, proxy_name = \"other\"}}]\n\
+             proxy = {{endpoint = \"{}/rpc\", breaker_failures = 1, breaker_pause = \"10m\"}}\n",
+            other.url, first.url
+        ));
+        let mut peer = Peer::connect(&url(&node)).await;
+        assert_eq!(call(&mut peer, "m").await["error"], internal());
+        while others.load(Ordering::SeqCst) < 3 {
+            assert_eq!(call(&mut peer, "other:m").await["error"], internal());
+        }
+        assert_eq!(call(&mut peer, "m").await["error"], internal());
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
     });
 }
 

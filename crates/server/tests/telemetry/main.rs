@@ -37,9 +37,14 @@ fn start_with(workers: usize, more: &str) -> Node {
 }
 
 fn config(workers: usize, more: &str) -> Config {
+    config_within("3s", workers, more)
+}
+
+/// The same for a node that has so much time to end.
+fn config_within(timeout: &str, workers: usize, more: &str) -> Config {
     let config = format!(
         "http_server.address = \"127.0.0.1\"\nhttp_server.port = 0\nnode.workers = {workers}\nnode.name = \"n1\"\n\
-         shutdown.timeout = \"3s\"\nprometheus.enabled = true\nhttp_api.key = \"k\"\n\
+         shutdown.timeout = \"{timeout}\"\nprometheus.enabled = true\nhttp_api.key = \"k\"\n\
          client.allow_anonymous_connect_without_token = true\n{more}"
     );
     Config::from_toml(&config).unwrap()
@@ -436,6 +441,48 @@ fn nobody_waits_for_a_collector_that_does_not_answer() {
         assert_eq!(number(&node, "dropped").await, 6);
         // And neither does the end, for longer than shutdown.timeout.
         node.shutdown().await;
+    });
+}
+
+/// A collector that never answers, and a node with these options that has told it something.
+async fn unanswered(timeout: &str, more: &str) -> (Node, Backend) {
+    let (gone, _) = tokio::sync::mpsc::unbounded_channel();
+    let mut collector = Backend::start(move |_: &Asked| Say::Never(gone.clone())).await;
+    let config = config_within(timeout, 1, &otlp(&collector.url, more));
+    let node = Node::builder(config).start().unwrap();
+    call(&node, "info", "{}", sampled()).await;
+    collector.next().await;
+    (node, collector)
+}
+
+/// Two of them, told one after the other: the one with little time is given up and asked again, and the other isn't yet.
+#[test]
+fn a_collector_has_the_time_of_the_options_to_answer() {
+    run(async {
+        let (_node, mut collector) = unanswered("3s", "timeout = \"30s\"").await;
+        let (_other, mut hasty) = unanswered("3s", "timeout = \"1ms\"").await;
+        hasty.next().await;
+        collector.assert_idle();
+    });
+}
+
+/// Nodes whose end waits for a collector: those with little time end, one after the other, and the one with an hour doesn't.
+#[test]
+fn a_node_has_the_time_of_the_options_to_end() {
+    run(async {
+        let timeout = "timeout = \"30s\"";
+        let (node, _collector) = unanswered("1h", timeout).await;
+        let others = async {
+            for _ in 0..2 {
+                let (other, _collector) = unanswered("1ms", timeout).await;
+                other.shutdown().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = node.shutdown() => panic!("it has an hour"),
+            () = others => {}
+        }
     });
 }
 

@@ -1,10 +1,13 @@
 //! Who is let in and who is not, at times that the tests say.
 
+use std::net::Ipv4Addr;
+
 use http::StatusCode;
 use tautline_hub::rate::Rate;
 
 use super::authentication::BACKEND_TIME;
 use super::*;
+use crate::Config;
 use crate::client_address::Trust;
 use crate::network::Networks;
 
@@ -265,6 +268,18 @@ fn the_backend_is_not_shut_out_by_a_part_of_it_with_a_wrong_key() {
 }
 
 #[test]
+fn as_many_addresses_are_remembered_as_the_options_say() {
+    let config = Config::from_toml("limits.max_addresses = 2000\n").expect("it is good");
+    let admission = Admission::new(config.admission);
+    let first = u32::from(Ipv4Addr::new(192, 0, 0, 0));
+    for number in 0..10_000 {
+        let address = Ipv4Addr::from(first + number);
+        admission.key_tried_at(NOW, address.into(), false);
+    }
+    assert_eq!(admission.addresses(), 2000);
+}
+
+#[test]
 fn without_memory_nobody_new_comes_in() {
     let admission = Admission::new(Arc::new(Rules {
         memory: MemoryRules {
@@ -299,6 +314,32 @@ fn without_memory_nobody_new_comes_in() {
     );
     assert!(enter("192.0.2.1").is_ok());
     drop(before);
+}
+
+/// With a clock that the test winds.
+#[tokio::test(start_paused = true)]
+#[cfg(target_os = "linux")]
+async fn memory_is_measured_as_often_as_the_options_say() {
+    let rules = |max_bytes: u64| {
+        let limits = "[limits.memory]\ncheck_interval = \"40s\"\n";
+        let config = Config::from_toml(&format!("{limits}max_bytes = {max_bytes}\n"));
+        config.expect("it is good").admission
+    };
+    let admission = Admission::new(rules(1 << 60));
+    let seconds = |count| tokio::time::sleep(Duration::from_secs(count));
+    let test = async {
+        seconds(1).await;
+        assert!(!admission.memory.is_over());
+        admission.reconfigure(rules(1));
+        seconds(38).await;
+        assert!(!admission.memory.is_over(), "it is not looked at yet");
+        seconds(2).await;
+        assert!(admission.memory.is_over());
+    };
+    tokio::select! {
+        () = admission.watch_memory() => {}
+        () = test => {}
+    }
 }
 
 fn of_node(clients: usize, new_clients: Option<Rate>) -> Arc<Admission> {

@@ -1,5 +1,7 @@
 //! Who gets nothing: where there is no tunnel, no place, no server behind, and whose page it isn't.
 
+use std::io::Write as _;
+
 use serde_json::json;
 use tautline_websocket::conn::http2::{Http2Client, Http2Options};
 use tautline_websocket::conn::{ConnectError, ConnectOptions};
@@ -114,6 +116,32 @@ fn what_the_server_behind_refuses_is_told_and_that_it_is_away() {
         assert_eq!(websocket(&server, path, &[]), status, "{path}");
         assert_eq!(poll(&server, path), status, "{path}");
     }
+}
+
+/// Two that say nothing, asked one after the other: the one with little time is given up, and the other may still answer.
+#[test]
+fn the_server_behind_has_the_time_of_the_options_to_answer() {
+    let slow = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let tunnel = |name: &str, to: &std::net::TcpListener, time: &str| {
+        let address = to.local_addr().expect("an address");
+        format!(
+            "[[tunnels]]\nname = \"{name}\"\nupstream = \"ws://{address}\"\nconnect_timeout = \"{time}\"\n"
+        )
+    };
+    let config = tunnel("slow", &slow, "60s") + &tunnel("mute", &mute, "100ms");
+    let server = Server::serve("tunnel-times", &config);
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| poll(&server, "/tunnel/slow"));
+        let (mut stream, _) = slow.accept().expect("it is asked");
+        for _ in 0..2 {
+            assert_eq!(poll(&server, "/tunnel/mute"), 504);
+        }
+        let answer = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
+        // Who has gone hears nothing.
+        let _ = stream.write_all(answer);
+        assert_eq!(first.join().expect("it is answered"), 403);
+    });
 }
 
 #[test]
