@@ -61,6 +61,7 @@ mod events;
 pub mod glob;
 pub mod http;
 mod io;
+mod kept;
 pub mod keys;
 mod log_queue;
 pub mod network;

@@ -416,6 +416,27 @@ fn what_compose_is_told_is_what_the_server_does() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
 }
 
+/// Who was locked out, and what the backend hasn't been told yet, have users in them: other users of a machine don't look
+/// into that, whatever the mask of whoever has started the server.
+#[test]
+fn what_is_kept_is_for_nobody_else() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = Directory::new("kept");
+    let [events, revocations] =
+        ["state/events", "state/revocations"].map(|name| directory.join(name));
+    let config = format!(
+        "[http_server]\naddress = \"127.0.0.1\"\nport = 0\n[events]\nenabled = true\nendpoint = \"http://127.0.0.1:1/\"\n\
+         directory = {events:?}\n[revocation]\ndirectory = {revocations:?}\n"
+    );
+    let starter = ["sh", "-c", "umask 022; exec \"$@\"", "sh"];
+    let server = Server::serve_file_by(&starter, "kept", &config);
+    for kept in [directory.join("state"), events, revocations] {
+        let mode = std::fs::metadata(&kept).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{}", kept.display());
+    }
+    drop(server);
+}
+
 /// All that can be set: the names of values, with those that they are in.
 fn leaves(value: &Value, name: &str, all: &mut BTreeSet<String>) {
     match value {

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
+use crate::kept;
+
 /// What is kept of one authority. Each has a directory of its own, so that certificates of one for trials are never taken
 /// for another's.
 #[derive(Clone, Debug)]
@@ -42,11 +44,7 @@ impl Store {
 
     /// Makes the directory where there is none, and takes the turn to order; `None` if another process has it.
     pub(super) fn lock(&self) -> io::Result<Option<Lock>> {
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&self.directory)?;
+        kept::directory(&self.directory)?;
         let file = private()
             .create(true)
             .truncate(false)

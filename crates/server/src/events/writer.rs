@@ -23,6 +23,7 @@ use super::queue::Queue;
 use super::sender;
 use super::settings::Settings;
 use super::{EventNumbers, EventsError, Shared, lock};
+use crate::kept;
 use crate::proxy::HttpClient;
 
 /// What others want of the thread.
@@ -110,7 +111,7 @@ impl Writer {
             path: directory.clone(),
             source,
         };
-        std::fs::create_dir_all(&directory).map_err(failed)?;
+        kept::directory(&directory).map_err(failed)?;
         let file = File::create(directory.join("lock")).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::RevocationsError;
 use crate::events::journal::{self, Journal};
+use crate::kept;
 
 /// Hands revocations to the thread. That ends when this is gone.
 pub(super) struct Store {
@@ -103,7 +104,7 @@ impl KeptFile {
             path: directory.to_owned(),
             source,
         };
-        std::fs::create_dir_all(directory).map_err(failed)?;
+        kept::directory(directory).map_err(failed)?;
         let lock = File::create(directory.join("lock")).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {}

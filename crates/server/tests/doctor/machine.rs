@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::directory::Directory;
-use crate::{doctor, finding};
+use crate::{doctor, finding, told};
 
 #[test]
 fn a_configuration_is_looked_at_with_the_machine() {
@@ -42,6 +42,24 @@ fn what_is_doubtful_in_a_configuration_is_told() {
         "{configuration:?}"
     );
     assert_eq!(status, Some(0));
+}
+
+/// A read-only file system, as a pod has it, is found out before the server is started on it.
+#[test]
+fn where_nothing_can_be_kept_is_told_of() {
+    let directory = Directory::new("doctor-kept");
+    let file = directory.file(
+        "tautline.toml",
+        "[events]\nenabled = true\nendpoint = \"http://127.0.0.1:1/\"\ndirectory = \"/dev/null/events\"\n\
+         [revocation]\ndirectory = \"/dev/null\"\n",
+    );
+    let (status, findings) = doctor(&["--config", file.to_str().unwrap()]);
+    for subject in ["events.directory", "revocation.directory"] {
+        let (text, remedy) = told(&findings, subject, "fail");
+        assert!(text.contains("/dev/null is no directory"), "{text}");
+        assert!(remedy.contains("/var/lib/tautline"), "{remedy}");
+    }
+    assert_eq!(status, Some(1));
 }
 
 /// A file that others can read is one in which there are no secrets, and nobody else writes what the server does.

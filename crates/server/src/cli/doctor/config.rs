@@ -51,6 +51,18 @@ pub(super) fn look(file: &Path, settings: &SetArgs) -> Vec<Finding> {
             });
         }
     }
+    let events = config.events.as_ref().map(|events| &*events.directory);
+    let revocations = Path::new(&config.revocation.directory);
+    let revocations = Some(revocations).filter(|path| !path.as_os_str().is_empty());
+    let directories = [
+        ("events.directory", events),
+        ("revocation.directory", revocations),
+    ];
+    let directories = directories.into_iter();
+    findings.extend(
+        directories
+            .filter_map(|(option, directory)| files::kept(option, directory?, files::may_write)),
+    );
     let tls = config.tls.as_ref();
     let keys = tls.into_iter().flat_map(|tls| tls.key_files());
     findings.extend(keys.filter_map(|(option, file)| files::key(&option, &file)));

@@ -39,6 +39,41 @@ pub(super) fn configuration(file: &Path, has_secrets: bool) -> Option<Finding> {
     None
 }
 
+/// A finding about a directory of what the server keeps, which has users in it.
+pub(super) fn kept(
+    option: &'static str,
+    directory: &Path,
+    may_write: impl Fn(&Path) -> bool,
+) -> Option<Finding> {
+    // A relative path begins where the server is started.
+    let mut above = directory.ancestors();
+    let there = above.find(|path| fs::symlink_metadata(path).is_ok())?;
+    let shown = there.display();
+    let Some(about) = fs::metadata(there).ok().filter(Metadata::is_dir) else {
+        let text = format!("{shown} is no directory, so the server doesn't start");
+        return Some(Finding::bad(option, text).remedy(KEPT));
+    };
+    if !may_write(there) {
+        let text = format!(
+            "who runs this can't write to {shown}: a server that can't either doesn't start"
+        );
+        return Some(Finding::bad(option, text).remedy(KEPT));
+    }
+    if there != directory {
+        return Some(Finding::good(option, will_be_made(directory)));
+    }
+    let is_open = mode(&about).is_some_and(|mode| mode & 0o007 != 0);
+    if is_open {
+        let text =
+            format!("every user of this machine can look into {shown}, which has users in it");
+        return Some(Finding::doubtful(option, text).remedy(format!("chmod o= {shown}")));
+    }
+    Some(Finding::good(
+        option,
+        format!("{shown} can be written, and others can't look into it"),
+    ))
+}
+
 /// Findings about where ordered certificates are kept: the directory of the option, and the one of the authority in it.
 pub(super) fn cache(
     directory: &Path,
@@ -151,6 +186,8 @@ fn mode(_: &Metadata) -> Option<u32> {
 }
 
 const CONFIGURATION: &str = "configuration";
+const KEPT: &str = "a directory that the server's user may write to, such as one below /var/lib/tautline, where the unit of \
+                    systemd has StateDirectory=tautline, and the image a volume";
 const CACHE: &str = "certificate cache";
 const WRITABLE: &str = "http_server.tls.acme.cache_directory: a directory that the server's user may write to, such as \
                         /var/lib/tautline/acme, where the unit of systemd has StateDirectory=tautline";
@@ -244,6 +281,42 @@ mod tests {
         assert_eq!(told(&findings), [(Grade::Bad, WRITABLE)]);
         assert!(findings[0].text.ends_with("acme is no directory"));
         assert!(!may_write(&root.0.join("nowhere")) && may_write(&root.0));
+    }
+
+    #[test]
+    fn what_is_kept_can_be_written_and_is_for_nobody_else() {
+        let root = Directory::new("state");
+        let directory = root.0.join("state/events");
+        let look = |may_write: bool| {
+            let found = kept("events.directory", &directory, |_| may_write);
+            let found = found.expect("the root is there");
+            (found.grade, found.text)
+        };
+        let (grade, text) = look(true);
+        assert!(
+            grade == Grade::Good && text.ends_with("will be made"),
+            "{text}"
+        );
+        let (grade, text) = look(false);
+        assert!(
+            grade == Grade::Bad && text.contains("can't write"),
+            "{text}"
+        );
+        crate::kept::directory(&directory).expect("room");
+        assert_eq!(look(true).0, Grade::Good);
+        set(&directory, 0o755);
+        let (grade, text) = look(true);
+        assert!(
+            grade == Grade::Doubtful && text.contains("look into"),
+            "{text}"
+        );
+        fs::remove_dir(&directory).expect("it is ours");
+        fs::write(&directory, "").expect("room");
+        let (grade, text) = look(true);
+        assert!(
+            grade == Grade::Bad && text.contains("is no directory"),
+            "{text}"
+        );
     }
 
     #[test]
