@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tautline_protocol::Disconnect;
 use tautline_protocol::message::{ClientInfo, Payload};
 
+use crate::watch::TraceParent;
 use crate::{SessionId, Transport};
 
 /// Whom a question is about. Cheap to clone.
@@ -112,6 +113,8 @@ pub struct PublishEvent {
     pub permitted: bool,
     /// Whether the client is subscribed to the channel.
     pub subscribed: bool,
+    /// The trace that it is in, if it is in one that is kept: what is asked elsewhere because of it goes on with that.
+    pub trace: Option<TraceParent>,
 }
 
 /// A call of a method.

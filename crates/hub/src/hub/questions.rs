@@ -161,6 +161,7 @@ impl Hub {
             data: publish.data.clone(),
             permitted,
             subscribed,
+            trace: watched.as_ref().and_then(|watched| watched.trace()),
         };
         let command = AskedCommand::Publish {
             command: number,

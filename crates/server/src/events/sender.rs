@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use super::delivery::Outcome;
 use crate::proxy::endpoint::Endpoint;
 use crate::proxy::{HttpClient, sign};
-use crate::telemetry::{Attribute, Telemetry};
+use crate::telemetry::{Attribute, Cause, Telemetry};
 
 /// Posts a batch of so many events. Each attempt is in a trace of its own, which the backend is told.
 ///
@@ -24,7 +24,8 @@ pub(super) async fn post(
     body: Bytes,
 ) -> Outcome {
     let mut headers = endpoint.static_headers.clone();
-    let mut span = telemetry.map(|telemetry| telemetry.client(|| "tell events".to_owned()));
+    let mut span =
+        telemetry.map(|telemetry| telemetry.client(Cause::Itself, || "tell events".to_owned()));
     if let Some(span) = &mut span {
         span.pass_on(&mut headers);
         span.say(|| {

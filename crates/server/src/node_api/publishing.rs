@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tautline_hub::Now;
-use tautline_hub::watch::{PublishWatch, WatchedPublish};
+use tautline_hub::watch::{PublishWatch, TraceParent, WatchedPublish};
 use tautline_protocol::message::ClientInfo;
 
 use crate::telemetry::{Delivery, Publication, Sampler, Telemetry};
@@ -64,6 +64,10 @@ impl PublishWatch for Watch {
 }
 
 impl WatchedPublish for Watched {
+    fn trace(&self) -> Option<TraceParent> {
+        self.publication.trace()
+    }
+
     fn published(&mut self, offset: Option<u64>) {
         let delivery = self.publication.accepted(offset);
         probe(&self.shared, &delivery, offset);

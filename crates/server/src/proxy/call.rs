@@ -22,7 +22,7 @@ use super::settings::Kind;
 use super::sign;
 use super::wire::{self, Verdict};
 use crate::http::metrics::{Histogram, ProxyNumbers};
-use crate::telemetry::{Attribute, Telemetry};
+use crate::telemetry::{Attribute, Cause, Telemetry};
 
 /// An endpoint of the backend, and the connections to it.
 pub(super) struct Proxy {
@@ -162,6 +162,7 @@ impl Proxy {
     pub(super) async fn ask<R: DeserializeOwned>(
         &self,
         kind: Kind,
+        cause: Cause,
         mut headers: HeaderMap,
         body: Bytes,
     ) -> Result<Verdict<R>, CallError> {
@@ -169,7 +170,7 @@ impl Proxy {
         let telemetry = telemetry.unwrap_or_else(PoisonError::into_inner).clone();
         let mut span = telemetry
             .as_deref()
-            .map(|telemetry| telemetry.client(|| format!("ask {}", kind.name())));
+            .map(|telemetry| telemetry.client(cause, || format!("ask {}", kind.name())));
         if let Some(span) = &mut span {
             span.pass_on(&mut headers);
             span.say(|| {

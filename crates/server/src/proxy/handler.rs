@@ -27,6 +27,7 @@ use crate::embed::desk::Emulated;
 use crate::embed::{Client, Handler, Request};
 use crate::http::api::explained;
 use crate::http::metrics::ProxyNumbers;
+use crate::telemetry::Cause;
 
 /// A handler that asks the application's backend.
 pub(crate) struct Proxies {
@@ -161,6 +162,22 @@ impl Proxies {
     where
         R: DeserializeOwned + Send + 'static,
     {
+        self.ask_for(Cause::Itself, proxy, kind, client, question)
+            .await
+    }
+
+    /// The same for a cause that may be in a trace.
+    async fn ask_for<R>(
+        &self,
+        cause: Cause,
+        proxy: &Arc<Proxy>,
+        kind: Kind,
+        client: &Client,
+        question: Question<'_>,
+    ) -> Result<Verdict<R>, CallError>
+    where
+        R: DeserializeOwned + Send + 'static,
+    {
         let endpoint = &proxy.endpoint;
         let meta = client
             .meta()
@@ -181,7 +198,7 @@ impl Proxies {
         let body = question.to_body();
         let headers = headers(proxy, client);
         let proxy = Arc::clone(proxy);
-        let call = async move { proxy.ask(kind, headers, body).await };
+        let call = async move { proxy.ask(kind, cause, headers, body).await };
         self.calls.make(call).await
     }
 
@@ -318,7 +335,8 @@ impl Handler for Proxies {
             ..Question::default()
         };
         let question = question.with_data(Some(&event.data), proxy.endpoint.is_binary)?;
-        let verdict = self.ask::<PublishResult>(proxy, Kind::Publish, client, question);
+        let cause = Cause::Publication(event.trace);
+        let verdict = self.ask_for::<PublishResult>(cause, proxy, Kind::Publish, client, question);
         let result = allowed(verdict.await)?.unwrap_or_default();
         usable(proxy, Kind::Publish, result.into_reply())
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use tautline_hub::watch::TraceParent;
+
 /// Which trace, which span of it, and whether it is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Context {
@@ -66,11 +68,27 @@ impl Context {
 
 impl fmt::Display for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("00-")?;
-        write_hex(f, &self.trace)?;
-        f.write_str("-")?;
-        write_hex(f, &self.span)?;
-        f.write_str(if self.is_sampled { "-01" } else { "-00" })
+        TraceParent::from(*self).fmt(f)
+    }
+}
+
+impl From<Context> for TraceParent {
+    fn from(context: Context) -> Self {
+        Self {
+            trace_id: context.trace,
+            parent_id: context.span,
+            is_sampled: context.is_sampled,
+        }
+    }
+}
+
+impl From<TraceParent> for Context {
+    fn from(parent: TraceParent) -> Self {
+        Self {
+            trace: parent.trace_id,
+            span: parent.parent_id,
+            is_sampled: parent.is_sampled,
+        }
     }
 }
 

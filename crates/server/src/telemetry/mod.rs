@@ -1,7 +1,8 @@
 //! Traces for OpenTelemetry: which calls there were, how long they took, and what they belong to.
 //!
 //! A call of the server API goes on with the trace that its caller names (W3C Trace Context, `traceparent`), and with it the way of
-//! what it publishes; so does what a client publishes, in a trace of its own; a question to the application's backend, and a batch of events for it, begins one, and names it to the backend. Spans that are kept go through a bounded queue to a thread which posts them
+//! what it publishes; so does what a client publishes, in a trace of its own, with what the application's backend is asked about it; any
+//! other question to the backend, and a batch of events for it, begins one; it is named to the backend. Spans that are kept go through a bounded queue to a thread which posts them
 //! to a collector (OTLP over HTTP, in JSON). Nobody ever waits for it: what has no room is dropped and counted.
 //!
 //! - `context`: what is passed on of a trace; no I/O;
@@ -21,6 +22,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use tautline_hub::watch::TraceParent;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::context::Context;
@@ -95,6 +97,15 @@ pub(crate) enum Kind {
     Client,
     /// Neither: something within the node.
     Internal,
+}
+
+/// What somebody else is called for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Nothing that is in a trace: this is where one begins.
+    Itself,
+    /// A publication of a client; in this trace, if it was chosen to be in one.
+    Publication(Option<TraceParent>),
 }
 
 /// What a span says beside its name: a key of the semantic conventions, and a text.
@@ -209,9 +220,14 @@ impl Telemetry {
         self.begin(parent, Kind::Server, name)
     }
 
-    /// A call of somebody else, which belongs to nothing.
-    pub(crate) fn client(&self, name: impl FnOnce() -> String) -> Span<'_> {
-        self.begin(None, Kind::Client, name)
+    /// A call of somebody else.
+    pub(crate) fn client(&self, cause: Cause, name: impl FnOnce() -> String) -> Span<'_> {
+        match cause {
+            Cause::Itself => self.begin(None, Kind::Client, name),
+            Cause::Publication(Some(parent)) => self.begin(Some(parent.into()), Kind::Client, name),
+            // It was decided where that began.
+            Cause::Publication(None) => self.begin_of(0, None, Kind::Client, name),
+        }
     }
 
     fn begin(
@@ -220,11 +236,22 @@ impl Telemetry {
         kind: Kind,
         name: impl FnOnce() -> String,
     ) -> Span<'_> {
+        self.begin_of(self.percent, parent, kind, name)
+    }
+
+    /// Of a hundred that belong to nothing, so many are kept.
+    fn begin_of(
+        &self,
+        percent: u32,
+        parent: Option<Context>,
+        kind: Kind,
+        name: impl FnOnce() -> String,
+    ) -> Span<'_> {
         let mut random = [0; 24];
         let is_random = getrandom::fill(&mut random).is_ok();
         let context = match &parent {
             Some(parent) => parent.child(random),
-            None => Context::root(random, self.percent),
+            None => Context::root(random, percent),
         };
         let kept = (is_random && context.is_sampled()).then(|| Finished {
             context,

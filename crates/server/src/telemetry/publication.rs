@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tautline_hub::rate::{Bucket, Rate};
+use tautline_hub::watch::TraceParent;
 
 use super::context::Context;
 use super::delivery::{Delivery, Followed};
@@ -95,6 +96,11 @@ impl Publication {
             span.numbers.extend(offset);
         }
         self.followed.publish(&self.channel)
+    }
+
+    /// What goes on with it.
+    pub(crate) fn trace(&self) -> Option<TraceParent> {
+        self.span.as_ref().map(|span| span.context.into())
     }
 
     /// It was refused with this code.

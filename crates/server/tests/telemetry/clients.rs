@@ -15,7 +15,7 @@ const CHANNELS: &str = "channel.without_namespace.allow_subscribe_for_client = t
     channel.without_namespace.allow_publish_for_anonymous = true\n\
     channel.without_namespace.history_size = 10\nchannel.without_namespace.history_ttl = \"1m\"\n";
 
-fn url(node: &tautline::Node) -> String {
+pub(super) fn url(node: &tautline::Node) -> String {
     format!("ws://{}/connection/websocket", node.address().unwrap())
 }
 

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod asked;
 #[path = "../proxy/backend.rs"]
 #[allow(dead_code, reason = "the proxies' tests use all of it")]
 mod backend;
