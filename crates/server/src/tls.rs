@@ -22,6 +22,7 @@ use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
 use crate::acme::Acme;
 use crate::config::{CertificateOptions, TlsOptions, check_acme};
+use crate::door::mistaken::HANDSHAKE;
 use crate::http::HEAD_TIMEOUT;
 use crate::http::metrics::AcmeNumbers;
 use crate::io::{Counted, Io};
@@ -33,6 +34,16 @@ pub(crate) struct TlsError {
     /// The option, from `http_server.tls` on.
     pub(crate) option: String,
     pub(crate) problem: String,
+}
+
+/// Why there is no session with a client.
+#[derive(Debug, Error)]
+pub(crate) enum NotAccepted {
+    /// It speaks something else, of which nothing was read.
+    #[error("the client speaks no TLS")]
+    NoTls(TcpStream),
+    #[error(transparent)]
+    Failed(#[from] io::Error),
 }
 
 /// What connections are encrypted with.
@@ -248,7 +259,7 @@ impl Tls {
     /// # Errors
     ///
     /// What came of it instead.
-    pub(crate) async fn accept(&self, mut io: TcpStream) -> io::Result<Io> {
+    pub(crate) async fn accept(&self, io: TcpStream) -> Result<Io, NotAccepted> {
         let config = {
             let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(&current.config)
@@ -257,27 +268,26 @@ impl Tls {
             let mut first = [0];
             let count = io.peek(&mut first).await?;
             if count > 0 && first[0] != HANDSHAKE {
-                // Somebody has forgotten the `s`. Who speaks something else doesn't mind.
-                io.write_all(NO_TLS).await?;
-                io.shutdown().await?;
-                return Err(io::Error::other("the client speaks no TLS"));
+                return Err(NotAccepted::NoTls(io));
             }
-            match &self.acme {
+            let stream = match &self.acme {
                 // While an authority may come and ask, each client is listened to before it is answered.
                 Some(acme) if acme.is_asked() => accept_or_prove(io, config, acme).await,
                 _ => shake_hands(io, config).await,
-            }
+            };
+            Ok(stream?)
         };
         match tokio::time::timeout(HEAD_TIMEOUT, handshake).await {
             Ok(Ok(stream)) => Ok(Io::Tls(Box::new(stream))),
-            Ok(Err(error)) => {
+            Ok(Err(NotAccepted::NoTls(io))) => Err(NotAccepted::NoTls(io)),
+            Ok(Err(NotAccepted::Failed(error))) => {
                 tracing::debug!(%error, "a TLS handshake failed");
-                Err(error)
+                Err(error.into())
             }
             Err(_) => {
                 let error = io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long");
                 tracing::debug!(%error, "a TLS handshake failed");
-                Err(error)
+                Err(error.into())
             }
         }
     }
@@ -483,10 +493,6 @@ pub(crate) fn unix_time() -> u64 {
 }
 
 /// The kind of record that every handshake begins with (RFC 8446, section 5.1).
-const HANDSHAKE: u8 = 22;
-const NO_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
-    Content-Length: 82\r\nConnection: close\r\n\r\n\
-    Bad Request: this port speaks TLS; use https:// or wss:// instead of http or ws.\n\n";
 const NEEDED: &str = "must be set, to a text in PEM or to the path of a file that has one";
 /// Most characters of a path that are shown.
 const MAX_SHOWN: usize = 200;
@@ -576,12 +582,5 @@ mod tests {
         reading.await.unwrap().unwrap();
         assert_eq!(io.unsent(), 0);
         assert_eq!(io.progress(0), before + unsent as u64);
-    }
-
-    #[test]
-    fn whoever_speaks_no_tls_is_told_with_the_right_length() {
-        let text = std::str::from_utf8(NO_TLS).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())));
     }
 }

@@ -458,18 +458,66 @@ fn who_forgets_the_s_is_told() {
     run(async {
         let authority = Authority::new("plain");
         authority.sign("server.pem", "localhost");
-        let server = start("plain", &authority, "");
+        let more = "[prometheus]\nenabled = true";
+        let server = start("plain", &authority, more);
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         stream
             .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             .await
             .unwrap();
-        let mut answer = Vec::new();
-        // What it has sent was not read, so the end may be a reset.
-        let _ = stream.read_to_end(&mut answer).await;
-        let answer = String::from_utf8(answer).unwrap();
+        let mut answer = String::new();
+        // To its end: none of it is lost, although nothing that was sent was of any use.
+        stream.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
         assert!(answer.contains("use https:// or wss://"), "{answer}");
+        let stream = shake_hands(&server, &authority.connector(), "localhost").await;
+        let page = get(stream.unwrap(), "/metrics").await;
+        for (reason, count) in [("tls_expected", 1), ("tls_unexpected", 0), ("tls", 0)] {
+            let line =
+                format!("\ntautline_connections_dropped_total{{reason=\"{reason}\"}} {count}\n");
+            assert!(page.contains(&line), "{line}: {page}");
+        }
+        assert!(
+            page.contains("\ntautline_http_errors_total{status=\"400\"} 1\n"),
+            "{page}"
+        );
+    });
+}
+
+/// The other way round: what comes back is no TLS, and the operator learns of it, once.
+#[test]
+fn who_says_the_s_in_vain_is_told_and_so_is_the_operator() {
+    run(async {
+        let authority = Authority::new("unexpected");
+        let config = "[prometheus]\nenabled = true\n[client]\nallow_anonymous_connect_without_token = true\n";
+        let mut server = Server::serve("tls-unexpected", config);
+        for _ in 0..2 {
+            let error = shake_hands(&server, &authority.connector(), "localhost").await;
+            let error = error.err().unwrap().to_string();
+            // What rustls has to say of plain HTTP.
+            assert!(error.contains("InvalidContentType"), "{error}");
+        }
+        // What Go's client looks for; the first bytes of a handshake are enough.
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(&[22]).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+        assert!(answer.contains("use http:// or ws://"), "{answer}");
+        let page = server.get("/metrics");
+        for (reason, count) in [("tls_expected", 0), ("tls_unexpected", 3), ("head", 0)] {
+            let line =
+                format!("\ntautline_connections_dropped_total{{reason=\"{reason}\"}} {count}\n");
+            assert!(page.contains(&line), "{line}: {page}");
+        }
+        assert!(
+            page.contains("\ntautline_http_errors_total{status=\"400\"} 3\n"),
+            "{page}"
+        );
+        server.signal("-TERM");
+        let log = server.read_rest();
+        assert_eq!(log.matches("speaks TLS").count(), 1, "{log}");
+        assert!(log.contains("http_server.tls"), "{log}");
     });
 }
 

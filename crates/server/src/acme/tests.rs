@@ -406,7 +406,7 @@ async fn visit(
         Ok((shown, agreed))
     };
     let (served, came) = tokio::join!(serve, come);
-    let served: std::io::Result<_> = served;
+    let served: Result<_, crate::tls::NotAccepted> = served;
     came.map(|(shown, agreed)| (shown, agreed, served.is_ok()))
 }
 

@@ -11,6 +11,7 @@ mod emulation;
 pub(crate) mod entry;
 pub(crate) mod gate;
 pub(crate) mod http2;
+pub(crate) mod mistaken;
 mod plain;
 pub(crate) mod poll;
 pub(crate) mod query;
@@ -267,6 +268,10 @@ pub(crate) async fn admit(
             return Some(Came::Http2(Rewind::new(received, io)));
         }
         Ok(Err(HeadFailure::Io)) => return None,
+        Ok(Err(HeadFailure::Tls)) => {
+            mistaken::tell_of_no_tls(worker, io, from).await;
+            return None;
+        }
         // Too slow to be told anything.
         Err(_elapsed) => {
             worker.count_http(|counters| counters.dropped(Dropped::Head));
@@ -433,6 +438,8 @@ fn kept(origins: &OriginPolicy, head: &RequestHead, io: &Io, address: IpAddr) ->
 /// Why there is no head.
 enum HeadFailure {
     Io,
+    /// It begins as TLS does.
+    Tls,
     Refused(Refusal),
 }
 
@@ -456,6 +463,9 @@ async fn read_head(
         match count {
             Ok(0) | Err(_) => return Err(HeadFailure::Io),
             Ok(_) => {}
+        }
+        if received.first() == Some(&mistaken::HANDSHAKE) {
+            return Err(HeadFailure::Tls);
         }
         if http2 && received.starts_with(PREFACE) {
             return Ok(None);

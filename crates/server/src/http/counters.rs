@@ -61,6 +61,10 @@ pub(crate) enum Dropped {
     Head,
     /// The TLS handshake failed, or did not come in time.
     Tls,
+    /// Something else than TLS came where that is spoken.
+    TlsExpected,
+    /// TLS came where it isn't spoken.
+    TlsUnexpected,
     /// Nothing of an answer was taken for too long.
     Answer,
     /// The header of the PROXY protocol did not come in time, or was none.
@@ -98,9 +102,11 @@ impl Dropped {
     }
 
     /// All of them.
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 13] = [
         Self::Head,
         Self::Tls,
+        Self::TlsExpected,
+        Self::TlsUnexpected,
         Self::Answer,
         Self::ProxyHeader,
         Self::Untold,
@@ -116,6 +122,8 @@ impl Dropped {
         match self {
             Self::Head => "head",
             Self::Tls => "tls",
+            Self::TlsExpected => "tls_expected",
+            Self::TlsUnexpected => "tls_unexpected",
             Self::Answer => "answer",
             Self::ProxyHeader => "proxy_header",
             Self::Untold => "untold",

@@ -46,7 +46,7 @@ use crate::log_queue::LogQueue;
 use crate::node_api::{NodeIdentity, Recent, WorkerNode, publishing};
 use crate::reload::Reloads;
 use crate::revocations::RevocationDesk;
-use crate::tls::Tls;
+use crate::tls::{NotAccepted, Tls};
 use crate::trace::TraceDesk;
 
 /// How long accepting pauses when the system has no more descriptors or memory for it.
@@ -298,7 +298,11 @@ impl Start {
                         None => Io::Plain(io),
                         Some(tls) => match tls.accept(io).await {
                             Ok(io) => io,
-                            Err(error) => {
+                            Err(NotAccepted::NoTls(io)) => {
+                                door::mistaken::tell_of_tls(&admitting, io, from).await;
+                                return None;
+                            }
+                            Err(NotAccepted::Failed(error)) => {
                                 admitting.count_http(|counters| counters.dropped(Dropped::Tls));
                                 admitting.log_failed(from.ip(), Failed::Tls(&error));
                                 return None;

@@ -43,6 +43,7 @@ pub(crate) use self::rules::{AddressRules, MemoryRules, Rules};
 use self::sockets::Sockets;
 use self::table::{Entry, Key, Table};
 pub(crate) use self::watch::TurnedAway;
+use super::mistaken::Told;
 
 /// What all workers of a node count together, and what they hold it against.
 #[derive(Debug)]
@@ -62,6 +63,8 @@ pub(crate) struct Admission {
     memory: MemoryGauge,
     refusals: Refusals,
     unknown_proxies: UnknownProxies,
+    /// That clients speak TLS where there is none.
+    pub(super) tls_told: Told,
     /// Connections that are being told that they may not stay.
     goodbyes: Arc<Count>,
 }
@@ -81,6 +84,7 @@ impl Admission {
             memory: MemoryGauge::default(),
             refusals: Refusals::default(),
             unknown_proxies: UnknownProxies::default(),
+            tls_told: Told::default(),
             goodbyes: Arc::default(),
         })
     }
@@ -261,7 +265,7 @@ impl Admission {
     }
 
     /// The time, as all else here has it.
-    fn now(&self) -> Duration {
+    pub(super) fn now(&self) -> Duration {
         self.start.elapsed()
     }
 

@@ -54,7 +54,8 @@ pub(super) const METRICS: &[Metric] = &[
         kind: "counter",
         labels: &["reason"],
         help: "Connections that ended early, most of them without a word: `head` because the head of a request did not come in \
-               time (nor any further request), `tls` because of a TLS handshake that failed or did not come in time, `answer` because nothing of an \
+               time (nor any further request), `tls` because of a TLS handshake that failed or did not come in time, `tls_expected` because something \
+               else came where TLS is spoken (http:// instead of https://), `tls_unexpected` because TLS came where it isn't, `answer` because nothing of an \
                answer was taken, or acknowledged, for `http_server.write_timeout` (in HTTP/2 that may be one of its streams); `proxy_header` because the header of the \
                PROXY protocol did not come in time or was none; `untold` because it was refused while too many were told so; \
                `ping` for one of HTTP/2 that was not answered, and `idle` for a connection in HTTP/2 without a stream; `ending` \
