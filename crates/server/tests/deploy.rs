@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
-use tautline::http::metrics::{METRICS_PREFIX, metrics};
 
 fn deploy(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -21,38 +20,6 @@ fn deploy(path: &str) -> PathBuf {
 fn read(path: &str) -> String {
     let path = deploy(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-/// The names of metrics in a text, without what a histogram's series have behind it.
-fn metrics_in(text: &str) -> BTreeSet<String> {
-    let is_name = |char: char| char.is_ascii_alphanumeric() || char == '_';
-    let words = text.split(|char| !is_name(char));
-    let names = words.filter_map(|word| word.strip_prefix(METRICS_PREFIX));
-    names
-        .map(|name| {
-            let cut = ["_bucket", "_count", "_sum"];
-            let cut = cut.iter().find_map(|end| name.strip_suffix(end));
-            cut.filter(|cut| cut.ends_with("_histogram") || cut.ends_with("_seconds"))
-                .unwrap_or(name)
-                .to_owned()
-        })
-        .collect()
-}
-
-#[test]
-fn dashboard_and_alerts_ask_for_metrics_that_there_are() {
-    let known: BTreeSet<String> = metrics().map(|metric| metric.name.to_owned()).collect();
-    for file in ["grafana/tautline.json", "prometheus/tautline.yml"] {
-        let asked = metrics_in(&read(file));
-        let unknown: Vec<_> = asked.difference(&known).collect();
-        assert!(unknown.is_empty() && asked.len() > 5, "{file}: {unknown:?}");
-    }
-    let dashboard: Value = serde_json::from_str(&read("grafana/tautline.json")).unwrap();
-    assert!(
-        dashboard["panels"]
-            .as_array()
-            .is_some_and(|all| all.len() > 10)
-    );
 }
 
 /// What stands behind `key: |`, less its indentation.

@@ -27,6 +27,9 @@ impl WorkerNode {
             draining: !self.is_ready(),
             ..Snapshot::default()
         };
+        // Before they are asked: what waits is gone when they answer.
+        let mailboxes = self.shared.mailboxes.iter();
+        snapshot.mailboxes = mailboxes.map(|mailbox| mailbox.bytes() as u64).sum();
         let mut load = Load::default();
         let parts = self.gather(|state| {
             let State {
@@ -95,6 +98,8 @@ impl WorkerNode {
         snapshot.queues.held = self.shared.queues.held() as u64;
         snapshot.queues.ceiling = self.shared.queues.ceiling();
         snapshot.addresses = admission.addresses() as u64;
+        let (clients, most) = admission.clients();
+        snapshot.admitted = (clients as u64, most as u64);
         let (open, most) = admission.sockets_open();
         snapshot.sockets = (open as u64, most as u64);
         snapshot.unknown_proxy_requests = admission.unknown_proxy_requests();

@@ -321,6 +321,12 @@ fn a_node_takes_so_many_connections() {
     let page = get(&server, "/metrics").rest();
     let refused = "tautline_node_client_connection_limit{limit=\"connections\"} 2\n";
     assert!(page.contains(refused), "{page}");
+    for line in [
+        "\ntautline_limits_num_clients 2\n",
+        "\ntautline_limits_max_clients 2\n",
+    ] {
+        assert!(page.contains(line), "{page}");
+    }
     drop(socket);
     wait_until("a place is free", || {
         Socket::open(&server, websocket, "").ok()

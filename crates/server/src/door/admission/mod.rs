@@ -220,6 +220,11 @@ impl Admission {
         (self.http_sessions.get(), self.rules().http_sessions)
     }
 
+    /// Clients, by whatever door they came, and how many there may be; 0 for any number.
+    pub(crate) fn clients(&self) -> (usize, usize) {
+        (self.clients.get(), self.rules().clients)
+    }
+
     /// How many addresses are known.
     pub(crate) fn addresses(&self) -> usize {
         self.addresses.len()

@@ -42,6 +42,8 @@ pub struct Snapshot {
     pub spoken: BTreeMap<(&'static str, &'static str), Traffic>,
     /// Connections that are not in yet.
     pub coming: u64,
+    /// Bytes of publications that wait for workers.
+    pub mailboxes: u64,
     /// Tasks of all workers.
     pub tasks: u64,
     /// Those who follow somebody.
@@ -70,6 +72,8 @@ pub struct Snapshot {
     pub revocations: (usize, usize),
     /// Addresses that are remembered.
     pub addresses: u64,
+    /// Clients that count for the node, and how many there may be.
+    pub admitted: (u64, u64),
     /// Connections that are open at the port for clients, and how many there may be.
     pub sockets: (u64, u64),
     /// Requests that came through proxies whom nobody trusts.

@@ -16,7 +16,8 @@ pub(super) const METRICS: &[Metric] = &[
         name: "client_num_server_disconnects",
         kind: "counter",
         labels: &["code"],
-        help: "Connections that the server has ended.",
+        help: "Connections that the server has ended, by code: 3001 for those that were sent over by a node on its way out, 3008 for slow \
+               readers, 3012 for those from whom no pong came, 3500 for bad tokens, and so on.",
         write: |all, out| {
             for (code, count) in &all.disconnects {
                 out.labelled(&[&code.to_string()], *count);

@@ -94,6 +94,20 @@ pub(super) const METRICS: &[Metric] = &[
         write: |all, out| out.number(all.sockets.1),
     },
     Metric {
+        name: "limits_num_clients",
+        kind: "gauge",
+        labels: &[],
+        help: "Clients, by whatever door they came, those that have yet to authenticate too.",
+        write: |all, out| out.number(all.admitted.0),
+    },
+    Metric {
+        name: "limits_max_clients",
+        kind: "gauge",
+        labels: &[],
+        help: "How many `limits_num_clients` may be before new ones are refused (`client.connection_limit`); 0 for any number.",
+        write: |all, out| out.number(all.admitted.1),
+    },
+    Metric {
         name: "limits_num_addresses",
         kind: "gauge",
         labels: &[],
