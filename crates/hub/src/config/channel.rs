@@ -74,7 +74,8 @@ pub struct NamespaceOptions {
     /// What must be found in the names of channels: a regular expression (without look-around, and
     /// without classes of Unicode). Of the name, that is what stands behind the namespace's name and its
     /// boundary; all of it where there is a `pattern`. Names may then have more than ASCII in them. A whole
-    /// name is `^...$`.
+    /// name is `^...$`. It is for names that clients ask for: those of tokens, of the server API, of handlers
+    /// and of personal channels are taken as they are, in whatever script.
     #[serde(deserialize_with = "channel_regex")]
     pub channel_regex: Option<Pattern>,
     /// It is known who is subscribed.

@@ -80,6 +80,8 @@ pub(crate) fn explained(code: ErrorCode, why: impl fmt::Display) -> Error {
 #[derive(Clone, Copy)]
 pub(crate) struct ChannelName<'n, 'c> {
     pub(crate) full: &'n str,
+    /// Behind the namespace's name and its boundary; all of a path.
+    rest: &'n str,
     pub(crate) options: &'c NamespaceOptions,
     /// Starts with `$`: only for those with a token.
     pub(crate) is_private: bool,
@@ -90,10 +92,27 @@ pub(crate) struct ChannelName<'n, 'c> {
 }
 
 impl<'n, 'c> ChannelName<'n, 'c> {
+    /// A name that a client has made up: of what it asks to subscribe to, to publish into, or to look at.
+    ///
     /// # Errors
     ///
-    /// Error 107 for a name that is too long, not in ASCII, or not as the namespace wants it; 102 for an
-    /// unknown namespace.
+    /// As for [`parse`](Self::parse), and error 107 for a name that is not in ASCII, or not as the namespace
+    /// wants it (`channel_regex`).
+    pub(crate) fn parse_asked(config: &'c HubConfig, full: &'n str) -> Result<Self, NameFault> {
+        let name = Self::parse(config, full)?;
+        match &name.options.channel_regex {
+            None if !full.is_ascii() => Err(NameFault::NotAscii),
+            Some(regex) if !regex.is_match(name.rest) => Err(NameFault::NotAsWanted),
+            _ => Ok(name),
+        }
+    }
+
+    /// A name that the operator's side says: a token, the server API, a handler, the personal channel of a user
+    /// whose id is what it is. How it is spelt is their business.
+    ///
+    /// # Errors
+    ///
+    /// Error 107 for a name that is empty or too long; 102 for an unknown namespace.
     pub(crate) fn parse(config: &'c HubConfig, full: &'n str) -> Result<Self, NameFault> {
         Self::check_length(config, full)?;
         let channel = &config.channel;
@@ -112,11 +131,6 @@ impl<'n, 'c> ChannelName<'n, 'c> {
             }
         };
         let options = options.ok_or(NameFault::NoNamespace)?;
-        match &options.channel_regex {
-            None if !full.is_ascii() => return Err(NameFault::NotAscii),
-            Some(regex) if !regex.is_match(rest) => return Err(NameFault::NotAsWanted),
-            _ => {}
-        }
         let users = match &options.pattern {
             _ if !options.allow_user_limited_channels => None,
             Some(pattern) => pattern.variable("user", name),
@@ -127,6 +141,7 @@ impl<'n, 'c> ChannelName<'n, 'c> {
         };
         Ok(Self {
             full,
+            rest,
             options,
             is_private,
             users,
@@ -206,7 +221,6 @@ mod tests {
         let config = config();
         for (name, code) in [
             ("", ErrorCode::BadRequest),
-            ("caf\u{e9}", ErrorCode::BadRequest),
             (&*"x".repeat(256), ErrorCode::BadRequest),
             ("nope:1", ErrorCode::UnknownChannel),
             (":1", ErrorCode::UnknownChannel),
@@ -219,6 +233,19 @@ mod tests {
             );
         }
         assert!(ChannelName::parse(&config, &"x".repeat(255)).is_ok());
+    }
+
+    #[test]
+    fn how_a_name_is_spelt_matters_where_a_client_has_made_it_up() {
+        let config = config();
+        for name in ["caf\u{e9}", "chat:#jos\u{e9}"] {
+            assert!(ChannelName::parse(&config, name).is_ok(), "{name}");
+            let asked = ChannelName::parse_asked(&config, name).err();
+            assert_eq!(asked, Some(NameFault::NotAscii), "{name}");
+        }
+        assert!(ChannelName::parse_asked(&config, "chat:a").is_ok());
+        let unknown = ChannelName::parse_asked(&config, "nope:caf\u{e9}").err();
+        assert_eq!(unknown, Some(NameFault::NoNamespace));
     }
 
     #[test]
@@ -249,7 +276,7 @@ mod tests {
         channel.namespaces[0].channel_regex = Some(Pattern::new("^[a-z\u{e9}]+$").unwrap());
         let config = HubConfig::new(ClientOptions::default(), channel, None).unwrap();
         let parse = |name| {
-            let parsed = ChannelName::parse(&config, name);
+            let parsed = ChannelName::parse_asked(&config, name);
             parsed.err().map(NameFault::code)
         };
         assert_eq!(parse("chat:caf\u{e9}"), None, "ASCII is not asked for");

@@ -296,7 +296,7 @@ impl Hub {
                 continue;
             }
             let request = server_side_request(Cow::Borrowed(&**channel), request);
-            let name = match ChannelName::parse(&self.config, channel) {
+            let name = match ChannelName::parse_asked(&self.config, channel) {
                 Ok(name) => name,
                 Err(fault @ NameFault::NoNamespace) => {
                     return Err(self.because_of(fault, Disconnect::BAD_REQUEST.into()));

@@ -157,7 +157,7 @@ impl Hub {
         if why.is_empty()
             && let Some(Err(fault)) = subject
                 .as_deref()
-                .map(|channel| ChannelName::parse(&self.config, channel))
+                .map(|channel| ChannelName::parse_asked(&self.config, channel))
         {
             why = Cow::Owned(fault.to_string());
         }

@@ -37,7 +37,7 @@ impl Hub {
             let why = "it is for a map, of which there are none";
             return Err(self.because(why, ErrorCode::NotAvailable.into()));
         }
-        let name = ChannelName::parse(&self.config, &request.channel)?;
+        let name = ChannelName::parse_asked(&self.config, &request.channel)?;
         let format = name.options.publication_data_format;
         let data = match request.data {
             None if format == DataFormat::Binary => &[],
@@ -173,9 +173,15 @@ pub(super) fn check_format(format: DataFormat, data: &[u8]) -> Result<(), Error>
 /// Whether bytes of unknown origin may be published.
 pub(super) fn check_data(format: DataFormat, data: &[u8]) -> Result<(), Error> {
     if format != DataFormat::Binary {
-        json::check_payload(data).map_err(|_| {
-            let why = "the namespace wants data that is JSON (publication_data_format)";
-            explained(ErrorCode::BadRequest, why)
+        json::check_payload(data).map_err(|error| {
+            let wanted = "the namespace wants data that is JSON (publication_data_format)";
+            match error {
+                // It is JSON, and the text alone would say that it isn't.
+                json::DecodeError::TooDeep => {
+                    explained(ErrorCode::BadRequest, format_args!("{wanted}: {error}"))
+                }
+                _ => explained(ErrorCode::BadRequest, wanted),
+            }
         })?;
     }
     check_format(format, data)

@@ -173,7 +173,7 @@ impl Hub {
         if channel.is_empty() {
             return Err(Disconnect::BAD_REQUEST.into());
         }
-        let name = ChannelName::parse(&self.config, channel)?;
+        let name = ChannelName::parse_asked(&self.config, channel)?;
         let connected = self.sessions.connected(id).ok_or(Disconnect::BAD_REQUEST)?;
         let index = self.channels.find(channel);
         let is_subscribed = index.is_some_and(|index| connected.subscription(index).is_some());

@@ -173,7 +173,7 @@ impl Hub {
                 return Err(explained(ErrorCode::LimitExceeded, why).into());
             }
         }
-        let name = ChannelName::parse(&self.config, &request.channel)?;
+        let name = ChannelName::parse_asked(&self.config, &request.channel)?;
         let capabilities = connected.capabilities().map(Arc::as_ref);
         let grant = match granted {
             Some(grant) => grant,

@@ -47,6 +47,34 @@ fn pushed(heard: &[Value], channel: &str) -> Vec<u64> {
 }
 
 #[test]
+fn how_the_operators_channels_are_spelt_is_their_business() {
+    let mut setup = setup();
+    let namespace = setup.channel.namespaces.iter_mut();
+    let room = namespace.into_iter().find(|one| one.name == "room");
+    room.unwrap().channel_regex = Some(tautline_auth::Pattern::new("^[a-z]+$").unwrap());
+    let mut world = World::with(setup);
+    let claims = json!({"sub": "jos\u{e9}", "channels": ["caf\u{e9}"]});
+    let (client, heard) = connect(&mut world, 0, json!({"token": sign_claims(&claims)}));
+    let subs = heard[0]["connect"]["subs"].as_object();
+    let subs = subs.unwrap_or_else(|| panic!("not let in: {heard:?}"));
+    let expected = ["caf\u{e9}", "room:#jos\u{e9}"];
+    assert_eq!(subs.keys().collect::<Vec<_>>(), expected);
+    for channel in expected {
+        publish(&mut world, channel, 7);
+        assert_eq!(pushed(&world.heard(client), channel), [7], "{channel}");
+    }
+    // What the client makes up is looked at.
+    for channel in ["th\u{e9}", "room:Mine"] {
+        let request = json!({"id": 2, "subscribe": {"channel": channel}});
+        let heard = world.tell(client, request);
+        assert_eq!(heard[0]["error"]["code"], json!(107), "{channel}");
+    }
+    let request = json!({"token": token("42", None), "subs": {"th\u{e9}": {}}});
+    let (_, heard) = connect(&mut world, 0, request);
+    assert_eq!(heard[0]["connect"]["subs"]["th\u{e9}"], Value::Null);
+}
+
+#[test]
 fn a_token_brings_its_channels_and_a_user_its_own() {
     for delays in [None, Some(DelayOptions::default())] {
         let mut world = World::with(Setup { delays, ..setup() });
