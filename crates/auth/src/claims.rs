@@ -364,10 +364,8 @@ impl RawClaims {
             let text = serde_json::from_str::<String>(jti.get());
             TokenId::of_jti(text.as_deref().unwrap_or(jti.get()))
         });
-        let issued_at = self.iat.as_ref();
-        let issued_at =
-            issued_at.and_then(|iat| serde_json::from_str::<NumericDate>(iat.get()).ok());
-        TokenMark::new(id, issued_at.map(|iat| iat.0.as_secs()))
+        let issued_at = self.iat.as_deref().and_then(time_of);
+        TokenMark::new(id, issued_at.map(|iat| iat.as_secs()))
     }
 
     fn expiry(&self) -> Option<u64> {
@@ -377,6 +375,22 @@ impl RawClaims {
             (None, Some(exp)) => Some(exp.0.as_secs()),
         }
     }
+}
+
+/// The claim `iat` of a payload, where it is a number.
+pub(crate) fn issued_at(payload: &[u8]) -> Option<Duration> {
+    #[derive(Deserialize)]
+    struct Issued<'a> {
+        #[serde(borrow)]
+        iat: Option<&'a RawValue>,
+    }
+    let issued: Issued<'_> = serde_json::from_slice(payload).ok()?;
+    issued.iat.and_then(time_of)
+}
+
+fn time_of(claim: &RawValue) -> Option<Duration> {
+    let date = serde_json::from_str::<NumericDate>(claim.get());
+    date.ok().map(|date| date.0)
 }
 
 fn subscription_options(raw: RawSubscription) -> Result<SubscriptionOptions, InvalidToken> {

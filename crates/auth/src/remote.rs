@@ -15,7 +15,9 @@ use crate::jwks::JwkSet;
 /// A key that isn't known may be a new one: then the set is asked for again. However many tokens ask,
 /// there is one fetch at a time, and none sooner than `pause` after the last one: until it is over
 /// such tokens are [`Unavailable`](crate::TokenError::Unavailable), and after it those whose key is
-/// still not there are invalid. So strangers who make up key ids cost one fetch for each `pause`.
+/// still not there are invalid. So strangers who make up key ids cost one fetch for each `pause`. A
+/// token that says that it was issued (`iat`) since the set was fetched may be the first of a new key
+/// all the same: it is `Unavailable`, until a fetch is newer than it.
 pub struct RemoteKeys {
     set: RwLock<Arc<JwkSet>>,
     state: Mutex<State>,
@@ -33,6 +35,9 @@ struct State {
     /// Unix time of the last successful one.
     fetched_at: Option<Duration>,
 }
+
+/// How far the clock of who issues tokens may be ahead.
+const CLOCKS_APART: Duration = Duration::from_secs(60);
 
 impl RemoteKeys {
     /// No keys yet. `ask` is called when the set should be fetched; it must not block. It is called
@@ -88,7 +93,7 @@ impl RemoteKeys {
             fetched_at.is_none_or(|at| now_unix >= at.saturating_add(self.max_age))
         };
         if is_old {
-            self.want(now_unix);
+            self.want(now_unix, None);
         }
     }
 
@@ -108,8 +113,9 @@ impl RemoteKeys {
     }
 
     /// Asks for the set, unless that was done a moment ago. Whether it may come to something: whether
-    /// a fetch is under way that was, or is now, asked for.
-    pub(crate) fn want(&self, now_unix: Duration) -> bool {
+    /// a fetch is under way that was, or is now, asked for, or one that is still to be asked for may find the
+    /// key of a token that was issued then (Unix time), by its own word.
+    pub(crate) fn want(&self, now_unix: Duration, issued_at: Option<Duration>) -> bool {
         let mut state = self.state();
         if state.asked {
             return true;
@@ -118,7 +124,14 @@ impl RemoteKeys {
         let is_soon = |ended: Duration| now_unix >= ended && now_unix < ended + self.pause;
         if state.ended_at.is_some_and(is_soon) {
             // After a failure nothing is known of the key, but that it may be there next time.
-            return state.fetched_at.is_none_or(|at| Some(at) != state.ended_at);
+            return match state.fetched_at {
+                Some(at) if Some(at) == state.ended_at => {
+                    // By the second, as tokens say it. What can't be, nobody waits for.
+                    let newest = now_unix.saturating_add(CLOCKS_APART);
+                    issued_at.is_some_and(|iat| iat.as_secs() >= at.as_secs() && iat <= newest)
+                }
+                _ => true,
+            };
         }
         state.asked = true;
         drop(state);

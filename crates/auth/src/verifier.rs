@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::algorithm::{Algorithm, Method};
-use crate::claims::{ConnectClaims, Expected, RawClaims, SubscribeClaims, object};
+use crate::claims::{self, ConnectClaims, Expected, RawClaims, SubscribeClaims, object};
 use crate::error::{InvalidToken, KeyError, TokenError};
 use crate::family::{Member, RemoteKeyFamily};
 use crate::key::KeySet;
@@ -277,7 +277,9 @@ impl Verifier {
         }
         let verified = self.keys.verify(algorithm, message, signature, now);
         match (verified, remote, id) {
-            (Err(_), Some(remote), Some(_)) if fetch == Fetch::Wanted && remote.want(now) => {
+            (Err(_), Some(remote), Some(_))
+                if fetch == Fetch::Wanted && remote.want(now, issued_at(payload)) =>
+            {
                 Err(TokenError::Unavailable)
             }
             (Err(InvalidToken::NoKey(_)), Some(_), Some(_)) => Err(InvalidToken::UnknownKey.into()),
@@ -287,6 +289,11 @@ impl Verifier {
             (verified, _, _) => verified.map_err(TokenError::from),
         }
     }
+}
+
+/// When a token was issued (`iat`), by its own word, which nobody has vouched for yet.
+fn issued_at(payload: &str) -> Option<Duration> {
+    claims::issued_at(&decode_payload(payload).ok()?)
 }
 
 fn decode_payload(payload: &str) -> Result<Vec<u8>, InvalidToken> {

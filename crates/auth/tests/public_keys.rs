@@ -447,6 +447,46 @@ fn a_key_that_is_new_is_found_and_one_that_is_made_up_is_not_looked_for_all_the_
 }
 
 #[test]
+fn a_token_that_is_newer_than_the_set_may_be_the_first_of_a_new_key() {
+    let issued = |iat: Value| {
+        let token = case("RS256").token;
+        let (head, rest) = token.split_once('.').unwrap();
+        let (_, signature) = rest.split_once('.').unwrap();
+        let payload = URL_SAFE_NO_PAD.encode(json!({"sub": "7", "iat": iat}).to_string());
+        format!("{head}.{payload}.{signature}")
+    };
+    let (keys, asked) = remote();
+    let verifier = verifier(&[]).with_remote_keys(Arc::clone(&keys));
+    let at = |token: &str, seconds| {
+        let verified = verifier.verify_connect(token, NOW + Duration::from_secs(seconds));
+        verified.map(|_| ())
+    };
+    let asked = || asked.load(Ordering::SeqCst);
+    let unknown = Err(TokenError::Invalid(InvalidToken::UnknownKey));
+    keys.replace(set(&[case("ES256").jwk]), NOW);
+    let now = NOW.as_secs();
+    for (iat, expected) in [
+        (json!(now), Err(TokenError::Unavailable)),
+        (json!(now + 3), Err(TokenError::Unavailable)),
+        (json!(now - 1), unknown.clone()),
+        (json!(now + 3600), unknown.clone()),
+        (json!("now"), unknown.clone()),
+        (Value::Null, unknown.clone()),
+    ] {
+        assert_eq!(at(&issued(iat.clone()), 5), expected, "{iat}");
+    }
+    assert_eq!(asked(), 0, "in its own time");
+    // The fetch that is newer decides.
+    let token = issued(json!(now + 3));
+    assert_eq!((at(&token, 10), asked()), (Err(TokenError::Unavailable), 1));
+    keys.replace(set(&[case("ES256").jwk]), NOW + Duration::from_secs(11));
+    assert_eq!(at(&token, 12), unknown);
+    let signature = Err(TokenError::Invalid(InvalidToken::Signature));
+    keys.replace(set(&[case("RS256").jwk]), NOW + Duration::from_secs(12));
+    assert_eq!(at(&token, 12), signature, "it was made up here");
+}
+
+#[test]
 fn a_fetch_that_fails_leaves_hope_but_no_haste() {
     let (keys, asked) = remote();
     let verifier = verifier(&[]).with_remote_keys(Arc::clone(&keys));
