@@ -1,21 +1,23 @@
-//! Certificates and keys as options have them: a text in PEM, or the path of a file that has one.
+//! Certificates and keys as options have them: a text in PEM, the same in base64, or the path of a file that has one.
 
 use std::fs::File;
 use std::io::{self, Read as _};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::sign::CertifiedKey;
 
-/// A text in PEM, or what the file of that name has.
+/// A text in PEM, that in base64, or what the file of that name has.
 ///
 /// # Errors
 ///
-/// When it is neither.
+/// When it is none of them.
 pub(crate) fn read(text: &str) -> io::Result<Vec<u8>> {
-    if text.contains("-----BEGIN") {
-        return Ok(text.as_bytes().to_vec());
+    if let Some(given) = given(text) {
+        return Ok(given);
     }
     let mut read = Vec::new();
     let file = File::open(text.trim()).map_err(|failed| {
@@ -26,6 +28,23 @@ pub(crate) fn read(text: &str) -> io::Result<Vec<u8>> {
     })?;
     file.take(MAX_LEN).read_to_end(&mut read)?;
     Ok(read)
+}
+
+/// What the option itself has, where it isn't the path of a file: PEM, or that in base64, as variables of the
+/// environment and secrets of orchestrators have it that can't have line breaks.
+pub(crate) fn given(text: &str) -> Option<Vec<u8>> {
+    if text.contains(BEGIN) {
+        return Some(text.as_bytes().to_vec());
+    }
+    let joined: Vec<u8> = text
+        .bytes()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .collect();
+    let decoded = BASE64_STANDARD.decode(joined).ok()?;
+    let is_pem = decoded
+        .windows(BEGIN.len())
+        .any(|part| part == BEGIN.as_bytes());
+    is_pem.then_some(decoded)
 }
 
 /// The certificates in a text, of which there is one at least.
@@ -56,6 +75,9 @@ pub(crate) fn certified(
     CertifiedKey::from_der(chain, key, &default_provider())
         .map_err(|failed| format!("does not belong to cert_pem: {failed}"))
 }
+
+/// How each part of a text in PEM begins (RFC 7468, section 2).
+const BEGIN: &str = "-----BEGIN";
 
 /// No chain of certificates is longer.
 const MAX_LEN: u64 = 1024 * 1024;

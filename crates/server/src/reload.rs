@@ -160,7 +160,14 @@ fn apply(
     let name = shared.identity.name_by(&config.node.name);
     let (live, events) = before.succeed(config, shared, &name)?;
     let config = Arc::clone(&live.config);
+    let new_certificates = match (&before.tls, &live.tls) {
+        (Some(before), Some(now)) => !Arc::ptr_eq(before, now) && !before.shows_the_same_as(now),
+        _ => false,
+    };
     shared.take_over(live, events);
+    if new_certificates {
+        tracing::info!("new certificates are in use");
+    }
     if let Some(applied) = &shared.reloads.applied {
         applied(&config);
     }

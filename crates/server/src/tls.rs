@@ -105,11 +105,16 @@ impl Tls {
 
     /// Whether another one has the same options and the same certificates.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self.options == other.options && self.http2 == other.http2 && self.shows_the_same_as(other)
+    }
+
+    /// Whether another one has the same certificates.
+    pub(crate) fn shows_the_same_as(&self, other: &Self) -> bool {
         let lock = |tls: &Self| {
             let current = tls.current.read().unwrap_or_else(PoisonError::into_inner);
             current.texts.clone()
         };
-        self.options == other.options && self.http2 == other.http2 && lock(self) == lock(other)
+        lock(self) == lock(other)
     }
 
     /// Reads them again. Connections that are open keep what they have; who connects from now on gets
@@ -166,7 +171,7 @@ impl Tls {
         let keys = std::iter::once(first).chain(named);
         keys.filter_map(|(option, key)| {
             let text = String::from_utf8_lossy(key?.expose()).trim().to_owned();
-            let is_file = !text.contains("-----BEGIN");
+            let is_file = crate::pem::given(&text).is_none();
             is_file.then(|| (option, PathBuf::from(text)))
         })
         .collect()

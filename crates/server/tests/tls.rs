@@ -13,6 +13,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tautline_websocket::conn::http2::{Http2Client, Http2Options};
 use tautline_websocket::conn::{ConnectOptions, WebSocket, client};
@@ -371,6 +373,29 @@ fn the_name_that_is_asked_for_decides_on_the_certificate() {
 }
 
 #[test]
+fn a_certificate_can_stand_in_the_configuration_as_text_or_in_base64() {
+    run(async {
+        let authority = Authority::new("inline");
+        authority.sign("server.pem", "localhost");
+        let text = |name: &str| {
+            authority.sign("inline.pem", name);
+            std::fs::read_to_string(authority.path("inline.pem")).unwrap()
+        };
+        let (plain, coded) = (text("plain.example.com"), text("coded.example.com"));
+        let coded = BASE64_STANDARD.encode(coded);
+        let more = format!(
+            "[[http_server.tls.certificates]]\ncert_pem = \"\"\"{plain}\"\"\"\nkey_pem = \"\"\"{plain}\"\"\"\n\
+             [[http_server.tls.certificates]]\ncert_pem = \"{coded}\"\nkey_pem = \"{coded}\"\n"
+        );
+        let server = start("inline", &authority, &more);
+        let connector = authority.connector();
+        for name in ["plain.example.com", "coded.example.com"] {
+            shake_hands(&server, &connector, name).await.unwrap();
+        }
+    });
+}
+
+#[test]
 fn new_certificates_are_taken_over_and_no_connection_is_lost() {
     run(async {
         let authority = Authority::new("rolling");
@@ -427,6 +452,29 @@ fn a_certificate_that_has_expired_is_warned_of() {
     server.signal("-HUP");
     // A reload says so, too.
     server.wait_for_output(warning);
+}
+
+#[test]
+fn a_reload_tells_that_certificates_are_new() {
+    let authority = Authority::new("told");
+    authority.sign("server.pem", "localhost");
+    let pem = authority.path("server.pem");
+    // The files aren't looked at by themselves in as long as this takes.
+    let mut server = Server::serve(
+        "tls-told",
+        &format!(
+            "[http_server.tls]\nenabled = true\ncert_pem = \"{pem}\"\nkey_pem = \"{pem}\"\ncheck_interval = \"24h\"\n"
+        ),
+    );
+    for times in [0, 1] {
+        server.signal("-HUP");
+        let said = server.read_until("the configuration was reloaded");
+        let told = said
+            .iter()
+            .filter(|line| line.contains("new certificates are in use"));
+        assert_eq!(told.count(), times, "{said:?}");
+        authority.sign("server.pem", "localhost");
+    }
 }
 
 #[test]

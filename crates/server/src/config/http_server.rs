@@ -80,8 +80,9 @@ impl Default for Http2Options {
     }
 }
 
-/// `[http_server.tls]`: TLS for those who connect. Certificates and keys are texts in PEM, or paths of files
-/// that have one; files are read again, and what is new in them is used, without a connection being lost.
+/// `[http_server.tls]`: TLS for those who connect. Certificates and keys are texts in PEM, the same in
+/// base64, or paths of files that have one; files are read again, and what is new in them is used, without a
+/// connection being lost.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsOptions {

@@ -206,8 +206,8 @@ pub struct ToDisconnect {
     pub reason: String,
 }
 
-/// `[client.proxy.connect.http.tls]` and its like: certificates. Each is a text in PEM, or the path of a file
-/// that has one.
+/// `[client.proxy.connect.http.tls]` and its like: certificates. Each is a text in PEM, that in base64, or
+/// the path of a file that has one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProxyTlsOptions {

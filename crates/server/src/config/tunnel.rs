@@ -39,8 +39,8 @@ pub struct TunnelOptions {
     pub message_size_limit: usize,
     /// How many connections there may be at a time, on this node; at least 1. Default: 10,000.
     pub max_connections: usize,
-    /// Certificates of the authorities that the server's may come from, for `wss://`: a text in PEM, or the path of a
-    /// file that has one. Default: those of the system.
+    /// Certificates of the authorities that the server's may come from, for `wss://`: a text in PEM, that in base64,
+    /// or the path of a file that has one. Default: those of the system.
     pub server_ca_pem: Option<String>,
 }
 
