@@ -275,7 +275,7 @@ fn hint(method: &str, code: u32) -> &'static str {
             "; the part of a channel's name before the `:` is its namespace, which has to be configured"
         }
         (108, "history") => "; the channel's namespace keeps no history",
-        (108, _) => "; the channel's namespace has no presence",
+        (108, "presence" | "presence_stats") => "; the channel's namespace has no presence",
         (112, _) => "; the stream has begun anew since that position",
         _ => "",
     }

@@ -36,7 +36,7 @@ pub(super) fn channels(body: &[u8]) -> Result<Command, Failure> {
 pub(super) fn rpc(body: &[u8]) -> Result<Command, Failure> {
     let RpcParams { method, params } = parse(body)?;
     Ok(Command::Rpc {
-        method: required(method)?,
+        method: required("method", method)?,
         params: params.map_or_else(Bytes::new, copy),
     })
 }
@@ -62,7 +62,7 @@ pub(super) fn unsubscribe(body: &[u8]) -> Result<Command, Failure> {
     };
     Ok(Command::Unsubscribe {
         target: target(params.user, params.client, params.session),
-        channel: required(params.channel)?,
+        channel: required("channel", params.channel)?,
         unsubscribe,
     })
 }
@@ -86,7 +86,7 @@ pub(super) fn subscribe(body: &[u8]) -> Result<Command, Failure> {
     Ok(Command::Subscribe {
         target: target(params.user, params.client, params.session),
         request: ApiSubscribe {
-            channel: required(params.channel)?,
+            channel: required("channel", params.channel)?,
             info: value(params.info, params.b64info)?,
             data: value(params.data, params.b64data)?,
             recover_since: params.recover_since.map(Since::into_position),

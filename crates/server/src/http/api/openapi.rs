@@ -28,9 +28,26 @@ mod tests {
 
     use serde_json::{Map, Value, json};
 
+    use super::super::ApiLimits;
+    use super::super::command::Command;
     use super::super::method::Method;
     use super::super::params;
     use super::DOCUMENT;
+
+    #[test]
+    fn what_is_missing_is_named() {
+        for method in Method::ALL {
+            if let [name, ..] = required(method) {
+                let failure = Command::parse(method, b"{}", &ApiLimits::default()).err();
+                let told = failure.map(|failure| failure.to_string());
+                let told = told.unwrap_or_default();
+                assert!(
+                    told.contains(&format!("expected `{name}`")),
+                    "{method:?}: {told}"
+                );
+            }
+        }
+    }
 
     /// All but the one whose answer goes on, of which this kind of description knows nothing.
     fn described() -> impl Iterator<Item = Method> {

@@ -26,7 +26,7 @@ use crate::http::node::{History, Presence};
 /// `publish`.
 pub(super) fn publish(body: &[u8]) -> Result<ApiPublish, Failure> {
     let mut params: PublishParams<'_> = parse(body)?;
-    let channel = required(params.channel.take())?;
+    let channel = required("channel", params.channel.take())?;
     Ok(ApiPublish {
         channel,
         ..params.into_publish()?
@@ -62,7 +62,7 @@ pub(super) fn presence(body: &[u8]) -> Result<(Presence, bool), Failure> {
         cursor,
         sample,
     } = parse(body)?;
-    let channel = required(channel)?;
+    let channel = required("channel", channel)?;
     let cursor = cursor.filter(|cursor| !cursor.is_empty());
     let sample = sample.unwrap_or_default();
     // 0 is what it is when it isn't there, as everywhere.
@@ -80,7 +80,7 @@ pub(super) fn presence(body: &[u8]) -> Result<(Presence, bool), Failure> {
 /// `presence_stats` and `history_remove`: a channel.
 pub(super) fn channel(body: &[u8]) -> Result<String, Failure> {
     let ChannelParams { channel } = parse(body)?;
-    required(channel)
+    required("channel", channel)
 }
 
 /// `history`.
@@ -93,7 +93,7 @@ pub(super) fn history(body: &[u8]) -> Result<History, Failure> {
     } = parse(body)?;
     let since = since.map(Since::into_position);
     Ok(History {
-        channel: required(channel)?,
+        channel: required("channel", channel)?,
         // A negative number stands for all.
         limit: u32::try_from(limit.unwrap_or_default()).ok(),
         since,
@@ -333,10 +333,11 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure
     serde_json::from_slice(body).map_err(|error| Failure::Malformed(error.to_string()))
 }
 
-pub(super) fn required(channel: Option<String>) -> Result<String, Failure> {
-    channel
-        .filter(|channel| !channel.is_empty())
-        .ok_or_else(|| bad("expected `channel`, which can't be empty"))
+/// A parameter that there has to be, by its name.
+pub(super) fn required(name: &str, value: Option<String>) -> Result<String, Failure> {
+    value
+        .filter(|value| !value.is_empty())
+        .ok_or_else(|| bad(&format!("expected `{name}`, which can't be empty")))
 }
 
 /// Error 107, with what is wrong.

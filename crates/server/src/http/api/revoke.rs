@@ -11,7 +11,7 @@ use crate::revocations::Revoke;
 pub(super) fn token(body: &[u8]) -> Result<Command, Failure> {
     let params: RevokeTokenParams = parse(body)?;
     Ok(Command::Revoke(Revoke::Token {
-        uid: required(params.uid)?,
+        uid: required("uid", params.uid)?,
         expire_at: expire_at(params.expire_at),
     }))
 }
@@ -19,7 +19,7 @@ pub(super) fn token(body: &[u8]) -> Result<Command, Failure> {
 pub(super) fn user(body: &[u8]) -> Result<Command, Failure> {
     let params: InvalidateUserTokensParams = parse(body)?;
     Ok(Command::Revoke(Revoke::User {
-        user: required(params.user)?,
+        user: required("user", params.user)?,
         issued_before: expire_at(params.issued_before),
         expire_at: expire_at(params.expire_at),
     }))
@@ -28,7 +28,7 @@ pub(super) fn user(body: &[u8]) -> Result<Command, Failure> {
 pub(super) fn client(body: &[u8]) -> Result<Command, Failure> {
     let params: RevokeClientParams = parse(body)?;
     Ok(Command::Revoke(Revoke::Client {
-        client: required(params.client)?,
+        client: required("client", params.client)?,
         expire_at: expire_at(params.expire_at),
     }))
 }
