@@ -133,6 +133,10 @@ fn wrong_command_lines_end_with_status_2() {
         (&["serve"], "--config <FILE>"),
         (&["dev", "--listen", "8000"], "invalid socket address"),
         (&["dev", "--lisen", "127.0.0.1:1"], "--listen"),
+        (
+            &["dev", "--allow-origin", "localhost:5173"],
+            "`localhost:5173` is not an origin",
+        ),
         (&["token", "--user", "7"], "--secret-env"),
         (
             &["token", "--secret-env", "A", "--config", "b", "--user", "7"],

@@ -180,6 +180,11 @@ pub(super) struct DevArgs {
     /// Address and port of the loopback interface; port 0 for any that is free
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000")]
     pub(super) listen: SocketAddr,
+
+    /// Let pages of this origin connect, too, such as those of the server that you develop them with:
+    /// http://localhost:5173; may be there more than once
+    #[arg(long, value_name = "ORIGIN")]
+    pub(super) allow_origin: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -77,7 +77,7 @@ pub fn main() -> ExitCode {
 }
 
 fn dev(args: &DevArgs) -> Result<(), CliError> {
-    let config = Config::dev(args.listen)?;
+    let config = Config::dev_for(args.listen, &args.allow_origin)?;
     let log = logging::install(&config.log)?;
     let ready = |address: SocketAddr| {
         // The server is up whether or not anybody reads this.

@@ -35,6 +35,16 @@ impl Config {
     /// [`ConfigError::Dev`] if `listen` is not an address of the loopback interface, or if the
     /// system has no randomness for the secret.
     pub fn dev(listen: SocketAddr) -> Result<Self, ConfigError> {
+        Self::dev_for(listen, &[])
+    }
+
+    /// The same, for pages of these origins as well (patterns as in `client.allowed_origins`): of the development server
+    /// of whoever builds a page.
+    ///
+    /// # Errors
+    ///
+    /// As [`dev`](Self::dev), and [`ConfigError::Dev`] for what can be no origin.
+    pub fn dev_for(listen: SocketAddr, origins: &[String]) -> Result<Self, ConfigError> {
         if !listen.ip().is_loopback() {
             return Err(ConfigError::Dev(format!(
                 "the development server does not listen on {listen}: it lets everybody in who \
@@ -73,7 +83,7 @@ impl Config {
                 health: true,
                 metrics: true,
                 admin: None,
-                origins: OriginPolicy::default(),
+                origins: OriginPolicy::beside_own(origins).map_err(|error| failed(&error))?,
                 dev: Some(signer),
                 write_timeout: Some(HttpServerOptions::default().write_timeout),
                 telemetry: None,

@@ -16,6 +16,8 @@ use thiserror::Error;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OriginPolicy {
     allowed: Vec<OriginPattern>,
+    /// The list is beside the server's own origin, and from the command line of `tautline dev`.
+    beside_own: bool,
 }
 
 impl OriginPolicy {
@@ -30,6 +32,21 @@ impl OriginPolicy {
             .map(|pattern| OriginPattern::new(pattern.as_ref()));
         Ok(Self {
             allowed: allowed.collect::<Result<_, _>>()?,
+            beside_own: false,
+        })
+    }
+
+    /// The server's own origin, and what these patterns match: for `tautline dev`, whose pages are its own, and those of
+    /// the development server of whoever builds a page.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn beside_own<T: AsRef<str>>(patterns: &[T]) -> Result<Self, PatternError> {
+        let listed = Self::new(patterns)?;
+        Ok(Self {
+            beside_own: true,
+            ..listed
         })
     }
 
@@ -42,6 +59,7 @@ impl OriginPolicy {
         let named = self.allowed.iter().filter(|pattern| pattern.0 != "*");
         let named = Self {
             allowed: named.cloned().collect(),
+            beside_own: self.beside_own,
         };
         // A `*` alone is no list of names: what is left then is the server's own origin.
         named.check_values(origin, host).is_ok()
@@ -122,26 +140,33 @@ impl OriginPolicy {
             .ok()
             .filter(|_| origins.next().is_none());
         let allowed = text.is_some_and(|origin| {
-            if self.allowed.is_empty() {
-                host.is_some_and(|host| is_same_origin(origin, host))
-            } else {
-                let origin = origin.to_ascii_lowercase();
-                self.allowed.iter().any(|pattern| pattern.matches(&origin))
+            let is_own = || host.is_some_and(|host| is_same_origin(origin, host));
+            if (self.allowed.is_empty() || self.beside_own) && is_own() {
+                return true;
             }
+            let origin = origin.to_ascii_lowercase();
+            self.allowed.iter().any(|pattern| pattern.matches(&origin))
         });
         if allowed {
             return Ok(());
         }
+        let own = || {
+            let host = shown(host.unwrap_or("which no Host header named"));
+            format!("the server's own, {host}")
+        };
+        let patterns: Vec<_> = self.allowed.iter().map(ToString::to_string).collect();
+        let patterns = patterns.join(", ");
         Err(OriginRefusal {
             origin: shown(&String::from_utf8_lossy(origin)),
-            expected: if self.allowed.is_empty() {
-                format!(
-                    "the server's own, {}",
-                    shown(host.unwrap_or("which no Host header named"))
-                )
+            expected: match (self.allowed.is_empty(), self.beside_own) {
+                (true, _) => own(),
+                (false, true) => format!("{}, or {patterns}", own()),
+                (false, false) => format!("one of client.allowed_origins: {patterns}"),
+            },
+            to_allow: if self.beside_own {
+                "tautline dev --allow-origin ORIGIN, such as http://localhost:5173"
             } else {
-                let patterns: Vec<_> = self.allowed.iter().map(ToString::to_string).collect();
-                format!("one of client.allowed_origins: {}", patterns.join(", "))
+                "add the page's origin to client.allowed_origins in the server's configuration."
             },
         })
     }
@@ -153,11 +178,12 @@ impl OriginPolicy {
     "The page's origin is not allowed to connect.\n\
      came:     {origin}\n\
      expected: {expected}\n\
-     to allow: add the page's origin to client.allowed_origins in the server's configuration.\n"
+     to allow: {to_allow}\n"
 )]
 pub struct OriginRefusal {
     origin: String,
     expected: String,
+    to_allow: &'static str,
 }
 
 impl OriginRefusal {
@@ -291,6 +317,29 @@ mod tests {
     fn check(allowed: &[&str], origin: &str, host: &str) -> Result<(), OriginRefusal> {
         let policy = OriginPolicy::new(allowed).unwrap();
         policy.check_values([origin.as_bytes()], Some(host.as_bytes()))
+    }
+
+    #[test]
+    fn a_list_can_be_beside_the_own_origin() {
+        let policy = OriginPolicy::beside_own(&["http://localhost:5173"]).unwrap();
+        let check = |origin: &str| {
+            policy.check_values([origin.as_bytes()], Some(b"127.0.0.1:8000".as_slice()))
+        };
+        assert_eq!(check("http://127.0.0.1:8000"), Ok(()));
+        assert_eq!(check("http://localhost:5173"), Ok(()));
+        let told = check("http://localhost:5174").unwrap_err().to_string();
+        for part in [
+            "came:     http://localhost:5174\n",
+            "expected: the server's own, 127.0.0.1:8000, or http://localhost:5173\n",
+            "to allow: tautline dev --allow-origin ORIGIN",
+        ] {
+            assert!(told.contains(part), "{told}");
+        }
+        let names = |origin: &str| {
+            policy.names_values([origin.as_bytes()], Some(b"127.0.0.1:8000".as_slice()))
+        };
+        assert!(names("http://127.0.0.1:8000") && names("http://localhost:5173"));
+        assert!(!names("http://localhost:5174"));
     }
 
     #[test]

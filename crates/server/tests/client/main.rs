@@ -286,6 +286,33 @@ fn tokens_are_revoked_from_the_command_line() {
 }
 
 #[test]
+fn the_development_server_lets_pages_in_that_it_is_told_of() {
+    use std::io::{Read as _, Write as _};
+
+    let server = Server::dev_with(&["--allow-origin", "http://localhost:5173"]);
+    let own = format!("http://{}", server.address);
+    for (origin, status) in [
+        (&*own, "200"),
+        ("http://localhost:5173", "200"),
+        ("http://localhost:5174", "403"),
+    ] {
+        let mut stream = server.connect();
+        let address = server.address;
+        write!(
+            stream,
+            "GET /history?channel=lobby HTTP/1.1\r\nHost: {address}\r\nOrigin: {origin}\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer.get(9..12), Some(status), "{origin}: {answer}");
+        if status == "403" {
+            assert!(answer.contains("tautline dev --allow-origin"), "{answer}");
+        }
+    }
+}
+
+#[test]
 fn failures_are_told_in_words() {
     let server = Server::dev();
     for (arguments, status, expected) in [
@@ -301,6 +328,12 @@ fn failures_are_told_in_words() {
         ),
         (&["history", "typing:x"], 1, "keeps no history"),
         (&["presence", "typing:x"], 1, "has no presence"),
+        // Which says all there is to say.
+        (
+            &["events", "list"],
+            1,
+            "is told no events (events.enabled) (error 108)\n",
+        ),
         (&["channels", "["], 1, "bad request: the pattern has a `[`"),
         (&["info", "--key", "wrong"], 1, "knows no such API key"),
         (&["info", "--url", "localhost"], 2, "expected a URL such as"),

@@ -28,8 +28,14 @@ pub(crate) struct Server {
 impl Server {
     /// `tautline dev` on a free port.
     pub(crate) fn dev() -> Self {
+        Self::dev_with(&[])
+    }
+
+    /// The same with more on its command line.
+    pub(crate) fn dev_with(arguments: &[&str]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_tautline"))
             .args(["dev", "--listen", "127.0.0.1:0"])
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
