@@ -365,7 +365,7 @@ fn what_cannot_be_is_refused() {
             "http_server.internal_listen = \"0.0.0.0:9000\"\n",
             "http_server.internal_listen is reachable",
         ),
-        ("admin.secret = \"x\"\n", "sessions are kept by the server"),
+        ("admin.insecure = true\n", "so it needs a password"),
     ] {
         let told = problem(more);
         assert!(told.contains(expected), "{more}: {told}");

@@ -395,7 +395,7 @@ fn chapter() -> String {
          UPDATE_REFERENCE=1 cargo test -p tautline --test centrifugo -->\n\n\
          Clients stay as they are, and so do backends: the [client protocol](sdks.md), the [server API](server-api.md) and the \
          [questions to the backend](proxy.md) are the same. The file of the configuration is the same, too, as far as it goes: TOML, \
-         YAML or JSON, and options with the same names. `tautline config check FILE` goes through one and stops at the first thing that it \
+         YAML or JSON, and options with the same names. `tautline config check FILE` goes through one and tells all that it \
          doesn't know; what it then says is what stands here.\n\n\
          This is about Centrifugo 6.9 as everybody can have it, and about each of its options. Those that are not in the tables below are here under \
          the same name ([Configuration](configuration.md)).\n\n\
@@ -417,11 +417,18 @@ fn chapter() -> String {
          place in which a proxy's options can be.\n\n| there | why not here |\n|---|---|\n{missing}\n\
          ## Different\n\n\
          - A key that isn't known is an error, not a warning: a misspelt permission would otherwise be one that isn't given, or is.\n\
-         - Variables of the environment begin with `TAUTLINE_`. Options that need others are refused without them \
+         - What is switched off there and isn't here at all may stay in the file (`uni_grpc.enabled = false`, `log.file = \"\"`, `engine.type = \"memory\"`), and `admin.secret`, and so may empty texts for \
+         choices and addresses. Anything else of it is an error.\n\
+         - Variables of the environment begin with `TAUTLINE_`; one that is left from there is warned of. Lists of tables are JSON in them, not names that have variables of their \
+         own: `TAUTLINE_CHANNEL_NAMESPACES='[{{\"name\":\"chat\"}}]'`.\n\
+         - `publication_data_format` is `json` where nothing else is said, not anything at all: of what is no JSON, a client of JSON could read nothing. `binary` takes \
+         all bytes.\n\
+         - Names of channels that the server API, tokens and the backend say may be in any script here, too, but `channel.max_length` counts for them.\n\
+         - Options that need others are refused without them \
          (`force_push_join_leave` without `join_leave`, `delta_publish` without history).\n\
          - `ping_interval` and `pong_timeout` are switched off with `0s`, not with a negative number.\n\
          - Limits are on by default that are off there: `client.connection_limit`, `client.connection_rate_limit`, `client.user_connection_limit`, and [more](limits.md). `0` is for any number here, too.\n\
-         - `connection_rate_limit` is a rate, such as `\"100/s\"` or `\"100/s, burst 500\"`.\n\
+         - `connection_rate_limit` is a rate, such as `\"100/s\"` or `\"100/s, burst 500\"`; 0 is `\"off\"`.\n\
          - The doors beside the WebSocket are open unless `[doors]` closes them, and closed to pages of other sites, not just unreadable for \
          them. `allowed_origins` may be empty: then it is the server's own origin.\n\
          - Static keys of `client.token` count beside a key set: for tokens that name no key.\n\

@@ -244,6 +244,8 @@ fn variables_that_are_no_options_are_warned_of() {
     let overrides = environment(&[
         ("TAUTLINE_PORT_8000_TCP_ADDR", "10.0.0.1"),
         ("TAUTLINE_CLIENT_PING_INTERVALL", "1s"),
+        ("CENTRIFUGO_CLIENT_PING_INTERVAL", "1s"),
+        ("CENTRIFUGO_PORT_8000_TCP_ADDR", "10.0.0.1"),
     ])
     .expect("warnings only");
     let config = load(&directory, "a.toml", "", &overrides).expect("good");
@@ -255,6 +257,7 @@ fn variables_that_are_no_options_are_warned_of() {
     assert_eq!(
         warnings,
         [
+            "the variable CENTRIFUGO_CLIENT_PING_INTERVAL is not read; here it is TAUTLINE_CLIENT_PING_INTERVAL",
             "the variable TAUTLINE_CLIENT_PING_INTERVALL is no option, did you mean TAUTLINE_CLIENT_PING_INTERVAL?",
             "the variable TAUTLINE_PORT_8000_TCP_ADDR is no option, and was left alone",
         ]

@@ -218,15 +218,19 @@ pub const ELSEWHERE: &[Elsewhere] = &[
 
 /// What to say of an option that isn't known, if it is one of these. `path` is where it stands in the file.
 pub(super) fn explain(path: &str) -> Option<String> {
-    let path = plain(path);
-    let found = ELSEWHERE.iter().find(|known| known.option == path)?;
-    Some(match found.here {
+    Some(match find(path)?.here {
         Here::Is(names) => {
             let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
             format!("here that is {}", names.join(", "))
         }
         Here::Not(why) => format!("there is nothing of that here: {why}"),
     })
+}
+
+/// The one that stands at this place in the file.
+pub(super) fn find(path: &str) -> Option<&'static Elsewhere> {
+    let path = plain(path);
+    ELSEWHERE.iter().find(|known| known.option == path)
 }
 
 /// The path without what tells namespaces and proxies apart.

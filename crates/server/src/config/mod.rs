@@ -40,6 +40,7 @@
 mod acme;
 mod admin;
 mod api;
+mod brought;
 mod client;
 mod dev;
 mod doors;

@@ -11,7 +11,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::options::{Kind, Reference, Setting};
-use super::{Config, ConfigError, Problem, Values, file, json, place, suggest, yaml};
+use super::{Config, ConfigError, Problem, Values, brought, file, json, place, suggest, yaml};
 
 /// How the text of a file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,8 @@ impl Overrides {
     /// `http_api.key` in it (an end of line at its end doesn't count). Lists of tables, such as
     /// `TAUTLINE_CHANNEL_NAMESPACES`, are JSON; lists of texts are, or have spaces between.
     ///
-    /// One that is no option becomes a warning: orchestrators set variables of their own.
+    /// One that is no option becomes a warning: orchestrators set variables of their own. So does one that Centrifugo
+    /// would read, as whoever comes from there may believe that it counts.
     ///
     /// # Errors
     ///
@@ -70,9 +71,15 @@ impl Overrides {
         let variables = variables.into_iter();
         let mut variables: Vec<_> = variables
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
-            .filter(|(name, _)| name.starts_with(PREFIX) && !OTHERS.contains(&name.as_str()))
             .collect();
         variables.sort();
+        let left_over = variables.iter().filter_map(|(name, _)| {
+            let here = format!("{PREFIX}{}", name.strip_prefix(ELSEWHERE)?);
+            let is_known = known.iter().any(|known| variable(&known.path) == here);
+            is_known.then(|| format!("the variable {name} is not read; here it is {here}"))
+        });
+        overrides.warnings.extend(left_over);
+        variables.retain(|(name, _)| name.starts_with(PREFIX) && !OTHERS.contains(&name.as_str()));
         for (name, value) in variables {
             let error = |problem: &str| ConfigError::Override {
                 from: name.clone(),
@@ -289,6 +296,7 @@ impl<'a> Source<'a> {
                 }
             }
         };
+        brought::settle(root.get_mut());
         for (start, setting) in self.placed() {
             put(root.get_mut(), setting, start)
                 .map_err(|problem| self.problem(Some(start), problem))?;
@@ -415,6 +423,8 @@ fn is_pipe(_: FileType) -> bool {
 }
 
 const PREFIX: &str = "TAUTLINE_";
+/// What variables of Centrifugo begin with.
+const ELSEWHERE: &str = "CENTRIFUGO_";
 /// Behind the name of a variable: its value is in a file.
 const FILE: &str = "_FILE";
 /// Variables of the commands that ask a server.
