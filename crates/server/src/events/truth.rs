@@ -413,6 +413,11 @@ fn a_channel_that_has_nothing_is_told_of_once_in_a_while() {
 fn who_comes_and_goes_all_the_time_takes_no_more_memory() {
     let mut world = World::new();
     let stays = world.connect("ann");
+    // Waited for all the time, and not by what comes later.
+    let goes = world.connect("cid");
+    world.toggle(goes, "c");
+    world.write(usize::MAX);
+    world.disconnect(goes);
     for round in 0..10_000 {
         world.toggle(stays, "a");
         let page = world.connect("bob");
