@@ -19,7 +19,6 @@ use tokio::time::{Instant, sleep};
 
 use super::Opened;
 use super::gate;
-use super::rewind::Rewind;
 use super::tunnel;
 use super::websocket::{self, Manner};
 use crate::config;
@@ -29,6 +28,7 @@ use crate::http::counters::Dropped;
 use crate::http::fields::{fields, set_headers};
 use crate::http::http2::{Answered, Backlog, answer, join_cookies};
 use crate::http::metrics::Http2Counters;
+use crate::http::rewind::Rewind;
 use crate::http::{CLOSING_TIME, HEAD_TIMEOUT, MAX_HEAD_LEN, Service};
 use crate::io::{Http2Io, Io};
 use crate::node_api::WorkerNode;

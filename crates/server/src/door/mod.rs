@@ -14,8 +14,6 @@ pub(crate) mod http2;
 pub(crate) mod mistaken;
 mod plain;
 pub(crate) mod poll;
-pub(crate) mod query;
-pub(crate) mod rewind;
 mod streams;
 pub(crate) mod tunnel;
 mod uni;
@@ -42,7 +40,6 @@ use tautline_websocket::proto::handshake::{
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
 use self::admission::{AddressPermit, Admission, OverLimit, Permits};
-use self::rewind::Rewind;
 use self::tunnel::Tunnel;
 use self::tunnel::socket::Joined;
 pub(crate) use self::uni::UniRules;
@@ -52,6 +49,7 @@ use crate::embed;
 use crate::http::counters::Dropped;
 use crate::http::host::{HostRefusal, check_loopback_host_values};
 use crate::http::origin::{OriginPolicy, OriginRefusal};
+use crate::http::rewind::Rewind;
 use crate::http::{
     HEAD_TIMEOUT, MAX_HEAD_LEN, MAX_HEADERS, PLAIN_PATH, UNI_WEBSOCKET_PATH, WEBSOCKET_PATH,
 };

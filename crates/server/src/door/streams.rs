@@ -12,10 +12,10 @@ use tautline_protocol::Encoding;
 
 use super::entry::{Commands, Entry, Refused, Response, bad_request, frame};
 use super::gate;
-use super::query::Query;
 use super::uni::{self, Met, Uni};
 use crate::http::RequestBody;
 use crate::http::body;
+use crate::http::query::Query;
 use crate::worker::stream::Stream;
 use crate::worker::voice::Framing;
 

@@ -13,8 +13,8 @@ use tautline_protocol::{Disconnect, Encoding, ErrorCode, json};
 use tautline_websocket::proto::handshake::{Acceptance, Opening, Refusal};
 
 use super::entry::Refused;
-use super::query::Query;
 use super::websocket::{Ear, Manner};
+use crate::http::query::Query;
 use crate::http::respond;
 use crate::worker::voice::{Framing, Speech, Voice};
 

@@ -21,8 +21,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 use super::line::End;
 use super::respond::{Answering, ReplyBody};
+use super::rewind::Rewind;
 use super::{CLOSING_TIME, MAX_HEAD_LEN};
-use crate::door::rewind::Rewind;
 
 /// An answer to the one request that a connection has at the moment, all of which was read.
 pub(super) struct Long {

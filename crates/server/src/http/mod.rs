@@ -35,7 +35,9 @@ pub mod node;
 pub mod origin;
 pub(crate) mod patience;
 pub mod process;
+pub(crate) mod query;
 pub mod respond;
+pub(crate) mod rewind;
 mod serve;
 
 use std::rc::Rc;

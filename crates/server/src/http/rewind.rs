@@ -10,7 +10,7 @@ use std::time::Duration;
 use tautline_websocket::conn::scratch;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::http::patience::Patience;
+use super::patience::Patience;
 use crate::io::Io;
 
 /// Yields `read` again, then what `inner` has. Writing goes straight to `inner`.

@@ -27,8 +27,8 @@ use super::long::{EndOfLong, Long};
 use super::node::Node;
 use super::patience::is_stalled;
 use super::respond::{Reply, ReplyBody};
+use super::rewind::Rewind;
 use super::{CLOSING_TIME, MAX_HEAD_LEN, MAX_HEADERS, RequestBody, Service};
-use crate::door::rewind::Rewind;
 
 /// Serves the requests of one connection. `from` is whom it comes from. Ends when the peer is done, when a limit is
 /// reached, or soon after `shutdown` completes: the request that is being answered is answered still.

@@ -9,10 +9,10 @@ use tokio::sync::oneshot;
 
 use super::super::entry::{Commands, Entry, Refused, Response, bad_request};
 use super::super::gate;
-use super::super::query::Query;
 use super::voice::Plain;
 use super::wanted::{REPEATED, Wanted, check_names, token};
 use crate::http::RequestBody;
+use crate::http::query::Query;
 use crate::http::respond;
 use crate::worker::stream::Stream;
 use crate::worker::voice::Framing;

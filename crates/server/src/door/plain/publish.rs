@@ -8,11 +8,11 @@ use tautline_protocol::json::check_payload;
 
 use super::super::entry::{Commands, Entry, Refused, Response, bad_request};
 use super::super::gate;
-use super::super::query::Query;
 use super::super::streams::read;
 use super::read::{answer, next};
 use super::wanted::{channel, check_names, connect_command, token};
 use crate::http::RequestBody;
+use crate::http::query::Query;
 use crate::http::respond::{self, ReplyBody};
 use crate::worker::stream::Stream;
 use crate::worker::voice::Framing;

@@ -22,13 +22,13 @@ use tokio::time::Instant;
 
 use super::super::entry::{Commands, Entry, Refused, Response, Seat, bad_request};
 use super::super::gate;
-use super::super::query::Query;
 use super::refusal::Refusal;
 use super::voice::Reply;
 use super::wanted::{
     Position, channel, check_names, connect_command, number, subscribe_command, token,
 };
 use crate::http::RequestBody;
+use crate::http::query::Query;
 use crate::http::respond::{self, ReplyBody};
 use crate::worker::stream::Stream;
 use crate::worker::voice::Framing;

@@ -7,11 +7,11 @@ use tautline_hub::{Pings, Transport};
 use tautline_protocol::{Disconnect, Encoding};
 use tautline_websocket::proto::handshake::{Acceptance, Opening, Refusal};
 
-use super::super::query::Query;
 use super::super::websocket::{Ear, Manner};
 use super::publish::publish_command;
 use super::voice::Plain;
 use super::wanted::{FIRST_SUBSCRIBE, REPEATED, Wanted, check_names, cookie, token};
+use crate::http::query::Query;
 use crate::worker::voice::Voice;
 
 /// What a client asks for beside its token, and is given.

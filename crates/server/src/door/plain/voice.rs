@@ -401,8 +401,8 @@ struct Publication<'m> {
 mod tests {
     use http::HeaderMap;
 
-    use super::super::super::query::Query;
     use super::*;
+    use crate::http::query::Query;
     use crate::worker::voice::Framing;
 
     /// All that a client hears that asked for a channel, to these messages.

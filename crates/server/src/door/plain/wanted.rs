@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use http::HeaderMap;
 use serde_json::json;
 
-use super::super::query::Query;
+use crate::http::query::Query;
 
 /// The cookie in which a token may come.
 const COOKIE: &str = "tautline_token";

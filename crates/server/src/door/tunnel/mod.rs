@@ -28,6 +28,7 @@ use tautline_websocket::proto::Limits;
 use tokio_rustls::rustls::ClientConfig;
 
 use crate::config::TunnelOptions;
+use crate::http::metrics::TunnelNumbers;
 
 /// What paths of tunnels begin with.
 const PREFIX: &str = "/tunnel/";
@@ -103,17 +104,6 @@ impl Refusing {
 enum Way {
     ToUpstream,
     ToClient,
-}
-
-/// What a tunnel has counted.
-#[derive(Clone, Debug)]
-pub(crate) struct TunnelNumbers {
-    pub(crate) name: String,
-    pub(crate) open: u64,
-    pub(crate) opened: [(&'static str, u64); 2],
-    pub(crate) refused: [(&'static str, u64); 2],
-    pub(crate) messages: [(&'static str, u64); 2],
-    pub(crate) bytes: [(&'static str, u64); 2],
 }
 
 impl Tunnels {

@@ -28,8 +28,8 @@ pub use self::sessions::Sessions;
 use super::body::{self, RequestBody};
 use super::node::Node;
 use super::origin::OriginPolicy;
+use super::query::Query;
 use super::respond::{self, Response};
-use crate::door::query::Query;
 use crate::glob::Glob;
 
 /// Where all of it is.

@@ -15,7 +15,7 @@ use http::{HeaderValue, Method, StatusCode};
 use tautline_hub::Durations;
 pub(crate) use tautline_hub::{FineHistogram, Histogram};
 
-pub(crate) use self::numbers::AcmeNumbers;
+pub(crate) use self::numbers::{AcmeNumbers, TunnelNumbers};
 pub use self::numbers::{
     CallCounters, Http2Counters, ProxyNumbers, QueueNumbers, ReloadNumbers, Snapshot,
 };

@@ -9,7 +9,6 @@ use tautline_hub::{
     Bound, ClientCounters, FineHistogram, Histogram, HubCounters, Operation, TokenRefusal, Traffic,
 };
 
-use crate::door::tunnel::TunnelNumbers;
 use crate::events::EventNumbers;
 use crate::http::counters::HttpCounters;
 use crate::http::process::ProcessNumbers;
@@ -152,6 +151,17 @@ pub struct ProxyNumbers {
     /// Not asked: why, and how often.
     pub(crate) refused: [(&'static str, u64); 2],
     pub(crate) breaker: u64,
+}
+
+/// What a tunnel has counted, by what the labels say.
+#[derive(Clone, Debug)]
+pub(crate) struct TunnelNumbers {
+    pub(crate) name: String,
+    pub(crate) open: u64,
+    pub(crate) opened: [(&'static str, u64); 2],
+    pub(crate) refused: [(&'static str, u64); 2],
+    pub(crate) messages: [(&'static str, u64); 2],
+    pub(crate) bytes: [(&'static str, u64); 2],
 }
 
 impl Snapshot {
