@@ -23,7 +23,7 @@ use tautline::{Config, Node};
 
 use self::client::{Client, Frame, upgrade_request};
 use self::list::{ALIKE, SHOWN};
-use self::process::{Server, wait_until};
+use self::process::{Server, Wait, wait_until};
 
 const ANYBODY: &str = "[client]\nallow_anonymous_connect_without_token = true\n";
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -107,8 +107,8 @@ fn exchange(server: &Server, head: &str, body: &str) -> String {
         "{head}\r\nHost: {}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}",
         server.address
     );
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
+    let (mut answer, wait) = (Vec::new(), Wait::new("the whole of an answer"));
+    while wait.read(&mut stream, &mut answer) {}
     String::from_utf8_lossy(&answer).into_owned()
 }
 
