@@ -528,7 +528,7 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         &["channel.without_namespace.subscribe_rate_for_client"],
     ),
     (
-        "hub/tests/hub/rates.rs::a_namespace_has_rates_for_each_connection",
+        "hub/tests/hub/channel_rates.rs::a_namespace_has_rates_for_each_connection",
         &[
             "channel.without_namespace.publish_rate_for_client",
             "channel.without_namespace.presence_rate_for_client",
@@ -536,21 +536,21 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "hub/tests/hub/rates.rs::a_channel_has_rates_for_all_together_whatever_their_worker",
+        "hub/tests/hub/channel_rates.rs::a_channel_has_rates_for_all_together_whatever_their_worker",
         &[
             "channel.without_namespace.subscribe_rate_for_channel",
             "channel.without_namespace.publish_rate_for_channel",
         ],
     ),
     (
-        "hub/tests/hub/rates.rs::so_it_has_for_what_is_only_read",
+        "hub/tests/hub/channel_rates.rs::so_it_has_for_what_is_only_read",
         &[
             "channel.without_namespace.presence_rate_for_channel",
             "channel.without_namespace.history_rate_for_channel",
         ],
     ),
     (
-        "hub/tests/hub/rates.rs::rates_of_a_namespace_can_be_tried_out",
+        "hub/tests/hub/channel_rates.rs::rates_of_a_namespace_can_be_tried_out",
         &["channel.without_namespace.rates_dry_run"],
     ),
     (

@@ -176,7 +176,7 @@ fn of_all_else_it_is_in_a_trace_of_its_own() {
         peer.ask("rpc", json!({"method": "m", "data": 1})).await;
         assert_eq!(peer.closed().await, 3005);
         node.shutdown().await;
-        let told = told.lock().unwrap();
+        let told = std::mem::take(&mut *told.lock().unwrap());
         let kinds: Vec<_> = told.keys().map(String::as_str).collect();
         assert_eq!(
             kinds,
