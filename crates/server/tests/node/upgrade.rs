@@ -53,7 +53,8 @@ fn pages_of_other_sites_are_refused() {
     );
     assert!(response.starts_with("HTTP/1.1 403 "), "{response}");
     assert!(
-        response.contains("https://evil.example") && response.contains("client.allowed_origins")
+        response.contains("https://evil.example") && response.contains("--allow-origin"),
+        "{response}"
     );
     // DNS rebinding: the page's origin is that of the server, by name.
     let response = refusal(

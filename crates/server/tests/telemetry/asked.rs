@@ -186,7 +186,7 @@ fn of_all_else_it_is_in_a_trace_of_its_own() {
         while all.len() < told.values().map(Vec::len).sum() {
             all.extend(spans(&mut collector).await);
         }
-        for (kind, told) in told.iter() {
+        for (kind, told) in &told {
             let asked = named(&all, &format!("ask {kind}"));
             let expected: Vec<_> = asked.iter().map(|span| told_of(span)).collect();
             assert_eq!(*told, expected, "{kind}");
