@@ -82,6 +82,8 @@ pub(super) struct Writer {
     /// When it was last told that nothing can be written; `None` if it can.
     blocked: Option<Duration>,
     is_full: bool,
+    /// When that was last told: it is told beside other problems, as it comes with one.
+    told_full: Option<Duration>,
     /// Held for as long as the directory is in use.
     _lock: File,
 }
@@ -168,6 +170,7 @@ impl Writer {
             told: None,
             blocked: None,
             is_full: false,
+            told_full: None,
             _lock: file,
         })
     }
@@ -252,8 +255,10 @@ impl Writer {
             self.is_full = !self.queue.has_room(AT_ONCE * ROOM_OF_EVENT);
             if self.is_full {
                 drop(ledger);
-                self.tell(now, "the queue of events is full (events.queue_max_size): what comes and goes meanwhile \
-                    is not told, what is different then is");
+                if is_due(&mut self.told_full, now) {
+                    self.warn("the queue of events is full (events.queue_max_size): what comes and goes meanwhile \
+                        is not told, what is different then is");
+                }
                 return false;
             }
             self.unwritten = ledger.take(AT_ONCE);
@@ -627,14 +632,14 @@ impl Writer {
 
     /// Tells the operator, not too often.
     fn tell(&mut self, now: Duration, problem: &str) {
-        if self
-            .told
-            .is_none_or(|told| now.saturating_sub(told) >= TELL_EVERY)
-        {
-            self.told = Some(now);
-            let url = self.settings.place();
-            tracing::warn!(url, queued = self.queue.len(), "{problem}");
+        if is_due(&mut self.told, now) {
+            self.warn(problem);
         }
+    }
+
+    fn warn(&self, problem: &str) {
+        let url = self.settings.place();
+        tracing::warn!(url, queued = self.queue.len(), "{problem}");
     }
 
     fn dice(&mut self) -> u64 {
@@ -642,6 +647,15 @@ impl Writer {
         self.entropy.fill(&mut bytes);
         u64::from_be_bytes(bytes)
     }
+}
+
+/// Whether something that was last told then is to be told now, which is noted.
+fn is_due(told: &mut Option<Duration>, now: Duration) -> bool {
+    let is_due = told.is_none_or(|told| now.saturating_sub(told) >= TELL_EVERY);
+    if is_due {
+        *told = Some(now);
+    }
+    is_due
 }
 
 /// Whether the last process that used the directory has ended as it should; from now on this one hasn't.
