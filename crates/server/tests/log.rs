@@ -66,6 +66,37 @@ fn a_server_goes_on_when_nobody_reads_its_log_and_tells_later_what_was_lost() {
 }
 
 #[test]
+fn the_audit_log_says_whom_a_refused_call_was_about() {
+    // The digest is that of the key `dev`.
+    let mut server = Server::serve(
+        "log-refused",
+        "[log]\nformat = \"json\"\n[[http_api.keys]]\nname = \"shop\"\nmethods = [\"publish\"]\n\
+         sha256 = \"ef260e9aa3c673af240d17a2660480361a8e081d1ffeca2a5ed0e3219fc18567\"\n",
+    );
+    for (method, body, field, expected) in [
+        ("disconnect", r#"{"user":"7"}"#, "user", "7"),
+        (
+            "unsubscribe",
+            r#"{"client":"c","channel":"a"}"#,
+            "client",
+            "c",
+        ),
+        ("history", r#"{"channel":"a"}"#, "channel", "a"),
+        ("revoke_token", r#"{"uid":"9f2c"}"#, "token", "9f2c"),
+        ("invalidate_user_tokens", r#"{"user":"8"}"#, "user", "8"),
+    ] {
+        assert!(server.api(method, body).contains("\"code\":103"));
+        let lines = server.read_until("refused an API call");
+        let line: Value = serde_json::from_str(lines.last().unwrap()).unwrap();
+        assert_eq!(line["method"], method, "{line}");
+        assert_eq!(
+            (&line["key"], &line[field]),
+            (&"shop".into(), &expected.into())
+        );
+    }
+}
+
+#[test]
 fn a_server_ends_though_nobody_reads_its_log() {
     let mut server = Server::serve("log-unread-end", CONFIG);
     flood(&server);

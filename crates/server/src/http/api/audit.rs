@@ -35,10 +35,56 @@ pub enum AuditLog {
 /// What is logged of a call once it is known what came of it.
 pub(super) struct Entry {
     method: Method,
+    about: About,
+}
+
+/// Whom and what a call is about.
+#[derive(Debug, Default)]
+pub(super) struct About {
     user: Option<String>,
     client: Option<String>,
     channel: Option<String>,
     token: Option<String>,
+}
+
+impl About {
+    pub(super) fn command(command: &Command) -> Self {
+        let target = command.target();
+        let mut about = Self {
+            user: target.and_then(|target| target.user.clone()),
+            client: target.and_then(|target| target.client.clone()),
+            channel: command.channel().map(str::to_owned),
+            token: None,
+        };
+        if let Command::Revoke(what) = command {
+            match what {
+                Revoke::Token { uid, .. } => about.token = Some(uid.clone()),
+                Revoke::User { user, .. } => about.user = Some(user.clone()),
+                Revoke::Client { client, .. } => about.client = Some(client.clone()),
+            }
+        }
+        about
+    }
+
+    pub(super) fn channel(channel: &str) -> Self {
+        Self {
+            channel: Some(channel.to_owned()),
+            ..Self::default()
+        }
+    }
+
+    /// Whoever is to be followed.
+    pub(super) fn follow(follow: &Follow) -> Self {
+        let mut about = Self::default();
+        let (place, name) = match follow {
+            Follow::User(user) => (&mut about.user, user),
+            Follow::Client(client) => (&mut about.client, client),
+            Follow::Channel(channel) => (&mut about.channel, channel),
+            _ => return about,
+        };
+        *place = Some(name.to_string());
+        about
+    }
 }
 
 impl AuditLog {
@@ -53,22 +99,8 @@ impl AuditLog {
         if !is_logged {
             return None;
         }
-        let target = command.target();
-        let mut entry = Entry {
-            method,
-            user: target.and_then(|target| target.user.clone()),
-            client: target.and_then(|target| target.client.clone()),
-            channel: command.channel().map(str::to_owned),
-            token: None,
-        };
-        if let Command::Revoke(what) = command {
-            match what {
-                Revoke::Token { uid, .. } => entry.token = Some(uid.clone()),
-                Revoke::User { user, .. } => entry.user = Some(user.clone()),
-                Revoke::Client { client, .. } => entry.client = Some(client.clone()),
-            }
-        }
-        Some(entry)
+        let about = About::command(command);
+        Some(Entry { method, about })
     }
 
     /// Somebody is followed.
@@ -76,12 +108,12 @@ impl AuditLog {
         if self == Self::None {
             return;
         }
-        let (user, client, channel) = match follow {
-            Follow::User(user) => (Some(&**user), None, None),
-            Follow::Client(client) => (None, Some(&**client), None),
-            Follow::Channel(channel) => (None, None, Some(&**channel)),
-            _ => (None, None, None),
-        };
+        let About {
+            user,
+            client,
+            channel,
+            ..
+        } = About::follow(follow);
         let (key, address) = (who.key.name(), who.address.map(display));
         let method = Method::Trace.name();
         tracing::info!(
@@ -94,13 +126,13 @@ impl AuditLog {
 impl Entry {
     /// Writes the line. `code` is that of the error, 0 if it was done; `None` if that isn't known yet.
     pub(super) fn write(self, who: Who<'_>, code: Option<u32>) {
-        let Self {
-            method,
+        let Self { method, about } = self;
+        let About {
             user,
             client,
             channel,
             token,
-        } = self;
+        } = about;
         let (key, address) = (who.key.name(), who.address.map(display));
         tracing::info!(
             target: TARGET,
@@ -149,13 +181,14 @@ pub(crate) struct Audit {
 }
 
 impl Audit {
-    /// A call, or a part of one, was refused. `key` is the name of the key, if one was right.
+    /// A call, or a part of one, was refused. `key` is the name of the key, if one was right. What the call is about is
+    /// asked for only if it is written.
     pub(super) fn refused(
         &self,
         address: Option<IpAddr>,
         key: Option<&str>,
         method: &str,
-        channel: Option<&str>,
+        about: impl FnOnce() -> About,
         reason: &dyn Display,
     ) {
         if !self.may_write(Instant::now()) {
@@ -163,9 +196,15 @@ impl Audit {
             return;
         }
         let (left_out, address) = (self.left_out.take(), address.map(display));
+        let About {
+            user,
+            client,
+            channel,
+            token,
+        } = about();
         tracing::warn!(
             target: TARGET,
-            key, address, method, channel, left_out, reason = &*reason.to_string(),
+            key, address, method, user, client, channel, token, left_out, reason = &*reason.to_string(),
             "refused an API call"
         );
     }
@@ -218,10 +257,10 @@ mod tests {
         assert!(AuditLog::Changes.entry(&publish).is_none());
         assert!(AuditLog::None.entry(&revoke).is_none());
         let entry = AuditLog::All.entry(&publish).expect("each");
-        assert_eq!(entry.channel.as_deref(), Some("c"));
+        assert_eq!(entry.about.channel.as_deref(), Some("c"));
         let entry = AuditLog::Changes
             .entry(&revoke)
             .expect("it changes something");
-        assert_eq!(entry.token.as_deref(), Some("a"));
+        assert_eq!(entry.about.token.as_deref(), Some("a"));
     }
 }

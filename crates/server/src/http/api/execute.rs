@@ -18,7 +18,7 @@ use tautline_protocol::message::{
 };
 
 use super::ApiLimits;
-use super::audit::{Audit, AuditLog};
+use super::audit::{About, Audit, AuditLog};
 use super::command::Command;
 use super::dead;
 use super::error::{explained, write_error};
@@ -71,13 +71,13 @@ impl Caller<'_> {
     }
 
     /// The key isn't good for it.
-    fn refused(&self, method: &str, channel: Option<&str>, reason: &dyn Display) {
+    fn refused(&self, method: &str, about: impl FnOnce() -> About, reason: &dyn Display) {
         if self.audit_log == AuditLog::None {
             return;
         }
         let Who { key, address } = self.who;
         self.audit
-            .refused(address, Some(key.name()), method, channel, reason);
+            .refused(address, Some(key.name()), method, about, reason);
     }
 }
 
@@ -90,7 +90,7 @@ pub(super) async fn execute<N: Node>(
     let (method, start) = (command.method().name(), Instant::now());
     let who = caller.who;
     if let Err(refusal) = who.key.scope().check(&command) {
-        caller.refused(method, command.channel(), &refusal);
+        caller.refused(method, || About::command(&command), &refusal);
         let text = format!("{refusal} (the key's name is {})", who.key.name());
         let error = explained(ErrorCode::PermissionDenied, text);
         node.count_call(|calls| calls.executed(method, error.code, start.elapsed()));
@@ -201,7 +201,7 @@ async fn broadcast<N: Node>(
     let publish = |channel: String| async move {
         let scope = caller.who.key.scope();
         if let Err(refusal) = scope.check_channel(&channel) {
-            caller.refused("broadcast", Some(&channel), &refusal);
+            caller.refused("broadcast", || About::channel(&channel), &refusal);
             let text = refusal.to_string();
             return Err(explained(ErrorCode::PermissionDenied, text));
         }

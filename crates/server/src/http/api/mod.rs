@@ -40,8 +40,8 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 
-use self::audit::Audit;
 pub use self::audit::AuditLog;
+use self::audit::{About, Audit};
 use self::batch::{Batch, Legacy};
 use self::command::Command;
 pub use self::error::ErrorMode;
@@ -255,7 +255,8 @@ impl Api {
 
     fn refused(&self, settings: &Settings, address: Option<IpAddr>, method: &str, reason: &str) {
         if settings.api_audit_log != AuditLog::None {
-            self.audit.refused(address, None, method, None, &reason);
+            self.audit
+                .refused(address, None, method, About::default, &reason);
         }
     }
 

@@ -9,6 +9,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use tautline_hub::trace::Follow;
 
+use super::audit::About;
 use super::{Api, AuditLog, Method, Settings};
 use crate::http::body::{self, RequestBody};
 use crate::http::line::HttpLine;
@@ -88,8 +89,9 @@ impl Api {
         };
         if let Err(refusal) = key.scope().check_trace(channel) {
             if settings.api_audit_log != AuditLog::None {
+                let about = || About::follow(&request.follow);
                 self.audit
-                    .refused(address, Some(key.name()), name, channel, &refusal);
+                    .refused(address, Some(key.name()), name, about, &refusal);
             }
             return Err(forbidden(&refusal.to_string()));
         }
