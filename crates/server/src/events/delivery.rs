@@ -154,6 +154,7 @@ impl Delivery {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Config;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -198,6 +199,19 @@ mod tests {
         );
         assert!(!delivery.is_failing() && delivery.not_before() == Duration::ZERO);
         assert_eq!(delivery.judge(now, 8, 8, failed(), 0), Decision::Again);
+    }
+
+    #[test]
+    fn attempts_are_as_far_apart_as_the_options_say() {
+        let options = "[events]\nenabled = true\nendpoint = \"http://localhost/\"\ndirectory = \"queue\"\n\
+                       retry_min = \"3s\"\nretry_max = \"8s\"\n";
+        let config = Config::from_toml(options).expect("it is good");
+        let mut delivery = Delivery::new(config.events.expect("they are told").patience);
+        let waits = [(); 4].map(|()| {
+            delivery.judge(SECOND, 1, 0, Outcome::Failed("down".into()), 0);
+            delivery.not_before() - SECOND
+        });
+        assert_eq!(waits, [3, 6, 8, 8].map(Duration::from_secs));
     }
 
     #[test]

@@ -739,7 +739,7 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         &["events.timeout"],
     ),
     (
-        "server/tests/events/reload.rs::somebody_else_is_not_made_to_wait_for_what_another_has_failed_to_do",
+        "server/src/events/delivery.rs::attempts_are_as_far_apart_as_the_options_say",
         &["events.retry_min", "events.retry_max"],
     ),
     (

@@ -450,7 +450,7 @@ fn keys_are_good_for_what_the_options_say_and_have_their_names_in_the_log() {
         "effects-api-keys",
         &format!(
             "[http_api]\naudit_log = \"all\"\nerror_mode = \"transport\"\n\
-             [[http_api.keys]]\nname = \"shop\"\nsha256 = \"{}\"\nmethods = [\"publish\"]\nchannels = [\"shop:*\"]\n\
+             [[http_api.keys]]\nname = \"till\"\nsha256 = \"{}\"\nmethods = [\"publish\"]\nchannels = [\"shop:*\"]\n\
              [[channel.namespaces]]\nname = \"shop\"\n",
             digest("a key of the shop")
         ),
@@ -465,7 +465,7 @@ fn keys_are_good_for_what_the_options_say_and_have_their_names_in_the_log() {
     assert_eq!(call("broadcast", others), "403");
     assert_eq!(call("info", "{}"), "403");
     let said = server.read_until("tautline::audit");
-    assert!(said[said.len() - 1].contains("shop"), "{said:?}");
+    assert!(said[said.len() - 1].contains("till"), "{said:?}");
 }
 
 #[test]
