@@ -35,7 +35,7 @@ pub struct Target {
     pub user: Option<String>,
     /// Id of the connection.
     pub client: Option<String>,
-    /// What the client of the connection names in requests beside it
+    /// What the client of the connection was told when it connected
     /// ([`SessionAddress`](crate::SessionAddress)); those which carry messages both ways have none.
     pub session: Option<String>,
 }

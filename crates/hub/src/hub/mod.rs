@@ -390,6 +390,11 @@ impl Hub {
         channel.map_or(0, |channel| channel.subscribers.len())
     }
 
+    /// Which worker's it is.
+    pub fn worker(&self) -> WorkerId {
+        self.worker
+    }
+
     /// Counts what there is.
     pub fn stats(&self) -> HubStats {
         HubStats {

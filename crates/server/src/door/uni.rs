@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tautline_hub::{Pings, Transport};
+use tautline_hub::{Pings, SessionAddress, Transport};
 use tautline_protocol::message::Push;
 use tautline_protocol::{Disconnect, Encoding, ErrorCode, json};
 use tautline_websocket::proto::handshake::{Acceptance, Opening, Refusal};
@@ -83,6 +83,8 @@ pub(crate) struct Uni {
     is_socket: bool,
     is_over: bool,
     met: Option<Met>,
+    /// What the API can name the session of a WebSocket by; the body of a response has it itself.
+    address: Option<SessionAddress>,
 }
 
 impl Uni {
@@ -152,6 +154,21 @@ impl Voice for Uni {
             speech.say(joined);
         }
         over
+    }
+
+    fn take_address(&mut self, make: &mut dyn FnMut() -> SessionAddress) {
+        if self.is_socket {
+            // Nobody sends commands beside it, for which the node would be needed.
+            let address = SessionAddress {
+                node: None,
+                ..make()
+            };
+            self.address = Some(address);
+        }
+    }
+
+    fn address(&self) -> Option<&SessionAddress> {
+        self.address.as_ref()
     }
 
     fn end(&mut self, disconnect: &Disconnect, speech: &mut Speech<'_>) {

@@ -16,6 +16,7 @@ use tautline_websocket::proto::{CloseCode, Connection, Event, MAX_REASON, Role};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Opened;
+use super::address::Place;
 use super::admission::Permit;
 use super::plain::Publisher;
 use super::uni::connect_command;
@@ -144,6 +145,11 @@ impl<'a> Session<'a> {
         let id = worker.turn(|now, state| {
             let id = state.open(now, transport, request, user, address);
             let transport = transport.name;
+            if let Some(voice) = &mut link.borrow_mut().voice {
+                let worker = state.hub.worker().0;
+                let names = &state.live.doors.addresses;
+                voice.take_address(&mut || names.name(Place { worker, id }));
+            }
             state.connections.insert(id, Rc::clone(&link), transport);
             state.connections.mark_dirty(id);
             if let Some(commands) = &opening {

@@ -566,7 +566,7 @@ impl Outbox for Connections {
     fn address(&self, to: SessionId) -> Option<SessionAddress> {
         match lookup(&self.slots, to)? {
             Line::Stream(stream) => stream.borrow().address().cloned(),
-            Line::Socket(_) => None,
+            Line::Socket(link) => link.borrow().voice.as_ref()?.address().cloned(),
         }
     }
 

@@ -6,6 +6,7 @@
 use std::cell::OnceCell;
 
 use bytes::Bytes;
+use tautline_hub::SessionAddress;
 use tautline_protocol::Disconnect;
 use tautline_websocket::proto::frame;
 
@@ -36,6 +37,14 @@ pub(crate) trait Voice: Send {
     fn messages(&mut self, messages: &[u8], speech: &mut Speech<'_>) -> Option<Disconnect> {
         let mut messages = messages.split(|byte| *byte == b'\n');
         messages.find_map(|message| self.message(message, speech))
+    }
+
+    /// Takes the name by which the session can be found, where such a client is told one.
+    fn take_address(&mut self, _make: &mut dyn FnMut() -> SessionAddress) {}
+
+    /// The name that it took.
+    fn address(&self) -> Option<&SessionAddress> {
+        None
     }
 
     /// Says that the session is over.

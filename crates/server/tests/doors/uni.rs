@@ -110,6 +110,40 @@ fn pings_need_no_answer() {
     }
 }
 
+/// What a backend knows of such a WebSocket may be its session alone, too. Nobody sends commands by it.
+#[test]
+fn a_backend_finds_a_websocket_by_its_session() {
+    let server = Server::serve("uni-socket-session", WORKERS);
+    let path = "/connection/uni_websocket?cf_connect={}";
+    let open = || {
+        let mut socket = Socket::open(&server, path, "").expect("a socket");
+        let connect = socket.json();
+        assert!(connect["connect"]["node"].is_null(), "{connect}");
+        let session = connect["connect"]["session"].as_str();
+        let session = session.unwrap_or_else(|| panic!("no name: {connect}"));
+        (socket, session.to_owned())
+    };
+    let ((mut meant, session), (mut other, _)) = (open(), open());
+    let call = json!({"user": "", "session": session, "channel": "uni"});
+    server.api("subscribe", &call.to_string());
+    let push = wait_until("the subscription", || {
+        let message = meant.json();
+        message["subscribe"].is_object().then_some(message)
+    });
+    assert_eq!(push["channel"], "uni");
+    assert_eq!(emulate(&server, &session, "", "{}").status, 404);
+    let call =
+        json!({"user": "", "session": session, "disconnect": {"code": 4501, "reason": "bye"}});
+    server.api("disconnect", &call.to_string());
+    let end = json!({"disconnect": {"code": 4501, "reason": "bye"}});
+    wait_until("the end", || (meant.json() == end).then_some(()));
+    server.api("publish", r#"{"channel": "uni", "data": 1}"#);
+    let call = json!({"user": "", "disconnect": {"code": 4502, "reason": "all"}});
+    server.api("disconnect", &call.to_string());
+    let message = other.json();
+    assert_eq!(message["disconnect"]["code"], 4502, "only now: {message}");
+}
+
 /// A WebSocket's own are sent as well, and have to be answered: whoever is gone would be noticed late.
 #[test]
 fn a_websocket_answers_its_own_pings() {

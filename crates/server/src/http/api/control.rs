@@ -131,8 +131,8 @@ struct DisconnectParams {
     user: Option<String>,
     /// Only the connection with this id.
     client: Option<String>,
-    /// Only the connection with this session, which its client was told when it connected; a
-    /// WebSocket has none.
+    /// Only the connection with this session, which its client was told when it connected; SDKs'
+    /// WebSockets have none.
     session: Option<String>,
     /// Ids of connections that stay.
     whitelist: Option<Vec<String>>,
@@ -166,8 +166,8 @@ struct UnsubscribeParams {
     channel: Option<String>,
     /// Only the connection with this id.
     client: Option<String>,
-    /// Only the connection with this session, which its client was told when it connected; a
-    /// WebSocket has none.
+    /// Only the connection with this session, which its client was told when it connected; SDKs'
+    /// WebSockets have none.
     session: Option<String>,
     /// What the clients are told. 2000 "server unsubscribe" if absent.
     #[serde(default, deserialize_with = "object")]
@@ -196,8 +196,8 @@ struct RefreshParams<'a> {
     user: Option<String>,
     /// Only the connection with this id.
     client: Option<String>,
-    /// Only the connection with this session, which its client was told when it connected; a
-    /// WebSocket has none.
+    /// Only the connection with this session, which its client was told when it connected; SDKs'
+    /// WebSockets have none.
     session: Option<String>,
     /// Not at all: they are closed with 3005.
     expired: Option<bool>,
@@ -223,8 +223,8 @@ struct SubscribeParams<'a> {
     channel: Option<String>,
     /// Only the connection with this id.
     client: Option<String>,
-    /// Only the connection with this session, which its client was told when it connected; a
-    /// WebSocket has none.
+    /// Only the connection with this session, which its client was told when it connected; SDKs'
+    /// WebSockets have none.
     session: Option<String>,
     /// What others in the channel are shown about the subscriber: any JSON value.
     #[serde(borrow, default, deserialize_with = "present")]
