@@ -267,7 +267,19 @@ const THEIRS: &[(&str, &[&str])] = &[
             "error_mode",
         ],
     ),
-    ("admin", &["enabled", "password", "secret", "insecure"]),
+    (
+        "admin",
+        &[
+            "enabled",
+            "password",
+            "secret",
+            "insecure",
+            "handler_prefix",
+            "external",
+            "web_path",
+            "web_proxy_address",
+        ],
+    ),
     ("health", &["enabled", "handler_prefix"]),
     (
         "prometheus",
@@ -295,6 +307,7 @@ const THEIRS: &[(&str, &[&str])] = &[
             "uni_http_stream",
             "uni_grpc",
             "init",
+            "enable_unreleased_features",
             "grpc_api",
             "swagger",
             "debug",
@@ -417,7 +430,7 @@ fn chapter() -> String {
          place in which a proxy's options can be.\n\n| there | why not here |\n|---|---|\n{missing}\n\
          ## Different\n\n\
          - A key that isn't known is an error, not a warning: a misspelt permission would otherwise be one that isn't given, or is.\n\
-         - What is switched off there and isn't here at all may stay in the file (`uni_grpc.enabled = false`, `log.file = \"\"`, `engine.type = \"memory\"`), and `admin.secret`, and so may empty texts for \
+         - What is switched off there and isn't here at all may stay in the file (`uni_grpc.enabled = false`, `log.file = \"\"`, `engine.type = \"memory\"`), and so may `admin.secret`, paths that are the same here (`health.handler_prefix = \"/health\"`), and empty texts for \
          choices and addresses. Anything else of it is an error.\n\
          - Variables of the environment begin with `TAUTLINE_`; one that is left from there is warned of. Lists of tables are JSON in them, not names that have variables of their \
          own: `TAUTLINE_CHANNEL_NAMESPACES='[{{\"name\":\"chat\"}}]'`.\n\

@@ -89,12 +89,24 @@ fn is_nothing(value: &DeValue<'_>) -> bool {
     }
 }
 
-/// Whether it is what is so here in any case: the one engine that there is, and a secret that Centrifugo puts into each
-/// file that it makes, by which it signs what an admin is known by. (Sessions are kept here.)
+/// Whether it is what is so here in any case: the one engine that there is, where things are, and a secret that
+/// Centrifugo puts into each file that it makes, by which it signs what an admin is known by. (Sessions are kept here.)
 fn is_so_anyway(path: &str, value: &DeValue<'_>) -> bool {
-    let text = value.as_str();
-    path == "admin.secret" && text.is_some() || path == "engine.type" && text == Some("memory")
+    let Some(text) = value.as_str() else {
+        return false;
+    };
+    path == "admin.secret" || SO_ANYWAY.contains(&(path, text))
 }
+
+/// Options that are not here, with what it would be if they were.
+const SO_ANYWAY: [(&str, &str); 6] = [
+    ("engine.type", "memory"),
+    ("http_api.handler_prefix", "/api"),
+    ("websocket.handler_prefix", "/connection/websocket"),
+    ("health.handler_prefix", "/health"),
+    ("prometheus.handler_prefix", "/metrics"),
+    ("admin.handler_prefix", "/admin"),
+];
 
 /// What has other names here, and is off as well where nothing is said of it. (Doors are not.)
 const OFF_HERE: [&str; 4] = [
@@ -139,6 +151,7 @@ mod tests {
             "log.file = \"\"",
             "engine.type = \"memory\"",
             "admin.secret = \"made by genconfig\"",
+            "health.handler_prefix = \"/health\"",
             "graphite = {}",
             "consumers = []",
             "client.channel_position_max_time_lag = \"0s\"",
@@ -157,6 +170,10 @@ mod tests {
             ("uni_grpc.enabled = true", "uni_grpc.enabled"),
             ("engine.type = \"redis\"", "engine.type=redis"),
             ("websocket.disabled = true", "websocket.disabled"),
+            (
+                "health.handler_prefix = \"/up\"",
+                "health.handler_prefix=/up",
+            ),
             // It would be open here.
             ("uni_sse.enabled = false", "uni_sse.enabled"),
             // Nobody knows what that is.

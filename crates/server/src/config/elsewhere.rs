@@ -196,6 +196,10 @@ pub const ELSEWHERE: &[Elsewhere] = &[
         "admin.insecure",
         "the page shows who is there, so it needs a password",
     ),
+    not("admin.handler_prefix", PATHS),
+    not("admin.external", PORT),
+    not("admin.web_path", PAGE),
+    not("admin.web_proxy_address", PAGE),
     not("node.info_metrics_aggregate_interval", METRICS),
     not(
         "pid_file",
@@ -214,6 +218,10 @@ pub const ELSEWHERE: &[Elsewhere] = &[
     is("opentelemetry", &["telemetry.otlp"]),
     not("graphite", METRICS),
     not("usage_stats", "nothing is sent to anybody"),
+    not(
+        "enable_unreleased_features",
+        "what there is can be used without",
+    ),
 ];
 
 /// What to say of an option that isn't known, if it is one of these. `path` is where it stands in the file.
@@ -277,6 +285,7 @@ const GRPC: &str = "gRPC isn't spoken; the same is there over HTTP";
 const GRPC_STREAMS: &str = "a backend can't be the source of a subscription; let it publish with the server API when channels have subscribers";
 const VERIFIED: &str = "certificates are always verified; give the authority in server_ca_pem";
 const PATHS: &str = "paths are fixed; a proxy in front can map others to them";
+const PAGE: &str = "the page is in the server";
 const COMPRESSION: &str =
     "the server doesn't compress WebSockets' messages yet; patches (allowed_delta_types) save more";
 const BUFFERS: &str = "an idle connection has no buffers, and the others share one a thread";
