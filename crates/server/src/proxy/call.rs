@@ -1,5 +1,6 @@
 //! Calls of one endpoint: how many, for how long, whether once more, and what is told of them.
 
+use std::error::Error as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -78,9 +79,9 @@ impl CallError {
         matches!(self, Self::Http(_) | Self::BrokenOff(_))
     }
 
-    /// Whether the backend can't have seen anything of the question.
-    fn is_unsent(&self) -> bool {
-        matches!(self, Self::Http(error) if error.is_connect())
+    /// Whether the backend can't have seen anything of the question, or says that it has not looked at it.
+    fn is_unseen(&self) -> bool {
+        matches!(self, Self::Http(error) if error.is_connect() || is_unprocessed(error))
     }
 
     /// Whether it tells that the backend is in trouble, and not just mistaken about this one.
@@ -91,6 +92,23 @@ impl CallError {
             _ => false,
         }
     }
+}
+
+/// Whether a backend that speaks HTTP/2 says that it has not looked at a question (RFC 9113, section 8.7), as one that is on
+/// its way out does.
+fn is_unprocessed(error: &legacy::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            // It is what streams behind the last that a GOAWAY names end with; those before that end by themselves, or
+            // with the connection.
+            let is_behind_the_last = error.is_go_away();
+            let is_refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            return error.is_remote() && (is_behind_the_last || is_refused);
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// What requests are made with.
@@ -233,7 +251,7 @@ impl Proxy {
         let headers = self.complete(kind, headers, &body);
         let first = self.exchange_once(headers.clone(), body.clone()).await;
         match first {
-            Err(error) if error.may_pass() && (kind.may_repeat() || error.is_unsent()) => {
+            Err(error) if error.may_pass() && (kind.may_repeat() || error.is_unseen()) => {
                 tracing::debug!(
                     proxy = self.endpoint.name, kind = kind.name(), %error,
                     "the backend is asked once more"

@@ -15,6 +15,7 @@ mod prolong;
 #[path = "../support/run.rs"]
 mod run;
 mod secure;
+mod streams;
 mod trouble;
 mod trust;
 

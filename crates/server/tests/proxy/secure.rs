@@ -21,7 +21,7 @@ use crate::peer::Peer;
 const CERTIFICATE: &[u8] = include_bytes!("../../../websocket/tests/data/localhost.cert.der");
 const KEY: &[u8] = include_bytes!("../../../websocket/tests/data/localhost.key.der");
 
-fn acceptor(protocols: &[&[u8]]) -> TlsAcceptor {
+pub(super) fn acceptor(protocols: &[&[u8]]) -> TlsAcceptor {
     let provider = Arc::new(crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -36,6 +36,14 @@ fn acceptor(protocols: &[&[u8]]) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
+/// The option of an endpoint that has its certificate trusted.
+pub(super) fn trust() -> String {
+    let pem = STANDARD.encode(CERTIFICATE);
+    format!(
+        "http.tls.server_ca_pem = '''-----BEGIN CERTIFICATE-----\n{pem}\n-----END CERTIFICATE-----\n'''\n"
+    )
+}
+
 fn config(backend: &Backend, more: &str) -> String {
     format!(
         "[client.proxy.connect]\nenabled = true\nendpoint = \"{}\"\ntimeout = \"5s\"\n{more}",
@@ -46,11 +54,7 @@ fn config(backend: &Backend, more: &str) -> String {
 #[test]
 fn http2_is_spoken_where_the_backend_offers_it() {
     run(async {
-        let pem = format!(
-            "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
-            STANDARD.encode(CERTIFICATE)
-        );
-        let trust = format!("http.tls.server_ca_pem = '''{pem}'''\n");
+        let trust = trust();
         for (offered, expected) in [
             (&[b"h2".as_slice(), b"http/1.1"][..], Version::HTTP_2),
             (&[b"http/1.1"], Version::HTTP_11),
