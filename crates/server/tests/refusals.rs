@@ -137,19 +137,50 @@ fn keys_that_are_too_long_are_refused_and_counted() {
 fn proxies_have_to_say_whom_a_connection_is_from() {
     let trusted = "trusted_proxies = [\"127.0.0.0/8\"]\nproxy_protocol = true";
     let server = serve("refusals-proxy-header", trusted, "");
-    let ask = |header: &str| {
-        let request = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        exchange(&server, format!("{header}{request}").as_bytes())
+    let ask = |header: &[u8]| {
+        let request = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        exchange(&server, &[header, request].concat())
     };
-    assert!(ask("PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n").starts_with("HTTP/1.1 200 "));
-    assert_eq!(ask(""), "");
-    assert_eq!(ask("PROXY TCP5 nobody\r\n"), "");
+    // What is announced, and what is there.
+    let version_2 = |length: u16, body: &[u8]| {
+        let head = b"\r\n\r\n\0\r\nQUIT\n\x21\x11";
+        [&head[..], &length.to_be_bytes(), body].concat()
+    };
+    let addresses = [192, 0, 2, 1, 192, 0, 2, 2, 0, 1, 0, 2];
+    let with = |tlvs: &[u8]| {
+        let body = [&addresses[..], tlvs].concat();
+        version_2(u16::try_from(body.len()).expect("short"), &body)
+    };
+    for good in [
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n".to_vec(),
+        with(&[]),
+        // What a proxy has to tell beside isn't read: neither lengths that lie, nor as much of it as there may be.
+        with(&[4, 0xff, 0xff, 1]),
+        with(&[4]),
+        with(&vec![0xee; 16 * 1024 - addresses.len()]),
+    ] {
+        let answer = ask(&good);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    let bad = [
+        Vec::new(),
+        b"PROXY TCP5 nobody\r\n".to_vec(),
+        // None that begins has no end.
+        [&b"PROXY TCP4 "[..], &vec![b'1'; 100_000]].concat(),
+        version_2(u16::MAX, &addresses),
+        version_2(16 * 1024 + 1, &vec![0; 16 * 1024 + 1]),
+        version_2(11, &addresses),
+    ];
+    for header in &bad {
+        assert_eq!(ask(header), "", "{}", header.escape_ascii());
+    }
     let page = {
         let request = "PROXY UNKNOWN\r\nGET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         exchange(&server, request.as_bytes())
     };
-    let line = "tautline_connections_dropped_total{reason=\"proxy_header\"} 2\n";
-    assert!(page.contains(line), "{page}");
+    let count = bad.len();
+    let line = format!("tautline_connections_dropped_total{{reason=\"proxy_header\"}} {count}\n");
+    assert!(page.contains(&line), "{page}");
 }
 
 /// Who is refused is told so, but not more at a time than there is room for.
