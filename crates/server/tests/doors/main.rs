@@ -29,6 +29,7 @@ mod protobuf;
 mod socket;
 mod spread;
 mod streams;
+mod surrogates;
 mod tunnel;
 mod uni;
 #[path = "../support/vanish.rs"]

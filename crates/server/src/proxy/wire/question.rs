@@ -81,17 +81,17 @@ mod tests {
             channel: Some("chat:7"),
             ..Question::default()
         };
-        let data = Bytes::from_static(br#" {"text":"hi", "n":1.0} "#);
+        let data = Bytes::from_static(br#" {"text":"hi\ud800", "n":1.0} "#);
         let question = question.with_data(Some(&data), false).unwrap();
         let meta = RawValue::from_string(r#"{"plan":"pro"}"#.to_owned()).unwrap();
         let question = Question {
             meta: Some(&meta),
             ..question
         };
-        // The payload as it came: numbers too.
+        // The payload as it came: numbers too, and halves of surrogate pairs.
         let expected = concat!(
             r#"{"client":"5f0c","transport":"websocket","protocol":"json","encoding":"json","user":"7","#,
-            r#""channel":"chat:7","data":{"text":"hi", "n":1.0},"meta":{"plan":"pro"}}"#
+            r#""channel":"chat:7","data":{"text":"hi\ud800", "n":1.0},"meta":{"plan":"pro"}}"#
         );
         assert_eq!(question.to_body(), expected);
         let empty = Bytes::new();

@@ -272,6 +272,10 @@ mod tests {
         assert_eq!(rpc(r#"{"result":{"data":null}}"#).unwrap(), "null".into());
         assert_eq!(rpc(r#"{"result":{}}"#).unwrap(), ().into());
         assert_eq!(
+            rpc(r#"{"result":{"data":"\ud800"}}"#).unwrap(),
+            r#""\ud800""#.into()
+        );
+        assert_eq!(
             rpc(r#"{"result":{"data":{"year":2026}}}"#).unwrap(),
             r#"{"year":2026}"#.into()
         );
