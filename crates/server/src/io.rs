@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::worker::listener;
+use crate::worker::relays::Relayed;
 
 /// A connection's bytes.
 pub(crate) enum Io {
@@ -34,6 +36,8 @@ pub(crate) struct Counted {
     taken: u64,
     /// Encrypted bytes that it has yet to take, after the last write.
     unsent: usize,
+    /// Where that is written down, if somebody has to be told.
+    relayed: Option<Arc<Relayed>>,
 }
 
 impl Counted {
@@ -42,6 +46,7 @@ impl Counted {
             io,
             taken: 0,
             unsent: 0,
+            relayed: None,
         }
     }
 
@@ -137,6 +142,18 @@ impl Io {
         }
     }
 
+    /// Has what waits in TLS written down from now on, by what `begin` makes for it. `None` without TLS.
+    pub(crate) fn count_unsent(&mut self, begin: impl FnOnce() -> Relayed) -> Option<Arc<Relayed>> {
+        let Self::Tls(io) = self else {
+            return None;
+        };
+        let relayed = Arc::new(begin());
+        let socket = io.get_mut().0;
+        relayed.hold(socket.unsent);
+        socket.relayed = Some(Arc::clone(&relayed));
+        Some(relayed)
+    }
+
     /// Throws away what was written and waits here, where that is possible. Nothing else can be written then.
     pub(crate) fn abort(&mut self) {
         if let Self::Http2(io) = self {
@@ -171,6 +188,9 @@ fn note_unsent(io: &mut TlsStream<Counted>) {
     } else {
         0
     };
+    if let Some(relayed) = &socket.relayed {
+        relayed.hold(socket.unsent);
+    }
 }
 
 impl AsyncRead for Counted {

@@ -351,6 +351,82 @@ fn the_last_message_leaves_whenever_the_socket_fills_up() {
     });
 }
 
+/// The number behind a name in `/metrics`.
+async fn number(server: &Server, connector: &TlsConnector, name: &str) -> usize {
+    let stream = shake_hands(server, connector, "localhost").await;
+    let page = get(stream.unwrap(), "/metrics").await;
+    let name = format!("tautline_{name} ");
+    let found = page.lines().find_map(|line| line.strip_prefix(&name));
+    found.unwrap_or_else(|| panic!("{page}")).parse().unwrap()
+}
+
+/// What TLS keeps of an answer that goes on counts for the node, as does what waits for its client, and too much of it is cut
+/// off.
+#[test]
+fn what_tls_keeps_of_a_stream_counts_and_may_be_too_much() {
+    run(async {
+        for (most, is_cut) in [(1 << 30, false), (QUEUE, true)] {
+            let authority = Authority::new("held");
+            authority.sign("server.pem", "localhost");
+            let pem = authority.path("server.pem");
+            let config = format!(
+                "write_timeout = \"10m\"\n[http_server.tls]\nenabled = true\ncert_pem = \"{pem}\"\nkey_pem = \"{pem}\"\n\
+                 [prometheus]\nenabled = true\n[limits.memory]\nmax_queued_bytes = {most}\n\
+                 [client]\nallow_anonymous_connect_without_token = true\nqueue_max_size = {QUEUE}\n\
+                 [channel.without_namespace]\nallow_subscribe_for_client = true\nallow_subscribe_for_anonymous = true\n\
+                 allow_publish_for_client = true\nallow_publish_for_anonymous = true\nhistory_size = 20000\n\
+                 history_ttl = \"10m\"\n"
+            );
+            let server = Server::serve("tls-held", &config);
+            let connector = authority.connector();
+            let mut publisher = open(&server, &connector).await;
+            // Takes the head of an answer, and no more.
+            let io = TcpSocket::new_v4().unwrap();
+            io.set_recv_buffer_size(8 * 1024).unwrap();
+            let io = io.connect(server.address).await.unwrap();
+            let name = ServerName::try_from("localhost").unwrap();
+            let mut stream = connector.connect(name, io).await.unwrap();
+            let request = b"GET /events?channel=a HTTP/1.1\r\nHost: localhost\r\n\r\n";
+            stream.write_all(request).await.unwrap();
+            assert_eq!(stream.read(&mut [0; 12]).await.unwrap(), 12);
+            let data = "x".repeat(1000);
+            let refused = "limits_refused_total{limit=\"queues\",mode=\"enforced\"}";
+            // The system has room for some megabytes.
+            let mut id = 2;
+            loop {
+                for _ in 0..100 {
+                    let publish =
+                        format!(r#"{{"id":{id},"publish":{{"channel":"a","data":"{data}"}}}}"#);
+                    publisher.send(publish.as_str()).await.unwrap();
+                    hear(&mut publisher).await;
+                    id += 1;
+                }
+                assert!(id < 20_000, "it does not count");
+                if is_cut && number(&server, &connector, refused).await > 0 {
+                    break;
+                }
+                // More than waits anywhere else.
+                let held = number(&server, &connector, "client_queues_memory_bytes").await;
+                if held > 2 * QUEUE && !is_cut {
+                    break;
+                }
+            }
+            if !is_cut {
+                drop(stream);
+            }
+            let wait = process::Wait::new("nothing is held any more");
+            while number(&server, &connector, "client_queues_memory_bytes").await > 0 {
+                wait.go_on();
+            }
+            let clients = number(&server, &connector, "node_num_clients").await;
+            assert_eq!(clients, 1, "the one who publishes");
+        }
+    });
+}
+
+/// As small as it may be.
+const QUEUE: usize = 16 * 1024;
+
 #[test]
 fn the_name_that_is_asked_for_decides_on_the_certificate() {
     run(async {

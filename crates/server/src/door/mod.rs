@@ -57,6 +57,7 @@ use crate::io::Io;
 use crate::worker::Worker;
 use crate::worker::connection_log::Failed;
 use crate::worker::link::Link;
+use crate::worker::relays::Relayed;
 
 /// The subprotocols that a client may ask for.
 const SUBPROTOCOLS: [&str; 2] = [PROTOBUF, "centrifuge-json"];
@@ -245,6 +246,18 @@ pub(crate) enum Came {
     Tunnel(Box<Joined>),
 }
 
+impl Came {
+    /// Has what TLS keeps of it written down by what `begin` makes for that; `None` without TLS, and for a WebSocket, with
+    /// whose queue it counts.
+    pub(crate) fn count_unsent(&mut self, begin: impl FnOnce() -> Relayed) -> Option<Arc<Relayed>> {
+        match self {
+            Self::WebSocket(_) => None,
+            Self::Http1(stream) | Self::Http2(stream) => stream.count_unsent(begin),
+            Self::Tunnel(joined) => joined.held.take(),
+        }
+    }
+}
+
 /// Finds out what a new connection of `worker` from `from` is; `None` when nothing came of it, or it was refused. HTTP/2 may be
 /// spoken if the options say so. The request is kept if anybody wants to know of it. A WebSocket takes the
 /// `permit` of its address along.
@@ -394,9 +407,11 @@ async fn admit_to_tunnel(
     acceptance.write_http1(&mut response);
     let say = tokio::time::timeout(websocket::GOODBYE, io.write_all(&response));
     say.await.ok()?.ok()?;
-    let io = Rewind::new(received.split_off(head.len()), io);
+    let mut io = Rewind::new(received.split_off(head.len()), io);
     let address = permit.take();
-    let joined = Joined::new(io, far, Permits { client, address });
+    let held = io.count_unsent(|| worker.relay());
+    let mut joined = Joined::new(io, far, Permits { client, address });
+    joined.held = held;
     Some(Came::Tunnel(Box::new(joined)))
 }
 

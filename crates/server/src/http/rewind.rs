@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::patience::Patience;
 use crate::io::Io;
+use crate::worker::relays::Relayed;
 
 /// Yields `read` again, then what `inner` has. Writing goes straight to `inner`.
 pub(crate) struct Rewind<S> {
@@ -107,6 +108,11 @@ impl<S> Rewind<S> {
 }
 
 impl Rewind<Io> {
+    /// As [`Io::count_unsent`].
+    pub(crate) fn count_unsent(&mut self, begin: impl FnOnce() -> Relayed) -> Option<Arc<Relayed>> {
+        self.inner.count_unsent(begin)
+    }
+
     /// The same for a client of HTTP: what waits for it in the system counts as well. So whoever has vanished without a word is gone
     /// so long after something was written, even where nobody expects an answer.
     pub(crate) fn patient_with_client(self, limit: Option<Duration>) -> Self {

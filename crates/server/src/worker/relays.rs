@@ -1,12 +1,15 @@
-//! What tunnels hold of messages that their clients, or the servers behind, have yet to take, on one worker; and which to cut
-//! off first where that is too much.
+//! What tunnels hold of messages that their clients, or the servers behind, have yet to take, on one worker, and what TLS keeps
+//! of answers of plain HTTP; and which to cut off first where that is too much.
 //!
 //! Each tunnel writes down what its two ends hold whenever it has carried something. Nobody else knows: its messages are in
-//! queues of its own connections.
+//! queues of its own connections. So it is with the bytes that TLS has encrypted: the answer that they were is gone by then.
+//!
+//! All of that is of one thread. The numbers are atomics as a connection that an HTTP library serves has to be `Send`.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::cmp::Reverse;
-use std::rc::{Rc, Weak};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -15,48 +18,48 @@ use tokio::time::Instant;
 /// All of a worker's.
 #[derive(Debug, Default)]
 pub(crate) struct Relays {
-    sum: Rc<Cell<usize>>,
+    sum: Arc<AtomicUsize>,
     all: RefCell<Vec<Weak<Entry>>>,
 }
 
 #[derive(Debug)]
 struct Entry {
-    held: Cell<usize>,
+    held: AtomicUsize,
     /// Since when it holds something, without a moment in which it held nothing.
-    since: Cell<Instant>,
-    sum: Rc<Cell<usize>>,
-    is_cut: Cell<bool>,
+    since: Mutex<Instant>,
+    sum: Arc<AtomicUsize>,
+    is_cut: AtomicBool,
     cut: Notify,
     /// It was told that it would have been cut off.
-    is_counted: Cell<bool>,
+    is_counted: AtomicBool,
 }
 
 /// One of them, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Relayed(Rc<Entry>);
+pub(crate) struct Relayed(Arc<Entry>);
 
 impl Relays {
     /// Bytes of memory that all of them hold.
     pub(crate) fn held(&self) -> usize {
-        self.sum.get()
+        self.sum.load(Ordering::Relaxed)
     }
 
     /// One more, which holds nothing yet.
     pub(crate) fn begin(&self) -> Relayed {
-        let entry = Rc::new(Entry {
-            held: Cell::new(0),
-            since: Cell::new(Instant::now()),
-            sum: Rc::clone(&self.sum),
-            is_cut: Cell::new(false),
+        let entry = Arc::new(Entry {
+            held: AtomicUsize::new(0),
+            since: Mutex::new(Instant::now()),
+            sum: Arc::clone(&self.sum),
+            is_cut: AtomicBool::new(false),
             cut: Notify::new(),
-            is_counted: Cell::new(false),
+            is_counted: AtomicBool::new(false),
         });
         let mut all = self.all.borrow_mut();
         if all.len() == all.capacity() {
             // Those that are over make room for others.
             all.retain(|entry| entry.strong_count() > 0);
         }
-        all.push(Rc::downgrade(&entry));
+        all.push(Arc::downgrade(&entry));
         Relayed(entry)
     }
 
@@ -75,26 +78,26 @@ impl Relays {
         }
         let all = self.all.borrow();
         let all = all.iter().filter_map(Weak::upgrade);
-        let age = |entry: &Entry| now.saturating_duration_since(entry.since.get());
+        let age = |entry: &Entry| now.saturating_duration_since(entry.since());
         let mut all: Vec<_> = all
-            .filter(|entry| entry.held.get() > 0 && age(entry) >= patience)
+            .filter(|entry| entry.held() > 0 && age(entry) >= patience)
             .collect();
         all.sort_by_cached_key(|entry| {
             let seconds = usize::try_from(age(entry).as_secs()).unwrap_or(usize::MAX);
-            Reverse(entry.held.get().saturating_mul(seconds.saturating_add(1)))
+            Reverse(entry.held().saturating_mul(seconds.saturating_add(1)))
         });
         let (mut left, mut count) = (much, 0);
         for entry in all {
             if left == 0 {
                 break;
             }
-            left = left.saturating_sub(entry.held.get());
+            left = left.saturating_sub(entry.held());
             if dry_run {
-                count += u64::from(!entry.is_counted.replace(true));
+                count += u64::from(!entry.is_counted.swap(true, Ordering::Relaxed));
                 continue;
             }
             count += 1;
-            entry.is_cut.set(true);
+            entry.is_cut.store(true, Ordering::Relaxed);
             entry.hold(0);
             entry.cut.notify_one();
         }
@@ -103,9 +106,19 @@ impl Relays {
 }
 
 impl Entry {
+    fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    fn since(&self) -> Instant {
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn hold(&self, held: usize) {
-        let before = self.held.replace(held);
-        self.sum.set(self.sum.get() - before + held);
+        let before = self.held.swap(held, Ordering::Relaxed);
+        // Added first: it is never less than nothing.
+        self.sum.fetch_add(held, Ordering::Relaxed);
+        self.sum.fetch_sub(before, Ordering::Relaxed);
     }
 }
 
@@ -113,11 +126,13 @@ impl Relayed {
     /// What it holds now.
     pub(crate) fn hold(&self, held: usize) {
         let Self(entry) = self;
-        if entry.is_cut.get() {
+        let before = entry.held();
+        if before == held || entry.is_cut.load(Ordering::Relaxed) {
             return;
         }
-        if entry.held.get() == 0 && held > 0 {
-            entry.since.set(Instant::now());
+        if before == 0 {
+            let mut since = entry.since.lock().unwrap_or_else(PoisonError::into_inner);
+            *since = Instant::now();
         }
         entry.hold(held);
     }
@@ -125,6 +140,18 @@ impl Relayed {
     /// Resolves when it is cut off.
     pub(crate) async fn cut(&self) {
         self.0.cut.notified().await;
+    }
+}
+
+/// Serves a connection until that is done, or it is cut off for what it holds.
+///
+/// # Cancel safety
+///
+/// That of serving it.
+pub(crate) async fn until_cut(held: Arc<Relayed>, served: impl Future<Output = ()>) {
+    tokio::select! {
+        () = served => {}
+        () = held.cut() => {}
     }
 }
 
@@ -139,7 +166,7 @@ mod tests {
     use super::*;
 
     fn is_cut(relayed: &Relayed) -> bool {
-        relayed.0.is_cut.get()
+        relayed.0.is_cut.load(Ordering::Relaxed)
     }
 
     #[tokio::test(start_paused = true)]

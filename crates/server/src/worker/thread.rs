@@ -25,6 +25,7 @@ use super::listener;
 use super::live::Live;
 use super::mailbox::WorkerMailbox;
 use super::queues::{NodeQueues, QueueShare};
+use super::relays::until_cut;
 use crate::client_address::canonical;
 use crate::door::admission::Admission;
 use crate::door::arrival::{Arrival, TurnedAway};
@@ -311,7 +312,9 @@ impl Start {
                     };
                     let limit = admitting.live().config.http.write_timeout;
                     let came = door::admit(&admitting, io, from, &mut permit);
-                    let work: Pin<Box<dyn Future<Output = ()>>> = match came.await? {
+                    let mut came = came.await?;
+                    let held = came.count_unsent(|| admitting.relay());
+                    let work: Pin<Box<dyn Future<Output = ()>>> = match came {
                         Came::WebSocket(opened) => return Some(Admitted::WebSocket(opened)),
                         Came::Http1(stream) => Box::pin(async move {
                             let stream = stream.patient_with_client(limit);
@@ -333,7 +336,10 @@ impl Start {
                             drop(permit);
                         }),
                     };
-                    Some(Admitted::Other(work))
+                    Some(Admitted::Other(match held {
+                        None => work,
+                        Some(held) => Box::pin(until_cut(held, work)),
+                    }))
                 });
                 spawn_local(async move {
                     match admitted.await {

@@ -32,6 +32,8 @@ pub(crate) struct Joined {
     near: WebSocket<Rewind<Io>>,
     far: Far,
     permits: Permits,
+    /// Where what TLS keeps of the client's is [written down](Io::count_unsent).
+    pub(in crate::door) held: Option<Arc<Relayed>>,
 }
 
 impl Joined {
@@ -41,12 +43,19 @@ impl Joined {
         let near = WebSocket::new(io, engine)
             .with_keep_alive(KeepAliveOptions::default())
             .with_close_timeout(CLOSE_TIMEOUT);
-        Self { near, far, permits }
+        Self {
+            near,
+            far,
+            permits,
+            held: None,
+        }
     }
 
     /// Carries messages until one side is over, or the node is.
     pub(crate) async fn serve(self, stage: watch::Receiver<Stage>, relayed: Relayed) {
-        let Self { near, far, permits } = self;
+        let Self {
+            near, far, permits, ..
+        } = self;
         let number = far.tunnel.counts.opened(Carrier::WebSocket);
         relay::run(Socket::client(near), far, stage, number, relayed).await;
         drop(permits);

@@ -148,7 +148,7 @@ pub(super) const METRICS: &[Metric] = &[
         kind: "gauge",
         labels: &[],
         help: "Memory that this takes, in bytes, without what many have in common; with answers to requests, with the \
-               commands of those who don't take what came of them, and with what waits in tunnels.",
+               commands of those who don't take what came of them, with what waits in tunnels, and with what TLS keeps of all that.",
         write: |all, out| out.number(all.queues.held),
     },
     Metric {
