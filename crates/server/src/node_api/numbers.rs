@@ -27,9 +27,6 @@ impl WorkerNode {
             draining: !self.is_ready(),
             ..Snapshot::default()
         };
-        // Before they are asked: what waits is gone when they answer.
-        let mailboxes = self.shared.mailboxes.iter();
-        snapshot.mailboxes = mailboxes.map(|mailbox| mailbox.bytes() as u64).sum();
         let mut load = Load::default();
         let parts = self.gather(|state| {
             let State {

@@ -126,7 +126,7 @@ impl WorkerMailbox {
     }
 
     /// How many bytes of publications wait.
-    pub(crate) fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.lock().bytes
     }
 

@@ -41,8 +41,6 @@ pub struct Snapshot {
     pub spoken: BTreeMap<(&'static str, &'static str), Traffic>,
     /// Connections that are not in yet.
     pub coming: u64,
-    /// Bytes of publications that wait for workers.
-    pub mailboxes: u64,
     /// Tasks of all workers.
     pub tasks: u64,
     /// Those who follow somebody.

@@ -178,14 +178,6 @@ pub(super) const METRICS: &[Metric] = &[
         },
     },
     Metric {
-        name: "node_mailbox_bytes",
-        kind: "gauge",
-        labels: &[],
-        help: "Bytes of publications that wait for a worker which is behind: they are handed to its subscribers when those had what \
-               came before.",
-        write: |all, out| out.number(all.mailboxes),
-    },
-    Metric {
         name: "broker_publish_suppressed_count",
         kind: "counter",
         labels: &["reason"],
