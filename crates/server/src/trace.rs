@@ -4,6 +4,7 @@
 //! caller asks for it; otherwise their size is.
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -55,10 +56,10 @@ impl TraceDesk {
         (count(&self.refused), count(&self.left_out))
     }
 
-    /// Begins a trace on all workers. What it tells is the body of a response, which ends it when it is dropped, and
-    /// ends with the node whose `stage` it is told. Who follows refusals hears of those of `admission`, too. `None` where
-    /// there are as many as may be.
-    pub(crate) fn begin(
+    /// Begins a trace, and resolves when all workers follow: what happens from then on is told. It is the body of a response,
+    /// which ends it when it is dropped, and ends with the node whose `stage` it is told. Who follows refusals hears of those
+    /// of `admission`, too. `None` where there are as many as may be.
+    pub(crate) async fn begin(
         self: &Arc<Self>,
         request: &TraceRequest,
         mailboxes: &[Arc<WorkerMailbox>],
@@ -93,7 +94,10 @@ impl TraceDesk {
             let teller = Teller::new(tell.clone(), &waiting, &self.left_out, None);
             admission.watch(body.serial, move |event| teller.tell(turned_away(event)));
         }
+        // Nothing is ever sent: it is over when each worker has dropped its end, one that stops too.
+        let (follows, mut all_follow) = mpsc::channel::<Infallible>(1);
         for (worker, mailbox) in mailboxes.iter().enumerate() {
+            let follows = follows.clone();
             let (serial, payloads) = (body.serial, request.payloads);
             let (follow, tell) = (request.follow.clone(), tell.clone());
             let waiting = Arc::clone(&waiting);
@@ -104,8 +108,11 @@ impl TraceDesk {
                     teller.tell(describe(event, payloads));
                 });
                 state.traces.insert(serial, id);
+                drop(follows);
             }));
         }
+        drop(follows);
+        all_follow.recv().await;
         Some(body)
     }
 }

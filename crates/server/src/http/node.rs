@@ -192,10 +192,10 @@ pub trait Node: 'static {
         true
     }
 
-    /// Begins to follow somebody. `None` where there are as many who do as may be.
-    fn trace(&self, request: &TraceRequest) -> Option<TraceBody> {
+    /// Follows somebody from when this resolves on. `None` where there are as many who do as may be.
+    fn trace(&self, request: &TraceRequest) -> impl Future<Output = Option<TraceBody>> {
         let _ = request;
-        None
+        std::future::ready(None)
     }
 
     /// Whether an API key that comes from an address may be looked at: the answer to give if not.

@@ -333,14 +333,12 @@ impl Node for WorkerNode {
         *self.shared.stage.borrow() == Stage::Serving
     }
 
-    fn trace(&self, request: &TraceRequest) -> Option<TraceBody> {
+    async fn trace(&self, request: &TraceRequest) -> Option<TraceBody> {
         let shared = &self.shared;
-        shared.traces.begin(
-            request,
-            &shared.mailboxes,
-            &shared.admission,
-            shared.stage.clone(),
-        )
+        let stage = shared.stage.clone();
+        let (mailboxes, admission) = (&shared.mailboxes, &shared.admission);
+        let begun = shared.traces.begin(request, mailboxes, admission, stage);
+        begun.await
     }
 
     async fn reload(&self) -> Result<Reloaded, ReloadError> {

@@ -103,7 +103,7 @@ impl Api {
         settings
             .api_audit_log
             .traces(who, &request.follow, request.payloads);
-        node.trace(&request).ok_or_else(|| {
+        node.trace(&request).await.ok_or_else(|| {
             let body = format!("There are {MAX_TRACES} traces already, as many as may be.\n");
             respond::text(StatusCode::SERVICE_UNAVAILABLE, body)
         })
