@@ -200,4 +200,17 @@ mod tests {
         drop(all);
         assert_eq!(relays.held(), 0);
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_cut_off_is_served_no_more() {
+        let relays = Relays::default();
+        let held = Arc::new(relays.begin());
+        held.hold(100);
+        let served = until_cut(Arc::clone(&held), std::future::pending());
+        assert_eq!(relays.let_go(Instant::now(), 1, Duration::ZERO, false), 1);
+        let limit = Duration::from_secs(1);
+        assert!(tokio::time::timeout(limit, served).await.is_ok());
+        // Who is done needn't be cut off.
+        until_cut(Arc::new(relays.begin()), std::future::ready(())).await;
+    }
 }
