@@ -67,6 +67,7 @@ mod log_queue;
 pub mod network;
 pub mod node;
 mod node_api;
+mod object;
 mod pem;
 mod proxy;
 pub mod proxy_protocol;

@@ -4,14 +4,11 @@
 //! and what can be read but makes no sense is error 107. The bytes of `data` are kept as they are.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::marker::PhantomData;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Error as _, MapAccess, Visitor};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use tautline_hub::ApiPublish;
@@ -22,6 +19,7 @@ use super::ApiLimits;
 use super::command::Command;
 use super::error::{Failure, explained};
 use crate::http::node::{History, Presence};
+use crate::object::Object;
 
 /// `publish`.
 pub(super) fn publish(body: &[u8]) -> Result<ApiPublish, Failure> {
@@ -239,35 +237,12 @@ impl PublishParams<'_> {
     }
 }
 
-/// An object that is read into the struct `T`, or nothing. Serde alone would take a list of the fields'
-/// values for it, too.
+/// An object that is read into the struct `T`, or nothing.
 pub(super) fn object<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
-    struct Object<T>(T);
-
-    impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            deserializer.deserialize_map(ObjectVisitor(PhantomData))
-        }
-    }
-
-    struct ObjectVisitor<T>(PhantomData<T>);
-
-    impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
-        type Value = Object<T>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
-            T::deserialize(MapAccessDeserializer::new(map)).map(Object)
-        }
-    }
-
     let object = Option::<Object<T>>::deserialize(deserializer)?;
     Ok(object.map(|Object(inner)| inner))
 }

@@ -7,15 +7,14 @@ mod question;
 mod result;
 
 use std::borrow::Cow;
-use std::fmt;
-use std::marker::PhantomData;
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use tautline_protocol::Disconnect;
 use tautline_protocol::message::Error;
 use tautline_websocket::proto::MAX_REASON;
+
+use crate::object::Object;
 
 pub(super) use self::question::Question;
 pub(super) use self::result::{
@@ -105,33 +104,6 @@ struct Envelope<R> {
     error: Option<Object<WireError>>,
     #[serde(default)]
     disconnect: Option<Object<WireDisconnect>>,
-}
-
-/// A JSON object, and nothing else: serde would take a list for the members in their order, and an empty
-/// one for an object without any, which allows things.
-#[derive(Debug)]
-struct Object<T>(T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AnObject<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for AnObject<T> {
-            type Value = T;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<T, M::Error> {
-                T::deserialize(MapAccessDeserializer::new(map))
-            }
-        }
-
-        deserializer
-            .deserialize_map(AnObject(PhantomData))
-            .map(Self)
-    }
 }
 
 #[derive(Deserialize)]

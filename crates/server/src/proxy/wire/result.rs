@@ -12,7 +12,7 @@ use tautline_hub::application::{
     ConnectReply, PublishInstead, PublishReply, RefreshReply, RpcReply, SubscribeReply,
 };
 
-use super::Object;
+use crate::object::Object;
 
 /// A JSON value, or the same in base64, which counts where it isn't empty.
 type Value = Option<Box<RawValue>>;
