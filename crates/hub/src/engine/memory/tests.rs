@@ -206,7 +206,10 @@ fn names_that_are_made_up_make_room_for_others() {
         }
     }
     let kept = |name: &str| read(name, 500).unwrap().offset > 0;
-    assert!(!kept("used-0") && kept("junk-19-0"));
+    assert!(kept("junk-19-0"));
+    // Each shard makes room for itself, and the hash is another in each run: in some, few names came.
+    let forgotten = used.iter().filter(|(name, _)| !kept(name)).count();
+    assert!(forgotten > used.len() / 2, "{forgotten}");
     assert_eq!(read("live", 500).unwrap(), live);
     let again = done(engine.publish(at(500), ticket(), keyed)).unwrap();
     assert_eq!((again.position, again.duplicate), (key.position, true));
