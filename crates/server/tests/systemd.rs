@@ -178,6 +178,17 @@ fn a_socket_that_more_can_reach_than_the_configuration_says_is_told_of() {
     }
 }
 
+/// What a server says that doesn't start.
+fn given_up(child: Child) -> String {
+    let mut server = Server(child);
+    let status = process::wait_until("the server gives up", || server.0.try_wait().unwrap());
+    assert_eq!(status.code(), Some(1));
+    let mut told = String::new();
+    let mut errors = server.0.stderr.take().unwrap();
+    errors.read_to_string(&mut told).unwrap();
+    told
+}
+
 /// Nobody would take who connects to the second.
 #[test]
 fn several_sockets_are_refused() {
@@ -196,12 +207,7 @@ fn several_sockets_are_refused() {
         .stdout(Stdio::from(OwnedFd::from(second)))
         .stderr(Stdio::piped())
         .spawn();
-    let mut server = Server(child.unwrap());
-    let status = process::wait_until("the server gives up", || server.0.try_wait().unwrap());
-    assert_eq!(status.code(), Some(1));
-    let mut told = String::new();
-    let mut errors = server.0.stderr.take().unwrap();
-    errors.read_to_string(&mut told).unwrap();
+    let told = given_up(child.unwrap());
     assert!(
         told.contains("hands over 2 sockets") && told.contains("ListenStream"),
         "{told}"
@@ -242,11 +248,6 @@ fn something_else_in_its_place_is_refused() {
         .stdin(Stdio::from(OwnedFd::from(end)))
         .stderr(Stdio::piped())
         .spawn();
-    let mut server = Server(child.unwrap());
-    let status = process::wait_until("the server gives up", || server.0.try_wait().unwrap());
-    assert_eq!(status.code(), Some(1));
-    let mut told = String::new();
-    let mut errors = server.0.stderr.take().unwrap();
-    errors.read_to_string(&mut told).unwrap();
+    let told = given_up(child.unwrap());
     assert!(told.contains("socket that the unit promises"), "{told}");
 }
