@@ -88,6 +88,14 @@ pub trait Outbox {
     /// Asking twice before that is asking once.
     fn when_drained(&mut self, to: SessionId);
 
+    /// Whether what a command of the session came to is more than others can take at the moment, such as a worker with
+    /// subscribers that is behind. The session's next command then waits for [`Hub::go_on`](crate::Hub::go_on), which
+    /// is to be called once for each `true`. Asked when a command was executed.
+    fn holds_up(&mut self, id: SessionId) -> bool {
+        let _ = id;
+        false
+    }
+
     /// The session takes input again: [`Hub::wants_input`](crate::Hub::wants_input) had become
     /// `false` for it and is `true` now. Whoever reads its connection should be woken. (With the
     /// memory engine and without an application this happens only behind a long history of which a session

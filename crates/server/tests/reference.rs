@@ -438,7 +438,7 @@ fn unit(name: &str, kind: &str, docs: &str) -> Option<&'static str> {
         }
         "max_batch_commands" => "commands",
         "max_concurrent_calls" | "rpc_limit" => "calls",
-        "client_deliveries_per_second" => "deliveries",
+        "client_deliveries_per_second" | "join_leave_deliveries_per_second" => "deliveries",
         "max_in_flight" => "questions",
         "breaker_failures" => "failures",
         "batch_size" | "dead_max_events" => "events",

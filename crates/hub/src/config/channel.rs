@@ -166,7 +166,7 @@ pub struct NamespaceOptions {
     /// any number. Default: 250,000.
     pub max_subscribers: usize,
     /// How often each connection may subscribe to channels of the namespace; beyond, the command is answered
-    /// with error 111. Like the eight behind it, it goes beside `client.rate_limit`. As many subscriptions as
+    /// with error 111. Like the nine behind it, it goes beside `client.rate_limit`. As many subscriptions as
     /// `client.channel_limit` allows may always be made at once. Default: `off`.
     #[serde(deserialize_with = "rate::deserialize")]
     pub subscribe_rate_for_client: Option<Rate>,
@@ -190,13 +190,18 @@ pub struct NamespaceOptions {
     /// the channel has subscribers on this node. Two seconds' worth may come at once; beyond, the publication is answered with
     /// error 111. 0 for any number, and at most 1,000,000,000,000. Default: 5,000,000.
     pub client_deliveries_per_second: u64,
+    /// How many deliveries a second joins and leaves may come to in each channel: each is told to as many as the channel has
+    /// subscribers on this node. Two seconds' worth may come at once; beyond, who comes and goes is told later, in the same
+    /// order, and who has left again by then isn't told of. Presence is up to date in any case, and nobody is refused. 0 for any
+    /// number, and at most 1,000,000,000,000. Default: 1,000,000.
+    pub join_leave_deliveries_per_second: u64,
     /// How often they may ask who is in it. Default: `off`.
     #[serde(deserialize_with = "rate::deserialize")]
     pub presence_rate_for_channel: Option<Rate>,
     /// How often they may read its history. Default: `off`.
     #[serde(deserialize_with = "rate::deserialize")]
     pub history_rate_for_channel: Option<Rate>,
-    /// Count what is beyond these nine, and let it happen. Default: no.
+    /// Count what is beyond these ten, and let it happen. Default: no.
     pub rates_dry_run: bool,
     /// The application's backend decides who may subscribe without a token, instead of the `allow_subscribe`
     /// options; not where a `#` lists users. The hub leaves that to its application.
@@ -260,6 +265,7 @@ impl Default for NamespaceOptions {
             subscribe_rate_for_channel: Default::default(),
             publish_rate_for_channel: Some(Rate::per_second(10_000)),
             client_deliveries_per_second: 5_000_000,
+            join_leave_deliveries_per_second: 1_000_000,
             presence_rate_for_channel: Default::default(),
             history_rate_for_channel: Default::default(),
             rates_dry_run: Default::default(),

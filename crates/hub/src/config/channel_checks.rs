@@ -136,11 +136,22 @@ impl ChannelOptions {
                 "must not be longer than history_meta_ttl (or channel.history_meta_ttl): publications without a position can't be recovered",
             ));
         }
-        if namespace.client_deliveries_per_second > MAX_DELIVERIES {
-            return Err(ConfigError::new(
-                option("client_deliveries_per_second"),
-                format!("must be at most {MAX_DELIVERIES}, or 0 for any number"),
-            ));
+        for (deliveries, name) in [
+            (
+                namespace.client_deliveries_per_second,
+                "client_deliveries_per_second",
+            ),
+            (
+                namespace.join_leave_deliveries_per_second,
+                "join_leave_deliveries_per_second",
+            ),
+        ] {
+            if deliveries > MAX_DELIVERIES {
+                return Err(ConfigError::new(
+                    option(name),
+                    format!("must be at most {MAX_DELIVERIES}, or 0 for any number"),
+                ));
+            }
         }
         if namespace.history_size > MAX_HISTORY {
             return Err(ConfigError::new(

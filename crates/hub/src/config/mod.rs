@@ -179,7 +179,10 @@ impl HubConfig {
     pub(crate) fn has_rates_of(&self, other: &Self) -> bool {
         let of_namespaces = |config: &Self| -> Vec<_> {
             let rates = |options: &NamespaceOptions| {
-                let deliveries = options.client_deliveries_per_second;
+                let deliveries = (
+                    options.client_deliveries_per_second,
+                    options.join_leave_deliveries_per_second,
+                );
                 (Operation::ALL.map(|it| options.rates(it)), deliveries)
             };
             let all = config.channel.all();

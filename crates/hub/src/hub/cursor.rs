@@ -67,6 +67,8 @@ pub struct HubCounters {
     pub slow: u64,
     /// How often a connection's commands had to wait because its client didn't take the answers to those before.
     pub input_paused: u64,
+    /// Sessions whose input had to wait until others had taken what it came to.
+    pub held_up: u64,
     /// What was done too often.
     pub over_limit: OverLimit,
     /// Tokens that were refused.

@@ -2,7 +2,8 @@
 //!
 //! A command that has to wait for the engine, or for the application, stops its session: the rest of the frame, and frames
 //! that come in meanwhile, wait in a bounded backlog, and are executed when the outcome is there. So does a client that
-//! doesn't take the answers to its commands: those behind them wait until it has taken them all.
+//! doesn't take the answers to its commands: those behind them wait until it has taken them all. And so does one whose
+//! publications others can't take as fast.
 
 use std::time::Duration;
 
@@ -77,8 +78,9 @@ pub(super) enum Flow {
 impl Hub {
     /// Executes the commands of one frame.
     ///
-    /// While a command waits for the engine, or for its client to take answers that come to a quarter of
-    /// [`queue_max_size`](crate::config::ClientOptions::queue_max_size), what comes behind it is kept, up to
+    /// While a command waits for the engine, for its client to take answers that come to a quarter of
+    /// [`queue_max_size`](crate::config::ClientOptions::queue_max_size), or for [others](Outbox::holds_up), what comes behind it is
+    /// kept, up to
     /// [`command_queue_max_size`](crate::config::ClientOptions::command_queue_max_size) bytes, for which each frame counts 64
     /// more than it has; beyond, the session is closed. A caller that heeds [`wants_input`](Self::wants_input) gets there by
     /// nothing but what it had read already. Frames for unknown sessions are ignored.
@@ -99,7 +101,7 @@ impl Hub {
     }
 
     /// Whether the session takes frames. `false` while a command waits for the engine, or for its client to take what
-    /// came of those before it: the transport should stop reading until [`Outbox::resume`].
+    /// came of those before it, or for others to: the transport should stop reading until [`Outbox::resume`].
     pub fn wants_input(&self, id: SessionId) -> bool {
         self.sessions
             .get(id)
@@ -162,6 +164,14 @@ impl Hub {
             let what = FrameType::of_command(command.request.as_ref());
             self.tally.received(counted, what, bytes);
             match self.execute(now, id, command, out) {
+                Flow::Next if self.is_held_up(id, out) => {
+                    if let (Some(rest), Some(session)) =
+                        (commands.rest(), self.sessions.get_mut(id))
+                    {
+                        session.backlog.get_or_insert_default().put_back(rest);
+                    }
+                    return;
+                }
                 Flow::Next => {}
                 Flow::Stop => return,
                 Flow::Wait => {
@@ -508,6 +518,12 @@ impl Hub {
     /// Executes what waited behind a command that is finished now, and has the session's transport read on. That is for
     /// those who were not let in, too: what they say counts no more, but that they go has to be noticed.
     pub(super) fn run_backlog<O: Outbox>(&mut self, now: Now, id: SessionId, out: &mut O) {
+        if !self.is_held_up(id, out) {
+            self.go_through_backlog(now, id, out);
+        }
+    }
+
+    fn go_through_backlog<O: Outbox>(&mut self, now: Now, id: SessionId, out: &mut O) {
         loop {
             let Some(session) = self.sessions.get_mut(id) else {
                 return;
@@ -527,6 +543,30 @@ impl Hub {
         out.resume(id);
     }
 
+    /// Whether a session has to wait, from now on, as others can't take what the command came to that was executed last.
+    fn is_held_up<O: Outbox>(&mut self, id: SessionId, out: &mut O) -> bool {
+        if !out.holds_up(id) {
+            return false;
+        }
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.waiting = Some(Box::new(Waiting::Others));
+            self.counters.held_up += 1;
+        }
+        true
+    }
+
+    /// Goes on with a session that was [held up](Outbox::holds_up). Any other is ignored.
+    pub fn go_on<O: Outbox>(&mut self, now: Now, id: SessionId, out: &mut O) {
+        let waited = self.sessions.get_mut(id).and_then(|session| {
+            let waiting = &mut session.waiting;
+            waiting.take_if(|waiting| matches!(**waiting, Waiting::Others))
+        });
+        if waited.is_some() {
+            self.go_through_backlog(now, id, out);
+            self.settle(now, out);
+        }
+    }
+
     /// Goes on with commands that waited for room, if any do.
     pub(super) fn resume_input<O: Outbox>(&mut self, now: Now, id: SessionId, out: &mut O) {
         let waited = self.sessions.get_mut(id).and_then(|session| {
@@ -534,7 +574,7 @@ impl Hub {
             waiting.take_if(|waiting| matches!(**waiting, Waiting::Room))
         });
         if waited.is_some() {
-            self.run_backlog(now, id, out);
+            self.go_through_backlog(now, id, out);
         }
     }
 }

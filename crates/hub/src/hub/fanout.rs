@@ -12,6 +12,7 @@ use tautline_protocol::{Encoding, Push, Reply, UnsubscribeCode};
 
 use super::channels::{Channel, Role, Subscriber};
 use super::class::Assortment;
+use super::company::Passage;
 use super::cursor::park_mark;
 use super::frame_type::FrameType;
 use super::run::Run;
@@ -79,24 +80,26 @@ impl Hub {
                     feed,
                     info,
                 } => {
-                    let Some(index) = self.fed_channel(&channel, feed) else {
-                        continue;
+                    let one = Passage {
+                        channel,
+                        feed,
+                        info,
+                        is_join: true,
                     };
-                    self.tally.delivered().joins += 1;
-                    self.deliver_presence(index, None, Push::Join(channel, info), out);
+                    self.deliver_company(one, &mut waiting, out);
                 }
                 Delivery::Leave {
                     channel,
                     feed,
                     info,
                 } => {
-                    let Some(index) = self.fed_channel(&channel, feed) else {
-                        continue;
+                    let one = Passage {
+                        channel,
+                        feed,
+                        info,
+                        is_join: false,
                     };
-                    self.tally.delivered().leaves += 1;
-                    // A session that left and came back must not hear of its own leaving.
-                    let leaver = self.clients.get(&info.client).copied();
-                    self.deliver_presence(index, leaver, Push::Leave(channel, info), out);
+                    self.deliver_company(one, &mut waiting, out);
                 }
                 Delivery::Superseded { user, by } => self.end_superseded(now, &user, by, out),
                 Delivery::Outcome { ticket, outcome } => self.on_outcome(now, ticket, outcome, out),
@@ -107,7 +110,7 @@ impl Hub {
 
     /// The channel that a feed is for. What an earlier feed of the channel has left behind in the
     /// mailbox is for nobody: those who are subscribed now came later.
-    fn fed_channel(&self, name: &str, feed: FeedId) -> Option<u32> {
+    pub(super) fn fed_channel(&self, name: &str, feed: FeedId) -> Option<u32> {
         let index = self.channels.find(name)?;
         self.channels
             .get(index)
@@ -410,30 +413,8 @@ impl Hub {
         }
     }
 
-    fn deliver_presence<O: Outbox>(
-        &mut self,
-        index: u32,
-        except: Option<SessionId>,
-        push: Push,
-        out: &mut O,
-    ) {
-        let reply = Reply::Push(push);
-        let encode = |encoding: Encoding, message: &mut Vec<u8>| {
-            encoding.encode_reply(&reply, message);
-        };
-        let wants =
-            |subscriber: &Subscriber| subscriber.join_leave && Some(subscriber.session) != except;
-        if self.is_traced() {
-            self.observe_event(index, &reply, out, wants);
-        }
-        out.saying(FrameType::of_reply(&reply), 1);
-        self.fan_out(index, encode, out, Kind::Event, |subscriber, _| {
-            wants(subscriber)
-        });
-    }
-
     /// Sends a message to the subscribers of a channel that `wants` it.
-    fn fan_out<O: Outbox>(
+    pub(super) fn fan_out<O: Outbox>(
         &mut self,
         index: u32,
         encode: impl Fn(Encoding, &mut Vec<u8>),
@@ -512,7 +493,7 @@ const AT_ONCE: usize = 16;
 
 /// What is fanned out.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Publication,
     /// Somebody came or left. Nobody may miss it, so it counts against the limit of the queue.
     Event,

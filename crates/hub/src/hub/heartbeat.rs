@@ -42,6 +42,7 @@ impl Hub {
             self.settle(now, out);
         }
         self.fired = fired;
+        self.announce_due(now);
         if self.is_draining() {
             self.tell_due(now, out);
             self.settle(now, out);

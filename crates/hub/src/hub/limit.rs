@@ -212,6 +212,8 @@ pub(super) enum Over {
     InChannel(Operation, Rate),
     /// What publications in a channel come to, in a second.
     Deliveries(u64),
+    /// What joins and leaves come to there.
+    JoinLeave(u64),
 }
 
 impl fmt::Display for Over {
@@ -221,6 +223,13 @@ impl fmt::Display for Over {
                 f,
                 "more for the channel's subscribers than the namespace's client_deliveries_per_second allows ({most}); \
                  try again later"
+            );
+        }
+        if let Self::JoinLeave(most) = self {
+            return write!(
+                f,
+                "more for the channel's subscribers than the namespace's join_leave_deliveries_per_second allows ({most}): who \
+                 came and left is told later"
             );
         }
         f.write_str("more often than ")?;
@@ -246,7 +255,7 @@ impl fmt::Display for Over {
                 write!(f, "the namespace's {}_rate_for_channel", kind(operation))?;
                 rate
             }
-            Self::Deliveries(_) => return Ok(()),
+            Self::Deliveries(_) | Self::JoinLeave(_) => return Ok(()),
         };
         write!(f, " allows ({rate}); try again later")
     }

@@ -10,6 +10,7 @@
 //! - `class`: who gets publications filtered, or as patches; `patches`: those of who reads history;
 //!   `enforce`: filters that are imposed; `except`: publishers who don't get their own;
 //! - `unfit`: payloads that a connection can't be sent;
+//! - `announce`: who comes and goes, told when there is time for it; `company`: those who did so together;
 //! - `fanout`: deliveries to subscribers at the head, `run`: those that came together; `cursor`: those
 //!   behind it, `held`: those who skip; `recovery`, `tail`: where the two meet;
 //! - `heartbeat`: everything that happens because time passes; `liveness`: pings and their answers;
@@ -23,6 +24,7 @@
 //!   `shared_buckets`: where hubs count that together; `counts`: how many there are of something, `census`: of
 //!   sessions, `seats`: how many a user may have; `reconfigure`: when all that changes.
 
+mod announce;
 mod answered;
 mod api;
 mod ask;
@@ -30,6 +32,7 @@ mod census;
 mod channel_name;
 mod channels;
 mod class;
+mod company;
 mod connect;
 mod control;
 mod counts;
@@ -104,8 +107,10 @@ pub use self::tally::{ClientCounters, ClientName, Messages, Suppressed, Transpor
 pub use self::tokens::{RefusedTokens, TokenRefusal};
 pub use crate::outbox::SessionId;
 
+use self::announce::Announcements;
 use self::ask::Asking;
 use self::channels::{ChannelKey, Channels};
+use self::company::Company;
 use self::control::Pushed;
 use self::drain::Drain;
 use self::liveness::Paces;
@@ -193,12 +198,16 @@ pub struct Hub {
     disconnects: BTreeMap<u32, u64>,
     /// Kept for its capacity: the message being encoded.
     scratch: Vec<u8>,
+    /// Kept for its capacity: joins, or leaves, that are fanned out together.
+    company: Company,
     /// Makes patches.
     patches: Patches,
     /// Kept for its capacity: timers being handled.
     fired: Vec<(Tick, Timer)>,
     /// How often clients are pinged.
     paces: Paces,
+    /// Who came and left and is still to be told of.
+    announcements: Announcements,
     /// What was looked through for readers lately.
     looked: Looked,
 }
@@ -303,9 +312,11 @@ impl Hub {
             over_bounds: Cell::default(),
             disconnects: BTreeMap::new(),
             scratch: Vec::new(),
+            company: Company::default(),
             patches: Patches::default(),
             fired: Vec::new(),
             paces,
+            announcements: Announcements::default(),
             looked: Looked::default(),
         }
     }
@@ -439,7 +450,8 @@ impl Hub {
     /// When [`on_deadline`](Self::on_deadline) should be called next, on the monotonic clock.
     pub fn next_deadline(&self) -> Option<Duration> {
         let of_drain = self.draining.as_ref().and_then(|drain| drain.next());
-        [self.wheel.next(), of_drain].into_iter().flatten().min()
+        let all = [self.wheel.next(), of_drain, self.announcements.next()];
+        all.into_iter().flatten().min()
     }
 
     /// Ends a session from this side.

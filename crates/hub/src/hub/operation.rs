@@ -115,6 +115,9 @@ pub struct OverLimit {
     /// Publications beyond what all that clients publish in a channel may come to, and those of them that were let
     /// happen.
     pub deliveries: [u64; 2],
+    /// Joins and leaves that had to wait, as they would come to more than may be told of a channel at the moment, and those
+    /// that were told all the same.
+    pub join_leave: [u64; 2],
     /// Errors.
     pub client_error: u64,
     /// Connections beyond what a user may have, and those of them that were let in all the same.

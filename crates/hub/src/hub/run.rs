@@ -104,7 +104,7 @@ impl Run {
 pub(crate) const MOST: usize = 64;
 
 /// One that is larger goes by itself.
-const MOST_BYTES: usize = 16 * 1024;
+pub(crate) const MOST_BYTES: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -13,6 +13,7 @@ use tautline_protocol::message::{
 };
 use tautline_protocol::{Disconnect, ErrorCode, Reply, Response};
 
+use super::announce::Change;
 use super::channel_name::ChannelName;
 use super::channels::{FeedState, Role, Subscriber};
 use super::class::Patching;
@@ -305,10 +306,17 @@ impl Hub {
         {
             let info = connected.info_in(Some(index)).clone();
             if let Some(subscription) = connected.subscription_mut(index) {
-                let (name, level) = (&channel.name, join_level(&self.config, &channel.name));
+                let (name, level) = (
+                    channel.name.clone(),
+                    join_level(&self.config, &channel.name),
+                );
                 subscription.announced = Some(level);
-                self.engine.join(now, self.worker, name, &info, level);
-                self.tally.sent().joins += 1;
+                let change = Change {
+                    info,
+                    level,
+                    is_join: true,
+                };
+                self.tell_change(now, &name, change);
             }
         }
     }

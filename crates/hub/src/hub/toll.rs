@@ -2,7 +2,8 @@
 //! of them together in one channel, and what their publications come to there.
 //!
 //! What is on by default costs a publication two looks into tables that all hubs share, each under a lock that hardly
-//! anybody else wants, and a session nothing. Reading and subscribing cost nothing where no option asks for it.
+//! anybody else wants, and a session nothing; so it does where joins and leaves are told. Else reading and subscribing cost
+//! nothing where no option asks for it.
 
 use std::time::Duration;
 
@@ -107,6 +108,38 @@ impl Hub {
         }
     }
 
+    /// Takes what it costs to tell a channel's subscribers that somebody came or left, where so many deliveries of that may be
+    /// made in a second; 0 for any number.
+    ///
+    /// # Errors
+    ///
+    /// How long it is until that may be.
+    pub(super) fn pay_for_join_leave(
+        &self,
+        now: Duration,
+        most: u64,
+        channel: &str,
+    ) -> Result<(), Duration> {
+        let subscribers = match most {
+            0 => 0,
+            _ => self.config.rooms.all(channel),
+        };
+        if subscribers == 0 {
+            return Ok(());
+        }
+        let take = |buckets: &[SharedBucket]| {
+            let bucket = buckets.get(JOIN_LEAVE);
+            bucket.map_or(Ok(()), |bucket| {
+                bucket.take_time(now, time_of(subscribers, most), AT_ONCE)
+            })
+        };
+        let buckets = &self.config.limits.channels;
+        let shared = || self.shared_name(channel);
+        let taken = buckets.with(now, channel, shared, BUCKETS, take);
+        // Without room for its name there is soon some again.
+        taken.unwrap_or(Err(Duration::ZERO))
+    }
+
     /// Takes what an operation costs its channel.
     fn pay_for_channel(
         &self,
@@ -150,15 +183,16 @@ enum Wanting {
     Deliveries(u64),
 }
 
-/// How much of the time a publication takes up that goes to so many, where so many may be reached in a second.
+/// How much of the time something takes up that goes to so many, where so many may be reached in a second.
 fn time_of(subscribers: u64, per_second: u64) -> Duration {
     let nanos = u128::from(subscribers) * 1_000_000_000 / u128::from(per_second.max(1));
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
-/// The buckets of a channel: for each kind of operation, and for deliveries behind them.
-const BUCKETS: usize = CHANNEL_OPERATIONS + 1;
+/// The buckets of a channel: for each kind of operation; behind them for deliveries of publications, and of joins and leaves.
+const BUCKETS: usize = CHANNEL_OPERATIONS + 2;
 const DELIVERIES: usize = CHANNEL_OPERATIONS;
+const JOIN_LEAVE: usize = CHANNEL_OPERATIONS + 1;
 
 /// For so long a channel may have had nothing, and have all of it at once.
 const AT_ONCE: Duration = Duration::from_secs(2);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tautline_protocol::message::{ClientInfo, Unsubscribe, UnsubscribeRequest};
 use tautline_protocol::{Disconnect, Push, Reply, Response, UnsubscribeCode};
 
+use super::announce::Change;
 use super::channels::Role;
 use super::dispatch::{Progress, Refusal};
 use super::waiting::Waiting;
@@ -142,9 +143,12 @@ impl Hub {
                 .presence_remove(now, ticket, &ended.channel, &ended.info);
         }
         if let Some(level) = ended.announced {
-            self.engine
-                .leave(now, self.worker, &ended.channel, &ended.info, level);
-            self.tally.sent().leaves += 1;
+            let change = Change {
+                info: ended.info.clone(),
+                level,
+                is_join: false,
+            };
+            self.tell_change(now, &ended.channel, change);
         }
         removed
     }

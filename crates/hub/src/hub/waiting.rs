@@ -43,6 +43,8 @@ pub(crate) enum Waiting {
     Application(AskedCommand),
     /// No command, but room in the queue of what the client has yet to take.
     Room,
+    /// No command, but that others take what came of those before.
+    Others,
 }
 
 /// A connect command: authenticated, but its server-side subscriptions have not begun yet.
@@ -120,7 +122,7 @@ impl Waiting {
     /// The id of the command; 0 where none waits.
     pub(crate) fn command(&self) -> u32 {
         match self {
-            Self::Room => 0,
+            Self::Room | Self::Others => 0,
             Self::Publish { command, .. }
             | Self::Presence { command }
             | Self::PresenceStats { command }

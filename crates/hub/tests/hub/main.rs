@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod announced;
 mod api;
 mod application;
 mod binary;
@@ -25,6 +26,7 @@ mod except;
 mod expiry;
 mod facts;
 mod heartbeat;
+mod held_up;
 mod history;
 mod history_remove;
 mod later;

@@ -12,7 +12,7 @@ use tautline_protocol::message::Error;
 
 use crate::support::{Client, Setup, World, sign_claims};
 
-fn names(world: &mut World, client: Client) -> Vec<String> {
+pub(crate) fn names(world: &mut World, client: Client) -> Vec<String> {
     let heard = world.tell(client, json!({"id": 8, "presence": {"channel": "room:a"}}));
     let answer = heard
         .iter()
@@ -31,7 +31,7 @@ fn names(world: &mut World, client: Client) -> Vec<String> {
 }
 
 /// Joins and leaves among what was heard, as `+user` and `-user`.
-fn events(heard: &[Value]) -> Vec<String> {
+pub(crate) fn events(heard: &[Value]) -> Vec<String> {
     let event = |message: &Value| {
         let push = &message["push"];
         let user = |kind: &str| push[kind]["info"]["user"].as_str().map(str::to_owned);
@@ -42,7 +42,7 @@ fn events(heard: &[Value]) -> Vec<String> {
     heard.iter().filter_map(event).collect()
 }
 
-fn join(world: &mut World, client: Client) -> Vec<Value> {
+pub(crate) fn join(world: &mut World, client: Client) -> Vec<Value> {
     world.tell(client, json!({"id": 2, "subscribe": {"channel": "room:a"}}))
 }
 

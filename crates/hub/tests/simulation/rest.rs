@@ -30,7 +30,9 @@ impl Simulation {
             if self.move_everything() {
                 continue;
             }
-            let is_settled = self.clients.iter().all(ClientModel::is_settled);
+            let mut hubs = self.node.workers.iter().map(|worker| &worker.hub);
+            let is_settled = self.clients.iter().all(ClientModel::is_settled)
+                && hubs.all(|hub| hub.unannounced() == 0);
             if is_settled && self.node.now.monotonic >= end {
                 break;
             }

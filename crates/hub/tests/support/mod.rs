@@ -66,6 +66,8 @@ pub(crate) struct Recorder {
     sent: BTreeMap<SessionId, u64>,
     /// How many pings of the transport's own.
     pub(crate) pings: BTreeMap<SessionId, usize>,
+    /// Others can't take what is done.
+    pub(crate) full: bool,
 }
 
 impl Recorder {
@@ -129,6 +131,10 @@ impl Outbox for Recorder {
 
     fn when_drained(&mut self, to: SessionId) {
         self.asked.insert(to);
+    }
+
+    fn holds_up(&mut self, _: SessionId) -> bool {
+        self.full
     }
 
     fn resume(&mut self, to: SessionId) {

@@ -335,6 +335,20 @@ impl Seat {
         });
     }
 
+    /// Resolves when the session takes commands, as all that came of those before it is taken. Dropping it changes nothing.
+    pub(crate) async fn takes_commands(&self) {
+        poll_fn(|cx| {
+            let mut stream = self.stream.borrow_mut();
+            stream.register(cx);
+            if stream.is_ended() || self.worker.wants_input(self.id) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
     /// Resolves when there is something to tell the client, or nothing more. Dropping it changes nothing.
     pub(crate) async fn news(&self) {
         poll_fn(|cx| {

@@ -24,6 +24,7 @@ use crate::node_api;
 use crate::reload::{self, ReloadError, Reloaded};
 use crate::revocations::{self, Revoke, Revoked};
 use crate::worker::State;
+use crate::worker::room;
 use crate::worker::thread::Shared;
 
 /// A running node, from anywhere in the process: cheap to clone, for any thread and any runtime.
@@ -44,7 +45,8 @@ impl NodeHandle {
         Self { shared }
     }
 
-    /// Publishes into a channel. Permissions are for clients: nobody asks for them here.
+    /// Publishes into a channel. Permissions are for clients: nobody asks for them here. The future resolves once workers take
+    /// what is published as fast as it comes: who awaits it doesn't get ahead of them.
     ///
     /// # Errors
     ///
@@ -55,6 +57,7 @@ impl NodeHandle {
     ) -> impl Future<Output = Result<PublishOutcome, Error>> + Send + use<> {
         let worker = self.worker_of(&request.channel);
         self.ask(worker, move |now, state, done| {
+            let done = room::when_taken(done);
             state.hub.api_publish(now, request, done);
         })
     }
@@ -436,7 +439,7 @@ async fn all<T>(answered: Vec<Answered<T>>) -> Result<(), Error> {
 }
 
 /// Takes the result of what a worker was asked for.
-type Done<T> = Box<dyn FnOnce(Result<T, Error>)>;
+type Done<T> = Box<dyn FnOnce(Result<T, Error>) + Send>;
 
 impl fmt::Debug for NodeHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

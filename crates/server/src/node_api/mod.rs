@@ -56,6 +56,7 @@ use crate::telemetry::Delivery;
 use crate::trace::{TraceBody, TraceRequest};
 use crate::worker::answers::WORTH_IT;
 use crate::worker::guests::Guests;
+use crate::worker::room;
 use crate::worker::thread::Shared;
 use crate::worker::{State, Worker};
 
@@ -84,9 +85,9 @@ impl WorkerNode {
     }
 
     /// Starts something in the hub, and waits for its callback.
-    async fn ask<T: 'static>(
+    async fn ask<T: Send + 'static>(
         &self,
-        start: impl FnOnce(Now, &mut State, Box<dyn FnOnce(Result<T, Error>)>),
+        start: impl FnOnce(Now, &mut State, Box<dyn FnOnce(Result<T, Error>) + Send>),
     ) -> Result<T, Error> {
         let (answer, answered) = oneshot::channel();
         self.worker.turn(|now, state| {
@@ -96,6 +97,15 @@ impl WorkerNode {
         answered
             .await
             .unwrap_or_else(|_| Err(ErrorCode::Internal.into()))
+    }
+
+    /// Waits while a worker has far more before it than it has room for, which is so where callers give up before they are
+    /// answered, and come again.
+    async fn not_overrun(&self) {
+        let mut mailboxes = self.shared.mailboxes.iter();
+        while let Some(mailbox) = mailboxes.find(|mailbox| mailbox.room().is_overrun()) {
+            mailbox.room().freed().await;
+        }
     }
 
     /// Looks at something on every worker.
@@ -152,8 +162,12 @@ impl Node for WorkerNode {
     }
 
     async fn publish(&self, request: ApiPublish) -> Result<Option<StreamPosition>, Error> {
+        self.not_overrun().await;
         let outcome = self
-            .ask(|now, state, done| state.hub.api_publish(now, request, done))
+            .ask(|now, state, done| {
+                let hub = &mut state.hub;
+                hub.api_publish(now, request, room::when_taken(done));
+            })
             .await?;
         Ok(outcome.position)
     }
@@ -163,9 +177,11 @@ impl Node for WorkerNode {
         request: ApiPublish,
         delivery: Delivery,
     ) -> Result<Option<StreamPosition>, Error> {
+        self.not_overrun().await;
         let shared = Arc::clone(&self.shared);
         let outcome = self
             .ask(|now, state, done| {
+                let done = room::when_taken(done);
                 let done = move |result: Result<PublishOutcome, Error>| {
                     // Before anything else of this turn: right behind the publication, in every mailbox.
                     if let Ok(outcome) = &result

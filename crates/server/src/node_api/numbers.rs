@@ -103,6 +103,11 @@ impl WorkerNode {
         snapshot.memory_ceiling = admission.memory_ceiling();
         snapshot.clients = load.clients;
         snapshot.subscriptions = load.subscriptions;
+        snapshot.unannounced = load.unannounced;
+        for mailbox in &self.shared.mailboxes {
+            snapshot.mailboxes += mailbox.memory() as u64;
+            snapshot.calls_held_up += mailbox.room().calls();
+        }
         snapshot.users = load.users.len() as u64;
         snapshot.channels = load.channels.len() as u64;
         snapshot
@@ -251,6 +256,7 @@ impl Said {
 struct Load {
     clients: u64,
     subscriptions: u64,
+    unannounced: u64,
     users: HashSet<Arc<str>>,
     channels: HashSet<Arc<str>>,
 }
@@ -261,6 +267,7 @@ impl Load {
         Self {
             clients: stats.clients as u64,
             subscriptions: stats.subscriptions as u64,
+            unannounced: hub.unannounced() as u64,
             users: hub.users().cloned().collect(),
             channels: hub.channels().cloned().collect(),
         }
@@ -269,6 +276,7 @@ impl Load {
     fn add(&mut self, other: Self) {
         self.clients += other.clients;
         self.subscriptions += other.subscriptions;
+        self.unannounced += other.unannounced;
         self.users.extend(other.users);
         self.channels.extend(other.channels);
     }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tokio::task::coop::unconstrained;
 
 use super::connection_log::ConnectionLog;
 use super::link::{Ending, Link};
+use super::room::{self, Room};
 use super::rounds::Rounds;
 use super::spoken::{Said, Spoken};
 use super::stream::Stream;
@@ -50,6 +52,8 @@ pub(crate) struct Connections {
     waiters: Waiters,
     /// Sessions that their voices want ended.
     over: Vec<(SessionId, Disconnect)>,
+    /// Sessions that go on once a mailbox has room.
+    held_up: Vec<(SessionId, Arc<Room>)>,
     /// What was said to them.
     spoken: Spoken,
     /// Tells of those that were chosen.
@@ -92,6 +96,12 @@ impl Connections {
             Line::Stream(stream) => Some(stream),
             Line::Socket(_) => None,
         }
+    }
+
+    /// A session that goes on once a mailbox has room.
+    #[inline]
+    pub(super) fn take_held_up(&mut self) -> Option<(SessionId, Arc<Room>)> {
+        self.held_up.pop()
     }
 
     /// What was said to clients, by transport.
@@ -456,6 +466,15 @@ impl Outbox for Connections {
         self.spoken.next(what, count);
     }
 
+    #[inline]
+    fn holds_up(&mut self, id: SessionId) -> bool {
+        let room = room::take();
+        room.is_some_and(|room| {
+            self.held_up.push((id, room));
+            true
+        })
+    }
+
     fn prepare(&mut self, encoding: Encoding, message: &[u8]) -> Prepared {
         self.scratch.clear();
         frame::write_unmasked(op_code(encoding), message, &mut self.scratch);
@@ -557,9 +576,11 @@ impl Outbox for Connections {
     }
 
     fn resume(&mut self, to: SessionId) {
-        // Commands for streams come one request at a time, and wait in the hub.
-        if let Some(Line::Socket(link)) = lookup(&self.slots, to) {
-            link.borrow().waker.wake_by_ref();
+        match lookup(&self.slots, to) {
+            Some(Line::Socket(link)) => link.borrow().waker.wake_by_ref(),
+            // Commands for streams come one request at a time, and wait in the hub; but a request may be answered only now.
+            Some(Line::Stream(stream)) => stream.borrow().wake(),
+            None => {}
         }
     }
 

@@ -8,6 +8,8 @@
 //! Where that is more than a turn is for, the worker goes on with it in turns of its own, between which others have theirs;
 //! until it is done, what comes waits in the mailbox, and is delivered all at once.
 
+#[cfg(test)]
+mod ahead;
 pub(crate) mod answers;
 #[cfg(test)]
 mod behind;
@@ -21,6 +23,7 @@ pub(crate) mod live;
 pub(crate) mod mailbox;
 pub(crate) mod queues;
 pub(crate) mod relays;
+pub(crate) mod room;
 mod rounds;
 pub(crate) mod spoken;
 pub(crate) mod stream;
@@ -278,9 +281,12 @@ impl Worker {
         let now = self.clock.now();
         let state = &mut *self.state.borrow_mut();
         let wakes = Wakes::later();
+        // What somebody did before is no matter of those who do something now.
+        room::take();
         let result = work(now, state);
         drop(wakes);
         self.settle(now, state);
+        self.hold_up(state);
         // While a round goes on, the next isn't due.
         let flush_at = self.flush_at.get();
         let flush_at = flush_at.filter(|_| !state.connections.is_writing());
@@ -290,6 +296,21 @@ impl Worker {
             self.rearm.notify_one();
         }
         result
+    }
+
+    /// Has those go on who published more than others had room for, once they have.
+    fn hold_up(&self, state: &mut State) {
+        while let Some((id, room)) = state.connections.take_held_up() {
+            let own = Arc::clone(&self.mailbox);
+            room.when_free(Box::new(move || {
+                own.call(Box::new(move |now, state| {
+                    let State {
+                        hub, connections, ..
+                    } = state;
+                    hub.go_on(now, id, connections);
+                }));
+            }));
+        }
     }
 
     /// Counts something about a call of the HTTP API. Not from within a turn.
@@ -470,11 +491,14 @@ impl Worker {
         let began = batch.timed.map(|_| Instant::now());
         // A client that reads must not have so much waiting at once that it seems to be one who doesn't.
         let most = BYTES_AT_ONCE.min(state.live.config.hub.queue_max_size() / 8);
-        let count = batch.first(most);
+        let (count, memory) = batch.first(most);
         state.part.extend(batch.deliveries.drain(..count));
         state
             .hub
             .deliver(now, &mut state.part, &mut state.connections);
+        if batch.is_counted {
+            self.mailbox.note_delivered(memory);
+        }
         if batch.deliveries.is_empty() {
             if let Some(began) = began {
                 state.broadcasts.add(began.elapsed());

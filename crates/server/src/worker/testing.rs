@@ -34,23 +34,34 @@ const ON_ITS_WAY: usize = 16 << 20;
 
 /// A worker of a configuration, whose time is the runtime's. Nobody looks after its mailbox yet.
 pub(crate) fn worker(config: &str) -> Rc<Worker> {
+    let [worker] = workers(config);
+    worker
+}
+
+/// Some of one node, with one engine.
+pub(crate) fn workers<const COUNT: usize>(config: &str) -> [Rc<Worker>; COUNT] {
     let config = Config::from_toml(config).expect("it is right");
     let entropy = || OsEntropy::new().expect("the system has randomness");
     let engine = MemoryEngine::new(config.engine.clone(), Box::new(entropy()));
-    let mailbox = Arc::new(WorkerMailbox::default());
-    let hub = Hub::new(
-        Arc::clone(&config.hub),
-        Arc::new(engine),
-        WorkerId(0),
-        Arc::clone(&mailbox) as _,
-        Box::new(entropy()),
-    );
-    let queues = NodeQueues::new(1, config.queues);
+    let engine = Arc::new(engine);
+    let queues = NodeQueues::new(COUNT, config.queues);
     let addresses = AddressKey::new("test", &mut entropy());
-    let live = Arc::new(Live::new(config, None, addresses, 1));
-    let clock = Clock::new(Instant::now().into_std());
-    let queues = QueueShare::new(queues, 0);
-    Worker::new(hub, mailbox, clock, None, live, queues)
+    let hub = Arc::clone(&config.hub);
+    let live = Arc::new(Live::new(config, None, addresses, COUNT));
+    let start = Instant::now().into_std();
+    std::array::from_fn(|index| {
+        let mailbox = Arc::new(WorkerMailbox::default());
+        let hub = Hub::new(
+            Arc::clone(&hub),
+            Arc::clone(&engine) as _,
+            WorkerId(index as u16),
+            Arc::clone(&mailbox) as _,
+            Box::new(entropy()),
+        );
+        let queues = QueueShare::new(Arc::clone(&queues), index);
+        let clock = Clock::new(start);
+        Worker::new(hub, mailbox, clock, None, Arc::clone(&live), queues)
+    })
 }
 
 /// Publishes as an operator.

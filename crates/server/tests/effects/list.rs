@@ -178,6 +178,10 @@ pub(super) const SHOWN: &[(&str, &[&str])] = &[
         &["channel.without_namespace.client_deliveries_per_second"],
     ),
     (
+        "hub/tests/hub/announced.rs::who_comes_beyond_what_may_be_told_is_told_later",
+        &["channel.without_namespace.join_leave_deliveries_per_second"],
+    ),
+    (
         "server/tests/doors/uni.rs::a_node_takes_new_connections_at_a_rate",
         &["client.connection_rate_limit"],
     ),

@@ -45,6 +45,8 @@ pub(crate) async fn publish(
         let message = next(&seat).await?;
         answer(&message, id).map_err(|refusal| refusal.to_response())?;
     }
+    // Who publishes faster than a worker with subscribers can take it waits, as with a connection of his own.
+    seat.takes_commands().await;
     Ok(respond::json(StatusCode::OK, "{}").map(ReplyBody::Whole))
 }
 

@@ -73,6 +73,12 @@ pub struct Snapshot {
     pub admitted: (u64, u64),
     /// Connections that are open at the port for clients, and how many there may be.
     pub sockets: (u64, u64),
+    /// Joins and leaves that are still to be told.
+    pub unannounced: u64,
+    /// Bytes that wait for workers.
+    pub mailboxes: u64,
+    /// Calls of the API that had to wait for workers.
+    pub calls_held_up: u64,
     /// Requests that came through proxies whom nobody trusts.
     pub unknown_proxy_requests: u64,
     /// How much memory the process may have, in bytes, before new clients are refused.
@@ -173,6 +179,7 @@ impl Snapshot {
         sum.dropped += hub.dropped;
         sum.slow += hub.slow;
         sum.input_paused += hub.input_paused;
+        sum.held_up += hub.held_up;
         sum.revoked_connections += hub.revoked_connections;
         sum.revoked_subscriptions += hub.revoked_subscriptions;
         let (to, from) = (&mut sum.over_limit, &hub.over_limit);
@@ -186,6 +193,7 @@ impl Snapshot {
             to.subscribers[mode] += from.subscribers[mode];
             to.input[mode] += from.input[mode];
             to.deliveries[mode] += from.deliveries[mode];
+            to.join_leave[mode] += from.join_leave[mode];
             to.queue[mode] += from.queue[mode];
             to.channel_names[mode] += from.channel_names[mode];
             to.unauthenticated[mode] += from.unauthenticated[mode];

@@ -38,7 +38,8 @@ pub(super) const METRICS: &[Metric] = &[
                connection: `user_connections`, `subscriptions`, `channel_name` for names that are too long, `input` for bytes, \
                `client_queue` for those for which too much waited to be written, `unauthenticated` for those that did not \
                connect in time, `rpc` for calls that other commands had to wait for. \
-               Of a channel: `subscribers`, `deliveries` for publications that would come to too many, `filters` for filters \
+               Of a channel: `subscribers`, `deliveries` for publications that would come to too many, `join_leave` for joins and leaves \
+               that are told later because of that, `filters` for filters \
                unlike all that it has, `idempotency_keys` for those that \
                were forgotten before their time. Of a command: `tags_filter` for filters that are too large, `presence` for \
                replies that would have been too long, `history` for those that were cut. Of code and the engine: `handlers` \
@@ -56,6 +57,7 @@ pub(super) const METRICS: &[Metric] = &[
                 ("channel_name", over.channel_names),
                 ("subscribers", over.subscribers),
                 ("deliveries", over.deliveries),
+                ("join_leave", over.join_leave),
                 ("client_queue", over.queue),
                 ("input", over.input),
                 ("unauthenticated", over.unauthenticated),
@@ -128,6 +130,32 @@ pub(super) const METRICS: &[Metric] = &[
         labels: &[],
         help: "How much `process_resident_memory_bytes` may be before new clients are refused; 0 for no ceiling.",
         write: |all, out| out.number(all.memory_ceiling),
+    },
+    Metric {
+        name: "limits_num_untold_join_leave",
+        kind: "gauge",
+        labels: &[],
+        help: "Joins and leaves that are still to be told, as `join_leave_deliveries_per_second` allows no more at the moment.",
+        write: |all, out| out.number(all.unannounced),
+    },
+    Metric {
+        name: "publishers_held_up_total",
+        kind: "counter",
+        labels: &["by"],
+        help: "How often a publisher had to wait because a worker was behind with what it had published: by `client`, which \
+               isn't read meanwhile, and by `api`, which is answered later.",
+        write: |all, out| {
+            out.labelled(&["client"], all.hub.held_up);
+            out.labelled(&["api"], all.calls_held_up);
+        },
+    },
+    Metric {
+        name: "mailboxes_bytes",
+        kind: "gauge",
+        labels: &[],
+        help: "Memory of what workers have yet to hand to their subscribers: publications, joins and leaves. What several \
+               workers wait for counts for each.",
+        write: |all, out| out.number(all.mailboxes),
     },
     Metric {
         name: "client_num_waiting",
