@@ -16,6 +16,7 @@
 
 mod commands;
 mod connecting;
+mod crowds;
 #[path = "../support/directory.rs"]
 mod directory;
 mod frames;
