@@ -164,17 +164,9 @@ impl Hub {
             let what = FrameType::of_command(command.request.as_ref());
             self.tally.received(counted, what, bytes);
             match self.execute(now, id, command, out) {
-                Flow::Next if self.is_held_up(id, out) => {
-                    if let (Some(rest), Some(session)) =
-                        (commands.rest(), self.sessions.get_mut(id))
-                    {
-                        session.backlog.get_or_insert_default().put_back(rest);
-                    }
-                    return;
-                }
-                Flow::Next => {}
                 Flow::Stop => return,
-                Flow::Wait => {
+                Flow::Next if !self.is_held_up(id, out) => {}
+                Flow::Next | Flow::Wait => {
                     if let (Some(rest), Some(session)) =
                         (commands.rest(), self.sessions.get_mut(id))
                     {

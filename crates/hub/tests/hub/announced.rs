@@ -140,6 +140,34 @@ fn who_comes_and_goes_all_the_time_is_told_of_now_and_then() {
     }
 }
 
+/// Although there is time again to tell of one, by then.
+#[test]
+fn who_comes_behind_those_who_wait_is_told_of_behind_them() {
+    let mut world = World::with(setup(400));
+    let [watcher, flapping, late] = ["eve", "bob", "late"].map(|user| world.connect_as(0, user));
+    join(&mut world, watcher);
+    let mut rounds = 0;
+    while untold(&world) == 0 {
+        join(&mut world, flapping);
+        if untold(&world) == 0 {
+            leave(&mut world, flapping);
+        }
+        rounds += 1;
+        assert!(rounds < 1_000, "nobody had to wait");
+    }
+    let before = events(&world.heard(watcher)).len();
+    assert!(before > 100);
+    // Lines go on every 10 ms, and this is time for three deliveries.
+    world.pass(Duration::from_millis(8));
+    assert_eq!(events(&world.heard(watcher)), [""; 0]);
+    join(&mut world, late);
+    assert_eq!((events(&world.heard(watcher)), untold(&world)), (vec![], 2));
+    world.seconds(1);
+    let told = events(&world.heard(watcher));
+    assert_eq!(told.len(), 2);
+    assert!(told[0].ends_with("bob") && told[1] == "+late", "{told:?}");
+}
+
 /// Whom others are to be told of may have gone by then, and its channel with it.
 #[test]
 fn those_who_go_are_told_of_when_nobody_of_their_worker_is_there_any_more() {
@@ -166,22 +194,28 @@ fn those_who_go_are_told_of_when_nobody_of_their_worker_is_there_any_more() {
 /// Another limit counts at once, for those who wait already.
 #[test]
 fn those_who_wait_are_told_soon_when_the_limit_is_gone() {
-    let mut setup = setup(1);
+    let setup = setup(0);
     let (client, mut channel) = (setup.client.clone(), setup.channel.clone());
-    setup.channel.namespaces[0].join_leave_deliveries_per_second = 1;
     let mut world = World::with(setup);
     let watcher = world.connect_as(0, "eve");
     join(&mut world, watcher);
-    for number in 0..40 {
-        let client = world.connect_as(number % 2, "one of many");
-        join(&mut world, client);
-    }
-    assert!(untold(&world) > 30);
+    let mut come = |world: &mut World, count: usize| {
+        for number in 0..count {
+            let client = world.connect_as(number % 2, "one of many");
+            join(world, client);
+        }
+    };
+    come(&mut world, 40);
+    channel.namespaces[0].join_leave_deliveries_per_second = 1;
+    world.reconfigure(client.clone(), channel.clone());
+    come(&mut world, 4);
+    assert!(untold(&world) >= 3);
+    // It would be some 40 seconds until the next.
     channel.namespaces[0].join_leave_deliveries_per_second = 0;
     world.reconfigure(client, channel);
     world.seconds(2);
     assert_eq!(untold(&world), 0);
-    assert_eq!(events(&world.heard(watcher)).len(), 40);
+    assert_eq!(events(&world.heard(watcher)).len(), 44);
 }
 
 #[test]
@@ -215,6 +249,29 @@ fn a_crowd_that_comes_at_once_is_told_in_few_messages() {
     assert_eq!(told(&mut world), [&left[..64], &left[64..]]);
     let delivered = world.workers[1].hub.client_counters().received;
     assert_eq!((delivered.joins, delivered.leaves), (71, 70));
+}
+
+/// Of those who go together, one may be back by the time that it is told.
+#[test]
+fn who_is_back_does_not_hear_of_its_leaving_among_others() {
+    let mut world = World::new();
+    let [watcher, goes, returns] = ["eve", "goes", "returns"].map(|user| world.connect_as(0, user));
+    for client in [watcher, goes, returns] {
+        join(&mut world, client);
+    }
+    for client in [watcher, returns] {
+        world.heard(client);
+    }
+    let leave = r#"{"id":3,"unsubscribe":{"channel":"room:a"}}"#;
+    world.send_only(goes, leave);
+    world.send_only(returns, leave);
+    world.send_only(returns, r#"{"id":4,"subscribe":{"channel":"room:a"}}"#);
+    world.settle();
+    assert_eq!(
+        events(&world.heard(watcher)),
+        ["-goes", "-returns", "+returns"]
+    );
+    assert!(!events(&world.heard(returns)).contains(&"-returns".to_owned()));
 }
 
 /// What people attach to themselves may be long.

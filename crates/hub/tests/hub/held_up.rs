@@ -75,3 +75,17 @@ fn who_is_held_up_is_not_read() {
     world.pass(Duration::from_secs(120));
     assert_eq!(world.closed(client).map(|(code, _)| code), Some(3012));
 }
+
+/// It is still not the client's fault, where it doesn't read either.
+#[test]
+fn who_is_held_up_need_not_have_read_what_came_behind_a_ping() {
+    let mut world = World::new();
+    let client = world.connect(0);
+    world.workers[0].out.full = true;
+    world.send(client, &publish(2));
+    world.pass(Duration::from_secs(26));
+    assert!(world.heard(client).contains(&json!({})), "a ping");
+    world.workers[0].out.stall(client.id, 100);
+    world.pass(Duration::from_secs(60));
+    assert_eq!(world.closed(client), None);
+}
