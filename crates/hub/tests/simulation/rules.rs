@@ -183,7 +183,7 @@ fn channel_options(rules: Rules, fault: Option<Fault>) -> ChannelOptions {
     let unbounded = NamespaceOptions::default().join_leave_deliveries_per_second;
     let base = NamespaceOptions {
         // So few that some have to wait.
-        join_leave_deliveries_per_second: if rules.rates { 10 } else { unbounded },
+        join_leave_deliveries_per_second: if rules.rates { 1 } else { unbounded },
         presence: true,
         join_leave: true,
         force_push_join_leave: true,
