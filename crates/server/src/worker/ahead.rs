@@ -99,6 +99,21 @@ fn is_over(waiting: Pin<&mut impl Future<Output = ()>>) -> bool {
     waiting.poll(&mut cx).is_ready()
 }
 
+/// Has a test fail that would go on for ever.
+struct Turns(usize);
+
+impl Turns {
+    /// So many are enough for all that there is.
+    const ENOUGH: Self = Self(100_000);
+    /// For publications, which take memory if they are not bounded.
+    const FEW: Self = Self(10 * MANY);
+
+    fn next(&mut self) {
+        assert!(self.0 > 0, "it doesn't come to an end");
+        self.0 -= 1;
+    }
+}
+
 fn has_room(worker: &Worker) -> bool {
     worker.mailbox.memory() <= MAX_WAITING
 }
@@ -131,7 +146,9 @@ async fn a_client_is_not_read_while_another_worker_is_behind() {
         // The worker gets its turns, and whatever it takes is followed by more.
         spawn_local(async move { behind.run().await });
         let (mut heard, mut answers) = (Vec::new(), answered);
+        let mut turns = Turns::ENOUGH;
         while heard.len() < MANY {
+            turns.next();
             yield_now().await;
             heard.extend(numbers(&mut reader).await);
             answers += publisher.heard().await.len();
@@ -148,8 +165,9 @@ async fn a_call_is_answered_when_a_worker_that_is_behind_has_room() {
     let test = async {
         let [here, behind] = workers(OPEN);
         let mut reader = subscriber(&behind, "news").await;
-        let mut published = 0;
+        let (mut published, mut turns) = (0, Turns::FEW);
         let waiting = loop {
+            turns.next();
             let mut answered = publish(&here, "news", published);
             published += 1;
             if answered.try_recv().is_err() {
@@ -167,13 +185,16 @@ async fn a_call_is_answered_when_a_worker_that_is_behind_has_room() {
         );
         let mut waiting = vec![waiting, publish(&here, "news", published)];
         published += 1;
+        let mut turns = Turns::ENOUGH;
         while !waiting.is_empty() {
+            turns.next();
             own_turn(&behind);
             waiting.retain_mut(|waiting| waiting.try_recv().is_err());
             let is_told = waiting.len() < 2;
             assert!(!is_told || behind.mailbox.memory() <= MAX_WAITING / 2);
         }
         while behind.mailbox.memory() > 0 {
+            turns.next();
             own_turn(&behind);
         }
         assert!(numbers(&mut reader).await.into_iter().eq(0..published));
@@ -199,10 +220,9 @@ async fn two_workers_that_are_behind_do_not_wait_for_each_other() {
             let worker = Rc::clone(worker);
             spawn_local(async move { worker.run().await });
         }
-        let (mut heard, mut turns) = ([0, 0], 0);
+        let (mut heard, mut turns) = ([0, 0], Turns::ENOUGH);
         while heard != [MANY, MANY] {
-            turns += 1;
-            assert!(turns < 100_000, "{heard:?}");
+            turns.next();
             yield_now().await;
             heard[0] += numbers(&mut one).await.len();
             heard[1] += numbers(&mut other).await.len();
@@ -221,7 +241,9 @@ async fn nobody_waits_for_a_worker_that_has_ended() {
     let test = async {
         let [here, behind] = workers(OPEN);
         let _reader = subscriber(&behind, "news").await;
+        let mut turns = Turns::FEW;
         let mut waiting = loop {
+            turns.next();
             let mut answered = publish(&here, "news", 0);
             if answered.try_recv().is_err() {
                 break answered;
@@ -244,8 +266,9 @@ async fn who_gives_up_waiting_does_not_get_ahead_without_an_end() {
         let [here, behind] = workers(OPEN);
         let mut reader = subscriber(&behind, "news").await;
         let room = behind.mailbox.room();
-        let mut published = 0;
+        let (mut published, mut turns) = (0, Turns::FEW);
         while !room.is_overrun() {
+            turns.next();
             drop(publish(&here, "news", published));
             published += 1;
         }
@@ -253,8 +276,9 @@ async fn who_gives_up_waiting_does_not_get_ahead_without_an_end() {
         assert!(memory <= 5 * MAX_WAITING, "{memory}");
         let mut waiting = pin!(room.freed());
         assert!(!is_over(waiting.as_mut()));
-        let mut heard = 0;
+        let (mut heard, mut turns) = (0, Turns::ENOUGH);
         while heard < published {
+            turns.next();
             own_turn(&behind);
             heard += numbers(&mut reader).await.len();
         }
@@ -269,8 +293,9 @@ async fn short_messages_take_room_too() {
     let test = async {
         let [here, behind] = workers(OPEN);
         let _reader = subscriber(&behind, "news").await;
-        let mut published = 0;
+        let (mut published, mut turns) = (0, Turns::ENOUGH);
         while has_room(&behind) {
+            turns.next();
             testing::publish(&here, "news", "1");
             published += 1;
         }
