@@ -6,6 +6,7 @@
 #[path = "../support/peer.rs"]
 mod peer;
 
+mod ahead;
 mod backend;
 mod handle;
 mod handlers;
