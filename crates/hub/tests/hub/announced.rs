@@ -199,7 +199,7 @@ fn those_who_wait_are_told_soon_when_the_limit_is_gone() {
     let mut world = World::with(setup);
     let watcher = world.connect_as(0, "eve");
     join(&mut world, watcher);
-    let mut come = |world: &mut World, count: usize| {
+    let come = |world: &mut World, count: usize| {
         for number in 0..count {
             let client = world.connect_as(number % 2, "one of many");
             join(world, client);
