@@ -95,6 +95,25 @@ proptest! {
         }
     }
 
+    /// Blocks of all kinds in one message, most of them small.
+    #[test]
+    fn many_blocks(
+        parts in proptest::collection::vec((prop_oneof![4 => proptest::collection::vec(any::<u8>(), 0..30), 1 => plain()], 0u32..=9), 0..60),
+        remembered in proptest::collection::vec(any::<u8>(), 0..2000),
+        bits in 8u8..=15,
+    ) {
+        let mut message = Vec::new();
+        for (part, level) in &parts {
+            // Level 0 stores. The tail of each is the end of an empty stored block.
+            for (_, block) in packed(std::slice::from_ref(part), *level) {
+                message.extend_from_slice(&block);
+                message.extend_from_slice(&[0, 0, 0xff, 0xff]);
+            }
+        }
+        check_message(15, &remembered, &message);
+        check_message(bits, &remembered, &message);
+    }
+
     #[test]
     fn noise(message in proptest::collection::vec(any::<u8>(), 0..200), bits in 8u8..=15) {
         check_message(bits, b"some history to refer to", &message);

@@ -262,6 +262,31 @@ fn many_final_blocks_are_one_message() {
     assert_eq!(String::from_utf8(out).unwrap(), expected);
 }
 
+/// Blocks of the two kinds in turns, as small as can be: work, and next to nothing that comes of it.
+#[test]
+fn blocks_that_hold_next_to_nothing_are_one_message() {
+    for (fixed, stored, held) in [
+        // An empty fixed block, with the head of the stored one behind it in its second byte.
+        (&b"\x02\x00"[..], &b"\x00\x00\xff\xff"[..], &b""[..]),
+        (b"\x02\x00", b"\x01\x00\xfe\xffa", b"a"),
+        // "Hello" (RFC 7692, section 7.2.3.1).
+        (
+            b"\xf2\x48\xcd\xc9\xc9\x07\x00",
+            b"\x02\x00\xfd\xff, ",
+            b"Hello, ",
+        ),
+    ] {
+        let pairs = (256 << 10) / (fixed.len() + stored.len());
+        let message = [fixed, stored].concat().repeat(pairs);
+        let mut out = b"kept".to_vec();
+        Codec::new(1)
+            .inflate(15, None, &message, InflateLimits::default(), &mut out)
+            .unwrap();
+        assert_eq!(&out[..4], b"kept");
+        assert!(out[4..] == held.repeat(pairs));
+    }
+}
+
 #[test]
 fn references_beyond_what_is_remembered_are_corrupt() {
     let mut peer = Peer::new();

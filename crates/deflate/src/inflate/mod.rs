@@ -264,6 +264,18 @@ impl Output<'_> {
         self.bytes.resize(self.at + room, 0);
         Ok(())
     }
+
+    /// Adds bytes as they are, in the room that there is and beyond it.
+    ///
+    /// What is left of the room stays. A message may have a block for every three of its bytes, and what is given
+    /// up in one block has to be made again for the next: as much as there is of the message so far.
+    fn put(&mut self, piece: &[u8]) {
+        let room = &mut self.bytes[self.at..];
+        let (within, beyond) = piece.split_at(piece.len().min(room.len()));
+        room[..within.len()].copy_from_slice(within);
+        self.bytes.extend_from_slice(beyond);
+        self.at += piece.len();
+    }
 }
 
 /// A block that isn't compressed (RFC 1951, section 3.2.4).
@@ -279,11 +291,9 @@ fn stored(bits: &mut Bits<'_>, out: &mut Output<'_>) -> Result<(), Stop> {
         out.at += len;
         return Err(Stop::Full);
     }
-    out.bytes.truncate(out.at);
-    if !bits.copy(len, |piece| out.bytes.extend_from_slice(piece)) {
+    if !bits.copy(len, |piece| out.put(piece)) {
         return Err(Stop::Corrupt);
     }
-    out.at += len;
     Ok(())
 }
 
@@ -436,3 +446,52 @@ const END_OF_BLOCK: usize = 256;
 const LENGTH_CODE_ORDER: [usize; 19] = [
     16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads a stored block of so many bytes where there is room: how many there are then, and how much room.
+    fn read_stored(len: u16) -> (usize, usize) {
+        let mut message = vec![0];
+        message.extend(len.to_le_bytes());
+        message.extend((!len).to_le_bytes());
+        message.extend((0..len).map(|at| at as u8));
+        let (end, mut bytes) = (End::of(&message), b"kept".to_vec());
+        let mut bits = Bits::new(&message, &end);
+        let mut out = Output {
+            at: 4,
+            start: 4,
+            bytes: &mut bytes,
+            history: &[],
+            window: 1 << 15,
+            first_room: 1000,
+            most: 10_000,
+        };
+        assert_eq!(out.make_room(), Ok(()));
+        bits.refill();
+        bits.consume(3);
+        assert_eq!(stored(&mut bits, &mut out), Ok(()));
+        let (at, room) = (out.at, out.bytes.len() - out.at);
+        assert_eq!(bytes[..4], *b"kept");
+        assert_eq!(bytes[4..at], message[5..]);
+        (at - 4, room)
+    }
+
+    /// Time in proportion to a message hangs on this: blocks that take turns would else have room made, and
+    /// filled with zeros, again and again.
+    #[test]
+    fn a_stored_block_keeps_the_room_that_there_is() {
+        let made = 1000 + MARGIN;
+        for len in [0, 1, 999, 1000, 1276] {
+            assert_eq!(
+                read_stored(len),
+                (len.into(), made - usize::from(len)),
+                "{len}"
+            );
+        }
+        for len in [1277, 5000] {
+            assert_eq!(read_stored(len), (len.into(), 0));
+        }
+    }
+}
