@@ -73,16 +73,22 @@ pub struct ConnectRequest<'a> {
     pub token: Text<'a>,
     /// Application data, for the server's connect handler.
     pub data: Option<&'a [u8]>,
-    /// Server-side subscriptions which the client had, to be recovered, by channel.
+    /// Server-side subscriptions which the client had, to be recovered, by channel; at most [`MAX_SUBS`].
     pub subs: BTreeMap<Text<'a>, SubscribeRequest<'a>>,
     /// Name of the client's SDK or application.
     pub name: Text<'a>,
     /// Version of the client's application.
     pub version: Text<'a>,
     /// HTTP headers that the client's environment couldn't send as such (a browser's WebSocket),
-    /// by name.
+    /// by name; at most [`MAX_HEADERS`].
     pub headers: BTreeMap<Text<'a>, Text<'a>>,
 }
+
+/// How many channels a [`ConnectRequest`] may name. One takes six bytes in a frame, and some hundred in memory.
+pub const MAX_SUBS: usize = 10_000;
+
+/// How many headers a [`ConnectRequest`] may have: as many as heads of HTTP requests usually may.
+pub const MAX_HEADERS: usize = 64;
 
 /// Start receiving a channel's publications.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 use tautline_protocol::filter::RawFilter;
 use tautline_protocol::json::{Commands, DecodeError, MAX_DEPTH, check_payload};
 use tautline_protocol::message::{
-    Command, ConnectRequest, HistoryRequest, PublishRequest, Request, RpcRequest, StreamPosition,
-    SubscribeRequest,
+    Command, ConnectRequest, HistoryRequest, MAX_HEADERS, MAX_SUBS, PublishRequest, Request,
+    RpcRequest, StreamPosition, SubscribeRequest,
 };
 
 fn one(line: &str) -> Command<'_> {
@@ -276,6 +276,37 @@ fn depth_is_bounded_everywhere() {
     check_payload(wide.as_bytes()).unwrap();
     let text = serde_json::to_string(&"[{\"\\".repeat(1000)).unwrap();
     check_payload(text.as_bytes()).unwrap();
+}
+
+/// An entry of a few bytes takes some hundred in memory.
+#[test]
+fn the_maps_of_a_connect_are_bounded() {
+    for (name, value, most) in [("headers", "\"\"", MAX_HEADERS), ("subs", "{}", MAX_SUBS)] {
+        let connect = |keys: &mut dyn Iterator<Item = usize>| {
+            let entries: Vec<_> = keys.map(|key| format!("\"{key}\":{value}")).collect();
+            format!(
+                "{{\"id\":1,\"connect\":{{\"{name}\":{{{}}}}}}}",
+                entries.join(",")
+            )
+        };
+        let line = connect(&mut (0..most));
+        let Some(Request::Connect(request)) = one(&line).request else {
+            panic!("no connect")
+        };
+        assert_eq!(request.headers.len() + request.subs.len(), most);
+        let text = refuse(&connect(&mut (0..=most))).to_string();
+        let expected = format!(
+            "length {}, expected an object with at most {most} keys",
+            most + 1
+        );
+        assert!(text.contains(&expected), "{text}");
+        // One that comes again is still one.
+        let line = connect(&mut (0..=most).map(|key| key % 2));
+        let Some(Request::Connect(request)) = one(&line).request else {
+            panic!("no connect")
+        };
+        assert_eq!(request.headers.len() + request.subs.len(), 2);
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use tautline_protocol::filter::RawFilter;
-use tautline_protocol::message::{Command, Request};
+use tautline_protocol::message::{Command, MAX_HEADERS, MAX_SUBS, Request};
 use tautline_protocol::protobuf::{Commands, DecodeError, MAX_GROUP_DEPTH};
 
 use command_protobuf::{check, dynamic};
@@ -178,6 +178,38 @@ fn groups_are_bounded() {
         DecodeError::TooDeep
     );
     assert_eq!(refuse_message(&nest(1_000_000)), DecodeError::TooDeep);
+}
+
+/// An entry of a few bytes takes some hundred in memory.
+#[test]
+fn the_maps_of_a_connect_are_bounded() {
+    for (number, limit) in [(3, MAX_SUBS), (6, MAX_HEADERS)] {
+        // In two parts of the same connect.
+        let message = |keys: &mut dyn Iterator<Item = usize>| {
+            let mut parts = [Vec::new(), Vec::new()];
+            for (at, key) in keys.enumerate() {
+                let key = key.to_string();
+                let part = &mut parts[at % 2];
+                part.extend([number << 3 | 2, key.len() as u8 + 2, 0x0a, key.len() as u8]);
+                part.extend_from_slice(key.as_bytes());
+            }
+            let parts = parts.map(|part| [&b"\x22"[..], &frame(&part)].concat());
+            frame(&parts.concat())
+        };
+        for (keys, entries) in [
+            (&mut (0..limit) as &mut dyn Iterator<Item = usize>, limit),
+            (&mut (0..=limit).map(|key| key % 2), 2),
+        ] {
+            let bytes = message(keys);
+            let Some(Request::Connect(request)) = one(&bytes).request else {
+                panic!("no connect")
+            };
+            assert_eq!(request.subs.len() + request.headers.len(), entries);
+        }
+        let error = refuse(&message(&mut (0..=limit)));
+        let number = u32::from(number);
+        assert_eq!(error, DecodeError::TooMany { number, limit });
+    }
 }
 
 #[test]

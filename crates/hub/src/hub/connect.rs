@@ -73,12 +73,28 @@ impl Hub {
             return Err(self.because("the server is shutting down", Disconnect::SHUTDOWN.into()));
         }
         self.check_capacity()?;
+        self.check_names(request)?;
         if self.asks(Interests::CONNECTING) {
             return self.ask_connect(now, id, number, request, out);
         }
         let identity = self.authenticate(now, id, &request.token)?;
         let client = entropy::connection_id(&mut *self.entropy);
         self.admit(now, id, number, request, identity, client, out)
+    }
+
+    /// A channel of a few bytes takes some hundred in memory for as long as the application is asked, and whether it
+    /// may be subscribed to is looked at. So what bounds the command's length doesn't bound that.
+    fn check_names(&self, request: &ConnectRequest<'_>) -> Result<(), Refusal> {
+        let named = request.subs.len();
+        let most = self.config.client.channel_limit.max(MAX_NAMED);
+        if named > most {
+            let why = format_args!(
+                "it names {named} channels (`subs`), and may name {most} (client.channel_limit, and never less than \
+                 {MAX_NAMED})"
+            );
+            return Err(self.because_of(why, Disconnect::CHANNEL_LIMIT.into()));
+        }
+        Ok(())
     }
 
     /// Lets in who may come in.
@@ -280,6 +296,11 @@ impl Hub {
         let personal = &options.subscribe_to_user_personal_channel;
         let personal = personal.name(&info.user, &self.config.channel);
         let personal = personal.filter(|channel| !granted.contains_key(channel));
+        // A client names each once, so these are all that could be planned twice.
+        let is_planned =
+            |channel: &str| granted.contains_key(channel) || personal.as_deref() == Some(channel);
+        let asked = request.subs.keys().filter(|channel| !is_planned(channel));
+        let asked: Vec<_> = asked.collect();
         let default = Grant::default();
         let granted = granted
             .iter()
@@ -291,10 +312,7 @@ impl Hub {
             let plan = self.plan(&request, &name, info, capabilities, grant.clone(), true)?;
             plans.push((request, plan));
         }
-        for channel in request.subs.keys() {
-            if plans.iter().any(|(planned, _)| planned.channel == *channel) {
-                continue;
-            }
+        for channel in asked {
             let request = server_side_request(Cow::Borrowed(&**channel), request);
             let name = match ChannelName::parse_asked(&self.config, channel) {
                 Ok(name) => name,
@@ -443,3 +461,7 @@ pub(super) fn time_to_live(now: Now, expire_at: Option<u64>) -> Result<Option<u3
 pub(super) fn deadline(now: Now, ttl: u32, grace: Duration) -> Duration {
     now.monotonic + Duration::from_secs(u64::from(ttl)) + grace
 }
+
+/// How many channels a client may name when it connects, where it may have fewer: those that it had before its limit
+/// was lowered.
+const MAX_NAMED: usize = 256;

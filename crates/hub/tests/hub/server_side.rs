@@ -194,6 +194,58 @@ fn too_many_of_them_end_the_connection() {
     assert_eq!(world.closed(client), Some((3505, true)));
 }
 
+#[test]
+fn one_that_the_client_names_too_is_one() {
+    for (enabled, claims, channel) in [
+        (
+            false,
+            json!({"sub": "42", "channels": ["room:a"]}),
+            "room:a",
+        ),
+        (true, json!({"sub": "42"}), "room:#42"),
+    ] {
+        let mut setup = setup();
+        setup.client.channel_limit = 1;
+        let personal = &mut setup.client.subscribe_to_user_personal_channel;
+        personal.enabled = enabled;
+        let mut world = World::with(setup);
+        let request = json!({"token": sign_claims(&claims), "subs": {channel: {}}});
+        let (client, heard) = connect(&mut world, 0, request);
+        assert_eq!(world.closed(client), None, "{channel}");
+        let subs = heard[0]["connect"]["subs"].as_object().unwrap();
+        assert_eq!(subs.keys().collect::<Vec<_>>(), [channel]);
+        // It could have had the channel by asking for it alone.
+        let (_, heard) = connect(&mut world, 0, json!({"subs": {channel: {}}}));
+        let subs = heard[0]["connect"]["subs"].as_object().unwrap();
+        assert_eq!(subs.keys().collect::<Vec<_>>(), [channel]);
+    }
+}
+
+/// Whether it may subscribe to them or not: each is looked at.
+#[test]
+fn a_client_names_no_more_of_them_than_it_could_have() {
+    for (limit, most) in [(2, 256), (300, 300)] {
+        let mut setup = setup();
+        setup.client.channel_limit = limit;
+        let mut world = World::with(setup);
+        let mut connect_naming = |count: usize| {
+            let names = (0..count).map(|number| (format!("vault:{number}"), json!({})));
+            let subs: Value = names.collect::<serde_json::Map<_, _>>().into();
+            let (client, heard) = connect(
+                &mut world,
+                0,
+                json!({"token": token("42", None), "subs": subs}),
+            );
+            (heard, world.closed(client))
+        };
+        let (heard, closed) = connect_naming(most);
+        let subs = heard[0]["connect"]["subs"].as_object().unwrap();
+        assert_eq!(subs.keys().collect::<Vec<_>>(), ["room:#42"]);
+        assert_eq!(closed, None);
+        assert_eq!(connect_naming(most + 1), (vec![], Some((3505, true))));
+    }
+}
+
 /// No SDK does it. Whoever does gets what the reply says, until it connects again: an acknowledgement is a promise.
 #[test]
 fn a_client_may_leave_one_until_it_connects_again() {

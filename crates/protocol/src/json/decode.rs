@@ -2,7 +2,7 @@
 //!
 //! Nothing here allocates but for strings that hold escapes and for the maps of a connect command.
 //! What a stranger can make large (a frame) is limited by the transport; what a stranger can make
-//! deep is limited here.
+//! deep, or larger in memory than in the frame, is limited here.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,14 +11,14 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::filter::RawFilter;
 use crate::message::{
-    Command, ConnectRequest, HistoryRequest, PresenceRequest, PresenceStatsRequest, PublishRequest,
-    RefreshRequest, Request, RpcRequest, SendRequest, StreamPosition, SubRefreshRequest,
-    SubscribeRequest, Text, UnsubscribeRequest,
+    Command, ConnectRequest, HistoryRequest, MAX_HEADERS, MAX_SUBS, PresenceRequest,
+    PresenceStatsRequest, PublishRequest, RefreshRequest, Request, RpcRequest, SendRequest,
+    StreamPosition, SubRefreshRequest, SubscribeRequest, Text, UnsubscribeRequest,
 };
 
 /// How deep arrays and objects may nest in a command, payloads included.
@@ -184,7 +184,7 @@ impl<'a> From<WireCommand<'a>> for Command<'a> {
     fn from(wire: WireCommand<'a>) -> Self {
         let request = if let Some(Object(connect)) = wire.connect {
             Some(Request::Connect(connect.into()))
-        } else if let Some(Object(subscribe)) = wire.subscribe {
+        } else if let Some(subscribe) = wire.subscribe {
             Some(Request::Subscribe(subscribe.into()))
         } else if let Some(Object(WireChannel { channel })) = wire.unsubscribe {
             Some(Request::Unsubscribe(UnsubscribeRequest {
@@ -232,32 +232,24 @@ struct WireConnect<'a> {
     #[serde(borrow, default)]
     data: Raw<'a>,
     #[serde(borrow, default)]
-    subs: Option<BTreeMap<Str<'a>, Object<WireSubscribe<'a>>>>,
+    subs: Entries<'a, Object<WireSubscribe<'a>>, SubscribeRequest<'a>, MAX_SUBS>,
     #[serde(borrow, default)]
     name: Str<'a>,
     #[serde(borrow, default)]
     version: Str<'a>,
     #[serde(borrow, default)]
-    headers: Option<BTreeMap<Str<'a>, Str<'a>>>,
+    headers: Entries<'a, Str<'a>, Text<'a>, MAX_HEADERS>,
 }
 
 impl<'a> From<WireConnect<'a>> for ConnectRequest<'a> {
     fn from(wire: WireConnect<'a>) -> Self {
-        let subs = wire.subs.unwrap_or_default();
-        let headers = wire.headers.unwrap_or_default();
         Self {
             token: wire.token.0,
             data: wire.data.0,
-            subs: subs
-                .into_iter()
-                .map(|(channel, sub)| (channel.0, sub.0.into()))
-                .collect(),
+            subs: wire.subs.map,
             name: wire.name.0,
             version: wire.version.0,
-            headers: headers
-                .into_iter()
-                .map(|(name, value)| (name.0, value.0))
-                .collect(),
+            headers: wire.headers.map,
         }
     }
 }
@@ -292,8 +284,8 @@ struct WireSubscribe<'a> {
     kind: Option<i32>,
 }
 
-impl<'a> From<WireSubscribe<'a>> for SubscribeRequest<'a> {
-    fn from(wire: WireSubscribe<'a>) -> Self {
+impl<'a> From<Object<WireSubscribe<'a>>> for SubscribeRequest<'a> {
+    fn from(Object(wire): Object<WireSubscribe<'a>>) -> Self {
         Self {
             channel: wire.channel.0,
             token: wire.token.0,
@@ -427,6 +419,61 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
         }
 
         deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+/// An object of any keys, with at most `MOST` of them. Its values are read as `W`, and kept as `V`.
+struct Entries<'a, W, V, const MOST: usize> {
+    map: BTreeMap<Text<'a>, V>,
+    read_as: PhantomData<W>,
+}
+
+impl<W, V, const MOST: usize> Default for Entries<'_, W, V, MOST> {
+    fn default() -> Self {
+        Self {
+            map: BTreeMap::new(),
+            read_as: PhantomData,
+        }
+    }
+}
+
+impl<'de: 'a, 'a, W, V, const MOST: usize> Deserialize<'de> for Entries<'a, W, V, MOST>
+where
+    W: Deserialize<'de> + Into<V>,
+{
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self::default())
+    }
+}
+
+impl<'de: 'a, 'a, W, V, const MOST: usize> Visitor<'de> for Entries<'a, W, V, MOST>
+where
+    W: Deserialize<'de> + Into<V>,
+{
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an object with at most {MOST} keys")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self, A::Error> {
+        while let Some((Str(key), value)) = map.next_entry::<_, W>()? {
+            self.map.insert(key, value.into());
+            if self.map.len() > MOST {
+                return Err(A::Error::invalid_length(self.map.len(), &self));
+            }
+        }
+        Ok(self)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+}
+
+impl<'a> From<Str<'a>> for Text<'a> {
+    fn from(Str(text): Str<'a>) -> Self {
+        text
     }
 }
 

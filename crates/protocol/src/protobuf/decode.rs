@@ -10,9 +10,9 @@ use std::sync::Arc;
 use super::wire::{DecodeError, Field, Reader};
 use crate::filter::RawFilter;
 use crate::message::{
-    Command, ConnectRequest, EmulationRequest, HistoryRequest, PresenceRequest,
-    PresenceStatsRequest, PublishRequest, RefreshRequest, Request, RpcRequest, SendRequest,
-    StreamPosition, SubRefreshRequest, SubscribeRequest, Text, UnsubscribeRequest,
+    Command, ConnectRequest, EmulationRequest, HistoryRequest, MAX_HEADERS, MAX_SUBS,
+    PresenceRequest, PresenceStatsRequest, PublishRequest, RefreshRequest, Request, RpcRequest,
+    SendRequest, StreamPosition, SubRefreshRequest, SubscribeRequest, Text, UnsubscribeRequest,
 };
 
 /// Iterates over the commands of one frame.
@@ -186,6 +186,7 @@ impl<'a> Message<'a> for ConnectRequest<'a> {
                 let mut entry = Entry::<SubscribeRequest<'a>>::default();
                 read(&mut entry, field.bytes()?)?;
                 self.subs.insert(entry.key, entry.value);
+                field.at_most(self.subs.len(), MAX_SUBS)?;
             }
             4 => self.name = field.text()?.into(),
             5 => self.version = field.text()?.into(),
@@ -193,6 +194,7 @@ impl<'a> Message<'a> for ConnectRequest<'a> {
                 let mut entry = Entry::<Text<'a>>::default();
                 read(&mut entry, field.bytes()?)?;
                 self.headers.insert(entry.key, entry.value);
+                field.at_most(self.headers.len(), MAX_HEADERS)?;
             }
             _ => {}
         }

@@ -42,6 +42,14 @@ pub enum DecodeError {
         /// The field's number.
         number: u32,
     },
+    /// More entries of a map than are taken.
+    #[error("field {number} is a map with more than {limit} entries")]
+    TooMany {
+        /// The field's number.
+        number: u32,
+        /// How many there may be.
+        limit: usize,
+    },
     /// Groups nested deeper than [`MAX_GROUP_DEPTH`].
     #[error("groups nested deeper than {MAX_GROUP_DEPTH} levels")]
     TooDeep,
@@ -95,6 +103,15 @@ impl<'a> Field<'a> {
         std::str::from_utf8(self.bytes()?).map_err(|_| DecodeError::Utf8 {
             number: self.number,
         })
+    }
+
+    /// Checks how many of such a field there are.
+    pub(crate) fn at_most(self, found: usize, limit: usize) -> Result<(), DecodeError> {
+        let number = self.number;
+        if found > limit {
+            return Err(DecodeError::TooMany { number, limit });
+        }
+        Ok(())
     }
 
     fn expected(self, expected: u8, found: Value<'a>) -> DecodeError {

@@ -75,6 +75,35 @@ fn who_comes_in_is_the_applications_to_say_and_commands_wait_for_it() {
     );
 }
 
+/// What a client sends is kept while the application is asked, and an entry of a list takes more than its bytes.
+#[test]
+fn the_application_is_not_asked_about_lists_without_an_end() {
+    let list = |count: usize, value: serde_json::Value| -> serde_json::Value {
+        let entries = (0..count).map(|number| (format!("x-{number}"), value.clone()));
+        entries.collect::<serde_json::Map<_, _>>().into()
+    };
+    for (name, value, most, code) in [
+        ("subs", json!({}), 256, 3505),
+        ("headers", json!("y"), 64, 3501),
+    ] {
+        let application = Scripted::about(Interests::CONNECTING);
+        let mut world = world(&application);
+        let client = world.open(0);
+        let connect = json!({"id": 1, "connect": {name: list(most, value.clone())}});
+        assert!(world.tell(client, connect).is_empty());
+        assert_eq!(application.open(), 1, "{name}");
+        let Question::Connecting(event) = application.take().2 else {
+            panic!("another question")
+        };
+        assert_eq!(event.channels.len() + event.headers.len(), most);
+        let client = world.open(0);
+        let connect = json!({"id": 1, "connect": {name: list(most + 1, value)}});
+        assert!(world.tell(client, connect).is_empty());
+        assert_eq!(application.open(), 0, "{name}");
+        assert_eq!(world.closed(client), Some((code, true)), "{name}");
+    }
+}
+
 #[test]
 fn an_answer_that_says_nothing_leaves_it_to_token_and_options() {
     let answer = |_: &Question| Some(Answer::Connect(Ok(ConnectReply::default())));
