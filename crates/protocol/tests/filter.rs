@@ -272,6 +272,12 @@ fn what_is_no_filter_at_all() {
         assert!(matches!(error, FilterError::Syntax(_)), "{text}: {error}");
         assert!(error.to_string().starts_with("not a filter: "), "{error}");
     }
+    // It is told to whoever sent the filter, who doesn't choose how long it is.
+    let long = json!({"vals": "\u{200b}".repeat(1300)}).to_string();
+    let error = RawFilter::Json(&long).parse(&limits).unwrap_err();
+    let error = error.to_string();
+    assert!(error.len() < 400, "{} bytes", error.len());
+    assert!(error.contains("expected a list of strings"), "{error}");
     for bytes in [
         &b"\x08\x01"[..],
         b"\x0a\x01",

@@ -324,6 +324,34 @@ fn errors_say_what_was_expected() {
     assert!(refuse(&"[".repeat(200)).to_string().contains("128"));
 }
 
+/// They go into logs, and into answers: a client that sends much where little is expected doesn't choose how long they are.
+#[test]
+fn errors_are_short_and_still_say_what_was_expected() {
+    // Of one, two and four bytes, and such as are escaped when they are quoted.
+    for character in ["x", "\u{e9}", "\u{1f600}", "\u{200b}", "\\n"] {
+        for padding in ["", "y", "yy", "yyy"] {
+            let long = format!("{padding}{}", character.repeat(20_000));
+            for (line, expected) in [
+                (format!("{{\"id\":\"{long}\"}}"), "expected u32"),
+                (format!("\"{long}\""), "expected an object"),
+                (
+                    format!("{{\"connect\":{{\"subs\":\"{long}\"}}}}"),
+                    "expected an object with",
+                ),
+            ] {
+                let text = refuse(&line).to_string();
+                assert!(text.len() < 400, "{} bytes", text.len());
+                assert!(text.contains("invalid type: string \""), "{text}");
+                assert!(text.contains(expected), "{text}");
+                assert!(text.contains("at line 1 column"), "{text}");
+            }
+        }
+    }
+    // What is no command doesn't claim to be one.
+    let text = check_payload(b"{]").unwrap_err().to_string();
+    assert!(!text.contains("command"), "{text}");
+}
+
 /// Any JSON value, not too large.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![

@@ -1,5 +1,6 @@
 //! What can be wrong with a filter.
 
+use crate::json::brief;
 use crate::protobuf;
 
 /// Why a filter is refused. All of these answer a subscribe command with
@@ -34,7 +35,7 @@ pub enum FilterError {
         limit: usize,
     },
     /// Not JSON, or a field of another type than the protocol says.
-    #[error("not a filter: {0}")]
+    #[error("not a filter: {}", brief(.0))]
     Syntax(#[source] serde_json::Error),
     /// Not a Protobuf message, or a field of another type than the protocol says.
     #[error("not a filter: {0}")]

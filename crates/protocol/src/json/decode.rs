@@ -93,12 +93,25 @@ pub enum DecodeError {
     /// A frame with nothing in it, or a blank line between commands.
     #[error("expected a command, found an empty line; separate commands by a single \\n")]
     Empty,
-    /// Not JSON, or a field of another type than the protocol says.
-    #[error("not a valid JSON command: {0}")]
+    /// Not JSON, a field of another type than the protocol says, or a map with more keys than are taken.
+    #[error("not the JSON that was expected: {}", brief(.0))]
     Syntax(#[source] serde_json::Error),
     /// Nested deeper than [`MAX_DEPTH`].
     #[error("arrays and objects nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
+}
+
+/// What is wrong, in no more than some words: where a string isn't what was expected, serde says all of it, and that may
+/// be as long as a frame. What was expected stands behind it, and where.
+pub(crate) fn brief(error: &serde_json::Error) -> String {
+    const KEPT: usize = 120;
+    let text = error.to_string();
+    if text.len() <= 2 * KEPT {
+        return text;
+    }
+    let begin = &text[..text.floor_char_boundary(KEPT)];
+    let end = &text[text.ceil_char_boundary(text.len() - KEPT)..];
+    format!("{begin} … {end}")
 }
 
 fn decode(line: &str) -> Result<Command<'_>, DecodeError> {

@@ -26,6 +26,6 @@
 mod decode;
 mod encode;
 
-pub(crate) use decode::Str;
 pub use decode::{Commands, DecodeError, MAX_DEPTH, check_payload};
+pub(crate) use decode::{Str, brief};
 pub use encode::{encode_history, encode_push, encode_reply, encode_result, quote};

@@ -30,8 +30,9 @@ pub(crate) fn check(data: &[u8]) {
                 assert_eq!(again.and_then(Result::ok), Some(command.clone()));
                 check_command(line, &command);
             }
-            Err(_) => {
+            Err(error) => {
                 assert!(again.is_some_and(|again| again.is_err()));
+                assert!(error.to_string().len() < 400, "as long as what was sent");
                 is_over = true;
             }
         }
