@@ -56,13 +56,9 @@ impl OriginPolicy {
         origin: impl IntoIterator<Item = &'a [u8]>,
         host: Option<&[u8]>,
     ) -> bool {
-        let named = self.allowed.iter().filter(|pattern| pattern.0 != "*");
-        let named = Self {
-            allowed: named.cloned().collect(),
-            beside_own: self.beside_own,
-        };
         // A `*` alone is no list of names: what is left then is the server's own origin.
-        named.check_values(origin, host).is_ok()
+        let named = self.allowed.iter().filter(|pattern| pattern.0 != "*");
+        self.pass(named, origin, host).is_ok()
     }
 
     /// Whether pages of any site may connect.
@@ -131,32 +127,45 @@ impl OriginPolicy {
         origin: impl IntoIterator<Item = &'a [u8]>,
         host: Option<&[u8]>,
     ) -> Result<(), OriginRefusal> {
+        let passed = self.pass(self.allowed.iter(), origin, host);
+        passed.map_err(|origin| self.refusal(origin, host))
+    }
+
+    /// Whether some of the patterns let a request pass, or the server's own origin does: beside them if so it was said, and in
+    /// their place if there are none. An error is the origin that came.
+    fn pass<'a, 'p>(
+        &self,
+        mut patterns: impl Iterator<Item = &'p OriginPattern> + Clone,
+        origin: impl IntoIterator<Item = &'a [u8]>,
+        host: Option<&[u8]>,
+    ) -> Result<(), &'a [u8]> {
         let mut origins = origin.into_iter();
         let Some(origin) = origins.next() else {
             return Ok(());
         };
-        let host = host.and_then(|host| std::str::from_utf8(host).ok());
         let text = std::str::from_utf8(origin)
             .ok()
             .filter(|_| origins.next().is_none());
-        let allowed = text.is_some_and(|origin| {
-            let is_own = || host.is_some_and(|host| is_same_origin(origin, host));
-            if (self.allowed.is_empty() || self.beside_own) && is_own() {
+        let passes = text.is_some_and(|origin| {
+            let is_own = || host_text(host).is_some_and(|host| is_same_origin(origin, host));
+            if (self.beside_own || patterns.clone().next().is_none()) && is_own() {
                 return true;
             }
             let origin = origin.to_ascii_lowercase();
-            self.allowed.iter().any(|pattern| pattern.matches(&origin))
+            patterns.any(|pattern| pattern.matches(&origin))
         });
-        if allowed {
-            return Ok(());
-        }
+        if passes { Ok(()) } else { Err(origin) }
+    }
+
+    /// What a page from this origin is told.
+    fn refusal(&self, origin: &[u8], host: Option<&[u8]>) -> OriginRefusal {
         let own = || {
-            let host = shown(host.unwrap_or("which no Host header named"));
+            let host = shown(host_text(host).unwrap_or("which no Host header named"));
             format!("the server's own, {host}")
         };
         let patterns: Vec<_> = self.allowed.iter().map(ToString::to_string).collect();
         let patterns = patterns.join(", ");
-        Err(OriginRefusal {
+        OriginRefusal {
             origin: shown(&String::from_utf8_lossy(origin)),
             expected: match (self.allowed.is_empty(), self.beside_own) {
                 (true, _) => own(),
@@ -168,8 +177,12 @@ impl OriginPolicy {
             } else {
                 "add the page's origin to client.allowed_origins in the server's configuration."
             },
-        })
+        }
     }
+}
+
+fn host_text(host: Option<&[u8]>) -> Option<&str> {
+    host.and_then(|host| std::str::from_utf8(host).ok())
 }
 
 /// The answer to a page that may not connect.
@@ -340,6 +353,30 @@ mod tests {
         };
         assert!(names("http://127.0.0.1:8000") && names("http://localhost:5173"));
         assert!(!names("http://localhost:5174"));
+    }
+
+    #[test]
+    fn pages_are_named_by_all_of_the_list_but_a_star() {
+        let (own, listed, other) = (
+            "http://127.0.0.1:8000",
+            "https://chat.example.org",
+            "https://evil.example",
+        );
+        let star_too = ["https://chat.example.org", "*"];
+        for (list, named) in [
+            (&[][..], [true, false, false]),
+            (&star_too[1..], [true, false, false]),
+            (&star_too[..1], [false, true, false]),
+            (&star_too[..], [false, true, false]),
+        ] {
+            let policy = OriginPolicy::new(list).unwrap();
+            let host = Some(b"127.0.0.1:8000".as_slice());
+            let names = |origin: &str| policy.names_values([origin.as_bytes()], host);
+            assert_eq!([own, listed, other].map(names), named, "{list:?}");
+            assert!(policy.names_values([], host), "it is no page");
+            let two = [own, listed].map(str::as_bytes);
+            assert!(!policy.names_values(two, host));
+        }
     }
 
     #[test]
