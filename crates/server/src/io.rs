@@ -14,7 +14,6 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::worker::listener;
-use crate::worker::relays::Relayed;
 
 /// A connection's bytes.
 pub(crate) enum Io {
@@ -30,6 +29,12 @@ pub(crate) enum Io {
     Memory(Box<tokio::io::DuplexStream>),
 }
 
+/// Who writes down what waits in TLS: whoever counts that is above, and isn't known here.
+pub(crate) trait Unsent: Send + Sync {
+    /// So many bytes do now.
+    fn note(&self, bytes: usize);
+}
+
 /// A socket, and how many bytes it has taken: what is behind it, and has more to write, doesn't say.
 pub(crate) struct Counted {
     io: TcpStream,
@@ -37,7 +42,7 @@ pub(crate) struct Counted {
     /// Encrypted bytes that it has yet to take, after the last write.
     unsent: usize,
     /// Where that is written down, if somebody has to be told.
-    relayed: Option<Arc<Relayed>>,
+    told: Option<Arc<dyn Unsent>>,
 }
 
 impl Counted {
@@ -46,7 +51,7 @@ impl Counted {
             io,
             taken: 0,
             unsent: 0,
-            relayed: None,
+            told: None,
         }
     }
 
@@ -143,15 +148,18 @@ impl Io {
     }
 
     /// Has what waits in TLS written down from now on, by what `begin` makes for it. `None` without TLS.
-    pub(crate) fn count_unsent(&mut self, begin: impl FnOnce() -> Relayed) -> Option<Arc<Relayed>> {
+    pub(crate) fn count_unsent<U: Unsent + 'static>(
+        &mut self,
+        begin: impl FnOnce() -> U,
+    ) -> Option<Arc<U>> {
         let Self::Tls(io) = self else {
             return None;
         };
-        let relayed = Arc::new(begin());
+        let told = Arc::new(begin());
         let socket = io.get_mut().0;
-        relayed.hold(socket.unsent);
-        socket.relayed = Some(Arc::clone(&relayed));
-        Some(relayed)
+        told.note(socket.unsent);
+        socket.told = Some(Arc::clone(&told) as _);
+        Some(told)
     }
 
     /// Throws away what was written and waits here, where that is possible. Nothing else can be written then.
@@ -188,8 +196,8 @@ fn note_unsent(io: &mut TlsStream<Counted>) {
     } else {
         0
     };
-    if let Some(relayed) = &socket.relayed {
-        relayed.hold(socket.unsent);
+    if let Some(told) = &socket.told {
+        told.note(socket.unsent);
     }
 }
 

@@ -407,3 +407,31 @@ fn not_found(dev: bool) -> Response {
     );
     respond::text(StatusCode::NOT_FOUND, body)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    /// What is built on HTTP may change without it: the doors, and the workers that have them.
+    #[test]
+    fn http_knows_nothing_of_what_is_built_on_it() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http");
+        let (mut left, mut files) = (vec![directory], 0);
+        while let Some(path) = left.pop() {
+            if path.is_dir() {
+                let entries = path.read_dir().expect("a directory");
+                left.extend(entries.map(|entry| entry.expect("an entry").path()));
+                continue;
+            }
+            files += 1;
+            let text = std::fs::read_to_string(&path).expect("a text");
+            // Tests may put a whole together.
+            let code = text.split("#[cfg(test)]\nmod tests {").next();
+            for above in ["crate::door", "crate::worker"] {
+                let knows = code.is_some_and(|code| code.contains(above));
+                assert!(!knows, "{} knows {above}", path.display());
+            }
+        }
+        assert!(files > 20, "{files} files were looked at");
+    }
+}

@@ -11,8 +11,7 @@ use tautline_websocket::conn::scratch;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::patience::Patience;
-use crate::io::Io;
-use crate::worker::relays::Relayed;
+use crate::io::{Io, Unsent};
 
 /// Yields `read` again, then what `inner` has. Writing goes straight to `inner`.
 pub(crate) struct Rewind<S> {
@@ -109,7 +108,10 @@ impl<S> Rewind<S> {
 
 impl Rewind<Io> {
     /// As [`Io::count_unsent`].
-    pub(crate) fn count_unsent(&mut self, begin: impl FnOnce() -> Relayed) -> Option<Arc<Relayed>> {
+    pub(crate) fn count_unsent<U: Unsent + 'static>(
+        &mut self,
+        begin: impl FnOnce() -> U,
+    ) -> Option<Arc<U>> {
         self.inner.count_unsent(begin)
     }
 

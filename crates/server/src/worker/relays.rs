@@ -15,6 +15,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::io::Unsent;
+
 /// All of a worker's.
 #[derive(Debug, Default)]
 pub(crate) struct Relays {
@@ -140,6 +142,12 @@ impl Relayed {
     /// Resolves when it is cut off.
     pub(crate) async fn cut(&self) {
         self.0.cut.notified().await;
+    }
+}
+
+impl Unsent for Relayed {
+    fn note(&self, bytes: usize) {
+        self.hold(bytes);
     }
 }
 
