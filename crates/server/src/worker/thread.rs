@@ -27,9 +27,10 @@ use super::mailbox::WorkerMailbox;
 use super::queues::{NodeQueues, QueueShare};
 use super::relays::until_cut;
 use crate::client_address::canonical;
-use crate::door::admission::Admission;
+use crate::door::admission::{AddressPermit, Admission, Permit};
 use crate::door::arrival::{Arrival, TurnedAway};
 use crate::door::http2::Http2Door;
+use crate::door::tunnel::socket::Joined;
 use crate::door::{self, Came, Opened};
 use crate::drain::{Stage, reached};
 use crate::embed::NodeHandle;
@@ -131,8 +132,11 @@ pub(crate) struct Start {
 enum Admitted {
     WebSocket(Opened),
     /// Something else, to be served by this.
-    Other(Pin<Box<dyn Future<Output = ()>>>),
+    Other(Work),
 }
+
+/// Serves a connection to its end.
+type Work = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Tells that a worker has ended, however it did.
 pub(crate) struct Ending(mpsc::UnboundedSender<()>);
@@ -174,244 +178,344 @@ impl Start {
             index,
             listener,
             internal,
-            mut visitors,
+            visitors,
             entropy,
             shared,
             ending: its_end,
         } = self;
-        let listener = match listener.map(tokio::net::TcpListener::from_std).transpose() {
-            Ok(listener) => listener,
-            Err(error) => {
-                tracing::error!(%error, "the listening socket can't be used");
-                return;
-            }
+        let Ok(listener) = registered(listener, "listening socket") else {
+            return;
         };
-        let internal = match internal.map(tokio::net::TcpListener::from_std).transpose() {
-            Ok(internal) => internal,
-            Err(error) => {
-                tracing::error!(%error, "the internal listening socket can't be used");
-                return;
-            }
+        let Ok(internal) = registered(internal, "internal listening socket") else {
+            return;
         };
         let mailbox = Arc::clone(&shared.mailboxes[usize::from(index)]);
         // Another may be taken over before the first turn, but not before there is a hub to take it.
         let live = Arc::clone(&shared.live.borrow());
-        let mut hub = Hub::new(
-            Arc::clone(&live.config.hub),
-            Arc::clone(&shared.engine) as _,
-            WorkerId(index),
-            Arc::clone(&mailbox) as _,
-            Box::new(entropy),
-        );
-        let files = live.handlers.clone().map(|handlers| {
-            let (files, options) = (Rc::default(), handlers.options);
-            let node = NodeHandle::new(Arc::clone(&shared));
-            let desk = Desk::new(handlers, Rc::clone(&files), Arc::clone(&mailbox), node);
-            hub.set_application(Box::new(desk), options);
-            files
-        });
-        let watch = publishing::watch(live.config.telemetry.as_ref(), &shared);
-        hub.set_publish_watch(watch);
-        let clock = Clock::new(shared.start);
-        let settings = Arc::clone(&live.config.http);
-        let share = live.config.log.connections;
-        let silence = listener::silence(&live.config);
-        let queues = QueueShare::new(Arc::clone(&shared.queues), usize::from(index));
-        let worker = Worker::new(hub, Arc::clone(&mailbox), clock, files, live, queues);
-        worker.turn(|now, state| {
-            state.connections.log().borrow_mut().set_share(share);
-            state.set_witnesses(now, shared.events().as_ref().map(Events::tap));
-        });
+        let worker = worker(index, entropy, &shared, &live);
+        let reception = Rc::new(Reception::new(index, worker, shared, &live, &internal));
+        let Reception {
+            worker,
+            shared,
+            guests,
+            ..
+        } = &*reception;
+        tokio::select! {
+            never = worker.run() => match never {},
+            () = reception.accept(listener.as_ref(), listener::silence(&live.config)) => {}
+            () = reception.receive(visitors) => {}
+            () = reception.serve_internal(internal.as_ref()) => {}
+            () = care(index, shared) => {}
+            () = watch_memory(index, &shared.admission) => {}
+            () = watch_queues(worker, &shared.admission) => {}
+            () = watch_revocations(index, &shared.revocations) => {}
+            () = count_minutes(index, reception.node()) => {}
+            () = drain(worker, shared.stage.clone()) => {}
+            () = ending(shared.stage.clone()) => {}
+        }
+        drop(listener);
+        say_goodbye(worker, guests).await;
+        mailbox.close();
+        drop(its_end);
+    }
+}
+
+/// A listening socket as the worker's event loop has it. `name` is what the log calls it.
+fn registered(
+    listener: Option<TcpListener>,
+    name: &str,
+) -> io::Result<Option<tokio::net::TcpListener>> {
+    let listener = listener.map(tokio::net::TcpListener::from_std).transpose();
+    listener.inspect_err(|error| tracing::error!(%error, "the {name} can't be used"))
+}
+
+/// The worker, with its hub and the code that decides for that, after its first turn.
+fn worker(index: u16, entropy: OsEntropy, shared: &Arc<Shared>, live: &Arc<Live>) -> Rc<Worker> {
+    let mailbox = &shared.mailboxes[usize::from(index)];
+    let mut hub = Hub::new(
+        Arc::clone(&live.config.hub),
+        Arc::clone(&shared.engine) as _,
+        WorkerId(index),
+        Arc::clone(mailbox) as _,
+        Box::new(entropy),
+    );
+    let files = live.handlers.clone().map(|handlers| {
+        let (files, options) = (Rc::default(), handlers.options);
+        let node = NodeHandle::new(Arc::clone(shared));
+        let desk = Desk::new(handlers, Rc::clone(&files), Arc::clone(mailbox), node);
+        hub.set_application(Box::new(desk), options);
+        files
+    });
+    hub.set_publish_watch(publishing::watch(live.config.telemetry.as_ref(), shared));
+    let worker = Worker::new(
+        hub,
+        Arc::clone(mailbox),
+        Clock::new(shared.start),
+        files,
+        Arc::clone(live),
+        QueueShare::new(Arc::clone(&shared.queues), usize::from(index)),
+    );
+    let share = live.config.log.connections;
+    worker.turn(|now, state| {
+        state.connections.log().borrow_mut().set_share(share);
+        state.set_witnesses(now, shared.events().as_ref().map(Events::tap));
+    });
+    worker
+}
+
+/// Where a worker's connections come in, and what they lead to.
+struct Reception {
+    index: u16,
+    worker: Rc<Worker>,
+    shared: Arc<Shared>,
+    guests: Rc<Guests>,
+    /// What is asked over HTTP on the clients' port.
+    service: Rc<Service<WorkerNode>>,
+    /// What is on the internal one, if there is one.
+    internal: Option<Rc<Service<WorkerNode>>>,
+    http2: Rc<Http2Door>,
+}
+
+impl Reception {
+    fn new(
+        index: u16,
+        worker: Rc<Worker>,
+        shared: Arc<Shared>,
+        live: &Live,
+        internal: &Option<tokio::net::TcpListener>,
+    ) -> Self {
         let guests = Rc::new(Guests::default());
-        let node = || {
-            WorkerNode::new(
+        let service = |side| {
+            let node = WorkerNode::new(
                 index,
                 Rc::clone(&worker),
                 Arc::clone(&shared),
                 Rc::clone(&guests),
-            )
+            );
+            Rc::new(Service::new(Arc::clone(&live.config.http), node).on_side(side))
         };
-        let (side, inner) = match &internal {
+        let (side, internal) = match internal {
             None => (Side::Both, None),
-            Some(_) => {
-                let service = Service::new(Arc::clone(&settings), node());
-                (
-                    Side::Clients,
-                    Some(Rc::new(service.on_side(Side::Internal))),
-                )
-            }
+            Some(_) => (Side::Clients, Some(service(Side::Internal))),
         };
-        let service = Rc::new(Service::new(settings, node()).on_side(side));
+        let service = service(side);
         let http2 = Rc::new(Http2Door {
             worker: Rc::clone(&worker),
             shared: Arc::clone(&shared),
             guests: Rc::clone(&guests),
             service: Rc::clone(&service),
         });
-        let receive = async {
-            let node = node();
-            while let Some(visit) = visitors.recv().await {
-                visit(&node);
-            }
+        Self {
+            index,
+            worker,
+            shared,
+            guests,
+            service,
+            internal,
+            http2,
+        }
+    }
+
+    fn node(&self) -> WorkerNode {
+        WorkerNode::new(
+            self.index,
+            Rc::clone(&self.worker),
+            Arc::clone(&self.shared),
+            Rc::clone(&self.guests),
+        )
+    }
+
+    /// Does what others want done here. Never ends before they do.
+    async fn receive(&self, mut visitors: mpsc::UnboundedReceiver<Visit>) {
+        let node = self.node();
+        while let Some(visit) = visitors.recv().await {
+            visit(&node);
+        }
+    }
+
+    /// Accepts clients. Never ends.
+    async fn accept(
+        self: &Rc<Self>,
+        listener: Option<&tokio::net::TcpListener>,
+        silence: Duration,
+    ) {
+        let Some(listener) = listener else {
+            return std::future::pending().await;
         };
-        let accept = async {
-            let Some(listener) = &listener else {
-                return std::future::pending().await;
+        let shared = &self.shared;
+        loop {
+            let Some((io, peer)) = accept(listener, silence).await else {
+                continue;
             };
-            loop {
-                let Some((io, peer)) = accept(listener, silence).await else {
-                    continue;
-                };
-                let arrived = match shared.admission.socket(peer.ip()) {
-                    Ok(socket) => Arrival::new(&shared, io, peer).map(|arrival| (arrival, socket)),
-                    Err(over) => Err(TurnedAway::new(&shared, io, over)),
-                };
-                let (arrival, socket) = match arrived {
-                    Ok(arrived) => arrived,
-                    Err(turned_away) => {
-                        let (worker, guest) = (Rc::clone(&worker), guests.enter());
-                        spawn_local(async move {
-                            if let Some(untold) = turned_away.tell().await {
-                                worker.count_http(|counters| counters.dropped(untold));
-                            }
-                            drop(guest);
-                        });
-                        continue;
-                    }
-                };
-                let (worker, guest) = (Rc::clone(&worker), guests.enter());
-                let (service, shared) = (Rc::clone(&service), Arc::clone(&shared));
-                let http2 = Rc::clone(&http2);
-                // In boxes, so that the task of a WebSocket has no room reserved for what comes before it or for HTTP,
-                // and that of HTTP has none for what comes before it.
-                let admitting = Rc::clone(&worker);
-                let admitted = Box::pin(async move {
-                    let (io, from, mut permit) = match arrival.announced(&shared).await {
-                        Ok(announced) => announced,
-                        Err(dropped) => {
-                            if let Some(dropped) = dropped {
-                                admitting.count_http(|counters| counters.dropped(dropped));
-                            }
-                            return None;
-                        }
-                    };
-                    let io = match &admitting.live().tls {
-                        None => Io::Plain(io),
-                        Some(tls) => match tls.accept(io).await {
-                            Ok(io) => io,
-                            Err(NotAccepted::NoTls(io)) => {
-                                door::mistaken::tell_of_tls(&admitting, io, from).await;
-                                return None;
-                            }
-                            Err(NotAccepted::Failed(error)) => {
-                                admitting.count_http(|counters| counters.dropped(Dropped::Tls));
-                                admitting.log_failed(from.ip(), Failed::Tls(&error));
-                                return None;
-                            }
-                        },
-                    };
-                    let limit = admitting.live().config.http.write_timeout;
-                    let came = door::admit(&admitting, io, from, &mut permit);
-                    let mut came = came.await?;
-                    let held = came.count_unsent(|| admitting.relay());
-                    let work: Pin<Box<dyn Future<Output = ()>>> = match came {
-                        Came::WebSocket(opened) => return Some(Admitted::WebSocket(opened)),
-                        Came::Http1(stream) => Box::pin(async move {
-                            let stream = stream.patient_with_client(limit);
-                            let ending = ending(shared.stage.clone());
-                            let line = HttpLine::of(from, &admitting.live().config.admission.trust);
-                            http::serve_rewound(stream, line, service, ending).await;
-                            drop(permit);
-                        }),
-                        Came::Tunnel(joined) => {
-                            let relayed = admitting.relay();
-                            Box::pin(async move {
-                                joined.serve(shared.stage.clone(), relayed).await;
-                                drop(permit);
-                            })
-                        }
-                        Came::Http2(stream) => Box::pin(async move {
-                            let stream = stream.patient_with_client(limit);
-                            http2.serve(stream, from).await;
-                            drop(permit);
-                        }),
-                    };
-                    Some(Admitted::Other(match held {
-                        None => work,
-                        Some(held) => Box::pin(until_cut(held, work)),
-                    }))
-                });
-                spawn_local(async move {
-                    match admitted.await {
-                        Some(Admitted::WebSocket(opened)) => {
-                            door::websocket::serve(&worker, opened).await;
-                        }
-                        Some(Admitted::Other(work)) => work.await,
-                        None => {}
-                    }
-                    drop((guest, socket));
-                });
+            let arrived = match shared.admission.socket(peer.ip()) {
+                Ok(socket) => Arrival::new(shared, io, peer).map(|arrival| (arrival, socket)),
+                Err(over) => Err(TurnedAway::new(shared, io, over)),
+            };
+            match arrived {
+                Ok((arrival, socket)) => self.serve(arrival, socket),
+                Err(turned_away) => self.turn_away(turned_away),
+            }
+        }
+    }
+
+    /// Tells whoever may not come in, in a task of its own.
+    fn turn_away(&self, turned_away: TurnedAway) {
+        let (worker, guest) = (Rc::clone(&self.worker), self.guests.enter());
+        spawn_local(async move {
+            if let Some(untold) = turned_away.tell().await {
+                worker.count_http(|counters| counters.dropped(untold));
+            }
+            drop(guest);
+        });
+    }
+
+    /// Serves a connection in a task of its own. `socket` is held until that ends.
+    fn serve(self: &Rc<Self>, arrival: Arrival, socket: Permit) {
+        let (worker, guest) = (Rc::clone(&self.worker), self.guests.enter());
+        // In boxes, this and what it comes to, so that the task of a WebSocket has no room reserved for what comes before it
+        // or for HTTP, and that of HTTP has none for what comes before it.
+        let admitted = Box::pin(Rc::clone(self).admit(arrival));
+        spawn_local(async move {
+            match admitted.await {
+                Some(Admitted::WebSocket(opened)) => {
+                    door::websocket::serve(&worker, opened).await;
+                }
+                Some(Admitted::Other(work)) => work.await,
+                None => {}
+            }
+            drop((guest, socket));
+        });
+    }
+
+    /// Finds out who a connection is from and what it is; `None` if nothing came of it.
+    async fn admit(self: Rc<Self>, arrival: Arrival) -> Option<Admitted> {
+        let worker = &self.worker;
+        let (io, from, mut permit) = match arrival.announced(&self.shared).await {
+            Ok(announced) => announced,
+            Err(dropped) => {
+                if let Some(dropped) = dropped {
+                    worker.count_http(|counters| counters.dropped(dropped));
+                }
+                return None;
             }
         };
-        tokio::select! {
-            never = worker.run() => match never {},
-            () = accept => {}
-            () = receive => {}
-            () = serve_internal(internal.as_ref(), inner, &shared, &guests) => {}
-            () = care(index, &shared) => {}
-            () = watch_memory(index, &shared.admission) => {}
-            () = watch_queues(&worker, &shared.admission) => {}
-            () = watch_revocations(index, &shared.revocations) => {}
-            () = count_minutes(index, node()) => {}
-            () = drain(&worker, shared.stage.clone()) => {}
-            () = ending(shared.stage.clone()) => {}
+        let io = self.secured(io, from).await?;
+        let mut came = door::admit(worker, io, from, &mut permit).await?;
+        let held = came.count_unsent(|| worker.relay());
+        let work = match came {
+            Came::WebSocket(opened) => return Some(Admitted::WebSocket(opened)),
+            Came::Http1(stream) => self.serve_http1(stream, from, permit),
+            Came::Http2(stream) => self.serve_http2(stream, from, permit),
+            Came::Tunnel(joined) => self.serve_tunnel(joined, permit),
+        };
+        Some(Admitted::Other(match held {
+            None => work,
+            Some(held) => Box::pin(until_cut(held, work)),
+        }))
+    }
+
+    /// The connection's bytes, after the handshake of TLS if there is TLS; `None` if that failed.
+    async fn secured(&self, io: TcpStream, from: SocketAddr) -> Option<Io> {
+        let live = self.worker.live();
+        let Some(tls) = &live.tls else {
+            return Some(Io::Plain(io));
+        };
+        match tls.accept(io).await {
+            Ok(io) => Some(io),
+            Err(NotAccepted::NoTls(io)) => {
+                door::mistaken::tell_of_tls(&self.worker, io, from).await;
+                None
+            }
+            Err(NotAccepted::Failed(error)) => {
+                let worker = &self.worker;
+                worker.count_http(|counters| counters.dropped(Dropped::Tls));
+                worker.log_failed(from.ip(), Failed::Tls(&error));
+                None
+            }
         }
-        drop(listener);
-        worker.drain(Duration::ZERO);
-        tokio::select! {
-            never = worker.run() => match never {},
-            () = guests.gone() => {}
+    }
+
+    fn serve_http1(
+        self: Rc<Self>,
+        stream: Rewind<Io>,
+        from: SocketAddr,
+        permit: Option<AddressPermit>,
+    ) -> Work {
+        Box::pin(async move {
+            let stream = stream.patient_with_client(self.write_timeout());
+            let line = HttpLine::of(from, &self.worker.live().config.admission.trust);
+            let (service, ending) = (Rc::clone(&self.service), ending(self.shared.stage.clone()));
+            http::serve_rewound(stream, line, service, ending).await;
+            drop(permit);
+        })
+    }
+
+    fn serve_http2(
+        self: Rc<Self>,
+        stream: Rewind<Io>,
+        from: SocketAddr,
+        permit: Option<AddressPermit>,
+    ) -> Work {
+        Box::pin(async move {
+            let stream = stream.patient_with_client(self.write_timeout());
+            self.http2.serve(stream, from).await;
+            drop(permit);
+        })
+    }
+
+    fn serve_tunnel(self: Rc<Self>, joined: Box<Joined>, permit: Option<AddressPermit>) -> Work {
+        let relayed = self.worker.relay();
+        Box::pin(async move {
+            joined.serve(self.shared.stage.clone(), relayed).await;
+            drop(permit);
+        })
+    }
+
+    fn write_timeout(&self) -> Option<Duration> {
+        self.worker.live().config.http.write_timeout
+    }
+
+    /// Accepts those who are no clients. Never ends.
+    async fn serve_internal(&self, listener: Option<&tokio::net::TcpListener>) {
+        let (Some(listener), Some(service)) = (listener, &self.internal) else {
+            return std::future::pending().await;
+        };
+        let shared = &self.shared;
+        let share = shared.admission.internal_sockets() / shared.mailboxes.len().max(1);
+        let room = Arc::new(Semaphore::new(share.clamp(1, MAX_INTERNAL)));
+        let silence = listener::silence(&shared.live.borrow().config);
+        loop {
+            let Some((io, peer)) = accept(listener, silence).await else {
+                continue;
+            };
+            // Whoever is one too many is closed.
+            let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
+                continue;
+            };
+            let (service, guest) = (Rc::clone(service), self.guests.enter());
+            let ending = ending(shared.stage.clone());
+            let limit = shared.live.borrow().config.http.write_timeout;
+            spawn_local(async move {
+                let stream = Rewind::new(Vec::new(), Io::Plain(io)).patient_with_client(limit);
+                let line = HttpLine::new(Some(peer));
+                http::serve_rewound(stream, line, service, ending).await;
+                drop((guest, place));
+            });
         }
-        // Handlers that hear of the last goodbyes have their time for it.
-        tokio::select! {
-            never = worker.run() => match never {},
-            () = worker.questions_answered() => {}
-        }
-        mailbox.close();
-        drop(its_end);
     }
 }
 
-/// Accepts those who are no clients. Never ends.
-async fn serve_internal(
-    listener: Option<&tokio::net::TcpListener>,
-    service: Option<Rc<Service<WorkerNode>>>,
-    shared: &Arc<Shared>,
-    guests: &Rc<Guests>,
-) {
-    let (Some(listener), Some(service)) = (listener, service) else {
-        return std::future::pending().await;
-    };
-    let share = shared.admission.internal_sockets() / shared.mailboxes.len().max(1);
-    let room = Arc::new(Semaphore::new(share.clamp(1, MAX_INTERNAL)));
-    let silence = listener::silence(&shared.live.borrow().config);
-    loop {
-        let Some((io, peer)) = accept(listener, silence).await else {
-            continue;
-        };
-        // Whoever is one too many is closed.
-        let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
-            continue;
-        };
-        let (service, guest) = (Rc::clone(&service), guests.enter());
-        let ending = ending(shared.stage.clone());
-        let limit = shared.live.borrow().config.http.write_timeout;
-        spawn_local(async move {
-            let stream = Rewind::new(Vec::new(), Io::Plain(io)).patient_with_client(limit);
-            let line = HttpLine::new(Some(peer));
-            http::serve_rewound(stream, line, service, ending).await;
-            drop((guest, place));
-        });
+/// Ends what the worker's clients have, and waits until they and the handlers are done.
+async fn say_goodbye(worker: &Worker, guests: &Guests) {
+    worker.drain(Duration::ZERO);
+    tokio::select! {
+        never = worker.run() => match never {},
+        () = guests.gone() => {}
+    }
+    // Handlers that hear of the last goodbyes have their time for it.
+    tokio::select! {
+        never = worker.run() => match never {},
+        () = worker.questions_answered() => {}
     }
 }
 
