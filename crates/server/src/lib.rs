@@ -86,7 +86,9 @@ pub use self::config::{Config, ConfigFile};
 pub use self::embed::{
     ApiRpcEvent, Client, Handler, Node, NodeBuilder, NodeHandle, Request, WebSocketService,
 };
-pub use self::events::{DeadEvent, Event, EventHandler, EventKind, EventsError, NotTaken};
+pub use self::events::{
+    DeadEvent, DeadEvents, Event, EventHandler, EventKind, EventsError, NotTaken,
+};
 pub use self::reload::{ReloadError, Reloaded};
 pub use self::revocations::{RevocationsError, Revoke, Revoked};
 pub use tautline_hub::application::{

@@ -18,7 +18,7 @@ use tokio::sync::{oneshot, watch};
 use super::mount::WebSocketService;
 use crate::config::Config;
 use crate::drain::Stage;
-use crate::events::{DeadEvent, Which};
+use crate::events::{DeadEvent, DeadEvents};
 use crate::http::node::NodeInfo;
 use crate::node_api;
 use crate::reload::{self, ReloadError, Reloaded};
@@ -74,12 +74,12 @@ impl NodeHandle {
     /// Dropping the future changes nothing.
     pub async fn dead_events(&self, most: usize) -> io::Result<Vec<DeadEvent>> {
         match self.shared.events() {
-            Some(events) => Ok(events.dead(Which::All, 0, most).await?.events),
+            Some(events) => Ok(events.dead(DeadEvents::All, 0, most).await?.events),
             None => Ok(Vec::new()),
         }
     }
 
-    /// Has dead letters sent once more: those with these ids, or all where none are named. Returns how many.
+    /// Has dead letters sent once more. Returns how many; those which there are not are left out.
     ///
     /// # Errors
     ///
@@ -88,14 +88,26 @@ impl NodeHandle {
     /// # Cancel safety
     ///
     /// It happens whether or not the future is awaited to its end.
-    pub async fn redeliver_events(&self, ids: Vec<String>) -> io::Result<usize> {
+    pub async fn redeliver_events(&self, which: DeadEvents) -> io::Result<usize> {
         match self.shared.events() {
-            Some(events) => events.settle_dead(Which::of(ids), true).await,
+            Some(events) => events.settle_dead(which, true).await,
             None => Ok(0),
         }
     }
 
-    /// Throws dead letters away: those with these ids, or all where none are named. Returns how many.
+    /// Throws dead letters away. Returns how many; those which there are not are left out.
+    ///
+    /// ```no_run
+    /// # async fn run(node: tautline::NodeHandle) -> std::io::Result<()> {
+    /// use tautline::DeadEvents;
+    ///
+    /// let dead = node.dead_events(100).await?;
+    /// let unwanted = dead.iter().filter(|letter| letter.error.contains("422"));
+    /// // Of which there may be none: nothing is thrown away then.
+    /// node.drop_dead_events(DeadEvents::these(unwanted.map(|letter| letter.id()))).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -104,9 +116,9 @@ impl NodeHandle {
     /// # Cancel safety
     ///
     /// It happens whether or not the future is awaited to its end.
-    pub async fn drop_dead_events(&self, ids: Vec<String>) -> io::Result<usize> {
+    pub async fn drop_dead_events(&self, which: DeadEvents) -> io::Result<usize> {
         match self.shared.events() {
-            Some(events) => events.settle_dead(Which::of(ids), false).await,
+            Some(events) => events.settle_dead(which, false).await,
             None => Ok(0),
         }
     }

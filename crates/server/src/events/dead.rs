@@ -34,25 +34,23 @@ impl DeadEvent {
 
 /// Which of the dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Which {
+pub enum DeadEvents {
+    /// All there are.
     All,
-    /// Those with these ids.
-    Ids(HashSet<String>),
+    /// Those with these ids: of none, where there are none.
+    These(HashSet<String>),
 }
 
-impl Which {
-    /// Those with these ids, or all where none are named.
-    pub(crate) fn of(ids: Vec<String>) -> Self {
-        if ids.is_empty() {
-            return Self::All;
-        }
-        Self::Ids(ids.into_iter().collect())
+impl DeadEvents {
+    /// Those with these ids ([`DeadEvent::id`]). No ids are no letters.
+    pub fn these<T: Into<String>>(ids: impl IntoIterator<Item = T>) -> Self {
+        Self::These(ids.into_iter().map(Into::into).collect())
     }
 
     fn has(&self, letter: &DeadEvent) -> bool {
         match self {
             Self::All => true,
-            Self::Ids(ids) => ids.contains(letter.id()),
+            Self::These(ids) => ids.contains(letter.id()),
         }
     }
 }
@@ -128,7 +126,7 @@ impl Dead {
     }
 
     /// Some of them, from a number on: `most` at the most.
-    pub(super) fn page(&self, which: &Which, from: u64, most: usize) -> DeadPage {
+    pub(super) fn page(&self, which: &DeadEvents, from: u64, most: usize) -> DeadPage {
         let start = self.letters.partition_point(|(number, _)| *number < from);
         let letters = self.letters.range(start..);
         let mut found = letters.filter(|(_, letter)| which.has(letter));
@@ -162,14 +160,14 @@ impl Dead {
     }
 
     /// Those events themselves.
-    pub(super) fn find(&self, which: &Which) -> Vec<Event> {
+    pub(super) fn find(&self, which: &DeadEvents) -> Vec<Event> {
         let letters = self.letters.iter().map(|(_, letter)| letter);
         let letters = letters.filter(|letter| which.has(letter));
         letters.map(|letter| letter.event.clone()).collect()
     }
 
     /// Takes letters out for good, and returns how many that were. If the disk has no room for what is left, all stay.
-    pub(super) fn remove(&mut self, which: &Which) -> io::Result<usize> {
+    pub(super) fn remove(&mut self, which: &DeadEvents) -> io::Result<usize> {
         let (gone, left) = self.split(which);
         if gone > 0 {
             self.rewrite(&left)?;
@@ -180,7 +178,7 @@ impl Dead {
 
     /// Takes letters out of the list, and as soon as there is room for that out of the file, too. Returns how many that
     /// were.
-    pub(super) fn forget(&mut self, which: &Which) -> usize {
+    pub(super) fn forget(&mut self, which: &DeadEvents) -> usize {
         let (gone, left) = self.split(which);
         self.letters = left;
         self.is_stale |= gone > 0;
@@ -205,7 +203,7 @@ impl Dead {
         self.letters = letters;
     }
 
-    fn split(&self, which: &Which) -> (usize, Letters) {
+    fn split(&self, which: &DeadEvents) -> (usize, Letters) {
         let left = self.letters.iter();
         let left: Letters = left.filter(|(_, one)| !which.has(one)).cloned().collect();
         (self.letters.len() - left.len(), left)
@@ -267,11 +265,11 @@ mod tests {
     }
 
     fn ids(dead: &Dead) -> Vec<u64> {
-        numbers(&dead.page(&Which::All, 0, usize::MAX).events)
+        numbers(&dead.page(&DeadEvents::All, 0, usize::MAX).events)
     }
 
-    fn those(ids: &[u64]) -> Which {
-        Which::of(ids.iter().map(u64::to_string).collect())
+    fn those(ids: &[u64]) -> DeadEvents {
+        DeadEvents::these(ids.iter().map(u64::to_string))
     }
 
     #[test]
@@ -292,8 +290,8 @@ mod tests {
         assert_eq!(dead.remove(&those(&[199])).expect("it can be written"), 1);
         let mut dead = open(&scratch, 3);
         assert_eq!(ids(&dead), [198, 200]);
-        assert_eq!(dead.find(&Which::All).len(), 2);
-        assert_eq!(dead.remove(&Which::All).expect("it can be written"), 2);
+        assert_eq!(dead.find(&DeadEvents::All).len(), 2);
+        assert_eq!(dead.remove(&DeadEvents::All).expect("it can be written"), 2);
         assert_eq!(open(&scratch, 3).len(), 0);
     }
 
@@ -303,11 +301,11 @@ mod tests {
         let mut dead = open(&scratch, 100);
         dead.add((1..=7).map(letter).collect())
             .expect("it can be written");
-        let page = dead.page(&Which::All, 0, 3);
+        let page = dead.page(&DeadEvents::All, 0, 3);
         assert_eq!((numbers(&page.events), page.total), (vec![1, 2, 3], 7));
         // All of the page, and the first of the next one.
         assert_eq!(dead.forget(&those(&[1, 2, 3, 4])), 4);
-        let page = dead.page(&Which::All, page.next.expect("there are more"), 3);
+        let page = dead.page(&DeadEvents::All, page.next.expect("there are more"), 3);
         assert_eq!((numbers(&page.events), page.total), (vec![5, 6, 7], 3));
         assert_eq!(page.next, None);
         let page = dead.page(&those(&[7, 6, 1]), 0, 1);
@@ -354,7 +352,7 @@ mod tests {
             assert_eq!(ids(&open(&scratch, 5)), expected, "{room}");
             disk::set_room(0);
             assert_eq!(
-                dead.remove(&Which::All).expect("that needs none"),
+                dead.remove(&DeadEvents::All).expect("that needs none"),
                 expected.len()
             );
             assert_eq!(open(&scratch, 5).len(), 0);

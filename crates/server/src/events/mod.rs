@@ -47,8 +47,8 @@ use tautline_hub::config::HubConfig;
 use tokio::runtime::Builder;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-pub use self::dead::DeadEvent;
-pub(crate) use self::dead::{DeadPage, Which};
+pub(crate) use self::dead::DeadPage;
+pub use self::dead::{DeadEvent, DeadEvents};
 pub(crate) use self::delivery::Patience;
 pub(crate) use self::event::Kind;
 pub use self::event::{Event, Kind as EventKind};
@@ -239,7 +239,12 @@ impl Events {
     /// # Errors
     ///
     /// When the thread has ended.
-    pub(crate) async fn dead(&self, which: Which, from: u64, most: usize) -> io::Result<DeadPage> {
+    pub(crate) async fn dead(
+        &self,
+        which: DeadEvents,
+        from: u64,
+        most: usize,
+    ) -> io::Result<DeadPage> {
         let (done, answer) = oneshot::channel();
         let _ = self.commands.send(Command::Dead {
             which,
@@ -255,7 +260,7 @@ impl Events {
     /// # Errors
     ///
     /// `QuotaExceeded` when the queue has no room for them, others when the disk hasn't, or the thread has ended.
-    pub(crate) async fn settle_dead(&self, which: Which, again: bool) -> io::Result<usize> {
+    pub(crate) async fn settle_dead(&self, which: DeadEvents, again: bool) -> io::Result<usize> {
         let (done, answer) = oneshot::channel();
         let _ = self.commands.send(Command::Settle { which, again, done });
         answer.await.map_err(io::Error::other)?

@@ -15,7 +15,7 @@ use tautline_hub::Entropy;
 use tokio::sync::{mpsc, oneshot};
 
 use super::books::Books;
-use super::dead::{Dead, DeadEvent, DeadPage, Which};
+use super::dead::{Dead, DeadEvent, DeadEvents, DeadPage};
 use super::delivery::{Decision, Delivery, Outcome};
 use super::event::{Event, Kind};
 use super::ledger::Ledger;
@@ -33,13 +33,13 @@ pub(super) enum Command {
         done: oneshot::Sender<bool>,
     },
     Dead {
-        which: Which,
+        which: DeadEvents,
         from: u64,
         most: usize,
         done: oneshot::Sender<DeadPage>,
     },
     Settle {
-        which: Which,
+        which: DeadEvents,
         again: bool,
         done: oneshot::Sender<io::Result<usize>>,
     },
@@ -546,7 +546,12 @@ impl Writer {
         });
     }
 
-    fn settle_dead(&mut self, shared: &Shared, which: &Which, again: bool) -> io::Result<usize> {
+    fn settle_dead(
+        &mut self,
+        shared: &Shared,
+        which: &DeadEvents,
+        again: bool,
+    ) -> io::Result<usize> {
         if !again {
             return self.dead.remove(which);
         }

@@ -26,7 +26,7 @@ use crate::client_address::Seen;
 use crate::http::RequestBody;
 use crate::telemetry::Delivery;
 
-use crate::events::{DeadPage, Which};
+use crate::events::{DeadEvents, DeadPage};
 use crate::glob::Glob;
 use crate::reload::{ReloadError, Reloaded};
 use crate::revocations::{Revoke, Revoked};
@@ -142,7 +142,7 @@ pub trait Node: 'static {
     /// place on that the page before has named. Without events, 108.
     fn dead_events(
         &self,
-        which: Which,
+        which: DeadEvents,
         from: u64,
         most: usize,
     ) -> impl Future<Output = Result<DeadPage, Error>> {
@@ -153,7 +153,7 @@ pub trait Node: 'static {
     /// Sends them again, or drops them, and tells how many that were. Without events, 108.
     fn settle_dead_events(
         &self,
-        which: Which,
+        which: DeadEvents,
         again: bool,
     ) -> impl Future<Output = Result<usize, Error>> {
         drop((which, again));

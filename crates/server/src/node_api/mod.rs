@@ -39,7 +39,7 @@ use crate::client_address::Seen;
 use crate::door::admission::OverLimit;
 use crate::drain::Stage;
 use crate::embed::NodeHandle;
-use crate::events::{DeadPage, Which};
+use crate::events::{DeadEvents, DeadPage};
 use crate::glob::Glob;
 use crate::http::admin::{Report, Sessions};
 use crate::http::api::dead;
@@ -327,14 +327,19 @@ impl Node for WorkerNode {
         calls.answer(node, method, params).await
     }
 
-    async fn dead_events(&self, which: Which, from: u64, most: usize) -> Result<DeadPage, Error> {
+    async fn dead_events(
+        &self,
+        which: DeadEvents,
+        from: u64,
+        most: usize,
+    ) -> Result<DeadPage, Error> {
         let events = self.shared.events();
         let events = events.ok_or_else(dead::not_available)?;
         let page = events.dead(which, from, most).await;
         page.map_err(|error| dead::failed(&error))
     }
 
-    async fn settle_dead_events(&self, which: Which, again: bool) -> Result<usize, Error> {
+    async fn settle_dead_events(&self, which: DeadEvents, again: bool) -> Result<usize, Error> {
         let events = self.shared.events();
         let events = events.ok_or_else(dead::not_available)?;
         let count = events.settle_dead(which, again).await;

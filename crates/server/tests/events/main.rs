@@ -30,7 +30,7 @@ use std::net::TcpStream;
 use directory::Directory;
 use process::{Server, wait_until};
 use receiver::{Receiver, SECRET};
-use tautline::{Config, Node};
+use tautline::{Config, DeadEvents, Node};
 
 fn config(receiver: &Receiver, directory: &Directory, more: &str) -> String {
     format!(
@@ -273,8 +273,25 @@ fn what_the_backend_refuses_is_kept_and_can_be_sent_again() {
     let error = second.err().unwrap().to_string();
     assert!(error.contains("in use by another process"), "{error}");
     receiver.refused.lock().unwrap().clear();
-    let ids = vec![dead[0].id().to_owned()];
-    assert_eq!(runtime.block_on(handle.redeliver_events(ids)).unwrap(), 1);
+    // Whoever looks for some and finds none means none.
+    let none = || {
+        DeadEvents::these(
+            dead.iter()
+                .map(tautline::DeadEvent::id)
+                .filter(|id| id.is_empty()),
+        )
+    };
+    assert_eq!(
+        runtime.block_on(handle.redeliver_events(none())).unwrap(),
+        0
+    );
+    assert_eq!(
+        runtime.block_on(handle.drop_dead_events(none())).unwrap(),
+        0
+    );
+    assert_eq!(runtime.block_on(handle.dead_events(10)).unwrap(), dead);
+    let this = DeadEvents::these([dead[0].id()]);
+    assert_eq!(runtime.block_on(handle.redeliver_events(this)).unwrap(), 1);
     wait_until("it is told, too", || {
         (receiver.book.lock().unwrap().count("connected") == 3).then_some(())
     });
@@ -283,7 +300,7 @@ fn what_the_backend_refuses_is_kept_and_can_be_sent_again() {
     assert!(runtime.block_on(handle.dead_events(10)).unwrap().is_empty());
     assert_eq!(
         runtime
-            .block_on(handle.drop_dead_events(Vec::new()))
+            .block_on(handle.drop_dead_events(DeadEvents::All))
             .unwrap(),
         0
     );

@@ -72,7 +72,9 @@ fn a_dead_letter_holds_up_no_event_of_its_key_and_changes_their_order_not() {
     // The oldest first, here and when they come again.
     let seqs = |all: Vec<u64>| assert!(all.is_sorted(), "{all:?}");
     seqs(dead.iter().map(|letter| letter.event.seq).collect());
-    let count = told.runtime.block_on(handle.redeliver_events(Vec::new()));
+    let count = told
+        .runtime
+        .block_on(handle.redeliver_events(tautline::DeadEvents::All));
     assert_eq!(count.unwrap(), refused.len());
     wait_until("they come again", || {
         let book = told.receiver.book.lock().unwrap();

@@ -11,7 +11,7 @@ use super::error::Failure;
 use super::method::Method;
 use super::params;
 use super::revoke;
-use crate::events::Which;
+use crate::events::DeadEvents;
 use crate::glob::Glob;
 use crate::http::node::{History, Presence};
 use crate::revocations::Revoke;
@@ -28,7 +28,7 @@ pub(super) enum Command {
         pattern: Option<Glob>,
     },
     DeadEvents {
-        which: Which,
+        which: DeadEvents,
         from: u64,
         limit: usize,
     },
@@ -60,7 +60,7 @@ pub(super) enum Command {
     },
     /// Sends them again, or drops them.
     SettleDeadEvents {
-        which: Which,
+        which: DeadEvents,
         again: bool,
     },
     Subscribe {

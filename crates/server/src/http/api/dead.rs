@@ -10,7 +10,7 @@ use tautline_protocol::message::Error;
 use super::command::Command;
 use super::error::{Failure, explained};
 use super::params::parse;
-use crate::events::{DeadPage, Which};
+use crate::events::{DeadEvents, DeadPage};
 
 /// `dead_events`.
 pub(super) fn list(body: &[u8]) -> Result<Command, Failure> {
@@ -23,7 +23,11 @@ pub(super) fn list(body: &[u8]) -> Result<Command, Failure> {
     let cursor = cursor.filter(|cursor| !cursor.is_empty());
     let from = cursor.map_or(Ok(0), |cursor| cursor.parse());
     Ok(Command::DeadEvents {
-        which: Which::of(ids.unwrap_or_default()),
+        which: match ids.unwrap_or_default() {
+            // To look at all does no harm.
+            ids if ids.is_empty() => DeadEvents::All,
+            ids => DeadEvents::these(ids),
+        },
         from: from.map_err(|_| {
             let text = "`cursor` is none that a page before has told as `next`";
             explained(ErrorCode::BadRequest, text)
@@ -35,14 +39,17 @@ pub(super) fn list(body: &[u8]) -> Result<Command, Failure> {
 /// `dead_events_retry`, and `dead_events_drop`.
 pub(super) fn settle(body: &[u8], again: bool) -> Result<Command, Failure> {
     let SettleParams { ids, all } = parse(body)?;
-    let ids = ids.unwrap_or_default();
+    let (ids, all) = (ids.unwrap_or_default(), all.unwrap_or_default());
     // A list that happens to be empty doesn't mean everything.
-    if ids.is_empty() != all.unwrap_or_default() {
+    if ids.is_empty() != all {
         let text = "expected either `ids` with some in it, or `all` that is true";
         return Err(explained(ErrorCode::BadRequest, text).into());
     }
     Ok(Command::SettleDeadEvents {
-        which: Which::of(ids),
+        which: match all {
+            true => DeadEvents::All,
+            false => DeadEvents::these(ids),
+        },
         again,
     })
 }
