@@ -104,7 +104,7 @@ pub use config::HubConfig;
 pub use entropy::Entropy;
 pub use hub::{
     ApiHistory, ApiPresence, ApiPublish, ApiRefresh, ApiSubscribe, Ended, Frame, Hub, HubCounters,
-    HubStats, Pings, PresenceList, PublishOutcome, SessionId, Target, Transport,
+    HubStats, Pings, PresenceList, PublishOutcome, SessionId, SessionName, Target, Transport,
 };
 pub use outbox::{Outbox, SessionAddress};
 pub use time::Now;

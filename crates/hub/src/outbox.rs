@@ -1,9 +1,11 @@
 //! Where a hub puts what it has to say to its connections.
 
+use std::fmt;
 use std::sync::Arc;
 
 use tautline_protocol::{Disconnect, Encoding};
 
+use crate::engine::WorkerId;
 use crate::hub::FrameType;
 
 /// Names a session of one hub. An index that is used again gets another generation, so a stale id
@@ -14,6 +16,32 @@ pub struct SessionId {
     pub index: u32,
     /// How often the slot was used before.
     pub generation: u32,
+}
+
+/// What log lines call a session: `worker-slot-generation`, as no other session of the process is called, from before its
+/// client has an id to its end.
+///
+/// ```
+/// use tautline_hub::engine::WorkerId;
+/// use tautline_hub::{SessionId, SessionName};
+///
+/// let id = SessionId { index: 17, generation: 3 };
+/// let name = SessionName { worker: WorkerId(1), id };
+/// assert_eq!(name.to_string(), "1-17-3");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionName {
+    /// Whose it is.
+    pub worker: WorkerId,
+    /// What it is called there.
+    pub id: SessionId,
+}
+
+impl fmt::Display for SessionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SessionId { index, generation } = self.id;
+        write!(f, "{}-{index}-{generation}", self.worker.0)
+    }
 }
 
 /// What a client names in requests that come beside its connection, on transports whose connection

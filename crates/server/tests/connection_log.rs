@@ -147,6 +147,56 @@ fn who_comes_and_who_goes_is_logged_with_the_same_id() {
     assert_eq!(line(&mut server)["client"], came["client"]);
 }
 
+/// Messages of lines that have a session, up to the one with `mark`; and that session, which is that of all of them.
+fn lines_of_one_session(server: &mut Server, mark: &str) -> (Vec<String>, String) {
+    let lines = server.read_until(&format!("\"message\":\"{mark}\""));
+    let lines = lines
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|line: &Value| line["session"].is_string());
+    let (mut messages, mut sessions) = (Vec::new(), Vec::new());
+    for line in lines {
+        messages.push(line["message"].as_str().unwrap().to_owned());
+        sessions.push(line["session"].as_str().unwrap().to_owned());
+    }
+    sessions.dedup();
+    assert_eq!(sessions.len(), 1, "{messages:?}: {sessions:?}");
+    (messages, sessions.remove(0))
+}
+
+#[test]
+fn all_lines_about_a_connection_are_found_by_its_session() {
+    let debug = config("all").replace("[log]", "[log]\nlevel = \"debug\"");
+    let mut server = Server::serve(
+        "connections-session",
+        &format!("{debug}[node]\nworkers = 1\n"),
+    );
+    let command = "{\"id\":1,\"connect\":{\"token\":\"eyJhbGciOiJIUzI1NiJ9.e30.x\"}}";
+    let _stranger = open(&server, command);
+    let (messages, stranger) = lines_of_one_session(&mut server, "did not come in");
+    let expected = [
+        "a session begins",
+        "refusing a token",
+        "disconnecting",
+        "did not come in",
+    ];
+    assert_eq!(messages, expected);
+
+    // The next has the place of the one that is gone, and another name.
+    let _client = open(&server, "{\"id\":1,\"connect\":{}}\n{");
+    let (messages, client) = lines_of_one_session(&mut server, "disconnected");
+    let expected = [
+        "a session begins",
+        "a client has come in",
+        "connected",
+        "a command can't be read",
+        "disconnecting",
+        "disconnected",
+    ];
+    assert_eq!(messages, expected);
+    assert_ne!(stranger, client);
+}
+
 #[test]
 fn a_reload_switches_it_on_and_off() {
     let mut server = Server::serve("connections-reload", &config("off"));

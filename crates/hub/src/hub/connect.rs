@@ -114,7 +114,7 @@ impl Hub {
     ) -> Result<Progress, Refusal> {
         let user = self.known_user(&identity.user);
         let mark = identity.mark;
-        if self.is_revoked(now, TokenKind::Connection, &mark, &user) {
+        if self.is_revoked(now, id, TokenKind::Connection, &mark, &user) {
             // While the application was asked, which may have said whose connection it is.
             return Err(self.because(REVOKED, ErrorCode::TokenExpired.into()));
         }
@@ -162,6 +162,7 @@ impl Hub {
         let capabilities = identity.capabilities;
         let plans = self.plan_server_subscriptions(
             now,
+            id,
             &info,
             &identity.subs,
             capabilities.as_deref(),
@@ -249,6 +250,10 @@ impl Hub {
         if let Some(session) = self.sessions.get_mut(id) {
             self.tally.connected(&mut session.counted);
         }
+        if let Some(Connected { info, .. }) = self.sessions.connected(id) {
+            let (session, client, user) = (self.name_of(id), &*info.client, &*info.user);
+            tracing::debug!(%session, client, user, "a client has come in");
+        }
         self.note_connected(now, id);
         for (index, wants, ended) in begun {
             self.announce(now, id, index, wants);
@@ -286,6 +291,7 @@ impl Hub {
     fn plan_server_subscriptions<'r>(
         &self,
         now: Now,
+        id: SessionId,
         info: &Arc<ClientInfo>,
         granted: &'r BTreeMap<String, Grant>,
         capabilities: Option<&Capabilities>,
@@ -321,7 +327,7 @@ impl Hub {
                 }
                 Err(_) => continue,
             };
-            if let Ok(grant) = self.grant_subscription(now, info, capabilities, &name, "") {
+            if let Ok(grant) = self.grant_subscription(now, id, info, capabilities, &name, "") {
                 let plan = self.plan(&request, &name, info, capabilities, grant, true)?;
                 plans.push((request, plan));
             }
@@ -362,7 +368,7 @@ impl Hub {
             return Err(self.because(why, Disconnect::BAD_REQUEST.into()));
         }
         let claims = self
-            .verify_connection(now, token)
+            .verify_connection(now, id, token)
             .map_err(|error| match error {
                 TokenError::Expired | TokenError::NotYet | TokenError::Revoked => {
                     Refusal::from(ErrorCode::TokenExpired)

@@ -337,7 +337,7 @@ impl Hub {
         let page = match result {
             Ok(page) => page,
             Err(error) => {
-                tracing::debug!(%error, "a page can't be read now");
+                tracing::debug!(session = %self.name_of(id), %error, "a page can't be read now");
                 return self.retry(now, id, key);
             }
         };

@@ -152,7 +152,7 @@ impl Hub {
                 Some(Ok(command)) => command,
                 Some(Err(error)) => {
                     self.tally.received(counted, FrameType::Other, bytes);
-                    tracing::debug!(session = id.index, %error, "a command can't be read");
+                    tracing::debug!(session = %self.name_of(id), %error, "a command can't be read");
                     if self.is_traced() {
                         let told = error.to_string();
                         self.observe(id, Some(out.queued(id)), None, Step::Unreadable(&told));

@@ -85,18 +85,21 @@ impl ChannelName<'_, '_> {
     }
 }
 
-/// The filter that a token or the application imposes.
+/// The filter that a token or the application imposes on `client`.
 ///
 /// # Errors
 ///
 /// Error 103 for one that can't be read: then nobody knows what the subscriber may see.
-pub(super) fn granted_filter(text: Option<&str>) -> Result<Option<Filter>, ErrorCode> {
+pub(super) fn granted_filter(
+    client: &str,
+    text: Option<&str>,
+) -> Result<Option<Filter>, ErrorCode> {
     let Some(text) = text else {
         return Ok(None);
     };
     let filter = RawFilter::Json(text).parse(&FilterLimits::default());
     filter.map(Some).map_err(|error| {
-        tracing::debug!(%error, "refusing a subscription whose filter can't be read");
+        tracing::debug!(client, %error, "refusing a subscription whose filter can't be read");
         ErrorCode::PermissionDenied
     })
 }

@@ -105,7 +105,7 @@ pub(crate) use self::seats::{SeatRules, Seats};
 pub use self::sessions::{Pings, Transport};
 pub use self::tally::{ClientCounters, ClientName, Messages, Suppressed, TransportCounters};
 pub use self::tokens::{RefusedTokens, TokenRefusal};
-pub use crate::outbox::SessionId;
+pub use crate::outbox::{SessionId, SessionName};
 
 use self::announce::Announcements;
 use self::ask::Asking;
@@ -406,6 +406,12 @@ impl Hub {
         self.worker
     }
 
+    /// What log lines call a session of this hub.
+    pub fn name_of(&self, id: SessionId) -> SessionName {
+        let worker = self.worker;
+        SessionName { worker, id }
+    }
+
     /// Counts what there is.
     pub fn stats(&self) -> HubStats {
         HubStats {
@@ -464,7 +470,8 @@ impl Hub {
         *self.disconnects.entry(disconnect.code).or_insert(0) += 1;
         self.tally.closed(session.counted, disconnect.code);
         tracing::debug!(
-            session = id.index,
+            session = %self.name_of(id),
+            client = session.connected().map(|connected| &*connected.info.client),
             transport = session.transport.name,
             code = disconnect.code,
             reason = %disconnect.reason,

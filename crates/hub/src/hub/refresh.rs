@@ -41,16 +41,16 @@ impl Hub {
             let command = AskedCommand::Refresh { command: number };
             return self.ask_for_command(now, id, client, question, command, out);
         }
-        let claims = self
-            .verify_connection(now, &request.token)
-            .map_err(|error| match error {
-                TokenError::Expired | TokenError::NotYet | TokenError::Revoked => {
-                    Refusal::from(Disconnect::EXPIRED)
-                }
-                // Temporary: the client tries again.
-                TokenError::Unavailable => ErrorCode::Internal.into(),
-                _ => Disconnect::INVALID_TOKEN.into(),
-            })?;
+        let claims =
+            self.verify_connection(now, id, &request.token)
+                .map_err(|error| match error {
+                    TokenError::Expired | TokenError::NotYet | TokenError::Revoked => {
+                        Refusal::from(Disconnect::EXPIRED)
+                    }
+                    // Temporary: the client tries again.
+                    TokenError::Unavailable => ErrorCode::Internal.into(),
+                    _ => Disconnect::INVALID_TOKEN.into(),
+                })?;
         let grace = self.config.client.expired_close_delay;
         let expire_at = claims.expire_at.filter(|_| !self.config.client.insecure);
         let Some(connected) = self.sessions.connected_mut(id) else {
@@ -157,7 +157,7 @@ impl Hub {
             return self.ask_for_command(now, id, client, question, command, out);
         }
         let claims =
-            self.verify_subscription(now, &request.token)
+            self.verify_subscription(now, id, &request.token)
                 .map_err(|error| match error {
                     // Temporary, so that the client asks the application for another token. It would end
                     // the subscription otherwise.
@@ -170,7 +170,7 @@ impl Hub {
                     TokenError::Unavailable => ErrorCode::Internal.into(),
                     _ => Disconnect::INVALID_TOKEN.into(),
                 })?;
-        self.check_bearer(&claims, &info, &request.channel)?;
+        self.check_bearer(id, &claims, &info, &request.channel)?;
         let ttl = time_to_live(now, claims.expire_at)?;
         self.impose(id, channel, &claims)?;
         let expires_at =
@@ -197,9 +197,12 @@ impl Hub {
         channel: u32,
         claims: &SubscribeClaims,
     ) -> Result<(), Refusal> {
-        let granted = enforce::granted_filter(claims.options.tags_filter.as_deref())?;
-        let connected = self.sessions.connected(id);
-        let subscription = connected.and_then(|connected| connected.subscription(channel));
+        let Some(connected) = self.sessions.connected(id) else {
+            return Ok(());
+        };
+        let (client, text) = (&connected.info.client, &claims.options.tags_filter);
+        let granted = enforce::granted_filter(client, text.as_deref())?;
+        let subscription = connected.subscription(channel);
         let (Some(granted), Some(subscription)) = (granted, subscription) else {
             return Ok(());
         };

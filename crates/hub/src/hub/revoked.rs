@@ -110,11 +110,12 @@ impl Hub {
     pub(super) fn check_revoked(
         &self,
         now: Now,
+        id: SessionId,
         kind: TokenKind,
         mark: &TokenMark,
         user: &str,
     ) -> Result<(), TokenError> {
-        if self.is_revoked(now, kind, mark, user) {
+        if self.is_revoked(now, id, kind, mark, user) {
             return Err(self.because_of(TokenError::Revoked, TokenError::Revoked));
         }
         Ok(())
@@ -124,13 +125,14 @@ impl Hub {
     pub(super) fn is_revoked(
         &self,
         now: Now,
+        id: SessionId,
         kind: TokenKind,
         mark: &TokenMark,
         user: &str,
     ) -> bool {
         let is_revoked = self.config.revocations.has(mark, user, now.unix);
         if is_revoked {
-            tracing::debug!(user, "refusing a token that was revoked");
+            tracing::debug!(session = %self.name_of(id), user, "refusing a token that was revoked");
             self.refused_tokens.add(kind, TokenRefusal::Revoked);
         }
         is_revoked

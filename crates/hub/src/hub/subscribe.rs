@@ -108,7 +108,7 @@ impl Hub {
         };
         let info = connected.info.clone();
         if let Some(grant) = &grant
-            && self.is_revoked(now, TokenKind::Subscription, &grant.mark, &info.user)
+            && self.is_revoked(now, id, TokenKind::Subscription, &grant.mark, &info.user)
         {
             // While the application was asked.
             return Err(self.because(REVOKED, ErrorCode::TokenExpired.into()));
@@ -179,7 +179,7 @@ impl Hub {
             Some(grant) => grant,
             None => {
                 let (info, token) = (&connected.info, &*request.token);
-                self.grant_subscription(now, info, capabilities, &name, token)?
+                self.grant_subscription(now, id, info, capabilities, &name, token)?
             }
         };
         let room = Some(self.take_room(&name)?);
@@ -240,7 +240,7 @@ impl Hub {
             }
             Some(filter) => {
                 let filter = filter.parse(&FilterLimits::default()).map_err(|error| {
-                    tracing::debug!(%error, "refusing a tags filter");
+                    tracing::debug!(client = &*info.client, %error, "refusing a tags filter");
                     if error.is_limit() {
                         self.met(Bound::TagsFilter);
                     }
@@ -252,7 +252,7 @@ impl Hub {
                 Some(filter)
             }
         };
-        let granted = enforce::granted_filter(grant.options.tags_filter.as_deref())?;
+        let granted = enforce::granted_filter(&info.client, grant.options.tags_filter.as_deref())?;
         let (filters, filter) = self.filters_for(name, &info.user, granted, own)?;
         Ok(Plan {
             wants,
@@ -291,6 +291,7 @@ impl Hub {
     pub(super) fn grant_subscription(
         &self,
         now: Now,
+        id: SessionId,
         info: &Arc<ClientInfo>,
         capabilities: Option<&Capabilities>,
         name: &ChannelName<'_, '_>,
@@ -298,7 +299,7 @@ impl Hub {
     ) -> Result<Grant, Refusal> {
         if !token.is_empty() {
             let claims = self
-                .verify_subscription(now, token)
+                .verify_subscription(now, id, token)
                 .map_err(|error| match error {
                     TokenError::Expired | TokenError::NotYet | TokenError::Revoked => {
                         ErrorCode::TokenExpired
@@ -306,7 +307,7 @@ impl Hub {
                     TokenError::Unavailable => ErrorCode::Internal,
                     _ => ErrorCode::PermissionDenied,
                 })?;
-            self.check_bearer(&claims, info, name.full)?;
+            self.check_bearer(id, &claims, info, name.full)?;
             let ttl = time_to_live(now, claims.expire_at)?;
             return Ok(Grant {
                 mark: claims.mark,

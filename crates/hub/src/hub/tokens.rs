@@ -197,12 +197,13 @@ impl Hub {
     pub(super) fn verify_connection(
         &self,
         now: Now,
+        id: SessionId,
         token: &str,
     ) -> Result<ConnectClaims, TokenError> {
         let verifier = self.config.verifier.as_deref();
         let verify = |verifier: &Verifier| verifier.verify_connect(token, now.unix);
-        let claims = self.verified(TokenKind::Connection, verifier, verify)?;
-        self.check_revoked(now, TokenKind::Connection, &claims.mark, &claims.user)?;
+        let claims = self.verified(id, TokenKind::Connection, verifier, verify)?;
+        self.check_revoked(now, id, TokenKind::Connection, &claims.mark, &claims.user)?;
         Ok(claims)
     }
 
@@ -211,29 +212,31 @@ impl Hub {
     pub(super) fn verify_subscription(
         &self,
         now: Now,
+        id: SessionId,
         token: &str,
     ) -> Result<SubscribeClaims, TokenError> {
         let verifier = self.config.subscription_verifier.as_deref();
         let verify = |verifier: &Verifier| verifier.verify_subscribe(token, now.unix);
-        let claims = self.verified(TokenKind::Subscription, verifier, verify)?;
-        self.check_revoked(now, TokenKind::Subscription, &claims.mark, &claims.user)?;
+        let claims = self.verified(id, TokenKind::Subscription, verifier, verify)?;
+        self.check_revoked(now, id, TokenKind::Subscription, &claims.mark, &claims.user)?;
         Ok(claims)
     }
 
     fn verified<T>(
         &self,
+        id: SessionId,
         kind: TokenKind,
         verifier: Option<&Verifier>,
         verify: impl FnOnce(&Verifier) -> Result<T, TokenError>,
     ) -> Result<T, TokenError> {
         let Some(verifier) = verifier else {
             let why = "there is a token, but no key is configured to verify it with";
-            tracing::debug!("{why}");
+            tracing::debug!(session = %self.name_of(id), "{why}");
             self.refused_tokens.add(kind, TokenRefusal::NoKey);
             return Err(self.because(why, InvalidToken::Signature.into()));
         };
         verify(verifier).map_err(|error| {
-            tracing::debug!(%error, "refusing a token");
+            tracing::debug!(session = %self.name_of(id), %error, "refusing a token");
             self.refused_tokens.add(kind, TokenRefusal::from(&error));
             self.because_of(error.to_string(), error)
         })
@@ -281,6 +284,7 @@ impl Hub {
     /// A genuine token in the wrong hands, or for another channel, is an attack or a grave mistake.
     pub(super) fn check_bearer(
         &self,
+        id: SessionId,
         claims: &SubscribeClaims,
         info: &Arc<ClientInfo>,
         channel: &str,
@@ -293,7 +297,7 @@ impl Hub {
             return Ok(());
         }
         let why = "the subscription token is for another user, channel or client";
-        tracing::debug!("{why}");
+        tracing::debug!(session = %self.name_of(id), "{why}");
         self.refused_tokens
             .add(TokenKind::Subscription, TokenRefusal::Bearer);
         Err(self.because(why, Disconnect::INVALID_TOKEN))

@@ -1,8 +1,8 @@
 //! Log lines about single connections, or about some of them: who has come and who has gone, from where, by which door,
 //! why, and how long it lasted.
 //!
-//! Lines of the target `tautline::connections`. A connection that is chosen has both of its lines, and the id by
-//! which the API and traces know it. What clients send isn't logged, nor what they could be impersonated with. Those
+//! Lines of the target `tautline::connections`. A connection that is chosen has both of its lines, the id by
+//! which the API and traces know it, and the name of its session, which lines have that were written before it had that id. What clients send isn't logged, nor what they could be impersonated with. Those
 //! who never came in, with a session or without, can be caused by anybody, so there are only so many lines about them in a
 //! second.
 
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tautline_hub::witness::{Fact, Witness};
-use tautline_hub::{Now, SessionId, Transport};
+use tautline_hub::{Now, SessionId, SessionName, Transport};
 use tautline_protocol::Disconnect;
 use tautline_protocol::message::ClientInfo;
 
@@ -45,6 +45,7 @@ pub(crate) enum Failed<'a> {
 
 /// A connection that was chosen.
 struct Logged {
+    session: SessionName,
     address: Option<IpAddr>,
     transport: Transport,
     began: Instant,
@@ -67,17 +68,30 @@ impl ConnectionLog {
     }
 
     /// A session has begun.
-    pub(crate) fn begin(&mut self, id: SessionId, transport: Transport, address: Option<IpAddr>) {
+    pub(crate) fn begin(
+        &mut self,
+        session: SessionName,
+        transport: Transport,
+        address: Option<IpAddr>,
+    ) {
+        // By its session, whatever other lines tell of a connection can be found.
+        tracing::debug!(
+            %session,
+            address = address.map(tracing::field::display),
+            transport = transport.name,
+            "a session begins"
+        );
         if !self.chooses() {
             return;
         }
         let logged = Logged {
+            session,
             address,
             transport,
             began: Instant::now(),
             client: None,
         };
-        self.open.insert(id, logged);
+        self.open.insert(session.id, logged);
     }
 
     /// Whether the next that comes is chosen.
@@ -125,10 +139,14 @@ impl ConnectionLog {
         };
         logged.client = Some(Arc::clone(client));
         let Logged {
-            address, transport, ..
+            session,
+            address,
+            transport,
+            ..
         } = logged;
         tracing::info!(
             target: TARGET,
+            %session,
             client = &*client.client,
             user = &*client.user,
             address = address.map(tracing::field::display),
@@ -146,6 +164,7 @@ impl ConnectionLog {
             return;
         };
         let Logged {
+            session,
             address,
             transport,
             began,
@@ -160,13 +179,14 @@ impl ConnectionLog {
             };
             tracing::info!(
                 target: TARGET,
-                address, transport = transport.name, code, reason, seconds, left_out,
+                %session, address, transport = transport.name, code, reason, seconds, left_out,
                 "did not come in"
             );
             return;
         };
         tracing::info!(
             target: TARGET,
+            %session,
             client = &*client.client,
             user = &*client.user,
             address,
@@ -224,14 +244,18 @@ const MAX_REASON: usize = 200;
 
 #[cfg(test)]
 mod tests {
+    use tautline_hub::engine::WorkerId;
     use tautline_protocol::Encoding;
 
     use super::*;
 
-    fn id(index: u32) -> SessionId {
-        SessionId {
-            index,
-            generation: 0,
+    fn name(index: u32) -> SessionName {
+        SessionName {
+            worker: WorkerId(0),
+            id: SessionId {
+                index,
+                generation: 0,
+            },
         }
     }
 
@@ -241,12 +265,16 @@ mod tests {
             let mut log = ConnectionLog::default();
             log.set_share(share.parse().expect("a share"));
             for index in 0..1000 {
-                log.begin(id(index), Transport::new("websocket", Encoding::Json), None);
+                log.begin(
+                    name(index),
+                    Transport::new("websocket", Encoding::Json),
+                    None,
+                );
             }
             assert_eq!(log.open.len(), of_a_thousand, "{share}");
             log.set_share("off".parse().expect("a share"));
             for index in 0..1000 {
-                log.end(id(index), &Disconnect::CONNECTION_CLOSED);
+                log.end(name(index).id, &Disconnect::CONNECTION_CLOSED);
             }
             assert!(log.open.is_empty());
         }

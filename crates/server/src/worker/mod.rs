@@ -190,7 +190,8 @@ impl State {
             files.borrow_mut().keep(id, request);
         }
         let log = self.connections.log();
-        log.borrow_mut().begin(id, transport, address);
+        let session = self.hub.name_of(id);
+        log.borrow_mut().begin(session, transport, address);
         id
     }
 
