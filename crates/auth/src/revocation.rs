@@ -1,5 +1,5 @@
-//! Tokens that count no more although their time is not over: by the id that they have, or by whom they are for
-//! and when they were issued.
+//! Tokens that count no more although their time is not over: by the id that they have, or by whom they are for, maybe in
+//! which channel, and when they were issued.
 //!
 //! How many there are is limited, and each ends when nobody can come with such a token any more. Where they are
 //! kept is somebody else's business.
@@ -125,6 +125,17 @@ pub enum Revocation {
         /// When this need not be known any more, in Unix seconds; `None` for never.
         expire_at: Option<u64>,
     },
+    /// All subscription tokens of a user for one channel that were issued before a time. Those for connections count on.
+    UserChannel {
+        /// Whose.
+        user: String,
+        /// The channel, as the tokens name it.
+        channel: String,
+        /// The time, in Unix seconds.
+        issued_before: u64,
+        /// When this need not be known any more, in Unix seconds; `None` for never.
+        expire_at: Option<u64>,
+    },
 }
 
 /// There are as many revocations as may be.
@@ -167,6 +178,10 @@ pub struct Revocations {
 struct Tables {
     tokens: HashMap<TokenId, End>,
     users: HashMap<Box<str>, Cut>,
+    /// By user, then by channel.
+    channels: HashMap<Box<str>, HashMap<Box<str>, Cut>>,
+    /// How many those are, over all users.
+    channel_count: usize,
 }
 
 /// Unix seconds from which on a revocation is forgotten.
@@ -176,6 +191,22 @@ type End = u64;
 struct Cut {
     issued_before: u64,
     end: End,
+}
+
+impl Cut {
+    fn has(&self, token: &TokenMark, now: u64) -> bool {
+        self.end > now && u64::from(token.issued_at) < self.issued_before
+    }
+
+    /// Adds another to the one there is, if there is one: both count.
+    fn enter(known: &mut HashMap<Box<str>, Self>, of: &str, issued_before: u64, end: End) {
+        let cut = known.entry(of.into()).or_insert(Self {
+            issued_before: 0,
+            end,
+        });
+        cut.issued_before = cut.issued_before.max(issued_before);
+        cut.end = cut.end.max(end);
+    }
 }
 
 impl Default for Revocations {
@@ -229,16 +260,31 @@ impl Revocations {
 
     /// Whether a token of `user` counts no more.
     pub fn has(&self, token: &TokenMark, user: &str, now: Duration) -> bool {
+        self.finds(token, user, None, now)
+    }
+
+    /// Whether a subscription token of `user` for `channel` counts no more.
+    pub fn has_subscription(
+        &self,
+        token: &TokenMark,
+        user: &str,
+        channel: &str,
+        now: Duration,
+    ) -> bool {
+        self.finds(token, user, Some(channel), now)
+    }
+
+    fn finds(&self, token: &TokenMark, user: &str, channel: Option<&str>, now: Duration) -> bool {
         if self.is_empty() || token.is_none() {
             return false;
         }
         let (tables, now) = (self.read(), now.as_secs());
         let is_revoked = tables.tokens.get(&token.id).is_some_and(|end| *end > now);
+        let of_user = tables.users.get(user);
+        let of_channel = || tables.channels.get(user)?.get(channel?);
         is_revoked
-            || tables
-                .users
-                .get(user)
-                .is_some_and(|cut| cut.end > now && u64::from(token.issued_at) < cut.issued_before)
+            || of_user.is_some_and(|cut| cut.has(token, now))
+            || of_channel().is_some_and(|cut| cut.has(token, now))
     }
 
     /// Whether there are none.
@@ -246,10 +292,11 @@ impl Revocations {
         self.count.load(Ordering::Acquire) == 0
     }
 
-    /// How many there are of tokens, and of users.
+    /// How many there are of tokens, and of users, in one channel or in all.
     pub fn count(&self) -> (usize, usize) {
         let tables = self.read();
-        (tables.tokens.len(), tables.users.len())
+        let users = tables.users.len() + tables.channel_count;
+        (tables.tokens.len(), users)
     }
 
     /// Forgets those that have ended. To be called now and then.
@@ -280,7 +327,21 @@ impl Revocations {
             };
             (cut.end, user)
         });
-        let all = tokens.chain(users).filter(|(end, _)| *end > now);
+        let channels = tables.channels.iter().flat_map(|(user, channels)| {
+            channels.iter().map(move |(channel, cut)| {
+                let channel = Revocation::UserChannel {
+                    user: user.to_string(),
+                    channel: channel.to_string(),
+                    issued_before: cut.issued_before,
+                    expire_at: expire_at(cut.end),
+                };
+                (cut.end, channel)
+            })
+        });
+        let all = tokens
+            .chain(users)
+            .chain(channels)
+            .filter(|(end, _)| *end > now);
         all.map(|(_, revocation)| revocation).collect()
     }
 
@@ -296,13 +357,17 @@ impl Revocations {
 
 impl Tables {
     fn len(&self) -> usize {
-        self.tokens.len() + self.users.len()
+        self.tokens.len() + self.users.len() + self.channel_count
     }
 
     fn knows(&self, revocation: &Revocation) -> bool {
         match revocation {
             Revocation::Token { id, .. } => self.tokens.contains_key(id),
             Revocation::User { user, .. } => self.users.contains_key(&**user),
+            Revocation::UserChannel { user, channel, .. } => {
+                let of_user = self.channels.get(&**user);
+                of_user.is_some_and(|channels| channels.contains_key(&**channel))
+            }
         }
     }
 
@@ -318,12 +383,19 @@ impl Tables {
                 expire_at,
             } => {
                 let end = expire_at.unwrap_or(NEVER);
-                let cut = self.users.entry(user.as_str().into()).or_insert(Cut {
-                    issued_before: 0,
-                    end,
-                });
-                cut.issued_before = cut.issued_before.max(*issued_before);
-                cut.end = cut.end.max(end);
+                Cut::enter(&mut self.users, user, *issued_before, end);
+            }
+            Revocation::UserChannel {
+                user,
+                channel,
+                issued_before,
+                expire_at,
+            } => {
+                let end = expire_at.unwrap_or(NEVER);
+                let of_user = self.channels.entry(user.as_str().into()).or_default();
+                let before = of_user.len();
+                Cut::enter(of_user, channel, *issued_before, end);
+                self.channel_count += of_user.len() - before;
             }
         }
     }
@@ -331,6 +403,12 @@ impl Tables {
     fn forget(&mut self, now: u64) {
         self.tokens.retain(|_, end| *end > now);
         self.users.retain(|_, cut| cut.end > now);
+        self.channel_count = 0;
+        self.channels.retain(|_, channels| {
+            channels.retain(|_, cut| cut.end > now);
+            self.channel_count += channels.len();
+            !channels.is_empty()
+        });
     }
 }
 
@@ -355,6 +433,20 @@ mod tests {
     fn user(user: &str, issued_before: u64, expire_at: Option<u64>) -> Revocation {
         Revocation::User {
             user: user.into(),
+            issued_before,
+            expire_at,
+        }
+    }
+
+    fn channel(
+        user: &str,
+        channel: &str,
+        issued_before: u64,
+        expire_at: Option<u64>,
+    ) -> Revocation {
+        Revocation::UserChannel {
+            user: user.into(),
+            channel: channel.into(),
             issued_before,
             expire_at,
         }
@@ -391,6 +483,62 @@ mod tests {
             assert_eq!(has, expected, "{who} {issued_at}");
         }
         assert!(!all.has(&TokenMark::NONE, "ann", NOW), "no token at all");
+    }
+
+    #[test]
+    fn a_users_tokens_for_one_channel_are_revoked_without_the_others() {
+        let all = Revocations::new(10);
+        all.add(&channel("ann", "a", 950, Some(1_010)), NOW)
+            .unwrap();
+        let token = mark("x", 949);
+        for (who, channel, issued_at, expected) in [
+            ("ann", "a", 949, true),
+            ("ann", "a", 950, false),
+            ("ann", "a", 0, true),
+            ("ann", "b", 949, false),
+            ("bob", "a", 949, false),
+        ] {
+            let token = mark("x", issued_at);
+            let is_revoked = all.has_subscription(&token, who, channel, NOW);
+            assert_eq!(is_revoked, expected, "{who} {channel} {issued_at}");
+        }
+        assert!(!all.has(&token, "ann", NOW), "connections go on");
+        let later = Duration::from_secs(1_010);
+        assert!(!all.has_subscription(&token, "ann", "a", later));
+        // The later of the times, and one of all channels is one of each.
+        all.add(&channel("ann", "a", 940, None), NOW).unwrap();
+        assert!(all.has_subscription(&token, "ann", "a", later));
+        all.add(&user("bob", 950, None), NOW).unwrap();
+        assert!(all.has_subscription(&token, "bob", "z", NOW));
+        assert!(!all.has_subscription(&TokenMark::NONE, "ann", "a", NOW));
+    }
+
+    #[test]
+    fn those_for_channels_count_among_all_and_make_room() {
+        let all = Revocations::new(3);
+        for (who, name) in [("ann", "a"), ("ann", "b"), ("bob", "a")] {
+            all.add(&channel(who, name, 950, Some(1_010)), NOW).unwrap();
+            all.add(&channel(who, name, 960, Some(1_010)), NOW).unwrap();
+        }
+        assert_eq!(all.count(), (0, 3));
+        let another = channel("bob", "b", 950, None);
+        let full = TooManyRevocations { limit: 3 };
+        assert_eq!(all.add(&another, NOW), Err(full));
+        all.add(&channel("ann", "b", 950, Some(1_020)), NOW)
+            .unwrap();
+        let later = Duration::from_secs(1_010);
+        all.add(&another, later).unwrap();
+        assert_eq!(all.count(), (0, 2));
+        let token = mark("x", 949);
+        for (who, channel, expected) in
+            [("ann", "a", false), ("ann", "b", true), ("bob", "b", true)]
+        {
+            let is_revoked = all.has_subscription(&token, who, channel, NOW);
+            assert_eq!(is_revoked, expected, "{who} {channel}");
+        }
+        all.forget_ended(Duration::from_secs(1_020));
+        assert_eq!(all.count(), (0, 1));
+        assert_eq!(all.all(later), [another]);
     }
 
     #[test]
@@ -439,6 +587,7 @@ mod tests {
             token("b", None),
             user("ann", 950, None),
             user("bob", 951, Some(1_001)),
+            channel("ann", "a", 952, None),
         ];
         for one in &given {
             all.add(one, NOW).unwrap();
@@ -447,10 +596,11 @@ mod tests {
         assert_eq!(told.len(), given.len());
         assert!(given.iter().all(|one| told.contains(one)));
         let told = all.all(Duration::from_secs(1_005));
-        assert!(told.len() == 3 && !told.contains(&given[3]));
+        assert!(told.len() == 4 && !told.contains(&given[3]));
         let again = Revocations::new(0);
         told.iter().for_each(|one| again.restore(one));
         assert!(again.has(&mark("b", 1), "", NOW) && again.has(&mark("x", 949), "ann", NOW));
+        assert!(again.has_subscription(&mark("x", 951), "ann", "a", NOW));
         assert!(!Revocations::new(1).has(&mark("b", 1), "", NOW));
     }
 

@@ -114,7 +114,7 @@ impl Hub {
     ) -> Result<Progress, Refusal> {
         let user = self.known_user(&identity.user);
         let mark = identity.mark;
-        if self.is_revoked(now, id, TokenKind::Connection, &mark, &user) {
+        if self.is_revoked(now, id, &mark, &user, None) {
             // While the application was asked, which may have said whose connection it is.
             return Err(self.because(REVOKED, ErrorCode::TokenExpired.into()));
         }

@@ -85,15 +85,17 @@ impl Hub {
             return;
         };
         let (revocations, user) = (&self.config.revocations, &connected.info.user);
-        let is_revoked = |mark: &TokenMark| revocations.has(mark, user, now.unix);
-        if is_revoked(&connected.mark) {
+        if revocations.has(&connected.mark, user, now.unix) {
             ended.connections += 1;
             return self.end(now, id, &told(), out);
         }
         let subscriptions = connected.subscriptions.iter();
         let revoked = subscriptions.filter(|subscription| {
             let extra = subscription.extra.as_deref();
-            extra.is_some_and(|extra| is_revoked(&extra.mark))
+            let channel = self.channels.get(subscription.channel);
+            extra.zip(channel).is_some_and(|(extra, channel)| {
+                revocations.has_subscription(&extra.mark, user, &channel.name, now.unix)
+            })
         });
         let revoked: Vec<_> = revoked.map(|subscription| subscription.channel).collect();
         for channel in revoked {
@@ -106,16 +108,16 @@ impl Hub {
         }
     }
 
-    /// A token that is good otherwise may be revoked.
+    /// A token that is good otherwise may be revoked. One for a subscription names a channel.
     pub(super) fn check_revoked(
         &self,
         now: Now,
         id: SessionId,
-        kind: TokenKind,
         mark: &TokenMark,
         user: &str,
+        channel: Option<&str>,
     ) -> Result<(), TokenError> {
-        if self.is_revoked(now, id, kind, mark, user) {
+        if self.is_revoked(now, id, mark, user, channel) {
             return Err(self.because_of(TokenError::Revoked, TokenError::Revoked));
         }
         Ok(())
@@ -126,11 +128,18 @@ impl Hub {
         &self,
         now: Now,
         id: SessionId,
-        kind: TokenKind,
         mark: &TokenMark,
         user: &str,
+        channel: Option<&str>,
     ) -> bool {
-        let is_revoked = self.config.revocations.has(mark, user, now.unix);
+        let revocations = &self.config.revocations;
+        let (kind, is_revoked) = match channel {
+            None => (TokenKind::Connection, revocations.has(mark, user, now.unix)),
+            Some(channel) => (
+                TokenKind::Subscription,
+                revocations.has_subscription(mark, user, channel, now.unix),
+            ),
+        };
         if is_revoked {
             tracing::debug!(session = %self.name_of(id), user, "refusing a token that was revoked");
             self.refused_tokens.add(kind, TokenRefusal::Revoked);

@@ -16,7 +16,6 @@ use super::enforce::{self, Filters};
 use super::operation::{Bound, Operation};
 use super::permission::Permissions;
 use super::revoked::REVOKED;
-use super::tokens::TokenKind;
 use super::waiting::{Waiting, Wants};
 use super::{Hub, SessionId};
 use crate::Now;
@@ -108,7 +107,7 @@ impl Hub {
         };
         let info = connected.info.clone();
         if let Some(grant) = &grant
-            && self.is_revoked(now, id, TokenKind::Subscription, &grant.mark, &info.user)
+            && self.is_revoked(now, id, &grant.mark, &info.user, Some(&request.channel))
         {
             // While the application was asked.
             return Err(self.because(REVOKED, ErrorCode::TokenExpired.into()));

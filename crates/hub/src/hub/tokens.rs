@@ -203,7 +203,7 @@ impl Hub {
         let verifier = self.config.verifier.as_deref();
         let verify = |verifier: &Verifier| verifier.verify_connect(token, now.unix);
         let claims = self.verified(id, TokenKind::Connection, verifier, verify)?;
-        self.check_revoked(now, id, TokenKind::Connection, &claims.mark, &claims.user)?;
+        self.check_revoked(now, id, &claims.mark, &claims.user, None)?;
         Ok(claims)
     }
 
@@ -218,7 +218,8 @@ impl Hub {
         let verifier = self.config.subscription_verifier.as_deref();
         let verify = |verifier: &Verifier| verifier.verify_subscribe(token, now.unix);
         let claims = self.verified(id, TokenKind::Subscription, verifier, verify)?;
-        self.check_revoked(now, id, TokenKind::Subscription, &claims.mark, &claims.user)?;
+        let channel = Some(&*claims.channel);
+        self.check_revoked(now, id, &claims.mark, &claims.user, channel)?;
         Ok(claims)
     }
 

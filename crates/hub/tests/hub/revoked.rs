@@ -33,6 +33,15 @@ fn by_user(user: &str, issued_before: u64) -> Revocation {
     }
 }
 
+fn by_channel(user: &str, channel: &str, issued_before: u64) -> Revocation {
+    Revocation::UserChannel {
+        user: user.into(),
+        channel: channel.into(),
+        issued_before,
+        expire_at: None,
+    }
+}
+
 fn connect(world: &mut World, worker: usize, token: &str) -> (Client, Value) {
     let client = world.open(worker);
     let heard = world.tell(client, json!({"id": 1, "connect": {"token": token}}));
@@ -55,7 +64,7 @@ fn revoke_only(world: &World, revocation: &Revocation) {
 fn revoke(world: &mut World, revocation: &Revocation) -> (usize, usize) {
     revoke_only(world, revocation);
     let user = match revocation {
-        Revocation::User { user, .. } => Some(user.as_str()),
+        Revocation::User { user, .. } | Revocation::UserChannel { user, .. } => Some(&**user),
         _ => None,
     };
     let now = world.now;
@@ -244,6 +253,52 @@ fn nobody_subscribes_by_a_revoked_token_and_who_did_is_unsubscribed() {
     let subscription = world.workers[0].hub.counters().refused_tokens.subscription;
     assert_eq!(subscription[TokenRefusal::Revoked.index()], 2);
     assert_eq!(world.workers[0].hub.counters().revoked_subscriptions, 2);
+}
+
+#[test]
+fn a_users_tokens_for_one_channel_can_be_revoked_alone() {
+    let mut world = World::new();
+    let first = here(&mut world, 0, &token("ann", "a"));
+    let second = here(&mut world, 1, &token("ann", "b"));
+    let other = here(&mut world, 1, &token("bob", "c"));
+    let subscribe = |world: &mut World, client: Client, user: &str, channel: &str| {
+        let token = channel_token(user, channel, &format!("{user} {channel}"));
+        let request = json!({"channel": channel, "token": token});
+        world
+            .tell(client, json!({"id": 2, "subscribe": request}))
+            .remove(0)
+    };
+    for (client, user) in [(first, "ann"), (second, "ann"), (other, "bob")] {
+        for channel in ["vault:1", "vault:2"] {
+            let reply = subscribe(&mut world, client, user, channel);
+            assert!(reply["subscribe"].is_object(), "{reply}");
+        }
+    }
+    let of_later = by_channel("ann", "vault:1", ISSUED);
+    assert_eq!(revoke(&mut world, &of_later), (0, 0));
+    let revocation = by_channel("ann", "vault:1", ISSUED + 1);
+    assert_eq!(revoke(&mut world, &revocation), (0, 2));
+    let told = json!({"code": 2501, "reason": "token revoked"});
+    let ended = json!({"push": {"channel": "vault:1", "unsubscribe": told}});
+    for client in [first, second] {
+        assert_eq!(world.heard(client), std::slice::from_ref(&ended));
+        assert_eq!(why_closed(&world, client), None);
+    }
+    assert_eq!(world.heard(other), Vec::<Value>::new());
+
+    let reply = subscribe(&mut world, first, "ann", "vault:1");
+    assert_eq!(reply["error"]["code"], 109);
+    let newer = json!({"sub": "ann", "channel": "vault:1", "iat": ISSUED + 1});
+    let request = json!({"channel": "vault:1", "token": sign_claims(&newer)});
+    let reply = world.tell(first, json!({"id": 3, "subscribe": request}));
+    assert!(reply[0]["subscribe"].is_object(), "{reply:?}");
+    // To refresh with an older one is to come by that.
+    let older = channel_token("ann", "vault:1", "older");
+    let request = json!({"channel": "vault:1", "token": older});
+    let reply = world.tell(first, json!({"id": 4, "sub_refresh": request}));
+    assert_eq!(reply[0]["error"]["code"], 109);
+    // Whoever connects does so by another kind of token.
+    here(&mut world, 0, &token("ann", "a"));
 }
 
 /// What has not begun yet when its token is revoked is ended once it has: the client knows what it is about.

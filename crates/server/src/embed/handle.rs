@@ -300,7 +300,7 @@ impl NodeHandle {
     ///
     /// # Errors
     ///
-    /// 107 for an id or user that is empty or has more than 1,024 bytes; 110 for an `expire_at` that is over; 106 if
+    /// 107 for an id, user or channel that is empty or has more than 1,024 bytes; 110 for an `expire_at` that is over; 106 if
     /// `revocation.max_entries` are known; 100 if it can't be written down: it counts until the node ends.
     ///
     /// # Cancel safety

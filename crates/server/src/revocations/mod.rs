@@ -77,6 +77,18 @@ pub enum Revoke {
         /// When it can be forgotten.
         expire_at: Option<u64>,
     },
+    /// The subscription tokens of this user for one channel. Those by which it connects count on, with the channels that they
+    /// name.
+    UserChannel {
+        /// Whose.
+        user: String,
+        /// The channel.
+        channel: String,
+        /// Those that were issued (`iat`) before this; `None` for all that were issued so far.
+        issued_before: Option<u64>,
+        /// When it can be forgotten.
+        expire_at: Option<u64>,
+    },
     /// Those by which this connection is here, and has its subscriptions.
     Client {
         /// Its id.
@@ -156,7 +168,7 @@ enum Told {
 ///
 /// # Errors
 ///
-/// 107 for nobody, and for an id or user that is too long; 110 for an `expire_at` that is over; 106 if no more may be known;
+/// 107 for nobody, for a channel without a name, and for an id, user or channel that is too long; 110 for an `expire_at` that is over; 106 if no more may be known;
 /// 100 if it could not be written, in which case it counts until the node ends.
 pub(crate) fn revoke(
     shared: &Arc<Shared>,
@@ -177,6 +189,8 @@ pub(crate) fn revoke(
 
 fn begin(shared: &Arc<Shared>, what: Revoke, now: Duration, tell: &mpsc::UnboundedSender<Told>) {
     let desk = &shared.revocations;
+    // Those of this second as well: whoever gets one in it is asked to fetch another.
+    let before = |time: Option<u64>| time.unwrap_or(now.as_secs() + 1);
     let (revocation, user) = match what {
         Revoke::Token { uid, expire_at } => {
             let id = TokenId::of_jti(&uid);
@@ -189,8 +203,21 @@ fn begin(shared: &Arc<Shared>, what: Revoke, now: Duration, tell: &mpsc::Unbound
         } => {
             let revocation = Revocation::User {
                 user: user.clone(),
-                // Those of this second as well: whoever gets one in it is asked to fetch another.
-                issued_before: issued_before.unwrap_or(now.as_secs() + 1),
+                issued_before: before(issued_before),
+                expire_at,
+            };
+            (revocation, Some(user))
+        }
+        Revoke::UserChannel {
+            user,
+            channel,
+            issued_before,
+            expire_at,
+        } => {
+            let revocation = Revocation::UserChannel {
+                user: user.clone(),
+                channel,
+                issued_before: before(issued_before),
                 expire_at,
             };
             (revocation, Some(user))
@@ -271,23 +298,38 @@ async fn gather(mut told: mpsc::UnboundedReceiver<Told>) -> Result<Revoked, Erro
 }
 
 fn check(what: &Revoke, now: Duration) -> Result<(), Error> {
-    let (name, text, expire_at) = match what {
-        Revoke::Token { uid, expire_at } => ("uid", uid, expire_at),
+    let (name, text, channel, expire_at) = match what {
+        Revoke::Token { uid, expire_at } => ("uid", uid, None, expire_at),
         Revoke::User {
             user, expire_at, ..
-        } => ("user", user, expire_at),
-        Revoke::Client { client, expire_at } => ("client", client, expire_at),
+        } => ("user", user, None, expire_at),
+        Revoke::UserChannel {
+            user,
+            channel,
+            expire_at,
+            ..
+        } => ("user", user, Some(channel), expire_at),
+        Revoke::Client { client, expire_at } => ("client", client, None, expire_at),
     };
-    if text.is_empty() || text.len() > MAX_NAME {
-        let length = text.len();
-        let text = format!("{name} has {length} bytes, expected 1 to {MAX_NAME}");
-        return Err(explained(ErrorCode::BadRequest, &text));
+    check_name(name, text, "")?;
+    if let Some(channel) = channel {
+        let of_all = "; leave it out to revoke all tokens of the user";
+        check_name("channel", channel, of_all)?;
     }
     if expire_at.is_some_and(|end| end <= now.as_secs()) {
         let text = "expire_at is over already: leave it out if you don't know until when such tokens are good";
         return Err(explained(ErrorCode::Expired, text));
     }
     Ok(())
+}
+
+fn check_name(name: &str, text: &str, hint: &str) -> Result<(), Error> {
+    let length = text.len();
+    if (1..=MAX_NAME).contains(&length) {
+        return Ok(());
+    }
+    let text = format!("{name} has {length} bytes, expected 1 to {MAX_NAME}{hint}");
+    Err(explained(ErrorCode::BadRequest, &text))
 }
 
 fn explained(code: ErrorCode, text: &str) -> Error {
@@ -303,5 +345,5 @@ fn unix_time() -> Duration {
 }
 
 const FORGET_INTERVAL: Duration = Duration::from_secs(60);
-/// Longest id or user, in bytes.
+/// Longest id, user or channel, in bytes.
 const MAX_NAME: usize = 1024;

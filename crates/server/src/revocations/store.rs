@@ -203,6 +203,8 @@ struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     user: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    channel: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     issued_before: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expire_at: Option<u64>,
@@ -213,6 +215,7 @@ fn encode(revocation: &Revocation) -> Vec<u8> {
         Revocation::Token { id, expire_at } => Record {
             token: Some(id.to_hex()),
             user: None,
+            channel: None,
             issued_before: None,
             expire_at: *expire_at,
         },
@@ -223,6 +226,19 @@ fn encode(revocation: &Revocation) -> Vec<u8> {
         } => Record {
             token: None,
             user: Some(user.clone()),
+            channel: None,
+            issued_before: Some(*issued_before),
+            expire_at: *expire_at,
+        },
+        Revocation::UserChannel {
+            user,
+            channel,
+            issued_before,
+            expire_at,
+        } => Record {
+            token: None,
+            user: Some(user.clone()),
+            channel: Some(channel.clone()),
             issued_before: Some(*issued_before),
             expire_at: *expire_at,
         },
@@ -230,6 +246,7 @@ fn encode(revocation: &Revocation) -> Vec<u8> {
         _ => Record {
             token: None,
             user: None,
+            channel: None,
             issued_before: None,
             expire_at: None,
         },
@@ -241,16 +258,23 @@ fn decode(record: &[u8]) -> Option<Revocation> {
     let Record {
         token,
         user,
+        channel,
         issued_before,
         expire_at,
     } = serde_json::from_slice(record).ok()?;
-    match (token, user, issued_before) {
-        (Some(token), None, None) => Some(Revocation::Token {
+    match (token, user, channel, issued_before) {
+        (Some(token), None, None, None) => Some(Revocation::Token {
             id: TokenId::from_hex(&token)?,
             expire_at,
         }),
-        (None, Some(user), Some(issued_before)) => Some(Revocation::User {
+        (None, Some(user), None, Some(issued_before)) => Some(Revocation::User {
             user,
+            issued_before,
+            expire_at,
+        }),
+        (None, Some(user), Some(channel), Some(issued_before)) => Some(Revocation::UserChannel {
+            user,
+            channel,
             issued_before,
             expire_at,
         }),
@@ -316,11 +340,23 @@ mod tests {
         add(&mut file, &token("b", Some(1_001)));
         add(&mut file, &token("over", Some(1_000)));
         add(&mut file, &user("ann \"1\"\n", 901));
+        let for_channel = Revocation::UserChannel {
+            user: "bob".into(),
+            channel: "a".into(),
+            issued_before: 901,
+            expire_at: None,
+        };
+        add(&mut file, &for_channel);
         drop(file);
         let (_file, known) = open(scratch.path());
         assert!(has(&known, "a", "") && has(&known, "b", ""));
         assert!(has(&known, "x", "ann \"1\"\n") && !has(&known, "x", "bob"));
-        assert_eq!(known.count(), (2, 1));
+        let token = TokenMark::new(TokenId::of_jti("x"), Some(900));
+        for (channel, expected) in [("a", true), ("b", false)] {
+            let is_revoked = known.has_subscription(&token, "bob", channel, NOW);
+            assert_eq!(is_revoked, expected, "{channel}");
+        }
+        assert_eq!(known.count(), (2, 2));
     }
 
     #[test]

@@ -281,6 +281,7 @@ fn tokens_are_revoked_from_the_command_line() {
         revoke(&["--user", "42", "--issued-before", "1900000000"]),
         ended(0)
     );
+    assert_eq!(revoke(&["--user", "42", "--channel", "lobby"]), ended(0));
     assert_eq!(revoke(&["--client", client]), ended(1));
     drop(watcher);
 }
@@ -349,6 +350,17 @@ fn failures_are_told_in_words() {
         ),
         (&["disconnect"], 2, "--user"),
         (&["revoke"], 2, "--token"),
+        // So the server gets it.
+        (
+            &["revoke", "--user", "a", "--channel", ""],
+            1,
+            "channel has 0 bytes",
+        ),
+        (
+            &["revoke", "--token", "a", "--channel", "b"],
+            2,
+            "--channel",
+        ),
         (
             &["revoke", "--token", "a", "--issued-before", "7"],
             2,

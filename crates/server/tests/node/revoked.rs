@@ -30,6 +30,17 @@ fn token(user: &str, jti: &str, issued_at: u64) -> String {
     signer.sign(&claims).expect("a token")
 }
 
+fn channel_token(user: &str, channel: &str, issued_at: u64) -> String {
+    let signer = Signer::hs256(&SECRET.into()).expect("a secret");
+    let claims = TokenClaims {
+        user,
+        channel: Some(channel),
+        issued_at: Some(issued_at),
+        ..TokenClaims::default()
+    };
+    signer.sign(&claims).expect("a token")
+}
+
 fn connect(server: &Server, token: &str) -> (Client, Value) {
     let mut client = Client::open(server);
     client.send(&json!({"id": 1, "connect": {"token": token}}).to_string());
@@ -117,6 +128,54 @@ fn what_is_revoked_is_refused_and_ended_on_all_workers() {
     ] {
         assert!(metrics.contains(expected), "{expected}: {metrics}");
     }
+}
+
+#[test]
+fn a_users_tokens_for_one_channel_are_revoked_and_no_others() {
+    let directory = Directory::new("channel");
+    let mut server = Server::serve("revoke-channel", &config(Some(&directory)));
+    let (mut client, _) = here(&server, &token("ann", "a", 1_000));
+    let subscribe = |client: &mut Client, channel: &str| -> Value {
+        let request = json!({"channel": channel, "token": channel_token("ann", channel, 1_000)});
+        client.send(&json!({"id": 2, "subscribe": request}).to_string());
+        serde_json::from_str(&client.text()).expect("JSON")
+    };
+    for channel in ["one", "other"] {
+        let reply = subscribe(&mut client, channel);
+        assert!(reply["subscribe"].is_object(), "{reply}");
+    }
+    let body = json!({"user": "ann", "channel": "one"});
+    let answer = call(&server, "invalidate_user_tokens", body);
+    let ended = json!({"result": {"connections": 0, "subscriptions": 1, "persisted": true}});
+    assert_eq!(answer, ended);
+    let told: Value = serde_json::from_str(&client.text()).expect("JSON");
+    assert_eq!(
+        told,
+        json!({"push": {"channel": "one", "unsubscribe": {"code": 2501, "reason": "token revoked"}}})
+    );
+    assert_eq!(subscribe(&mut client, "one")["error"]["code"], 109);
+    let metrics = server.get("/metrics");
+    let known = "tautline_node_num_revocations{kind=\"user\"} 1";
+    assert!(metrics.contains(known), "{metrics}");
+
+    // Neither no channel nor all of them.
+    for channel in [String::new(), "c".repeat(1025)] {
+        let body = json!({"user": "ann", "channel": channel});
+        let answer = call(&server, "invalidate_user_tokens", body);
+        assert_eq!(answer["error"]["code"], 107, "{answer}");
+        let text = answer["error"]["message"].as_str().expect("a text");
+        assert!(
+            text.contains("channel has") && text.contains("leave it out"),
+            "{text}"
+        );
+    }
+
+    server.process.kill().expect("it can be killed");
+    server.wait();
+    let server = Server::serve("revoke-channel", &config(Some(&directory)));
+    let (mut client, _) = here(&server, &token("ann", "a", 1_000));
+    assert_eq!(subscribe(&mut client, "one")["error"]["code"], 109);
+    assert!(subscribe(&mut client, "other")["subscribe"].is_object());
 }
 
 #[test]

@@ -334,6 +334,7 @@ const REVOKE_AFTER_HELP: &str = "\
 Examples:
   tautline revoke --user 42
   tautline revoke --user 42 --issued-before 1900000000
+  tautline revoke --user 42 --channel room:7
   tautline revoke --token 9f2c --expire-at 1900000000
   tautline revoke --client 8d1f6a1e-2b1c-4f6e-9d3a-0c1b2a3d4e5f";
 
@@ -349,6 +350,9 @@ pub(in crate::cli) struct RevokeArgs {
     /// The tokens by which this connection is there, which is ended
     #[arg(long, value_name = "ID", group = "what")]
     pub(super) client: Option<String>,
+    /// Only the user's subscription tokens for this channel
+    #[arg(long, conflicts_with_all = ["token", "client"])]
+    pub(super) channel: Option<String>,
     /// Only those that were issued (claim `iat`) before this, in Unix seconds [default: now]
     #[arg(long, value_name = "SECONDS", conflicts_with_all = ["token", "client"])]
     pub(super) issued_before: Option<u64>,

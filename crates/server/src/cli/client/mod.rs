@@ -127,6 +127,7 @@ async fn revoke(args: &RevokeArgs) -> Result<(), CliError> {
         token,
         user,
         client,
+        channel,
         issued_before,
         expire_at,
         api,
@@ -139,6 +140,9 @@ async fn revoke(args: &RevokeArgs) -> Result<(), CliError> {
         (None, None, None) => return Ok(()),
     };
     let mut parameters = json!({ name: value, "expire_at": expire_at });
+    if let Some(channel) = channel {
+        parameters["channel"] = json!(channel);
+    }
     if let Some(issued_before) = issued_before {
         parameters["issued_before"] = json!(issued_before);
     }

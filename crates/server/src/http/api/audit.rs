@@ -60,6 +60,10 @@ impl About {
             match what {
                 Revoke::Token { uid, .. } => about.token = Some(uid.clone()),
                 Revoke::User { user, .. } => about.user = Some(user.clone()),
+                Revoke::UserChannel { user, channel, .. } => {
+                    about.user = Some(user.clone());
+                    about.channel = Some(channel.clone());
+                }
                 Revoke::Client { client, .. } => about.client = Some(client.clone()),
             }
         }

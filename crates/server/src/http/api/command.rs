@@ -125,7 +125,9 @@ impl Command {
             Self::Reload => Method::Reload,
             Self::Revoke(Revoke::Client { .. }) => Method::RevokeClient,
             Self::Revoke(Revoke::Token { .. }) => Method::RevokeToken,
-            Self::Revoke(Revoke::User { .. }) => Method::InvalidateUserTokens,
+            Self::Revoke(Revoke::User { .. } | Revoke::UserChannel { .. }) => {
+                Method::InvalidateUserTokens
+            }
             Self::Rpc { .. } => Method::Rpc,
             Self::SettleDeadEvents { again: true, .. } => Method::DeadEventsRetry,
             Self::SettleDeadEvents { again: false, .. } => Method::DeadEventsDrop,

@@ -18,10 +18,22 @@ pub(super) fn token(body: &[u8]) -> Result<Command, Failure> {
 
 pub(super) fn user(body: &[u8]) -> Result<Command, Failure> {
     let params: InvalidateUserTokensParams = parse(body)?;
-    Ok(Command::Revoke(Revoke::User {
-        user: required("user", params.user)?,
-        issued_before: expire_at(params.issued_before),
-        expire_at: expire_at(params.expire_at),
+    let user = required("user", params.user)?;
+    let issued_before = expire_at(params.issued_before);
+    let expire_at = expire_at(params.expire_at);
+    Ok(Command::Revoke(match params.channel {
+        None => Revoke::User {
+            user,
+            issued_before,
+            expire_at,
+        },
+        // One without a name is refused: it is none, and it is not all.
+        Some(channel) => Revoke::UserChannel {
+            user,
+            channel,
+            issued_before,
+            expire_at,
+        },
     }))
 }
 
@@ -51,6 +63,8 @@ struct RevokeTokenParams {
 struct InvalidateUserTokensParams {
     /// User id; at most 1,024 bytes.
     user: Option<String>,
+    /// Only the user's subscription tokens for this channel; at most 1,024 bytes. If it is absent, all tokens of the user.
+    channel: Option<String>,
     /// Those that were issued (claim `iat`) before this, in Unix seconds; 0 or absent for all that were so far. Tokens that
     /// don't say when they were issued count as old.
     #[serde(default, deserialize_with = "integer")]
@@ -127,6 +141,19 @@ mod tests {
             expire_at: Some(9),
         };
         assert_eq!(of_user, Ok(expected));
+        for channel in ["a", ""] {
+            let body = format!(r#"{{"user":"ann","channel":"{channel}","issued_before":5}}"#);
+            let expected = Revoke::UserChannel {
+                user: "ann".into(),
+                channel: channel.into(),
+                issued_before: Some(5),
+                expire_at: None,
+            };
+            assert_eq!(read(user(body.as_bytes())), Ok(expected), "not all of them");
+        }
+        let all = read(user(br#"{"user":"ann","channel":null}"#));
+        assert!(matches!(all, Ok(Revoke::User { .. })));
+        assert_eq!(read(user(br#"{"user":"ann","channel":7}"#)), Err(400));
         assert_eq!(read(client(b"{}")), Err(107));
         assert!(read(client(br#"{"client":"c"}"#)).is_ok());
     }

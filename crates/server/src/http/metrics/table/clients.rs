@@ -109,7 +109,7 @@ pub(super) const METRICS: &[Metric] = &[
         name: "node_num_revocations",
         kind: "gauge",
         labels: &["kind"],
-        help: "Revocations that are known: of a `token`, or of those of a `user`. Together they may be as many as                `revocation.max_entries`.",
+        help: "Revocations that are known: of a `token`, or of those of a `user`, all or for one channel. Together they may be as many as `revocation.max_entries`.",
         write: |all, out| {
             let (tokens, users) = all.revocations;
             out.labelled(&["token"], tokens as u64);
