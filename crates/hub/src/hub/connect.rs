@@ -86,8 +86,9 @@ impl Hub {
     /// may be subscribed to is looked at. So what bounds the command's length doesn't bound that.
     fn check_names(&self, request: &ConnectRequest<'_>) -> Result<(), Refusal> {
         let named = request.subs.len();
-        let most = self.config.client.channel_limit.max(MAX_NAMED);
+        let most = self.most_channels().max(MAX_NAMED);
         if named > most {
+            self.allows_channels(named);
             let why = format_args!(
                 "it names {named} channels (`subs`), and may name {most} (client.channel_limit, and never less than \
                  {MAX_NAMED})"
@@ -332,13 +333,16 @@ impl Hub {
                 plans.push((request, plan));
             }
             // However many a client names, no more are looked at.
-            if plans.len() > options.channel_limit {
+            if plans.len() > self.most_channels() {
                 break;
             }
         }
-        if plans.len() > options.channel_limit {
-            let why = "the token has more channels than client.channel_limit allows";
-            return Err(self.because(why, Disconnect::CHANNEL_LIMIT.into()));
+        if !self.allows_channels(plans.len()) {
+            let why = format_args!(
+                "it would have more channels from the beginning than the {} that client.channel_limit allows",
+                self.most_channels()
+            );
+            return Err(self.because_of(why, Disconnect::CHANNEL_LIMIT.into()));
         }
         Ok(plans)
     }

@@ -266,7 +266,7 @@ impl Hub {
             if known.is_some_and(|index| connected.subscription(index).is_some()) {
                 continue;
             }
-            if connected.subscriptions.len() >= config.client.channel_limit {
+            if !self.allows_channels(connected.subscriptions.len() + 1) {
                 self.end(now, id, &Disconnect::CHANNEL_LIMIT, out);
                 continue;
             }

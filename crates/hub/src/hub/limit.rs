@@ -19,7 +19,7 @@ use super::shared_buckets::SharedBuckets;
 use super::{Hub, SessionId};
 use crate::Now;
 use crate::config::{
-    ChannelOptions, ClientCommandRates, ClientOptions, InputRate, UserCommandRates,
+    ChannelOptions, ClientCommandRates, ClientOptions, InputRate, MAX_CHANNELS, UserCommandRates,
 };
 use crate::outbox::Outbox;
 use crate::rate::{Bucket, Rate, SharedBucket};
@@ -472,6 +472,27 @@ impl Hub {
         self.because_of(why, ());
         self.end(now, id, &Disconnect::TOO_MANY_REQUESTS, out);
         false
+    }
+
+    /// How many channels a connection may have: with `limits.dry_run`, as many as could be asked for.
+    pub(super) fn most_channels(&self) -> usize {
+        if self.config.dry_run {
+            MAX_CHANNELS
+        } else {
+            self.config.client.channel_limit
+        }
+    }
+
+    /// Whether a connection may have so many channels. Counts it if `client.channel_limit` allows fewer.
+    pub(super) fn allows_channels(&self, count: usize) -> bool {
+        if count <= self.config.client.channel_limit {
+            return true;
+        }
+        let goes_on = count <= self.most_channels();
+        let mut over = self.over_subscriptions.get();
+        over[usize::from(goes_on)] += 1;
+        self.over_subscriptions.set(over);
+        goes_on
     }
 
     /// The rates are others: what sessions have taken so far says nothing any more.

@@ -20,7 +20,7 @@ use super::waiting::{Waiting, Wants};
 use super::{Hub, SessionId};
 use crate::Now;
 use crate::application::Interests;
-use crate::config::{DataFormat, DeltaType, MAX_CHANNELS, RecoveryMode};
+use crate::config::{DataFormat, DeltaType, RecoveryMode};
 use crate::engine::HistoryOptions;
 use crate::outbox::Outbox;
 
@@ -158,19 +158,13 @@ impl Hub {
             return Err(self.because(why, ErrorCode::AlreadySubscribed.into()));
         }
         let count = connected.subscriptions.len();
-        if count >= self.config.client.channel_limit {
-            let goes_on = self.config.dry_run && count < MAX_CHANNELS;
-            let mut over = self.over_subscriptions.get();
-            over[usize::from(goes_on)] += 1;
-            self.over_subscriptions.set(over);
-            if !goes_on {
-                let most = self.config.client.channel_limit;
-                let why = format_args!(
-                    "the connection has {count} subscriptions, and may have {most} (client.channel_limit); unsubscribe \
-                     from one first"
-                );
-                return Err(explained(ErrorCode::LimitExceeded, why).into());
-            }
+        if !self.allows_channels(count + 1) {
+            let most = self.config.client.channel_limit;
+            let why = format_args!(
+                "the connection has {count} subscriptions, and may have {most} (client.channel_limit); unsubscribe \
+                 from one first"
+            );
+            return Err(explained(ErrorCode::LimitExceeded, why).into());
         }
         let name = ChannelName::parse_asked(&self.config, &request.channel)?;
         let capabilities = connected.capabilities().map(Arc::as_ref);

@@ -394,14 +394,23 @@ fn what_can_not_be_subscribed_to_is_refused() {
 
 #[test]
 fn one_channel_too_many_ends_the_connection() {
-    let mut setup = Setup::default();
-    setup.client.channel_limit = 1;
-    let mut world = World::with(setup);
-    let (ann, _) = client_of(&mut world, 0, "ann");
-    assert_eq!(subscribe(&mut world, &user("ann"), &to("room:a")), 0);
-    assert_eq!(subscribe(&mut world, &user("ann"), &to("room:b")), 0);
-    assert_eq!(world.closed(ann), Some((3505, true)));
-    assert!(world.members("room:a").is_empty());
+    for (dry_run, closed, counted) in [(false, Some((3505, true)), [1, 0]), (true, None, [0, 1])] {
+        let mut setup = Setup {
+            dry_run,
+            ..Setup::default()
+        };
+        setup.client.channel_limit = 1;
+        let mut world = World::with(setup);
+        let (ann, _) = client_of(&mut world, 0, "ann");
+        assert_eq!(subscribe(&mut world, &user("ann"), &to("room:a")), 0);
+        assert_eq!(subscribe(&mut world, &user("ann"), &to("room:b")), 0);
+        assert_eq!(world.closed(ann), closed);
+        let over = world.workers[0].hub.counters().over_limit;
+        assert_eq!(over.subscriptions, counted);
+        for room in ["room:a", "room:b"] {
+            assert_eq!(world.members(room).is_empty(), closed.is_some(), "{room}");
+        }
+    }
 }
 
 #[test]

@@ -186,12 +186,17 @@ fn a_connection_fails_with_its_subscriptions() {
 
 #[test]
 fn too_many_of_them_end_the_connection() {
-    let mut setup = setup();
-    setup.client.channel_limit = 2;
-    let mut world = World::with(setup);
-    let claims = json!({"sub": "42", "channels": ["a", "b"]});
-    let (client, _) = connect(&mut world, 0, json!({"token": sign_claims(&claims)}));
-    assert_eq!(world.closed(client), Some((3505, true)));
+    for (dry_run, closed, counted) in [(false, Some((3505, true)), [1, 0]), (true, None, [0, 1])] {
+        let mut setup = setup();
+        setup.dry_run = dry_run;
+        setup.client.channel_limit = 2;
+        let mut world = World::with(setup);
+        let claims = json!({"sub": "42", "channels": ["a", "b"]});
+        let (client, _) = connect(&mut world, 0, json!({"token": sign_claims(&claims)}));
+        assert_eq!(world.closed(client), closed);
+        let over = world.workers[0].hub.counters().over_limit;
+        assert_eq!(over.subscriptions, counted);
+    }
 }
 
 #[test]
@@ -224,8 +229,9 @@ fn one_that_the_client_names_too_is_one() {
 /// Whether it may subscribe to them or not: each is looked at.
 #[test]
 fn a_client_names_no_more_of_them_than_it_could_have() {
-    for (limit, most) in [(2, 256), (300, 300)] {
+    for (limit, dry_run, most) in [(2, false, 256), (300, false, 300), (2, true, 1_000)] {
         let mut setup = setup();
+        setup.dry_run = dry_run;
         setup.client.channel_limit = limit;
         let mut world = World::with(setup);
         let mut connect_naming = |count: usize| {
@@ -242,7 +248,8 @@ fn a_client_names_no_more_of_them_than_it_could_have() {
         let subs = heard[0]["connect"]["subs"].as_object().unwrap();
         assert_eq!(subs.keys().collect::<Vec<_>>(), ["room:#42"]);
         assert_eq!(closed, None);
-        assert_eq!(connect_naming(most + 1), (vec![], Some((3505, true))));
+        let (_, closed) = connect_naming(most + 1);
+        assert_eq!(closed, (!dry_run).then_some((3505, true)));
     }
 }
 
