@@ -5,7 +5,7 @@ use instant_acme::{BodyWrapper, HttpClient as _};
 use serde::Deserialize;
 
 use super::Acme;
-use super::client::HttpsClient;
+use super::client::{HttpsClient, Patience};
 
 /// What matters here of a directory (RFC 8555, section 7.1.1).
 #[derive(Deserialize)]
@@ -41,7 +41,8 @@ impl Acme {
         let request = Request::get(url).header(header::USER_AGENT, agent);
         let request = request.body(BodyWrapper::default());
         let request = request.map_err(|error| error.to_string())?;
-        let answer = HttpsClient::new(&tls).request(request).await;
+        let client = HttpsClient::new(&tls, url, Patience::default());
+        let answer = client.request(request).await;
         let mut answer = answer.map_err(|error| error.to_string())?;
         if answer.parts.status != StatusCode::OK {
             return Err(format!(

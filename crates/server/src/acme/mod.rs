@@ -14,6 +14,8 @@
 
 mod challenge;
 mod client;
+#[cfg(test)]
+mod hostile;
 mod look;
 mod order;
 mod schedule;
@@ -37,7 +39,7 @@ use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use self::challenge::Challenges;
-use self::order::{Authority, OrderError, Remote, Terms, on_disk};
+use self::order::{Authority, Failure, OrderError, Remote, Terms, on_disk};
 use self::schedule::{Errand, Schedule, Validity, is_due};
 use self::store::Store;
 use crate::config::AcmeOptions;
@@ -92,7 +94,7 @@ trait Clock {
     /// Unix time.
     fn now(&self) -> Duration;
 
-    /// Returns at that time or later.
+    /// Returns at that time or later, or before, so that it is looked at again: a clock may be set back.
     async fn sleep_until(&self, at: Duration);
 }
 
@@ -164,6 +166,7 @@ impl Acme {
             Schedule::new(have, entropy)
         });
         loop {
+            schedule.set_back(clock.now());
             // There is one name at least.
             let Some((place, errand, at)) = schedule.next() else {
                 return std::future::pending().await;
@@ -173,6 +176,9 @@ impl Acme {
                 // Asked at the start there is nothing to wait for.
                 if at > clock.now() {
                     clock.sleep_until(at).await;
+                    if at > clock.now() {
+                        continue;
+                    }
                 }
                 let advice = match name.leaf() {
                     Some(leaf) => authority.advice(&leaf).await,
@@ -198,15 +204,18 @@ impl Acme {
                 continue;
             }
             clock.sleep_until(at).await;
+            if at > clock.now() {
+                continue;
+            }
             let replaced = name.leaf().filter(|_| schedule.is_advised(place));
             let turn = self.take_turn(name, replaced, authority, clock).await;
             let now = clock.now();
             match turn {
                 Ok(Turn::Renewed(validity)) => schedule.renewed(place, validity, now, entropy),
                 Ok(Turn::Taken) => schedule.postponed(place, now),
-                Err(error) => {
+                Err(Failure { error, again }) => {
                     name.write().failed += 1;
-                    let pause = schedule.failed(place, now, entropy);
+                    let pause = schedule.failed(place, now, again, entropy);
                     name.tell(&error, now, pause);
                 }
             }
@@ -219,7 +228,7 @@ impl Acme {
         replaced: Option<CertificateDer<'static>>,
         authority: &impl Authority,
         clock: &impl Clock,
-    ) -> Result<Turn, OrderError> {
+    ) -> Result<Turn, Failure> {
         let domain = name.domain.clone();
         let look = move |store: &Store| Ok((store.lock()?, kept(store, &domain)));
         let (lock, kept) = on_disk(&self.store, look).await?;
@@ -241,7 +250,7 @@ impl Acme {
         let ordered = read(pem.as_bytes(), &name.domain).map_err(OrderError::Unusable)?;
         if ordered.validity.until <= clock.now() {
             let problem = "the certificate has expired already; is this machine's clock right?";
-            return Err(OrderError::Unusable(problem.to_owned()));
+            return Err(OrderError::Unusable(problem.to_owned()).into());
         }
         name.write().issued += 1;
         // Kept before anybody sees it: whatever happens to the process then, it doesn't order again.
@@ -425,8 +434,8 @@ impl Clock for SystemClock {
     }
 
     async fn sleep_until(&self, at: Duration) {
-        while let Some(left) = at.checked_sub(self.now()).filter(|left| !left.is_zero()) {
-            // In steps: it may be set, and goes on while the machine sleeps.
+        // In steps: it may be set, and goes on while the machine sleeps.
+        if let Some(left) = at.checked_sub(self.now()) {
             tokio::time::sleep(left.min(STEP)).await;
         }
     }

@@ -17,7 +17,7 @@ use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use super::challenge::Challenges;
-use super::client::HttpsClient;
+use super::client::{HttpsClient, Patience};
 use super::schedule::Advice;
 use super::store::Store;
 
@@ -33,7 +33,7 @@ pub(super) trait Authority {
         &self,
         domain: &str,
         replaced: Option<&CertificateDer<'_>>,
-    ) -> Result<String, OrderError>;
+    ) -> Result<String, Failure>;
 
     /// When it would like a certificate to be renewed (RFC 9773); `None` from one that doesn't say such things.
     ///
@@ -77,8 +77,22 @@ impl From<instant_acme::Error> for OrderError {
     fn from(error: instant_acme::Error) -> Self {
         match error {
             instant_acme::Error::Api(problem) => Self::Refused(problem),
-            other => Self::Failed(other.to_string()),
+            other => failed(other),
         }
+    }
+}
+
+/// That there is no certificate, and for how long the authority wants to be left alone.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) error: OrderError,
+    /// `None` where it said nothing of that.
+    pub(super) again: Option<Duration>,
+}
+
+impl From<OrderError> for Failure {
+    fn from(error: OrderError) -> Self {
+        Self { error, again: None }
     }
 }
 
@@ -86,6 +100,15 @@ impl OrderError {
     /// Whether it came before anything of this server's was looked at.
     fn is_early(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::Failed(_))
+    }
+
+    /// Whether the authority was asked too often, by whatever it counts: to ask again at once is of no use then.
+    fn is_of_limit(&self) -> bool {
+        let Self::Refused(problem) = self else {
+            return false;
+        };
+        let kind = problem.r#type.as_deref();
+        kind.is_some_and(|kind| kind.ends_with(":rateLimited")) || problem.status == Some(429)
     }
 
     /// Whether the account is one that the authority has thrown away.
@@ -138,9 +161,15 @@ impl Authority for Remote<'_> {
         &self,
         domain: &str,
         replaced: Option<&CertificateDer<'_>>,
-    ) -> Result<String, OrderError> {
-        let ordered = tokio::time::timeout(PATIENCE, self.order_as_known(domain, replaced)).await;
-        ordered.unwrap_or(Err(OrderError::TimedOut(PATIENCE)))
+    ) -> Result<String, Failure> {
+        let asked_for = Patience::default();
+        let order = self.order_as_known(domain, replaced, &asked_for);
+        let ordered = tokio::time::timeout(PATIENCE, order).await;
+        let ordered = ordered.unwrap_or(Err(OrderError::TimedOut(PATIENCE)));
+        ordered.map_err(|error| Failure {
+            error,
+            again: asked_for.take(),
+        })
     }
 
     async fn advice(&self, leaf: &CertificateDer<'_>) -> Result<Option<Advice>, OrderError> {
@@ -148,7 +177,7 @@ impl Authority for Remote<'_> {
         let Ok(certificate) = CertificateIdentifier::try_from(leaf) else {
             return Ok(None);
         };
-        let account = self.account().await?;
+        let account = self.account(&Patience::default()).await?;
         let (info, again) = match account.renewal_info(&certificate).await {
             Ok(answer) => answer,
             Err(instant_acme::Error::Unsupported(_)) => return Ok(None),
@@ -169,12 +198,18 @@ impl Remote<'_> {
         &self,
         domain: &str,
         replaced: Option<&CertificateDer<'_>>,
+        asked_for: &Patience,
     ) -> Result<String, OrderError> {
-        let account = self.account().await?;
+        let account = self.account(asked_for).await?;
         let replaced = replaced.and_then(|leaf| CertificateIdentifier::try_from(leaf).ok());
         let ordered = self.order_with(&account, domain, replaced.clone()).await;
         match ordered {
-            Err(error) if replaced.is_some() && !error.is_of_lost_account() && error.is_early() => {
+            Err(error)
+                if replaced.is_some()
+                    && !error.is_of_lost_account()
+                    && !error.is_of_limit()
+                    && error.is_early() =>
+            {
                 // Such as one that was replaced already (RFC 9773, section 5): that is no reason to have none.
                 tracing::debug!(domain, %error, "ordered anew without saying what it replaces");
                 self.order_with(&account, domain, None).await
@@ -185,7 +220,7 @@ impl Remote<'_> {
                     "the authority doesn't know the account any more; a new one is made"
                 );
                 self.on_disk(Store::forget_account).await?;
-                let account = self.account().await?;
+                let account = self.account(asked_for).await?;
                 self.order_with(&account, domain, None).await
             }
             other => other,
@@ -193,9 +228,10 @@ impl Remote<'_> {
     }
 
     /// The account that there is, or a new one.
-    async fn account(&self) -> Result<Account, OrderError> {
+    async fn account(&self, asked_for: &Patience) -> Result<Account, OrderError> {
         let tls = self.terms.tls().map_err(failed)?;
-        let builder = Account::builder_with_http(Box::new(HttpsClient::new(&tls)));
+        let client = HttpsClient::new(&tls, &self.terms.directory_url, asked_for.clone());
+        let builder = Account::builder_with_http(Box::new(client));
         let contact: Vec<_> = self.terms.contact.iter().map(String::as_str).collect();
         let kept = self.on_disk(Store::account).await?;
         let kept = kept.and_then(|json| match read(&json) {
@@ -221,6 +257,8 @@ impl Remote<'_> {
                 (account, kept.credentials)
             }
             None => {
+                // One that can't be kept would be the first of many: each attempt, of each name, would make another.
+                self.on_disk(Store::has_room).await?;
                 let new = NewAccount {
                     contact: &contact,
                     terms_of_service_agreed: true,
@@ -318,8 +356,9 @@ fn read(json: &[u8]) -> serde_json::Result<(Kept, AccountCredentials)> {
     Ok((kept, credentials))
 }
 
+/// There may be words of the authority's in it.
 fn failed(error: impl std::fmt::Display) -> OrderError {
-    OrderError::Failed(error.to_string())
+    OrderError::Failed(told(&error.to_string()))
 }
 
 /// Does something with the files, on a thread for such things.
@@ -365,7 +404,11 @@ fn describe(problem: &Problem) -> String {
         text.push_str("; ");
         text.push_str(part);
     }
-    // It comes from outside, and goes into a log.
+    told(&text)
+}
+
+/// What comes from outside, and goes into a log.
+fn told(text: &str) -> String {
     text.chars()
         .filter(|char| !char.is_control())
         .take(MAX_TEXT)

@@ -146,11 +146,13 @@ impl Schedule {
         }
     }
 
-    /// A name has got none. Returns how long it is left alone.
+    /// A name has got none. Returns how long it is left alone: at least for as long as the authority has asked for, if it
+    /// has, and until its refusals would be for nothing.
     pub(super) fn failed(
         &mut self,
         place: usize,
         now: Duration,
+        again: Option<Duration>,
         entropy: &mut dyn Entropy,
     ) -> Duration {
         let Some(entry) = self.0.get_mut(place) else {
@@ -164,10 +166,33 @@ impl Schedule {
         if let Some(left) = left {
             pause = pause.min((left / 8).max(URGENT_PAUSE));
         }
-        let pause = pause - part(pause / 4, entropy);
+        let mut pause = pause - part(pause / 4, entropy);
+        if let Some(again) = again.map(|again| again.min(LONGEST_WISH)) {
+            // Behind it, so that those who were refused together don't come together.
+            pause = pause.max(again + part(again / 20, entropy));
+        }
         entry.failures = entry.failures.saturating_add(1);
         entry.due = now + pause;
         pause
+    }
+
+    /// Nothing is later than it can be by a clock that shows `now`: it may have been set back, and what was to be in five
+    /// minutes by the wrong time would be in years.
+    pub(super) fn set_back(&mut self, now: Duration) {
+        for entry in &mut self.0 {
+            let latest = match entry.validity {
+                _ if entry.failures > 0 => now + LONGEST_WISH + LONGEST_WISH / 20,
+                // Advice isn't followed to where it would be later.
+                Some(validity) => {
+                    let end = validity.until.saturating_sub(life(validity) / 10);
+                    end.max(now + POSTPONED)
+                }
+                None => now + POSTPONED,
+            };
+            entry.due = entry.due.min(latest);
+            entry.ask = entry.ask.map(|at| at.min(now + LATEST_QUESTION));
+            entry.not_before = entry.not_before.min(now + ADVISED_PAUSE);
+        }
     }
 
     /// Somebody else is at it.
@@ -211,6 +236,8 @@ const NEXT_QUESTION: Duration = Duration::from_secs(6 * 60 * 60);
 /// Authorities take offence at names that fail more than some five times an hour.
 const FIRST_PAUSE: Duration = Duration::from_secs(5 * 60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(12 * 60 * 60);
+/// The longest that an authority is left alone for because it has asked for that.
+const LONGEST_WISH: Duration = Duration::from_secs(24 * 60 * 60);
 /// The least of pauses while a certificate is about to expire.
 const URGENT_PAUSE: Duration = Duration::from_secs(60);
 /// How long another process may take for it.
@@ -285,7 +312,7 @@ mod tests {
         let mut pauses = Vec::new();
         for _ in 0..12 {
             within_an_hour += u32::from(now < 1000 * DAY + HOUR);
-            let pause = schedule.failed(0, now, &mut entropy);
+            let pause = schedule.failed(0, now, None, &mut entropy);
             now += pause;
             assert_eq!(next(&schedule), Some((0, now)));
             pauses.push(pause.as_secs() / 60);
@@ -296,7 +323,7 @@ mod tests {
         );
         assert!(within_an_hour <= 5);
         schedule.renewed(0, of_days(1000, 90), now, &mut entropy);
-        assert_eq!(schedule.failed(0, now, &mut entropy), FIRST_PAUSE);
+        assert_eq!(schedule.failed(0, now, None, &mut entropy), FIRST_PAUSE);
     }
 
     #[test]
@@ -305,15 +332,18 @@ mod tests {
         let mut schedule = Schedule::new([Some(of_days(1000, 6))], &mut entropy);
         let end = 1006 * DAY;
         for _ in 0..20 {
-            schedule.failed(0, 1000 * DAY, &mut entropy);
+            schedule.failed(0, 1000 * DAY, None, &mut entropy);
         }
-        assert_eq!(schedule.failed(0, end - 8 * HOUR, &mut entropy), HOUR);
+        assert_eq!(schedule.failed(0, end - 8 * HOUR, None, &mut entropy), HOUR);
         assert_eq!(
-            schedule.failed(0, end - HOUR / 60, &mut entropy),
+            schedule.failed(0, end - HOUR / 60, None, &mut entropy),
             URGENT_PAUSE
         );
         // Once it is too late, patience is all there is.
-        assert_eq!(schedule.failed(0, end + HOUR, &mut entropy), LONGEST_PAUSE);
+        assert_eq!(
+            schedule.failed(0, end + HOUR, None, &mut entropy),
+            LONGEST_PAUSE
+        );
     }
 
     /// Days of the year 1000 of the Unix epoch's days, and seconds.
@@ -334,7 +364,7 @@ mod tests {
         assert!(schedule.advised(0, Some(advice(1020, 1022, 3600)), now, &mut Same(0)));
         assert!(schedule.is_advised(0));
         assert_eq!(schedule.next(), Some((1, Errand::Order, Duration::ZERO)));
-        schedule.failed(1, 2000 * DAY, &mut Same(0));
+        schedule.failed(1, 2000 * DAY, None, &mut Same(0));
         assert_eq!(schedule.next(), Some((0, Errand::Ask, now + HOUR)));
         // The same window is no other wish, whatever chance would have it.
         assert!(!schedule.advised(0, Some(advice(1020, 1022, 3600)), now, &mut Same(255)));
@@ -382,10 +412,83 @@ mod tests {
     fn a_wish_is_no_way_round_the_pause_after_a_failure() {
         let now = 1010 * DAY;
         let mut schedule = Schedule::new([Some(of_days(1000, 90))], &mut Same(0));
-        let pause = schedule.failed(0, now, &mut Same(0));
+        let pause = schedule.failed(0, now, None, &mut Same(0));
         for until in 1002..1030 {
             schedule.advised(0, Some(advice(1001, until, 0)), now, &mut Same(0));
             assert_eq!(next(&schedule), Some((0, now + pause)));
+        }
+    }
+
+    #[test]
+    fn an_authority_that_asks_for_a_pause_gets_it() {
+        let now = 1010 * DAY;
+        for (again, byte, expected) in [
+            (Some(2 * HOUR), 0, 2 * HOUR),
+            (Some(2 * HOUR), 255, 2 * HOUR + HOUR / 10),
+            // Less than what would be waited anyhow.
+            (Some(Duration::from_secs(1)), 0, FIRST_PAUSE),
+            (None, 0, FIRST_PAUSE),
+            // As long as that nobody is left alone for.
+            (Some(Duration::MAX), 0, DAY),
+        ] {
+            let mut schedule = Schedule::new([None], &mut Same(byte));
+            let pause = schedule.failed(0, now, again, &mut Same(byte));
+            assert_eq!(pause, expected, "{again:?}");
+            assert_eq!(next(&schedule), Some((0, now + expected)));
+        }
+        // However little time is left: to come earlier would be for nothing.
+        let mut schedule = Schedule::new([Some(of_days(1000, 90))], &mut Same(0));
+        let late = 1090 * DAY - HOUR;
+        assert_eq!(
+            schedule.failed(0, late, Some(2 * HOUR), &mut Same(0)),
+            2 * HOUR
+        );
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_costs_no_more_than_a_pause() {
+        let (ahead, now) = (9000 * DAY, 1010 * DAY);
+        let of_now = of_days(1000, 90);
+        // With one that is good, two that were refused, one that another process was at.
+        let have = [Some(of_now), Some(of_now), None, None];
+        let mut schedule = Schedule::new(have, &mut Same(0));
+        schedule.not_advised(0, ahead);
+        for _ in 0..20 {
+            schedule.failed(1, ahead, None, &mut Same(0));
+            schedule.failed(2, ahead, None, &mut Same(0));
+        }
+        schedule.postponed(3, ahead);
+        schedule.set_back(now);
+        let all: Vec<_> = schedule.0.iter().map(|entry| entry.due).collect();
+        assert_eq!(all[0], 1060 * DAY, "by its own time");
+        assert!(
+            all[1] <= now + 2 * DAY && all[2] <= now + 2 * DAY,
+            "{all:?}"
+        );
+        assert_eq!(all[3], now + POSTPONED);
+        let asked = schedule.0[0].ask.expect("it is to be asked");
+        assert!(asked <= now + LATEST_QUESTION);
+        // A renewal that was to wait for its pause, and another process that is at it.
+        schedule.renewed(0, of_now, ahead, &mut Same(0));
+        schedule.set_back(now);
+        assert_eq!(schedule.0[0].due, 1081 * DAY);
+        assert_eq!(schedule.0[0].not_before, now + ADVISED_PAUSE);
+    }
+
+    #[test]
+    fn a_clock_that_is_right_moves_nothing() {
+        let now = 1010 * DAY;
+        for again in [None, Some(2 * HOUR), Some(Duration::MAX)] {
+            let have = [Some(of_days(1000, 90)), Some(of_days(1000, 6)), None];
+            let mut schedule = Schedule::new(have, &mut Same(255));
+            schedule.advised(0, Some(advice(1020, 1085, u64::MAX)), now, &mut Same(255));
+            schedule.postponed(1, now);
+            for _ in 0..20 {
+                schedule.failed(2, now, again, &mut Same(255));
+                let before = format!("{schedule:?}");
+                schedule.set_back(now);
+                assert_eq!(format!("{schedule:?}"), before);
+            }
         }
     }
 
@@ -406,7 +509,7 @@ mod tests {
             prop_assert!(due >= now + LEAST_PAUSE);
             prop_assert!(due <= validity.until.max(now + LEAST_PAUSE));
             for _ in 0..failures {
-                let pause = schedule.failed(0, now, &mut entropy);
+                let pause = schedule.failed(0, now, None, &mut entropy);
                 prop_assert!(pause >= URGENT_PAUSE * 3 / 4 && pause <= LONGEST_PAUSE);
             }
         }

@@ -74,6 +74,16 @@ impl Store {
         self.write(ACCOUNT, json)
     }
 
+    /// Writes as much as an account takes, and takes it away again.
+    ///
+    /// # Errors
+    ///
+    /// What would become of an account that is to be kept.
+    pub(super) fn has_room(&self) -> io::Result<()> {
+        let beside = self.write_beside(ACCOUNT, &[b' '; MOST_OF_ACCOUNT])?;
+        fs::remove_file(beside)
+    }
+
     /// The authority doesn't know it any more.
     pub(super) fn forget_account(&self) -> io::Result<()> {
         fs::remove_file(self.directory.join(ACCOUNT))
@@ -91,6 +101,15 @@ impl Store {
 
     /// There is always the whole old file or the whole new one.
     fn write(&self, name: &str, contents: &[u8]) -> io::Result<()> {
+        let beside = self.write_beside(name, contents)?;
+        fs::rename(&beside, self.directory.join(name))?;
+        #[cfg(unix)]
+        File::open(&self.directory)?.sync_all()?;
+        Ok(())
+    }
+
+    /// Writes what is to be in the place of a file, and says where that is.
+    fn write_beside(&self, name: &str, contents: &[u8]) -> io::Result<PathBuf> {
         let beside = self.directory.join(format!("{name}.new"));
         // Of a process that was killed: its rights may be others.
         match fs::remove_file(&beside) {
@@ -100,10 +119,7 @@ impl Store {
         let mut file = private().create_new(true).open(&beside)?;
         file.write_all(contents)?;
         file.sync_all()?;
-        fs::rename(&beside, self.directory.join(name))?;
-        #[cfg(unix)]
-        File::open(&self.directory)?.sync_all()?;
-        Ok(())
+        Ok(beside)
     }
 }
 
@@ -117,6 +133,8 @@ fn private() -> OpenOptions {
 }
 
 const ACCOUNT: &str = "account.json";
+/// No account is longer: a key, some URLs and addresses of mail.
+const MOST_OF_ACCOUNT: usize = 8 * 1024;
 /// No chain of certificates is longer.
 const MAX_LEN: u64 = 1024 * 1024;
 

@@ -94,6 +94,8 @@ enum Says {
     /// A certificate from now on, for so long.
     Yes(Duration),
     No,
+    /// No, and not before so much time.
+    Later(Duration),
     /// This text.
     Text(String),
 }
@@ -152,7 +154,7 @@ impl Authority for Puppet<'_> {
         &self,
         domain: &str,
         replaced: Option<&CertificateDer<'_>>,
-    ) -> Result<String, OrderError> {
+    ) -> Result<String, Failure> {
         let has_one = replaced.is_some();
         self.replaces.lock().expect("nobody panics").push(has_one);
         assert!(
@@ -172,7 +174,11 @@ impl Authority for Puppet<'_> {
         let says = self.says.lock().expect("nobody panics").pop_front();
         match says.unwrap_or(Says::Yes(90 * DAY)) {
             Says::Yes(life) => Ok(pem(domain, now, life)),
-            Says::No => Err(OrderError::Failed("it is not in the mood".to_owned())),
+            Says::No => Err(OrderError::Failed("it is not in the mood".to_owned()).into()),
+            Says::Later(again) => Err(Failure {
+                error: OrderError::Failed("too many".to_owned()),
+                again: Some(again),
+            }),
             Says::Text(text) => Ok(text),
         }
     }
@@ -312,6 +318,64 @@ async fn a_failure_takes_nothing_away_and_is_tried_again() {
     run(&acme, &Puppet::new(&clock, [])).await;
     let new = acme.certificate("a.example").expect("there is one");
     assert_ne!(new.cert, first.cert);
+}
+
+#[tokio::test]
+async fn an_authority_that_wants_to_be_left_alone_is() {
+    let setting = Setting::new("later", &["a.example", "b.example"]);
+    let acme = setting.acme();
+    let clock = Hurried::new(START, 3);
+    let hours = |hours: u32| Duration::from_secs(3600) * hours;
+    let authority = Puppet::new(&clock, [Says::Later(hours(7)), Says::Yes(90 * DAY)]);
+    run(&acme, &authority).await;
+    let asked = authority.asked.lock().expect("nobody panics").clone();
+    let expected = [("a.example", 0), ("b.example", 0), ("a.example", 7)];
+    let expected = expected.map(|(domain, after)| (domain.to_owned(), START + hours(after)));
+    assert_eq!(asked, expected);
+}
+
+/// A clock that is years ahead, and is set right while it is waited for.
+struct Corrected {
+    by: Hurried,
+    is_right: AtomicBool,
+}
+
+impl Clock for Corrected {
+    fn now(&self) -> Duration {
+        match self.is_right.load(Ordering::SeqCst) {
+            true => self.by.now(),
+            false => self.by.now() + 5000 * DAY,
+        }
+    }
+
+    async fn sleep_until(&self, at: Duration) {
+        // What is to be at once is.
+        if at <= self.now() || self.is_right.load(Ordering::SeqCst) {
+            return self.by.sleep_until(at).await;
+        }
+        self.is_right.store(true, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_was_years_ahead_costs_no_more_than_a_day() {
+    let setting = Setting::new("ahead", &["a.example"]);
+    let acme = setting.acme();
+    let clock = Corrected {
+        by: Hurried::new(START, 2),
+        is_right: AtomicBool::new(false),
+    };
+    // By that time, the first certificate has expired when it comes.
+    let authority = Puppet::new(&clock.by, []);
+    let mut entropy = Zeros;
+    tokio::select! {
+        never = acme.run_with(&authority, &clock, &mut entropy) => match never {},
+        () = clock.by.over.notified() => {}
+    }
+    let asked = authority.asked();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    assert!(asked[1].1 <= 1, "{asked:?}");
+    assert_eq!(counted(&acme), [(1, 1)]);
 }
 
 #[tokio::test]
