@@ -22,7 +22,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use serde::de::{Deserializer, Error as _, Visitor};
+use serde::de::{Deserializer, Error as _, Unexpected, Visitor};
 
 use crate::config::duration;
 
@@ -159,11 +159,12 @@ impl fmt::Display for Rate {
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
-/// For serde's `deserialize_with`: a text as in [`Rate::parse`], or `off` for no limit.
+/// For serde's `deserialize_with`: a text as in [`Rate::parse`], or `off` for no limit; also `false`, which is what YAML 1.1
+/// makes of `off` where nothing quotes it.
 ///
 /// # Errors
 ///
-/// Those of [`Rate::parse`], or that the value is no string.
+/// Those of [`Rate::parse`], or that the value is something else.
 pub fn deserialize<'de, D>(deserializer: D) -> Result<Option<Rate>, D::Error>
 where
     D: Deserializer<'de>,
@@ -174,7 +175,14 @@ where
         type Value = Option<Rate>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a rate such as \"100/s\", or \"off\"")
+            f.write_str("a rate such as \"100/s\", or \"off\" for no limit")
+        }
+
+        fn visit_bool<E: serde::de::Error>(self, is_on: bool) -> Result<Option<Rate>, E> {
+            match is_on {
+                false => Ok(None),
+                true => Err(E::invalid_value(Unexpected::Bool(true), &self)),
+            }
         }
 
         fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Option<Rate>, E> {
@@ -186,7 +194,7 @@ where
     }
 
     deserializer
-        .deserialize_str(RateVisitor)
+        .deserialize_any(RateVisitor)
         .map_err(D::Error::custom)
 }
 

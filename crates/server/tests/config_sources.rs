@@ -7,7 +7,7 @@ mod directory;
 use std::ffi::OsString;
 use std::time::Duration;
 
-use tautline::config::{Config, ConfigError, Overrides};
+use tautline::config::{Config, ConfigError, ConfigFile, Overrides};
 
 use self::directory::Directory;
 
@@ -78,6 +78,71 @@ fn yaml_and_json_mean_what_toml_means() {
         assert_eq!(config.token.leeway, Duration::from_secs(3));
         assert_eq!(config.warnings, [""; 0]);
     }
+}
+
+/// YAML 1.1, which Helm reads, has `false` for `off` and `true` for `on` where nothing quotes them.
+#[test]
+fn what_is_off_may_be_false_in_every_format() {
+    let directory = Directory::new("off");
+    let load = |name: &str, text: &str| load(&directory, name, text, &Overrides::default());
+    for off in ["false", "\"off\""] {
+        let toml = format!(
+            "log.connections = {off}\nclient.connection_rate_limit = {off}\n\
+             client.rate_limit.user_command.publish = {off}\n\
+             channel.namespaces = [{{name = \"chat\", publish_rate_for_channel = {off}}}]\n"
+        );
+        let yaml = format!(
+            "log:\n  connections: {off}\nclient:\n  connection_rate_limit: {off}\n  rate_limit:\n    \
+             user_command:\n      publish: {off}\nchannel:\n  namespaces:\n    - name: chat\n      \
+             publish_rate_for_channel: {off}\n"
+        );
+        let json = format!(
+            r#"{{"log": {{"connections": {off}}},
+                "client": {{"connection_rate_limit": {off}, "rate_limit": {{"user_command": {{"publish": {off}}}}}}},
+                "channel": {{"namespaces": [{{"name": "chat", "publish_rate_for_channel": {off}}}]}}}}"#
+        );
+        for (name, text) in [("a.toml", toml), ("a.yaml", yaml), ("a.json", json)] {
+            load(name, &text).unwrap_or_else(|error| panic!("{error}"));
+            // The same, and no change where the other was before.
+            let path = directory.file(name, &text);
+            let shown = ConfigFile::new(&path, Vec::new()).show(false);
+            let (_, shown) = shown.unwrap_or_else(|error| panic!("{error}"));
+            let of = |option: &str| {
+                let found = shown.iter().find(|one| one.option == option);
+                found.map(|one| one.value.clone())
+            };
+            for option in [
+                "log.connections",
+                "client.connection_rate_limit",
+                "client.rate_limit.user_command.publish",
+                "channel.namespaces (`chat`).publish_rate_for_channel",
+            ] {
+                assert_eq!(of(option).as_deref(), Some("\"off\""), "{name}: {option}");
+            }
+        }
+    }
+    for (option, expected) in [
+        (
+            "connection_rate_limit",
+            "a.yaml:2:26: client.connection_rate_limit: expected a rate such as \"100/s\", or \"off\" (or \
+             `false`) for no limit, got `true`",
+        ),
+        (
+            "channel_limit",
+            "a.yaml:2:18: client.channel_limit: expected a whole number, got `true`",
+        ),
+    ] {
+        let text = format!("client:\n  {option}: true\n");
+        let told = load("a.yaml", &text).err().expect("it is no rate");
+        assert!(told.starts_with(expected), "{told}");
+    }
+    let told = load("a.json", r#"{"log": {"connections": true}}"#)
+        .err()
+        .expect("it is no share");
+    assert!(
+        told.contains("\"all\", or \"off\" (or `false`) for none, got `true`"),
+        "{told}"
+    );
 }
 
 #[test]

@@ -322,8 +322,8 @@ impl OptionEntry {
         }
         let text = || match (choices.len(), &*self.kind) {
             (0, "duration") => json!({"type": "string", "pattern": DURATION}),
-            (0, "rate") => json!({"type": "string", "pattern": RATE}),
-            (0, "share") => json!({"type": "string", "pattern": SHARE}),
+            (0, "rate") => or_false(&json!({"type": "string", "pattern": RATE})),
+            (0, "share") => or_false(&json!({"type": "string", "pattern": SHARE})),
             (0, _) => json!({"type": "string"}),
             _ => json!({"enum": choices}),
         };
@@ -399,6 +399,11 @@ fn wrap(text: &str) -> Vec<String> {
     lines
 }
 
+/// As well as that, what YAML 1.1 makes of `off`.
+fn or_false(schema: &Value) -> Value {
+    json!({"anyOf": [schema, {"const": false}]})
+}
+
 /// As `duration::parse` reads them.
 const DURATION: &str = "^(0|([0-9]+(ms|s|m|h))+)$";
 /// As `Rate::parse` reads them.
@@ -422,7 +427,8 @@ what is wrong with a file, `tautline config default` prints one with all options
 Schema for editors, and `tautline config reference` this page.
 
 *Yes or no* is `true` or `false`. A *duration* is a text such as `\"25s\"`, `\"10m\"` or `\"1h30m\"`. A *rate* is a text \
-such as `\"100/s\"`, `\"20/5s\"` or `\"100/s, burst 500\"` (which many at once), or `\"off\"` for no limit. A *share* is `\"off\"`, `\"all\"` or a percentage such as `\"1%\"`.
+such as `\"100/s\"`, `\"20/5s\"` or `\"100/s, burst 500\"` (which many at once), or `\"off\"` for no limit. A *share* is `\"off\"`, `\"all\"` or a percentage such as `\"1%\"`. \
+In the place of `\"off\"` there may be `false`: Helm, and whatever else reads YAML 1.1, makes that of an `off` without quotes.
 
 **The environment** counts more than the file: `TAUTLINE_`, and the option with its tables in capitals and `_` for each `.`, as in \
 `TAUTLINE_CLIENT_PING_INTERVAL=20s`. With `_FILE` behind that, the variable names a file that has the value in it: \

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// How many of all: none by default.
@@ -51,10 +52,31 @@ impl FromStr for Share {
     }
 }
 
+struct ShareVisitor;
+
+impl Visitor<'_> for ShareVisitor {
+    type Value = Share;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a share such as \"1%\", or \"off\" or \"all\"")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Share, E> {
+        text.parse().map_err(E::custom)
+    }
+
+    /// What YAML 1.1 makes of `off` where nothing quotes it.
+    fn visit_bool<E: de::Error>(self, is_on: bool) -> Result<Share, E> {
+        match is_on {
+            false => Ok(Share::default()),
+            true => Err(E::invalid_value(de::Unexpected::Bool(true), &self)),
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for Share {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        deserializer.deserialize_any(ShareVisitor)
     }
 }
 

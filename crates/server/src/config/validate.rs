@@ -138,12 +138,14 @@ fn check(entry: &OptionEntry, value: &Spanned<DeValue<'_>>) -> Result<(), String
                 )),
             })
         }
+        "rate" | "share" if matches!(value, DeValue::Boolean(false)) => Ok(()),
         kind => {
             let DeValue::String(text) = value else {
                 let expected = match kind {
                     "duration" => "a duration such as \"25s\"",
-                    "rate" => "a rate such as \"100/s\"",
-                    "share" => "a share such as \"1%\"",
+                    // YAML 1.1 makes `false` of `off`, and `true` of `on`.
+                    "rate" => "a rate such as \"100/s\", or \"off\" (or `false`) for no limit",
+                    "share" => "a share such as \"1%\", \"all\", or \"off\" (or `false`) for none",
                     "IP address" => "an IP address such as \"127.0.0.1\"",
                     _ => "a text in quotes",
                 };
@@ -242,7 +244,8 @@ fn kind_of(value: &DeValue<'_>) -> &'static str {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) => "a number",
         DeValue::Float(_) => "a number with a point",
-        DeValue::Boolean(_) => "yes or no",
+        DeValue::Boolean(true) => "`true`",
+        DeValue::Boolean(false) => "`false`",
         DeValue::Datetime(_) => "a date",
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",

@@ -164,7 +164,13 @@ impl Values {
 
 impl Value {
     fn of(entry: &OptionEntry, option: &str, value: &DeValue<'_>) -> Self {
-        let text = print(value);
+        let text = match value {
+            // The same, however it is written.
+            DeValue::Boolean(false) if matches!(&*entry.kind, "rate" | "share") => {
+                "\"off\"".to_owned()
+            }
+            value => print(value),
+        };
         let meaning = match value.as_str() {
             Some(text) if entry.kind == "duration" => {
                 duration::parse(text).map_or_else(|_| text.to_owned(), |time| format!("{time:?}"))

@@ -128,6 +128,12 @@ fn in_schema(schema: &Value, table: &str, option: &str) -> Value {
 fn accepts(schema: &Value, value: &Value) -> bool {
     let bound = |name: &str| schema.get(name).and_then(Value::as_i64);
     let time = |value: &Value| duration::parse(value.as_str()?).ok();
+    if let Some(schemas) = schema["anyOf"].as_array() {
+        return schemas.iter().any(|schema| accepts(schema, value));
+    }
+    if let Some(expected) = schema.get("const") {
+        return expected == value;
+    }
     if let Some(choices) = schema["enum"].as_array() {
         return choices.contains(value);
     }
@@ -227,8 +233,10 @@ fn around(option: &OptionEntry) -> (Vec<Value>, Vec<Value>) {
                 json!("100/s"),
                 json!("20 / 5s, burst 100"),
                 json!("1/1m30s"),
+                json!(false),
             ]);
             beyond.extend([
+                json!(true),
                 json!("100"),
                 json!(100),
                 json!("/s"),
@@ -237,8 +245,8 @@ fn around(option: &OptionEntry) -> (Vec<Value>, Vec<Value>) {
             ]);
         }
         "share" => {
-            within.extend([json!("off"), json!("all"), json!("0.5%")]);
-            beyond.extend([json!("some"), json!(1), json!("1")]);
+            within.extend([json!("off"), json!("all"), json!("0.5%"), json!(false)]);
+            beyond.extend([json!(true), json!("some"), json!(1), json!("1")]);
         }
         "yes or no" => {
             within.extend([json!(true), json!(false)]);

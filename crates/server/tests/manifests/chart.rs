@@ -102,18 +102,28 @@ fn has_all_of(schema: &Value, values: &Value, name: &str) {
 
 /// What Helm makes of the chart with further values; `None` where there is no Helm. The suite `chart` names one.
 fn rendered(values: &Value) -> Option<String> {
-    let output = helm(values)?;
+    rendered_of(&values.to_string())
+}
+
+/// The same, of values as somebody has written them.
+fn rendered_of(values: &str) -> Option<String> {
+    let output = helm_of(values)?;
     assert!(output.status.success(), "{values}: {output:?}");
     Some(String::from_utf8(output.stdout).unwrap())
 }
 
 fn helm(values: &Value) -> Option<Output> {
+    helm_of(&values.to_string())
+}
+
+fn helm_of(values: &str) -> Option<Output> {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let helm = std::env::var_os("HELM")?;
     // Tests ask at the same time.
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let directory = Directory::new(&format!("chart-{number}"));
-    let file = directory.file("values.json", &values.to_string());
+    // JSON is YAML, too.
+    let file = directory.file("values.yaml", values);
     let output = Command::new(helm)
         .args(["template", "live"])
         .arg(deploy("helm/tautline"))
@@ -157,6 +167,38 @@ fn helm_makes_of_the_chart_what_the_server_needs() {
             (&json!(path), &json!("internal"))
         );
     }
+}
+
+/// Helm reads YAML 1.1, in which `off` is `false` where nothing quotes it: that is what the server is given then.
+#[test]
+fn the_chart_passes_on_what_is_off() {
+    let values = "config:\n  log:\n    connections: off\n  client:\n    connection_rate_limit: off\n  channel:\n    \
+                  without_namespace:\n      publish_rate_for_channel: off\n";
+    let Some(text) = rendered_of(values) else {
+        println!("not looked at: HELM names none");
+        return;
+    };
+    let all = documents(&text);
+    let map = all.iter().find(|one| one["kind"] == "ConfigMap").unwrap();
+    let config = self::text(&map["data"]["tautline.yaml"]);
+    assert_eq!(
+        documents(config)[0]["log"]["connections"],
+        false,
+        "{config}"
+    );
+    let directory = Directory::new("chart-off");
+    let output = Command::new(env!("CARGO_BIN_EXE_tautline"))
+        .args(["config", "check"])
+        .arg(directory.file("tautline.yaml", config))
+        // A pod has it from a secret.
+        .env(
+            "TAUTLINE_CLIENT_TOKEN_HMAC_SECRET_KEY",
+            "0123456789abcdef0123456789abcdef",
+        )
+        .env("TAUTLINE_HTTP_API_KEY", "a-key-of-the-backend")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
 }
 
 /// Of whatever type the clients' service is made, and with an ingress and a route: what is inside stays there.
