@@ -64,7 +64,10 @@ const SCRAPED: [&str; 2] = ["job", "instance"];
 fn shown(text: &str) -> Vec<&str> {
     let parts = text.split("{{").skip(1);
     let names = parts.map(|part| part.split("}}").next().unwrap().trim());
+    // What is shown where there is such a label, as it is called in there, or else.
+    let names = names.filter(|name| !matches!(*name, "." | "else" | "end"));
     names
+        .map(|name| name.strip_prefix("with ").unwrap_or(name))
         .map(|name| name.strip_prefix("$labels.").unwrap_or(name))
         .collect()
 }
@@ -378,4 +381,8 @@ fn mistakes_are_found() {
         );
     }
     assert!(!hold(good, "{{ $labels.reason }} is bad"));
+    let either = |label: &str| {
+        format!("{{{{ with $labels.{label} }}}}{{{{ . }}}}{{{{ else }}}}it{{{{ end }}}} is bad")
+    };
+    assert!(hold(good, &either("instance")) && !hold(good, &either("reason")));
 }

@@ -1,5 +1,5 @@
-//! What Prometheus' own tool (`promtool`) says of the alert rules in `deploy/`, of what the dashboard there asks for, and of
-//! the names in `/metrics`.
+//! What Prometheus' own tool (`promtool`) says of the alert rules in `deploy/`, of what they come to, of what the dashboard
+//! there asks for, and of the names in `/metrics`.
 //!
 //! A family of which there is no number yet is not looked at by it, so each gets one here before it is asked.
 
@@ -19,6 +19,8 @@ use crate::tools::Tools;
 const LIMIT: Duration = Duration::from_secs(60);
 
 const RULES: &str = "deploy/prometheus/tautline.yml";
+/// What there is to tell of some histories.
+const HISTORIES: &str = "tests/alerts/tautline.yml";
 const DASHBOARD: &str = "deploy/grafana/tautline.json";
 
 /// Names of Centrifugo's which break the conventions. They are kept, so that dashboards made for it need a search and
@@ -47,16 +49,19 @@ const CENTRIFUGO: &[&str] = &[
 
 pub(crate) fn run(context: &Context, tools: &Tools, report: &mut Report) -> Result<(), Error> {
     let promtool = tools.promtool()?;
-    let check = |rules: &Path| {
+    let ask = |what: &str, rules: &Path| {
         let mut command = Command::new(promtool);
-        command.args(["check", "rules"]).arg(rules);
+        command.args([what, "rules"]).arg(rules);
         let finished = process::run_quietly(&context.children, &mut command, LIMIT)?;
         Ok::<_, Error>(match finished.success {
             true => Ok(()),
             false => Err(format!("{}:\n{}", finished.ending, finished.output)),
         })
     };
+    let check = |rules: &Path| ask("check", rules);
     report.check("promtool check rules", check(&context.root.join(RULES))?);
+    let told = ask("test", &context.root.join(HISTORIES))?;
+    report.check("promtool test rules", told);
     let dashboard = context.root.join(DASHBOARD);
     let dashboard = std::fs::read_to_string(&dashboard).map_err(Error::context(format!(
         "can't read {}",

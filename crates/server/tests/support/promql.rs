@@ -47,7 +47,7 @@ enum Token {
 
 const AGGREGATIONS: [&str; 4] = ["sum", "max", "min", "count"];
 const RATES: [&str; 2] = ["rate", "increase"];
-const FUNCTIONS: [&str; 2] = ["histogram_quantile", "time"];
+const FUNCTIONS: [&str; 3] = ["absent", "histogram_quantile", "time"];
 
 impl Asked {
     /// Reads an expression.
