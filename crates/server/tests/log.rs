@@ -5,6 +5,8 @@
 #[path = "support/process.rs"]
 mod process;
 
+use std::io::{Read as _, Write as _};
+
 use process::{Server, wait_until};
 use serde_json::Value;
 
@@ -94,6 +96,97 @@ fn the_audit_log_says_whom_a_refused_call_was_about() {
             (&"shop".into(), &expected.into())
         );
     }
+}
+
+/// What is answered to a request, head and body.
+fn post(server: &Server, path: &str, field: &str, body: &str) -> String {
+    let mut stream = server.connect();
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{field}\r\n\
+         Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn the_audit_log_says_who_was_refused_to_see_payloads() {
+    let config = "[log]\nformat = \"json\"\n[http_api]\nkey = \"dev\"\n";
+    let ask = |server: &Server| {
+        let body = r#"{"user":"7","payloads":true}"#;
+        let told = post(server, "/api/trace", "X-API-Key: dev", body);
+        assert!(told.starts_with("HTTP/1.1 403 "), "{told}");
+    };
+    let mut server = Server::serve("log-payloads", config);
+    ask(&server);
+    let lines = server.read_until("refused an API call");
+    let line: Value = serde_json::from_str(lines.last().unwrap()).unwrap();
+    assert_eq!(
+        (&line["target"], &line["method"], &line["user"]),
+        (&"tautline::audit".into(), &"trace".into(), &"7".into())
+    );
+    let reason = line["reason"].as_str().unwrap();
+    assert!(reason.contains("http_api.trace_payloads"), "{line}");
+
+    let config = format!("{config}audit_log = \"none\"\n");
+    let mut quiet = Server::serve("log-payloads-none", &config);
+    ask(&quiet);
+    quiet.signal("-TERM");
+    let rest = quiet.read_rest();
+    assert!(!rest.contains("tautline::audit"), "{rest}");
+}
+
+#[test]
+fn the_audit_log_says_who_comes_to_the_admin_page_and_who_goes() {
+    let config =
+        "[log]\nformat = \"json\"\n[admin]\nenabled = true\npassword = \"correct horse battery\"\n";
+    let mut server = Server::serve("log-admin", config);
+    let logout = |server: &Server, cookie: &str| {
+        let field = format!("Cookie: {cookie}");
+        let told = post(server, "/admin/logout", &field, "{}");
+        assert!(
+            told.starts_with("HTTP/1.1 200 ") || told.starts_with("HTTP/1.1 204 "),
+            "{told}"
+        );
+    };
+    let login = r#"{"password":"correct horse battery"}"#;
+    let answer = post(&server, "/admin/login", "Accept: */*", login);
+    let mut lines = answer.lines();
+    let cookie = lines.find_map(|line| line.strip_prefix("set-cookie: "));
+    let cookie = cookie.unwrap_or_else(|| panic!("{answer}"));
+    let (cookie, _) = cookie.split_once(';').unwrap();
+    let (name, _) = cookie.split_once('=').unwrap();
+    // Of strangers, who never were there, there is no line.
+    for stranger in [
+        "other=x",
+        name,
+        &format!("{name}="),
+        &format!("{name}=0123456789abcdef"),
+    ] {
+        logout(&server, stranger);
+    }
+    for _ in 0..2 {
+        logout(&server, cookie);
+    }
+    server.signal("-TERM");
+    let rest = server.read_rest();
+    let lines = rest.lines().filter(|line| line.contains("tautline::audit"));
+    let lines: Vec<Value> = lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let told = lines.iter().map(|line| line["message"].as_str().unwrap());
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        ["login to the admin page", "logout from the admin page"]
+    );
+    assert!(
+        lines.iter().all(|line| line["address"] == "127.0.0.1"),
+        "{lines:?}"
+    );
 }
 
 #[test]

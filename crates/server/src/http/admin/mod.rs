@@ -72,7 +72,7 @@ pub(crate) async fn respond<N: Node>(
         }
         (&Method::GET | &Method::HEAD, "/admin/mark.svg") => page(MARK, "image/svg+xml"),
         (&Method::POST, "/admin/login") => login(request, address, settings, &sessions).await,
-        (&Method::POST, "/admin/logout") => logout(request.headers(), settings, &sessions),
+        (&Method::POST, "/admin/logout") => logout(request.headers(), address, settings, &sessions),
         (&Method::GET, path @ ("/admin/debug" | "/admin/channels")) => {
             let headers = request.headers();
             if !is_known(headers, settings, &sessions) {
@@ -150,12 +150,19 @@ fn too_many(seconds: u64) -> Response {
     respond::with_header(response, header::RETRY_AFTER, seconds.into())
 }
 
-fn logout(headers: &HeaderMap, settings: &AdminSettings, sessions: &Sessions) -> Response {
+fn logout(
+    headers: &HeaderMap,
+    address: Option<IpAddr>,
+    settings: &AdminSettings,
+    sessions: &Sessions,
+) -> Response {
     if let Some(refusal) = foreign(headers) {
         return refusal;
     }
-    if let Some(token) = token(headers) {
-        sessions.close(token);
+    // Whoever wasn't logged in has changed nothing, and could fill the log.
+    if token(headers).is_some_and(|token| sessions.close(Instant::now(), token)) {
+        let shown = address.map(tracing::field::display);
+        tracing::info!(target: AUDIT, address = shown, "logout from the admin page");
     }
     with_cookie("", 0, settings)
 }

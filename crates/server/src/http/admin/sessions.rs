@@ -126,10 +126,16 @@ impl Sessions {
         known
     }
 
-    /// Ends a session.
-    pub(super) fn close(&self, token: &str) {
+    /// Ends a session. Returns whether there was one.
+    pub(super) fn close(&self, now: Instant, token: &str) -> bool {
         let open = &mut self.lock().open;
-        open.retain(|session| !session.token.matches(token.as_bytes()));
+        let mut was_open = false;
+        open.retain(|session| {
+            let is_it = session.token.matches(token.as_bytes());
+            was_open |= is_it && session.until > now;
+            !is_it
+        });
+        was_open
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -203,7 +209,8 @@ mod tests {
         let end = now + TTL;
         assert!(sessions.knows(end - Duration::from_millis(1), &one, "pw"));
         assert!(!sessions.knows(end, &one, "pw"));
-        sessions.close(&one);
+        assert!(!sessions.close(now, "") && !sessions.close(now, &one[1..]));
+        assert!(sessions.close(now, &one) && !sessions.close(now, &one));
         assert!(!sessions.knows(now, &one, "pw") && sessions.knows(now, &other, "pw"));
         for _ in 0..MOST_SESSIONS {
             sessions.open(now, None, "pw".into());

@@ -1,6 +1,7 @@
 //! `POST /api/trace`: follow a user, a connection or a channel live. The answer is a line of JSON an event, for as
 //! long as it was asked for or the caller listens.
 
+use std::fmt::Display;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -87,18 +88,20 @@ impl Api {
             Follow::Channel(channel) => Some(channel.as_str()),
             _ => None,
         };
-        if let Err(refusal) = key.scope().check_trace(channel) {
+        let refuse = |reason: &dyn Display| {
             if settings.api_audit_log != AuditLog::None {
                 let about = || About::follow(&request.follow);
                 self.audit
-                    .refused(address, Some(key.name()), name, about, &refusal);
+                    .refused(address, Some(key.name()), name, about, reason);
             }
-            return Err(forbidden(&refusal.to_string()));
+            forbidden(&reason.to_string())
+        };
+        if let Err(refusal) = key.scope().check_trace(channel) {
+            return Err(refuse(&refusal));
         }
         if request.payloads && !settings.trace_payloads {
-            return Err(forbidden(
-                "payloads may be traced only where http_api.trace_payloads is on",
-            ));
+            let reason = "payloads may be traced only where http_api.trace_payloads is on";
+            return Err(refuse(&reason));
         }
         settings
             .api_audit_log
