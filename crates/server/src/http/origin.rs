@@ -161,7 +161,7 @@ impl OriginPolicy {
     fn refusal(&self, origin: &[u8], host: Option<&[u8]>) -> OriginRefusal {
         let own = || {
             let host = shown(host_text(host).unwrap_or("which no Host header named"));
-            format!("the server's own, {host}")
+            format!("{OWN}{host}")
         };
         let patterns: Vec<_> = self.allowed.iter().map(ToString::to_string).collect();
         let patterns = patterns.join(", ");
@@ -170,7 +170,7 @@ impl OriginPolicy {
             expected: match (self.allowed.is_empty(), self.beside_own) {
                 (true, _) => own(),
                 (false, true) => format!("{}, or {patterns}", own()),
-                (false, false) => format!("one of client.allowed_origins: {patterns}"),
+                (false, false) => format!("{LISTED}{patterns}"),
             },
             to_allow: if self.beside_own {
                 "tautline dev --allow-origin ORIGIN, such as http://localhost:5173"
@@ -203,6 +203,35 @@ impl OriginRefusal {
     /// The status to answer with.
     pub const STATUS: StatusCode = StatusCode::FORBIDDEN;
 }
+
+/// By what rule a page was refused, as the answer tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RefusedBy {
+    /// It isn't of the server's own origin, which is at this host.
+    Own(String),
+    /// It isn't in `client.allowed_origins`.
+    List,
+}
+
+impl RefusedBy {
+    /// Reads an answer, of which the end may be missing; `None` if it isn't one of [`OriginRefusal`].
+    pub(crate) fn read(body: &str) -> Option<Self> {
+        let mut lines = body.lines();
+        let expected = lines.find_map(|line| line.strip_prefix("expected: "))?;
+        if expected.starts_with(LISTED) {
+            return Some(Self::List);
+        }
+        let own = expected.strip_prefix(OWN)?;
+        // There may be a list beside it.
+        let host = own.split(", or ").next().unwrap_or(own);
+        Some(Self::Own(host.to_owned()))
+    }
+}
+
+/// What is expected where there is no list, before the host.
+const OWN: &str = "the server's own, ";
+/// What is expected where there is one, before that.
+const LISTED: &str = "one of client.allowed_origins: ";
 
 /// A pattern that could never match.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -330,6 +359,22 @@ mod tests {
     fn check(allowed: &[&str], origin: &str, host: &str) -> Result<(), OriginRefusal> {
         let policy = OriginPolicy::new(allowed).unwrap();
         policy.check_values([origin.as_bytes()], Some(host.as_bytes()))
+    }
+
+    #[test]
+    fn an_answer_says_by_what_rule_it_was() {
+        let by = |refusal: OriginRefusal| RefusedBy::read(&refusal.to_string());
+        let told = check(&[], "https://a.example", "127.0.0.1:8000").unwrap_err();
+        assert_eq!(by(told), Some(RefusedBy::Own("127.0.0.1:8000".to_owned())));
+        let told = check(&["https://b.example"], "https://a.example", "a.example").unwrap_err();
+        assert_eq!(by(told), Some(RefusedBy::List));
+        let policy = OriginPolicy::beside_own(&["http://localhost:5173"]).unwrap();
+        let told = policy.check_values([b"https://a.example".as_slice()], Some(b"b.example"));
+        let told = by(told.unwrap_err());
+        assert_eq!(told, Some(RefusedBy::Own("b.example".to_owned())));
+        for other in ["", "Forbidden\n", "expected: a password\n"] {
+            assert_eq!(RefusedBy::read(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -63,15 +63,59 @@ fn what_changes_the_host_is_noticed() {
         });
     });
     let (status, findings) = doctor(&["--url", &url(front)]);
-    let websocket = finding(&findings, "WebSocket");
-    assert_eq!(websocket["grade"], "fail", "{findings:?}");
+    let (text, remedy) = told(&findings, "WebSocket", "fail");
     assert!(
-        websocket["remedy"]
-            .as_str()
-            .unwrap()
-            .contains("proxy_set_header Host $http_host")
+        text.contains("it was asked for the host localhost: the Host header was changed"),
+        "{text}"
+    );
+    assert!(
+        remedy.contains("proxy_set_header Host $http_host"),
+        "{remedy}"
     );
     assert_eq!(status, Some(1));
+}
+
+/// Such as where the application's pages are on another site than the server: nothing is wrong with the way.
+#[test]
+fn a_server_whose_own_pages_may_not_connect_is_told_from_a_changed_host() {
+    let server = Server::serve(
+        "doctor-listed",
+        "[client]\nallowed_origins = [\"https://app.example.org\"]\nallow_anonymous_connect_without_token = true\n",
+    );
+    let own = url(server.address);
+    let (status, findings) = doctor(&["--url", &own, "--idle", "1"]);
+    let (text, remedy) = told(&findings, "WebSocket", "ok");
+    assert!(
+        text.contains(&format!(
+            "pages of {own} may not connect, as client.allowed_origins has others only"
+        )),
+        "{text}"
+    );
+    assert_eq!(remedy, "");
+    // All the rest is looked at as well.
+    told(&findings, "idle line", "ok");
+    told(&findings, "other sites", "ok");
+    assert_eq!(status, Some(0), "{findings:?}");
+    // Where programs don't come through either, that is what is told.
+    const ANSWER: &str = "The page's origin is not allowed to connect.\n\
+                          expected: one of client.allowed_origins: https://a.b\n";
+    let front = in_front(server.address, |mut client, mut server| {
+        let head = head(&mut client);
+        if head.starts_with("GET /connection/websocket") {
+            let length = ANSWER.len();
+            let _ = write!(
+                client,
+                "HTTP/1.1 403 Forbidden\r\nContent-Length: {length}\r\n\r\n{ANSWER}"
+            );
+            return;
+        }
+        server.write_all(head.as_bytes()).unwrap();
+        pass(client, server);
+    });
+    let (_, findings) = doctor(&["--url", &url(front)]);
+    let (text, remedy) = told(&findings, "WebSocket", "fail");
+    assert!(text.contains("are not in client.allowed_origins"), "{text}");
+    assert!(remedy.contains(&url(front)), "{remedy}");
 }
 
 #[test]

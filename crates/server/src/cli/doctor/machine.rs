@@ -90,11 +90,20 @@ fn connection_tracking(root: &Path) -> Option<Finding> {
     let folder = root.join("proc/sys/net/netfilter");
     let most: u64 = number(&folder.join("nf_conntrack_max"))?;
     let count: u64 = number(&folder.join("nf_conntrack_count"))?;
-    let text = format!("{count} connections of at most {most}");
     let name = "connection tracking";
+    if most == 0 {
+        return Some(Finding::good(
+            name,
+            format!("{count} connections, and no limit"),
+        ));
+    }
+    let text = format!("{count} connections of at most {most}");
     if count >= most / 10 * 9 {
         let text = format!("{text}: new ones are dropped without a word when it is full");
-        let remedy = format!("sysctl --write net.netfilter.nf_conntrack_max={}", most * 4);
+        let remedy = format!(
+            "sysctl --write net.netfilter.nf_conntrack_max={}",
+            most.saturating_mul(4)
+        );
         return Some(Finding::bad(name, text).remedy(remedy));
     }
     if most < MANY {
@@ -113,7 +122,7 @@ fn memory(root: &Path) -> Option<Finding> {
     let total: u64 = total.trim().strip_suffix("kB")?.trim().parse().ok()?;
     // Version 2 of control groups, as seen from inside.
     let limit: Option<u64> = number(&root.join("sys/fs/cgroup/memory.max"));
-    let total = (total * 1024).min(limit.unwrap_or(u64::MAX));
+    let total = total.saturating_mul(1024).min(limit.unwrap_or(u64::MAX));
     let mib = total / (1024 * 1024);
     let text = format!("{mib} MiB");
     if mib < 128 {
@@ -266,6 +275,8 @@ mod tests {
             ("262144", "200000", Grade::Good, None),
             ("65535", "3", Grade::Doubtful, Some("1048576")),
             ("65536", "3", Grade::Good, None),
+            // As many as there is memory for.
+            ("0", "3", Grade::Good, None),
         ] {
             let root = Root::new(
                 "tracking",
@@ -305,6 +316,7 @@ mod tests {
             ("16000000", "134217728", Grade::Good),
             ("16000000", "134217727", Grade::Doubtful),
             ("1000", "134217728", Grade::Doubtful),
+            ("18446744073709551615", "134217728", Grade::Good),
         ] {
             let root = Root::new(
                 "memory",

@@ -12,6 +12,7 @@ use super::way::{self, Visit};
 use super::{push, tls};
 use crate::cli::client::call::Server;
 use crate::cli::error::CliError;
+use crate::http::origin::RefusedBy;
 
 /// Goes there.
 ///
@@ -50,9 +51,11 @@ pub(super) async fn look(url: &str, visit: &Visit<'_>) -> Result<Vec<Finding>, C
         }
     }
     push(&mut findings, addresses(&server).await);
-    let comes_through = websocket(&server, &mut findings).await;
-    if comes_through && has_http2 {
-        findings.push(websocket_over_http2(&server).await);
+    let through = websocket(&server, &mut findings).await;
+    if let Some(page) = &through
+        && has_http2
+    {
+        findings.push(websocket_over_http2(&server, page).await);
     }
     push(&mut findings, other_sites(&server).await);
     findings.push(streaming(&server, visit).await);
@@ -65,9 +68,9 @@ pub(super) async fn look(url: &str, visit: &Visit<'_>) -> Result<Vec<Finding>, C
         inside(&server, Method::GET, "/metrics", "the metrics").await,
     );
     // A line of its own: the other may have been silent for too long by now.
-    if comes_through
+    if let Some(page) = &through
         && !visit.idle.is_zero()
-        && let Ok(socket) = way::open(&server, &own_origin(&server)).await
+        && let Ok(socket) = way::open(&server, page.origin()).await
     {
         findings.push(idle(socket, visit).await);
     }
@@ -128,29 +131,66 @@ fn clock(headers: &HeaderMap, now: SystemTime) -> Option<Finding> {
     Some(Finding::good("clock", "as on this machine"))
 }
 
-/// Whether WebSockets come through.
-async fn websocket(server: &Server, findings: &mut Vec<Finding>) -> bool {
-    let begin = Instant::now();
-    let finding = match way::open(server, &own_origin(server)).await {
-        Ok(_) => {
-            let took = begin.elapsed().as_millis();
-            findings.push(Finding::good(
-                "WebSocket",
-                format!("comes through, in {took} ms"),
-            ));
-            return true;
+/// As what a client comes in.
+enum Page {
+    /// A page of the server's own origin.
+    Own(String),
+    /// None, as the server has a list of pages in which its own are not.
+    None,
+}
+
+impl Page {
+    fn origin(&self) -> Option<&str> {
+        match self {
+            Self::Own(origin) => Some(origin),
+            Self::None => None,
         }
-        Err(ConnectError::Refused(rejection)) => refused(rejection.head.status(), server),
-        Err(error) => Finding::bad("WebSocket", error.to_string()).remedy(UPGRADE),
+    }
+}
+
+/// Whether WebSockets come through, and as what; `None` if they don't.
+async fn websocket(server: &Server, findings: &mut Vec<Finding>) -> Option<Page> {
+    let page = Page::Own(own_origin(server));
+    let rejection = match websocket_of(server, &page, "").await {
+        Ok(finding) => {
+            findings.push(finding);
+            return Some(page);
+        }
+        Err(ConnectError::Refused(rejection)) => rejection,
+        Err(error) => {
+            findings.push(Finding::bad("WebSocket", error.to_string()).remedy(UPGRADE));
+            return None;
+        }
     };
-    findings.push(finding);
-    false
+    let status = rejection.head.status();
+    let by = RefusedBy::read(&String::from_utf8_lossy(&rejection.body));
+    if status == 403 && by == Some(RefusedBy::List) {
+        // That is how it is meant where the application's pages are on another site.
+        let note = format!(
+            "; pages of {} may not connect, as client.allowed_origins has others only",
+            own_origin(server)
+        );
+        if let Ok(finding) = websocket_of(server, &Page::None, &note).await {
+            findings.push(finding);
+            return Some(Page::None);
+        }
+    }
+    findings.push(refused(status, by, server));
+    None
+}
+
+async fn websocket_of(server: &Server, page: &Page, note: &str) -> Result<Finding, ConnectError> {
+    let begin = Instant::now();
+    way::open(server, page.origin()).await?;
+    let took = begin.elapsed().as_millis();
+    let text = format!("comes through, in {took} ms{note}");
+    Ok(Finding::good("WebSocket", text))
 }
 
 /// Whether they do over HTTP/2 (RFC 8441) as well, which browsers try first where it is offered.
-async fn websocket_over_http2(server: &Server) -> Finding {
+async fn websocket_over_http2(server: &Server, page: &Page) -> Finding {
     let name = "WebSocket over HTTP/2";
-    match way::open_over_http2(server, &own_origin(server)).await {
+    match way::open_over_http2(server, page.origin()).await {
         Ok(()) => Finding::good(name, "comes through"),
         Err(ConnectError::NoHttp2 | ConnectError::NoExtendedConnect) => Finding::good(
             name,
@@ -228,18 +268,29 @@ fn not_from_here() -> Finding {
         .remedy("ask from another machine, by the URL that clients have")
 }
 
-fn refused(status: u16, server: &Server) -> Finding {
+fn refused(status: u16, by: Option<RefusedBy>, server: &Server) -> Finding {
+    let own = own_origin(server);
     match status {
-        403 => {
-            let text = format!(
-                "the server takes pages of {} for those of another site: the Host header was changed on the way",
-                own_origin(server)
-            );
-            Finding::bad("WebSocket", text).remedy(
-                "nginx: proxy_set_header Host $http_host;   # $host has no port\n\
-                 or name the site in client.allowed_origins",
-            )
-        }
+        403 => match by {
+            Some(RefusedBy::Own(host)) => {
+                let text = format!(
+                    "the server takes pages of {own} for those of another site, as it was asked for the host {host}: \
+                     the Host header was changed on the way"
+                );
+                Finding::bad("WebSocket", text).remedy(HOST)
+            }
+            Some(RefusedBy::List) => {
+                let text = format!("pages of {own} are not in client.allowed_origins");
+                Finding::bad("WebSocket", text).remedy(format!(
+                    "client.allowed_origins = [\"{own}\"]   # beside those that are there"
+                ))
+            }
+            None => {
+                let text = "answered with 403, and not in the server's words: what stands in front refuses it, or the \
+                            Host header was changed on the way";
+                Finding::bad("WebSocket", text).remedy(HOST)
+            }
+        },
         200..=299 | 400 | 426 => {
             let text = format!("answered with {status}: the Upgrade header doesn't arrive");
             Finding::bad("WebSocket", text).remedy(UPGRADE)
@@ -275,7 +326,7 @@ fn refused(status: u16, server: &Server) -> Finding {
 
 /// Whether any page of the web may connect in the name of its visitors.
 async fn other_sites(server: &Server) -> Option<Finding> {
-    match way::open(server, "https://other-site.invalid").await {
+    match way::open(server, Some("https://other-site.invalid")).await {
         Ok(_) => {
             let text = "pages of any site may connect, in the name of whoever looks at them";
             let remedy = "client.allowed_origins = [\"https://app.example.org\"]";
@@ -416,6 +467,9 @@ fn own_origin(server: &Server) -> String {
 fn connect_command(visit: &Visit<'_>) -> String {
     json!({"id": 1, "connect": {"token": visit.token.unwrap_or_default()}}).to_string()
 }
+
+const HOST: &str = "nginx: proxy_set_header Host $http_host;   # $host has no port\n\
+                    or name the site in client.allowed_origins";
 
 const UPGRADE: &str = "nginx: proxy_http_version 1.1;\n       proxy_set_header Upgrade $http_upgrade;\n       \
                        proxy_set_header Connection $connection_upgrade;   # deploy/nginx has the whole\n\

@@ -101,24 +101,28 @@ pub(super) async fn seen(server: &Server, forged: bool) -> Option<String> {
 }
 
 /// Opens a WebSocket over HTTP/2 (RFC 8441).
-pub(super) async fn open_over_http2(server: &Server, origin: &str) -> Result<(), ConnectError> {
+pub(super) async fn open_over_http2(
+    server: &Server,
+    origin: Option<&str>,
+) -> Result<(), ConnectError> {
     let (url, options) = (server.websocket_url(), options(origin));
     let client = Http2Client::connect(&url, &options, &Http2Options::default()).await?;
     client.open(&url, &options).await.map(drop)
 }
 
-/// Opens a WebSocket as a page of that origin would.
+/// Opens a WebSocket as a page of that origin would, or as a program that is no page.
 pub(super) async fn open(
     server: &Server,
-    origin: &str,
+    origin: Option<&str>,
 ) -> Result<WebSocket<ClientStream>, ConnectError> {
     let connected = connect(&server.websocket_url(), &options(origin)).await?;
     Ok(connected.websocket)
 }
 
-fn options(origin: &str) -> ConnectOptions {
+fn options(origin: Option<&str>) -> ConnectOptions {
+    let origin = origin.map(|origin| ("Origin".to_owned(), origin.to_owned()));
     ConnectOptions {
-        headers: vec![("Origin".to_owned(), origin.to_owned())],
+        headers: origin.into_iter().collect(),
         ..ConnectOptions::default()
     }
 }
