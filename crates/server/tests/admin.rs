@@ -4,7 +4,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use tautline::config::ConfigFile;
@@ -296,18 +296,46 @@ fn what_is_not_for_clients_can_have_a_listener_of_its_own() {
     assert_eq!(get(internal, "/admin/debug", &cookie).status, 200);
 }
 
-#[test]
-fn the_configuration_can_have_a_hash_in_the_place_of_the_password() {
+/// What `tautline password` makes of one.
+fn hashed(password: &str) -> Output {
     let mut hashing = Command::new(env!("CARGO_BIN_EXE_tautline"))
         .arg("password")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut input = hashing.stdin.take().unwrap();
-    writeln!(input, "{PASSWORD}").unwrap();
+    // It needn't read all of it.
+    let _ = writeln!(input, "{password}");
     drop(input);
-    let output = hashing.wait_with_output().unwrap();
+    hashing.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_password_is_hashed_as_a_whole_or_not_at_all() {
+    assert!(hashed(&"x".repeat(4000)).status.success());
+    for length in [11, 4001, 4002, 4003, 8000] {
+        let output = hashed(&"x".repeat(length));
+        assert_eq!(output.status.code(), Some(2), "{length}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(told.contains("12 to 4000 bytes"), "{told}");
+    }
+    // The longest is one that can be typed.
+    let hash = String::from_utf8(hashed(&"x".repeat(4000)).stdout).unwrap();
+    let node = start(&format!(
+        "[admin]\nenabled = true\npassword_hash = \"{}\"\n",
+        hash.trim()
+    ));
+    assert_eq!(
+        login(node.address().unwrap(), &"x".repeat(4000)).status,
+        200
+    );
+}
+
+#[test]
+fn the_configuration_can_have_a_hash_in_the_place_of_the_password() {
+    let output = hashed(PASSWORD);
     assert!(output.status.success());
     let hash = String::from_utf8(output.stdout).unwrap();
     let path = std::env::temp_dir().join(format!("tautline-admin-{}.toml", std::process::id()));

@@ -70,7 +70,9 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) | Err(CliError::NobodyReads) => ExitCode::SUCCESS,
         Err(error) => {
-            logging::say(format!("error: {error}"));
+            // There may be words of a server's in it, or of a file's.
+            let told = client::show::clean_lines(&error.to_string());
+            logging::say(format!("error: {told}"));
             error.exit_code()
         }
     }
@@ -107,13 +109,16 @@ fn password() -> Result<(), CliError> {
     let mut line = String::new();
     io::stdin()
         .lock()
-        .take(MAX_PASSWORD)
+        .take(MAX_PASSWORD + 3)
         .read_line(&mut line)
         .map_err(|error| CliError::Failure(format!("can't read the password: {error}")))?;
     let password = line.trim_end_matches(['\r', '\n']);
-    if password.len() < MIN_PASSWORD {
-        let text =
-            format!("expected a password of at least {MIN_PASSWORD} bytes on standard input");
+    // One that was cut would be another.
+    let is_long = password.len() as u64 > MAX_PASSWORD;
+    if password.len() < MIN_PASSWORD || is_long {
+        let text = format!(
+            "expected a password of {MIN_PASSWORD} to {MAX_PASSWORD} bytes on standard input"
+        );
         return Err(CliError::Usage(text));
     }
     let mut salt = [0; 16];
@@ -174,4 +179,5 @@ fn show(file: &Path, all: bool, json: bool, settings: &SetArgs) -> Result<(), Cl
 }
 
 const MIN_PASSWORD: usize = 12;
-const MAX_PASSWORD: u64 = 4096;
+/// A login has room for that.
+const MAX_PASSWORD: u64 = 4000;

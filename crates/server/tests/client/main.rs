@@ -1,5 +1,6 @@
 //! The commands that ask a running server, as processes beside one.
 
+mod hostile;
 mod manage;
 #[path = "../support/process.rs"]
 mod process;

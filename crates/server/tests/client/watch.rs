@@ -261,7 +261,7 @@ fn the_data_alone_goes_into_a_pipe() {
 }
 
 /// A server that says what it is told to, to one client after the other.
-fn scripted(scripts: &[&[&str]]) -> (SocketAddr, std::thread::JoinHandle<()>) {
+pub(super) fn scripted(scripts: &[&[&str]]) -> (SocketAddr, std::thread::JoinHandle<()>) {
     let scripts: Vec<Vec<String>> = { scripts.iter() }
         .map(|script| script.iter().map(|&line| line.to_owned()).collect())
         .collect();

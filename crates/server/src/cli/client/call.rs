@@ -145,7 +145,8 @@ pub(super) async fn get(url: &str, path: &str) -> Result<(StatusCode, Bytes), Cl
     }
 }
 
-/// Calls a method whose answer goes on, and hands each of its lines to `take`, until the answer ends.
+/// Calls a method whose answer goes on, for `time` at the most, and hands each of its lines to `take`, until the answer
+/// ends.
 ///
 /// # Errors
 ///
@@ -154,6 +155,7 @@ pub(super) async fn follow(
     api: &ApiArgs,
     method: &str,
     parameters: &impl Serialize,
+    time: Duration,
     mut take: impl FnMut(&str) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
     let (server, request) = prepare(api, method, parameters)?;
@@ -162,16 +164,19 @@ pub(super) async fn follow(
         let listen = async |mut body: Incoming| {
             let mut rest = Vec::new();
             while let Some(frame) = body.frame().await {
-                if let Ok(data) = frame.map_err(io::Error::other)?.into_data() {
-                    rest.extend_from_slice(&data);
-                }
-                while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-                    let line: Vec<u8> = rest.drain(..=end).collect();
-                    if lines.send(line).await.is_err() {
+                let Ok(data) = frame.map_err(io::Error::other)?.into_data() else {
+                    continue;
+                };
+                let mut data = &data[..];
+                while let Some(end) = data.iter().position(|byte| *byte == b'\n') {
+                    rest.extend_from_slice(&data[..end]);
+                    data = &data[end + 1..];
+                    if lines.send(std::mem::take(&mut rest)).await.is_err() {
                         return Ok(());
                     }
                 }
-                if rest.len() > MAX_ANSWER {
+                rest.extend_from_slice(data);
+                if rest.len() > MAX_LINE {
                     return Err(io::Error::other("a line without an end"));
                 }
             }
@@ -180,9 +185,16 @@ pub(super) async fn follow(
         exchange(&server, request, Some(listen)).await
     };
     let mut run = std::pin::pin!(run);
+    // Of a server that is gone without a word, nothing comes any more.
+    let mut over = std::pin::pin!(tokio::time::sleep(time.saturating_add(PATIENCE)));
     loop {
         tokio::select! {
+            () = &mut over => return Err(server.unreachable(&"the answer should have ended by now")),
             answer = &mut run => {
+                // The last one may have come together with the end.
+                while let Ok(line) = told.try_recv() {
+                    take(String::from_utf8_lossy(&line).trim_end())?;
+                }
                 let (status, body) = answer.map_err(|error| server.unreachable(&error))?;
                 if status != StatusCode::OK {
                     read(method, status, &body)?;
@@ -238,10 +250,9 @@ fn read(method: &str, status: StatusCode, body: &[u8]) -> Result<Box<RawValue>, 
         )));
     }
     if status != StatusCode::OK {
-        let text = String::from_utf8_lossy(body);
+        let told = super::show::beginning(body);
         return Err(CliError::Failure(format!(
-            "the server answered with status {status}: {}",
-            super::show::clean(text.trim())
+            "the server answered with status {status}: {told}"
         )));
     }
     let answer: Answer = serde_json::from_slice(body).map_err(|error| {
@@ -293,19 +304,29 @@ struct Refusal {
     message: String,
 }
 
-/// One exchange. The body of a good answer goes to `listen`, if there is one, and is collected otherwise.
+/// One exchange. The body of a good answer goes to `listen`, if there is one, for as long as it goes on; otherwise it is
+/// collected. All that comes before has [`PATIENCE`], and so has a body that is collected.
 async fn exchange<L: AsyncFnMut(Incoming) -> io::Result<()>>(
     server: &Server,
     request: Request<Full<Bytes>>,
     listen: Option<L>,
 ) -> io::Result<(StatusCode, Bytes)> {
-    let stream = TcpStream::connect((server.host(), server.port())).await?;
+    let stream = in_time(TcpStream::connect((server.host(), server.port()))).await?;
     if !server.is_https() {
         return exchange_over(stream, request, listen).await;
     }
     let name = ServerName::try_from(server.host().to_owned()).map_err(io::Error::other)?;
     let connector = TlsConnector::from(tls_config()?);
-    exchange_over(connector.connect(name, stream).await?, request, listen).await
+    let stream = in_time(connector.connect(name, stream)).await?;
+    exchange_over(stream, request, listen).await
+}
+
+async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let outcome = tokio::time::timeout(PATIENCE, work).await;
+    outcome.unwrap_or_else(|_elapsed| {
+        let text = format!("nothing came within {} s", PATIENCE.as_secs());
+        Err(io::Error::new(io::ErrorKind::TimedOut, text))
+    })
 }
 
 async fn exchange_over<S, L>(
@@ -321,10 +342,11 @@ where
         .await
         .map_err(io::Error::other)?;
     let ask = async {
-        let response = sender
-            .send_request(request)
-            .await
-            .map_err(io::Error::other)?;
+        let response = in_time(async {
+            let response = sender.send_request(request).await;
+            response.map_err(io::Error::other)
+        });
+        let response = response.await?;
         let status = response.status();
         if let Some(mut listen) = listen
             && status == StatusCode::OK
@@ -332,9 +354,9 @@ where
             listen(response.into_body()).await?;
             return Ok((status, Bytes::new()));
         }
-        let body = Limited::new(response.into_body(), MAX_ANSWER).collect();
-        let body = body.await.map_err(io::Error::other)?;
-        Ok((status, body.to_bytes()))
+        let body = Limited::new(response.into_body(), MAX_ANSWER);
+        let body = in_time(async { body.collect().await.map_err(io::Error::other) });
+        Ok((status, body.await?.to_bytes()))
     };
     // The connection has to be driven for the answer to come.
     let mut ask = std::pin::pin!(ask);
@@ -359,5 +381,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// How long an answer to a health check may take.
 const CHECK_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Longest line of an answer that goes on, in bytes.
+const MAX_LINE: usize = 16 * 1024 * 1024;
+
 /// Longest answer, in bytes.
-const MAX_ANSWER: usize = 64 * 1024 * 1024;
+pub(super) const MAX_ANSWER: usize = 64 * 1024 * 1024;

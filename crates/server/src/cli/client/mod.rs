@@ -85,8 +85,7 @@ async fn health(ready: bool, args: &ServerArgs) -> Result<(), CliError> {
     let path = if ready { "/ready" } else { "/health" };
     let (status, body) = call::get(&args.url, path).await?;
     if status != StatusCode::OK {
-        let body = String::from_utf8_lossy(&body);
-        let told = show::clean(body.trim());
+        let told = show::beginning(&body);
         return Err(CliError::Failure(format!(
             "{path} is answered with {status}: {told}"
         )));

@@ -461,6 +461,24 @@ pub(in crate::cli) fn clean(text: &str) -> String {
     cleaned.collect()
 }
 
+/// Cleans a text that may have several lines, and is too long for nobody.
+pub(in crate::cli) fn clean_lines(text: &str) -> String {
+    let (text, rest) = match text.char_indices().nth(MOST_TOLD) {
+        None => (text, ""),
+        Some((end, _)) => (&text[..end], "…"),
+    };
+    let lines: Vec<_> = text.split('\n').map(clean).collect();
+    lines.join("\n") + rest
+}
+
+/// The beginning of what a server has answered, in one line.
+pub(super) fn beginning(body: &[u8]) -> String {
+    // Of UTF-8, a character has four bytes at the most.
+    let body = body.get(..4 * MOST_SHOWN).unwrap_or(body);
+    let text = String::from_utf8_lossy(body);
+    clean(text.trim()).chars().take(MOST_SHOWN).collect()
+}
+
 /// A number of things, by the right word for it.
 pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
@@ -480,6 +498,11 @@ fn mebibytes(bytes: u64) -> String {
     format!("{}.{} MiB", tenths / 10, tenths % 10)
 }
 
+/// As many characters of an answer say what it is about.
+const MOST_SHOWN: usize = 500;
+/// No error has more characters; that of a configuration has many lines.
+const MOST_TOLD: usize = 100_000;
+
 #[expect(
     clippy::trivially_copy_pass_by_ref,
     reason = "serde hands it over like that"
@@ -494,6 +517,20 @@ mod tests {
 
     fn shown<T: Show>(json: &str) -> String {
         serde_json::from_str::<T>(json).expect(json).show()
+    }
+
+    #[test]
+    fn errors_have_lines_and_an_end() {
+        let text = "a\u{1b}[2J\nb\rc\n";
+        assert_eq!(clean_lines(text), "a\u{fffd}[2J\nb\u{fffd}c\n");
+        let long = "\u{e4}".repeat(2 * MOST_TOLD);
+        assert_eq!(clean_lines(&long).chars().count(), MOST_TOLD + 1);
+        assert!(clean_lines(&long).ends_with("\u{e4}…"));
+        assert_eq!(
+            beginning(b" <html>\n\x1b[2J\xff "),
+            "<html>\u{fffd}\u{fffd}[2J\u{fffd}"
+        );
+        assert_eq!(beginning(long.as_bytes()).chars().count(), MOST_SHOWN);
     }
 
     #[test]

@@ -11,13 +11,15 @@ mod wire;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tautline_protocol::ErrorCode;
 use tautline_websocket::conn::{ConnectError, ConnectOptions, connect};
+use tautline_websocket::proto::Limits;
 
 use self::event::{Event, Source};
 use self::output::Output;
 use self::session::Session;
 use super::args::{ApiArgs, SubscribeArgs};
-use super::call::Server;
+use super::call::{MAX_ANSWER, Server};
 use super::show::{Publication, clean};
 use crate::cli::error::CliError;
 
@@ -40,9 +42,14 @@ async fn watch(args: &SubscribeArgs) -> Result<(), CliError> {
     let mut view = View::new(args, may_ask.then_some(&args.api));
     let mut attempt = 0;
     let mut was_connected = false;
+    let options = ConnectOptions {
+        // A page of history is one message.
+        limits: Limits::for_messages(MAX_ANSWER),
+        ..ConnectOptions::default()
+    };
     loop {
         let url = server.websocket_url();
-        let ended = match connect(&url, &ConnectOptions::default()).await {
+        let ended = match connect(&url, &options).await {
             Ok(connected) => {
                 let token = args.token.as_deref().unwrap_or_default();
                 let mut session = Session::new(connected.websocket, &mut view);
@@ -111,7 +118,30 @@ struct Channel {
     /// Old publications are still to be shown.
     wants_history: bool,
     /// What comes in while they are waited for.
-    held: Option<Vec<(Publication, Option<Source>)>>,
+    held: Option<Held>,
+}
+
+/// Publications that are shown later.
+#[derive(Default)]
+struct Held {
+    all: Vec<(Publication, Option<Source>)>,
+    /// About so many bytes.
+    bytes: usize,
+}
+
+impl Held {
+    /// Whether there is room for more.
+    fn has_room(&self) -> bool {
+        self.bytes < MOST_HELD
+    }
+
+    fn push(&mut self, publication: Publication, source: Option<Source>) {
+        // What a publication takes beside its data.
+        const EACH: usize = 256;
+        let length = publication.data().len().saturating_add(EACH);
+        self.bytes = self.bytes.saturating_add(length);
+        self.all.push((publication, source));
+    }
 }
 
 impl<'a> View<'a> {
@@ -139,11 +169,21 @@ impl<'a> View<'a> {
         source: Option<Source>,
     ) -> Result<(), CliError> {
         let entry = self.channels.get_mut(name);
-        if let Some(held) = entry.and_then(|entry| entry.held.as_mut()) {
-            held.push((publication, source));
+        let Some(held) = entry.and_then(|entry| entry.held.as_mut()) else {
+            return self.show(name, publication, source);
+        };
+        held.push(publication, source);
+        if held.has_room() {
             return Ok(());
         }
-        self.show(name, publication, source)
+        // A server that doesn't answer is not waited for at any price.
+        self.output.tell(&Event::Refused {
+            channel: name,
+            what: "history",
+            code: ErrorCode::Internal.number(),
+            message: "too much was published before the answer came",
+        })?;
+        self.go_on_without_history(name)
     }
 
     fn show(
@@ -192,6 +232,11 @@ impl<'a> View<'a> {
         page: Vec<Publication>,
         (top, epoch): (u64, String),
     ) -> Result<(), CliError> {
+        // It was given up, and what came in since was shown.
+        let entry = self.channels.get(name);
+        if entry.is_some_and(|entry| !entry.wants_history) {
+            return Ok(());
+        }
         let held = self.channels.get_mut(name).map(|entry| {
             entry.wants_history = false;
             entry.last = None;
@@ -206,7 +251,7 @@ impl<'a> View<'a> {
                 *position = (top.max(position.0), epoch);
             }
         }
-        for (publication, source) in held.unwrap_or_default() {
+        for (publication, source) in held.unwrap_or_default().all {
             // The page has it already.
             if publication.offset == 0 || publication.offset > top {
                 self.show(name, publication, source)?;
@@ -221,12 +266,15 @@ impl<'a> View<'a> {
             entry.wants_history = false;
             entry.held.take()
         });
-        for (publication, source) in held.unwrap_or_default() {
+        for (publication, source) in held.unwrap_or_default().all {
             self.show(name, publication, source)?;
         }
         Ok(())
     }
 }
+
+/// So many bytes of publications may wait for the older ones of their channel.
+const MOST_HELD: usize = 16 * 1024 * 1024;
 
 /// Why there is no connection, with what the server said.
 fn failure(error: &ConnectError) -> String {

@@ -8,6 +8,7 @@ use tautline_protocol::ErrorCode;
 use tautline_protocol::message::Disconnect;
 use tautline_websocket::conn::{ClientStream, WebSocket};
 use tautline_websocket::proto::Message;
+use tokio::time::Instant;
 
 use super::event::{Event, Position, Source};
 use super::wire::{Connected, Page, Presence, Push, Refusal, Reply, Subscribed};
@@ -81,8 +82,14 @@ impl<'a, 'v> Session<'a, 'v> {
         if let Some(gone) = self.ask(Asked::Connect, "connect", &connect).await {
             return Ok(gone);
         }
+        let let_in_until = Instant::now() + self.patience;
         loop {
-            let received = tokio::time::timeout(self.patience, self.websocket.recv()).await;
+            // Whatever else it says meanwhile.
+            let patience = match self.is_connected {
+                true => self.patience,
+                false => let_in_until.saturating_duration_since(Instant::now()),
+            };
+            let received = tokio::time::timeout(patience, self.websocket.recv()).await;
             let message = match received {
                 Err(_elapsed) => return Ok(Ended::by("no sign of life")),
                 Ok(Err(error)) => return Ok(Ended::by(error.to_string())),
@@ -215,7 +222,7 @@ impl<'a, 'v> Session<'a, 'v> {
             _ => None,
         };
         if entry.wants_history {
-            entry.held = Some(Vec::new());
+            entry.held = Some(super::Held::default());
         }
         let wants_history = entry.wants_history;
         self.view.output.tell(&Event::Subscribed {
@@ -446,6 +453,10 @@ impl<'a, 'v> Session<'a, 'v> {
 
     /// Sends a command. `Some` if that can't be done any more.
     async fn ask(&mut self, asked: Asked, name: &str, request: &Value) -> Option<Ended> {
+        // It can have subscribed to whatever it likes, and had this ask about each.
+        if self.asked.len() >= MOST_ASKED || self.view.channels.len() > MOST_CHANNELS {
+            return Some(Ended::by("more is subscribed than can be asked about"));
+        }
         self.asked.insert(self.next_command, asked);
         let command = json!({"id": self.next_command, name: request});
         self.next_command += 1;
@@ -485,5 +496,63 @@ impl<'a, 'v> Session<'a, 'v> {
 /// Beyond the time between two pings.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// So many commands may wait for their answers; a few for each channel.
+const MOST_ASKED: usize = 10_000;
+
+/// So many channels can be watched.
+const MOST_CHANNELS: usize = 10_000;
+
 /// Of so many it is asked who they are, not only how many.
 const MOST_NAMED: u64 = 100;
+
+#[cfg(test)]
+mod tests {
+    use tautline_websocket::conn::{AcceptOptions, ConnectOptions, accept, connect};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::cli::client::args::{ApiArgs, ServerArgs, SubscribeArgs};
+
+    /// In simulated time: one that pings, and never says whether the client is in.
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_lets_nobody_in_is_left() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("it listens");
+        let serve = async {
+            let (stream, _) = listener.accept().await.expect("a client");
+            // Simulated time goes on while a segment waits for what real time brings.
+            stream.set_nodelay(true).expect("a connection");
+            let accepted = accept(stream, &AcceptOptions::default()).await;
+            let mut socket = accepted.expect("a WebSocket").websocket;
+            for _ in 0..100 {
+                socket.send("{}").await.expect("it listens");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let watch = async {
+            let args = SubscribeArgs {
+                channels: vec!["chat".to_owned()],
+                history: None,
+                since: None,
+                count: None,
+                data: true,
+                token: None,
+                api: ApiArgs {
+                    server: ServerArgs::at(format!("http://{address}")),
+                    key: None,
+                },
+            };
+            let mut view = View::new(&args, None);
+            let url = format!("ws://{address}/");
+            let connected = connect(&url, &ConnectOptions::default()).await;
+            let connected = connected.expect("a WebSocket");
+            let mut session = Session::new(connected.websocket, &mut view);
+            session.run(&url, "").await.expect("it is worth another")
+        };
+        let ended = tokio::select! {
+            ended = watch => ended,
+            () = serve => panic!("it is still there"),
+        };
+        assert_eq!(ended.reason, "no sign of life");
+    }
+}

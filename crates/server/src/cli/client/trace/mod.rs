@@ -3,6 +3,7 @@
 mod view;
 
 use std::io::Write as _;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -26,9 +27,10 @@ pub(super) async fn run(args: &TraceArgs) -> Result<(), CliError> {
     if args.refusals {
         parameters["refusals"] = json!(true);
     }
+    let time = Duration::from_secs(args.seconds);
     let reader = Reader::of(&args.api.server);
     if reader == Reader::Program {
-        return follow(&args.api, "trace", &parameters, |line| {
+        return follow(&args.api, "trace", &parameters, time, |line| {
             show::print(&format!("{line}\n"))
         })
         .await;
@@ -43,6 +45,7 @@ pub(super) async fn run(args: &TraceArgs) -> Result<(), CliError> {
         &args.api,
         "trace",
         &parameters,
+        time,
         |line| match serde_json::from_str(line) {
             Ok(event) => show::print(&view.line(event)),
             Err(_) => show::print(&format!("{}\n", clean(line))),

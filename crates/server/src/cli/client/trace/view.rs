@@ -378,7 +378,11 @@ fn publications(all: &[Value]) -> Vec<String> {
     }
     let sizes: Option<Vec<_>> = all.iter().map(|one| bytes(&one["data"])).collect();
     match sizes {
-        Some(sizes) => details.push(size(sizes.iter().sum())),
+        // No more than there can be, whatever is told of each.
+        Some(sizes) => {
+            let sum = sizes.into_iter().fold(0, u64::saturating_add);
+            details.push(size(sum));
+        }
         None => details.extend(all.iter().map(|one| clean(&one["data"].to_string()))),
     }
     if let [one] = all {
@@ -489,6 +493,20 @@ mod tests {
         assert!(
             !told.trim_end_matches('\n').contains(char::is_control),
             "{told:?}"
+        );
+    }
+
+    #[test]
+    fn numbers_may_be_as_large_as_they_like() {
+        let event = format!(
+            r#"{{"time":{0},"client":"c","event":"publications","receivers":{0},"queued":{0},"left_out":{0},"id":{0},
+            "publications":[{{"offset":{0},"data":{{"bytes":{0}}}}},{{"offset":1,"data":{{"bytes":{0}}}}}]}}"#,
+            u64::MAX
+        );
+        let told = line(&mut plain(), &event);
+        assert!(
+            told.contains("2 publications  1759218604441.5 MiB"),
+            "{told}"
         );
     }
 
