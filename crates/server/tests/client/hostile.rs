@@ -185,8 +185,15 @@ fn more_than_a_mebibyte_of_history_is_one_message() {
     let (address, server) = scripted(&[&script]);
     let arguments = ["subscribe", "chat", "--history", "20", "--count", "20"];
     let mut watcher = Watcher::start(command(address, &arguments));
+    for subject in ["connected", "subscribed"] {
+        assert_eq!(watcher.next()["event"], subject);
+    }
     for offset in 1..=20 {
-        assert_eq!(watcher.message()["offset"], offset);
+        let next = watcher.next();
+        assert_eq!(
+            (&next["offset"], &next["from"]),
+            (&json!(offset), &json!("history"))
+        );
     }
     assert_eq!(watcher.finish(), (Some(0), String::new()));
     server.join().expect("the server did what it was told to");

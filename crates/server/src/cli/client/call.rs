@@ -386,3 +386,59 @@ const MAX_LINE: usize = 16 * 1024 * 1024;
 
 /// Longest answer, in bytes.
 pub(super) const MAX_ANSWER: usize = 64 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::super::args::ServerArgs;
+    use super::*;
+
+    /// In simulated time: of a server that says so much and then nothing more.
+    async fn followed(said: &[u8]) -> (Vec<String>, String, Duration) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("it listens");
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.expect("a client");
+            stream.set_nodelay(true).expect("a connection");
+            let mut request = [0; 4096];
+            let read = stream.read(&mut request).await.expect("a request");
+            assert!(read > 0, "a request");
+            stream.write_all(said).await.expect("it listens");
+            std::future::pending::<()>().await;
+        };
+        let api = ApiArgs {
+            server: ServerArgs::at(format!("http://{address}")),
+            key: None,
+        };
+        let mut lines = Vec::new();
+        let begin = tokio::time::Instant::now();
+        let follow = follow(&api, "trace", &(), Duration::from_secs(60), |line| {
+            lines.push(line.to_owned());
+            Ok(())
+        });
+        let ended = tokio::select! {
+            ended = follow => ended,
+            () = serve => unreachable!("it never ends"),
+        };
+        let took = begin.elapsed();
+        let told = ended.expect_err("it is no end").to_string();
+        (lines, told, took)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_goes_on_has_a_beginning_and_an_end() {
+        let (lines, told, took) = followed(b"").await;
+        assert!(told.contains("nothing came within 15 s"), "{told}");
+        assert!(
+            lines.is_empty() && took < Duration::from_secs(60),
+            "{took:?}"
+        );
+        let said = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\na\nb";
+        let (lines, told, took) = followed(said).await;
+        assert!(told.contains("should have ended by now"), "{told}");
+        assert_eq!(lines, ["a"]);
+        assert!(took > Duration::from_secs(60), "{took:?}");
+    }
+}
