@@ -85,8 +85,9 @@ impl HttpClient for HttpsClient {
             let body = Limited::new(body, MOST_OF_ANSWER).collect().await;
             let body = body.map_err(|error| format!("its answer can't be read: {error}"))?;
             let body = body.to_bytes();
-            if is_directory && parts.status.is_success() {
-                check_directory(&body)?;
+            if is_directory {
+                // Whose status the library doesn't look at.
+                check_directory(parts.status, &body)?;
             }
             let body = Box::new(body);
             Ok(BytesResponse { parts, body })
@@ -131,7 +132,10 @@ fn wants_to_be_left_alone(status: StatusCode) -> bool {
 }
 
 /// Whether what a directory names can be asked: the library takes it for granted.
-fn check_directory(body: &[u8]) -> Result<(), String> {
+fn check_directory(status: StatusCode, body: &[u8]) -> Result<(), String> {
+    if status != StatusCode::OK {
+        return Err(format!("it answers with the status {status}"));
+    }
     let directory: Value = serde_json::from_slice(body)
         .map_err(|_| "what is there is no directory of an ACME authority".to_owned())?;
     for name in RESOURCES {
@@ -208,7 +212,7 @@ mod tests {
             )
         };
         assert_eq!(
-            check_directory(with("\"https://a/nonce\"").as_bytes()),
+            check_directory(StatusCode::OK, with("\"https://a/nonce\"").as_bytes()),
             Ok(())
         );
         for nonce in [
@@ -221,11 +225,11 @@ mod tests {
             "7",
             "null",
         ] {
-            let told = check_directory(with(nonce).as_bytes()).expect_err(nonce);
+            let told = check_directory(StatusCode::OK, with(nonce).as_bytes()).expect_err(nonce);
             assert!(told.contains("newNonce"), "{told}");
         }
         for text in ["", "[]", "7", "<html>"] {
-            check_directory(text.as_bytes()).expect_err(text);
+            check_directory(StatusCode::OK, text.as_bytes()).expect_err(text);
         }
     }
 }

@@ -179,6 +179,19 @@ async fn who_is_asked_too_often_is_left_alone_as_long_as_it_says() {
 }
 
 #[tokio::test]
+async fn a_directory_that_is_closed_for_a_while_is_left_alone_too() {
+    let liar = Liar::new("closed", |what, _| {
+        let fields = vec![("retry-after", "600".to_owned())];
+        (what == "GET /directory").then(|| (503, fields, "later".to_owned()))
+    })
+    .await;
+    let failure = liar.order(None).await;
+    assert_eq!(failure.again, Some(Duration::from_secs(600)));
+    let told = failure.error.to_string();
+    assert!(told.contains("it answers with the status 503"), "{told}");
+}
+
+#[tokio::test]
 async fn what_it_replaces_can_be_left_out_where_that_is_refused() {
     let liar = Liar::new("replaced", |what, _| {
         let text = r#"{"type":"urn:ietf:params:acme:error:alreadyReplaced","status":409}"#;
@@ -208,14 +221,22 @@ async fn no_pause_is_too_long_to_count() {
 
 #[tokio::test]
 async fn a_directory_that_names_nothing_that_can_be_asked_is_an_error() {
-    for nonce in ["", "https://[", "no URL", "http://localhost/nonce"] {
+    for (status, nonce, expected) in [
+        (200, "", "newNonce"),
+        (200, "https://[", "newNonce"),
+        (200, "no URL", "newNonce"),
+        (200, "http://localhost/nonce", "newNonce"),
+        // The library takes what there is for a directory, whatever the status.
+        (500, "no URL", "it answers with the status 500"),
+        (302, "no URL", "it answers with the status 302"),
+    ] {
         let liar = Liar::new("directory", move |what, here| {
-            (what == "GET /directory").then(|| (200, vec![], directory(here, nonce)))
+            (what == "GET /directory").then(|| (status, vec![], directory(here, nonce)))
         })
         .await;
         let failure = liar.order(None).await;
         let told = failure.error.to_string();
-        assert!(told.contains("newNonce"), "{nonce}: {told}");
+        assert!(told.contains(expected), "{nonce}: {told}");
     }
 }
 

@@ -68,13 +68,17 @@ impl Schedule {
         Self(entries.collect())
     }
 
-    /// Which name is next, by its place, what for, and when.
+    /// Which name is next, by its place, what for, and when. At the same time, who has no certificate comes before those of
+    /// whom there is something to ask: each question may take its time.
     pub(super) fn next(&self) -> Option<(usize, Errand, Duration)> {
         let errands = self.0.iter().enumerate().flat_map(|(place, entry)| {
             let ask = entry.ask.map(|at| (place, Errand::Ask, at));
             ask.into_iter().chain([(place, Errand::Order, entry.due)])
         });
-        errands.min_by_key(|(_, _, at)| *at)
+        errands.min_by_key(|(place, errand, at)| {
+            let is_missing = self.0[*place].validity.is_none() && *errand == Errand::Order;
+            (*at, !is_missing)
+        })
     }
 
     /// What an authority has said of a name's certificate: `None` if it doesn't say such things. It is followed, but not
@@ -358,8 +362,11 @@ mod tests {
     #[test]
     fn an_authority_is_asked_first_and_its_wish_is_followed() {
         let now = 1010 * DAY;
+        let alone = Schedule::new([Some(of_days(1000, 90))], &mut Same(0));
+        assert_eq!(alone.next(), Some((0, Errand::Ask, Duration::ZERO)));
+        // But not before who has none.
         let mut schedule = Schedule::new([Some(of_days(1000, 90)), None], &mut Same(0));
-        assert_eq!(schedule.next(), Some((0, Errand::Ask, Duration::ZERO)));
+        assert_eq!(schedule.next(), Some((1, Errand::Order, Duration::ZERO)));
         assert!(!schedule.is_advised(0));
         assert!(schedule.advised(0, Some(advice(1020, 1022, 3600)), now, &mut Same(0)));
         assert!(schedule.is_advised(0));
