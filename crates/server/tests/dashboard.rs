@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[path = "support/deployed.rs"]
+mod deployed;
 #[path = "support/process.rs"]
 mod process;
 #[path = "support/promql.rs"]
@@ -10,21 +12,14 @@ mod promql;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
-use std::path::Path;
 
 use saphyr_parser::{Event, Parser};
 use serde_json::Value;
 use tautline::http::metrics::metrics;
 
+use self::deployed::read;
 use self::process::Server;
 use self::promql::{Asked, Known, Matcher};
-
-fn read(path: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../deploy")
-        .join(path);
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
 
 /// All series that there are, by the names that Prometheus has them by.
 fn series() -> BTreeMap<String, Known> {

@@ -26,9 +26,10 @@ mod told;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 
 use directory::Directory;
-use process::{Server, wait_until};
+use process::{Server, Wait, wait_until};
 use receiver::{Receiver, SECRET};
 use tautline::{Config, DeadEvents, Node};
 
@@ -155,10 +156,12 @@ fn truth(clients: &BTreeMap<u32, Client>) -> Truth {
 }
 
 fn wait_for(receiver: &Receiver, what: &str, truth: &Truth) {
-    wait_until(what, || {
-        std::thread::sleep(std::time::Duration::from_millis(5));
-        (receiver.book.lock().unwrap().truth() == *truth).then_some(())
-    });
+    let mut book = receiver.book.lock().unwrap();
+    let (changed, wait) = (Arc::clone(&book.changed), Wait::new(what));
+    while book.truth() != *truth {
+        wait.go_on();
+        (book, _) = changed.wait_timeout(book, wait.left()).unwrap();
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use aws_lc_rs::hmac;
@@ -44,6 +44,8 @@ pub(crate) struct Book {
     occupied: BTreeSet<String>,
     /// When visits, their subscriptions, and channels began.
     began: HashMap<(String, String), u64>,
+    /// Told of each event that is new.
+    pub(crate) changed: Arc<Condvar>,
 }
 
 impl Book {
@@ -113,6 +115,7 @@ impl Book {
             other => panic!("{other}"),
         }
         self.seen.push(event.clone());
+        self.changed.notify_all();
         true
     }
 

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod chart;
+#[path = "../support/deployed.rs"]
+mod deployed;
 #[path = "../support/directory.rs"]
 mod directory;
 #[path = "../support/process.rs"]
@@ -13,26 +15,15 @@ mod process;
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde_json::{Map, Value, json};
 
+use self::deployed::{deploy, read};
 use self::directory::Directory;
 use self::process::{Server, wait_until};
-
-fn deploy(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../deploy")
-        .join(path)
-}
-
-fn read(path: &str) -> String {
-    let path = deploy(path);
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
 
 /// The documents of a file of YAML.
 fn documents(text: &str) -> Vec<Value> {

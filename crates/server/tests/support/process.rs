@@ -379,7 +379,8 @@ impl Wait {
         }
     }
 
-    fn left(&self) -> Duration {
+    /// For how long it may be waited yet.
+    pub(crate) fn left(&self) -> Duration {
         DEADLINE.saturating_sub(self.since.elapsed())
     }
 
